@@ -1,0 +1,112 @@
+"""What a bag looks like to the rest of the converter, whatever its container.
+
+The two passes of a conversion are the two reading methods of :class:`BagReader`: ``index`` gives
+the stamps and touches no payload that it can avoid, ``messages`` streams the payloads of chosen
+messages once, in storage order.
+
+A message is known by its *ordinal*: its rank within its topic, by receive stamp, ties in storage
+order. Ordinals do not depend on the container, on the backend or on the order in which
+``messages`` yields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Stamps = npt.NDArray[np.int64]
+"""Nanoseconds since the epoch, shape (n,)."""
+
+Ordinals = npt.NDArray[np.int64]
+"""Ranks of messages within their topic, ascending, shape (n,)."""
+
+
+class Connection(NamedTuple):
+    """One publisher's declaration of a topic; a ROS 1 bag may have several for one topic."""
+
+    id: int
+    """Position in :attr:`BagReader.connections`."""
+    topic: str
+    msgtype: str
+    """With the ``/msg/`` part, as in ``sensor_msgs/msg/Image``."""
+    encoding: str
+    """Of the payload: ``ros1``, ``cdr``, or what the container says (``protobuf``...)."""
+    definition: str
+    """Message definition with its dependencies as the bag embeds it, or ''."""
+    definition_format: str
+    """``msg``, ``idl`` or '' (unknown or none)."""
+    md5: str = ''
+    latched: bool = False
+
+
+class Message(NamedTuple):
+    """One message that a pass over the bag yields."""
+
+    connection: Connection
+    ordinal: int
+    stamp: int
+    """Receive stamp, ns."""
+    data: bytes | memoryview
+    """Serialized payload; valid until the next message is taken unless it is ``bytes``."""
+
+
+class TopicIndex(NamedTuple):
+    """The stamps of one topic, element i belonging to ordinal i."""
+
+    receive: Stamps
+    header: Stamps | None
+    """Header stamps where they were asked for; 0 where the publisher left them unset."""
+
+
+class BagReader(Protocol):
+    """A readable recording: one file, or a directory of files that belong together."""
+
+    path: Path
+    container: str
+    """``rosbag1``, ``mcap`` or ``sqlite3``."""
+    backend: str
+    """``portable`` or ``rosbag2_py``."""
+    connections: Sequence[Connection]
+    counts: Mapping[str, int]
+    """Messages per topic, as stored (not as promised by metadata)."""
+    problems: list[str]
+    """One line for each disagreement or damage found so far, for the report."""
+    bytes_read: int
+    """Payload and index bytes read from disk so far, where the backend can tell, else 0."""
+
+    def index(
+        self, topics: AbstractSet[str], header: AbstractSet[str] = frozenset()
+    ) -> dict[str, TopicIndex]:
+        """Collect stamps; topics of ``header`` get their header stamps too.
+
+        Raises:
+            BagError: a topic is not in the bag, damage was found, or a topic of ``header`` has
+                no ``std_msgs/Header`` as its first field.
+
+        """
+
+    def messages(self, wanted: Mapping[str, Ordinals]) -> Iterator[Message]:
+        """Stream the wanted messages once, in storage order, reading others as little as possible.
+
+        Raises:
+            BagError: damage was found, or a wanted message is not there.
+
+        """
+
+    def close(self) -> None:
+        """Release files; the reader cannot be used afterwards."""
+
+    def __enter__(self) -> BagReader: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...

@@ -1,0 +1,49 @@
+"""The columns of a dataset, in LeRobot's terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DepthCoding:
+    """How metric depth becomes 12-bit codes (LeRobot >= 0.6); lengths in metres."""
+
+    depth_min: float = 0.01
+    depth_max: float = 10.0
+    shift: float = 3.5
+    use_log: bool = True
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column: a vector in the table, or a camera's video.
+
+    ``shape`` is (n,) for a vector, (height, width, channels) for a video. ``names`` has n entries
+    for a vector and is not used for a video. ``depth`` marks a metric depth video.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+    depth: DepthCoding | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the column lives in MP4 files and not in the table."""
+        return self.dtype == 'video'
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """Encoder settings under LeRobot's names; see ``docs/performance.md`` for the defaults.
+
+    ``vcodec``: ``h264``, ``hevc``, ``libsvtav1``, or ``mjpeg`` for packets copied from the bag.
+    """
+
+    vcodec: str = 'h264'
+    crf: int = 23
+    preset: str = 'superfast'
+    gop: int = 2
+    pix_fmt: str = 'yuv420p'

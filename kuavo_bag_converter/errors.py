@@ -1,0 +1,23 @@
+"""The errors that a user can cause; each message is one line that names the thing and the fix."""
+
+from __future__ import annotations
+
+
+class ConverterError(Exception):
+    """Anything that stops a conversion and is not a defect of the converter."""
+
+
+class UsageError(ConverterError):
+    """Wrong use or configuration: settings, profile, output path (exit code 2)."""
+
+
+class BagError(ConverterError):
+    """One bag cannot be read or converted as asked (exit code 1, other bags go on)."""
+
+
+class DatasetError(ConverterError):
+    """A dataset or a shard of it is incomplete, damaged or does not fit the others."""
+
+
+class Cancelled(ConverterError):
+    """The user asked to stop."""
