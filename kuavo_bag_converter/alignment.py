@@ -1,0 +1,439 @@
+"""The alignment plan: which message serves which frame. Pure numpy, no input or output.
+
+All stamps are int64 nanoseconds. A plan is global: it is made from the stamps of the whole bag
+before one payload is read, so neither chunks nor reading order can change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.profiles.model import Align, Clock
+
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+_NS = 1_000_000_000
+
+
+class Fill(IntEnum):
+    """What a cell holds instead of a message's value."""
+
+    VALUE = 0
+    ZEROS = 1
+    MARK = 2
+
+
+class Track(NamedTuple):
+    """One use of a topic by a feature."""
+
+    name: str
+    """For reports: the feature, and the topic if the feature has several."""
+    topic: str
+    align: Align
+
+
+@dataclass(frozen=True, eq=False)
+class TrackPlan:
+    """The messages of one track, element i for frame i; all arrays have shape (frames,)."""
+
+    track: Track
+    first: Ordinals
+    """Ordinal of the message that serves the frame, -1 where ``fill`` does."""
+    second: Ordinals
+    """The later message of an interpolation; equal to ``first`` where there is none."""
+    weight: Floats
+    """Share of ``second``, 0 to 1."""
+    error: Stamps
+    """Stamp of the serving message minus stamp of the frame, ns; 0 between interpolated ones."""
+    fill: npt.NDArray[np.uint8]
+    """A :class:`Fill` for each frame."""
+    in_gap: Mask
+    """Whether the frame lies in a gap of the topic (see :class:`Align`)."""
+    report: dict[str, object]
+
+    def wanted(self) -> Ordinals:
+        """Return the ordinals that some frame needs, ascending."""
+        needed = np.unique(np.concatenate([self.first, self.second]))
+        return needed[needed >= 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The frames of a bag and the messages that serve them."""
+
+    stamps: Stamps
+    """Stamps of the frames on the clock's time line, shape (frames,)."""
+    episodes: tuple[tuple[int, int], ...]
+    """Each episode's frames as (start, stop)."""
+    tracks: tuple[TrackPlan, ...]
+    report: dict[str, object]
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.stamps)
+
+    def wanted(self) -> dict[str, Ordinals]:
+        """Return the ordinals that some frame needs, by topic."""
+        wanted: dict[str, Ordinals] = {}
+        for track in self.tracks:
+            topic = track.track.topic
+            mine = track.wanted()
+            wanted[topic] = np.union1d(wanted[topic], mine) if topic in wanted else mine
+        return wanted
+
+
+class _Frames(NamedTuple):
+    """Stamps of the frames on both time lines."""
+
+    bag: Stamps
+    header: Stamps | None
+
+    def on(self, timeline: str) -> Stamps:
+        stamps = self.header if timeline == 'header' else self.bag
+        assert stamps is not None, 'header stamps of the clock are asked for by topics_with_header'
+        return stamps
+
+
+class _Served(NamedTuple):
+    """The outcome for one track before frames are cut."""
+
+    first: Ordinals
+    second: Ordinals
+    weight: Floats
+    error: Stamps
+    fill: npt.NDArray[np.uint8]
+    in_gap: Mask
+    cut: Mask
+
+
+def topics_with_header(clock_topic: str, clock: Clock, tracks: Sequence[Track]) -> frozenset[str]:
+    """Return the topics whose header stamps the plan needs."""
+    topics = {track.topic for track in tracks if track.align.timeline == 'header'}
+    if topics or clock.timeline == 'header':
+        topics.add(clock_topic)
+    return frozenset(topics)
+
+
+def make_plan(
+    clock: Clock,
+    clock_topic: str,
+    fps: int,
+    tracks: Sequence[Track],
+    index: Mapping[str, TopicIndex],
+    end_topics: Sequence[str] = (),
+) -> Plan:
+    """Decide which message serves which frame.
+
+    Args:
+        clock: How frames lie in time.
+        clock_topic: Topic of the clock.
+        fps: Frames per second.
+        tracks: Every use of a topic.
+        index: Stamps of every topic that is named here.
+        end_topics: Topics besides those of the tracks whose end counts for ``clock.end_trim``.
+
+    Raises:
+        BagError: No frame is left, or a frame is in a gap that must not be.
+
+    """
+    frames, clock_report = _clock_frames(clock, clock_topic, fps, tracks, index, end_topics)
+    count = len(frames.bag)
+    served = [_serve(track, frames, index[track.topic]) for track in tracks]
+    keep = np.ones(count, dtype=bool)
+    for track, result in zip(tracks, served, strict=True):
+        if track.align.on_gap == 'drop':
+            keep &= ~result.cut
+    if not keep.all():
+        start, stop = max(_runs(keep), key=lambda run: run[1] - run[0], default=(0, 0))
+        keep[:start] = False
+        keep[stop:] = False
+    for track, result in zip(tracks, served, strict=True):
+        if track.align.on_gap != 'drop':
+            keep &= ~result.cut
+    if not keep.any():
+        raise BagError(_nothing_left(tracks, served, frames))
+    runs = _runs(keep)
+    lengths = np.array([stop - start for start, stop in runs])
+    ends = np.cumsum(lengths)
+    plans = [
+        _track_plan(track, result, keep, index[track.topic], fps)
+        for track, result in zip(tracks, served, strict=True)
+    ]
+    report: dict[str, object] = {
+        **clock_report,
+        'candidate_frames': count,
+        'frames': int(keep.sum()),
+        'frames_cut': int(count - keep.sum()),
+        'episodes': len(runs),
+        'tracks': [plan.report for plan in plans],
+    }
+    episodes = tuple(
+        (int(end - length), int(end)) for end, length in zip(ends, lengths, strict=True)
+    )
+    return Plan(frames.on(clock.timeline)[keep], episodes, tuple(plans), report)
+
+
+def _clock_frames(
+    clock: Clock,
+    topic: str,
+    fps: int,
+    tracks: Sequence[Track],
+    index: Mapping[str, TopicIndex],
+    end_topics: Sequence[str],
+) -> tuple[_Frames, dict[str, object]]:
+    stamps, _ = _usable(index[topic], clock.timeline)
+    if len(stamps) < 2 * clock.drop + 1:
+        raise BagError(
+            f'{topic}: {len(stamps)} messages are too few to drop {clock.drop} at each end; '
+            'lower sample_drop or use a longer bag'
+        )
+    kept = stamps[clock.drop : len(stamps) - clock.drop]
+    decimation, frames = _decimate(clock, kept, fps)
+    before_trim = len(frames)
+    end = _end(clock, topic, tracks, index, end_topics)
+    if end is not None:
+        frames = frames[frames < end]
+    if not len(frames):
+        raise BagError(
+            f'{topic}: no frame lies before the end of the other topics; set end_trim to none or '
+            'check that the topics belong together'
+        )
+    report = {
+        'clock_topic': topic,
+        'clock_messages': len(stamps),
+        'decimation': decimation,
+        'dropped_at_each_end': clock.drop,
+        'frames_cut_by_end_trim': before_trim - len(frames),
+        'clock_error_ms': _milliseconds(_worst(_unevenness(frames, fps))),
+    }
+    return _both_timelines(frames, clock, topic, index), report
+
+
+def _decimate(clock: Clock, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
+    if clock.decimation != 'time' and clock.source_fps >= fps:
+        jumped = stamps[:: int(clock.source_fps // fps)]
+        exact = clock.source_fps % fps == 0
+        if clock.decimation == 'jump' or (
+            exact and _worst(_unevenness(jumped, fps)) <= _NS / fps / 2
+        ):
+            return 'jump', jumped
+    elif clock.decimation == 'jump':
+        raise BagError(
+            f'decimation: jump needs a camera at least as fast as the frames, '
+            f'found {clock.source_fps:g} Hz for {fps} Hz; set decimation: time'
+        )
+    count = int((stamps[-1] - stamps[0]) * fps // _NS) + 1
+    return 'time', stamps[0] + np.arange(count, dtype=np.int64) * _NS // fps
+
+
+def _unevenness(frames: Stamps, fps: int) -> Stamps:
+    """Return how far each frame is from where index / fps puts it, ns."""
+    return frames - frames[0] - np.arange(len(frames), dtype=np.int64) * _NS // fps
+
+
+def _end(
+    clock: Clock,
+    clock_topic: str,
+    tracks: Sequence[Track],
+    index: Mapping[str, TopicIndex],
+    end_topics: Sequence[str],
+) -> int | None:
+    if clock.end_trim == 'none':
+        return None
+    topics = {clock_topic, *(track.topic for track in tracks), *end_topics}
+    if clock.timeline == 'header':
+        topics = {topic for topic in topics if index[topic].header is not None}
+    ends = [stamps[-1] for stamps, _ in (_usable(index[t], clock.timeline) for t in topics)
+            if len(stamps)]  # fmt: skip
+    return int(min(ends) if clock.end_trim == 'min_end' else max(ends))
+
+
+def _both_timelines(
+    frames: Stamps, clock: Clock, topic: str, index: Mapping[str, TopicIndex]
+) -> _Frames:
+    """Give each frame its stamp on the other time line: that of its clock message, shifted."""
+    both = index[topic]
+    if both.header is None:
+        return _Frames(frames, None)
+    stamps, ordinals = _usable(both, clock.timeline)
+    near = _nearest(stamps, frames)
+    other = both.receive if clock.timeline == 'header' else both.header
+    shifted = other[ordinals[near]] + (frames - stamps[near])
+    return _Frames(shifted, frames) if clock.timeline == 'header' else _Frames(frames, shifted)
+
+
+def _usable(index: TopicIndex, timeline: str) -> tuple[Stamps, Ordinals]:
+    """Return stamps in ascending order and their ordinals; unset header stamps are left out."""
+    if timeline == 'bag':
+        return index.receive, np.arange(len(index.receive), dtype=np.int64)
+    assert index.header is not None
+    ordinals = np.flatnonzero(index.header).astype(np.int64)
+    order = np.argsort(index.header[ordinals], kind='stable')
+    ordinals = ordinals[order]
+    return index.header[ordinals], ordinals
+
+
+def _nearest(stamps: Stamps, frames: Stamps) -> Ordinals:
+    """Return positions of the nearest stamps; the earlier of two equally near, of equal ones the
+    first.
+    """  # noqa: D205
+    right = np.searchsorted(stamps, frames, side='left')
+    left = np.maximum(right - 1, 0)
+    right = np.minimum(right, len(stamps) - 1)
+    closer_right = np.abs(stamps[right] - frames) < np.abs(stamps[left] - frames)
+    chosen = np.where(closer_right, right, left)
+    return np.searchsorted(stamps, stamps[chosen], side='left')
+
+
+def _latest(stamps: Stamps, frames: Stamps) -> Ordinals:
+    """Return positions of the last stamps not after the frames, -1 where there is none."""
+    return np.searchsorted(stamps, frames, side='right') - 1
+
+
+def _serve(track: Track, frames: _Frames, index: TopicIndex) -> _Served:
+    align = track.align
+    times = frames.on(align.timeline)
+    stamps, ordinals = _usable(index, align.timeline)
+    if not len(stamps):
+        raise BagError(f'{track.topic}: no message with a header stamp; use timeline: bag')
+    first, second = _positions(align.strategy, stamps, times)
+    missing = first < 0
+    reach = np.maximum(np.abs(stamps[first] - times), np.abs(stamps[second] - times))
+    gap = missing.copy()
+    if align.tolerance_ms is not None:
+        gap |= reach > align.tolerance_ms * 1e6
+    if align.gap_ms is not None:
+        gap |= _between_distant(stamps, times, align.gap_ms)
+    if align.zeros_before_first:
+        gap &= ~missing
+    if align.on_gap == 'fail' and gap.any():
+        raise BagError(_gap_text(track, gap, times, reach))
+    if align.on_gap == 'hold' and gap.any():
+        latest = _latest(stamps, times)
+        first = np.where(gap, latest, first)
+        second = np.where(gap, latest, second)
+        missing = first < 0
+
+    fill = np.zeros(len(times), dtype=np.uint8)
+    if align.zeros_before_first:
+        fill[missing] = Fill.ZEROS
+    elif align.on_gap == 'mark':
+        fill[gap] = Fill.MARK
+    cut = missing & (fill == Fill.VALUE)
+    if align.on_gap in ('drop', 'split'):
+        cut |= gap & (fill == Fill.VALUE)
+
+    interpolated = first != second
+    span = np.where(interpolated, stamps[second] - stamps[first], 1)
+    weight = np.where(interpolated, (times - stamps[first]) / span, 0.0)
+    error = np.where(interpolated, 0, stamps[first] - times)
+    filled = fill != Fill.VALUE
+    return _Served(
+        np.where(filled, -1, ordinals[first]),
+        np.where(filled, -1, ordinals[second]),
+        np.where(filled, 0.0, weight),
+        np.where(filled, 0, error),
+        fill,
+        gap,
+        cut,
+    )
+
+
+def _positions(strategy: str, stamps: Stamps, times: Stamps) -> tuple[Ordinals, Ordinals]:
+    """Return positions of the two messages of each frame, equal where one serves it alone."""
+    if strategy == 'nearest':
+        near = _nearest(stamps, times)
+        return near, near
+    latest = _latest(stamps, times)
+    if strategy == 'hold':
+        return latest, latest
+    first = np.maximum(latest, 0)
+    between = (latest >= 0) & (stamps[first] < times) & (latest + 1 < len(stamps))
+    return first, np.where(between, latest + 1, first)
+
+
+def _between_distant(stamps: Stamps, times: Stamps, gap_ms: float) -> Mask:
+    """Tell whether a time lies strictly between consecutive stamps more than gap_ms apart."""
+    after = np.searchsorted(stamps, times, side='left')
+    inside = (after > 0) & (after < len(stamps))
+    after = np.clip(after, 1, max(len(stamps) - 1, 1))
+    if len(stamps) < 2:
+        return np.zeros(len(times), dtype=bool)
+    distant = stamps[after] - stamps[after - 1] > gap_ms * 1e6
+    return np.asarray(inside & distant & (stamps[after] != times))
+
+
+def _runs(keep: Mask) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], keep.view(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _track_plan(
+    track: Track, served: _Served, keep: Mask, index: TopicIndex, fps: int
+) -> TrackPlan:
+    first, second = served.first[keep], served.second[keep]
+    fill, error, in_gap = served.fill[keep], served.error[keep], served.in_gap[keep]
+    used = np.unique(np.concatenate([first, second]))
+    used = used[used >= 0]
+    valued = fill == Fill.VALUE
+    distance = np.abs(error[valued])
+    stamps, _ = _usable(index, track.align.timeline)
+    report: dict[str, object] = {
+        'name': track.name,
+        'topic': track.topic,
+        'strategy': track.align.strategy,
+        'timeline': track.align.timeline,
+        'messages': len(index.receive),
+        'without_header_stamp': len(index.receive) - len(stamps),
+        'used': len(used),
+        'skipped': len(index.receive) - len(used),
+        'repeated': int(np.sum((first[1:] == first[:-1]) & (second[1:] == second[:-1])
+                               & valued[1:] & valued[:-1])),
+        'error_ms': {
+            'median': _milliseconds(np.median(distance)) if len(distance) else None,
+            'p95': _milliseconds(np.percentile(distance, 95)) if len(distance) else None,
+            'max': _milliseconds(distance.max()) if len(distance) else None,
+        },
+        'beyond_half_frame': int(np.sum(distance > _NS / fps / 2)),
+        'beyond_full_frame': int(np.sum(distance > _NS / fps)),
+        'in_gap': int(in_gap.sum()),
+        'cut': int(served.cut.sum()),
+        'filled_with_zeros': int(np.sum(fill == Fill.ZEROS)),
+        'marked': int(np.sum(fill == Fill.MARK)),
+        'on_gap': track.align.on_gap,
+    }  # fmt: skip
+    return TrackPlan(track, first, second, served.weight[keep], error, fill, in_gap, report)
+
+
+def _gap_text(track: Track, gap: Mask, times: Stamps, reach: Stamps) -> str:
+    frame = int(np.flatnonzero(gap)[0])
+    return (
+        f'{track.topic}: {int(gap.sum())} frames have no message near enough, the first at frame '
+        f'{frame} ({(times[frame] - times[0]) / _NS:.3f} s): nearest is '
+        f'{_milliseconds(reach[frame])} ms away; set on_gap or a larger tolerance_ms'
+    )
+
+
+def _nothing_left(tracks: Sequence[Track], served: Sequence[_Served], frames: _Frames) -> str:
+    worst = max(range(len(tracks)), key=lambda i: int(served[i].cut.sum()))
+    return (
+        f'no frame is left of {len(frames.bag)}: {tracks[worst].topic} serves '
+        f'{int((~served[worst].cut).sum())} of them; check its tolerance_ms and on_gap'
+    )
+
+
+def _worst(differences: Stamps) -> float:
+    return float(np.abs(differences).max(initial=0))
+
+
+def _milliseconds(ns: float) -> float:
+    return round(float(ns) / 1e6, 6)

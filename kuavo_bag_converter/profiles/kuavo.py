@@ -1,0 +1,324 @@
+"""The profile of a Leju Kuavo robot, made from the original converter's options."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import NamedTuple
+
+from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.profiles.model import (
+    Align,
+    CameraFeature,
+    Clock,
+    Part,
+    Profile,
+    Source,
+    VectorFeature,
+)
+from kuavo_bag_converter.settings import Settings
+
+_JOINT_STATE = 'sensor_msgs/msg/JointState'
+_SIDES = ('left', 'right')
+_ARM_JOINTS = 7
+
+
+class _Platform(NamedTuple):
+    joints: int
+    arm_start: int
+    robot_type: str
+
+
+_PLATFORMS = {
+    '4pro': _Platform(28, 12, 'kuavo4pro'),
+    '5w': _Platform(20, 4, 'kuavo-5w'),
+    '5': _Platform(29, 13, 'kuavo-5'),
+}
+
+
+class _EndEffector(NamedTuple):
+    """Topics and ranges of one kind of end effector; both sides share a message."""
+
+    name: str
+    length: int
+    """Elements of a message, left side first."""
+    state: tuple[Source, ...]
+    state_range: tuple[float, float]
+    state_threshold: float
+    command: tuple[Source, ...]
+    command_range: tuple[float, float]
+    command_threshold: float
+
+
+_HANDS = ('left_hand_position', 'right_hand_position')
+_END_EFFECTORS = {
+    'leju_claw': _EndEffector(
+        'claw',
+        2,
+        (Source('/leju_claw_state', ('data.position',)),),
+        (0, 100),
+        50,
+        (Source('/leju_claw_command', ('data.position',)),),
+        (0, 100),
+        50,
+    ),
+    'qiangnao': _EndEffector(
+        'qiangnao',
+        12,
+        (
+            Source('/dexhand/state', ('position',)),
+            Source('/control_robot_hand_position_state', _HANDS),
+        ),
+        (0, 100),
+        50,
+        (Source('/control_robot_hand_position', _HANDS),),
+        (0, 100),
+        50,
+    ),
+    'rq2f85': _EndEffector(
+        'claw',
+        2,
+        (
+            Source('/gripper/state', ('position',), (_JOINT_STATE,)),
+            Source('/gripper/state', ('left_position', 'right_position')),
+        ),
+        (0, 0.8),
+        0.4,
+        (
+            Source('/gripper/command', ('position',), (_JOINT_STATE,)),
+            Source('/gripper/command', ('left_cmd', 'right_cmd')),
+        ),
+        (0, 255),
+        70,
+    ),
+}
+
+_COLOR_TOPICS = {
+    'head_cam_h': '/cam_h/color/image_raw/compressed',
+    'wrist_cam_l': '/cam_l/color/image_raw/compressed',
+    'wrist_cam_r': '/cam_r/color/image_raw/compressed',
+}
+_DEPTH_TOPICS = {
+    'depth_h': '/cam_h/depth/image_raw/compressedDepth',
+    'depth_l': '/cam_l/depth/image_rect_raw/compressedDepth',
+    'depth_r': '/cam_r/depth/image_rect_raw/compressedDepth',
+}
+_PLAIN_ARM_TOPIC = '/kuavo_arm_traj'
+_SYNCED_ARM_TOPIC = '/kuavo_arm_traj_synced'
+_BASE_TOPIC = '/cmd_pose_world_synced'
+_STATE_TOPIC = '/sensors_data_raw'
+_COMMAND_TOPIC = '/joint_cmd'
+
+
+def end_effector_of(topics: Collection[str]) -> str:
+    """Return the ``eef_type`` whose state topic is among a bag's topics.
+
+    Raises:
+        BagError: There is none, or more than one.
+
+    """
+    found = [
+        eef_type
+        for eef_type, eef in _END_EFFECTORS.items()
+        if any(source.topic in topics for source in eef.state)
+    ]
+    if len(found) == 1:
+        return found[0]
+    looked_for = ', '.join(
+        source.topic for eef in _END_EFFECTORS.values() for source in eef.state[:1]
+    )
+    if not found:
+        raise BagError(f'no end effector topic in the bag (looked for {looked_for})')
+    raise BagError(f'topics of several end effectors in the bag; set eef_type to one of {found}')
+
+
+def kuavo_profile(settings: Settings, eef_type: str) -> Profile:
+    """Build the profile of ``settings`` with ``eef_type`` (never ``auto``).
+
+    Raises:
+        UsageError: Settings do not fit each other or the robot.
+
+    """
+    _check(settings)
+    platform = _PLATFORMS[settings.platform_type]
+    eef = _END_EFFECTORS[eef_type]
+    sides = _SIDES if settings.which_arm == 'both' else (settings.which_arm,)
+    align = _align(settings)
+    command_align = align
+    if settings.late_eef == 'zeros_then_hold':
+        command_align = replace(align, strategy='hold', zeros_before_first=True)
+
+    state: list[Part] = []
+    action: list[Part] = []
+    for side in sides:
+        state.append(_joints(settings, platform, side, align))
+        state.append(_hand(settings, eef, side, align, command=False))
+        action.append(_arm_command(settings, side, align))
+        action.append(_hand(settings, eef, side, command_align, command=True))
+    if not settings.only_arm:
+        action += _base_motion(settings, align)
+
+    names = ['head_cam_h', *(f'wrist_cam_{side[0]}' for side in sides)]
+    size = (settings.resize_height, settings.resize_width)
+    picture_align = replace(align, strategy='nearest') if align.strategy == 'linear' else align
+    cameras: list[CameraFeature] = []
+    for name in names:
+        source = Source(_COLOR_TOPICS[name])
+        cameras.append(
+            CameraFeature(f'observation.images.{name}', (source,), size, align=picture_align)
+        )
+        if settings.use_depth:
+            name = f'depth_{name[-1]}'
+            cameras.append(
+                CameraFeature(
+                    f'observation.{name}',
+                    (Source(_DEPTH_TOPICS[name]),),
+                    size,
+                    settings.depth_coding,  # type: ignore[arg-type]  # checked against the choices
+                    (settings.depth_range[0], settings.depth_range[1]),
+                    picture_align,
+                )
+            )
+    return Profile(
+        name='kuavo',
+        robot_type=platform.robot_type,
+        fps=settings.train_hz,
+        clock=_clock(settings),
+        features=(
+            VectorFeature('observation.state', tuple(state)),
+            VectorFeature(
+                'action',
+                tuple(action),
+                minus='observation.state' if settings.delta_action else None,
+            ),
+            *cameras,
+        ),
+        task=settings.task_description,
+    )
+
+
+def _check(settings: Settings) -> None:
+    span = settings.depth_range
+    if len(span) != 2 or span[0] >= span[1]:
+        raise UsageError(f'depth_range: expected [min, max] in mm, found {list(span)}')
+    if settings.dex_dof_needed not in (1, 2, 6):
+        raise UsageError(f'dex_dof_needed: expected 1, 2 or 6, found {settings.dex_dof_needed}')
+    used = {'both': 'lr', 'left': 'l', 'right': 'r'}[settings.which_arm] + 'h'
+    if settings.main_timeline[-1] not in used:
+        raise UsageError(
+            f'main_timeline: {settings.main_timeline} is not used with which_arm '
+            f'{settings.which_arm}; set it to head_cam_h'
+        )
+
+
+def _align(settings: Settings) -> Align:
+    tolerance = settings.align_tolerance_ms or None
+    on_gap = settings.align_on_gap
+    if on_gap == 'auto':
+        on_gap = 'split' if tolerance else 'keep'
+    return Align(
+        strategy=settings.align_strategy,  # type: ignore[arg-type]  # checked against the choices
+        timeline=settings.align_timeline,  # type: ignore[arg-type]
+        tolerance_ms=tolerance,
+        on_gap=on_gap,  # type: ignore[arg-type]
+    )
+
+
+def _clock(settings: Settings) -> Clock:
+    # The original trims at the end of every topic that it knows, used or not.
+    known = [_STATE_TOPIC, _COMMAND_TOPIC, _PLAIN_ARM_TOPIC, _SYNCED_ARM_TOPIC, _BASE_TOPIC]
+    for eef in _END_EFFECTORS.values():
+        known += [source.topic for source in (*eef.state[:1], *eef.command)]
+    return Clock(
+        sources=(Source(_COLOR_TOPICS[settings.main_timeline]),),
+        source_fps=settings.main_timeline_fps,
+        decimation=settings.decimation,  # type: ignore[arg-type]
+        drop=settings.sample_drop,
+        end_trim=settings.end_trim,  # type: ignore[arg-type]
+        end_topics=tuple(dict.fromkeys(known)),
+        timeline=settings.align_timeline,  # type: ignore[arg-type]
+    )
+
+
+def _joints(settings: Settings, platform: _Platform, side: str, align: Align) -> Part:
+    start = platform.arm_start + _ARM_JOINTS * _SIDES.index(side)
+    return Part(
+        names=_arm_names(side),
+        sources=(Source(_STATE_TOPIC, ('joint_data.joint_q',)),),
+        length=platform.joints,
+        select=tuple(range(start, start + _ARM_JOINTS)),
+        relative_to_start=settings.relative_start,
+        align=align,
+    )
+
+
+def _arm_command(settings: Settings, side: str, align: Align) -> Part:
+    start = _ARM_JOINTS * _SIDES.index(side)
+    plain_align = None
+    if not settings.only_arm:
+        plain_align = replace(align, gap_ms=_gap_ms(settings), on_gap='mark')
+    return Part(
+        names=_arm_names(side),
+        sources=(
+            Source(_SYNCED_ARM_TOPIC, ('position',)),
+            Source(_PLAIN_ARM_TOPIC, ('position',), align=plain_align),
+        ),
+        length=2 * _ARM_JOINTS,
+        select=tuple(range(start, start + _ARM_JOINTS)),
+        unit='deg2rad',
+        relative_to_start=settings.relative_start,
+        align=align,
+    )
+
+
+def _hand(
+    settings: Settings, eef: _EndEffector, side: str, align: Align, *, command: bool
+) -> Part:
+    per_side = eef.length // 2
+    start = per_side * _SIDES.index(side)
+    used = settings.dex_dof_needed if eef.name == 'qiangnao' else per_side
+    if eef.name == 'qiangnao':
+        names = tuple(f'{side}_qiangnao_{i + 1}' for i in range(used))
+    else:
+        names = (f'{side}_claw',)
+    sources, span, threshold = (
+        (eef.command, eef.command_range, eef.command_threshold)
+        if command
+        else (eef.state, eef.state_range, eef.state_threshold)
+    )
+    return Part(
+        names=names,
+        sources=sources,
+        length=eef.length,
+        select=tuple(range(start, start + used)),
+        value_range=None if settings.is_binary else span,
+        threshold=threshold if settings.is_binary else None,
+        align=align,
+    )
+
+
+def _base_motion(settings: Settings, align: Align) -> list[Part]:
+    fields = ('twist.linear.x', 'twist.linear.y', 'twist.angular.z')
+    return [
+        Part(
+            names=('cmd_pos_x', 'cmd_pos_y', 'cmd_pos_yaw'),
+            sources=(Source(_BASE_TOPIC, fields),),
+            length=3,
+            align=align,
+        ),
+        Part(
+            names=('ctrl_change_cmd',),
+            sources=(Source(_PLAIN_ARM_TOPIC),),
+            gap_flag=True,
+            align=Align(timeline=align.timeline, gap_ms=_gap_ms(settings)),
+        ),
+    ]
+
+
+def _gap_ms(settings: Settings) -> float:
+    """Return the original's rule: 150 ms at 10 Hz, in proportion at other rates."""
+    return 150.0 * 10 / settings.train_hz
+
+
+def _arm_names(side: str) -> tuple[str, ...]:
+    return tuple(f'zarm_{side[0]}{i + 1}_link' for i in range(_ARM_JOINTS))

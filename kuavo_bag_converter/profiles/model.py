@@ -1,0 +1,140 @@
+"""What a frame is made of: the features, their topics, and how topics are aligned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Strategy = Literal['nearest', 'hold', 'linear', 'slerp']
+Timeline = Literal['bag', 'header']
+OnGap = Literal['keep', 'hold', 'drop', 'split', 'fail', 'mark']
+
+MARK = 999.0
+"""Value of an arm joint in a gap under the original converter's rule."""
+
+
+@dataclass(frozen=True)
+class Align:
+    """Which message of a topic serves a frame.
+
+    A frame is in a gap of the topic if its message is further away than ``tolerance_ms``, if it
+    lies strictly between two consecutive messages more than ``gap_ms`` apart, or if the topic has
+    no message for it at all; then ``on_gap`` says what happens.
+    """
+
+    strategy: Strategy = 'nearest'
+    timeline: Timeline = 'bag'
+    tolerance_ms: float | None = None
+    gap_ms: float | None = None
+    on_gap: OnGap = 'keep'
+    zeros_before_first: bool = False
+    """Frames before the topic's first message get zeros; it is held afterwards (``hold``)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where values come from: one topic and fields of its messages, concatenated."""
+
+    topic: str
+    fields: tuple[str, ...] = ()
+    """Field paths such as ``joint_data.joint_q``; none for a camera."""
+    msgtypes: tuple[str, ...] = ()
+    """Types that fit, as ``pkg/msg/Type``; none means any that has the fields."""
+    align: Align | None = None
+    """In place of the part's or camera's own, if this source is taken."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Consecutive elements of a vector feature, taken from one topic.
+
+    ``sources`` are alternatives: the first whose topic the bag has is used. The operations apply
+    in the order of their fields, in float64.
+    """
+
+    names: tuple[str, ...]
+    sources: tuple[Source, ...]
+    length: int | None = None
+    """Elements that the fields must have together; anything else is an error."""
+    select: tuple[int, ...] | None = None
+    """Elements to take, in this order; all if not given."""
+    unit: Literal['', 'deg2rad', 'rad2deg'] = ''
+    value_range: tuple[float, float] | None = None
+    """Map this range to [0, 1] (values outside are not clipped)."""
+    scale: float | None = None
+    offset: float | None = None
+    threshold: float | None = None
+    """1 where the value is greater, else 0."""
+    relative_to_start: bool = False
+    """Subtract the value at the first frame of the episode."""
+    gap_flag: bool = False
+    """The part is one element: 1 where the frame is in a gap of the topic (``gap_ms``), else 0."""
+    align: Align = Align()
+
+
+@dataclass(frozen=True)
+class VectorFeature:
+    """A float32 vector: its parts one after the other."""
+
+    key: str
+    parts: tuple[Part, ...]
+    minus: str | None = None
+    """Key of a feature whose elements of the same name are subtracted (a delta action)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the elements."""
+        return tuple(name for part in self.parts for name in part.names)
+
+
+@dataclass(frozen=True)
+class CameraFeature:
+    """A colour camera, or a depth camera if ``depth`` says how to write it."""
+
+    key: str
+    sources: tuple[Source, ...]
+    size: tuple[int, int] | None = None
+    """(height, width); the camera's own size if not given."""
+    depth: Literal['', 'minmax8', 'range8', 'metric12'] = ''
+    depth_range: tuple[int, int] = (0, 1500)
+    """[min, max] in mm, for the 8 bit codings."""
+    align: Align = Align()
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the frames of an episode lie in time: the pictures of one camera, thinned out."""
+
+    sources: tuple[Source, ...]
+    source_fps: float
+    decimation: Literal['auto', 'jump', 'time'] = 'auto'
+    drop: int = 0
+    """Messages of the clock's topic to leave out at each end."""
+    end_trim: Literal['min_end', 'max_end', 'none'] = 'min_end'
+    end_topics: tuple[str, ...] = ()
+    """Topics besides the features' own whose last message counts for ``end_trim``."""
+    timeline: Timeline = 'bag'
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that turns the topics of a bag into the frames of a dataset."""
+
+    name: str
+    robot_type: str
+    fps: int
+    clock: Clock
+    features: tuple[VectorFeature | CameraFeature, ...]
+    task: str
+    settings: dict[str, object] = field(default_factory=dict)
+    """The settings that made the profile, for the record."""
+
+    @property
+    def vectors(self) -> tuple[VectorFeature, ...]:
+        """The features of the table."""
+        return tuple(item for item in self.features if isinstance(item, VectorFeature))
+
+    @property
+    def cameras(self) -> tuple[CameraFeature, ...]:
+        """The features that become videos."""
+        return tuple(item for item in self.features if isinstance(item, CameraFeature))

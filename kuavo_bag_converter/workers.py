@@ -1,0 +1,146 @@
+"""A pool of threads that keeps each camera's pictures in order and bounds what waits."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+Task = Callable[[], None]
+
+
+class Strand:
+    """A queue whose tasks run one after the other, in the order in which they came."""
+
+    def __init__(self, pool: WorkerPool) -> None:
+        self._pool = pool
+        self.tasks: deque[tuple[int, Task]] = deque()
+        self.active = False
+
+    def submit(self, task: Task, size: int) -> None:
+        """Queue a task that holds ``size`` bytes; wait while too much is queued.
+
+        Raises:
+            Exception: What a task of the pool raised before.
+
+        """
+        self._pool.submit(self, task, size)
+
+
+class WorkerPool:
+    """Threads that run the tasks of strands.
+
+    A strand runs on one thread at a time, so a stateful encoder needs no lock; strands run beside
+    each other, so a slow camera does not hold up the others. Nothing is ever dropped: who submits
+    waits instead.
+    """
+
+    def __init__(self, threads: int, max_bytes: int, max_tasks: int) -> None:
+        """Start ``threads`` threads.
+
+        Args:
+            threads: At least 1.
+            max_bytes: Bytes that may wait in all queues together (one task always may).
+            max_tasks: Tasks that may wait in one strand.
+
+        """
+        self._max_bytes = max_bytes
+        self._max_tasks = max_tasks
+        self._bytes = 0
+        self._unfinished = 0
+        self._ready: deque[Strand] = deque()
+        self._error: BaseException | None = None
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._threads = [
+            threading.Thread(target=self._run, name=f'worker-{i}', daemon=True)
+            for i in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def strand(self) -> Strand:
+        """Return a new, empty strand."""
+        return Strand(self)
+
+    def submit(self, strand: Strand, task: Task, size: int) -> None:
+        """Queue a task on a strand; see :meth:`Strand.submit`."""
+        with self._lock:
+            while self._error is None and (
+                (self._bytes and self._bytes + size > self._max_bytes)
+                or len(strand.tasks) >= self._max_tasks
+            ):
+                self._room.wait()
+            if self._error is not None:
+                raise self._error
+            strand.tasks.append((size, task))
+            self._bytes += size
+            self._unfinished += 1
+            if not strand.active:
+                strand.active = True
+                self._ready.append(strand)
+                self._work.notify()
+
+    def drain(self) -> None:
+        """Wait until every task has run.
+
+        Raises:
+            Exception: What a task raised; the tasks behind it have not run then.
+
+        """
+        with self._lock:
+            while self._unfinished and self._error is None:
+                self._room.wait()
+            if self._error is not None:
+                raise self._error
+
+    def close(self) -> None:
+        """Stop the threads after the tasks that are running; what is queued is forgotten."""
+        with self._lock:
+            self._stopping = True
+            self._work.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._ready and not self._stopping:
+                    self._work.wait()
+                if self._stopping:
+                    return
+                strand = self._ready.popleft()
+                size, task = strand.tasks.popleft()
+            error: BaseException | None = None
+            try:
+                task()
+            except BaseException as raised:  # noqa: BLE001  # handed to the thread that submits
+                error = raised
+            del task
+            with self._lock:
+                self._bytes -= size
+                self._unfinished -= 1
+                if error is not None:
+                    self._error = self._error or error
+                    self._stopping = True
+                    self._work.notify_all()
+                elif strand.tasks:
+                    self._ready.append(strand)
+                    self._work.notify()
+                else:
+                    strand.active = False
+                self._room.notify_all()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
