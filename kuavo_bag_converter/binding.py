@@ -1,0 +1,138 @@
+"""A profile bound to one bag: every source resolved to a topic that the bag really has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kuavo_bag_converter.alignment import Plan, Track, make_plan, topics_with_header
+from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.profiles.model import (
+    Align,
+    CameraFeature,
+    Part,
+    Profile,
+    Source,
+    VectorFeature,
+)
+from kuavo_bag_converter.settings import did_you_mean
+
+
+class BoundPart(NamedTuple):
+    """A part of a vector, its source and the track that aligns it."""
+
+    part: Part
+    source: Source | None
+    """None for a gap flag whose topic the bag does not have: it is never set."""
+    track: int
+
+
+class BoundVector(NamedTuple):
+    """A vector feature and its parts."""
+
+    feature: VectorFeature
+    parts: tuple[BoundPart, ...]
+
+
+class BoundCamera(NamedTuple):
+    """A camera feature, its source and the track that aligns it."""
+
+    feature: CameraFeature
+    source: Source
+    track: int
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What to read from one bag, and for which feature."""
+
+    profile: Profile
+    clock_topic: str
+    end_topics: tuple[str, ...]
+    tracks: tuple[Track, ...]
+    vectors: tuple[BoundVector, ...]
+    cameras: tuple[BoundCamera, ...]
+
+    def plan(self, reader: BagReader) -> Plan:
+        """Make pass 1: read the stamps and decide which message serves which frame.
+
+        Raises:
+            BagError: The bag is damaged, or no frame is left.
+
+        """
+        topics = {self.clock_topic, *self.end_topics, *(track.topic for track in self.tracks)}
+        clock = self.profile.clock
+        header = topics_with_header(self.clock_topic, clock, self.tracks)
+        index = reader.index(topics, header)
+        return make_plan(
+            clock, self.clock_topic, self.profile.fps, self.tracks, index, self.end_topics
+        )
+
+
+def bind(profile: Profile, reader: BagReader) -> Binding:
+    """Choose the source of every part among the topics of the bag.
+
+    Raises:
+        BagError: A topic is missing or empty, or has a type that does not fit.
+
+    """
+    binder = _Binder(reader)
+    clock = binder.choose(profile.clock.sources, 'the frame clock')
+    vectors = tuple(
+        BoundVector(feature, tuple(binder.part(feature.key, part) for part in feature.parts))
+        for feature in profile.vectors
+    )
+    cameras = tuple(binder.camera(feature) for feature in profile.cameras)
+    end_topics = tuple(t for t in profile.clock.end_topics if reader.counts.get(t))
+    return Binding(profile, clock.topic, end_topics, tuple(binder.tracks()), vectors, cameras)
+
+
+class _Binder:
+    def __init__(self, reader: BagReader) -> None:
+        self._reader = reader
+        self._types: dict[str, set[str]] = {}
+        for connection in reader.connections:
+            self._types.setdefault(connection.topic, set()).add(connection.msgtype)
+        self._tracks: dict[tuple[str, Align], tuple[int, list[str]]] = {}
+
+    def tracks(self) -> Iterable[Track]:
+        for (topic, align), (_, users) in self._tracks.items():
+            yield Track(' + '.join(dict.fromkeys(users)), topic, align)
+
+    def part(self, key: str, part: Part) -> BoundPart:
+        if part.gap_flag and not self._present(part.sources):
+            return BoundPart(part, None, -1)
+        source = self.choose(part.sources, key)
+        return BoundPart(part, source, self._track(key, source, part.align))
+
+    def camera(self, feature: CameraFeature) -> BoundCamera:
+        source = self.choose(feature.sources, feature.key)
+        return BoundCamera(feature, source, self._track(feature.key, source, feature.align))
+
+    def _track(self, key: str, source: Source, align: Align) -> int:
+        entry = self._tracks.setdefault(
+            (source.topic, source.align or align), (len(self._tracks), [])
+        )
+        entry[1].append(key)
+        return entry[0]
+
+    def _present(self, sources: Sequence[Source]) -> list[Source]:
+        return [source for source in sources if self._reader.counts.get(source.topic)]
+
+    def choose(self, sources: Sequence[Source], user: str) -> Source:
+        present = self._present(sources)
+        for source in present:
+            if not source.msgtypes or self._types[source.topic] <= set(source.msgtypes):
+                return source
+        if present:
+            types = ', '.join(sorted(self._types[present[0].topic]))
+            wanted = ' or '.join(sorted({t for source in present for t in source.msgtypes}))
+            raise BagError(f'{present[0].topic}: {user} needs {wanted}, the bag has {types}')
+        topics = list(dict.fromkeys(source.topic for source in sources))
+        empty = [topic for topic in topics if topic in self._types]
+        if empty:
+            raise BagError(f'{empty[0]}: the topic has no messages; {user} needs it')
+        near = did_you_mean(topics[-1], self._types)
+        raise BagError(f'no topic {" or ".join(topics)} in the bag; {user} needs it{near}')

@@ -1,0 +1,90 @@
+"""What became of every bag of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal['converted', 'kept', 'failed', 'skipped']
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One bag's result; ``kept`` means that an earlier run had finished it."""
+
+    bag: str
+    status: Status
+    reason: str = ''
+    """Why it failed or was skipped; one line."""
+    episodes: int = 0
+    frames: int = 0
+    plan: dict[str, Any] = field(default_factory=dict)
+    """The alignment report, see :class:`kuavo_bag_converter.alignment.Plan`."""
+    problems: tuple[str, ...] = ()
+    """Disagreements and damage that the reader found."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return what ``conversion/report.json`` holds of the bag."""
+        # Whether an interrupted run was continued must not show in the dataset.
+        status = 'converted' if self.status == 'kept' else self.status
+        return {
+            'bag': self.bag,
+            'status': status,
+            'reason': self.reason,
+            'episodes': self.episodes,
+            'frames': self.frames,
+            'problems': list(self.problems),
+            'plan': self.plan,
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of a run."""
+
+    output: Path
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    """Wall time of the run."""
+    peak_memory_mb: float
+    """Largest resident set of the process, MB (2**20 bytes)."""
+
+    @property
+    def frames(self) -> int:
+        """Frames of the dataset."""
+        return sum(outcome.frames for outcome in self.outcomes)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of the dataset."""
+        return sum(outcome.episodes for outcome in self.outcomes)
+
+    @property
+    def failures(self) -> tuple[Outcome, ...]:
+        """Bags that are not in the dataset."""
+        return tuple(item for item in self.outcomes if item.status in ('failed', 'skipped'))
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every bag was converted, else 1."""
+        return 1 if self.failures else 0
+
+
+class Observer:
+    """Is told how a run goes on; does nothing itself."""
+
+    def bag_started(self, number: int, total: int, bag: str) -> None:
+        """Bag ``number`` of ``total`` (from 1) is being opened."""
+
+    def planned(self, plan: dict[str, Any]) -> None:
+        """Pass 1 of the bag is done."""
+
+    def progressed(self, done: int, total: int) -> None:
+        """So many frames of the bag are in the shard."""
+
+    def bag_finished(self, outcome: Outcome) -> None:
+        """The bag is done, one way or the other."""
+
+    def assembling(self, episodes: int) -> None:
+        """The finished shards are being joined to the dataset."""

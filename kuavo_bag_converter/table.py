@@ -1,0 +1,320 @@
+"""The numbers of an episode: from decoded messages to rows of the table, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.alignment import Fill, Plan, TrackPlan
+from kuavo_bag_converter.bags.model import Connection, Message, Ordinals
+from kuavo_bag_converter.binding import Binding, BoundPart
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.fields import FieldReader
+from kuavo_bag_converter.profiles.model import MARK, Part
+
+Values = npt.NDArray[np.float64]
+Rows = Mapping[str, npt.NDArray[np.float32]]
+
+
+def mix(strategy: str, first: Values, second: Values, weight: Values) -> Values:
+    """Interpolate between rows of two arrays of shape (rows, n) by weights of shape (rows,).
+
+    ``linear`` is elementwise; ``slerp`` takes rows as quaternions and goes the shorter way
+    (Shoemake, Animating Rotation with Quaternion Curves, 1985). A weight of 0 gives ``first``
+    exactly.
+    """
+    share = weight[:, None]
+    if strategy != 'slerp':
+        return first + (second - first) * share
+    dot = np.sum(first * second, axis=1, keepdims=True)
+    second = np.where(dot < 0, -second, second)
+    angle = np.arccos(np.clip(np.abs(dot), 0.0, 1.0))
+    sine = np.sin(angle)
+    small = sine < 1e-9
+    divisor = np.where(small, 1.0, sine)
+    turned = (np.sin((1 - share) * angle) * first + np.sin(share * angle) * second) / divisor
+    straight = first + (second - first) * share
+    return np.where(share == 0, first, np.where(small, straight, turned))
+
+
+def convert(part: Part, values: Values) -> Values:
+    """Apply the operations of a part to raw values of shape (rows, n)."""
+    if part.unit == 'deg2rad':
+        values = np.deg2rad(values)
+    elif part.unit == 'rad2deg':
+        values = np.rad2deg(values)
+    if part.value_range is not None:
+        low, high = part.value_range
+        values = (values - low) / (high - low)
+    if part.scale is not None:
+        values = values * part.scale
+    if part.offset is not None:
+        values = values + part.offset
+    if part.threshold is not None:
+        values = np.where(values > part.threshold, 1.0, 0.0)
+    return values
+
+
+class _Cells:
+    """The frames that each message of a track serves, as first or as second of its two."""
+
+    def __init__(self, ordinals: Ordinals, frames: npt.NDArray[np.int64]) -> None:
+        order = np.argsort(ordinals, kind='stable')
+        self._ordinals = ordinals[order]
+        self._frames = frames[order]
+
+    def of(self, ordinal: int) -> npt.NDArray[np.int64]:
+        low, high = np.searchsorted(self._ordinals, [ordinal, ordinal + 1])
+        return self._frames[low:high]
+
+
+class _Column:
+    """One part: its place in the feature, its cells and how to fill them."""
+
+    def __init__(self, bound: BoundPart, plan: TrackPlan | None) -> None:
+        self.part = bound.part
+        self.source = bound.source
+        self.width = len(bound.part.names)
+        self.plan = plan
+        self.first: _Cells | None = None
+        self.second: _Cells | None = None
+        self.frames = np.empty(0, dtype=np.int64)
+        self._readers: dict[int, FieldReader] = {}
+        if plan is not None and not bound.part.gap_flag:
+            valued = np.flatnonzero(plan.fill == Fill.VALUE)
+            mixed = valued[plan.second[valued] != plan.first[valued]]
+            self.first = _Cells(plan.first[valued], valued)
+            self.second = _Cells(plan.second[mixed], mixed) if len(mixed) else None
+            self.frames = np.concatenate([valued, mixed])
+
+    @property
+    def interpolates(self) -> bool:
+        return self.second is not None
+
+    def read(self, connection: Connection, decoded: object, definitions: Definitions) -> Values:
+        """Return the selected raw values of a decoded message, shape (width,)."""
+        assert self.source is not None
+        reader = self._readers.get(connection.id)
+        if reader is None:
+            reader = FieldReader(self.source.fields, connection, definitions)
+            self._readers[connection.id] = reader
+        values = reader.read(decoded)
+        part = self.part
+        wanted = part.length or (self.width if part.select is None else None)
+        if wanted is not None and len(values) != wanted:
+            raise BagError(
+                f'{connection.topic}: {"+".join(self.source.fields)} has {len(values)} elements, '
+                f'expected {wanted}; check the robot or the profile'
+            )
+        if part.select is None:
+            return values
+        if max(part.select) >= len(values):
+            raise BagError(
+                f'{connection.topic}: {"+".join(self.source.fields)} has {len(values)} elements, '
+                f'element {max(part.select)} is wanted; check the robot or the profile'
+            )
+        return values[list(part.select)]
+
+    def finish(self, buffers: tuple[Values, Values | None], start: int, stop: int) -> Values:
+        """Return the part's values for the frames from start to stop, shape (frames, width)."""
+        plan = self.plan
+        if self.part.gap_flag:
+            flags = plan.in_gap[start:stop] if plan else np.zeros(stop - start, dtype=bool)
+            return flags[:, None].astype(np.float64)
+        assert plan is not None
+        first, second = buffers
+        values = first
+        if second is not None:
+            weight = plan.weight[start:stop]
+            second = np.where(weight[:, None] == 0, first, second)
+            values = mix(plan.track.align.strategy, first, second, weight)
+        values = convert(self.part, values)
+        fill = plan.fill[start:stop]
+        if fill.any():
+            values = values.copy()
+            values[fill == Fill.ZEROS] = 0.0
+            values[fill == Fill.MARK] = MARK
+        return values
+
+
+class _Chunk(NamedTuple):
+    """Raw values of a chunk's frames, for each column one array or two, (frames, width)."""
+
+    buffers: list[tuple[Values, Values | None]]
+
+
+class Table:
+    """Collects the numbers of an episode and hands out finished rows in order.
+
+    Rows of a chunk are kept until its last cell is there, so memory is bounded by how far topics
+    are apart in the bag, not by its length.
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        plan: Plan,
+        definitions: Definitions,
+        chunk_size: int,
+        append: Callable[[Rows], None],
+    ) -> None:
+        """Prepare the cells of every part; ``append`` takes finished rows."""
+        self._plan = plan
+        self._definitions = definitions
+        self._chunk_size = chunk_size
+        self._append = append
+        self._columns: list[_Column] = []
+        self._features: list[tuple[str, str | None, list[_Column]]] = []
+        self._names: dict[str, tuple[str, ...]] = {}
+        for vector in binding.vectors:
+            columns = [
+                _Column(bound, plan.tracks[bound.track] if bound.track >= 0 else None)
+                for bound in vector.parts
+            ]
+            self._columns += columns
+            self._features.append((vector.feature.key, vector.feature.minus, columns))
+            self._names[vector.feature.key] = vector.feature.names
+        self._by_topic: dict[str, list[int]] = {}
+        for index, column in enumerate(self._columns):
+            if column.first is not None and column.plan is not None:
+                self._by_topic.setdefault(column.plan.track.topic, []).append(index)
+        chunks = -(-len(plan) // chunk_size)
+        self._missing = np.zeros(chunks, dtype=np.int64)
+        for column in self._columns:
+            self._missing += np.bincount(column.frames // chunk_size, minlength=chunks)
+        self._open: dict[int, _Chunk] = {}
+        self._spare: list[_Chunk] = []
+        self._starts: dict[int, npt.NDArray[np.float32]] = {}
+        self._episode_starts = np.array([start for start, _ in plan.episodes], dtype=np.int64)
+        self._next = 0
+        self._flush()
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """Topics whose messages must be fed."""
+        return frozenset(self._by_topic)
+
+    @property
+    def frames_done(self) -> int:
+        """Frames whose rows are finished."""
+        return min(self._next * self._chunk_size, len(self._plan))
+
+    def feed(self, message: Message) -> None:
+        """Put a message's values into the rows that it serves.
+
+        Raises:
+            BagError: The message cannot be decoded or has another shape than it must.
+
+        """
+        connection = message.connection
+        decoded: object = None
+        touched: set[int] = set()
+        for index in self._by_topic[connection.topic]:
+            column = self._columns[index]
+            assert column.first is not None
+            first = column.first.of(message.ordinal)
+            second = column.second.of(message.ordinal) if column.second is not None else first[:0]
+            if not len(first) and not len(second):
+                continue
+            if decoded is None:
+                decoded = self._definitions.decoder(connection)(message.data)
+            values = column.read(connection, decoded, self._definitions)
+            for slot, frames in enumerate((first, second)):
+                for frame in frames.tolist():
+                    touched.add(self._put(index, slot, frame, values))
+        if any(self._missing[chunk] == 0 for chunk in touched):
+            self._flush()
+
+    def close(self) -> None:
+        """Check that every row came.
+
+        Raises:
+            BagError: The bag did not hold what its index promised.
+
+        """
+        if self._next < len(self._missing):
+            raise BagError(
+                f'{int(self._missing.sum())} values are missing after the last message; '
+                'the bag changed while it was read'
+            )
+
+    def _put(self, index: int, slot: int, frame: int, values: Values) -> int:
+        chunk, row = divmod(frame, self._chunk_size)
+        opened = self._open.get(chunk)
+        if opened is None:
+            opened = self._open[chunk] = self._spare.pop() if self._spare else self._allocate()
+        buffer = opened.buffers[index][slot]
+        assert buffer is not None
+        buffer[row] = values
+        self._missing[chunk] -= 1
+        return chunk
+
+    def _allocate(self) -> _Chunk:
+        buffers: list[tuple[Values, Values | None]] = []
+        for column in self._columns:
+            shape = (self._chunk_size, column.width)
+            second = np.zeros(shape) if column.interpolates else None
+            buffers.append((np.zeros(shape), second))
+        return _Chunk(buffers)
+
+    def _flush(self) -> None:
+        while self._next < len(self._missing) and self._missing[self._next] == 0:
+            start = self._next * self._chunk_size
+            stop = min(start + self._chunk_size, len(self._plan))
+            chunk = self._open.pop(self._next, None) or self._allocate()
+            self._append(self._rows(chunk, start, stop))
+            self._spare.append(chunk)
+            self._next += 1
+
+    def _rows(self, chunk: _Chunk, start: int, stop: int) -> Rows:
+        finished: dict[int, npt.NDArray[np.float32]] = {}
+        for index, (column, pair) in enumerate(zip(self._columns, chunk.buffers, strict=True)):
+            first, second = pair
+            count = stop - start
+            used = (first[:count], None if second is None else second[:count])
+            values = column.finish(used, start, stop).astype(np.float32)
+            if column.part.relative_to_start:
+                values = self._relative(index, values, start, stop)
+            finished[id(column)] = values
+        rows = {
+            key: np.concatenate([finished[id(column)] for column in columns], axis=1)
+            for key, _, columns in self._features
+        }
+        for key, minus, _ in self._features:
+            if minus is not None:
+                rows[key] = self._difference(rows[key], key, rows[minus], minus)
+        return rows
+
+    def _relative(
+        self, index: int, values: npt.NDArray[np.float32], start: int, stop: int
+    ) -> npt.NDArray[np.float32]:
+        """Subtract from each row the row at the start of its episode."""
+        episodes = np.searchsorted(self._episode_starts, np.arange(start, stop), side='right') - 1
+        result = np.empty_like(values)
+        for episode in np.unique(episodes).tolist():
+            mine = episodes == episode
+            first = int(self._episode_starts[episode])
+            if first >= start:
+                self._starts[index] = values[first - start].copy()
+            result[mine] = values[mine] - self._starts[index]
+        return result
+
+    def _difference(
+        self,
+        values: npt.NDArray[np.float32],
+        key: str,
+        base: npt.NDArray[np.float32],
+        base_key: str,
+    ) -> npt.NDArray[np.float32]:
+        base_names = self._names[base_key]
+        result = values.copy()
+        for column, name in enumerate(self._names[key]):
+            if name in base_names:
+                result[:, column] -= base[:, base_names.index(name)]
+        return result
+
+

@@ -1,0 +1,222 @@
+"""The plan equals a naive statement of each rule, on arbitrary stamps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kuavo_bag_converter.alignment import Fill, Track, make_plan
+from kuavo_bag_converter.bags.model import TopicIndex
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.profiles.model import Align, Clock
+
+MS = 1_000_000
+CLOCK = Clock(sources=(), source_fps=30, decimation='jump', end_trim='none')
+
+
+def index_of(receive, header=None):
+    receive = np.sort(np.array(receive, dtype=np.int64), kind='stable')
+    header = None if header is None else np.array(header, dtype=np.int64)
+    return TopicIndex(receive, header)
+
+
+def plan_of(frames, stamps, align, header=None, frame_headers=None, fps=30, clock=CLOCK, **kwargs):
+    """Plan one topic against frames that are the clock's messages one to one."""
+    index = {'/clock': index_of(frames, frame_headers), '/x': index_of(stamps, header)}
+    clock = replace(clock, source_fps=fps)
+    return make_plan(clock, '/clock', fps, [Track('x', '/x', align)], index, **kwargs)
+
+
+times = st.integers(0, 400).map(lambda t: 1_000_000 * MS + t * MS // 4)
+frame_times = st.lists(times, min_size=1, max_size=25).map(sorted)
+topic_times = st.lists(times, min_size=1, max_size=25).map(sorted)
+
+
+@given(frame_times, topic_times)
+def test_nearest_takes_the_first_of_the_nearest_messages(frames, stamps):
+    plan = plan_of(frames, stamps, Align())
+    for frame, ordinal, error in zip(
+        plan.stamps, plan.tracks[0].first, plan.tracks[0].error, strict=True
+    ):
+        distances = [abs(stamp - int(frame)) for stamp in stamps]
+        assert ordinal == distances.index(min(distances))
+        assert error == stamps[ordinal] - frame
+
+
+@given(frame_times, topic_times)
+def test_hold_takes_the_last_message_that_is_not_in_the_future(frames, stamps):
+    naive = [
+        max((i for i, stamp in enumerate(stamps) if stamp <= frame), default=None)
+        for frame in frames
+    ]
+    kept = [(frame, ordinal) for frame, ordinal in zip(frames, naive, strict=True)
+            if ordinal is not None]  # fmt: skip
+    if not kept:
+        with pytest.raises(BagError, match='no frame is left'):
+            plan_of(frames, stamps, Align('hold'))
+        return
+    plan = plan_of(frames, stamps, Align('hold'))
+    assert [(int(f), int(o)) for f, o in zip(plan.stamps, plan.tracks[0].first, strict=True)] == kept
+    assert (plan.tracks[0].error <= 0).all()
+
+
+@given(frame_times, topic_times)
+def test_linear_takes_the_neighbours_and_weighs_them_by_time(frames, stamps):
+    plan = plan_of(frames, stamps, Align('linear'))
+    track = plan.tracks[0]
+    for row, frame in enumerate(frames):
+        before = [i for i, stamp in enumerate(stamps) if stamp <= frame]
+        after = [i for i, stamp in enumerate(stamps) if stamp > frame]
+        first = before[-1] if before else 0
+        assert track.first[row] == first
+        if not before or not after or stamps[first] == frame:
+            assert track.second[row] == first
+            assert track.weight[row] == 0
+            assert track.error[row] == stamps[first] - frame
+        else:
+            second = after[0]
+            assert track.second[row] == second
+            share = (frame - stamps[first]) / (stamps[second] - stamps[first])
+            assert track.weight[row] == share
+            assert track.error[row] == 0
+
+
+@given(frame_times, st.lists(times, min_size=1, max_size=20), st.randoms())
+def test_header_stamps_may_be_unsorted_and_unset_ones_serve_no_frame(frames, headers, random):
+    headers = [random.choice([0, stamp, stamp]) for stamp in headers]
+    receive = [1_000_000 * MS + i for i in range(len(headers))]
+    align = Align(timeline='header')
+    clock = replace(CLOCK, timeline='header')
+    if not any(headers):
+        with pytest.raises(BagError, match='no message with a header stamp'):
+            plan_of(frames, receive, align, headers, frames, clock=clock)
+        return
+    plan = plan_of(frames, receive, align, headers, frames, clock=clock)
+    for frame, ordinal in zip(plan.stamps, plan.tracks[0].first, strict=True):
+        distances = [abs(h - int(frame)) if h else None for h in headers]
+        nearest = min(d for d in distances if d is not None)
+        assert headers[ordinal] != 0
+        assert distances[ordinal] == nearest
+
+
+@given(frame_times, topic_times, st.integers(1, 30))
+def test_split_cuts_exactly_the_frames_beyond_the_tolerance(frames, stamps, tolerance_ms):
+    near = [min(abs(s - f) for s in stamps) <= tolerance_ms * MS for f in frames]
+    align = Align(tolerance_ms=tolerance_ms, on_gap='split')
+    if not any(near):
+        with pytest.raises(BagError, match='no frame is left of'):
+            plan_of(frames, stamps, align)
+        return
+    plan = plan_of(frames, stamps, align)
+    assert plan.stamps.tolist() == [f for f, ok in zip(frames, near, strict=True) if ok]
+    runs, position = [], 0
+    for previous, ok in zip([False, *near], near, strict=False):
+        if ok and not previous:
+            runs.append((position, position))
+        if ok:
+            position += 1
+            runs[-1] = (runs[-1][0], position)
+    assert list(plan.episodes) == runs
+    assert plan.report['frames_cut'] == near.count(False)
+
+
+@given(frame_times, topic_times, st.integers(1, 30))
+def test_drop_keeps_one_episode_without_a_hole(frames, stamps, tolerance_ms):
+    near = [min(abs(s - f) for s in stamps) <= tolerance_ms * MS for f in frames]
+    if not any(near):
+        return
+    plan = plan_of(frames, stamps, Align(tolerance_ms=tolerance_ms, on_gap='drop'))
+    longest = max(''.join('x' if ok else ' ' for ok in near).split(), key=len)
+    assert len(plan.episodes) == 1
+    assert len(plan) == len(longest)
+
+
+@given(frame_times, topic_times, st.integers(1, 30))
+def test_gap_rule_marks_frames_strictly_between_distant_messages(frames, stamps, gap_ms):
+    plan = plan_of(frames, stamps, Align(gap_ms=gap_ms, on_gap='mark'))
+    for row, frame in enumerate(frames):
+        inside = any(
+            a < frame < b and b - a > gap_ms * MS
+            for a, b in zip(stamps, stamps[1:], strict=False)
+        )
+        assert plan.tracks[0].in_gap[row] == inside
+        assert plan.tracks[0].fill[row] == (Fill.MARK if inside else Fill.VALUE)
+        assert (plan.tracks[0].first[row] == -1) == inside
+
+
+@given(frame_times, topic_times)
+def test_zeros_stand_in_only_before_the_first_message(frames, stamps):
+    plan = plan_of(frames, stamps, Align('hold', zeros_before_first=True))
+    assert plan.stamps.tolist() == frames
+    expected = [Fill.ZEROS if frame < stamps[0] else Fill.VALUE for frame in frames]
+    assert plan.tracks[0].fill.tolist() == expected
+
+
+@given(frame_times, topic_times, st.integers(1, 30))
+def test_hold_on_gap_never_takes_the_future_beyond_the_tolerance(frames, stamps, tolerance_ms):
+    align = Align(tolerance_ms=tolerance_ms, on_gap='hold')
+    try:
+        plan = plan_of(frames, stamps, align)
+    except BagError:
+        assert all(f < stamps[0] - tolerance_ms * MS for f in frames)
+        return
+    for frame, ordinal in zip(plan.stamps, plan.tracks[0].first, strict=True):
+        assert stamps[ordinal] - frame <= tolerance_ms * MS
+
+
+def test_a_gap_that_must_not_be_is_an_error_that_names_the_frame():
+    with pytest.raises(BagError, match=r'/x: 1 frames have no message near enough.*frame 1 '):
+        plan_of([0, 100 * MS, 200 * MS], [0, 199 * MS], Align(tolerance_ms=50, on_gap='fail'))
+
+
+@settings(max_examples=50)
+@given(st.integers(3, 40), st.integers(0, 5), st.sampled_from([(30, 10), (60, 10), (30, 30)]))
+def test_jump_takes_every_nth_picture_between_the_dropped_ones(count, drop, rates):
+    source_fps, fps = rates
+    stamps = [i * 1_000_000_000 // source_fps for i in range(count)]
+    clock = replace(CLOCK, source_fps=source_fps, drop=drop, decimation='auto')
+    index = {'/clock': index_of(stamps)}
+    if count < 2 * drop + 1:
+        with pytest.raises(BagError, match='too few to drop'):
+            make_plan(clock, '/clock', fps, [], index)
+        return
+    plan = make_plan(clock, '/clock', fps, [Track('c', '/clock', Align())], index)
+    assert plan.report['decimation'] == 'jump'
+    assert plan.stamps.tolist() == stamps[drop : count - drop][:: source_fps // fps]
+
+
+def test_an_uneven_camera_gets_an_even_clock():
+    stamps = [i * 33_333_333 for i in range(90) if not 30 <= i < 60]
+    clock = replace(CLOCK, source_fps=30, decimation='auto')
+    plan = make_plan(
+        clock, '/clock', 10, [Track('c', '/clock', Align())], {'/clock': index_of(stamps)}
+    )
+    assert plan.report['decimation'] == 'time'
+    assert np.abs(np.diff(plan.stamps) - 100 * MS).max() <= 1
+    assert plan.tracks[0].report['repeated'] > 0
+    assert plan.tracks[0].report['beyond_full_frame'] > 0
+
+
+def test_end_trim_stops_before_the_first_or_the_last_topic_ends():
+    index = {
+        '/clock': index_of(range(0, 1000 * MS, 100 * MS)),
+        '/x': index_of([0, 500 * MS]),
+        '/y': index_of([0, 700 * MS]),
+    }
+    tracks = [Track('x', '/x', Align())]
+    lengths = {}
+    for trim in ('min_end', 'max_end', 'none'):
+        clock = replace(CLOCK, source_fps=10, end_trim=trim)
+        lengths[trim] = len(make_plan(clock, '/clock', 10, tracks, index, ['/y']))
+    assert lengths == {'min_end': 5, 'max_end': 9, 'none': 10}
+
+
+def test_wanted_names_each_message_once():
+    plan = plan_of([0, 10 * MS, 20 * MS], [0, 5 * MS, 15 * MS, 25 * MS], Align('linear'))
+    assert plan.wanted()['/x'].tolist() == [0, 1, 2, 3]
+    assert plan.tracks[0].report['messages'] == 4
+    assert plan.tracks[0].report['used'] == 4
