@@ -91,6 +91,14 @@ class Plan:
         return wanted
 
 
+class Segment(NamedTuple):
+    """A piece of the time line that is to be an episode, ns on the clock's time line."""
+
+    start: int
+    stop: int
+    """Exclusive."""
+
+
 class _Frames(NamedTuple):
     """Stamps of the frames on both time lines."""
 
@@ -130,6 +138,7 @@ def make_plan(
     tracks: Sequence[Track],
     index: Mapping[str, TopicIndex],
     end_topics: Sequence[str] = (),
+    segments: Sequence[Segment] | None = None,
 ) -> Plan:
     """Decide which message serves which frame.
 
@@ -140,6 +149,8 @@ def make_plan(
         tracks: Every use of a topic.
         index: Stamps of every topic that is named here.
         end_topics: Topics besides those of the tracks whose end counts for ``clock.end_trim``.
+        segments: Pieces that become episodes of their own, in order of time, not overlapping;
+            frames outside are left out. The whole bag is one piece if not given.
 
     Raises:
         BagError: No frame is left, or a frame is in a gap that must not be.
@@ -148,20 +159,16 @@ def make_plan(
     frames, clock_report = _clock_frames(clock, clock_topic, fps, tracks, index, end_topics)
     count = len(frames.bag)
     served = [_serve(track, frames, index[track.topic]) for track in tracks]
-    keep = np.ones(count, dtype=bool)
-    for track, result in zip(tracks, served, strict=True):
-        if track.align.on_gap == 'drop':
-            keep &= ~result.cut
-    if not keep.all():
-        start, stop = max(_runs(keep), key=lambda run: run[1] - run[0], default=(0, 0))
-        keep[:start] = False
-        keep[stop:] = False
-    for track, result in zip(tracks, served, strict=True):
-        if track.align.on_gap != 'drop':
-            keep &= ~result.cut
+    piece = _pieces(frames.on(clock.timeline), segments)
+    inside = piece >= 0
+    dropped = _any_cut(tracks, served, count, drop=True)
+    keep = inside & ~dropped
+    if dropped.any():
+        keep = _longest_of_each(keep, piece)
+    keep &= ~_any_cut(tracks, served, count, drop=False)
     if not keep.any():
         raise BagError(_nothing_left(tracks, served, frames))
-    runs = _runs(keep)
+    runs = _runs(keep, piece)
     lengths = np.array([stop - start for start, stop in runs])
     ends = np.cumsum(lengths)
     plans = [
@@ -172,7 +179,8 @@ def make_plan(
         **clock_report,
         'candidate_frames': count,
         'frames': int(keep.sum()),
-        'frames_cut': int(count - keep.sum()),
+        'frames_outside_segments': int(count - inside.sum()),
+        'frames_cut': int(inside.sum() - keep.sum()),
         'episodes': len(runs),
         'tracks': [plan.report for plan in plans],
     }
@@ -372,9 +380,47 @@ def _between_distant(stamps: Stamps, times: Stamps, gap_ms: float) -> Mask:
     return np.asarray(inside & distant & (stamps[after] != times))
 
 
-def _runs(keep: Mask) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], keep.view(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+def _pieces(frames: Stamps, segments: Sequence[Segment] | None) -> npt.NDArray[np.int64]:
+    """Return the number of each frame's segment, -1 outside."""
+    if segments is None:
+        return np.zeros(len(frames), dtype=np.int64)
+    piece = np.full(len(frames), -1, dtype=np.int64)
+    for number, segment in enumerate(segments):
+        piece[(frames >= segment.start) & (frames < segment.stop)] = number
+    return piece
+
+
+def _any_cut(
+    tracks: Sequence[Track], served: Sequence[_Served], count: int, *, drop: bool
+) -> Mask:
+    """Return the frames cut by tracks that drop, or by the others."""
+    cut = np.zeros(count, dtype=bool)
+    for track, result in zip(tracks, served, strict=True):
+        if (track.align.on_gap == 'drop') is drop:
+            cut |= result.cut
+    return cut
+
+
+def _longest_of_each(keep: Mask, piece: npt.NDArray[np.int64]) -> Mask:
+    """Keep only the longest run of each piece, the first of equally long ones."""
+    best: dict[int, tuple[int, int]] = {}
+    for start, stop in _runs(keep, piece):
+        number = int(piece[start])
+        low, high = best.get(number, (0, 0))
+        if stop - start > high - low:
+            best[number] = (start, stop)
+    result = np.zeros_like(keep)
+    for start, stop in best.values():
+        result[start:stop] = True
+    return result
+
+
+def _runs(keep: Mask, piece: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the runs (start, stop) of kept frames that lie in one piece."""
+    label = np.where(keep, piece, -1)
+    edges = np.flatnonzero(np.diff(label)) + 1
+    bounds = [0, *edges.tolist(), len(label)]
+    return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b and label[a] >= 0]
 
 
 def _track_plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Strategy = Literal['nearest', 'hold', 'linear', 'slerp']
@@ -117,6 +117,37 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class TimeRange:
+    """A piece of a bag that is one episode; seconds since the bag's first frame clock message."""
+
+    start_s: float
+    stop_s: float
+    """Exclusive."""
+    task: str = ''
+    """In place of the profile's task, if given."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """How a bag is cut into episodes; one episode if nothing is set."""
+
+    ranges: tuple[TimeRange, ...] = ()
+    marks_file: str = ''
+    """Annotation with ``marks[]`` beside the bag; ``{bag}`` stands for the bag's name without
+    ending."""
+    sources: tuple[Source, ...] = ()
+    """Topic whose messages cut; one field."""
+    rule: Literal['while_true', 'each_message', 'events'] = 'while_true'
+    """``while_true``: an episode lasts while the field is true (not zero). ``each_message``: every
+    message begins an episode that lasts until the next. ``events``: the field's text begins, ends
+    or discards an episode."""
+    start: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    discard: tuple[str, ...] = ()
+    """Texts for ``events``; a discarded episode is left out and counted."""
+
+
+@dataclass(frozen=True)
 class Profile:
     """Everything that turns the topics of a bag into the frames of a dataset."""
 
@@ -126,8 +157,9 @@ class Profile:
     clock: Clock
     features: tuple[VectorFeature | CameraFeature, ...]
     task: str
-    settings: dict[str, object] = field(default_factory=dict)
-    """The settings that made the profile, for the record."""
+    task_sources: tuple[Source, ...] = ()
+    """Topic with the task as text; each frame has the last one before it, or ``task``."""
+    episodes: Episodes = Episodes()
 
     @property
     def vectors(self) -> tuple[VectorFeature, ...]:

@@ -1,0 +1,131 @@
+"""The command line: ``convert``, ``sample`` and the rest.
+
+Modules that need numpy and the codecs are imported by the subcommand that uses them, so that
+``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from kuavo_bag_converter import __version__
+from kuavo_bag_converter.errors import ConverterError, UsageError
+
+_PROGRAM = 'python -m kuavo_bag_converter'
+
+
+class _Command(NamedTuple):
+    name: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one subcommand and return the exit code: 0 done, 1 a bag failed, 2 wrong use."""
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM, description='Convert ROS bags to LeRobot datasets in small, flat memory.'
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    commands = {command.name: command for command in _COMMANDS}
+    for command in commands.values():
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+    options = parser.parse_args(arguments)
+    try:
+        return commands[options.command].run(options)
+    except UsageError as error:
+        print(f'error: {error}', file=sys.stderr)  # noqa: T201
+        return 2
+    except ConverterError as error:
+        print(f'error: {error}', file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'bags', nargs='*', metavar='BAG', help='bag file, rosbag2 directory, or folder of either'
+    )
+    parser.add_argument('--output', metavar='DIR', help='root of the dataset; must not exist yet')
+    _settings_arguments(parser)
+
+
+def _settings_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.settings import SETTINGS, values_of, Settings
+
+    parser.add_argument(
+        '--params-file', metavar='YAML', help='settings, in the form of a ROS 2 parameter file'
+    )
+    parser.add_argument(
+        '--set',
+        metavar='NAME=VALUE',
+        action='append',
+        default=[],
+        dest='assignments',
+        help='one setting; may be given several times, and wins over the file',
+    )
+    defaults = values_of(Settings())
+    lines = ['settings (default):']
+    for info in SETTINGS.values():
+        if info.name in ('bags', 'output'):
+            continue
+        lines.append(f'  {info.name} ({defaults[info.name]!r}): {info.description}')
+    parser.epilog = '\n'.join(lines)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.display import Display, print_report
+    from kuavo_bag_converter.jobs.convert import convert
+    from kuavo_bag_converter.settings import (
+        Settings,
+        parse_assignments,
+        read_params_file,
+        updated,
+    )
+
+    settings = Settings()
+    if options.params_file:
+        settings = updated(settings, read_params_file(options.params_file), options.params_file)
+    settings = updated(settings, parse_assignments(options.assignments), '--set')
+    given: dict[str, object] = {}
+    if options.bags:
+        given['bags'] = options.bags
+    if options.output:
+        given['output'] = options.output
+    settings = updated(settings, given, 'command line')
+    cancel = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: cancel.set())
+    with Display(sys.stderr) as display:
+        report = convert(settings, observer=display, cancel=cancel)
+    print_report(report, sys.stdout)
+    return report.exit_code
+
+
+def _sample_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.sample.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.sample.command import run as run_sample
+
+    return run_sample(options)
+
+
+_COMMANDS = (
+    _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
+    _Command('sample', 'Make a Kuavo bag with known truth.', _sample_arguments, _sample),
+)

@@ -1,0 +1,188 @@
+"""What a person sees of a run: a progress bar or log lines, and the tables at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
+
+_BAR = 30
+_LOG_EVERY_S = 10.0
+_DRAW_EVERY_S = 0.1
+
+
+class Display(Observer):
+    """Draws a bar on a terminal, writes a line now and then to anything else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to ``stream``."""
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._label = ''
+        self._bar_shown = False
+        self._started = self._last = 0.0
+
+    def bag_started(self, number: int, total: int, bag: str) -> None:
+        """Name the bag."""
+        self._label = f'[{number}/{total}] {Path(bag).name}'
+        self._started = self._last = time.monotonic()
+        if not self._terminal:
+            self._line(f'{self._label}: reading timestamps')
+
+    def planned(self, plan: dict[str, Any]) -> None:
+        """Show what the plan will do, and what it had to do about missing data."""
+        self._line(f'{self._label}: {plan_summary(plan)}')
+        for track in plan['tracks']:
+            for text in _remarks(track):
+                self._line(f'    {text}')
+
+    def progressed(self, done: int, total: int) -> None:
+        """Move the bar."""
+        now = time.monotonic()
+        every = _DRAW_EVERY_S if self._terminal else _LOG_EVERY_S
+        if now - self._last < every:
+            return
+        self._last = now
+        rate = done / max(now - self._started, 1e-9)
+        if self._terminal:
+            filled = _BAR * done // max(total, 1)
+            bar = '#' * filled + '-' * (_BAR - filled)
+            self._stream.write(f'\r\033[K{self._label} {bar} {done}/{total} frames, {rate:.0f}/s')
+            self._stream.flush()
+            self._bar_shown = True
+        else:
+            self._line(f'{self._label}: {done}/{total} frames, {rate:.0f}/s')
+
+    def bag_finished(self, outcome: Outcome) -> None:
+        """Say what became of the bag."""
+        text = f'{outcome.frames} frames' if outcome.status != 'failed' else outcome.reason
+        self._line(f'{self._label}: {outcome.status}: {text}')
+        for problem in outcome.problems:
+            self._line(f'    {problem}')
+
+    def assembling(self, episodes: int) -> None:
+        """Say that the dataset is being put together."""
+        self._line(f'putting {episodes} episodes together')
+
+    def _line(self, text: str) -> None:
+        if self._bar_shown:
+            self._stream.write('\r\033[K')
+            self._bar_shown = False
+        self._stream.write(text + '\n')
+        self._stream.flush()
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar_shown:
+            self._stream.write('\n')
+
+
+def plan_summary(plan: dict[str, Any]) -> str:
+    """Return the plan in one line."""
+    text = (
+        f'{plan["frames"]} frames in {_count(plan["episodes"], "episode")}, '
+        f'{plan["decimation"]} from {plan["clock_messages"]} pictures of {plan["clock_topic"]}'
+    )
+    cut = plan['frames_cut'] + plan['frames_cut_by_end_trim']
+    if cut:
+        text += (
+            f'; {_count(cut, "frame")} cut ({plan["frames_cut_by_end_trim"]} at the end, '
+            f'{plan["frames_cut"]} in gaps)'
+        )
+    return text
+
+
+def print_report(report: Report, stream: TextIO) -> None:
+    """Print the table of bags, the alignment in short, and the totals."""
+    rows = [
+        (Path(item.bag).name, item.status, str(item.episodes), str(item.frames), item.reason)
+        for item in report.outcomes
+    ]
+    for line in _table(('bag', 'outcome', 'episodes', 'frames', 'reason'), rows):
+        print(line, file=stream)
+    plans = [item.plan for item in report.outcomes if item.plan]
+    if plans:
+        print(file=stream)
+        for line in _table(*_alignment_rows(plans)):
+            print(line, file=stream)
+        print(file=stream)
+    if report.frames:
+        print(
+            f'{report.output}: {_count(report.episodes, "episode")}, {report.frames} frames',
+            file=stream,
+        )
+    seconds = max(report.seconds, 1e-9)
+    print(
+        f'{report.frames} frames in {report.seconds:.1f} s, {report.frames / seconds:.1f} frames '
+        f'per second, peak memory {report.peak_memory_mb:.0f} MB',
+        file=stream,
+    )
+
+
+def _alignment_rows(
+    plans: Sequence[dict[str, Any]],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    header = ('topic', 'messages', 'used', 'repeated', 'median ms', 'p95 ms', 'max ms', 'far')
+    merged: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for plan in plans:
+        for track in plan['tracks']:
+            merged.setdefault((track['topic'], track['strategy']), []).append(track)
+    rows = []
+    for (topic, _), tracks in merged.items():
+        errors = [track['error_ms'] for track in tracks if track['error_ms']['max'] is not None]
+        worst = {key: max((e[key] for e in errors), default=0.0) for key in ('median', 'p95', 'max')}
+        rows.append(
+            (
+                topic,
+                *(str(sum(track[key] for track in tracks)) for key in ('messages', 'used', 'repeated')),
+                *(f'{worst[key]:.1f}' for key in ('median', 'p95', 'max')),
+                str(sum(track['beyond_half_frame'] for track in tracks)),
+            )
+        )  # fmt: skip
+    return header, rows
+
+
+def _remarks(track: dict[str, Any]) -> list[str]:
+    remarks = []
+    if track['without_header_stamp']:
+        remarks.append(f'{track["without_header_stamp"]} messages without header stamp not used')
+    if track['beyond_half_frame']:
+        remarks.append(
+            f'{_count(track["beyond_half_frame"], "frame")} more than half a frame from their '
+            f'message, at most {track["error_ms"]["max"]:.0f} ms'
+        )
+    if track['cut']:
+        remarks.append(f'{_count(track["cut"], "frame")} cut ({track["on_gap"]})')
+    if track['filled_with_zeros']:
+        remarks.append(f'{_count(track["filled_with_zeros"], "frame")} before it filled with zeros')
+    if track['marked']:
+        remarks.append(f'{_count(track["marked"], "frame")} marked 999')
+    return [f'{track["topic"]}: {text}' for text in remarks]
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    numeric = [all(row[i].replace('.', '', 1).isdigit() for row in rows) for i in range(len(header))]
+    lines = []
+    for row in (header, *rows):
+        cells = [
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, number in zip(row, widths, numeric, strict=True)
+        ]
+        lines.append('  '.join(cells).rstrip())
+    return lines
