@@ -1,0 +1,5 @@
+"""Bags of every container behind one reader."""
+
+from .open import open_bag
+
+__all__ = ['open_bag']

@@ -77,8 +77,10 @@ class BagReader(Protocol):
     """Messages per topic, as stored (not as promised by metadata)."""
     problems: list[str]
     """One line for each disagreement or damage found so far, for the report."""
-    bytes_read: int
-    """Payload and index bytes read from disk so far, where the backend can tell, else 0."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Payload and index bytes read from disk so far, where the backend can tell, else 0."""
 
     def index(
         self, topics: AbstractSet[str], header: AbstractSet[str] = frozenset()

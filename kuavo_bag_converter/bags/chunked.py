@@ -1,0 +1,259 @@
+"""What ROS 1 bags and MCAP files share: messages in chunks, with an index beside each chunk.
+
+With an index, stamps come from it alone, and of a chunk only what is needed is read. Without one,
+or to salvage, the file is scanned once when it is opened: stamps are kept, chunks remembered.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .compression import CompressionError, decompress, decompress_prefix
+from .damage import Damage, DamagedError
+from .model import Connection, Stamps
+from .source import Source, spans
+from .storage import Picks, Rows, Selection, StampColumns, Stored
+
+BATCH = 1024 * 1024
+"""Bytes of index entries that the index pass turns into rows at a time."""
+HEAD_SLACK = 128
+"""Bytes of a record that are read besides the head of its payload."""
+
+
+class Chunk(NamedTuple):
+    """Where a chunk's data is, and how it is packed."""
+
+    offset: int
+    """Of its record."""
+    data: int
+    """Offset of the (compressed) data."""
+    length: int
+    """Bytes of (compressed) data."""
+    compression: str
+    """'' for none."""
+    size: int
+    """Bytes of decompressed data."""
+    crc: int = 0
+    """CRC-32 of the decompressed data, 0 for none."""
+    cut: bool = False
+    """The file ends, or becomes unreadable, within this chunk."""
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins."""
+        return self.data + self.length
+
+
+class Entries(NamedTuple):
+    """Index entries of one connection in one chunk, as the file stores them."""
+
+    chunk: int
+    connection: int
+    raw: bytes
+
+
+class Found(NamedTuple):
+    """A message record that was parsed: what it is, and where its payload is in the record."""
+
+    connection: int
+    stamp: int
+    begin: int
+    length: int
+
+
+class Walked(NamedTuple):
+    """Rows of a chunk that was read without an index, and what stopped the reading."""
+
+    rows: Rows
+    error: DamagedError | None
+
+
+class ChunkedStorage(ABC):
+    """A file of chunks."""
+
+    container: str
+    entry: np.dtype[np.void]
+    """An index entry, with a field ``offset`` within the chunk's data."""
+
+    def __init__(self, path: Path, damage: Damage) -> None:
+        self.path = path
+        self.connections: list[Connection] = []
+        self.counts: dict[int, int] = {}
+        self.qos: dict[int, str] = {}
+        self._damage = damage
+        self._source = Source(path)
+        self._scanned: StampColumns | None = None
+        self._chunks: list[Chunk] = []
+        """The readable chunks that a scan has found."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from disk so far."""
+        return self._source.bytes_read
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    @abstractmethod
+    def _chunk_count(self) -> int:
+        """Count the chunks of the index."""
+
+    @abstractmethod
+    def _chunk_holds(self, number: int, selection: Selection) -> bool:
+        """Tell whether an indexed chunk may hold selected messages; pass it if not."""
+
+    @abstractmethod
+    def _chunk_at(self, number: int) -> Chunk:
+        """Read an indexed chunk's header."""
+
+    @abstractmethod
+    def _chunk_index(self, number: int) -> list[Entries]:
+        """Read an indexed chunk's index."""
+
+    @abstractmethod
+    def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
+        """Stamps of index entries."""
+
+    @abstractmethod
+    def _walk(self, chunk: Chunk, data: bytes | None) -> Walked:
+        """Rows of a chunk without index, from its data or, where that is None, from the file."""
+
+    @abstractmethod
+    def _parse(self, record: memoryview) -> Found | None:
+        """Parse the message record that ``record`` begins with; None where that is too short."""
+
+    def stamps(self, topics: Collection[str]) -> dict[str, Stamps]:
+        """Receive stamps in storage order; see :class:`.storage.Storage`."""
+        columns = self._scanned
+        if columns is None:
+            columns = StampColumns(self.connections, topics)
+            try:
+                self._collect(columns)
+            except DamagedError as error:
+                self._damage.found(self.path, error)
+        return {topic: columns.stamps(topic) for topic in topics}
+
+    def messages(self, selection: Selection, head: int | None = None) -> Iterator[Stored]:
+        """Yield selected messages; see :class:`.storage.Storage`."""
+        try:
+            for chunk, rows, data in self._stretches(selection):
+                picks = selection.pick(rows.connection)
+                if len(picks.rows):
+                    yield from self._chosen(chunk, rows, picks, data, head)
+        except DamagedError as error:
+            self._damage.found(self.path, error)
+
+    def _collect(self, columns: StampColumns) -> None:
+        waiting: list[Entries] = []
+        size = 0
+        for number in range(self._chunk_count()):
+            for entries in self._chunk_index(number):
+                waiting.append(entries)
+                size += len(entries.raw)
+            if size >= BATCH:
+                columns.add(self._rows(waiting))
+                waiting, size = [], 0
+        if waiting:
+            columns.add(self._rows(waiting))
+        for connection in self.connections:
+            listed, told = columns.count(connection.id), self.counts.get(connection.id, 0)
+            if listed != told:
+                self._damage.found(
+                    self.path,
+                    f'{connection.topic}: the index lists {listed} messages, '
+                    f'the file says that it holds {told}',
+                )
+
+    def _rows(self, entries: Sequence[Entries]) -> Rows:
+        table = np.frombuffer(b''.join(e.raw for e in entries), self.entry)
+        counts = [len(e.raw) // self.entry.itemsize for e in entries]
+        chunk = np.repeat(np.array([e.chunk for e in entries], np.int64), counts)
+        connection = np.repeat(np.array([e.connection for e in entries], np.int64), counts)
+        offset = table['offset'].astype(np.int64)
+        order = np.lexsort((offset, chunk))
+        return Rows(connection[order], self._entry_stamps(table)[order], offset[order])
+
+    def _stretches(self, selection: Selection) -> Iterator[tuple[Chunk, Rows, bytes | None]]:
+        if self._scanned is None:
+            for number in range(self._chunk_count()):
+                if self._chunk_holds(number, selection):
+                    rows = self._rows(self._chunk_index(number))
+                    yield self._chunk_at(number), rows, None
+        else:
+            for chunk in self._chunks:
+                data = load_chunk(self._source, chunk) if needs_loading(chunk) else None
+                yield chunk, self._walk(chunk, data).rows, data
+
+    def _chosen(
+        self, chunk: Chunk, rows: Rows, picks: Picks, data: bytes | None, head: int | None
+    ) -> Iterator[Stored]:
+        starts = rows.offset[picks.rows].tolist()
+        ends = np.append(rows.offset, chunk.size)[picks.rows + 1].tolist()
+        if data is None and needs_loading(chunk):
+            data = load_chunk(self._source, chunk)
+        if data is not None:
+            whole = memoryview(data)
+            records: Iterator[memoryview] = (whole[a:b] for a, b in zip(starts, ends, strict=True))
+        else:
+            stops = (
+                ends
+                if head is None
+                else [min(b, a + head + HEAD_SLACK) for a, b in zip(starts, ends, strict=True)]
+            )
+            records = spans(
+                self._source, [chunk.data + a for a in starts], [chunk.data + b for b in stops]
+            )
+        for k, piece in enumerate(records):
+            row, record, found = int(picks.rows[k]), piece, self._parse(piece)
+            if data is None and not _holds(record, found, head):
+                length = ends[k] - starts[k]
+                record = memoryview(self._source.read(chunk.data + starts[k], length))
+                found = self._parse(record)
+            if found is None or not _holds(record, found, head):
+                raise DamagedError(chunk.offset, 'chunk: a message is longer than its place')
+            if found[:2] != (rows.connection[row], rows.stamp[row]):
+                raise DamagedError(chunk.offset, 'chunk: a message is not what the index says')
+            length = found.length if head is None else min(found.length, head)
+            payload = record[found.begin : found.begin + length]
+            yield Stored(found.connection, int(picks.ranks[k]), found.stamp, payload)
+
+
+def load_chunk(source: Source, chunk: Chunk) -> bytes:
+    """Read the data of a chunk, decompress and check it.
+
+    Raises:
+        DamagedError: it cannot be read, or its checksum is wrong.
+
+    """
+    packed = source.read(chunk.data, chunk.length)
+    try:
+        if not chunk.compression:
+            data = packed
+        elif chunk.cut:
+            data = decompress_prefix(chunk.compression, packed)
+        else:
+            data = decompress(chunk.compression, packed, chunk.size)
+    except CompressionError as error:
+        raise DamagedError(chunk.offset, f'chunk: {error}') from None
+    if chunk.crc and not chunk.cut and zlib.crc32(data) != chunk.crc:
+        raise DamagedError(chunk.offset, 'chunk: its checksum (CRC-32) is wrong')
+    return data
+
+
+def needs_loading(chunk: Chunk) -> bool:
+    """Tell whether a chunk is read whole: compressed, or with a checksum to verify."""
+    return bool(chunk.compression or chunk.crc)
+
+
+def _holds(record: memoryview, found: Found | None, head: int | None) -> bool:
+    if found is None:
+        return False
+    return found.begin + (found.length if head is None else min(found.length, head)) <= len(record)

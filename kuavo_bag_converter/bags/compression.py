@@ -1,0 +1,137 @@
+"""Decompression that trusts no size a file claims, and that checks the checksums of the frames."""
+
+from __future__ import annotations
+
+import bz2
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import lz4.frame
+import zstandard
+
+from ..errors import BagError
+
+LIMIT = 2**31
+"""No chunk or message is decompressed to more than this many bytes."""
+ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+_STEP = 4 * 1024 * 1024
+
+
+class CompressionError(Exception):
+    """Compressed data is broken, or not what its header says."""
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
+
+
+def decompress(method: str, data: bytes, size: int) -> bytes:
+    """Decompress one chunk that claims to be ``size`` bytes long.
+
+    Raises:
+        CompressionError: unknown method, broken data, a wrong checksum or another size.
+
+    """
+    if size > LIMIT:
+        raise CompressionError(f'claims to be {size} bytes, more than {LIMIT}')
+    if method == 'zstd':
+        return _zstd(data, size)
+    stream = _stream(method)
+    try:
+        plain = stream.decompress(data, size + 1)
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise CompressionError(f'{method} data is broken ({error})') from None
+    if len(plain) != size or not stream.eof:
+        raise CompressionError(f'{method} data does not give the {size} bytes it claims')
+    return plain
+
+
+def decompress_prefix(method: str, data: bytes) -> bytes:
+    """Decompress what can be had of a chunk whose end is missing.
+
+    Raises:
+        CompressionError: unknown method.
+
+    """
+    parts: list[bytes] = []
+    total = 0
+    feed: Callable[[bytes], bytes] = (
+        zstandard.ZstdDecompressor().decompressobj().decompress
+        if method == 'zstd'
+        else _stream(method).decompress
+    )
+    for at in range(0, len(data), 65536):
+        try:
+            parts.append(feed(data[at : at + 65536]))
+        except (RuntimeError, OSError, EOFError, ValueError, zstandard.ZstdError):
+            break
+        total += len(parts[-1])
+        if total > LIMIT:
+            break
+    return b''.join(parts)
+
+
+def decompress_message(data: bytes | memoryview) -> bytes:
+    """Decompress one zstd frame, the payload of a message-compressed rosbag2 bag.
+
+    Raises:
+        CompressionError: broken data, or a frame without its size.
+
+    """
+    try:
+        size = zstandard.frame_content_size(data)
+    except zstandard.ZstdError as error:
+        raise CompressionError(f'zstd data is broken ({error})') from None
+    if size < 0:
+        raise CompressionError('zstd frame does not say its size')
+    return _zstd(data, size)
+
+
+def decompress_file(source: Path, target: Path) -> None:
+    """Decompress a whole zstd file.
+
+    Raises:
+        BagError: broken data, or the disk is full.
+
+    """
+    try:
+        with source.open('rb') as packed, target.open('wb') as plain:
+            reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
+            while block := reader.read(_STEP):
+                plain.write(block)
+    except zstandard.ZstdError as error:
+        raise CompressionError(f'zstd data is broken ({error})') from None
+    except OSError as error:
+        raise BagError(
+            f'{source}: cannot be decompressed to {target}: {error.strerror}; '
+            f'point TMPDIR to a folder with enough space'
+        ) from None
+
+
+def _zstd(data: bytes | memoryview, size: int) -> bytes:
+    if size > LIMIT:
+        raise CompressionError(f'claims to be {size} bytes, more than {LIMIT}')
+    try:
+        claimed = zstandard.frame_content_size(data)
+        if claimed not in (-1, size):
+            raise CompressionError(f'zstd frame holds {claimed} bytes, not {size}')
+        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+    except zstandard.ZstdError as error:
+        raise CompressionError(f'zstd data is broken ({error})') from None
+    if len(plain) != size:
+        raise CompressionError(f'zstd data does not give the {size} bytes it claims')
+    return bytes(plain)
+
+
+def _stream(method: str) -> _Decompressor:
+    if method == 'lz4':
+        untyped: Any = lz4.frame.LZ4FrameDecompressor
+        stream: _Decompressor = untyped()
+        return stream
+    if method == 'bz2':
+        return bz2.BZ2Decompressor()
+    raise CompressionError(f'compression {method!r} is not known; expected lz4, bz2 or zstd')

@@ -1,0 +1,62 @@
+"""What happens when a bag is damaged: stop with one line, or go on and say what was lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import BagError
+
+ADVICE = 'set on_damage: salvage to keep what can be read'
+
+
+class DamagedError(Exception):
+    """A part of a file cannot be read; caught inside this package, never seen by users."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(reason)
+        self.offset = offset
+        """Byte of the file where the unreadable part begins."""
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f'byte {self.offset}: {self.reason}'
+
+
+class Damage:
+    """The ``on_damage`` policy of one recording, and the lines for its report."""
+
+    def __init__(self, on_damage: str) -> None:
+        self.salvage = on_damage == 'salvage'
+        self.problems: list[str] = []
+        self.count = 0
+        """Damages that were found and survived."""
+
+    def found(self, path: Path, what: object) -> None:
+        """Stop, or note the damage and go on.
+
+        Raises:
+            BagError: the policy is ``fail``.
+
+        """
+        line = f'{path}: {what}'
+        if not self.salvage:
+            raise BagError(f'{line}; {ADVICE}')
+        self.count += 1
+        self.note(line)
+
+    def note(self, line: str) -> None:
+        """Put a line that is no loss of data into the report, once."""
+        if line not in self.problems:
+            self.problems.append(line)
+
+
+def span(first: int, last: int) -> str:
+    """Text of a range of receive stamps given in ns."""
+    return f'from {seconds(first)} to {seconds(last)} s'
+
+
+def seconds(stamp: int) -> str:
+    """Text of a stamp given in ns, in seconds with all its digits."""
+    sign = '-' if stamp < 0 else ''
+    whole, rest = divmod(abs(stamp), 10**9)
+    return f'{sign}{whole}.{rest:09d}'

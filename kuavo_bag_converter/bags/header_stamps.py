@@ -1,0 +1,61 @@
+"""Header stamps, taken from the first bytes of serialized messages."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from .model import Connection
+
+HEAD = 12
+"""Bytes of a payload that hold the stamp in every encoding."""
+
+_TYPES = {'Header', 'std_msgs/Header', 'std_msgs/msg/Header', 'std_msgs::msg::Header'}
+_ROS1 = struct.Struct('<4xII')
+_CDR = {1: struct.Struct('<4xiI'), 0: struct.Struct('>4xiI')}
+_IDL_NOISE = re.compile(
+    r'//[^\n]*|/\*.*?\*/|@\w+\s*\((?:[^()"]|"(?:\\.|[^"\\])*")*\)|@\w+', re.DOTALL
+)
+
+
+def begins_with_header(connection: Connection) -> bool:
+    """Tell whether the definition's first field is a ``std_msgs/Header``; True without one."""
+    if not connection.definition:
+        return True
+    if connection.definition_format == 'idl':
+        return _first_idl_type(connection) in _TYPES
+    return _first_msg_type(connection.definition) in _TYPES
+
+
+def _first_msg_type(definition: str) -> str:
+    for line in definition.splitlines():
+        if line.startswith('====') and not line.strip('= '):
+            continue
+        text = line.split('#', 1)[0].strip()
+        if text and '=' not in text and not text.startswith('MSG:'):
+            return text.split()[0]
+    return ''
+
+
+def _first_idl_type(connection: Connection) -> str:
+    name = re.escape(connection.msgtype.rsplit('/', 1)[-1])
+    text = _IDL_NOISE.sub(' ', connection.definition)
+    body = re.search(rf'struct\s+{name}\s*{{\s*([\w:]+)', text)
+    return body.group(1) if body else ''
+
+
+def header_stamp(encoding: str, head: bytes | memoryview) -> int | None:
+    """Header stamp in ns of a message that begins with a header; None where there is none.
+
+    Sources: ROS 1 serializes ``uint32 seq, time stamp``; CDR (DDS-XTypes 7.6.3.1.2) has a 4-byte
+    encapsulation header whose second byte tells the byte order, then ``int32 sec, uint32 nanosec``.
+    """
+    if len(head) < HEAD:
+        return None
+    if encoding == 'ros1':
+        sec, nsec = _ROS1.unpack_from(head)
+    elif encoding == 'cdr':
+        sec, nsec = _CDR[head[1] & 1].unpack_from(head)
+    else:
+        return None
+    return int(sec) * 10**9 + int(nsec)

@@ -1,0 +1,224 @@
+"""The portable backend: a recording that consists of one or more files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ..errors import BagError
+from .compression import ZSTD_MAGIC, CompressionError, decompress_message
+from .damage import Damage
+from .header_stamps import HEAD, begins_with_header, header_stamp
+from .model import Connection, Message, Ordinals, Stamps, TopicIndex
+from .storage import Cursor, Numbers, Selection, Storage, Stored
+
+
+class PortableReader:
+    """A recording read without ROS; implements :class:`.model.BagReader`."""
+
+    backend = 'portable'
+
+    def __init__(
+        self, path: Path, storages: Sequence[Storage], damage: Damage, resources: ExitStack
+    ) -> None:
+        """Join files into one recording.
+
+        Args:
+            path: what the recording is known by.
+            storages: its files in order, one at least; closed by :meth:`close`.
+            damage: what to do with damage.
+            resources: what else is released by :meth:`close`.
+
+        """
+        self.path = path
+        self.container = storages[0].container
+        self.problems = damage.problems
+        self._damage = damage
+        self._storages = storages
+        self._resources = resources
+        self.connections: Sequence[Connection]
+        self.connections, self._globals = _join_connections(storages)
+        counts = {c.topic: 0 for c in self.connections}
+        for storage in storages:
+            for connection in storage.connections:
+                counts[connection.topic] += storage.counts.get(connection.id, 0)
+        self.counts: Mapping[str, int] = counts
+        self._orders: dict[str, Ordinals | None] = {}
+        """Per topic that was indexed, the place in storage of each ordinal; None if identical."""
+        self._sizes: dict[str, list[int]] = {}
+        """Per topic that was indexed, its messages in each file."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from disk so far; 0 for sqlite3, which does not tell."""
+        return sum(storage.bytes_read for storage in self._storages)
+
+    def index(
+        self, topics: AbstractSet[str], header: AbstractSet[str] = frozenset()
+    ) -> dict[str, TopicIndex]:
+        """Collect stamps; see :class:`.model.BagReader`."""
+        self._check_topics(topics | header)
+        self._check_headers(header)
+        receive = self._receive_stamps(topics | header)
+        headers = self._header_stamps(header) if header else {}
+        return {topic: TopicIndex(receive[topic], headers.get(topic)) for topic in topics | header}
+
+    def messages(self, wanted: Mapping[str, Ordinals]) -> Iterator[Message]:
+        """Stream the wanted messages once; see :class:`.model.BagReader`."""
+        self._check_topics(wanted.keys())
+        new = wanted.keys() - self._orders.keys()
+        if new:
+            self._receive_stamps(new)
+        places: dict[str, tuple[Numbers, Ordinals]] = {}
+        for topic, ordinals in wanted.items():
+            unique = np.unique(np.asarray(ordinals, np.int64))
+            count = sum(self._sizes[topic])
+            if len(unique) and (unique[0] < 0 or unique[-1] >= count):
+                raise BagError(
+                    f'{self.path}: {topic}: message {unique[-1]} was asked for, '
+                    f'the topic has {count}'
+                )
+            places[topic] = _in_storage_order(unique, self._orders[topic])
+        for storage, number, stored in self._stored(places, None):
+            connection = self.connections[self._globals[number][stored.connection]]
+            data = stored.data
+            if connection.encoding == 'cdr' and data[:4] == ZSTD_MAGIC:
+                data = self._decompressed(storage, connection, stored.rank, data)
+            yield Message(connection, stored.rank, stored.stamp, data)
+
+    def close(self) -> None:
+        """Release files and temporary files."""
+        for storage in self._storages:
+            storage.close()
+        self._resources.close()
+
+    def __enter__(self) -> PortableReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_topics(self, topics: Iterable[str]) -> None:
+        missing = sorted(set(topics) - self.counts.keys())
+        if missing:
+            raise BagError(
+                f'{self.path}: no topic {", ".join(missing)}; '
+                f'there are {", ".join(sorted(self.counts)) or "no topics at all"}'
+            )
+
+    def _check_headers(self, topics: AbstractSet[str]) -> None:
+        for connection in self.connections:
+            if connection.topic not in topics:
+                continue
+            if connection.encoding not in {'ros1', 'cdr'} or not begins_with_header(connection):
+                raise BagError(
+                    f'{self.path}: {connection.topic}: {connection.msgtype} '
+                    f'({connection.encoding}) does not begin with a std_msgs/Header, '
+                    f'so it has no header stamps; use its receive stamps'
+                )
+
+    def _receive_stamps(self, topics: AbstractSet[str]) -> dict[str, Stamps]:
+        parts = [storage.stamps(topics) for storage in self._storages]
+        receive: dict[str, Stamps] = {}
+        for topic in topics:
+            columns = [part[topic] for part in parts]
+            stamps = columns[0] if len(columns) == 1 else np.concatenate(columns)
+            self._sizes[topic] = [len(column) for column in columns]
+            if np.all(stamps[1:] >= stamps[:-1]):
+                self._orders[topic] = None
+            else:
+                order = np.argsort(stamps, kind='stable')
+                self._orders[topic] = order
+                stamps = stamps[order]
+            receive[topic] = stamps
+        return receive
+
+    def _header_stamps(self, topics: AbstractSet[str]) -> dict[str, Stamps]:
+        columns = {topic: np.zeros(sum(self._sizes[topic]), np.int64) for topic in topics}
+        places: dict[str, tuple[Numbers, Ordinals]] = {}
+        for topic, column in columns.items():
+            ordinals = np.arange(len(column))
+            places[topic] = _in_storage_order(ordinals, self._orders[topic])
+        for storage, number, stored in self._stored(places, HEAD):
+            connection = self.connections[self._globals[number][stored.connection]]
+            stamp = header_stamp(connection.encoding, stored.data)
+            if stamp is None:
+                self._damage.found(
+                    storage.path,
+                    f'{connection.topic}: message {stored.rank} is too short for a header',
+                )
+            else:
+                columns[connection.topic][stored.rank] = stamp
+        return columns
+
+    def _stored(
+        self, places: Mapping[str, tuple[Numbers, Ordinals]], head: int | None
+    ) -> Iterator[tuple[Storage, int, Stored]]:
+        """Yield chosen messages of all files; ``places`` are (place in storage, rank) by topic."""
+        begins = dict.fromkeys(places, 0)
+        for number, storage in enumerate(self._storages):
+            cursors: dict[str, Cursor] = {}
+            for topic, (positions, ranks) in places.items():
+                begin = begins[topic]
+                begins[topic] = end = begin + self._sizes[topic][number]
+                low, high = np.searchsorted(positions, (begin, end))
+                cursors[topic] = Cursor(positions[low:high] - begin, ranks[low:high])
+            for stored in storage.messages(Selection(storage.connections, cursors), head):
+                yield storage, number, stored
+            for topic, cursor in cursors.items():
+                if cursor.missing:
+                    raise BagError(
+                        f'{storage.path}: {topic}: {cursor.missing} messages that the index '
+                        f'lists are not there'
+                    )
+
+    def _decompressed(
+        self, storage: Storage, connection: Connection, rank: int, data: bytes | memoryview
+    ) -> bytes:
+        try:
+            return decompress_message(data)
+        except CompressionError as error:
+            raise BagError(f'{storage.path}: {connection.topic}: message {rank}: {error}') from None
+
+
+def _in_storage_order(ordinals: Ordinals, order: Ordinals | None) -> tuple[Numbers, Ordinals]:
+    if order is None:
+        return ordinals, ordinals
+    places = order[ordinals]
+    by_place = np.argsort(places)
+    return places[by_place], ordinals[by_place]
+
+
+def _join_connections(
+    storages: Sequence[Storage],
+) -> tuple[list[Connection], list[list[int]]]:
+    """One list for all files, and for each file where in that list its connections are.
+
+    The n-th of several equal declarations in one file is the n-th of them in the next.
+    """
+    joined: list[Connection] = []
+    places: list[list[int]] = []
+    known: dict[tuple[Connection, int], int] = {}
+    for storage in storages:
+        seen: dict[Connection, int] = {}
+        local: list[int] = []
+        for connection in storage.connections:
+            key = connection._replace(id=0)
+            seen[key] = seen.get(key, 0) + 1
+            place = known.get((key, seen[key]))
+            if place is None:
+                place = known[key, seen[key]] = len(joined)
+                joined.append(connection._replace(id=place))
+            local.append(place)
+        places.append(local)
+    return joined, places

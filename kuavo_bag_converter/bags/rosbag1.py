@@ -1,0 +1,154 @@
+"""ROS 1 bags 2.0 with an index; those without, and damaged ones, are scanned."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import BagError
+from . import rosbag1_records as rb
+from .chunked import Chunk, ChunkedStorage, Entries, Found, Walked
+from .damage import Damage, DamagedError
+from .model import Stamps
+from .rosbag1_index import Index, chunk_of, read_index
+from .rosbag1_scan import Declarations, Rosbag1Scan, walk_chunk
+from .source import Window
+from .storage import Selection
+
+_U32 = struct.Struct('<I')
+_CHUNK_HEADER = 256
+"""Enough for a chunk's record header, which has three short fields."""
+
+
+class Rosbag1Storage(ChunkedStorage):
+    """One ``.bag`` file."""
+
+    container = 'rosbag1'
+    entry = rb.INDEX_ENTRY
+
+    def __init__(self, path: Path, damage: Damage) -> None:
+        """Open a bag and read its index, or scan it.
+
+        Raises:
+            BagError: not a readable ROS 1 bag 2.0, or it is damaged and that is not allowed.
+
+        """
+        super().__init__(path, damage)
+        self._known = Declarations()
+        self._index = Index([], [], [])
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        index: Index | None = None
+        try:
+            header = rb.read_record(Window(self._source, self._source.size), len(rb.MAGIC))
+            if header.fields.get(b'encryptor'):
+                raise BagError(f'{self.path}: is encrypted; decrypt it with `rosbag decrypt`')
+            if header.u64(b'index_pos'):
+                index = read_index(self._source, header)
+            else:
+                self._damage.note(
+                    f'{self.path}: has no index, its recording was not closed: it was scanned'
+                )
+        except DamagedError as error:
+            self._damage.found(self.path, error)
+        if index is None or self._damage.salvage:
+            self._scan(index)
+        else:
+            self._declare(index, self._known)
+            self._index = index
+            self.counts = self._totals(index, self._known)
+        self.connections = self._known.connections
+
+    def _scan(self, index: Index | None) -> None:
+        scan = Rosbag1Scan(self._source, self._damage, index)
+        self._known, self._scanned, self._chunks = scan.known, scan.columns, scan.chunks
+        if index:
+            self._declare(index, self._known)
+            self._promised = self._totals(index, self._known)
+        self.counts = {c.id: scan.columns.count(c.id) for c in self._known.connections}
+
+    def _declare(self, index: Index, known: Declarations) -> None:
+        try:
+            for record, data in index.connections:
+                known.add(record, data)
+        except DamagedError as error:
+            self._damage.found(self.path, error)
+
+    def _totals(self, index: Index, known: Declarations) -> dict[int, int]:
+        totals: dict[int, int] = {}
+        for number, count in index.totals().items():
+            local = known.local.get(number)
+            if local is None:
+                self._damage.found(
+                    self.path, f'the index lists {count} messages of undeclared connection {number}'
+                )
+            else:
+                totals[local] = count
+        return totals
+
+    def _chunk_count(self) -> int:
+        return len(self._index.chunks)
+
+    def _counts_of(self, number: int) -> dict[int, int]:
+        counts = self._index.counts_of(number)
+        return {self._known.local[conn]: count for conn, count in counts.items()}
+
+    def _chunk_holds(self, number: int, selection: Selection) -> bool:
+        return selection.wants(self._counts_of(number))
+
+    def _chunk_at(self, number: int) -> Chunk:
+        window = Window(self._source, self._source.size, _CHUNK_HEADER)
+        chunk = chunk_of(rb.read_record(window, self._index.chunks[number]))
+        if chunk.end > self._source.size:
+            raise DamagedError(chunk.offset, 'chunk: it ends beyond the end of the file')
+        if not chunk.compression and chunk.size != chunk.length:
+            raise DamagedError(chunk.offset, 'chunk: its two sizes differ')
+        return chunk
+
+    def _chunk_index(self, number: int) -> list[Entries]:
+        chunk = self._chunk_at(number)
+        counts = self._counts_of(number)
+        size = len(counts) * rb.INDEX_HEADER + sum(counts.values()) * rb.INDEX_ENTRY.itemsize
+        data = self._source.read(chunk.end, size)
+        entries: list[Entries] = []
+        at = 0
+        while at < size:
+            conn, raw, at = rb.index_record(data, at, chunk.end)
+            local = self._known.local.get(conn, -1)
+            if len(raw) != counts.pop(local, -1) * rb.INDEX_ENTRY.itemsize:
+                raise DamagedError(chunk.end, 'index record disagrees with the chunk info')
+            entries.append(Entries(number, local, raw))
+        return entries
+
+    def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
+        stamps: Stamps = table['sec'].astype(np.int64) * 10**9 + table['nsec']
+        return stamps
+
+    def _walk(self, chunk: Chunk, data: bytes | None) -> Walked:
+        return walk_chunk(self._source, chunk, data, self._known)
+
+    def _parse(self, record: memoryview) -> Found | None:
+        at = 0
+        while True:
+            if at + 4 > len(record):
+                return None
+            (size,) = _U32.unpack_from(record, at)
+            begin = at + size + 8
+            if begin > len(record):
+                return None
+            fields = rb.parse_fields(bytes(record[at + 4 : at + 4 + size]), 0)
+            (length,) = _U32.unpack_from(record, at + 4 + size)
+            if fields.get(b'op') != bytes([rb.CONNECTION]):
+                break
+            at = begin + length
+        message = rb.Record(0, rb.MESSAGE, fields, begin, length)
+        local = self._known.local.get(message.u32(b'conn'), -1)
+        return Found(local, message.time(b'time'), begin, length)

@@ -1,0 +1,196 @@
+"""Records of the ROS 1 bag format 2.0, http://wiki.ros.org/Bags/Format/2.0."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from .damage import DamagedError
+from .model import Connection
+
+MAGIC = b'#ROSBAG V2.0\n'
+MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7
+INDEX_ENTRY = np.dtype([('sec', '<u4'), ('nsec', '<u4'), ('offset', '<u4')])
+INDEX_HEADER = 55
+"""Bytes of an index record before its entries: two lengths and four fields of fixed size."""
+HEADER_LIMIT = 2**24
+"""Longer record headers are taken for damage; real ones have tens of bytes."""
+
+_U32 = struct.Struct('<I')
+_U64 = struct.Struct('<Q')
+_TIME = struct.Struct('<II')
+
+
+class Bytes(Protocol):
+    """Something that is read by position."""
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly that range, or raise DamagedError."""
+
+
+class Record(NamedTuple):
+    """One record: its header's fields, and where its data is."""
+
+    offset: int
+    op: int
+    fields: dict[bytes, bytes]
+    data: int
+    """Offset of the data."""
+    length: int
+    """Bytes of data."""
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins."""
+        return self.data + self.length
+
+    def u32(self, name: bytes) -> int:
+        """Read a 4-byte field.
+
+        Raises:
+            DamagedError: it is missing or malformed.
+
+        """
+        return int(_U32.unpack(self._field(name, 4))[0])
+
+    def u64(self, name: bytes) -> int:
+        """Read an 8-byte field.
+
+        Raises:
+            DamagedError: it is missing or malformed.
+
+        """
+        return int(_U64.unpack(self._field(name, 8))[0])
+
+    def time(self, name: bytes) -> int:
+        """Read a time field, in ns.
+
+        Raises:
+            DamagedError: it is missing or malformed.
+
+        """
+        sec, nsec = _TIME.unpack(self._field(name, 8))
+        return int(sec) * 10**9 + int(nsec)
+
+    def _field(self, name: bytes, size: int) -> bytes:
+        value = self.fields.get(name)
+        if value is None or len(value) != size:
+            raise DamagedError(self.offset, f'record without a valid {name.decode()!r} field')
+        return value
+
+
+def parse_fields(data: bytes, offset: int) -> dict[bytes, bytes]:
+    """Split a header into its fields.
+
+    Raises:
+        DamagedError: the lengths do not fit; ``offset`` says where the header is.
+
+    """
+    fields: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(data):
+        if at + 4 > len(data):
+            raise DamagedError(offset, 'record header is broken')
+        (size,) = _U32.unpack_from(data, at)
+        at += 4
+        name, equals, value = data[at : at + size].partition(b'=')
+        if at + size > len(data) or not equals:
+            raise DamagedError(offset, 'record header is broken')
+        fields[name] = value
+        at += size
+    return fields
+
+
+def read_record(source: Bytes, offset: int) -> Record:
+    """Read a record's header; its data is only known to begin within the source.
+
+    Raises:
+        DamagedError: there is no record.
+
+    """
+    (size,) = _U32.unpack(source.read(offset, 4))
+    if size > HEADER_LIMIT:
+        raise DamagedError(offset, f'record header claims {size} bytes')
+    header = source.read(offset + 4, size + 4)
+    fields = parse_fields(header[:size], offset)
+    op = fields.get(b'op', b'')
+    if len(op) != 1:
+        raise DamagedError(offset, 'record without an op field')
+    (length,) = _U32.unpack_from(header, size)
+    return Record(offset, op[0], fields, offset + size + 8, length)
+
+
+def walk(source: Bytes, offset: int) -> Iterator[Record]:
+    """Yield record after record until the source ends; a record's data may end beyond it.
+
+    Raises:
+        DamagedError: something is not a record.
+
+    """
+    while offset < source.end:
+        record = read_record(source, offset)
+        yield record
+        offset = record.end
+
+
+def connection_of(record: Record, data: bytes, number: int) -> Connection:
+    """Make a connection, the ``number``-th, of a connection record and its data.
+
+    Raises:
+        DamagedError: a field is missing.
+
+    """
+    fields = parse_fields(data, record.data)
+    try:
+        kind = fields[b'type'].decode()
+        topic = record.fields[b'topic'].decode()
+    except (KeyError, UnicodeDecodeError):
+        raise DamagedError(record.offset, 'connection without a valid topic or type') from None
+    return Connection(
+        id=number,
+        topic=topic,
+        msgtype=normal_type(kind),
+        encoding='ros1',
+        definition=fields.get(b'message_definition', b'').decode(errors='replace'),
+        definition_format='msg' if fields.get(b'message_definition') else '',
+        md5=fields.get(b'md5sum', b'').decode(errors='replace'),
+        latched=fields.get(b'latching', b'0') == b'1',
+    )
+
+
+def normal_type(name: str) -> str:
+    """Type name with the ``/msg/`` part that ROS 1 and early ROS 2 bags leave out."""
+    parts = name.split('/')
+    return f'{parts[0]}/msg/{parts[1]}' if len(parts) == 2 else name
+
+
+def index_record(data: bytes, at: int, offset: int) -> tuple[int, bytes, int]:
+    """Take an index record out of ``data``: connection, entries, where the next one begins.
+
+    Raises:
+        DamagedError: it is not one; ``offset`` says where ``data`` is in the file.
+
+    """
+    header = data[at : at + INDEX_HEADER]
+    if len(header) < INDEX_HEADER or _U32.unpack_from(header)[0] != INDEX_HEADER - 8:
+        raise DamagedError(offset + at, 'index record expected')
+    fields = parse_fields(header[4:-4], offset + at)
+    try:
+        op, version = fields[b'op'], _U32.unpack(fields[b'ver'])[0]
+        connection, count = _U32.unpack(fields[b'conn'])[0], _U32.unpack(fields[b'count'])[0]
+    except (KeyError, struct.error):
+        raise DamagedError(offset + at, 'index record expected') from None
+    size = _U32.unpack_from(header, INDEX_HEADER - 4)[0]
+    begin = at + INDEX_HEADER
+    if op != bytes([INDEX]) or version != 1 or size != count * INDEX_ENTRY.itemsize:
+        raise DamagedError(offset + at, 'index record is broken')
+    if begin + size > len(data):
+        raise DamagedError(offset + at, 'index record is longer than its chunk says')
+    return connection, data[begin : begin + size], begin + size

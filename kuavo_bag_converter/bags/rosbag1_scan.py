@@ -1,0 +1,184 @@
+"""Reading a ROS 1 bag without its index, record by record, past what is damaged."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from . import rosbag1_records as rb
+from .chunked import Chunk, Walked, load_chunk, needs_loading
+from .damage import Damage, DamagedError, span
+from .model import Connection
+from .rosbag1_index import Index, chunk_of, find_chunk
+from .source import Held, Source, Window
+from .storage import Rows, StampColumns
+
+_U32 = struct.Struct('<I')
+
+
+class Declarations:
+    """The connections that a bag has declared so far."""
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.local: dict[int, int] = {}
+        """Position in ``connections`` by the number that the file uses."""
+
+    def add(self, record: rb.Record, data: bytes) -> None:
+        """Take a connection record; repeated ones change nothing.
+
+        Raises:
+            DamagedError: it is broken.
+
+        """
+        number = record.u32(b'conn')
+        if number not in self.local:
+            self.connections.append(rb.connection_of(record, data, len(self.connections)))
+            self.local[number] = len(self.connections) - 1
+
+
+def walk_chunk(source: Source, chunk: Chunk, data: bytes | None, known: Declarations) -> Walked:
+    """Rows of a chunk from its records; new connections are declared on the way."""
+    view: rb.Bytes = Window(source, chunk.end) if data is None else Held(data)
+    base = chunk.data if data is None else 0
+    connection: list[int] = []
+    stamp: list[int] = []
+    offset: list[int] = []
+    error: DamagedError | None = None
+    try:
+        for record in rb.walk(view, base):
+            if record.end > view.end:
+                raise DamagedError(record.offset, 'the last message is cut')
+            if record.op == rb.CONNECTION:
+                known.add(record, view.read(record.data, record.length))
+            elif record.op == rb.MESSAGE:
+                local = known.local.get(record.u32(b'conn'))
+                if local is None:
+                    raise DamagedError(record.offset, 'message of an undeclared connection')
+                connection.append(local)
+                stamp.append(record.time(b'time'))
+                offset.append(record.offset - base)
+            else:
+                raise DamagedError(record.offset, f'unexpected record {record.op} in a chunk')
+    except DamagedError as broken:
+        error = DamagedError(broken.offset - base + chunk.data, f'chunk: {broken.reason}')
+        if data is not None and chunk.compression:
+            error.offset = chunk.offset
+    rows = Rows(*(np.array(column, np.int64) for column in (connection, stamp, offset)))
+    return Walked(rows, error)
+
+
+class _Loss:
+    """Damage in a chunk, and what the index records behind the chunk say it costs."""
+
+    def __init__(self, error: DamagedError, read: int) -> None:
+        self._error = error
+        self._read = read
+        self._listed = 0
+        self._first, self._last = 2**63, 0
+
+    def add(self, entries: bytes) -> None:
+        table = np.frombuffer(entries, rb.INDEX_ENTRY)
+        if len(table):
+            stamps = table['sec'].astype(np.int64) * 10**9 + table['nsec']
+            self._listed += len(table)
+            self._first = min(self._first, int(stamps.min()))
+            self._last = max(self._last, int(stamps.max()))
+
+    def __str__(self) -> str:
+        if not self._listed:
+            return str(self._error)
+        lost = self._listed - self._read
+        return f'{self._error}: {lost} messages of the chunk {span(self._first, self._last)} lost'
+
+
+class Rosbag1Scan:
+    """One pass over a bag's records; the results are its attributes."""
+
+    def __init__(self, source: Source, damage: Damage, index: Index | None) -> None:
+        """Scan.
+
+        Args:
+            source: the bag.
+            damage: what to do with damage.
+            index: the index where it could be read, to go on behind damage.
+
+        Raises:
+            BagError: damage was found and is not allowed.
+
+        """
+        self.known = Declarations()
+        self.columns = StampColumns(self.known.connections)
+        self.chunks: list[Chunk] = []
+        self._source = source
+        self._damage = damage
+        self._loss: _Loss | None = None
+        offset: int | None = len(rb.MAGIC)
+        while offset is not None:
+            offset = self._run(offset, index)
+        self._settle()
+
+    def _run(self, offset: int, index: Index | None) -> int | None:
+        window = Window(self._source, self._source.size)
+        at = offset
+        try:
+            for record in rb.walk(window, offset):
+                at = record.offset
+                if record.op != rb.INDEX:
+                    self._settle()
+                if record.op == rb.CHUNK:
+                    opened = self._chunk(record, window)
+                    if opened:
+                        return None
+                elif record.end > window.end:
+                    raise DamagedError(at, 'the last record is cut')
+                elif record.op == rb.CONNECTION:
+                    self.known.add(record, window.read(record.data, record.length))
+                elif record.op == rb.INDEX and self._loss:
+                    self._loss.add(window.read(record.data, record.length))
+                at = record.end
+        except DamagedError as error:
+            self._settle()
+            after = index.chunk_after(at) if index else find_chunk(self._source, at + 1)
+            skipped = (after or self._source.size) - at
+            self._damage.found(self._source.path, f'{error}: {skipped} bytes skipped')
+            return after
+        return None
+
+    def _chunk(self, record: rb.Record, window: Window) -> bool:
+        """Take a chunk; True where it is the open one of an unfinished recording."""
+        chunk = chunk_of(record)
+        room = self._source.size - chunk.data
+        opened = chunk.length == 0 and room > 0 and not self._empty(chunk, window)
+        if opened or chunk.length > room:
+            chunk = chunk._replace(length=room, size=room, cut=True)
+        try:
+            data = load_chunk(self._source, chunk) if needs_loading(chunk) else None
+        except DamagedError as error:
+            self._lose(error, 0)
+            return opened
+        rows, error_inside = walk_chunk(self._source, chunk, data, self.known)
+        self.columns.add(rows)
+        self.chunks.append(chunk)
+        if error_inside is None and chunk.cut and chunk.compression:
+            error_inside = DamagedError(chunk.offset, 'chunk: its end is missing')
+        if error_inside is not None:
+            self._lose(error_inside, len(rows.stamp))
+        return chunk.cut
+
+    def _empty(self, chunk: Chunk, window: Window) -> bool:
+        """Tell whether a chunk of length 0 is really empty: no message follows it."""
+        if chunk.compression:
+            return False
+        return rb.read_record(window, chunk.data).op not in {rb.MESSAGE, rb.CONNECTION}
+
+    def _lose(self, error: DamagedError, read: int) -> None:
+        if not self._damage.salvage:
+            self._damage.found(self._source.path, error)
+        self._loss = _Loss(error, read)
+
+    def _settle(self) -> None:
+        if self._loss:
+            self._damage.found(self._source.path, self._loss)
+            self._loss = None

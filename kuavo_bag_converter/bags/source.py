@@ -1,0 +1,138 @@
+"""A file that is read by position and never beyond the size it had when it was opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import BagError
+from .damage import DamagedError
+
+GAP = 32 * 1024
+"""Neighbours closer than this are read in one go: a call costs about as much as 32 KiB."""
+RUN = 1024 * 1024
+"""Neighbours are not joined to more than this."""
+
+
+class Source:
+    """A file that is read by position, with the bytes counted."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a file.
+
+        Raises:
+            BagError: it cannot be opened.
+
+        """
+        self.path = path
+        try:
+            self._file = path.open('rb', buffering=0)
+        except OSError as error:
+            raise BagError(f'{path}: cannot be opened: {error.strerror}') from None
+        self.size = os.fstat(self._file.fileno()).st_size
+        self.bytes_read = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly that range.
+
+        Raises:
+            DamagedError: the range does not lie within the file, or the disk fails.
+
+        """
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise DamagedError(
+                offset, f'{length} bytes expected, the file ends at byte {self.size}'
+            )
+        parts: list[bytes] = []
+        missing = length
+        while missing:
+            try:
+                part = os.pread(self._file.fileno(), missing, offset + length - missing)
+            except OSError as error:
+                raise DamagedError(offset, f'cannot be read: {error.strerror}') from None
+            if not part:
+                raise DamagedError(offset, 'the file became shorter while it was read')
+            parts.append(part)
+            missing -= len(part)
+        self.bytes_read += length
+        return parts[0] if len(parts) == 1 else b''.join(parts)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Window:
+    """Small reads at ascending offsets of a file, or of bytes, through one buffer."""
+
+    def __init__(self, source: Source, end: int, size: int = 65536) -> None:
+        self._source = source
+        self._size = size
+        self._start = 0
+        self._buffer = b''
+        self.end = end
+        """Nothing is read beyond this byte of the file."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly that range.
+
+        Raises:
+            DamagedError: the range ends beyond the window's end.
+
+        """
+        at = offset - self._start
+        if at < 0 or at + length > len(self._buffer):
+            if offset + length > self.end:
+                raise DamagedError(
+                    offset, f'{length} bytes expected, only {max(self.end - offset, 0)} are there'
+                )
+            self._buffer = self._source.read(
+                offset, min(max(length, self._size), self.end - offset)
+            )
+            self._start, at = offset, 0
+        return self._buffer[at : at + length]
+
+
+class Held:
+    """Bytes in memory with the face of a :class:`Window`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.end = len(data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly that range.
+
+        Raises:
+            DamagedError: the range ends beyond the data.
+
+        """
+        if offset + length > self.end:
+            raise DamagedError(
+                offset, f'{length} bytes expected, only {max(self.end - offset, 0)} are there'
+            )
+        return self._data[offset : offset + length]
+
+
+def spans(source: Source, starts: Sequence[int], ends: Sequence[int]) -> Iterator[memoryview]:
+    """Read ranges of a file in ascending order, near neighbours in one call.
+
+    Raises:
+        DamagedError: a range does not lie within the file.
+
+    """
+    first = 0
+    while first < len(starts):
+        begin, stop, last = starts[first], ends[first], first + 1
+        while (
+            last < len(starts)
+            and starts[last] - stop <= GAP
+            and max(stop, ends[last]) - begin <= RUN
+        ):
+            stop = max(stop, ends[last])
+            last += 1
+        data = memoryview(source.read(begin, stop - begin))
+        for k in range(first, last):
+            yield data[starts[k] - begin : ends[k] - begin]
+        first = last

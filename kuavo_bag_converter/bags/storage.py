@@ -1,0 +1,208 @@
+"""What every file format gives: its topics, stamps in storage order, and chosen payloads.
+
+Ranks here are in *storage order*; :mod:`.recording` turns them into ordinals.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .model import Connection, Ordinals, Stamps
+
+Numbers = npt.NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """A stretch of a file's messages in storage order; three arrays of one length."""
+
+    connection: Numbers
+    """Position in the file's ``connections``."""
+    stamp: Stamps
+    """Receive stamps, ns."""
+    offset: Numbers
+    """Where the record is, within the chunk's data or the file, as the format means it."""
+
+
+class Stored(NamedTuple):
+    """One message as a file yields it."""
+
+    connection: int
+    """Position in the file's ``connections``."""
+    rank: int
+    """As the cursor of its topic names it."""
+    stamp: int
+    data: bytes | memoryview
+
+
+class Cursor:
+    """The wanted messages of one topic of one file, taken in storage order."""
+
+    def __init__(self, positions: Numbers, ranks: Ordinals) -> None:
+        """Hold ``positions``, ascending ranks in storage order, and what each is to be called."""
+        self.positions = positions
+        self.ranks = ranks
+        self._seen = 0
+        self._next = 0
+
+    def wants(self, count: int) -> bool:
+        """Tell whether one of the next ``count`` messages is wanted."""
+        return (
+            self._next < len(self.positions)
+            and int(self.positions[self._next]) < self._seen + count
+        )
+
+    def advance(self, count: int) -> slice:
+        """Pass ``count`` messages; the slice holds the wanted ones among them."""
+        first = self._next
+        self._seen += count
+        if first < len(self.positions) and self.positions[first] < self._seen:
+            rest = self.positions[first:]
+            self._next += int(np.searchsorted(rest, self._seen))
+        return slice(first, self._next)
+
+    def take(self, count: int) -> tuple[Numbers, Ordinals]:
+        """Pass ``count`` messages; wanted ones are counted from the first of them."""
+        begin = self._seen
+        chosen = self.advance(count)
+        return self.positions[chosen] - begin, self.ranks[chosen]
+
+    @property
+    def missing(self) -> int:
+        """How many wanted messages have not come yet."""
+        return len(self.positions) - self._next
+
+
+class Picks(NamedTuple):
+    """Wanted rows of a stretch, ascending, and the ranks they are to be called by."""
+
+    rows: Numbers
+    ranks: Ordinals
+
+
+class Selection:
+    """The wanted messages of one file, topic by topic."""
+
+    def __init__(self, connections: Sequence[Connection], cursors: Mapping[str, Cursor]) -> None:
+        self._cursors = list(cursors.values())
+        slots = {topic: slot for slot, topic in enumerate(cursors)}
+        self.slots = np.array([slots.get(c.topic, -1) for c in connections], dtype=np.int64)
+        """Slot of each connection, -1 where its topic is not wanted."""
+
+    def wants(self, counts: Mapping[int, int]) -> bool:
+        """Tell whether a stretch with so many messages per connection holds a wanted one.
+
+        A stretch that holds none is passed.
+        """
+        totals: dict[int, int] = {}
+        for connection, count in counts.items():
+            slot = int(self.slots[connection])
+            if slot >= 0:
+                totals[slot] = totals.get(slot, 0) + count
+        if any(self._cursors[slot].wants(count) for slot, count in totals.items()):
+            return True
+        for slot, count in totals.items():
+            self._cursors[slot].advance(count)
+        return False
+
+    def pick(self, connection: Numbers) -> Picks:
+        """Pass a stretch given by its rows' connections, and choose the wanted rows."""
+        slots = self.slots[connection]
+        rows: list[Numbers] = []
+        ranks: list[Ordinals] = []
+        for slot, cursor in enumerate(self._cursors):
+            where = np.flatnonzero(slots == slot)
+            if len(where):
+                chosen, called = cursor.take(len(where))
+                rows.append(where[chosen])
+                ranks.append(called)
+        if not rows:
+            return Picks(np.empty(0, np.int64), np.empty(0, np.int64))
+        row, rank = np.concatenate(rows), np.concatenate(ranks)
+        order = np.argsort(row)
+        return Picks(row[order], rank[order])
+
+
+class StampColumns:
+    """Stamps of chosen topics in storage order, growing stretch by stretch."""
+
+    def __init__(
+        self, connections: Sequence[Connection], topics: Collection[str] | None = None
+    ) -> None:
+        """Collect ``topics``, or all; ``connections`` may grow meanwhile."""
+        self._connections = connections
+        self._topics = topics
+        self._columns: dict[str, array[int]] = {}
+        self._counts: list[int] = []
+
+    def add(self, rows: Rows) -> None:
+        """Append a stretch."""
+        found = np.bincount(rows.connection, minlength=len(self._connections))
+        self._counts.extend([0] * (len(found) - len(self._counts)))
+        topics: dict[str, list[int]] = {}
+        for connection in np.flatnonzero(found).tolist():
+            self._counts[connection] += int(found[connection])
+            topic = self._connections[connection].topic
+            if self._topics is None or topic in self._topics:
+                topics.setdefault(topic, []).append(connection)
+        for topic, members in topics.items():
+            mask = rows.connection == members[0]
+            for member in members[1:]:
+                mask |= rows.connection == member
+            column = self._columns.setdefault(topic, array('q'))
+            column.frombytes(rows.stamp[mask].tobytes())
+
+    def count(self, connection: int) -> int:
+        """Messages of a connection so far, whether or not its topic is collected."""
+        return self._counts[connection] if connection < len(self._counts) else 0
+
+    def stamps(self, topic: str) -> Stamps:
+        """Stamps of one topic so far, in storage order."""
+        return np.frombuffer(self._columns.get(topic, array('q')), np.int64)
+
+
+class Storage(Protocol):
+    """One file of a recording."""
+
+    path: Path
+    container: str
+
+    @property
+    def connections(self) -> Sequence[Connection]:
+        """Connections, numbered from 0 within this file."""
+
+    @property
+    def counts(self) -> Mapping[int, int]:
+        """Messages per connection as the file itself stores them."""
+
+    @property
+    def qos(self) -> Mapping[int, str]:
+        """Offered QoS profiles per connection as the file words them (YAML), where it has any."""
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from disk so far, 0 where it cannot be told."""
+
+    def stamps(self, topics: Collection[str]) -> dict[str, Stamps]:
+        """Receive stamps in storage order.
+
+        Raises:
+            BagError: damage was found.
+
+        """
+
+    def messages(self, selection: Selection, head: int | None = None) -> Iterator[Stored]:
+        """Yield the selected messages in storage order, or the first ``head`` bytes of each.
+
+        Raises:
+            BagError: damage was found.
+
+        """
+
+    def close(self) -> None:
+        """Release the file."""
