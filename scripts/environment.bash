@@ -1,0 +1,118 @@
+# Sourced by the other scripts: finds Python, and installs what is missing in a folder of its own.
+#
+#   environment FILE...   install the requirements of these files; then "$python" has them
+#
+# Where ROS 2 is sourced, its Python is used, and only what ROS does not bring is installed, in a
+# virtual environment that sees the system's packages. Else everything comes from PyPI.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# The PyPI wheels of rclpy leave this to their children, whose own rclpy would then not start.
+unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  shift
+  [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
+  exit 1
+}
+
+ros_is_sourced() {
+  [ -n "${ROS_DISTRO:-}" ] && [ -n "${AMENT_PREFIX_PATH:-}" ]
+}
+
+is_supported() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+# Sets `base`, the Python to build on.
+find_base() {
+  local candidate
+  if ros_is_sourced; then
+    for candidate in python3 /usr/bin/python3; do
+      if is_supported "$candidate" && "$candidate" -c 'import rclpy' 2>/dev/null; then
+        base=$candidate
+        break
+      fi
+    done
+    [ -n "${base:-}" ] || fail "ROS 2 $ROS_DISTRO is sourced, but python3 cannot import rclpy:" \
+      "sudo apt install ros-$ROS_DISTRO-rclpy   (or use a shell in which ROS is not sourced)"
+    "$base" -c 'import diagnostic_msgs, std_srvs' 2>/dev/null ||
+      fail "ROS 2 $ROS_DISTRO is sourced, but lacks message packages:" \
+        "sudo apt install ros-$ROS_DISTRO-diagnostic-msgs ros-$ROS_DISTRO-std-srvs"
+    return
+  fi
+  # python3 first; a name with a version helps where python3 is older.
+  for candidate in python3 python3.13 python3.12 python3.11 python3.10; do
+    if is_supported "$candidate"; then
+      base=$candidate
+      return
+    fi
+  done
+  fail 'Python 3.10 or newer is needed:' 'sudo apt install python3 python3-venv'
+}
+
+# Whether PyPI has rclpy for this Python on this machine; what needs it is left out elsewhere.
+has_rclpy_wheels() {
+  "$python" -c 'import platform, sys
+sys.exit(platform.machine() != "x86_64" or not (3, 10) <= sys.version_info[:2] <= (3, 14))'
+}
+
+make_venv() {
+  local options=(--clear)
+  ros_is_sourced && options+=(--system-site-packages)
+  "$base" -c 'import ensurepip, venv' 2>/dev/null || fail "$base has no venv module:" \
+    "sudo apt install $("$base" -c 'import sys
+name = "python3" if sys.executable == "/usr/bin/python3" else "python%d.%d" % sys.version_info[:2]
+print(name + "-venv")')"
+  echo "making $venv with $("$base" --version)"
+  "$base" -m venv "${options[@]}" "$venv"
+}
+
+# Prints pip's arguments for one file of requirements.
+pip_arguments() {
+  local file=$1 line
+  if ! ros_is_sourced; then
+    printf '%s\n' --requirement "$file"
+    return
+  fi
+  while read -r line; do
+    case $line in
+      '' | '#'*) ;;
+      # The package of the distribution has the module, but another name.
+      opencv-*) "$python" -c 'import cv2' 2>/dev/null || echo "$line" ;;
+      # ROS's own pytest plugins stop newer ones.
+      pytest) echo 'pytest<8' ;;
+      *) echo "$line" ;;
+    esac
+  done <"$file"
+}
+
+install_requirements() {
+  local file=$1 stamp=$venv/$(basename "$1") arguments constraints=()
+  [ -f "$stamp" ] && [ "$(<"$file")" = "$(<"$stamp")" ] && return
+  echo "installing what $(basename "$file") asks for"
+  if ros_is_sourced; then
+    # cv_bridge is compiled against the numpy that is there.
+    "$python" -c 'import numpy; print("numpy==" + numpy.__version__)' >"$venv/constraints.txt"
+    constraints=(--constraint "$venv/constraints.txt")
+  fi
+  mapfile -t arguments < <(pip_arguments "$file")
+  "$python" -m pip install --quiet --disable-pip-version-check "${constraints[@]}" \
+    "${arguments[@]}" || fail "pip could not install $(basename "$file"), see above"
+  cp "$file" "$stamp"
+}
+
+environment() {
+  local file base='' venv
+  find_base
+  venv=$root/.venv
+  ros_is_sourced && venv=$root/.venv-$ROS_DISTRO
+  python=$venv/bin/python
+  if ! "$python" -m pip --version >/dev/null 2>&1; then
+    make_venv
+  fi
+  for file in "$@"; do
+    install_requirements "$file"
+  done
+}

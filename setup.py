@@ -1,0 +1,57 @@
+"""Install the package, with colcon as an ament_python package or with pip without ROS."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = 'kuavo_bag_converter'
+# colcon's symlink install runs a link to this file, beside which the rest is not.
+ROOT = Path(__file__).resolve().parent
+
+
+def _version() -> str:
+    text = (ROOT / NAME / '__init__.py').read_text(encoding='utf-8')
+    match = re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError(f'{NAME}/__init__.py has no __version__')
+    return match[1]
+
+
+def _shared(folder: str, pattern: str) -> list[tuple[str, list[str]]]:
+    """Return the data_files entries that install a tree below share/, folder by folder."""
+    files: dict[str, list[str]] = {}
+    for path in sorted((ROOT / folder).rglob(pattern)):
+        relative = path.relative_to(ROOT)
+        files.setdefault(f'share/{NAME}/{relative.parent}', []).append(str(relative))
+    return list(files.items())
+
+
+setup(
+    name=NAME,
+    version=_version(),
+    description='Convert ROS bags to LeRobot datasets in a small, flat amount of memory',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    maintainer='kuavo_bag_converter maintainers',
+    maintainer_email='maintainers@users.noreply.r-seed-3eb575c8.example',
+    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    package_data={'': ['py.typed', '*.yaml', '*.msg']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
+        (f'share/{NAME}', ['package.xml']),
+        *_shared('launch', '*.launch.py'),
+        *_shared('config', '*.yaml'),
+    ],
+    python_requires='>=3.10',
+    install_requires=(ROOT / 'requirements.txt').read_text(encoding='utf-8').splitlines(),
+    extras_require={'test': ['hypothesis', 'pytest']},
+    entry_points={
+        'console_scripts': [
+            f'convert_node = {NAME}.node:main',
+            f'{NAME} = {NAME}.__main__:main',
+        ],
+    },
+    zip_safe=False,
+)
