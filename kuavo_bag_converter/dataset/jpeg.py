@@ -1,0 +1,26 @@
+"""The size of a JPEG picture, from its header alone (ISO/IEC 10918-1, annex B)."""
+
+from __future__ import annotations
+
+_START_OF_IMAGE = b'\xff\xd8'
+_NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)  # Huffman tables, reserved, arithmetic conditioning
+_STANDALONE = (0x01, *range(0xD0, 0xD8))
+
+
+def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
+    """Return (width, height), or None where ``data`` is not a JPEG picture."""
+    if bytes(data[:2]) != _START_OF_IMAGE:
+        return None
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF or marker in _STANDALONE:
+            at += 1 if marker == 0xFF else 2
+        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER:
+            return (
+                int.from_bytes(data[at + 7 : at + 9], 'big'),
+                int.from_bytes(data[at + 5 : at + 7], 'big'),
+            )
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+    return None

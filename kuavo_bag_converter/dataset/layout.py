@@ -1,0 +1,145 @@
+"""Where the episodes of a dataset go: LeRobot's folders, and which episodes share a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kuavo_bag_converter.dataset.shard import Shard
+
+FILES_PER_CHUNK = 1000
+BYTES_PER_MB = 1 << 20
+
+DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet'
+VIDEO_PATH = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4'
+EPISODES_PATH = 'meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet'
+INFO_PATH = 'meta/info.json'
+STATS_PATH = 'meta/stats.json'
+TASKS_PATH = 'meta/tasks.parquet'
+
+DATA_PATH_V21 = 'data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet'
+VIDEO_PATH_V21 = 'videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4'
+EPISODES_PATH_V21 = 'meta/episodes.jsonl'
+EPISODES_STATS_PATH_V21 = 'meta/episodes_stats.jsonl'
+TASKS_PATH_V21 = 'meta/tasks.jsonl'
+
+
+@dataclass(frozen=True)
+class FileNumber:
+    """Which file of a v3.0 dataset: its number, and the number of its folder."""
+
+    chunk_index: int = 0
+    file_index: int = 0
+
+    def next(self) -> FileNumber:
+        """Return the number of the file after this one."""
+        if self.file_index + 1 < FILES_PER_CHUNK:
+            return replace(self, file_index=self.file_index + 1)
+        return FileNumber(self.chunk_index + 1, 0)
+
+    def path(self, template: str, **names: str) -> str:
+        """Fill in a path template."""
+        return template.format(chunk_index=self.chunk_index, file_index=self.file_index, **names)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of the dataset and where it comes from.
+
+    Attributes:
+        index: Its number in the dataset.
+        first_row: Its first row in the dataset.
+        length: Its frames.
+        shard: The shard that holds it.
+        place: Its number in the shard.
+        first_frame: Its first row, and first frame of each camera's file, in the shard.
+    """
+
+    index: int
+    first_row: int
+    length: int
+    shard: Shard
+    place: int
+    first_frame: int
+
+
+def episodes_of(shards: Sequence[Shard], index: int = 0, first_row: int = 0) -> Iterator[Episode]:
+    """Yield the episodes of all shards in order, numbered from ``index`` and ``first_row`` on."""
+    for shard in shards:
+        first_frame = 0
+        for place, length in enumerate(shard.episode_lengths):
+            yield Episode(index, first_row, length, shard, place, first_frame)
+            index += 1
+            first_row += length
+            first_frame += length
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """One camera's file in the dataset and the episodes that it holds, one after the other."""
+
+    number: FileNumber
+    episodes: tuple[Episode, ...]
+
+    @property
+    def frames(self) -> int:
+        """How many frames it has."""
+        return sum(episode.length for episode in self.episodes)
+
+    @property
+    def first_frames(self) -> NDArray[np.int64]:
+        """Where each episode begins in the file, in frames."""
+        lengths = [episode.length for episode in self.episodes]
+        return np.cumsum([0, *lengths[:-1]], dtype=np.int64)
+
+    @property
+    def whole_shard(self) -> Shard | None:
+        """The shard whose file is exactly this one, if there is one."""
+        shard = self.episodes[0].shard
+        held = tuple((episode.shard.path, episode.place) for episode in self.episodes)
+        wanted = tuple((shard.path, place) for place in range(len(shard.episode_lengths)))
+        return shard if held == wanted else None
+
+
+def plan_video_files(
+    episodes: Sequence[Episode],
+    key: str,
+    number: FileNumber,
+    *,
+    max_bytes: int,
+    max_frames: float,
+) -> list[VideoFile]:
+    """Distribute episodes over a camera's files.
+
+    A file takes episodes until the next one would bring it to ``max_bytes`` or over
+    ``max_frames``, or cannot be joined to it packet by packet. A longer episode has a file alone.
+
+    Args:
+        episodes: In the order of the dataset.
+        key: The camera's feature.
+        number: The number of the first file.
+        max_bytes: Size of a file.
+        max_frames: Length of a file; LeRobot's readers lose precision beyond 1024 s.
+    """
+    files: list[VideoFile] = []
+    current: list[Episode] = []
+    size = frames = 0
+    for episode in episodes:
+        video = episode.shard.videos[key]
+        added = video.episode_bytes[episode.place]
+        fits = not current or (
+            size + added < max_bytes
+            and frames + episode.length <= max_frames
+            and current[-1].shard.videos[key].join_key == video.join_key
+        )
+        if not fits:
+            files.append(VideoFile(number, tuple(current)))
+            number = number.next()
+            current, size, frames = [], 0, 0
+        current.append(episode)
+        size += added
+        frames += episode.length
+    return [*files, VideoFile(number, tuple(current))] if current else files

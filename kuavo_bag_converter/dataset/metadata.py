@@ -1,0 +1,268 @@
+"""The files in ``meta/`` of a dataset."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
+from kuavo_bag_converter.dataset.files import write_text
+from kuavo_bag_converter.dataset.layout import (
+    BYTES_PER_MB,
+    DATA_PATH,
+    DATA_PATH_V21,
+    EPISODES_PATH,
+    FILES_PER_CHUNK,
+    INFO_PATH,
+    STATS_PATH,
+    TASKS_PATH,
+    VIDEO_PATH,
+    VIDEO_PATH_V21,
+    FileNumber,
+)
+from kuavo_bag_converter.dataset.statistics import STATISTICS, Statistics
+from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, TableWriter, videos
+from kuavo_bag_converter.dataset.video import video_info
+
+_EPISODES_PER_ROW_GROUP = 10
+
+
+def feature_entries(
+    features: Sequence[Feature], options: Mapping[str, VideoOptions], fps: float
+) -> dict[str, dict[str, Any]]:
+    """Return the ``features`` of info.json, the default ones last."""
+    entries: dict[str, dict[str, Any]] = {}
+    for feature in [*features, *DEFAULT_FEATURES]:
+        entry: dict[str, Any] = {'dtype': feature.dtype, 'shape': list(feature.shape)}
+        if feature.is_video:
+            entry['names'] = ['height', 'width', 'channels']
+            entry['info'] = video_info(feature, options[feature.key], fps)
+        else:
+            entry['names'] = None if feature.names is None else list(feature.names)
+        entries[feature.key] = entry
+    return entries
+
+
+def info_v30(
+    *,
+    fps: float,
+    features: Mapping[str, Any],
+    robot_type: str | None,
+    episodes: int,
+    frames: int,
+    tasks: int,
+    data_files_size_in_mb: int,
+    video_files_size_in_mb: int,
+) -> dict[str, Any]:
+    """Return info.json of a v3.0 dataset, with the keys of LeRobot 0.6, which 0.4 reads too."""
+    has_video = any(entry['dtype'] == 'video' for entry in features.values())
+    return {
+        'codebase_version': 'v3.0',
+        'fps': fps,
+        'features': features,
+        'total_episodes': episodes,
+        'total_frames': frames,
+        'total_tasks': tasks,
+        'chunks_size': FILES_PER_CHUNK,
+        'data_files_size_in_mb': data_files_size_in_mb,
+        'video_files_size_in_mb': video_files_size_in_mb,
+        'data_path': DATA_PATH,
+        'video_path': VIDEO_PATH if has_video else None,
+        'robot_type': robot_type,
+        'splits': {'train': f'0:{episodes}'},
+    }
+
+
+def info_v21(
+    *,
+    fps: float,
+    features: Mapping[str, Any],
+    robot_type: str | None,
+    episodes: int,
+    frames: int,
+    tasks: int,
+) -> dict[str, Any]:
+    """Return info.json of a v2.1 dataset, with the keys of LeRobot 0.3."""
+    cameras = sum(entry['dtype'] == 'video' for entry in features.values())
+    return {
+        'codebase_version': 'v2.1',
+        'robot_type': robot_type,
+        'total_episodes': episodes,
+        'total_frames': frames,
+        'total_tasks': tasks,
+        'total_videos': episodes * cameras,
+        'total_chunks': -(-episodes // FILES_PER_CHUNK),
+        'chunks_size': FILES_PER_CHUNK,
+        'fps': fps,
+        'splits': {'train': f'0:{episodes}'},
+        'data_path': DATA_PATH_V21,
+        'video_path': VIDEO_PATH_V21 if cameras else None,
+        'features': features,
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file in LeRobot's style."""
+    write_text(path, json.dumps(content, indent=4, ensure_ascii=False))
+
+
+def write_json_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON Lines file in LeRobot's style."""
+    write_text(path, ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines))
+
+
+def write_info(root: Path, info: Mapping[str, Any]) -> None:
+    """Write meta/info.json."""
+    write_json(root / INFO_PATH, info)
+
+
+def write_stats(root: Path, statistics: Mapping[str, Statistics]) -> None:
+    """Write meta/stats.json of a v3.0 dataset."""
+    write_json(root / STATS_PATH, {key: as_lists(values) for key, values in statistics.items()})
+
+
+def as_lists(statistics: Statistics) -> dict[str, list[Any]]:
+    """Return statistics as nested lists."""
+    return {name: values.tolist() for name, values in statistics.items()}
+
+
+def write_tasks(root: Path, tasks: Sequence[str]) -> None:
+    """Write meta/tasks.parquet of a v3.0 dataset: pandas reads it with the task as the index."""
+    columns = [
+        {
+            'name': name,
+            'field_name': name,
+            'pandas_type': pandas_type,
+            'numpy_type': numpy_type,
+            'metadata': None,
+        }
+        for name, pandas_type, numpy_type in (
+            ('task_index', 'int64', 'int64'),
+            ('task', 'unicode', 'object'),
+        )
+    ]
+    pandas = {
+        'index_columns': ['task'],
+        'column_indexes': [
+            {
+                'name': None,
+                'field_name': None,
+                'pandas_type': 'unicode',
+                'numpy_type': 'object',
+                'metadata': {'encoding': 'UTF-8'},
+            }
+        ],
+        'columns': columns,
+        'attributes': {},
+        'creator': {'library': 'pyarrow', 'version': pa.__version__},
+        'pandas_version': '2.0.0',
+    }
+    schema = pa.schema(
+        [('task_index', pa.int64()), ('task', pa.string())], {'pandas': json.dumps(pandas)}
+    )
+    table = pa.Table.from_pydict(
+        {'task_index': list(range(len(tasks))), 'task': list(tasks)}, schema=schema
+    )
+    writer = TableWriter(root / TASKS_PATH, schema)
+    writer.write(table)
+    writer.close()
+
+
+def episodes_schema(features: Sequence[Feature]) -> pa.Schema:
+    """Return the columns of meta/episodes that LeRobot writes, and needs to append to it."""
+    fields = [
+        ('episode_index', pa.int64()),
+        ('tasks', _list_of(pa.string())),
+        ('length', pa.int64()),
+        ('data/chunk_index', pa.int64()),
+        ('data/file_index', pa.int64()),
+        ('dataset_from_index', pa.int64()),
+        ('dataset_to_index', pa.int64()),
+    ]
+    for feature in videos(features):
+        fields += [
+            (f'videos/{feature.key}/chunk_index', pa.int64()),
+            (f'videos/{feature.key}/file_index', pa.int64()),
+            (f'videos/{feature.key}/from_timestamp', pa.float64()),
+            (f'videos/{feature.key}/to_timestamp', pa.float64()),
+        ]
+    for feature in [*features, *DEFAULT_FEATURES]:
+        depth = 3 if feature.is_video else 1
+        for name in STATISTICS:
+            kind = _list_of(pa.int64()) if name == 'count' else _list_of(pa.float64(), depth)
+            fields.append((f'stats/{feature.key}/{name}', kind))
+    fields += [('meta/episodes/chunk_index', pa.int64()), ('meta/episodes/file_index', pa.int64())]
+    return pa.schema(fields)
+
+
+def _list_of(kind: pa.DataType, depth: int = 1) -> pa.DataType:
+    for _ in range(depth):
+        kind = pa.list_(pa.field('element', kind))
+    return kind
+
+
+class EpisodesWriter:
+    """Writes meta/episodes of a v3.0 dataset, some episodes at a time.
+
+    Args:
+        root: The dataset.
+        features: Its features without the default ones.
+        number: The number of the first file.
+        max_bytes: A new file begins once one has this size.
+    """
+
+    def __init__(
+        self, root: Path, features: Sequence[Feature], number: FileNumber, max_bytes: int
+    ) -> None:
+        self._root = root
+        self._schema = episodes_schema(features)
+        self._number = number
+        self._max_bytes = max_bytes
+        self._rows: list[dict[str, Any]] = []
+        self._writer = self._open()
+
+    def _open(self) -> TableWriter:
+        return TableWriter(self._root / self._number.path(EPISODES_PATH), self._schema)
+
+    def write(self, row: Mapping[str, Any], statistics: Mapping[str, Statistics]) -> None:
+        """Add an episode: its columns but those of statistics and of this file's number."""
+        self._rows.append(
+            {
+                **row,
+                **{
+                    f'stats/{key}/{name}': values
+                    for key, columns in statistics.items()
+                    for name, values in as_lists(columns).items()
+                },
+            }
+        )
+        if len(self._rows) == _EPISODES_PER_ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer.rows and self._writer.bytes_written >= self._max_bytes:
+            self._writer.close()
+            self._number = self._number.next()
+            self._writer = self._open()
+        numbers = {
+            'meta/episodes/chunk_index': self._number.chunk_index,
+            'meta/episodes/file_index': self._number.file_index,
+        }
+        rows = [row | numbers for row in self._rows]
+        self._writer.write(pa.Table.from_pylist(rows, schema=self._schema))
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Write the remaining episodes and make the files durable."""
+        if self._rows:
+            self._flush()
+        self._writer.close()
+
+
+def max_bytes_of(megabytes: float) -> int:
+    """Return a file size limit in bytes."""
+    return int(megabytes * BYTES_PER_MB)

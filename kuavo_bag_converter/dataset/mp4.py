@@ -1,0 +1,164 @@
+"""MP4 files with one video stream at a constant frame rate: frame k is shown at k / fps.
+
+LeRobot's readers find a frame by its time alone (``round(t * average_fps)`` or the nearest time
+stamp within 1e-4 s), so the first time stamp is 0, no frame is missing and the average rate that
+the file states is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+import av
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from kuavo_bag_converter.dataset.files import sync_file
+from kuavo_bag_converter.errors import DatasetError, UsageError
+
+# An upper bound of what the sample tables of one frame take in the index (sizes, key frames,
+# offsets, chunks, dependencies), and of everything else in it.
+_INDEX_BYTES_PER_FRAME = 32
+_INDEX_BYTES = 8192
+
+
+def frame_rate(fps: float) -> Fraction:
+    """Return the exact rate that the MP4 time base uses for ``fps``.
+
+    Raises:
+        UsageError: ``fps`` is not positive, or no fraction with a denominator up to 1001 is it.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    if not (rate > 0 and abs(float(rate) - fps) <= 1e-9 * fps):
+        raise UsageError(f'fps {fps}: a video needs a positive rate such as 10, 15.5 or 29.97')
+    return rate
+
+
+class Mp4Writer:
+    """Writes the packets of one stream; the index stands in front and the file is written once.
+
+    Args:
+        path: The file; it must not be in use.
+        rate: Frames per second.
+        frames: How many packets will come.
+    """
+
+    def __init__(self, path: Path, rate: Fraction, frames: int) -> None:
+        self.path = path
+        self.written = 0
+        self._frames = frames
+        self._time_base = 1 / rate
+        self._rate = rate
+        self._stream: VideoStream | None = None
+        reserved = _INDEX_BYTES_PER_FRAME * frames + _INDEX_BYTES
+        self._container: OutputContainer = av.open(
+            str(path),
+            'w',
+            format='mp4',
+            container_options={'moov_size': str(reserved), 'fflags': '+bitexact'},
+        )
+
+    def __enter__(self) -> Mp4Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def add_encoder(
+        self, encoder: str, width: int, height: int, pix_fmt: str, options: dict[str, str]
+    ) -> VideoStream:
+        """Add the stream with an FFmpeg encoder whose packets are to be muxed."""
+        stream = self._container.add_stream(
+            encoder, rate=self._rate, options=options, width=width, height=height, pix_fmt=pix_fmt
+        )
+        self._stream = cast('VideoStream', stream)
+        self._stream.codec_context.time_base = self._time_base
+        return self._stream
+
+    def add_codec(self, codec: str, width: int, height: int) -> None:
+        """Add the stream for packets that were encoded elsewhere and need no extra data."""
+        stream = self._container.add_mux_stream(
+            codec, rate=self._rate, width=width, height=height, time_base=self._time_base
+        )
+        self._stream = cast('VideoStream', stream)
+
+    def add_copy(self, template: VideoStream) -> None:
+        """Add the stream for packets copied from another file's stream."""
+        self._stream = self._container.add_stream_from_template(template, opaque=True)
+
+    def mux(self, packet: Packet[VideoStream]) -> None:
+        """Write the packet of the next frame."""
+        if self._stream is None:
+            raise RuntimeError('mux() before a stream was added')
+        packet.stream = self._stream
+        packet.time_base = self._time_base
+        packet.pts = packet.dts = self.written
+        packet.duration = 1
+        self._container.mux_one(packet)
+        self.written += 1
+
+    def close(self) -> None:
+        """Finish the file and make it durable.
+
+        Raises:
+            DatasetError: The number of packets is not the announced one; the file is removed.
+        """
+        if self.written != self._frames:
+            self.abort()
+            raise DatasetError(
+                f'{self.path.name}: {self.written} video frames were written, {self._frames} '
+                'were announced'
+            )
+        self._container.close()
+        sync_file(self.path)
+
+    def abort(self) -> None:
+        """Remove the file."""
+        try:
+            self._container.close()
+        finally:
+            self.path.unlink(missing_ok=True)
+
+
+def read_packets(
+    path: Path, first: int, count: int
+) -> Iterator[tuple[VideoStream, Packet[VideoStream]]]:
+    """Yield the packets of the frames ``first`` to ``first + count - 1`` with their stream.
+
+    Raises:
+        DatasetError: The file ends early, or frame ``first`` is not a key frame.
+    """
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        if stream.time_base is None or stream.average_rate is None:
+            raise DatasetError(f'{path}: not a video with a constant frame rate')
+        ticks = 1 / (stream.average_rate * stream.time_base)
+        if first:
+            container.seek(int(first * ticks), stream=stream)
+        found = 0
+        for packet in container.demux(stream):
+            if found == count or packet.size == 0:
+                break
+            if packet.pts != (first + found) * ticks or not (found or packet.is_keyframe):
+                raise DatasetError(
+                    f'{path}: frame {first + found} is not where it should be (time stamp '
+                    f'{packet.pts}, expected {(first + found) * ticks}, key frame '
+                    f'{packet.is_keyframe})'
+                )
+            found += 1
+            yield stream, packet
+        if found != count:
+            raise DatasetError(f'{path}: ends after frame {first + found - 1}')

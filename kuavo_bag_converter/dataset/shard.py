@@ -1,0 +1,543 @@
+"""A bag's part of a dataset, on disk: ``data.parquet``, ``videos/<key>.mp4``, ``shard.json``.
+
+A shard is written under a temporary name beside its own and renamed when everything in it is on
+disk: under its name it is complete or does not exist. It holds one episode or more; each camera
+has one file for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
+from kuavo_bag_converter.dataset.files import sync, sync_tree, write_text
+from kuavo_bag_converter.dataset.mp4 import frame_rate
+from kuavo_bag_converter.dataset.statistics import (
+    STATISTICS,
+    Histogram,
+    ImageStatistics,
+    Statistics,
+    vector_statistics,
+)
+from kuavo_bag_converter.dataset.tables import (
+    TASK_INDEX,
+    TableWriter,
+    column_of,
+    read_rows,
+    table_of,
+    table_schema,
+    vectors,
+    videos,
+)
+from kuavo_bag_converter.dataset.video import (
+    COPY,
+    DEPTH_OPTIONS,
+    DepthWriter,
+    PacketWriter,
+    VideoWriter,
+    check_video_options,
+)
+from kuavo_bag_converter.errors import DatasetError, UsageError
+
+_FORMAT = 1
+_MANIFEST = 'shard.json'
+_TABLE = 'data.parquet'
+
+
+@dataclass(frozen=True)
+class ShardVideo:
+    """One camera's file of a shard.
+
+    Attributes:
+        options: The encoder settings.
+        episode_bytes: Size of the packets of each episode.
+        join_key: Files with the same key can be joined packet by packet.
+        bytes: Size of the file.
+    """
+
+    options: VideoOptions
+    episode_bytes: tuple[int, ...]
+    join_key: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A complete shard on disk.
+
+    Attributes:
+        path: Its folder.
+        features: The dataset's features without the default ones.
+        fps: Frames per second.
+        episode_lengths: Frames of each episode.
+        tasks: What its ``task_index`` column refers to.
+        videos: The camera files, by feature.
+        versions: The libraries that wrote it.
+        extra: What the caller keeps with it.
+    """
+
+    path: Path
+    features: tuple[Feature, ...]
+    fps: float
+    episode_lengths: tuple[int, ...]
+    tasks: tuple[str, ...]
+    videos: Mapping[str, ShardVideo]
+    versions: Mapping[str, str]
+    extra: Mapping[str, Any]
+
+    @property
+    def table_path(self) -> Path:
+        """The Parquet file: the vectors and ``task_index``."""
+        return self.path / _TABLE
+
+    def video_path(self, key: str) -> Path:
+        """Return the MP4 file of a video feature."""
+        return _video_path(self.path, key)
+
+    def statistics(self) -> list[dict[str, Statistics]]:
+        """Return the statistics of the vectors of each episode, by feature."""
+        return [
+            {
+                key: {name: np.array(value) for name, value in statistics.items()}
+                for key, statistics in episode['statistics'].items()
+            }
+            for episode in self._manifest()['episodes']
+        ]
+
+    def histograms(self) -> list[dict[str, Histogram]]:
+        """Return the histograms of the pictures of each episode, by feature."""
+        scales = {f.key: 1.0 if f.depth else 1 / 255 for f in self.features}
+        return [
+            {
+                key: Histogram.decode(text, episode['length'], scales[key])
+                for key, text in episode['histograms'].items()
+            }
+            for episode in self._manifest()['episodes']
+        ]
+
+    def _manifest(self) -> dict[str, Any]:
+        return _read_manifest(self.path)
+
+    @staticmethod
+    def load(path: Path) -> Shard:
+        """Open a shard.
+
+        Raises:
+            DatasetError: It does not exist, is of another version, or a file of it is missing or
+                has another size than when it was written.
+        """
+        manifest = _read_manifest(path)
+        try:
+            shard = _shard_of(path, manifest)
+            sizes = {_TABLE: manifest['data_bytes']} | {
+                str(shard.video_path(key).relative_to(path)): video.bytes
+                for key, video in shard.videos.items()
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DatasetError(
+                f'{path / _MANIFEST}: not a complete shard manifest ({error!r}); convert its bag '
+                'again'
+            ) from error
+        for name, size in sizes.items():
+            file = path / name
+            found = file.stat().st_size if file.is_file() else None
+            if found != size:
+                raise DatasetError(
+                    f'{file}: {"missing" if found is None else f"{found} bytes"}, expected '
+                    f'{size} bytes; convert its bag again'
+                )
+        return shard
+
+
+def _video_path(folder: Path, key: str) -> Path:
+    return folder / 'videos' / f'{key}.mp4'
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / _MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise DatasetError(f'{file}: missing; {path} is not a finished shard') from None
+    except ValueError as error:
+        raise DatasetError(f'{file}: not readable ({error}); convert its bag again') from error
+    found = manifest.get('format') if isinstance(manifest, dict) else None
+    if found != _FORMAT:
+        raise DatasetError(
+            f'{file}: shard format {found}, this version reads {_FORMAT}; convert its bag again'
+        )
+    return dict(manifest)
+
+
+def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
+    return Shard(
+        path=path,
+        features=tuple(_feature_of(described) for described in manifest['features']),
+        fps=manifest['fps'],
+        episode_lengths=tuple(episode['length'] for episode in manifest['episodes']),
+        tasks=tuple(manifest['tasks']),
+        videos={
+            key: ShardVideo(
+                options=VideoOptions(**video['options']),
+                episode_bytes=tuple(video['episode_bytes']),
+                join_key=video['join_key'],
+                bytes=video['bytes'],
+            )
+            for key, video in manifest['videos'].items()
+        },
+        versions=manifest['versions'],
+        extra=manifest['extra'],
+    )
+
+
+def _feature_of(described: Mapping[str, Any]) -> Feature:
+    names, depth = described['names'], described['depth']
+    return Feature(
+        key=described['key'],
+        dtype=described['dtype'],
+        shape=tuple(described['shape']),
+        names=None if names is None else tuple(names),
+        depth=None if depth is None else DepthCoding(**depth),
+    )
+
+
+class ShardWriter:
+    """Writes a shard: rows in order, and each camera's frames through a writer of its own.
+
+    The table and the camera writers are independent of each other: each may be used from its own
+    thread.
+
+    Args:
+        path: The shard's folder, which must not exist; leftovers of a broken run beside it are
+            removed.
+        features: The dataset's features without the default ones.
+        fps: Frames per second.
+        episode_lengths: Frames of each episode, at least one each.
+        tasks: The tasks that ``task_index`` refers to; one or more.
+        video: Encoder settings for all colour cameras, or for each one by feature. Metric depth
+            has its own.
+
+    Raises:
+        UsageError: The settings cannot be written.
+        DatasetError: The shard exists.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        features: Sequence[Feature],
+        fps: float,
+        *,
+        episode_lengths: Sequence[int],
+        tasks: Sequence[str],
+        video: VideoOptions | Mapping[str, VideoOptions],
+    ) -> None:
+        self._path = path
+        self._features = tuple(features)
+        self._fps = int(fps) if float(fps).is_integer() else fps
+        self._lengths = tuple(int(length) for length in episode_lengths)
+        self._tasks = tuple(tasks)
+        self._options = {
+            feature.key: _options_of(feature, video) for feature in videos(self._features)
+        }
+        frame_rate(fps)
+        self._check()
+        if path.exists():
+            raise DatasetError(f'{path}: exists already')
+        self._partial = path.with_name(f'{path.name}.partial')
+        shutil.rmtree(self._partial, ignore_errors=True)
+        (self._partial / 'videos').mkdir(parents=True)
+        self._columns = [*vectors(self._features), TASK_INDEX]
+        self._table = TableWriter(self._partial / _TABLE, table_schema(self._columns))
+        self._writers: dict[str, VideoWriter | DepthWriter | PacketWriter] = {}
+        self._image_statistics: dict[str, ImageStatistics] = {}
+        self._open = True
+
+    def _check(self) -> None:
+        if not self._lengths or min(self._lengths) < 1:
+            raise UsageError(
+                f'{self._path.name}: episodes of {list(self._lengths)} frames; each needs one'
+            )
+        if not self._tasks:
+            raise UsageError(f'{self._path.name}: no task; give task_description')
+        for feature in self._features:
+            check_feature(feature)
+            if feature.is_video:
+                check_video_options(self._options[feature.key], *feature.shape[:2])
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._open:
+            self.abort()
+
+    def append_rows(
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        task_index: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Write the next rows to disk.
+
+        Args:
+            columns: For every vector feature an array (n, width) of the feature's dtype.
+            task_index: (n,) positions in ``tasks``; the first task for all without it.
+
+        Raises:
+            DatasetError: A column is missing, of another form, or has a number that is not
+                finite.
+        """
+        rows = {len(values) for values in columns.values()}
+        if task_index is not None:
+            rows.add(len(task_index))
+        keys = {feature.key for feature in vectors(self._features)}
+        if len(rows) != 1 or columns.keys() != keys:
+            raise DatasetError(
+                f'{self._path.name}: rows of {sorted(columns)} with lengths {sorted(rows)}, '
+                f'expected {sorted(keys)} of one length'
+            )
+        for feature in vectors(self._features):
+            self._check_column(feature, columns[feature.key])
+        if task_index is None:
+            task_index = np.zeros(rows.pop(), np.int64)
+        elif task_index.min(initial=0) < 0 or task_index.max(initial=0) >= len(self._tasks):
+            raise DatasetError(
+                f'{self._path.name}: task_index {task_index.min()}..{task_index.max()}, there '
+                f'are {len(self._tasks)} tasks'
+            )
+        own = {TASK_INDEX.key: task_index.astype(np.int64).reshape(-1, 1)}
+        self._table.write(table_of(self._columns, {**columns, **own}))
+
+    def _check_column(self, feature: Feature, values: NDArray[Any]) -> None:
+        if values.dtype != feature.dtype or values.shape[1:] != feature.shape:
+            raise DatasetError(
+                f'{feature.key}: rows are {values.dtype}{list(values.shape[1:])}, the feature is '
+                f'{feature.dtype}{list(feature.shape)}'
+            )
+        finite = np.isfinite(values)
+        if not finite.all():
+            row, dimension = (int(at[0]) for at in np.nonzero(~finite))
+            name = feature.names[dimension] if feature.names else dimension
+            raise DatasetError(
+                f'{feature.key}: {values[row, dimension]} in frame {self._table.rows + row}, '
+                f'dimension {name}; a dataset needs finite numbers'
+            )
+
+    def video_writer(self, key: str) -> VideoWriter:
+        """Open the writer of a colour camera that takes frames."""
+        options = self._options[key]
+        if options.vcodec == COPY:
+            raise UsageError(f'{key}: vcodec {COPY} copies JPEG pictures; it cannot take frames')
+        height, width, _ = self._feature(key).shape
+        writer = VideoWriter(
+            _video_path(self._partial, key),
+            fps=self._fps,
+            width=width,
+            height=height,
+            options=options,
+            episode_lengths=self._lengths,
+            statistics=self._statistics_of(key),
+        )
+        self._writers[key] = writer
+        return writer
+
+    def packet_writer(self, key: str) -> PacketWriter:
+        """Open the writer of a camera whose JPEG pictures are copied (``vcodec`` mjpeg)."""
+        if self._options[key].vcodec != COPY:
+            raise UsageError(f'{key}: copying JPEG pictures needs vcodec {COPY}')
+        height, width, _ = self._feature(key).shape
+        writer = PacketWriter(
+            _video_path(self._partial, key),
+            fps=self._fps,
+            width=width,
+            height=height,
+            episode_lengths=self._lengths,
+            statistics=self._statistics_of(key),
+        )
+        self._writers[key] = writer
+        return writer
+
+    def depth_writer(self, key: str) -> DepthWriter:
+        """Open the writer of a metric depth camera."""
+        feature = self._feature(key)
+        if feature.depth is None:
+            raise UsageError(f'{key}: is not a metric depth feature')
+        height, width, _ = feature.shape
+        writer = DepthWriter(
+            _video_path(self._partial, key),
+            fps=self._fps,
+            width=width,
+            height=height,
+            coding=feature.depth,
+            episode_lengths=self._lengths,
+            statistics=self._statistics_of(key),
+        )
+        self._writers[key] = writer
+        return writer
+
+    def _feature(self, key: str) -> Feature:
+        return next(feature for feature in self._features if feature.key == key)
+
+    def _statistics_of(self, key: str) -> ImageStatistics:
+        feature = self._feature(key)
+        height, width, _ = feature.shape
+        statistics = ImageStatistics(self._lengths, height, width, depth=feature.depth is not None)
+        self._image_statistics[key] = statistics
+        return statistics
+
+    def finish(self, extra: Mapping[str, Any]) -> Shard:
+        """Close all files, check them against each other and give the shard its name.
+
+        Args:
+            extra: Anything that JSON can hold, kept in the manifest.
+
+        Raises:
+            DatasetError: Rows or frames are missing; nothing is left of the shard.
+        """
+        try:
+            self._close_files()
+            manifest = self._manifest(extra)
+            write_text(self._partial / _MANIFEST, json.dumps(manifest, ensure_ascii=False))
+            sync_tree(self._partial)
+        except BaseException:
+            self.abort()
+            raise
+        self._open = False
+        self._partial.rename(self._path)
+        sync(self._path.parent)
+        return Shard.load(self._path)
+
+    def _close_files(self) -> None:
+        frames = sum(self._lengths)
+        if self._table.rows != frames:
+            raise DatasetError(
+                f'{self._path.name}: {self._table.rows} rows were written, the episodes have '
+                f'{frames} frames'
+            )
+        for key in self._options:
+            if key not in self._writers:
+                raise DatasetError(f'{self._path.name}: no frames of {key} were written')
+            self._writers[key].close()
+        self._table.close()
+
+    def _manifest(self, extra: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            'format': _FORMAT,
+            'fps': self._fps,
+            'features': [asdict(feature) for feature in self._features],
+            'tasks': self._tasks,
+            'episodes': self._episodes(),
+            'data_bytes': (self._partial / _TABLE).stat().st_size,
+            'videos': {
+                key: {
+                    'options': asdict(self._options[key]),
+                    'episode_bytes': writer.episode_bytes,
+                    'join_key': writer.join_key,
+                    'bytes': writer.path.stat().st_size,
+                }
+                for key, writer in sorted(self._writers.items())
+            },
+            'versions': {
+                'av': av.__version__,
+                'ffmpeg': av.ffmpeg_version_info,
+                'pyarrow': pa.__version__,
+                'numpy': np.__version__,
+            },
+            'extra': extra,
+        }
+
+    def _episodes(self) -> list[dict[str, Any]]:
+        histograms = {key: s.histograms() for key, s in self._image_statistics.items()}
+        episodes = []
+        first = 0
+        for index, length in enumerate(self._lengths):
+            statistics = {
+                feature.key: self._vector_statistics(feature, first, length)
+                for feature in vectors(self._features)
+            }
+            episodes.append(
+                {
+                    'length': length,
+                    'statistics': {
+                        key: {name: values[name].tolist() for name in STATISTICS}
+                        for key, values in statistics.items()
+                    },
+                    'histograms': {
+                        key: histograms[key][index].encode() for key in sorted(histograms)
+                    },
+                }
+            )
+            first += length
+        return episodes
+
+    def _vector_statistics(self, feature: Feature, first: int, length: int) -> Statistics:
+        path = self._partial / _TABLE
+        return vector_statistics(
+            lambda: (column_of(t, feature) for t in read_rows(path, first, length, [feature])),
+            length,
+            feature.shape[0],
+        )
+
+    def abort(self) -> None:
+        """Stop and remove everything."""
+        self._open = False
+        for writer in self._writers.values():
+            writer.abort()
+        self._table.abort()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def check_feature(feature: Feature) -> None:
+    """Refuse a feature that LeRobot could not load or train on.
+
+    Raises:
+        UsageError: Names the feature and what is wrong with it.
+    """
+    if not feature.key or '/' in feature.key:
+        raise UsageError(f'feature {feature.key!r}: a key must not be empty or contain "/"')
+    if feature.is_video:
+        channels = 1 if feature.depth else 3
+        if len(feature.shape) != 3 or feature.shape[2] != channels:
+            raise UsageError(
+                f'{feature.key}: shape {list(feature.shape)}, expected [height, width, {channels}]'
+            )
+        return
+    try:
+        numeric = np.dtype(feature.dtype).kind in 'biuf'
+    except TypeError:
+        numeric = False
+    if not numeric or len(feature.shape) != 1 or feature.shape[0] < 1:
+        raise UsageError(
+            f'{feature.key}: {feature.dtype}{list(feature.shape)}, expected a numeric dtype and '
+            'one dimension'
+        )
+    if feature.names is not None and len(feature.names) != feature.shape[0]:
+        raise UsageError(
+            f'{feature.key}: {len(feature.names)} names for {feature.shape[0]} dimensions'
+        )
+
+
+def _options_of(feature: Feature, video: VideoOptions | Mapping[str, VideoOptions]) -> VideoOptions:
+    if feature.depth is not None:
+        return DEPTH_OPTIONS
+    if isinstance(video, VideoOptions):
+        return video
+    if feature.key not in video:
+        raise UsageError(f'{feature.key}: no video settings; given for {", ".join(video)}')
+    return video[feature.key]

@@ -1,0 +1,228 @@
+"""Statistics of a dataset's columns, under LeRobot's names and in its shapes.
+
+Vectors: true values over all frames, per dimension. Pictures: LeRobot's sample of the frames,
+every n-th pixel of each (``sample_indices`` and ``auto_downsample_height_width`` in its
+compute_stats), collected in histograms, from which all statistics follow exactly. ``count`` is
+the number of frames, sampled or not: it is the weight with which LeRobot merges statistics.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+QUANTILES = {'q01': 0.01, 'q10': 0.10, 'q50': 0.50, 'q90': 0.90, 'q99': 0.99}
+STATISTICS = ('min', 'max', 'mean', 'std', 'count', *QUANTILES)
+
+Statistics = Mapping[str, NDArray[np.float64] | NDArray[np.int64]]
+Batches = Callable[[], Iterable[NDArray[np.generic]]]
+
+_BLOCK_BYTES = 16 << 20
+_TIE = 1e-12
+
+
+def vector_statistics(batches: Batches, rows: int, width: int) -> Statistics:
+    """Return the statistics of a table column.
+
+    Memory is bounded by one dimension of the column (or 16 MB): the rows are read once for every
+    block of dimensions that fits.
+
+    Args:
+        batches: Starts a new pass over the column, in arrays (n, width) of one numeric dtype.
+        rows: How many rows there are, at least one.
+        width: How many dimensions a row has.
+
+    Returns:
+        Arrays (width,): float64, and ``count`` int64 of shape (1,). Quantiles are interpolated
+        linearly between the two nearest values, as ``numpy.quantile`` does.
+    """
+    parts: list[dict[str, NDArray[np.float64]]] = []
+    first = 0
+    while first < width:
+        block = _read_columns(batches, rows, first, width)
+        parts.append(_statistics_of_columns(block))
+        first += len(block)
+    statistics: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {
+        name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+    }
+    statistics['count'] = np.array([rows], np.int64)
+    return {name: statistics[name] for name in STATISTICS}
+
+
+def _read_columns(batches: Batches, rows: int, first: int, width: int) -> NDArray[np.generic]:
+    """Read as many dimensions from ``first`` on as fit in a block: (dimensions, rows)."""
+    columns: NDArray[np.generic] | None = None
+    filled = 0
+    for batch in batches():
+        if columns is None:
+            fitting = max(1, _BLOCK_BYTES // (rows * batch.itemsize))
+            columns = np.empty((min(fitting, width - first), rows), batch.dtype)
+        columns[:, filled : filled + len(batch)] = batch[:, first : first + len(columns)].T
+        filled += len(batch)
+    if columns is None or filled != rows:
+        raise ValueError(f'{filled} rows were read, {rows} were expected')
+    return columns
+
+
+def _statistics_of_columns(columns: NDArray[np.generic]) -> dict[str, NDArray[np.float64]]:
+    """Take the statistics of every row of ``columns``, which is sorted on return."""
+    names = ('min', 'max', 'mean', 'std', *QUANTILES)
+    result = np.empty((len(names), len(columns)))
+    at = np.array(list(QUANTILES.values())) * (columns.shape[1] - 1)
+    below = np.floor(at).astype(np.int64)
+    above = np.ceil(at).astype(np.int64)
+    for index, column in enumerate(columns):
+        values = column.astype(np.float64)
+        mean = values.mean()
+        values -= mean
+        std = np.sqrt(np.square(values, out=values).mean())
+        column.sort()
+        low = column[below].astype(np.float64)
+        high = column[above].astype(np.float64)
+        result[:4, index] = float(column[0]), float(column[-1]), mean, std
+        result[4:, index] = low + (high - low) * (at - below)
+    return dict(zip(names, result, strict=True))
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The sampled pixels of some frames of one camera.
+
+    Attributes:
+        counts: (channels, bins) pixels of every value; int64 for one episode, float64 once
+            weighted.
+        frames: How many frames it stands for.
+        scale: What a bin's number is multiplied with: 1/255 for colour, 1 for depth.
+    """
+
+    counts: NDArray[np.int64] | NDArray[np.float64]
+    frames: int
+    scale: float
+
+    def statistics(self) -> Statistics:
+        """Return arrays (channels, 1, 1): float64, and ``count`` int64 of shape (1,)."""
+        channels, bins = self.counts.shape
+        values = np.arange(bins) * self.scale
+        total = self.counts.sum(axis=1, dtype=np.float64)
+        mean = (self.counts * values).sum(axis=1) / total
+        deviation = np.square(values - mean[:, None])
+        present = self.counts > 0
+        columns = {
+            'min': values[present.argmax(axis=1)],
+            'max': values[bins - 1 - present[:, ::-1].argmax(axis=1)],
+            'mean': mean,
+            'std': np.sqrt((self.counts * deviation).sum(axis=1) / total),
+        }
+        reached = np.cumsum(self.counts, axis=1, dtype=np.float64)
+        for name, share in QUANTILES.items():
+            target = share * total * (1 - _TIE)
+            columns[name] = values[(reached >= target[:, None]).argmax(axis=1)]
+        statistics: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {
+            name: column.reshape(channels, 1, 1) for name, column in columns.items()
+        }
+        statistics['count'] = np.array([self.frames], np.int64)
+        return {name: statistics[name] for name in STATISTICS}
+
+    def weighted(self) -> Histogram:
+        """Return the histogram with as much weight in all as it has frames."""
+        total = self.counts.sum(axis=1, dtype=np.float64, keepdims=True)
+        return Histogram(self.counts * (self.frames / total), self.frames, self.scale)
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """Join the histograms of different frames of one camera, each weighing by its frames.
+
+        Longer episodes are sampled more sparsely, so a plain sum would favour the short ones.
+        """
+        counts = self.weighted().counts + other.weighted().counts
+        return Histogram(counts, self.frames + other.frames, self.scale)
+
+    def encode(self) -> str:
+        """Return the counts in a compact text that ``decode`` reads."""
+        kind = '<i8' if self.counts.dtype == np.int64 else '<f8'
+        packed = zlib.compress(self.counts.astype(kind).tobytes(), 9)
+        return f'{kind}:{len(self.counts)}:{base64.b64encode(packed).decode()}'
+
+    @staticmethod
+    def decode(text: str, frames: int, scale: float) -> Histogram:
+        """Read what ``encode`` wrote.
+
+        Raises:
+            ValueError: The text is damaged.
+        """
+        kind, channels, packed = text.split(':')
+        if kind not in ('<i8', '<f8'):
+            raise ValueError(f'unknown histogram type {kind!r}')
+        try:
+            counts = np.frombuffer(zlib.decompress(base64.b64decode(packed, validate=True)), kind)
+        except zlib.error as error:
+            raise ValueError(f'damaged histogram: {error}') from error
+        return Histogram(counts.reshape(int(channels), -1), frames, scale)
+
+
+def sample_indices(frames: int) -> NDArray[np.int64]:
+    """Return the frames of an episode that LeRobot takes image statistics from, ascending."""
+    samples = max(min(100, frames), min(int(frames**0.75), 10_000))
+    return np.round(np.linspace(0, frames - 1, samples)).astype(np.int64)
+
+
+def sample_step(height: int, width: int) -> int:
+    """Return n, where LeRobot takes every n-th row and column of a picture."""
+    longer = max(height, width)
+    return 1 if longer < 300 else int(longer / 150)
+
+
+class ImageStatistics:
+    """Collects one camera's histograms, one for each episode, while its frames pass by.
+
+    Args:
+        episode_lengths: Frames of each episode; frames are numbered through all of them.
+        height: Height of a picture.
+        width: Width of a picture.
+        depth: Whether pictures are uint16 depth maps and not RGB.
+    """
+
+    def __init__(
+        self, episode_lengths: Sequence[int], height: int, width: int, *, depth: bool = False
+    ) -> None:
+        self._lengths = tuple(episode_lengths)
+        self._ends = np.cumsum(self._lengths)
+        starts = self._ends - self._lengths
+        self._samples = frozenset(
+            int(start + index)
+            for start, length in zip(starts, self._lengths, strict=True)
+            for index in sample_indices(length)
+        )
+        self._step = sample_step(height, width)
+        channels, bins, self._scale = (1, 65536, 1.0) if depth else (3, 256, 1 / 255)
+        self._counts = np.zeros((len(self._lengths), channels, bins), np.int64)
+        self._reformatter = VideoReformatter()
+
+    def wants(self, frame_index: int) -> bool:
+        """Whether the statistics need this frame."""
+        return frame_index in self._samples
+
+    def add_frame(self, frame_index: int, frame: av.VideoFrame) -> None:
+        """Count the pixels of a colour frame of any pixel format."""
+        self.add_array(frame_index, self._reformatter.reformat(frame, format='rgb24').to_ndarray())
+
+    def add_array(self, frame_index: int, picture: NDArray[Any]) -> None:
+        """Count the pixels of a picture: uint8 (height, width, 3) or uint16 (height, width)."""
+        counts = self._counts[int(np.searchsorted(self._ends, frame_index, side='right'))]
+        sampled = picture[:: self._step, :: self._step].reshape(-1, len(counts))
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(sampled[:, channel], minlength=counts.shape[1])
+
+    def histograms(self) -> list[Histogram]:
+        """Return what was counted, episode by episode."""
+        return [
+            Histogram(counts, frames, self._scale)
+            for counts, frames in zip(self._counts, self._lengths, strict=True)
+        ]

@@ -1,0 +1,151 @@
+"""The table of a dataset in Parquet, as LeRobot and Hugging Face ``datasets`` read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.files import sync_file
+
+DEFAULT_FEATURES = (
+    Feature('timestamp', 'float32', (1,)),
+    Feature('frame_index', 'int64', (1,)),
+    Feature('episode_index', 'int64', (1,)),
+    Feature('index', 'int64', (1,)),
+    Feature('task_index', 'int64', (1,)),
+)
+TASK_INDEX = DEFAULT_FEATURES[-1]
+
+
+def vectors(features: Sequence[Feature]) -> list[Feature]:
+    """Return the features that live in the table."""
+    return [feature for feature in features if not feature.is_video]
+
+
+def videos(features: Sequence[Feature]) -> list[Feature]:
+    """Return the features that live in MP4 files."""
+    return [feature for feature in features if feature.is_video]
+
+
+def table_schema(features: Sequence[Feature]) -> pa.Schema:
+    """Return the schema of a table of vectors, with the metadata that ``datasets`` looks for.
+
+    A list is called "Sequence", which all versions of ``datasets`` understand; "List" needs 4.0.
+    """
+    described: dict[str, Any] = {}
+    for feature in features:
+        value = {'dtype': feature.dtype, '_type': 'Value'}
+        if feature.shape == (1,):
+            described[feature.key] = value
+        else:
+            described[feature.key] = {
+                'feature': value,
+                'length': feature.shape[0],
+                '_type': 'Sequence',
+            }
+    metadata = {'huggingface': json.dumps({'info': {'features': described}})}
+    return pa.schema(
+        [pa.field(feature.key, _arrow_type(feature)) for feature in features], metadata
+    )
+
+
+def _arrow_type(feature: Feature) -> pa.DataType:
+    value = pa.from_numpy_dtype(np.dtype(feature.dtype))
+    if feature.shape == (1,):
+        return value
+    return pa.list_(pa.field('element', value), feature.shape[0])
+
+
+def table_of(features: Sequence[Feature], columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """Make a table of arrays (n, width), one for each feature and of its dtype."""
+    arrays = []
+    for feature in features:
+        values = pa.array(np.ascontiguousarray(columns[feature.key]).reshape(-1))
+        if feature.shape != (1,):
+            values = pa.FixedSizeListArray.from_arrays(values, type=_arrow_type(feature))
+        arrays.append(values)
+    return pa.Table.from_arrays(arrays, schema=table_schema(features))
+
+
+def column_of(table: pa.Table, feature: Feature) -> NDArray[Any]:
+    """Return a table's column as an array (n, width)."""
+    column = table.column(feature.key)
+    parts = [
+        (chunk if feature.shape == (1,) else chunk.flatten()).to_numpy(zero_copy_only=False)
+        for chunk in column.chunks
+    ]
+    joined = np.concatenate(parts) if parts else np.empty(0, feature.dtype)
+    return joined.reshape(-1, feature.shape[0])
+
+
+class TableWriter:
+    """Writes a Parquet file, one row group for each table that it is given."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.rows = 0
+        self._file = path.open('wb')
+        self._writer = pq.ParquetWriter(self._file, schema, compression='snappy')
+
+    @property
+    def bytes_written(self) -> int:
+        """Size of the row groups so far."""
+        return self._file.tell()
+
+    def would_exceed(self, rows: int, max_bytes: int) -> bool:
+        """Whether that many rows more, of the size of those so far, would reach a limit."""
+        return self.rows > 0 and self.bytes_written * (1 + rows / self.rows) >= max_bytes
+
+    def write(self, table: pa.Table) -> None:
+        """Write all rows of a table as one row group."""
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        self.rows += table.num_rows
+
+    def close(self) -> None:
+        """Write the footer and make the file durable."""
+        self._writer.close()
+        self._file.close()
+        sync_file(self.path)
+
+    def abort(self) -> None:
+        """Stop and remove the file."""
+        self._writer.close()
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+def rows_of(tables: Iterable[pa.Table]) -> pa.Table:
+    """Join tables to one whose bytes in a file do not depend on how it was cut."""
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def read_rows(
+    path: Path, first: int, count: int, features: Sequence[Feature]
+) -> Iterator[pa.Table]:
+    """Yield the rows ``first`` to ``first + count - 1`` of a Parquet file, by row group."""
+    keys = [feature.key for feature in features]
+    with pq.ParquetFile(path) as file:
+        start = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            low, high = max(first - start, 0), min(first + count - start, rows)
+            if low < high:
+                yield file.read_row_group(group, columns=keys).select(keys).slice(low, high - low)
+            start += rows
+
+
+def read_all(path: Path, features: Sequence[Feature]) -> Iterator[pa.Table]:
+    """Yield all rows of a Parquet file, by row group."""
+    keys = [feature.key for feature in features]
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=keys).select(keys)

@@ -1,0 +1,406 @@
+"""One camera's frames into one MP4 file, in order, blocking, none dropped.
+
+Colour is coded as BT.601 in limited range, which is what LeRobot's readers take an untagged file
+for; the tag says so to players that would guess BT.709 for larger pictures. It changes nothing
+in what torchcodec and PyAV decode.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.codec.codec import Codec, UnknownCodecError
+from av.error import InvalidDataError
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from kuavo_bag_converter.dataset.depth import code_table
+from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
+from kuavo_bag_converter.dataset.jpeg import jpeg_size
+from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
+from kuavo_bag_converter.dataset.statistics import ImageStatistics
+from kuavo_bag_converter.errors import DatasetError, UsageError
+
+COPY = 'mjpeg'
+ENCODERS = {'h264': 'libx264', 'hevc': 'libx265', 'libsvtav1': 'libsvtav1'}
+DEPTH_OPTIONS = VideoOptions(vcodec='hevc', preset='ultrafast', gop=2, pix_fmt='gray12le')
+
+_X26X_PRESETS = [
+    'ultrafast',
+    'superfast',
+    'veryfast',
+    'faster',
+    'fast',
+    'medium',
+    'slow',
+    'slower',
+    'veryslow',
+    'placebo',
+]
+_PRESETS = {
+    'h264': _X26X_PRESETS,
+    'hevc': _X26X_PRESETS,
+    'libsvtav1': [str(preset) for preset in range(14)],
+}
+_MAX_CRF = {'h264': 51, 'hevc': 51, 'libsvtav1': 63}
+_HEVC = 'open-gop=0:bframes=0:pools=none:frame-threads=1:rc-lookahead=0:log-level=error'
+_LOSSLESS = 'lossless=1:ctu=16:min-cu-size=16'
+_BT601 = 6
+_LIMITED_RANGE = 1
+
+
+def check_video_options(options: VideoOptions, height: int, width: int) -> None:
+    """Refuse settings that cannot encode pictures of this size.
+
+    Raises:
+        UsageError: Names the setting, what was found and what is possible.
+    """
+    if options.vcodec == COPY:
+        return
+    if options.vcodec not in ENCODERS:
+        raise UsageError(
+            f'vcodec {options.vcodec!r} is not one of {", ".join([*ENCODERS, COPY])} '
+            f'({COPY} copies the JPEG pictures of the bag)'
+        )
+    encoder = ENCODERS[options.vcodec]
+    try:
+        codec = Codec(encoder, 'w')
+    except UnknownCodecError:
+        raise UsageError(
+            f'vcodec {options.vcodec}: this PyAV {av.__version__} has no encoder {encoder}; '
+            'install av from PyPI or choose another vcodec'
+        ) from None
+    formats = [format_.name for format_ in codec.video_formats or ()]
+    family = 'gray12' if options == DEPTH_OPTIONS else 'yuv4'
+    usable = [name for name in formats if name.startswith(family)]
+    if options.pix_fmt not in usable:
+        raise UsageError(
+            f'pix_fmt {options.pix_fmt!r} does not go with vcodec {options.vcodec}: '
+            f'use one of {", ".join(usable)}'
+        )
+    _check_size(options, height, width)
+    presets = _PRESETS[options.vcodec]
+    if str(options.preset) not in presets:
+        raise UsageError(
+            f'preset {options.preset!r} does not go with vcodec {options.vcodec}: '
+            f'use one of {", ".join(presets)}'
+        )
+    if not 0 <= options.crf <= _MAX_CRF[options.vcodec]:
+        raise UsageError(
+            f'crf {options.crf} is outside 0..{_MAX_CRF[options.vcodec]} of vcodec {options.vcodec}'
+        )
+    if options.gop < 1:
+        raise UsageError(f'gop {options.gop}: a key frame every 1 or more frames is possible')
+
+
+def _check_size(options: VideoOptions, height: int, width: int) -> None:
+    even_height = options.pix_fmt.startswith('yuv420')
+    even_width = even_height or options.pix_fmt.startswith('yuv422')
+    if height < 1 or width < 1 or (even_height and height % 2) or (even_width and width % 2):
+        raise UsageError(
+            f'pictures of {width}x{height} cannot be stored as {options.pix_fmt}, which halves '
+            'the colour planes: resize to even numbers or use pix_fmt yuv444p'
+        )
+
+
+def encoder_options(options: VideoOptions) -> dict[str, str]:
+    """Return what FFmpeg's encoder gets: one thread, no B-frames, closed groups of pictures."""
+    common = {'crf': str(options.crf), 'preset': str(options.preset), 'g': str(options.gop)}
+    return common | extra_options(options) | _single_thread(options)
+
+
+def extra_options(options: VideoOptions) -> dict[str, str]:
+    """Return the encoder options that shape the stream and have no name of their own."""
+    if options.vcodec == 'h264':
+        return {'bf': '0', 'tune': 'zerolatency'}
+    if options.vcodec == 'hevc':
+        lossless = options.pix_fmt == DEPTH_OPTIONS.pix_fmt
+        return {'x265-params': f'{_HEVC}:{_LOSSLESS}' if lossless else _HEVC}
+    return {}
+
+
+def _single_thread(options: VideoOptions) -> dict[str, str]:
+    if options.vcodec == 'libsvtav1':
+        return {'svtav1-params': 'lp=1:hierarchical-levels=2:lookahead=0'}
+    return {'threads': '1', 'forced-idr': '1'}
+
+
+def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
+    """Return the ``info`` of a video feature, with LeRobot 0.6's keys.
+
+    For copied JPEG pictures the codec and its settings are left out: LeRobot's editing tools
+    refuse a codec that they cannot encode, and fall back to their default when none is named.
+    """
+    height, width, channels = feature.shape
+    encoded: dict[str, Any] = {}
+    if options.vcodec != COPY:
+        preset = int(options.preset) if options.vcodec == 'libsvtav1' else options.preset
+        encoded = {
+            'video.g': options.gop,
+            'video.crf': options.crf,
+            'video.preset': preset,
+            'video.fast_decode': 0,
+            'video.video_backend': 'pyav',
+            'video.extra_options': extra_options(options),
+        }
+    stream: dict[str, Any] = {'video.height': height, 'video.width': width}
+    if options.vcodec != COPY:
+        codec = 'av1' if options.vcodec == 'libsvtav1' else options.vcodec
+        stream |= {'video.codec': codec, 'video.pix_fmt': options.pix_fmt}
+    stream |= {'video.fps': fps, 'video.channels': channels, 'has_audio': False}
+    info = stream | encoded | {'is_depth_map': feature.depth is not None}
+    if feature.depth is not None:
+        info |= {
+            'depth_unit': 'mm',
+            'video.depth_min': feature.depth.depth_min,
+            'video.depth_max': feature.depth.depth_max,
+            'video.shift': feature.depth.shift,
+            'video.use_log': feature.depth.use_log,
+        }
+    return info
+
+
+class _CameraWriter:
+    """What all writers of one camera's file share.
+
+    Attributes:
+        path: The file.
+        frames: How many frames have been given.
+        episode_bytes: Size of the packets of each episode.
+        join_key: Files of one key can be joined packet by packet; known once closed.
+    """
+
+    def __init__(self, path: Path, fps: float, episode_lengths: Sequence[int]) -> None:
+        self.path = path
+        self.frames = 0
+        self.episode_bytes = [0] * len(episode_lengths)
+        self.join_key = ''
+        self._ends = list(accumulate(episode_lengths))
+        self._starts = frozenset(
+            end - length for end, length in zip(self._ends, episode_lengths, strict=True)
+        )
+        self._rate = frame_rate(fps)
+        self._mp4 = Mp4Writer(path, self._rate, self._ends[-1])
+        self._episode = 0
+
+    def _take(self) -> int:
+        """Return the number of the next frame."""
+        if self.frames == self._ends[-1]:
+            raise DatasetError(
+                f'{self.path.name}: more than the announced {self.frames} frames were given'
+            )
+        self.frames += 1
+        return self.frames - 1
+
+    def _mux(self, packet: Packet[VideoStream]) -> None:
+        frame_index = self._mp4.written
+        if frame_index == self._ends[self._episode]:
+            self._episode += 1
+        self.episode_bytes[self._episode] += packet.size
+        self._mp4.mux(packet)
+
+    def close(self) -> None:
+        """Write what is left and make the file durable.
+
+        Raises:
+            DatasetError: Fewer frames were given than announced; the file is removed.
+        """
+        self._mp4.close()
+
+    def abort(self) -> None:
+        """Stop and remove the file."""
+        self._mp4.abort()
+
+
+class VideoWriter(_CameraWriter):
+    """Encodes frames as they come.
+
+    Args:
+        path: The MP4 file.
+        fps: Frames per second.
+        width: Width of a frame.
+        height: Height of a frame.
+        options: Encoder settings.
+        episode_lengths: Frames of each episode; each begins with a key frame.
+        statistics: Gets the frames it wants, before they are encoded.
+
+    Raises:
+        UsageError: The settings cannot encode such frames.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps: float,
+        width: int,
+        height: int,
+        options: VideoOptions,
+        episode_lengths: Sequence[int],
+        statistics: ImageStatistics | None = None,
+    ) -> None:
+        check_video_options(options, height, width)
+        super().__init__(path, fps, episode_lengths)
+        self._expected = (width, height, options.pix_fmt)
+        self._statistics = statistics
+        if options.vcodec == 'libsvtav1':
+            os.environ.setdefault('SVT_LOG', '1')
+        self._stream = self._mp4.add_encoder(
+            ENCODERS[options.vcodec], width, height, options.pix_fmt, encoder_options(options)
+        )
+        if not options.pix_fmt.startswith('gray'):
+            self._stream.codec_context.colorspace = _BT601
+            self._stream.codec_context.color_range = _LIMITED_RANGE
+
+    def write(self, frame: av.VideoFrame) -> None:
+        """Encode the next frame, which has the encoder's size and pixel format.
+
+        Raises:
+            DatasetError: The frame has another form, or is one too many.
+        """
+        found = (frame.width, frame.height, frame.format.name)
+        if found != self._expected:
+            raise DatasetError(
+                f'{self.path.name}: frame {self.frames} is {found}, the encoder was set up for '
+                f'{self._expected}'
+            )
+        index = self._take()
+        if self._statistics is not None and self._statistics.wants(index):
+            self._statistics.add_frame(index, frame)
+        frame.pts = index
+        frame.time_base = 1 / self._rate
+        frame.pict_type = PictureType.I if index in self._starts else PictureType.NONE
+        for packet in self._stream.encode(frame):
+            self._mux_encoded(packet)
+
+    def close(self) -> None:
+        """Encode what the encoder still holds and make the file durable.
+
+        Raises:
+            DatasetError: Fewer frames were given than announced; the file is removed.
+        """
+        for packet in self._stream.encode(None):
+            self._mux_encoded(packet)
+        context = self._stream.codec_context
+        parameters = bytes(context.extradata or b'')
+        self.join_key = f'{context.name} {self._expected} {parameters.hex()}'
+        super().close()
+
+    def _mux_encoded(self, packet: Packet[VideoStream]) -> None:
+        frame_index = self._mp4.written
+        if packet.pts != frame_index or packet.dts != frame_index:
+            raise DatasetError(
+                f'{self.path.name}: the encoder returned frame {packet.pts} in place of '
+                f'{frame_index}'
+            )
+        if frame_index in self._starts and not packet.is_keyframe:
+            raise DatasetError(f'{self.path.name}: frame {frame_index} is not a key frame')
+        self._mux(packet)
+
+
+class DepthWriter(VideoWriter):
+    """Stores metric depth without loss of its 12-bit codes (HEVC gray12le, as LeRobot >= 0.6).
+
+    Args:
+        coding: How depth becomes codes.
+        statistics: Gets the depth itself, in millimetres.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps: float,
+        width: int,
+        height: int,
+        coding: DepthCoding,
+        episode_lengths: Sequence[int],
+        statistics: ImageStatistics | None = None,
+    ) -> None:
+        self._codes = code_table(coding)
+        super().__init__(
+            path,
+            fps=fps,
+            width=width,
+            height=height,
+            options=DEPTH_OPTIONS,
+            episode_lengths=episode_lengths,
+        )
+        self._depth_statistics = statistics
+
+    def write_depth(self, depth: NDArray[np.uint16]) -> None:
+        """Encode the next depth map: (height, width), millimetres, 0 where there is none.
+
+        Raises:
+            DatasetError: The map has another shape or type, or is one too many.
+        """
+        width, height, pix_fmt = self._expected
+        if depth.shape != (height, width) or depth.dtype != np.uint16:
+            raise DatasetError(
+                f'{self.path.name}: depth map {self.frames} is {depth.dtype}{depth.shape}, '
+                f'expected uint16{(height, width)}'
+            )
+        index = self.frames
+        self.write(av.VideoFrame.from_ndarray(self._codes[depth], format=pix_fmt))
+        if self._depth_statistics is not None and self._depth_statistics.wants(index):
+            self._depth_statistics.add_array(index, depth)
+
+
+class PacketWriter(_CameraWriter):
+    """Stores JPEG pictures as they are; those that statistics need are decoded for them."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps: float,
+        width: int,
+        height: int,
+        episode_lengths: Sequence[int],
+        statistics: ImageStatistics | None = None,
+    ) -> None:
+        super().__init__(path, fps, episode_lengths)
+        self._expected = (width, height)
+        self._statistics = statistics
+        self._decoder = cast('VideoCodecContext', av.CodecContext.create(COPY, 'r'))
+        self._decoder.thread_count = 1
+        self._mp4.add_codec(COPY, width, height)
+        self.join_key = f'{COPY} {self._expected}'
+
+    def write_packet(self, jpeg: bytes | memoryview) -> None:
+        """Store the next frame's JPEG picture.
+
+        Raises:
+            DatasetError: It is not a JPEG picture of the expected size, or one too many.
+        """
+        found = jpeg_size(jpeg)
+        if found != self._expected:
+            raise DatasetError(
+                f'{self.path.name}: picture {self.frames} is '
+                f'{"not a JPEG" if found is None else f"{found[0]}x{found[1]}"}, expected JPEG '
+                f'{self._expected[0]}x{self._expected[1]}'
+            )
+        index = self._take()
+        packet = cast('Packet[VideoStream]', Packet(bytes(jpeg)))
+        packet.is_keyframe = True
+        if self._statistics is not None and self._statistics.wants(index):
+            self._statistics.add_frame(index, self._decode(packet))
+        self._mux(packet)
+
+    def _decode(self, packet: Packet[VideoStream]) -> av.VideoFrame:
+        try:
+            frames = self._decoder.decode(packet)
+        except InvalidDataError as error:
+            raise DatasetError(
+                f'{self.path.name}: picture {self.frames - 1} is a damaged JPEG ({error})'
+            ) from error
+        return frames[0]
