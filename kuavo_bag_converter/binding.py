@@ -12,6 +12,7 @@ from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,
+    Clock,
     Part,
     Profile,
     Source,
@@ -55,6 +56,21 @@ class Binding:
     vectors: tuple[BoundVector, ...]
     cameras: tuple[BoundCamera, ...]
 
+    @property
+    def vector_topics(self) -> frozenset[str]:
+        """Topics whose numbers are used."""
+        parts = (part for vector in self.vectors for part in vector.parts)
+        return frozenset(
+            part.source.topic
+            for part in parts
+            if part.source is not None and not part.part.gap_flag
+        )
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """Topics whose payloads are used."""
+        return self.vector_topics | {camera.source.topic for camera in self.cameras}
+
     def plan(self, reader: BagReader) -> Plan:
         """Make pass 1: read the stamps and decide which message serves which frame.
 
@@ -79,7 +95,7 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
 
     """
     binder = _Binder(reader)
-    clock = binder.choose(profile.clock.sources, 'the frame clock')
+    clock = binder.clock(profile.clock)
     vectors = tuple(
         BoundVector(feature, tuple(binder.part(feature.key, part) for part in feature.parts))
         for feature in profile.vectors
@@ -100,6 +116,12 @@ class _Binder:
     def tracks(self) -> Iterable[Track]:
         for (topic, align), (_, users) in self._tracks.items():
             yield Track(' + '.join(dict.fromkeys(users)), topic, align)
+
+    def clock(self, clock: Clock) -> Source:
+        sources: Sequence[Source] = clock.sources
+        if clock.most_messages:
+            sources = sorted(sources, key=lambda s: -self._reader.counts.get(s.topic, 0))
+        return self.choose(sources, 'the frame clock')
 
     def part(self, key: str, part: Part) -> BoundPart:
         if part.gap_flag and not self._present(part.sources):

@@ -130,8 +130,8 @@ class Settings:
     train_hz: int = _setting(10, 'Frames per second of the dataset.', minimum=1, maximum=1000, kuavo=True)
     main_timeline: str = _setting(
         'head_cam_h',
-        'Camera that sets the frame clock.',
-        choices=('head_cam_h', 'wrist_cam_l', 'wrist_cam_r'),
+        'Camera that sets the frame clock; most_messages takes the one with most in the bag.',
+        choices=('head_cam_h', 'wrist_cam_l', 'wrist_cam_r', 'most_messages'),
         kuavo=True,
     )
     main_timeline_fps: int = _setting(

@@ -204,24 +204,30 @@ class Table:
         return min(self._next * self._chunk_size, len(self._plan))
 
     def feed(self, message: Message) -> None:
-        """Put a message's values into the rows that it serves.
+        """Decode a message and put its values into the rows that it serves.
 
         Raises:
             BagError: The message cannot be decoded or has another shape than it must.
 
         """
-        connection = message.connection
-        decoded: object = None
+        decoded = self._definitions.decoder(message.connection)(message.data)
+        self.take(message.connection, message.ordinal, decoded)
+
+    def take(self, connection: Connection, ordinal: int, decoded: object) -> None:
+        """Put the values of a decoded message into the rows that it serves.
+
+        Raises:
+            BagError: The message has another shape than it must.
+
+        """
         touched: set[int] = set()
         for index in self._by_topic[connection.topic]:
             column = self._columns[index]
             assert column.first is not None
-            first = column.first.of(message.ordinal)
-            second = column.second.of(message.ordinal) if column.second is not None else first[:0]
+            first = column.first.of(ordinal)
+            second = column.second.of(ordinal) if column.second is not None else first[:0]
             if not len(first) and not len(second):
                 continue
-            if decoded is None:
-                decoded = self._definitions.decoder(connection)(message.data)
             values = column.read(connection, decoded, self._definitions)
             for slot, frames in enumerate((first, second)):
                 for frame in frames.tolist():

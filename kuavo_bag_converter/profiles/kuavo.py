@@ -142,7 +142,6 @@ def kuavo_profile(settings: Settings, eef_type: str) -> Profile:
     _check(settings)
     platform = _PLATFORMS[settings.platform_type]
     eef = _END_EFFECTORS[eef_type]
-    sides = _SIDES if settings.which_arm == 'both' else (settings.which_arm,)
     align = _align(settings)
     command_align = align
     if settings.late_eef == 'zeros_then_hold':
@@ -150,7 +149,7 @@ def kuavo_profile(settings: Settings, eef_type: str) -> Profile:
 
     state: list[Part] = []
     action: list[Part] = []
-    for side in sides:
+    for side in _sides(settings):
         state.append(_joints(settings, platform, side, align))
         state.append(_hand(settings, eef, side, align, command=False))
         action.append(_arm_command(settings, side, align))
@@ -158,11 +157,10 @@ def kuavo_profile(settings: Settings, eef_type: str) -> Profile:
     if not settings.only_arm:
         action += _base_motion(settings, align)
 
-    names = ['head_cam_h', *(f'wrist_cam_{side[0]}' for side in sides)]
     size = (settings.resize_height, settings.resize_width)
     picture_align = replace(align, strategy='nearest') if align.strategy == 'linear' else align
     cameras: list[CameraFeature] = []
-    for name in names:
+    for name in _camera_names(settings):
         source = Source(_COLOR_TOPICS[name])
         cameras.append(
             CameraFeature(f'observation.images.{name}', (source,), size, align=picture_align)
@@ -203,12 +201,19 @@ def _check(settings: Settings) -> None:
         raise UsageError(f'depth_range: expected [min, max] in mm, found {list(span)}')
     if settings.dex_dof_needed not in (1, 2, 6):
         raise UsageError(f'dex_dof_needed: expected 1, 2 or 6, found {settings.dex_dof_needed}')
-    used = {'both': 'lr', 'left': 'l', 'right': 'r'}[settings.which_arm] + 'h'
-    if settings.main_timeline[-1] not in used:
+    if settings.main_timeline not in ('most_messages', *_camera_names(settings)):
         raise UsageError(
             f'main_timeline: {settings.main_timeline} is not used with which_arm '
             f'{settings.which_arm}; set it to head_cam_h'
         )
+
+
+def _sides(settings: Settings) -> tuple[str, ...]:
+    return _SIDES if settings.which_arm == 'both' else (settings.which_arm,)
+
+
+def _camera_names(settings: Settings) -> list[str]:
+    return ['head_cam_h', *(f'wrist_cam_{side[0]}' for side in _sides(settings))]
 
 
 def _align(settings: Settings) -> Align:
@@ -229,8 +234,11 @@ def _clock(settings: Settings) -> Clock:
     known = [_STATE_TOPIC, _COMMAND_TOPIC, _PLAIN_ARM_TOPIC, _SYNCED_ARM_TOPIC, _BASE_TOPIC]
     for eef in _END_EFFECTORS.values():
         known += [source.topic for source in (*eef.state[:1], *eef.command)]
+    automatic = settings.main_timeline == 'most_messages'
+    names = _camera_names(settings) if automatic else [settings.main_timeline]
     return Clock(
-        sources=(Source(_COLOR_TOPICS[settings.main_timeline]),),
+        sources=tuple(Source(_COLOR_TOPICS[name]) for name in names),
+        most_messages=automatic,
         source_fps=settings.main_timeline_fps,
         decimation=settings.decimation,  # type: ignore[arg-type]
         drop=settings.sample_drop,

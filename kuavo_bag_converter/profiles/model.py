@@ -107,6 +107,8 @@ class Clock:
 
     sources: tuple[Source, ...]
     source_fps: float
+    most_messages: bool = False
+    """Take the source with most messages in the bag, not the first that the bag has."""
     decimation: Literal['auto', 'jump', 'time'] = 'auto'
     drop: int = 0
     """Messages of the clock's topic to leave out at each end."""

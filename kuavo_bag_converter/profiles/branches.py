@@ -1,0 +1,103 @@
+"""The original converter's branches, each as the settings that give its frames.
+
+Source: LejuRobotics/kuavo_data_challenge, ``kuavo_data/`` and ``configs/data/`` of each branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kuavo_bag_converter.settings import Settings, updated, values_of
+
+
+class Branch(NamedTuple):
+    """One branch: its settings, and what of it is not done here and why."""
+
+    name: str
+    settings: Mapping[str, object]
+    different: tuple[str, ...]
+
+
+_MAIN: Mapping[str, object] = {'eef_type': 'rq2f85', 'decimation': 'jump'}
+_EVERYWHERE = (
+    'frames that lack a topic were left out silently; here the bag is refused, or cut by on_gap',
+)
+
+BRANCHES = (
+    Branch(
+        'main',
+        _MAIN,
+        (
+            *_EVERYWHERE,
+            'a nearest message outside the window of a chunk of frames was lost; the plan here '
+            'sees the whole bag',
+            'delta_action and relative_start were read and ignored',
+        ),
+    ),
+    Branch('tianchi', _MAIN, ('the same as main',)),
+    Branch(
+        'dev',
+        {
+            **_MAIN,
+            'eef_type': 'leju_claw',
+            'which_arm': 'right',
+            'use_depth': False,
+            'resize': {'width': 848, 'height': 480},
+            'end_trim': 'max_end',
+            'late_eef': 'zeros_then_hold',
+        },
+        (*_EVERYWHERE, 'zeros_then_hold: the original held a value only where a chunk had none'),
+    ),
+    Branch(
+        'icra',
+        {**_MAIN, 'main_timeline': 'most_messages'},
+        (
+            *_EVERYWHERE,
+            'joints and end effectors were clamped to their ranges; here values are as recorded',
+            'sample_drop 0 gave no frames',
+        ),
+    ),
+    Branch(
+        'research_scenario',
+        {
+            **_MAIN,
+            'eef_type': 'leju_claw',
+            'resize': {'width': 848, 'height': 480},
+            'main_timeline': 'most_messages',
+            'end_trim': 'none',
+        },
+        (
+            *_EVERYWHERE,
+            'bags were cut into episodes of 100 frames; here a bag is one episode',
+            'on Kuavo 5 the arm command went to joints 12 to 25; here to the arms (13 to 26)',
+        ),
+    ),
+)
+
+
+def branches_as_markdown() -> str:
+    """Return the table of settings that differ between the branches, and of what is not done."""
+    columns = {
+        branch.name: values_of(updated(Settings(), branch.settings, branch.name))
+        for branch in BRANCHES
+    }
+    default = values_of(Settings())
+    rows = [
+        name
+        for name, value in default.items()
+        if any(values[name] != value for values in columns.values())
+    ]
+    lines = [
+        '| setting | default here | ' + ' | '.join(columns) + ' |',
+        '|' + ' --- |' * (len(columns) + 2),
+    ]
+    for name in rows:
+        cells = [default[name], *(values[name] for values in columns.values())]
+        lines.append(f'| `{name}` | ' + ' | '.join(str(cell) for cell in cells) + ' |')
+    lines.append('')
+    for branch in BRANCHES:
+        lines += [f'Branch {branch.name}:', '']
+        lines += [f'- {text}' for text in branch.different]
+        lines.append('')
+    return '\n'.join(lines).rstrip() + '\n'
