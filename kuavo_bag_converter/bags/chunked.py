@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .compression import CompressionError, decompress, decompress_prefix
-from .damage import Damage, DamagedError
+from .damage import Damage, DamagedError, span
 from .model import Connection, Stamps
 from .source import Source, spans
 from .storage import Picks, Rows, Selection, StampColumns, Stored
@@ -75,6 +75,32 @@ class Walked(NamedTuple):
     error: DamagedError | None
 
 
+class Loss:
+    """Damage in a chunk, and what the index records behind the chunk say it costs."""
+
+    def __init__(self, error: DamagedError, read: int) -> None:
+        """Hold the damage that ended a chunk after ``read`` messages."""
+        self._error = error
+        self._read = read
+        self._listed = 0
+        self._first, self._last = 2**63, -(2**63)
+
+    def add(self, stamps: Stamps) -> None:
+        """Take the stamps of an index record."""
+        if len(stamps):
+            self._listed += len(stamps)
+            self._first = min(self._first, int(stamps.min()))
+            self._last = max(self._last, int(stamps.max()))
+
+    def __str__(self) -> str:
+        if not self._listed:
+            return str(self._error)
+        return (
+            f'{self._error}: {self._listed - self._read} of the {self._listed} messages '
+            f'{span(self._first, self._last)} are lost'
+        )
+
+
 class ChunkedStorage(ABC):
     """A file of chunks."""
 
@@ -82,13 +108,13 @@ class ChunkedStorage(ABC):
     entry: np.dtype[np.void]
     """An index entry, with a field ``offset`` within the chunk's data."""
 
-    def __init__(self, path: Path, damage: Damage) -> None:
-        self.path = path
+    def __init__(self, path: Path, damage: Damage, shown: Path | None = None) -> None:
+        self.path = shown or path
         self.connections: list[Connection] = []
         self.counts: dict[int, int] = {}
         self.qos: dict[int, str] = {}
         self._damage = damage
-        self._source = Source(path)
+        self._source = Source(path, shown)
         self._scanned: StampColumns | None = None
         self._chunks: list[Chunk] = []
         """The readable chunks that a scan has found."""
@@ -171,6 +197,32 @@ class ChunkedStorage(ABC):
                     f'{connection.topic}: the index lists {listed} messages, '
                     f'the file says that it holds {told}',
                 )
+
+    def _settle_scan(self, promised: Mapping[int, int] | None) -> None:
+        """Count what a scan has found, and compare it with what the file promises."""
+        columns = self._scanned
+        if columns is None:
+            return
+        self.counts = {c.id: columns.count(c.id) for c in self.connections}
+        read = sum(self.counts.values())
+        lost = 0
+        for connection, count in (promised or {}).items():
+            found = self.counts.get(connection, 0)
+            lost += max(count - found, 0)
+            if count < found:
+                topic = self.connections[connection].topic
+                self._damage.note(
+                    f'{self.path}: {topic}: {found} messages were found, '
+                    f'the file says that it holds {count}'
+                )
+        if lost:
+            self._damage.found(
+                self.path,
+                f'{lost} of the {sum((promised or {}).values())} messages that the file says '
+                f'it holds are lost',
+            )
+        if self._damage.count:
+            self._damage.note(f'{self.path}: salvaged {read} messages{columns.range()}')
 
     def _rows(self, entries: Sequence[Entries]) -> Rows:
         table = np.frombuffer(b''.join(e.raw for e in entries), self.entry)

@@ -15,7 +15,7 @@ from ..errors import BagError
 LIMIT = 2**31
 """No chunk or message is decompressed to more than this many bytes."""
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
-_STEP = 4 * 1024 * 1024
+_STEP = 1024 * 1024
 
 
 class CompressionError(Exception):
@@ -95,14 +95,21 @@ def decompress_file(source: Path, target: Path) -> None:
     """Decompress a whole zstd file.
 
     Raises:
-        BagError: broken data, or the disk is full.
+        CompressionError: broken data; what lies before it has been written.
+        BagError: the disk is full.
 
     """
     try:
         with source.open('rb') as packed, target.open('wb') as plain:
-            reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-            while block := reader.read(_STEP):
-                plain.write(block)
+            stream = zstandard.ZstdDecompressor().decompressobj()
+            while block := packed.read(_STEP):
+                while block:
+                    if stream.eof:
+                        stream = zstandard.ZstdDecompressor().decompressobj()
+                    plain.write(stream.decompress(block))
+                    block = stream.unused_data
+            if not stream.eof:
+                raise CompressionError('zstd data is cut')
     except zstandard.ZstdError as error:
         raise CompressionError(f'zstd data is broken ({error})') from None
     except OSError as error:

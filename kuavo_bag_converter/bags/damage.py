@@ -44,6 +44,18 @@ class Damage:
         self.count += 1
         self.note(line)
 
+    def survive(self, error: BagError) -> None:
+        """Raise an error, or note it and go on without what it is about.
+
+        Raises:
+            BagError: the policy is ``fail``.
+
+        """
+        if not self.salvage:
+            raise error
+        self.count += 1
+        self.note(str(error))
+
     def note(self, line: str) -> None:
         """Put a line that is no loss of data into the report, once."""
         if line not in self.problems:

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import BagError, UsageError
+from .compression import CompressionError, decompress_file
 from .damage import Damage
+from .detect import container_of
+from .directory import Directory, read_directory
+from .mcap_storage import McapStorage
 from .model import BagReader
 from .recording import PortableReader
 from .rosbag1 import Rosbag1Storage
+from .rosbag2_metadata import NAME, compare
+from .scratch import Scratch
+from .sqlite3_storage import Sqlite3Storage
+from .storage import Storage
 
 READERS = ('auto', 'rosbag2_py', 'portable')
 ON_DAMAGE = ('fail', 'salvage')
@@ -38,6 +46,93 @@ def open_bag(
         raise UsageError(
             f'on_damage: {on_damage!r} is unknown; expected one of {", ".join(ON_DAMAGE)}'
         )
-    damage = Damage(on_damage)
-    paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(p) for p in path]
-    return PortableReader(paths[0], [Rosbag1Storage(p, damage) for p in paths], damage, ExitStack())
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
+    if not paths:
+        raise UsageError('no bag was given')
+    return open_portable(paths, Damage(on_damage))
+
+
+def open_portable(paths: Sequence[Path], damage: Damage) -> PortableReader:
+    """Open a file, a directory, or the files of one recording without ROS.
+
+    Raises:
+        BagError: not a recording that can be read, or damage was found.
+
+    """
+    with ExitStack() as resources:
+        scratch = Scratch()
+        resources.callback(scratch.close)
+        if len(paths) == 1 and paths[0].is_dir():
+            directory = read_directory(paths[0], damage)
+        else:
+            directory = Directory(list(paths), None)
+        storages: list[Storage] = []
+        alone = len(directory.files) == 1
+        for path in directory.files:
+            storage = _open_or_survive(path, damage, scratch, alone=alone)
+            if storage:
+                resources.callback(storage.close)
+                storages.append(storage)
+        if not storages:
+            raise BagError(f'{paths[0]}: none of its files can be read')
+        containers = sorted({storage.container for storage in storages})
+        if len(containers) > 1:
+            raise BagError(
+                f'{paths[0]}: the files of one recording must be of one kind, '
+                f'found {" and ".join(containers)}'
+            )
+        reader = PortableReader(paths[0], storages, damage, resources.pop_all())
+    try:
+        _compare(reader, directory, damage)
+    except BaseException:
+        reader.close()
+        raise
+    return reader
+
+
+def _open_or_survive(
+    path: Path, damage: Damage, scratch: Scratch, *, alone: bool
+) -> Storage | None:
+    """Open a file; None where there are others and the recording is salvaged without it."""
+    try:
+        return _open_file(path, damage, scratch)
+    except BagError as error:
+        if alone:
+            raise
+        damage.survive(error)
+        return None
+
+
+def _open_file(path: Path, damage: Damage, scratch: Scratch) -> Storage:
+    container, file = container_of(path), path
+    if container == 'zstd':
+        file = scratch.folder() / path.stem
+        try:
+            decompress_file(path, file)
+        except CompressionError as error:
+            damage.found(path, error)
+        container = container_of(file, path)
+    if container == 'rosbag1':
+        return Rosbag1Storage(file, damage, path)
+    if container == 'mcap':
+        return McapStorage(file, damage, path)
+    if container == 'sqlite3':
+        return Sqlite3Storage(file, damage, scratch, path)
+    raise BagError(f'{path}: is compressed twice')
+
+
+def _compare(reader: PortableReader, directory: Directory, damage: Damage) -> None:
+    """Compare what metadata.yaml promises with what the files hold."""
+    metadata = directory.metadata
+    if metadata is None:
+        return
+    path = reader.path / NAME
+    if metadata.storage not in {reader.container, ''}:
+        damage.note(f'{path}: storage {metadata.storage} is listed, {reader.container} is stored')
+    stored = [
+        (connection, storage.qos.get(connection.id, ''))
+        for storage in reader.storages
+        for connection in storage.connections
+    ]
+    files = {s.path.name: sum(s.counts.values()) for s in reader.storages}
+    compare(path, metadata, stored, reader.counts, files, damage)

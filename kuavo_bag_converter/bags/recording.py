@@ -39,7 +39,8 @@ class PortableReader:
         self.container = storages[0].container
         self.problems = damage.problems
         self._damage = damage
-        self._storages = storages
+        self.storages = storages
+        """The files, in order."""
         self._resources = resources
         self.connections: Sequence[Connection]
         self.connections, self._globals = _join_connections(storages)
@@ -56,7 +57,7 @@ class PortableReader:
     @property
     def bytes_read(self) -> int:
         """Bytes read from disk so far; 0 for sqlite3, which does not tell."""
-        return sum(storage.bytes_read for storage in self._storages)
+        return sum(storage.bytes_read for storage in self.storages)
 
     def index(
         self, topics: AbstractSet[str], header: AbstractSet[str] = frozenset()
@@ -84,16 +85,13 @@ class PortableReader:
                     f'the topic has {count}'
                 )
             places[topic] = _in_storage_order(unique, self._orders[topic])
-        for storage, number, stored in self._stored(places, None):
-            connection = self.connections[self._globals[number][stored.connection]]
-            data = stored.data
-            if connection.encoding == 'cdr' and data[:4] == ZSTD_MAGIC:
-                data = self._decompressed(storage, connection, stored.rank, data)
+        for storage, connection, stored in self._stored(places, None):
+            data = self._plain(storage, connection, stored)
             yield Message(connection, stored.rank, stored.stamp, data)
 
     def close(self) -> None:
         """Release files and temporary files."""
-        for storage in self._storages:
+        for storage in self.storages:
             storage.close()
         self._resources.close()
 
@@ -128,7 +126,7 @@ class PortableReader:
                 )
 
     def _receive_stamps(self, topics: AbstractSet[str]) -> dict[str, Stamps]:
-        parts = [storage.stamps(topics) for storage in self._storages]
+        parts = [storage.stamps(topics) for storage in self.storages]
         receive: dict[str, Stamps] = {}
         for topic in topics:
             columns = [part[topic] for part in parts]
@@ -149,24 +147,41 @@ class PortableReader:
         for topic, column in columns.items():
             ordinals = np.arange(len(column))
             places[topic] = _in_storage_order(ordinals, self._orders[topic])
-        for storage, number, stored in self._stored(places, HEAD):
-            connection = self.connections[self._globals[number][stored.connection]]
-            stamp = header_stamp(connection.encoding, stored.data)
-            if stamp is None:
-                self._damage.found(
-                    storage.path,
-                    f'{connection.topic}: message {stored.rank} is too short for a header',
-                )
+        packed: set[str] = set()
+        for storage, connection, stored in self._stored(places, HEAD):
+            if stored.data[:4] == ZSTD_MAGIC:
+                packed.add(connection.topic)
             else:
-                columns[connection.topic][stored.rank] = stamp
+                self._put_header(columns, storage, connection, stored, stored.data)
+        whole = {topic: places[topic] for topic in packed}
+        for storage, connection, stored in self._stored(whole, None):
+            data = self._plain(storage, connection, stored)
+            self._put_header(columns, storage, connection, stored, data)
         return columns
+
+    def _put_header(
+        self,
+        columns: Mapping[str, Stamps],
+        storage: Storage,
+        connection: Connection,
+        stored: Stored,
+        head: bytes | memoryview,
+    ) -> None:
+        stamp = header_stamp(connection.encoding, head)
+        if stamp is None:
+            self._damage.found(
+                storage.path,
+                f'{connection.topic}: message {stored.rank} is too short for a header',
+            )
+        else:
+            columns[connection.topic][stored.rank] = stamp
 
     def _stored(
         self, places: Mapping[str, tuple[Numbers, Ordinals]], head: int | None
-    ) -> Iterator[tuple[Storage, int, Stored]]:
+    ) -> Iterator[tuple[Storage, Connection, Stored]]:
         """Yield chosen messages of all files; ``places`` are (place in storage, rank) by topic."""
         begins = dict.fromkeys(places, 0)
-        for number, storage in enumerate(self._storages):
+        for number, storage in enumerate(self.storages):
             cursors: dict[str, Cursor] = {}
             for topic, (positions, ranks) in places.items():
                 begin = begins[topic]
@@ -174,7 +189,8 @@ class PortableReader:
                 low, high = np.searchsorted(positions, (begin, end))
                 cursors[topic] = Cursor(positions[low:high] - begin, ranks[low:high])
             for stored in storage.messages(Selection(storage.connections, cursors), head):
-                yield storage, number, stored
+                place = self._globals[number][stored.connection]
+                yield storage, self.connections[place], stored
             for topic, cursor in cursors.items():
                 if cursor.missing:
                     raise BagError(
@@ -182,13 +198,17 @@ class PortableReader:
                         f'lists are not there'
                     )
 
-    def _decompressed(
-        self, storage: Storage, connection: Connection, rank: int, data: bytes | memoryview
-    ) -> bytes:
+    def _plain(
+        self, storage: Storage, connection: Connection, stored: Stored
+    ) -> bytes | memoryview:
+        """Payload, decompressed if it is a zstd frame, which no CDR message looks like."""
+        if connection.encoding != 'cdr' or stored.data[:4] != ZSTD_MAGIC:
+            return stored.data
         try:
-            return decompress_message(data)
+            return decompress_message(stored.data)
         except CompressionError as error:
-            raise BagError(f'{storage.path}: {connection.topic}: message {rank}: {error}') from None
+            where = f'{storage.path}: {connection.topic}: message {stored.rank}'
+            raise BagError(f'{where}: {error}') from None
 
 
 def _in_storage_order(ordinals: Ordinals, order: Ordinals | None) -> tuple[Numbers, Ordinals]:

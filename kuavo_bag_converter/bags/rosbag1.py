@@ -29,15 +29,15 @@ class Rosbag1Storage(ChunkedStorage):
     container = 'rosbag1'
     entry = rb.INDEX_ENTRY
 
-    def __init__(self, path: Path, damage: Damage) -> None:
-        """Open a bag and read its index, or scan it.
+    def __init__(self, path: Path, damage: Damage, shown: Path | None = None) -> None:
+        """Open a bag and read its index, or scan it; ``shown`` is its name for users.
 
         Raises:
             BagError: not a readable ROS 1 bag 2.0, or it is damaged and that is not allowed.
 
         """
-        super().__init__(path, damage)
-        self._known = Declarations()
+        super().__init__(path, damage, shown)
+        self._known = Declarations(self.connections)
         self._index = Index([], [], [])
         try:
             self._open()
@@ -65,15 +65,13 @@ class Rosbag1Storage(ChunkedStorage):
             self._declare(index, self._known)
             self._index = index
             self.counts = self._totals(index, self._known)
-        self.connections = self._known.connections
 
     def _scan(self, index: Index | None) -> None:
-        scan = Rosbag1Scan(self._source, self._damage, index)
-        self._known, self._scanned, self._chunks = scan.known, scan.columns, scan.chunks
+        scan = Rosbag1Scan(self._source, self._damage, self._known, index)
+        self._scanned, self._chunks = scan.columns, scan.chunks
         if index:
             self._declare(index, self._known)
-            self._promised = self._totals(index, self._known)
-        self.counts = {c.id: scan.columns.count(c.id) for c in self._known.connections}
+        self._settle_scan(self._totals(index, self._known) if index else None)
 
     def _declare(self, index: Index, known: Declarations) -> None:
         try:
@@ -129,8 +127,7 @@ class Rosbag1Storage(ChunkedStorage):
         return entries
 
     def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
-        stamps: Stamps = table['sec'].astype(np.int64) * 10**9 + table['nsec']
-        return stamps
+        return rb.entry_stamps(table)
 
     def _walk(self, chunk: Chunk, data: bytes | None) -> Walked:
         return walk_chunk(self._source, chunk, data, self._known)

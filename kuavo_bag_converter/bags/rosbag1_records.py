@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .damage import DamagedError
-from .model import Connection
+from .model import Connection, Stamps
+from .source import Bytes
 
 MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7
@@ -22,17 +24,6 @@ HEADER_LIMIT = 2**24
 _U32 = struct.Struct('<I')
 _U64 = struct.Struct('<Q')
 _TIME = struct.Struct('<II')
-
-
-class Bytes(Protocol):
-    """Something that is read by position."""
-
-    @property
-    def end(self) -> int:
-        """Where it ends."""
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Read exactly that range, or raise DamagedError."""
 
 
 class Record(NamedTuple):
@@ -169,6 +160,12 @@ def normal_type(name: str) -> str:
     """Type name with the ``/msg/`` part that ROS 1 and early ROS 2 bags leave out."""
     parts = name.split('/')
     return f'{parts[0]}/msg/{parts[1]}' if len(parts) == 2 else name
+
+
+def entry_stamps(table: npt.NDArray[np.void]) -> Stamps:
+    """Stamps of index entries."""
+    stamps: Stamps = table['sec'].astype(np.int64) * 10**9 + table['nsec']
+    return stamps
 
 
 def index_record(data: bytes, at: int, offset: int) -> tuple[int, bytes, int]:

@@ -7,11 +7,11 @@ import struct
 import numpy as np
 
 from . import rosbag1_records as rb
-from .chunked import Chunk, Walked, load_chunk, needs_loading
-from .damage import Damage, DamagedError, span
+from .chunked import Chunk, Loss, Walked, load_chunk, needs_loading
+from .damage import Damage, DamagedError
 from .model import Connection
 from .rosbag1_index import Index, chunk_of, find_chunk
-from .source import Held, Source, Window
+from .source import Bytes, Held, Source, Window
 from .storage import Rows, StampColumns
 
 _U32 = struct.Struct('<I')
@@ -20,8 +20,9 @@ _U32 = struct.Struct('<I')
 class Declarations:
     """The connections that a bag has declared so far."""
 
-    def __init__(self) -> None:
-        self.connections: list[Connection] = []
+    def __init__(self, connections: list[Connection]) -> None:
+        """Add them to ``connections``."""
+        self.connections = connections
         self.local: dict[int, int] = {}
         """Position in ``connections`` by the number that the file uses."""
 
@@ -40,7 +41,7 @@ class Declarations:
 
 def walk_chunk(source: Source, chunk: Chunk, data: bytes | None, known: Declarations) -> Walked:
     """Rows of a chunk from its records; new connections are declared on the way."""
-    view: rb.Bytes = Window(source, chunk.end) if data is None else Held(data)
+    view: Bytes = Window(source, chunk.end) if data is None else Held(data)
     base = chunk.data if data is None else 0
     connection: list[int] = []
     stamp: list[int] = []
@@ -69,51 +70,30 @@ def walk_chunk(source: Source, chunk: Chunk, data: bytes | None, known: Declarat
     return Walked(rows, error)
 
 
-class _Loss:
-    """Damage in a chunk, and what the index records behind the chunk say it costs."""
-
-    def __init__(self, error: DamagedError, read: int) -> None:
-        self._error = error
-        self._read = read
-        self._listed = 0
-        self._first, self._last = 2**63, 0
-
-    def add(self, entries: bytes) -> None:
-        table = np.frombuffer(entries, rb.INDEX_ENTRY)
-        if len(table):
-            stamps = table['sec'].astype(np.int64) * 10**9 + table['nsec']
-            self._listed += len(table)
-            self._first = min(self._first, int(stamps.min()))
-            self._last = max(self._last, int(stamps.max()))
-
-    def __str__(self) -> str:
-        if not self._listed:
-            return str(self._error)
-        lost = self._listed - self._read
-        return f'{self._error}: {lost} messages of the chunk {span(self._first, self._last)} lost'
-
-
 class Rosbag1Scan:
     """One pass over a bag's records; the results are its attributes."""
 
-    def __init__(self, source: Source, damage: Damage, index: Index | None) -> None:
+    def __init__(
+        self, source: Source, damage: Damage, known: Declarations, index: Index | None
+    ) -> None:
         """Scan.
 
         Args:
             source: the bag.
             damage: what to do with damage.
+            known: grows by the connections that are found.
             index: the index where it could be read, to go on behind damage.
 
         Raises:
             BagError: damage was found and is not allowed.
 
         """
-        self.known = Declarations()
-        self.columns = StampColumns(self.known.connections)
+        self.columns = StampColumns(known.connections)
         self.chunks: list[Chunk] = []
+        self._known = known
         self._source = source
         self._damage = damage
-        self._loss: _Loss | None = None
+        self._loss: Loss | None = None
         offset: int | None = len(rb.MAGIC)
         while offset is not None:
             offset = self._run(offset, index)
@@ -134,9 +114,10 @@ class Rosbag1Scan:
                 elif record.end > window.end:
                     raise DamagedError(at, 'the last record is cut')
                 elif record.op == rb.CONNECTION:
-                    self.known.add(record, window.read(record.data, record.length))
+                    self._known.add(record, window.read(record.data, record.length))
                 elif record.op == rb.INDEX and self._loss:
-                    self._loss.add(window.read(record.data, record.length))
+                    entries = window.read(record.data, record.length)
+                    self._loss.add(rb.entry_stamps(np.frombuffer(entries, rb.INDEX_ENTRY)))
                 at = record.end
         except DamagedError as error:
             self._settle()
@@ -155,10 +136,12 @@ class Rosbag1Scan:
             chunk = chunk._replace(length=room, size=room, cut=True)
         try:
             data = load_chunk(self._source, chunk) if needs_loading(chunk) else None
+            if data is not None and chunk.cut:
+                chunk = chunk._replace(size=len(data))
         except DamagedError as error:
             self._lose(error, 0)
             return opened
-        rows, error_inside = walk_chunk(self._source, chunk, data, self.known)
+        rows, error_inside = walk_chunk(self._source, chunk, data, self._known)
         self.columns.add(rows)
         self.chunks.append(chunk)
         if error_inside is None and chunk.cut and chunk.compression:
@@ -176,7 +159,7 @@ class Rosbag1Scan:
     def _lose(self, error: DamagedError, read: int) -> None:
         if not self._damage.salvage:
             self._damage.found(self._source.path, error)
-        self._loss = _Loss(error, read)
+        self._loss = Loss(error, read)
 
     def _settle(self) -> None:
         if self._loss:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import BagError
 from .damage import DamagedError
@@ -15,17 +16,28 @@ RUN = 1024 * 1024
 """Neighbours are not joined to more than this."""
 
 
+class Bytes(Protocol):
+    """Something that is read by position."""
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly that range, or raise DamagedError."""
+
+
 class Source:
     """A file that is read by position, with the bytes counted."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a file.
+    def __init__(self, path: Path, shown: Path | None = None) -> None:
+        """Open a file, to be called ``shown`` where that is another.
 
         Raises:
             BagError: it cannot be opened.
 
         """
-        self.path = path
+        self.path = shown or path
         try:
             self._file = path.open('rb', buffering=0)
         except OSError as error:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .damage import span
 from .model import Connection, Ordinals, Stamps
 
 Numbers = npt.NDArray[np.int64]
@@ -160,6 +161,14 @@ class StampColumns:
     def count(self, connection: int) -> int:
         """Messages of a connection so far, whether or not its topic is collected."""
         return self._counts[connection] if connection < len(self._counts) else 0
+
+    def range(self) -> str:
+        """Text of the range of all stamps so far, '' for none."""
+        columns = [self.stamps(topic) for topic, column in self._columns.items() if len(column)]
+        if not columns:
+            return ''
+        first, last = min(int(c.min()) for c in columns), max(int(c.max()) for c in columns)
+        return f' {span(first, last)}'
 
     def stamps(self, topic: str) -> Stamps:
         """Stamps of one topic so far, in storage order."""

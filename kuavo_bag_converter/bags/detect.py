@@ -1,0 +1,77 @@
+"""What a file is, by its first bytes; whatever is not a recording is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import BagError
+from .compression import ZSTD_MAGIC
+
+_CONTAINERS = {
+    b'#ROSBAG V2.0\n': 'rosbag1',
+    b'\x89MCAP0\r\n': 'mcap',
+    b'SQLite format 3\0': 'sqlite3',
+    ZSTD_MAGIC: 'zstd',
+}
+_OTHERS = {
+    b'version https://git-lfs': 'a Git LFS pointer, not the recording itself; run `git lfs pull`',
+    b'PK\x03\x04': 'a zip archive; unpack it first',
+    b'\x1f\x8b': 'gzip data; unpack it first',
+    b'BZh': 'bzip2 data; unpack it first',
+    b'\xfd7zXZ\0': 'xz data; unpack it first',
+    b'7z\xbc\xaf': 'a 7z archive; unpack it first',
+    b'Rar!': 'a rar archive; unpack it first',
+    b'\x04\x22\x4d\x18': 'lz4 data; unpack it first',
+    b'\x89HDF': 'an HDF5 file, not a bag',
+    b'<!DOCTYPE': 'a web page, not the recording; download it again',
+    b'<!doctype': 'a web page, not the recording; download it again',
+    b'<html': 'a web page, not the recording; download it again',
+    b'rosbag2_bagfile_information': 'the metadata of a rosbag2 directory; give the path of that',
+}
+EXPECTED = 'a ROS 1 bag 2.0, an MCAP file or an sqlite3 file of rosbag2'
+
+
+def container_of(path: Path, shown: Path | None = None) -> str:
+    """Tell what a file is: ``rosbag1``, ``mcap``, ``sqlite3``, or ``zstd`` for one packed whole.
+
+    Args:
+        path: the file.
+        shown: its name for users, where it is a temporary file.
+
+    Raises:
+        BagError: it is none of them, or cannot be read.
+
+    """
+    try:
+        size = path.stat().st_size
+        with path.open('rb') as file:
+            begin = file.read(64)
+    except FileNotFoundError:
+        raise BagError(f'{path}: does not exist') from None
+    except PermissionError:
+        raise BagError(
+            f'{path}: permission denied; it may have been recorded by root: change its owner'
+        ) from None
+    except OSError as error:
+        raise BagError(f'{path}: cannot be read: {error.strerror}') from None
+    for magic, container in _CONTAINERS.items():
+        if begin.startswith(magic):
+            return container
+    raise BagError(f'{shown or path}: is {_name(begin, size)}')
+
+
+def _name(begin: bytes, size: int) -> str:
+    if size == 0:
+        return f'empty (0 bytes); expected {EXPECTED}'
+    for magic, what in _OTHERS.items():
+        if begin.startswith(magic):
+            return what
+    if begin.startswith(b'#ROSBAG V'):
+        version = begin[9:13].split(b'\n')[0].decode(errors='replace')
+        return (
+            f'a ROS 1 bag of version {version}, expected 2.0; '
+            f'rewrite it with ROS 1: rosbag filter OLD NEW True'
+        )
+    if not begin.strip(b'\0'):
+        return f'not a recording: it begins with zeros; expected {EXPECTED}'
+    return f'not a recording: it begins with {begin[:8]!r}; expected {EXPECTED}'

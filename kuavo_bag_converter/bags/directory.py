@@ -1,0 +1,104 @@
+"""rosbag2 directories: which files belong to the recording, in which order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import BagError
+from .damage import Damage
+from .rosbag2_metadata import NAME, Metadata, read_metadata
+
+SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd', '.mcap.zst', '.db3.zst')
+_NUMBERED = re.compile(r'(?P<stem>.*)_(?P<number>\d+)(?:\.[a-z0-9]+)+')
+
+
+class Directory(NamedTuple):
+    """A recording's folder."""
+
+    files: list[Path]
+    metadata: Metadata | None
+
+
+def storage_files(folder: Path) -> list[Path]:
+    """Files of a folder that rosbag2 stores messages in, by name and number.
+
+    Raises:
+        BagError: the folder cannot be read.
+
+    """
+    try:
+        files = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES)]
+    except OSError as error:
+        raise BagError(f'{folder}: cannot be read: {error.strerror}') from None
+    return sorted(files, key=natural)
+
+
+def natural(path: Path) -> tuple[object, ...]:
+    """Sort key that puts ``bag_2`` before ``bag_10``."""
+    parts = re.split(r'(\d+)', path.name)
+    return tuple((int(p), '') if p.isdigit() else (-1, p) for p in parts), path.name
+
+
+def split_stem(path: Path) -> tuple[str, int] | None:
+    """Name and number of a file that looks like a part of a split recording."""
+    match = _NUMBERED.fullmatch(path.name)
+    return (match['stem'], int(match['number'])) if match else None
+
+
+def read_directory(folder: Path, damage: Damage) -> Directory:
+    """Find the files of a rosbag2 directory.
+
+    Raises:
+        BagError: there is no recording, or files are missing and that is not allowed.
+
+    """
+    found = storage_files(folder)
+    path = folder / NAME
+    if not path.exists():
+        return Directory(_without_metadata(folder, found, damage), None)
+    try:
+        metadata = read_metadata(path)
+    except (ValueError, OSError) as error:
+        damage.found(path, error)
+        return Directory(_without_metadata(folder, found, damage), None)
+    files: list[Path] = []
+    for name in metadata.files:
+        file = _existing(folder / name)
+        if file is None:
+            damage.found(path, f'{name} is listed but missing')
+        else:
+            files.append(file)
+    for file in found:
+        if file not in files:
+            damage.note(f'{path}: {file.name} is in the folder but not listed; it is not read')
+    if not files:
+        raise BagError(f'{folder}: none of the files that {NAME} lists is there')
+    return Directory(files, metadata)
+
+
+def _existing(path: Path) -> Path | None:
+    """Give the file, or its plain or packed twin: metadata may name it either way."""
+    twins = [path]
+    if path.suffix in {'.zstd', '.zst'}:
+        twins.append(path.with_suffix(''))
+    else:
+        twins += [path.with_name(f'{path.name}.zstd'), path.with_name(f'{path.name}.zst')]
+    return next((twin for twin in twins if twin.exists()), None)
+
+
+def _without_metadata(folder: Path, found: list[Path], damage: Damage) -> list[Path]:
+    if not found:
+        raise BagError(
+            f'{folder}: is no rosbag2 directory: it has no {NAME} and no .mcap or .db3 files'
+        )
+    stems = {part[0] if (part := split_stem(path)) else path.name for path in found}
+    if len(stems) > 1:
+        raise BagError(
+            f'{folder}: has no {NAME}, and its {len(found)} files are not the parts of one '
+            f'recording; give the path of one of them'
+        )
+    if not (folder / NAME).exists():
+        damage.note(f'{folder}: has no {NAME}; its {len(found)} storage files are read by name')
+    return found

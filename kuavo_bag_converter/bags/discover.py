@@ -1,0 +1,110 @@
+"""Which recordings the given paths hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+from ..errors import BagError, UsageError
+from .damage import Damage
+from .directory import SUFFIXES, natural, split_stem
+from .open import open_portable
+from .rosbag2_metadata import NAME
+
+Recording = Path | tuple[Path, ...]
+"""A file, a rosbag2 directory, or the files that one recording was split into."""
+
+ROSBAG1_SUFFIXES = ('.bag', '.bag.active')
+GAP = 10**9
+"""Parts of a split recording follow each other within this many ns."""
+
+
+def find_recordings(paths: Iterable[str | Path]) -> list[Recording]:
+    """Find the recordings at ``paths``, each a bag, a rosbag2 directory or a folder of either.
+
+    Folders are searched one level deep, their entries are sorted by name (``bag_2`` before
+    ``bag_10``). ROS 1 files that are numbered (``NAME_0.bag``, ``NAME_1.bag``...) and of which
+    each begins less than a second after the one before it ends are one recording, as
+    ``rosbag record --split`` leaves it.
+
+    Raises:
+        UsageError: a path does not exist, or a folder holds no recording.
+
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UsageError(f'{path}: does not exist')
+        found += [path] if not path.is_dir() or _is_directory_bag(path) else _in_folder(path)
+    found = list(dict.fromkeys(found))
+    return [
+        recording for _, group in groupby(found, key=_family) for recording in _joined(list(group))
+    ]
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir(), key=natural)
+        bags = [
+            entry
+            for entry in entries
+            if (_is_directory_bag(entry) if entry.is_dir() else _is_bag(entry))
+        ]
+    except OSError as error:
+        raise UsageError(f'{folder}: cannot be read: {error.strerror}') from None
+    if not bags:
+        raise UsageError(
+            f'{folder}: holds no recording; looked for *.bag, *.bag.active, *.mcap, *.db3 '
+            f'and rosbag2 directories, in it and not deeper'
+        )
+    return bags
+
+
+def _is_bag(path: Path) -> bool:
+    return path.name.endswith(ROSBAG1_SUFFIXES + SUFFIXES)
+
+
+def _is_directory_bag(folder: Path) -> bool:
+    """Tell whether a folder is a rosbag2 directory, which names its files after itself."""
+    if (folder / NAME).exists():
+        return True
+    files = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES)]
+    stems = {part[0] if (part := split_stem(path)) else path.name for path in files}
+    return stems == {folder.name}
+
+
+def _family(path: Path) -> object:
+    """Key that neighbours share if they may be parts of one ROS 1 recording."""
+    part = split_stem(path) if path.name.endswith(ROSBAG1_SUFFIXES) else None
+    return (path.parent, part[0]) if part else path
+
+
+def _joined(parts: list[Path]) -> list[Recording]:
+    """Join files that follow each other by number and by time."""
+    recordings: list[tuple[Path, ...]] = []
+    end: int | None = None
+    for path in parts:
+        times = _time_range(path) if len(parts) > 1 else None
+        part = split_stem(path)
+        before = split_stem(recordings[-1][-1]) if recordings else None
+        follows = part and before and part[1] == before[1] + 1
+        if follows and times and end is not None and 0 <= times[0] - end < GAP:
+            recordings[-1] += (path,)
+        else:
+            recordings.append((path,))
+        end = times[1] if times else None
+    return [files[0] if len(files) == 1 else files for files in recordings]
+
+
+def _time_range(path: Path) -> tuple[int, int] | None:
+    """First and last receive stamp; None for an empty or unreadable bag."""
+    try:
+        with open_portable([path], Damage('fail')) as reader:
+            index = reader.index(set(reader.counts))
+    except BagError:
+        return None
+    stamps = [topic.receive for topic in index.values() if len(topic.receive)]
+    if not stamps:
+        return None
+    return min(int(s[0]) for s in stamps), max(int(s[-1]) for s in stamps)

@@ -1,0 +1,195 @@
+"""MCAP records, https://mcap.dev/spec; the rare ones are parsed by the ``mcap`` library."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import mcap.records
+import numpy as np
+import numpy.typing as npt
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
+from mcap.opcode import Opcode
+
+from .chunked import Chunk
+from .damage import DamagedError
+from .model import Stamps
+from .source import Bytes
+
+MAGIC = b'\x89MCAP0\r\n'
+FOOTER_SIZE = 9 + 20
+"""Bytes of the footer record."""
+INDEX_ENTRY = np.dtype([('time', '<u8'), ('offset', '<u8')])
+INDEX_HEADER = 9 + 6
+"""Bytes of a message index record before its entries."""
+MESSAGE_HEADER = 9 + 22
+"""Bytes of a message record before its payload."""
+CHUNK_HEADER_LIMIT = 128
+"""No chunk record has a longer header; the name of the compression has a few letters."""
+
+_HEAD = struct.Struct('<BQ')
+_MESSAGE = struct.Struct('<BQHIQQ')
+_INDEX = struct.Struct('<BQHI')
+_CHUNK = struct.Struct('<BQQQQII')
+_CHUNK_INDEX = struct.Struct('<QQQQI')
+_OFFSET = np.dtype([('channel', '<u2'), ('offset', '<u8')])
+_U64 = struct.Struct('<Q')
+
+
+class Record(NamedTuple):
+    """One record: what it is, and where."""
+
+    offset: int
+    op: int
+    length: int
+    """Bytes of content, behind 9 bytes of opcode and length."""
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins."""
+        return self.offset + 9 + self.length
+
+
+class MessageHead(NamedTuple):
+    """A message record without its payload."""
+
+    channel: int
+    stamp: int
+    length: int
+    """Bytes of payload."""
+
+
+class ChunkIndex(NamedTuple):
+    """What the summary says of a chunk and its message indexes."""
+
+    start: int
+    end: int
+    index_length: int
+    """Bytes of message index records, which begin at ``end``."""
+    channels: frozenset[int]
+    """Those that a message index exists for."""
+
+
+def walk(source: Bytes, offset: int) -> Iterator[Record]:
+    """Yield record after record until the source ends; one's content may end beyond it.
+
+    Raises:
+        DamagedError: too few bytes for a record are left.
+
+    """
+    while offset < source.end:
+        op, length = _HEAD.unpack(source.read(offset, 9))
+        if op == 0:
+            raise DamagedError(offset, 'there is no record')
+        record = Record(offset, op, length)
+        yield record
+        offset = record.end
+
+
+def content(source: Bytes, record: Record) -> Any:
+    """Parse a record by the class of the ``mcap`` library that its opcode names.
+
+    Raises:
+        DamagedError: its content is broken or cut.
+
+    """
+    kind = _KINDS[record.op]
+    data = source.read(record.offset + 9, record.length)
+    try:
+        return kind.read(ReadDataStream(BytesIO(data)))
+    except (McapError, struct.error, UnicodeDecodeError, OverflowError):
+        name = kind.__name__.lower()
+        raise DamagedError(record.offset, f'the {name} record is broken') from None
+
+
+_KINDS: dict[int, Any] = {
+    Opcode.HEADER: mcap.records.Header,
+    Opcode.FOOTER: mcap.records.Footer,
+    Opcode.SCHEMA: mcap.records.Schema,
+    Opcode.CHANNEL: mcap.records.Channel,
+    Opcode.STATISTICS: mcap.records.Statistics,
+    Opcode.DATA_END: mcap.records.DataEnd,
+}
+
+
+def message_head(data: bytes | memoryview, at: int = 0) -> MessageHead | None:
+    """Parse the message record that begins there; None where it is cut or another record."""
+    if at + MESSAGE_HEADER > len(data):
+        return None
+    op, length, channel, _, stamp, _ = _MESSAGE.unpack_from(data, at)
+    if op != Opcode.MESSAGE or length < 22:
+        return None
+    return MessageHead(channel, signed(stamp), length - 22)
+
+
+def chunk_of(source: Bytes, record: Record) -> Chunk:
+    """Read a chunk record's header.
+
+    Raises:
+        DamagedError: it is broken.
+
+    """
+    begin = record.offset
+    head = source.read(begin, min(CHUNK_HEADER_LIMIT, source.end - begin))
+    if len(head) < _CHUNK.size + 8:
+        raise DamagedError(begin, 'chunk: its header is cut')
+    op, length, _, _, size, crc, name = _CHUNK.unpack_from(head)
+    at = _CHUNK.size + name
+    if op != Opcode.CHUNK or at + 8 > min(len(head), length + 9):
+        raise DamagedError(begin, 'chunk: its header is broken')
+    compression = head[_CHUNK.size : at].decode(errors='replace')
+    (packed,) = _U64.unpack_from(head, at)
+    if at + 8 + packed > length + 9 or (not compression and size != packed):
+        raise DamagedError(begin, 'chunk: its sizes do not agree')
+    return Chunk(begin, begin + at + 8, packed, compression, size, crc)
+
+
+def chunk_index(source: Bytes, record: Record) -> ChunkIndex:
+    """Read a chunk index record.
+
+    Raises:
+        DamagedError: it is broken.
+
+    """
+    data = source.read(record.offset + 9, record.length)
+    try:
+        _, _, start, length, size = _CHUNK_INDEX.unpack_from(data)
+        at = _CHUNK_INDEX.size + size
+        (index_length,) = _U64.unpack_from(data, at)
+        table = np.frombuffer(data[_CHUNK_INDEX.size : at], _OFFSET)
+    except (struct.error, ValueError):
+        raise DamagedError(record.offset, 'the chunk index record is broken') from None
+    channels = frozenset(table['channel'].tolist())
+    return ChunkIndex(start, start + length, index_length, channels)
+
+
+def message_indexes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the channel and entries of the message index records that ``data`` consists of.
+
+    Raises:
+        DamagedError: it consists of something else; ``offset`` says where it is in the file.
+
+    """
+    at = 0
+    while at < len(data):
+        if at + INDEX_HEADER > len(data):
+            raise DamagedError(offset + at, 'message index record expected')
+        op, length, channel, size = _INDEX.unpack_from(data, at)
+        begin = at + INDEX_HEADER
+        at += 9 + length
+        if op != Opcode.MESSAGE_INDEX or length < size + 6 or at > len(data) or size % 16:
+            raise DamagedError(offset + begin - INDEX_HEADER, 'message index record is broken')
+        yield channel, data[begin : begin + size]
+
+
+def signed(stamp: int) -> int:
+    """Reinterpret an unsigned stamp beyond 2262 as the signed one that numpy makes of it."""
+    return stamp - 2**64 if stamp >= 2**63 else stamp
+
+
+def entry_stamps(table: npt.NDArray[np.void]) -> Stamps:
+    """Stamps of index entries."""
+    return table['time'].astype(np.int64)

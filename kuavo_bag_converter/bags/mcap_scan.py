@@ -1,0 +1,221 @@
+"""Reading an MCAP file record by record, without its index, past what is damaged."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+from mcap.opcode import Opcode
+from mcap.records import Channel, Schema
+
+from . import mcap_records as mc
+from .chunked import Chunk, Loss, load_chunk
+from .damage import Damage, DamagedError
+from .mcap_summary import Summary
+from .model import Connection
+from .rosbag1_records import normal_type
+from .source import Bytes, Held, Source, Window
+from .storage import Rows, StampColumns
+
+STRETCH = 10_000
+"""Messages outside chunks that are handled at a time."""
+
+_FORMATS = {'ros1msg': 'msg', 'ros2msg': 'msg', 'ros2idl': 'idl'}
+_LATCHED = re.compile(r'durability:\s*(1\b|transient_local)')
+
+
+class Declarations:
+    """The channels that a file has declared so far."""
+
+    def __init__(self, connections: list[Connection], qos: dict[int, str]) -> None:
+        """Add them to ``connections``, and their QoS profiles to ``qos``."""
+        self.connections = connections
+        self.qos = qos
+        self.local: dict[int, int] = {}
+        """Position in ``connections`` by channel id."""
+        self._schemas: dict[int, Schema] = {}
+
+    def add_schema(self, schema: Schema) -> None:
+        """Take a schema record."""
+        self._schemas[schema.id] = schema
+
+    def add_channel(self, channel: Channel) -> None:
+        """Take a channel record; repeated ones change nothing."""
+        if channel.id in self.local:
+            return
+        place = self.local[channel.id] = len(self.connections)
+        schema = self._schemas.get(channel.schema_id)
+        kind = _FORMATS.get(schema.encoding, '') if schema else ''
+        qos = channel.metadata.get('offered_qos_profiles', '')
+        if qos:
+            self.qos[place] = qos
+        self.connections.append(
+            Connection(
+                id=place,
+                topic=channel.topic,
+                msgtype=normal_type(schema.name) if schema else '',
+                encoding=channel.message_encoding,
+                definition=schema.data.decode(errors='replace') if schema and kind else '',
+                definition_format=kind if schema and schema.data else '',
+                md5=channel.metadata.get('md5sum', ''),
+                latched=channel.metadata.get('latching') == '1' or bool(_LATCHED.search(qos)),
+            )
+        )
+
+    def take(self, source: Bytes, record: mc.Record) -> None:
+        """Take a schema or channel record, and no other.
+
+        Raises:
+            DamagedError: it is broken.
+
+        """
+        if record.op == Opcode.SCHEMA:
+            self.add_schema(mc.content(source, record))
+        elif record.op == Opcode.CHANNEL:
+            self.add_channel(mc.content(source, record))
+
+
+class Stretch(NamedTuple):
+    """Messages that follow each other, from their records."""
+
+    rows: Rows
+    end: int
+    """Where the first record behind them begins."""
+    error: DamagedError | None
+
+
+def walk_stretch(source: Bytes, begin: int, known: Declarations, limit: int) -> Stretch:
+    """Rows of up to ``limit`` messages from ``begin`` on, up to a chunk or the end of the data."""
+    connection: list[int] = []
+    stamp: list[int] = []
+    offset: list[int] = []
+    error: DamagedError | None = None
+    end = begin
+    try:
+        for record in mc.walk(source, begin):
+            if record.op in _STOPS or len(stamp) == limit:
+                break
+            if record.end > source.end:
+                raise DamagedError(record.offset, 'the last record is cut')
+            if record.op == Opcode.MESSAGE:
+                head = mc.message_head(source.read(record.offset, mc.MESSAGE_HEADER))
+                if head is None or head.channel not in known.local:
+                    raise DamagedError(record.offset, 'message record is broken')
+                connection.append(known.local[head.channel])
+                stamp.append(head.stamp)
+                offset.append(record.offset - begin)
+            else:
+                known.take(source, record)
+            end = record.end
+    except DamagedError as broken:
+        error = broken
+    rows = Rows(*(np.array(column, np.int64) for column in (connection, stamp, offset)))
+    return Stretch(rows, end, error)
+
+
+_STOPS = {Opcode.CHUNK, Opcode.DATA_END, Opcode.FOOTER}
+
+
+class McapScan:
+    """One pass over a file's records; the results are its attributes."""
+
+    def __init__(
+        self, source: Source, damage: Damage, known: Declarations, summary: Summary | None
+    ) -> None:
+        """Scan.
+
+        Args:
+            source: the file.
+            damage: what to do with damage.
+            known: grows by the channels that are found.
+            summary: the summary where it could be read, to go on behind damage.
+
+        Raises:
+            BagError: damage was found and is not allowed.
+
+        """
+        self.columns = StampColumns(known.connections)
+        self.chunks: list[Chunk] = []
+        self._known = known
+        self._source = source
+        self._damage = damage
+        self._loss: Loss | None = None
+        offset: int | None = len(mc.MAGIC)
+        while offset is not None:
+            offset = self._run(offset, summary)
+        self._settle()
+
+    def _run(self, offset: int, summary: Summary | None) -> int | None:
+        window = Window(self._source, self._source.size)
+        at = offset
+        try:
+            while at < window.end:
+                record = next(mc.walk(window, at))
+                if record.op != Opcode.MESSAGE_INDEX:
+                    self._settle()
+                if record.op in {Opcode.DATA_END, Opcode.FOOTER}:
+                    return None
+                if record.op == Opcode.CHUNK:
+                    self._chunk(window, record)
+                    at = record.end
+                elif record.op == Opcode.MESSAGE:
+                    at = self._loose(window, at)
+                elif record.end > window.end:
+                    raise DamagedError(at, 'the last record is cut')
+                else:
+                    self._other(window, record)
+                    at = record.end
+        except DamagedError as error:
+            self._settle()
+            after = summary.chunk_after(at) if summary else None
+            skipped = (after or self._source.size) - error.offset
+            self._damage.found(self._source.path, f'{error}: {skipped} bytes skipped')
+            return after
+        return None
+
+    def _other(self, window: Window, record: mc.Record) -> None:
+        if record.op == Opcode.MESSAGE_INDEX and self._loss:
+            data = window.read(record.offset, 9 + record.length)
+            for _, entries in mc.message_indexes(data, record.offset):
+                self._loss.add(mc.entry_stamps(np.frombuffer(entries, mc.INDEX_ENTRY)))
+        else:
+            self._known.take(window, record)
+
+    def _chunk(self, window: Window, record: mc.Record) -> None:
+        chunk = mc.chunk_of(window, record)
+        if chunk.end > window.end:
+            room = window.end - chunk.data
+            chunk = chunk._replace(length=room, size=room, cut=True)
+        read = 0
+        try:
+            data = load_chunk(self._source, chunk)
+            if chunk.cut:
+                chunk = chunk._replace(size=len(data))
+            stretch = walk_stretch(Held(data), 0, self._known, len(data))
+            if len(stretch.rows.stamp):
+                self.columns.add(stretch.rows)
+                self.chunks.append(chunk)
+                read = len(stretch.rows.stamp)
+            if chunk.cut:
+                raise DamagedError(chunk.offset, 'chunk: the file ends within it')
+            if stretch.error:
+                raise DamagedError(chunk.offset, f'chunk: {stretch.error.reason}')
+        except DamagedError as error:
+            if not self._damage.salvage:
+                self._damage.found(self._source.path, error)
+            self._loss = Loss(error, read)
+
+    def _loose(self, window: Window, begin: int) -> int:
+        stretch = walk_stretch(window, begin, self._known, STRETCH)
+        length = stretch.end - begin
+        self.columns.add(stretch.rows)
+        self.chunks.append(Chunk(begin, begin, length, '', length))
+        if stretch.error:
+            raise stretch.error
+        return stretch.end
+
+    def _settle(self) -> None:
+        if self._loss:
+            self._damage.found(self._source.path, self._loss)
+            self._loss = None
