@@ -1,0 +1,265 @@
+"""Message definitions, and the decoders made from them: payload bytes to Python messages.
+
+A bag's own definitions come first, whatever their md5 is, so that three versions of one type in
+three bags all decode. What a bag does not embed is taken from folders of ``.msg`` files, from the
+standard types of a distro, and from the packages of a sourced ROS, in this order.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rosbags.interfaces import Nodetype
+from rosbags.serde import SerdeError
+from rosbags.typesys import (
+    Stores,
+    TypesysError,
+    get_types_from_idl,
+    get_types_from_msg,
+    get_typestore,
+)
+
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.errors import BagError, UsageError
+
+if TYPE_CHECKING:
+    from rosbags.interfaces.typing import FieldDesc, Typesdict
+    from rosbags.typesys.store import Typestore
+
+DISTROS = tuple(
+    store.value.removeprefix('ros2_') for store in Stores if store.value.startswith('ros2_')
+)
+"""Distros whose standard types are known."""
+
+_SEPARATOR = '=' * 80
+_FIELD = re.compile(
+    r'(?P<type>[A-Za-z][\w/]*(?:<=\d+)?(?:\[(?:<=)?\d*\])?)\s+(?P<name>[A-Za-z]\w*)\s*(?P<constant>=)?'
+)
+_MALFORMED = (SerdeError, struct.error, ValueError, IndexError, OverflowError, AssertionError)
+_UNREADABLE = (TypesysError, AssertionError, KeyError, IndexError, ValueError, RecursionError)
+
+
+class MessageDecoder:
+    """Decodes the payloads of one connection; safe to share between threads."""
+
+    def __init__(self, topic: str, msgtype: str, encoding: str, store: Typestore) -> None:
+        self.topic = topic
+        self.msgtype = msgtype
+        self._fields = {name: dict(entry[1]) for name, entry in store.fielddefs.items()}
+        self._deserialize = store.deserialize_ros1 if encoding == 'ros1' else store.deserialize_cdr
+
+    def __call__(self, data: bytes | memoryview) -> Any:
+        """Decode one payload.
+
+        Returns:
+            An object with the fields as attributes. Arrays of numbers are numpy arrays that may
+            be views of ``data``; a field whose name is a Python keyword has a trailing underscore.
+
+        Raises:
+            BagError: The payload does not fit the definition.
+
+        """
+        try:
+            # A memoryview, because slices of bytes would copy pictures.
+            return self._deserialize(memoryview(data), self.msgtype)
+        except _MALFORMED as error:
+            raise BagError(
+                f'{self.topic}: a message of {len(data)} bytes does not fit the definition of '
+                f'{self.msgtype} ({error})'
+            ) from None
+
+    def fields(self, msgtype: str = '') -> dict[str, FieldDesc]:
+        """Return the fields of a type that the message contains, by default of its own."""
+        return self._fields[msgtype or self.msgtype]
+
+
+class Definitions:
+    """Finds the definitions of connections and makes their decoders, each set once."""
+
+    def __init__(self, msg_path: Iterable[str | Path] = (), distro: str = 'humble') -> None:
+        """Choose where definitions come from that a bag does not embed.
+
+        Args:
+            msg_path: Folders with ``package/msg/Type.msg`` files.
+            distro: ROS 2 distro of the standard types; for ROS 1 payloads it is always noetic.
+
+        Raises:
+            UsageError: A folder does not exist, or the distro is not known.
+
+        """
+        self._folders = [Path(folder) for folder in msg_path]
+        for folder in self._folders:
+            if not folder.is_dir():
+                raise UsageError(f'msg_path: {folder} is not a folder')
+        if distro not in DISTROS:
+            raise UsageError(f'distro: expected one of {", ".join(DISTROS)}, found {distro!r}')
+        self._standard = {'cdr': Stores(f'ros2_{distro}'), 'ros1': Stores.ROS1_NOETIC}
+        self._lock = threading.Lock()
+        self._decoders: dict[Connection, MessageDecoder] = {}
+        self._stores: dict[tuple[str, ...], Typestore] = {}
+
+    def decoder(self, connection: Connection) -> MessageDecoder:
+        """Return the decoder of a connection, made when it is first asked for.
+
+        Raises:
+            BagError: The payloads are in another encoding than ``ros1`` or ``cdr``, the
+                definition cannot be read, or a type that it needs is nowhere defined.
+
+        """
+        decoder = self._decoders.get(connection)
+        if decoder is None:
+            # rosbags compiles types through one entry of sys.modules.
+            with self._lock:
+                decoder = self._decoders[connection] = self._make(connection)
+        return decoder
+
+    def _make(self, connection: Connection) -> MessageDecoder:
+        topic, encoding = connection.topic, connection.encoding
+        msgtype = _normalized(connection.msgtype)
+        if encoding not in self._standard:
+            raise BagError(
+                f'{topic}: its payloads are encoded as {encoding!r}; only ros1 and cdr can be read'
+            )
+        key = (msgtype, encoding, connection.definition_format, connection.definition)
+        if key not in self._stores:
+            types = self._closure(topic, msgtype, encoding, _embedded_types(connection, msgtype))
+            store = get_typestore(Stores.EMPTY)
+            try:
+                store.register(types)
+                store.get_msgdef(msgtype)
+            except _UNREADABLE as error:
+                raise BagError(
+                    f'{topic}: the definition of {msgtype} cannot be used ({_brief(error)})'
+                ) from None
+            self._stores[key] = store
+        return MessageDecoder(topic, msgtype, encoding, self._stores[key])
+
+    def _closure(self, topic: str, msgtype: str, encoding: str, embedded: Typesdict) -> Typesdict:
+        """Return a type with all types that it contains."""
+        found: Typesdict = {}
+        pending = [msgtype]
+        while pending:
+            name = pending.pop()
+            if name in found:
+                continue
+            types = embedded if name in embedded else self._elsewhere(name, encoding)
+            if name not in types:
+                package, _, kind = name.partition('/msg/')
+                whole = '' if name == msgtype else f', which {msgtype} contains'
+                raise BagError(
+                    f'{topic}: no definition of {name}{whole}; give a folder that holds '
+                    f'{package}/msg/{kind}.msg as msg_path'
+                )
+            found[name] = types[name]
+            pending += _contained(found[name][1])
+        return found
+
+    def _elsewhere(self, name: str, encoding: str) -> Typesdict:
+        package, _, kind = name.partition('/msg/')
+        for folder in self._folders:
+            path = folder / package / 'msg' / f'{kind}.msg'
+            if path.is_file():
+                return _types_of_file(path, name)
+        standard = get_typestore(self._standard[encoding]).fielddefs
+        if name in standard:
+            return standard
+        share = _installed_share(package)
+        if share is not None and (path := share / 'msg' / f'{kind}.msg').is_file():
+            return _types_of_file(path, name)
+        return {}
+
+
+def _normalized(msgtype: str) -> str:
+    """Return a type's name with its ``/msg/`` part."""
+    package, _, kind = msgtype.rpartition('/')
+    return msgtype if '/' in package else f'{package}/msg/{kind}'
+
+
+def _embedded_types(connection: Connection, msgtype: str) -> Typesdict:
+    text = connection.definition
+    if not text.strip():
+        return {}
+    try:
+        if connection.definition_format == 'idl':
+            return _types_of_idl(text)
+        return get_types_from_msg(_fields_only(text), msgtype)
+    except _UNREADABLE as error:
+        raise BagError(
+            f'{connection.topic}: the bag holds a definition of {msgtype} that cannot be read '
+            f'({_brief(error)})'
+        ) from None
+
+
+def _types_of_idl(text: str) -> Typesdict:
+    """Read IDL: one type, or several under ``IDL: package/msg/Type`` headings as in MCAP."""
+    types: Typesdict = {}
+    for section in text.split(f'{_SEPARATOR}\n'):
+        body = section.partition('\n')[2] if section.startswith('IDL: ') else section
+        if body.strip():
+            types.update(get_types_from_idl(body))
+    return types
+
+
+def _types_of_file(path: Path, name: str) -> Typesdict:
+    try:
+        return get_types_from_msg(_fields_only(path.read_text('utf-8')), name)
+    except (*_UNREADABLE, OSError) as error:
+        raise BagError(
+            f'{path}: cannot be read as a message definition ({_brief(error)})'
+        ) from None
+
+
+def _fields_only(text: str) -> str:
+    """Reduce MSG text to its fields and headings.
+
+    Constants, default values and comments do not matter for decoding, and the parser takes
+    constants with lower-case names for fields.
+    """
+    lines = []
+    for raw in text.splitlines():
+        line = raw.strip()
+        if not line or line.startswith(('#', '@')):
+            continue
+        if line.strip('=') == '':
+            lines.append(_SEPARATOR)
+        elif line.startswith('MSG:'):
+            lines.append(f'MSG: {line[4:].strip()}')
+        else:
+            field = _FIELD.match(line)
+            if field is None:
+                raise TypesysError(f'no field in the line {line!r}')
+            if not field['constant']:
+                lines.append(f'{field["type"]} {field["name"]}')
+    return '\n'.join(lines) + '\n'
+
+
+def _contained(fields: Iterable[tuple[str, FieldDesc]]) -> Iterator[str]:
+    """Yield the names of the message types among the types of fields."""
+    for _, desc in fields:
+        element = desc[1][0] if desc[0] in (Nodetype.ARRAY, Nodetype.SEQUENCE) else desc
+        if element[0] == Nodetype.NAME:
+            yield element[1]
+
+
+def _installed_share(package: str) -> Path | None:
+    """Return the share folder of a package of the sourced ROS, if there is such a package."""
+    try:
+        from ament_index_python.packages import get_package_share_directory
+    except ImportError:
+        return None
+    try:
+        return Path(get_package_share_directory(package))
+    except (LookupError, ValueError, OSError):
+        # Not found, not a package name, or no ROS sourced.
+        return None
+
+
+def _brief(error: BaseException) -> str:
+    """Return an error's text as one short line."""
+    text = ' '.join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f'{text[:197]}...'

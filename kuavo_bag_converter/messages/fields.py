@@ -1,0 +1,151 @@
+"""Field paths such as ``joint_data.joint_q`` or ``transforms[0].translation.x``."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rosbags.interfaces import Nodetype
+
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
+from kuavo_bag_converter.settings import did_you_mean
+
+if TYPE_CHECKING:
+    from rosbags.interfaces.typing import FieldDesc
+
+Values = npt.NDArray[np.float64]
+
+_STEP = re.compile(r'(?P<name>[A-Za-z]\w*)(?:\[(?P<index>\d+)\])?')
+_TEXT = ('string', 'wstring', 'wchar')
+
+
+class _Step(NamedTuple):
+    attribute: str
+    element: int | None
+
+
+class FieldReader:
+    """Reads fields of decoded messages of one connection as one vector."""
+
+    def __init__(
+        self, paths: Iterable[str], connection: Connection, definitions: Definitions
+    ) -> None:
+        """Check the paths against the type of the connection.
+
+        A path names a number, an array of numbers or one element of an array; a list of messages
+        needs an index.
+
+        Raises:
+            BagError: A path is not in the type or does not lead to numbers.
+
+        """
+        self._topic = connection.topic
+        decoder = definitions.decoder(connection)
+        self._paths = [(path, _steps(decoder, path)) for path in paths]
+
+    def read(self, message: Any) -> Values:
+        """Return the fields one after the other.
+
+        Returns:
+            float64, shape (n,); independent of the payload that the message was decoded from.
+
+        Raises:
+            BagError: A list is too short for the index of a path.
+
+        """
+        parts = [self._one(message, path, steps) for path, steps in self._paths]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _one(self, message: Any, path: str, steps: list[_Step]) -> Values:
+        value = message
+        for attribute, index in steps:
+            value = getattr(value, attribute)
+            if index is not None:
+                if index >= len(value):
+                    raise BagError(
+                        f'{self._topic}: {attribute} has {len(value)} elements, '
+                        f'element {index} of {path} is not there'
+                    )
+                value = value[index]
+        return np.array(value, dtype=np.float64, ndmin=1)
+
+
+def numeric_fields(decoder: MessageDecoder) -> dict[str, str]:
+    """List the paths of a type that lead to numbers, with their types (``float64[]``...).
+
+    Lists of messages are listed by their first element.
+    """
+    return {path: _type_name(desc) for path, desc in _walk(decoder, '', '')}
+
+
+def _walk(decoder: MessageDecoder, msgtype: str, prefix: str) -> Iterator[tuple[str, FieldDesc]]:
+    for name, desc in decoder.fields(msgtype).items():
+        element, many = _element(desc)
+        if element[0] == Nodetype.NAME:
+            yield from _walk(decoder, element[1], f'{prefix}{name}{"[0]" if many else ""}.')
+        elif element[1][0] not in _TEXT:
+            yield f'{prefix}{name}', desc
+
+
+def _steps(decoder: MessageDecoder, path: str) -> list[_Step]:
+    """Split a path into attributes, following the types on the way."""
+    steps: list[_Step] = []
+    msgtype = ''
+    desc: FieldDesc = (Nodetype.NAME, decoder.msgtype)
+    for part in path.split('.'):
+        element, many = _element(desc)
+        if element[0] != Nodetype.NAME or many:
+            what = 'a list: give an index' if many else f'{_type_name(desc)} and has no fields'
+            raise BagError(f'{decoder.topic}: {path}: {_joined(steps)} is {what}')
+        msgtype = element[1]
+        match = _STEP.fullmatch(part)
+        fields = decoder.fields(msgtype)
+        if match is None or match['name'] not in fields:
+            available = ', '.join(fields) or 'none'
+            raise BagError(
+                f'{decoder.topic}: {path}: {msgtype} has no field {part!r}'
+                f'{did_you_mean(part, fields)} (it has {available})'
+            )
+        desc = fields[match['name']]
+        attribute = f'{match["name"]}_' if keyword.iskeyword(match['name']) else match['name']
+        index = None
+        if match['index'] is not None:
+            index = int(match['index'])
+            element, many = _element(desc)
+            if not many:
+                raise BagError(f'{decoder.topic}: {path}: {match["name"]} is not a list')
+            desc = element
+        steps.append(_Step(attribute, index))
+    element, _ = _element(desc)
+    if element[0] == Nodetype.NAME or element[1][0] in _TEXT:
+        numbers = ', '.join(numeric_fields(decoder)) or 'none'
+        raise BagError(
+            f'{decoder.topic}: {path} is {_type_name(desc)}, not numbers '
+            f'(numbers of {decoder.msgtype}: {numbers})'
+        )
+    return steps
+
+
+def _element(desc: FieldDesc) -> tuple[Any, bool]:
+    """Return the type of a field, or of its elements and True if it is an array."""
+    if desc[0] in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+        return desc[1][0], True
+    return desc, False
+
+
+def _type_name(desc: FieldDesc) -> str:
+    element, many = _element(desc)
+    name = element[1] if element[0] == Nodetype.NAME else element[1][0]
+    if not many:
+        return str(name)
+    return f'{name}[{desc[1][1] if desc[0] == Nodetype.ARRAY else ""}]'
+
+
+def _joined(steps: list[_Step]) -> str:
+    return '.'.join(name if index is None else f'{name}[{index}]' for name, index in steps)
