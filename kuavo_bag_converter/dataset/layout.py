@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kuavo_bag_converter.dataset.shard import Shard
 
 FILES_PER_CHUNK = 1000
-BYTES_PER_MB = 1 << 20
+_BYTES_PER_MB = 1 << 20
 
 DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet'
 VIDEO_PATH = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4'
@@ -27,7 +27,7 @@ EPISODES_STATS_PATH_V21 = 'meta/episodes_stats.jsonl'
 TASKS_PATH_V21 = 'meta/tasks.jsonl'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class FileNumber:
     """Which file of a v3.0 dataset: its number, and the number of its folder."""
 
@@ -95,34 +95,59 @@ class VideoFile:
         lengths = [episode.length for episode in self.episodes]
         return np.cumsum([0, *lengths[:-1]], dtype=np.int64)
 
+
+@dataclass(frozen=True)
+class FileLimits:
+    """How far the files of a v3.0 dataset grow.
+
+    Attributes:
+        data_mb: Size of a file of rows or of episodes.
+        video_mb: Size of a video.
+        video_seconds: Length of a video of more than one episode; LeRobot's readers compare
+            times in float32 and fail beyond 1024 s.
+    """
+
+    data_mb: float = 100
+    video_mb: float = 200
+    video_seconds: float = 1000
+
     @property
-    def whole_shard(self) -> Shard | None:
-        """The shard whose file is exactly this one, if there is one."""
-        shard = self.episodes[0].shard
-        held = tuple((episode.shard.path, episode.place) for episode in self.episodes)
-        wanted = tuple((shard.path, place) for place in range(len(shard.episode_lengths)))
-        return shard if held == wanted else None
+    def data_bytes(self) -> float:
+        """``data_mb`` in bytes."""
+        return self.data_mb * _BYTES_PER_MB
+
+    @property
+    def video_bytes(self) -> float:
+        """``video_mb`` in bytes."""
+        return self.video_mb * _BYTES_PER_MB
+
+
+def whole_shard(episodes: Sequence[Episode]) -> Shard | None:
+    """Return the shard that has exactly these episodes, if there is one."""
+    shard = episodes[0].shard
+    held = [(episode.shard.path, episode.place) for episode in episodes]
+    wanted = [(shard.path, place) for place in range(len(shard.episode_lengths))]
+    return shard if held == wanted else None
 
 
 def plan_video_files(
     episodes: Sequence[Episode],
     key: str,
     number: FileNumber,
-    *,
-    max_bytes: int,
-    max_frames: float,
+    limits: FileLimits,
+    fps: float,
 ) -> list[VideoFile]:
     """Distribute episodes over a camera's files.
 
-    A file takes episodes until the next one would bring it to ``max_bytes`` or over
-    ``max_frames``, or cannot be joined to it packet by packet. A longer episode has a file alone.
+    A file takes episodes until the next one would exceed a limit, or cannot be joined to it
+    packet by packet. A longer episode has a file of its own.
 
     Args:
         episodes: In the order of the dataset.
         key: The camera's feature.
         number: The number of the first file.
-        max_bytes: Size of a file.
-        max_frames: Length of a file; LeRobot's readers lose precision beyond 1024 s.
+        limits: When a file is full.
+        fps: Frames per second.
     """
     files: list[VideoFile] = []
     current: list[Episode] = []
@@ -130,12 +155,12 @@ def plan_video_files(
     for episode in episodes:
         video = episode.shard.videos[key]
         added = video.episode_bytes[episode.place]
-        fits = not current or (
-            size + added < max_bytes
-            and frames + episode.length <= max_frames
-            and current[-1].shard.videos[key].join_key == video.join_key
+        fits = (
+            size + added < limits.video_bytes
+            and frames + episode.length <= limits.video_seconds * fps
+            and (not current or current[-1].shard.videos[key].join_key == video.join_key)
         )
-        if not fits:
+        if current and not fits:
             files.append(VideoFile(number, tuple(current)))
             number = number.next()
             current, size, frames = [], 0, 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import pyarrow as pa
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.files import write_text
 from kuavo_bag_converter.dataset.layout import (
-    BYTES_PER_MB,
     DATA_PATH,
     DATA_PATH_V21,
     EPISODES_PATH,
@@ -22,86 +22,84 @@ from kuavo_bag_converter.dataset.layout import (
     TASKS_PATH,
     VIDEO_PATH,
     VIDEO_PATH_V21,
+    FileLimits,
     FileNumber,
 )
-from kuavo_bag_converter.dataset.statistics import STATISTICS, Statistics
+from kuavo_bag_converter.dataset.statistics import STATISTICS, Histogram, Statistics
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, TableWriter, videos
-from kuavo_bag_converter.dataset.video import video_info
+from kuavo_bag_converter.dataset.video import video_info, video_info_v21
 
 _EPISODES_PER_ROW_GROUP = 10
+PICTURES = 'pictures'
+"""Where a file of meta/episodes keeps the pictures of all episodes up to its last one."""
 
 
 def feature_entries(
-    features: Sequence[Feature], options: Mapping[str, VideoOptions], fps: float
+    features: Sequence[Feature], options: Mapping[str, VideoOptions], fps: float, version: str
 ) -> dict[str, dict[str, Any]]:
     """Return the ``features`` of info.json, the default ones last."""
+    describe = video_info_v21 if version == 'v2.1' else video_info
     entries: dict[str, dict[str, Any]] = {}
     for feature in [*features, *DEFAULT_FEATURES]:
         entry: dict[str, Any] = {'dtype': feature.dtype, 'shape': list(feature.shape)}
         if feature.is_video:
             entry['names'] = ['height', 'width', 'channels']
-            entry['info'] = video_info(feature, options[feature.key], fps)
+            entry['info'] = describe(feature, options[feature.key], fps)
         else:
             entry['names'] = None if feature.names is None else list(feature.names)
         entries[feature.key] = entry
     return entries
 
 
-def info_v30(
-    *,
-    fps: float,
-    features: Mapping[str, Any],
-    robot_type: str | None,
-    episodes: int,
-    frames: int,
-    tasks: int,
-    data_files_size_in_mb: int,
-    video_files_size_in_mb: int,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Summary:
+    """What info.json says of a dataset as a whole."""
+
+    fps: float
+    robot_type: str | None
+    features: Mapping[str, Any]
+    episodes: int
+    frames: int
+    tasks: int
+
+
+def info_v30(summary: Summary, limits: FileLimits) -> dict[str, Any]:
     """Return info.json of a v3.0 dataset, with the keys of LeRobot 0.6, which 0.4 reads too."""
-    has_video = any(entry['dtype'] == 'video' for entry in features.values())
+    has_video = any(entry['dtype'] == 'video' for entry in summary.features.values())
     return {
         'codebase_version': 'v3.0',
-        'fps': fps,
-        'features': features,
-        'total_episodes': episodes,
-        'total_frames': frames,
-        'total_tasks': tasks,
+        'fps': summary.fps,
+        'features': summary.features,
+        'total_episodes': summary.episodes,
+        'total_frames': summary.frames,
+        'total_tasks': summary.tasks,
         'chunks_size': FILES_PER_CHUNK,
-        'data_files_size_in_mb': data_files_size_in_mb,
-        'video_files_size_in_mb': video_files_size_in_mb,
+        'data_files_size_in_mb': limits.data_mb,
+        'video_files_size_in_mb': limits.video_mb,
         'data_path': DATA_PATH,
         'video_path': VIDEO_PATH if has_video else None,
-        'robot_type': robot_type,
-        'splits': {'train': f'0:{episodes}'},
+        'robot_type': summary.robot_type,
+        'splits': {'train': f'0:{summary.episodes}'},
     }
 
 
-def info_v21(
-    *,
-    fps: float,
-    features: Mapping[str, Any],
-    robot_type: str | None,
-    episodes: int,
-    frames: int,
-    tasks: int,
-) -> dict[str, Any]:
+def info_v21(summary: Summary) -> dict[str, Any]:
     """Return info.json of a v2.1 dataset, with the keys of LeRobot 0.3."""
-    cameras = sum(entry['dtype'] == 'video' for entry in features.values())
+    cameras = sum(entry['dtype'] == 'video' for entry in summary.features.values())
     return {
         'codebase_version': 'v2.1',
-        'robot_type': robot_type,
-        'total_episodes': episodes,
-        'total_frames': frames,
-        'total_tasks': tasks,
-        'total_videos': episodes * cameras,
-        'total_chunks': -(-episodes // FILES_PER_CHUNK),
+        'robot_type': summary.robot_type,
+        'total_episodes': summary.episodes,
+        'total_frames': summary.frames,
+        'total_tasks': summary.tasks,
+        'total_videos': summary.episodes * cameras,
+        'total_chunks': -(-summary.episodes // FILES_PER_CHUNK),
         'chunks_size': FILES_PER_CHUNK,
-        'fps': fps,
-        'splits': {'train': f'0:{episodes}'},
+        'fps': summary.fps,
+        'splits': {'train': f'0:{summary.episodes}'},
         'data_path': DATA_PATH_V21,
         'video_path': VIDEO_PATH_V21 if cameras else None,
-        'features': features,
+        'features': summary.features,
     }
 
 
@@ -128,6 +126,28 @@ def write_stats(root: Path, statistics: Mapping[str, Statistics]) -> None:
 def as_lists(statistics: Statistics) -> dict[str, list[Any]]:
     """Return statistics as nested lists."""
     return {name: values.tolist() for name, values in statistics.items()}
+
+
+def encode_pictures(pictures: Mapping[str, Histogram]) -> str:
+    """Return the pictures of a dataset's cameras as a text that ``decode_pictures`` reads."""
+    return json.dumps(
+        {
+            key: {
+                'frames': histogram.frames,
+                'scale': histogram.scale,
+                'counts': histogram.encode(),
+            }
+            for key, histogram in pictures.items()
+        }
+    )
+
+
+def decode_pictures(text: str) -> dict[str, Histogram]:
+    """Read what ``encode_pictures`` wrote."""
+    return {
+        key: Histogram.decode(entry['counts'], entry['frames'], entry['scale'])
+        for key, entry in json.loads(text).items()
+    }
 
 
 def write_tasks(root: Path, tasks: Sequence[str]) -> None:
@@ -213,11 +233,18 @@ class EpisodesWriter:
         features: Its features without the default ones.
         number: The number of the first file.
         max_bytes: A new file begins once one has this size.
+        pictures: The pictures of the episodes before, by camera.
     """
 
     def __init__(
-        self, root: Path, features: Sequence[Feature], number: FileNumber, max_bytes: int
+        self,
+        root: Path,
+        features: Sequence[Feature],
+        number: FileNumber,
+        max_bytes: float,
+        pictures: Mapping[str, Histogram],
     ) -> None:
+        self.pictures = dict(pictures)
         self._root = root
         self._schema = episodes_schema(features)
         self._number = number
@@ -228,14 +255,29 @@ class EpisodesWriter:
     def _open(self) -> TableWriter:
         return TableWriter(self._root / self._number.path(EPISODES_PATH), self._schema)
 
-    def write(self, row: Mapping[str, Any], statistics: Mapping[str, Statistics]) -> None:
-        """Add an episode: its columns but those of statistics and of this file's number."""
+    def write(
+        self,
+        row: Mapping[str, Any],
+        statistics: Mapping[str, Statistics],
+        histograms: Mapping[str, Histogram],
+    ) -> None:
+        """Add an episode.
+
+        Args:
+            row: Its columns but those of statistics and of this file's number.
+            statistics: The statistics of its vectors.
+            histograms: Its pictures.
+        """
+        for key, histogram in histograms.items():
+            known = self.pictures.get(key)
+            self.pictures[key] = histogram if known is None else known + histogram
+        pictures = {key: histogram.statistics() for key, histogram in histograms.items()}
         self._rows.append(
             {
                 **row,
                 **{
                     f'stats/{key}/{name}': values
-                    for key, columns in statistics.items()
+                    for key, columns in [*statistics.items(), *pictures.items()]
                     for name, values in as_lists(columns).items()
                 },
             }
@@ -245,7 +287,7 @@ class EpisodesWriter:
 
     def _flush(self) -> None:
         if self._writer.rows and self._writer.bytes_written >= self._max_bytes:
-            self._writer.close()
+            self._close_file()
             self._number = self._number.next()
             self._writer = self._open()
         numbers = {
@@ -260,9 +302,8 @@ class EpisodesWriter:
         """Write the remaining episodes and make the files durable."""
         if self._rows:
             self._flush()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        self._writer.note(PICTURES, encode_pictures(self.pictures))
         self._writer.close()
-
-
-def max_bytes_of(megabytes: float) -> int:
-    """Return a file size limit in bytes."""
-    return int(megabytes * BYTES_PER_MB)

@@ -47,6 +47,7 @@ from kuavo_bag_converter.dataset.video import (
     PacketWriter,
     VideoWriter,
     check_video_options,
+    check_video_size,
 )
 from kuavo_bag_converter.errors import DatasetError, UsageError
 
@@ -274,7 +275,8 @@ class ShardWriter:
         for feature in self._features:
             check_feature(feature)
             if feature.is_video:
-                check_video_options(self._options[feature.key], *feature.shape[:2])
+                check_video_options(self._options[feature.key])
+                check_video_size(self._options[feature.key], *feature.shape[:2])
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -285,8 +287,7 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._open:
-            self.abort()
+        self.abort()
 
     def append_rows(
         self,
@@ -495,7 +496,9 @@ class ShardWriter:
         )
 
     def abort(self) -> None:
-        """Stop and remove everything."""
+        """Stop and remove everything; a finished shard stays."""
+        if not self._open:
+            return
         self._open = False
         for writer in self._writers.values():
             writer.abort()

@@ -167,6 +167,34 @@ class Histogram:
         return Histogram(counts.reshape(int(channels), -1), frames, scale)
 
 
+def pooled(parts: Sequence[tuple[Statistics, int]]) -> Statistics:
+    """Join statistics of which only the results are known, each weighing by its frames.
+
+    All are exact but quantiles, which are averaged as LeRobot's ``aggregate_stats`` does.
+    """
+    frames = np.array([weight for _, weight in parts])
+
+    def average(values: list[NDArray[Any]]) -> NDArray[np.float64]:
+        return np.average(np.stack(values), axis=0, weights=frames)
+
+    columns = {
+        name: [np.asarray(statistics[name]) for statistics, _ in parts] for name in QUANTILES
+    }
+    joined: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {
+        name: average(values) for name, values in columns.items()
+    }
+    means = [statistics['mean'] for statistics, _ in parts]
+    mean = average(means)
+    joined['mean'] = mean
+    joined['std'] = np.sqrt(
+        average([np.square(s['std']) + np.square(s['mean'] - mean) for s, _ in parts])
+    )
+    joined['min'] = np.minimum.reduce([statistics['min'] for statistics, _ in parts])
+    joined['max'] = np.maximum.reduce([statistics['max'] for statistics, _ in parts])
+    joined['count'] = np.array([frames.sum()], np.int64)
+    return {name: joined[name] for name in STATISTICS}
+
+
 def sample_indices(frames: int) -> NDArray[np.int64]:
     """Return the frames of an episode that LeRobot takes image statistics from, ascending."""
     samples = max(min(100, frames), min(int(frames**0.75), 10_000))

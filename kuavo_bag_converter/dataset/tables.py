@@ -101,14 +101,14 @@ class TableWriter:
         """Size of the row groups so far."""
         return self._file.tell()
 
-    def would_exceed(self, rows: int, max_bytes: int) -> bool:
-        """Whether that many rows more, of the size of those so far, would reach a limit."""
-        return self.rows > 0 and self.bytes_written * (1 + rows / self.rows) >= max_bytes
-
     def write(self, table: pa.Table) -> None:
         """Write all rows of a table as one row group."""
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self.rows += table.num_rows
+
+    def note(self, key: str, value: str) -> None:
+        """Put a text into the file's own metadata, which readers of the table ignore."""
+        self._writer.add_key_value_metadata({key: value})
 
     def close(self) -> None:
         """Write the footer and make the file durable."""

@@ -58,8 +58,8 @@ _BT601 = 6
 _LIMITED_RANGE = 1
 
 
-def check_video_options(options: VideoOptions, height: int, width: int) -> None:
-    """Refuse settings that cannot encode pictures of this size.
+def check_video_options(options: VideoOptions) -> None:
+    """Refuse settings that no encoder here can work with.
 
     Raises:
         UsageError: Names the setting, what was found and what is possible.
@@ -87,7 +87,6 @@ def check_video_options(options: VideoOptions, height: int, width: int) -> None:
             f'pix_fmt {options.pix_fmt!r} does not go with vcodec {options.vcodec}: '
             f'use one of {", ".join(usable)}'
         )
-    _check_size(options, height, width)
     presets = _PRESETS[options.vcodec]
     if str(options.preset) not in presets:
         raise UsageError(
@@ -102,9 +101,15 @@ def check_video_options(options: VideoOptions, height: int, width: int) -> None:
         raise UsageError(f'gop {options.gop}: a key frame every 1 or more frames is possible')
 
 
-def _check_size(options: VideoOptions, height: int, width: int) -> None:
-    even_height = options.pix_fmt.startswith('yuv420')
-    even_width = even_height or options.pix_fmt.startswith('yuv422')
+def check_video_size(options: VideoOptions, height: int, width: int) -> None:
+    """Refuse pictures that the pixel format cannot hold.
+
+    Raises:
+        UsageError: Names the size and what is possible.
+    """
+    encoded = options.vcodec != COPY
+    even_height = encoded and options.pix_fmt.startswith('yuv420')
+    even_width = encoded and options.pix_fmt.startswith(('yuv420', 'yuv422'))
     if height < 1 or width < 1 or (even_height and height % 2) or (even_width and width % 2):
         raise UsageError(
             f'pictures of {width}x{height} cannot be stored as {options.pix_fmt}, which halves '
@@ -140,11 +145,10 @@ def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str,
     For copied JPEG pictures the codec and its settings are left out: LeRobot's editing tools
     refuse a codec that they cannot encode, and fall back to their default when none is named.
     """
-    height, width, channels = feature.shape
-    encoded: dict[str, Any] = {}
+    info = _stream_info(feature, options, fps)
     if options.vcodec != COPY:
         preset = int(options.preset) if options.vcodec == 'libsvtav1' else options.preset
-        encoded = {
+        info |= {
             'video.g': options.gop,
             'video.crf': options.crf,
             'video.preset': preset,
@@ -152,12 +156,7 @@ def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str,
             'video.video_backend': 'pyav',
             'video.extra_options': extra_options(options),
         }
-    stream: dict[str, Any] = {'video.height': height, 'video.width': width}
-    if options.vcodec != COPY:
-        codec = 'av1' if options.vcodec == 'libsvtav1' else options.vcodec
-        stream |= {'video.codec': codec, 'video.pix_fmt': options.pix_fmt}
-    stream |= {'video.fps': fps, 'video.channels': channels, 'has_audio': False}
-    info = stream | encoded | {'is_depth_map': feature.depth is not None}
+    info['is_depth_map'] = feature.depth is not None
     if feature.depth is not None:
         info |= {
             'depth_unit': 'mm',
@@ -167,6 +166,20 @@ def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str,
             'video.use_log': feature.depth.use_log,
         }
     return info
+
+
+def video_info_v21(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
+    """Return the ``info`` of a video feature, with LeRobot 0.3's keys."""
+    return _stream_info(feature, options, fps) | {'video.is_depth_map': False}
+
+
+def _stream_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
+    height, width, channels = feature.shape
+    info: dict[str, Any] = {'video.height': height, 'video.width': width}
+    if options.vcodec != COPY:
+        codec = 'av1' if options.vcodec == 'libsvtav1' else options.vcodec
+        info |= {'video.codec': codec, 'video.pix_fmt': options.pix_fmt}
+    return info | {'video.fps': fps, 'video.channels': channels, 'has_audio': False}
 
 
 class _CameraWriter:
@@ -248,7 +261,8 @@ class VideoWriter(_CameraWriter):
         episode_lengths: Sequence[int],
         statistics: ImageStatistics | None = None,
     ) -> None:
-        check_video_options(options, height, width)
+        check_video_options(options)
+        check_video_size(options, height, width)
         super().__init__(path, fps, episode_lengths)
         self._expected = (width, height, options.pix_fmt)
         self._statistics = statistics

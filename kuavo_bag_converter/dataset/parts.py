@@ -1,0 +1,144 @@
+"""What an assembled dataset of any version is made of: an episode's rows and a camera's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.files import link_or_copy
+from kuavo_bag_converter.dataset.layout import Episode, FileLimits, whole_shard
+from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate, read_packets
+from kuavo_bag_converter.dataset.statistics import Statistics, vector_statistics
+from kuavo_bag_converter.dataset.tables import (
+    DEFAULT_FEATURES,
+    TASK_INDEX,
+    column_of,
+    read_rows,
+    rows_of,
+    table_of,
+    vectors,
+)
+from kuavo_bag_converter.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What is being assembled.
+
+    Attributes:
+        root: The dataset's folder.
+        features: Its features without the default ones.
+        entries: The ``features`` of info.json.
+        fps: Frames per second.
+        robot_type: For info.json.
+        limits: How far the files of a v3.0 dataset grow.
+        advance: Called with each number of finished pieces.
+    """
+
+    root: Path
+    features: tuple[Feature, ...]
+    entries: Mapping[str, Any]
+    fps: float
+    robot_type: str | None
+    limits: FileLimits
+    advance: Callable[[int], None]
+
+    @property
+    def columns(self) -> list[Feature]:
+        """The columns of its table."""
+        return [*vectors(self.features), *DEFAULT_FEATURES]
+
+
+@dataclass
+class Tasks:
+    """The tasks of a dataset, in the order in which its frames bring them."""
+
+    names: list[str] = field(default_factory=list)
+
+    def renumber(
+        self, task_index: NDArray[np.int64], names: Sequence[str]
+    ) -> tuple[NDArray[np.int64], list[str]]:
+        """Turn a shard's ``task_index`` into the dataset's; return also the tasks in it."""
+        numbers = np.zeros(len(names), np.int64)
+        used = []
+        for local in np.unique(task_index):
+            name = names[local]
+            if name not in self.names:
+                self.names.append(name)
+            numbers[local] = self.names.index(name)
+            used.append(name)
+        return numbers[task_index], used
+
+
+def episode_table(
+    episode: Episode, features: Sequence[Feature], fps: float, tasks: Tasks
+) -> tuple[pa.Table, list[str]]:
+    """Read an episode's rows and add the default columns; return also its tasks.
+
+    Raises:
+        DatasetError: The shard has fewer rows than it should.
+    """
+    shard = episode.shard
+    own = [*vectors(features), TASK_INDEX]
+    rows = rows_of(read_rows(shard.table_path, episode.first_frame, episode.length, own))
+    if rows.num_rows != episode.length:
+        raise DatasetError(
+            f'{shard.table_path}: {rows.num_rows} rows of episode {episode.place}, expected '
+            f'{episode.length}; convert its bag again'
+        )
+    task_index, names = tasks.renumber(column_of(rows, TASK_INDEX)[:, 0], shard.tasks)
+    frame_index = np.arange(episode.length, dtype=np.int64)
+    columns = {feature.key: column_of(rows, feature) for feature in vectors(features)}
+    columns |= {
+        'timestamp': (frame_index / fps).astype(np.float32),
+        'frame_index': frame_index,
+        'episode_index': np.full(episode.length, episode.index, np.int64),
+        'index': episode.first_row + frame_index,
+        'task_index': task_index,
+    }
+    return table_of([*vectors(features), *DEFAULT_FEATURES], columns), names
+
+
+def table_statistics(
+    tables: Callable[[], Iterable[pa.Table]], rows: int, features: Sequence[Feature]
+) -> dict[str, Statistics]:
+    """Return the statistics of the columns of a table that comes in parts."""
+
+    def batches(feature: Feature) -> Iterator[NDArray[Any]]:
+        return (column_of(table, feature) for table in tables())
+
+    return {
+        feature.key: vector_statistics(partial(batches, feature), rows, feature.shape[0])
+        for feature in features
+    }
+
+
+def write_video(path: Path, episodes: Sequence[Episode], key: str, fps: float) -> None:
+    """Make a camera's file of some episodes without decoding a picture.
+
+    A shard whose own file is exactly that lends it by a hard link.
+
+    Raises:
+        DatasetError: A shard's video is not what its manifest says.
+    """
+    shard = whole_shard(episodes)
+    if shard is not None:
+        link_or_copy(shard.video_path(key), path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = sum(episode.length for episode in episodes)
+    with Mp4Writer(path, frame_rate(fps), frames) as writer:
+        for episode in episodes:
+            source = episode.shard.video_path(key)
+            for stream, packet in read_packets(source, episode.first_frame, episode.length):
+                if not writer.written:
+                    writer.add_copy(stream)
+                writer.mux(packet)

@@ -1,0 +1,117 @@
+"""LeRobot's format v2.1: each episode has a file of rows and one for each camera."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from kuavo_bag_converter.dataset.existing import ExistingV21
+from kuavo_bag_converter.dataset.files import sync_tree
+from kuavo_bag_converter.dataset.layout import (
+    DATA_PATH_V21,
+    EPISODES_PATH_V21,
+    EPISODES_STATS_PATH_V21,
+    FILES_PER_CHUNK,
+    TASKS_PATH_V21,
+    VIDEO_PATH_V21,
+    Episode,
+)
+from kuavo_bag_converter.dataset.metadata import (
+    Summary,
+    as_lists,
+    info_v21,
+    write_info,
+    write_json_lines,
+)
+from kuavo_bag_converter.dataset.parts import (
+    Assembly,
+    Tasks,
+    episode_table,
+    table_statistics,
+    write_video,
+)
+from kuavo_bag_converter.dataset.statistics import QUANTILES, Statistics
+from kuavo_bag_converter.dataset.tables import (
+    DEFAULT_FEATURES,
+    TableWriter,
+    table_schema,
+    videos,
+)
+
+KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4')
+
+
+def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -> None:
+    """Write episodes after those in ``before``; durable on return, info.json last."""
+    tasks = Tasks(list(before.tasks))
+    episode_lines = list(before.episode_lines)
+    statistics_lines = list(before.statistics_lines)
+    for shard, group in groupby(episodes, attrgetter('shard')):
+        statistics, histograms = shard.statistics(), shard.histograms()
+        for episode in group:
+            names, own = _write_rows(job, episode, tasks)
+            pictures = {key: h.statistics() for key, h in histograms[episode.place].items()}
+            known = {**statistics[episode.place], **pictures, **own}
+            episode_lines.append(
+                {'episode_index': episode.index, 'tasks': names, 'length': episode.length}
+            )
+            statistics_lines.append(
+                {'episode_index': episode.index, 'stats': _without_quantiles(job, known)}
+            )
+            job.advance(1)
+    for episode in episodes:
+        for feature in videos(job.features):
+            path = job.root / _episode_path(VIDEO_PATH_V21, episode, video_key=feature.key)
+            write_video(path, [episode], feature.key, job.fps)
+            job.advance(1)
+    write_json_lines(job.root / EPISODES_PATH_V21, episode_lines)
+    write_json_lines(job.root / EPISODES_STATS_PATH_V21, statistics_lines)
+    write_json_lines(
+        job.root / TASKS_PATH_V21,
+        [{'task_index': index, 'task': task} for index, task in enumerate(tasks.names)],
+    )
+    sync_tree(job.root)
+    summary = Summary(
+        fps=job.fps,
+        robot_type=job.robot_type,
+        features=job.entries,
+        episodes=before.episodes + len(episodes),
+        frames=before.frames + sum(episode.length for episode in episodes),
+        tasks=len(tasks.names),
+    )
+    write_info(job.root, info_v21(summary))
+    sync_tree(job.root)
+
+
+def _episode_path(template: str, episode: Episode, **names: str) -> str:
+    return template.format(
+        episode_chunk=episode.index // FILES_PER_CHUNK, episode_index=episode.index, **names
+    )
+
+
+def _write_rows(
+    job: Assembly, episode: Episode, tasks: Tasks
+) -> tuple[list[str], dict[str, Statistics]]:
+    """Write an episode's rows; return its tasks and the statistics of the default columns."""
+    table, names = episode_table(episode, job.features, job.fps, tasks)
+    writer = TableWriter(
+        job.root / _episode_path(DATA_PATH_V21, episode), table_schema(job.columns)
+    )
+    writer.write(table)
+    writer.close()
+    return names, table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
+
+
+def _without_quantiles(job: Assembly, statistics: Mapping[str, Statistics]) -> dict[str, Any]:
+    """Return the statistics that v2.1 knows, in the order of the features."""
+    return {
+        feature.key: {
+            name: values
+            for name, values in as_lists(statistics[feature.key]).items()
+            if name not in QUANTILES
+        }
+        for feature in [*job.features, *DEFAULT_FEATURES]
+    }

@@ -1,0 +1,187 @@
+"""LeRobot's format v3.0: many episodes in a file of rows and in a camera's file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+
+import pyarrow as pa
+
+from kuavo_bag_converter.dataset.existing import ExistingV30
+from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.files import sync_tree
+from kuavo_bag_converter.dataset.layout import (
+    DATA_PATH,
+    VIDEO_PATH,
+    Episode,
+    FileNumber,
+    VideoFile,
+    plan_video_files,
+)
+from kuavo_bag_converter.dataset.metadata import (
+    EpisodesWriter,
+    Summary,
+    info_v30,
+    write_info,
+    write_stats,
+    write_tasks,
+)
+from kuavo_bag_converter.dataset.parts import (
+    Assembly,
+    Tasks,
+    episode_table,
+    table_statistics,
+    write_video,
+)
+from kuavo_bag_converter.dataset.statistics import Histogram, Statistics, pooled
+from kuavo_bag_converter.dataset.tables import (
+    DEFAULT_FEATURES,
+    TableWriter,
+    read_all,
+    table_schema,
+    videos,
+)
+
+KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4', 'meta/episodes/*/*.parquet')
+
+
+def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -> None:
+    """Write episodes after those in ``before``; durable on return, info.json last."""
+    tasks = Tasks(list(before.tasks))
+    files = {
+        feature.key: plan_video_files(
+            episodes,
+            feature.key,
+            before.video_numbers[feature.key],
+            limits=job.limits,
+            fps=job.fps,
+        )
+        for feature in videos(job.features)
+    }
+    pictures = _write_episodes(job, episodes, before, tasks, _video_columns(files, job.fps))
+    for key, planned in files.items():
+        for file in planned:
+            path = job.root / file.number.path(VIDEO_PATH, video_key=key)
+            write_video(path, file.episodes, key, job.fps)
+            job.advance(len(file.episodes))
+    summary = Summary(
+        fps=job.fps,
+        robot_type=job.robot_type,
+        features=job.entries,
+        episodes=before.episodes + len(episodes),
+        frames=before.frames + sum(episode.length for episode in episodes),
+        tasks=len(tasks.names),
+    )
+    write_tasks(job.root, tasks.names)
+    write_stats(job.root, _statistics(job, before, summary.frames, pictures))
+    sync_tree(job.root)
+    write_info(job.root, info_v30(summary, job.limits))
+    sync_tree(job.root)
+
+
+def _video_columns(
+    files: Mapping[str, Sequence[VideoFile]], fps: float
+) -> dict[int, dict[str, int | float]]:
+    """Return for each episode the columns of meta/episodes that say where its videos are."""
+    columns: dict[int, dict[str, int | float]] = {}
+    for key, planned in files.items():
+        for file in planned:
+            for episode, first in zip(file.episodes, file.first_frames.tolist(), strict=True):
+                columns.setdefault(episode.index, {}).update(
+                    {
+                        f'videos/{key}/chunk_index': file.number.chunk_index,
+                        f'videos/{key}/file_index': file.number.file_index,
+                        f'videos/{key}/from_timestamp': first / fps,
+                        f'videos/{key}/to_timestamp': (first + episode.length) / fps,
+                    }
+                )
+    return columns
+
+
+class _RowsWriter:
+    """Writes the files of rows, a row group for each episode."""
+
+    def __init__(self, job: Assembly, number: FileNumber) -> None:
+        self.number = number
+        self._job = job
+        self._writer = self._open()
+
+    def _open(self) -> TableWriter:
+        path = self._job.root / self.number.path(DATA_PATH)
+        return TableWriter(path, table_schema(self._job.columns))
+
+    def write(self, table: pa.Table) -> None:
+        """Write an episode, to a new file where it would bring this one to the limit."""
+        written = self._writer.rows
+        if written:
+            expected = self._writer.bytes_written * (1 + table.num_rows / written)
+            if expected >= self._job.limits.data_bytes:
+                self._writer.close()
+                self.number = self.number.next()
+                self._writer = self._open()
+        self._writer.write(table)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _write_episodes(
+    job: Assembly,
+    episodes: Sequence[Episode],
+    before: ExistingV30,
+    tasks: Tasks,
+    video_columns: Mapping[int, Mapping[str, int | float]],
+) -> dict[str, Histogram]:
+    """Write the rows and meta/episodes; return the pictures of all episodes, by camera."""
+    rows = _RowsWriter(job, before.data_number)
+    metadata = EpisodesWriter(
+        job.root, job.features, before.episodes_number, job.limits.data_bytes, before.pictures
+    )
+    for shard, group in groupby(episodes, attrgetter('shard')):
+        statistics, histograms = shard.statistics(), shard.histograms()
+        for episode in group:
+            table, names = episode_table(episode, job.features, job.fps, tasks)
+            rows.write(table)
+            own = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
+            metadata.write(
+                {
+                    'episode_index': episode.index,
+                    'tasks': names,
+                    'length': episode.length,
+                    'data/chunk_index': rows.number.chunk_index,
+                    'data/file_index': rows.number.file_index,
+                    'dataset_from_index': episode.first_row,
+                    'dataset_to_index': episode.first_row + episode.length,
+                    **video_columns.get(episode.index, {}),
+                },
+                statistics[episode.place] | own,
+                histograms[episode.place],
+            )
+            job.advance(1)
+    rows.close()
+    metadata.close()
+    return metadata.pictures
+
+
+def _statistics(
+    job: Assembly, before: ExistingV30, frames: int, pictures: Mapping[str, Histogram]
+) -> dict[str, Statistics]:
+    """Return the statistics of the whole dataset: of all its rows, and of its pictures."""
+    files = sorted(job.root.glob(KEPT_FILES[0]))
+    statistics: dict[str, Statistics] = {}
+    for feature in job.columns:
+        statistics |= table_statistics(partial(_read_files, files, feature), frames, [feature])
+    for key, histogram in pictures.items():
+        statistics[key] = histogram.statistics()
+        if before.frames and key not in before.pictures:
+            known = (before.statistics[key], before.frames)
+            statistics[key] = pooled([known, (statistics[key], histogram.frames)])
+    return {feature.key: statistics[feature.key] for feature in [*job.features, *DEFAULT_FEATURES]}
+
+
+def _read_files(files: Sequence[Path], feature: Feature) -> Iterator[pa.Table]:
+    for file in files:
+        yield from read_all(file, [feature])
