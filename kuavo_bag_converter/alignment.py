@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -245,7 +246,8 @@ def _decimate(clock: Clock, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
 
 def _unevenness(frames: Stamps, fps: int) -> Stamps:
     """Return how far each frame is from where index / fps puts it, ns."""
-    return frames - frames[0] - np.arange(len(frames), dtype=np.int64) * _NS // fps
+    ideal: Stamps = frames[0] + np.arange(len(frames), dtype=np.int64) * _NS // fps
+    return frames - ideal
 
 
 def _end(
@@ -291,9 +293,7 @@ def _usable(index: TopicIndex, timeline: str) -> tuple[Stamps, Ordinals]:
 
 
 def _nearest(stamps: Stamps, frames: Stamps) -> Ordinals:
-    """Return positions of the nearest stamps; the earlier of two equally near, of equal ones the
-    first.
-    """  # noqa: D205
+    """Return positions of the nearest stamps: of equally near ones the earlier, the first."""
     right = np.searchsorted(stamps, frames, side='left')
     left = np.maximum(right - 1, 0)
     right = np.minimum(right, len(stamps) - 1)
@@ -390,9 +390,7 @@ def _pieces(frames: Stamps, segments: Sequence[Segment] | None) -> npt.NDArray[n
     return piece
 
 
-def _any_cut(
-    tracks: Sequence[Track], served: Sequence[_Served], count: int, *, drop: bool
-) -> Mask:
+def _any_cut(tracks: Sequence[Track], served: Sequence[_Served], count: int, *, drop: bool) -> Mask:
     """Return the frames cut by tracks that drop, or by the others."""
     cut = np.zeros(count, dtype=bool)
     for track, result in zip(tracks, served, strict=True):
@@ -420,7 +418,7 @@ def _runs(keep: Mask, piece: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     label = np.where(keep, piece, -1)
     edges = np.flatnonzero(np.diff(label)) + 1
     bounds = [0, *edges.tolist(), len(label)]
-    return [(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if a < b and label[a] >= 0]
+    return [(a, b) for a, b in pairwise(bounds) if a < b and label[a] >= 0]
 
 
 def _track_plan(

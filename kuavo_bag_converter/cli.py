@@ -62,7 +62,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.settings import SETTINGS, values_of, Settings
+    from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
 
     parser.add_argument(
         '--params-file', metavar='YAML', help='settings, in the form of a ROS 2 parameter file'

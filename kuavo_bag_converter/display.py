@@ -140,12 +140,15 @@ def _alignment_rows(
             merged.setdefault((track['topic'], track['strategy']), []).append(track)
     rows = []
     for (topic, _), tracks in merged.items():
+        counts = [sum(t[key] for t in tracks) for key in ('messages', 'used', 'repeated')]
         errors = [track['error_ms'] for track in tracks if track['error_ms']['max'] is not None]
-        worst = {key: max((e[key] for e in errors), default=0.0) for key in ('median', 'p95', 'max')}
+        worst = {
+            key: max((e[key] for e in errors), default=0.0) for key in ('median', 'p95', 'max')
+        }
         rows.append(
             (
                 topic,
-                *(str(sum(track[key] for track in tracks)) for key in ('messages', 'used', 'repeated')),
+                *map(str, counts),
                 *(f'{worst[key]:.1f}' for key in ('median', 'p95', 'max')),
                 str(sum(track['beyond_half_frame'] for track in tracks)),
             )
@@ -177,7 +180,9 @@ def _count(number: int, noun: str) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    numeric = [all(row[i].replace('.', '', 1).isdigit() for row in rows) for i in range(len(header))]
+    numeric = [
+        all(row[i].replace('.', '', 1).isdigit() for row in rows) for i in range(len(header))
+    ]
     lines = []
     for row in (header, *rows):
         cells = [

@@ -15,9 +15,13 @@ class BagError(ConverterError):
     """One bag cannot be read or converted as asked (exit code 1, other bags go on)."""
 
 
+class ImageError(BagError):
+    """One picture of a camera cannot be decoded; others may."""
+
+
 class DatasetError(ConverterError):
     """A dataset or a shard of it is incomplete, damaged or does not fit the others."""
 
 
-class Cancelled(ConverterError):
+class Cancelled(ConverterError):  # noqa: N818  # it is no error of anybody
     """The user asked to stop."""

@@ -112,7 +112,9 @@ class Settings:
     dex_dof_needed: int = _setting(
         1, 'Degrees of freedom of each dexterous hand to use.', minimum=1, maximum=6, kuavo=True
     )
-    is_binary: bool = _setting(False, 'Reduce the end effector to open (0) or closed (1).', kuavo=True)
+    is_binary: bool = _setting(
+        False, 'Reduce the end effector to open (0) or closed (1).', kuavo=True
+    )
     delta_action: bool = _setting(
         False, 'Write the action as its difference from the state at the frame.', kuavo=True
     )
@@ -127,7 +129,9 @@ class Settings:
         480, 'Height of the pictures, pixels.', name='resize.height', minimum=16, maximum=8192,
         kuavo=True,
     )  # fmt: skip
-    train_hz: int = _setting(10, 'Frames per second of the dataset.', minimum=1, maximum=1000, kuavo=True)
+    train_hz: int = _setting(
+        10, 'Frames per second of the dataset.', minimum=1, maximum=1000, kuavo=True
+    )
     main_timeline: str = _setting(
         'head_cam_h',
         'Camera that sets the frame clock; most_messages takes the one with most in the bag.',
@@ -221,19 +225,17 @@ class Settings:
         'encode, or copy the JPEG pictures of the bag into the video as they are.',
         choices=('encode', 'copy'),
     )
-    vcodec: str = _setting(
-        'h264', 'Video codec.', choices=('h264', 'hevc', 'libsvtav1')
+    vcodec: str = _setting('h264', 'Video codec.', choices=('h264', 'hevc', 'libsvtav1'))
+    crf: int = _setting(
+        23, 'Constant rate factor: lower is better and larger.', minimum=0, maximum=63
     )
-    crf: int = _setting(23, 'Constant rate factor: lower is better and larger.', minimum=0, maximum=63)
     preset: str = _setting('superfast', 'Speed preset of the encoder, in its own terms.')
     gop: int = _setting(2, 'Pictures from one key frame to the next.', minimum=1, maximum=600)
     pix_fmt: str = _setting('yuv420p', 'Pixel format of the video.', choices=('yuv420p', 'yuv444p'))
     threads: int = _setting(
         0, 'Threads that decode and encode; 0 is one for each core.', minimum=0, maximum=256
     )
-    memory_limit_mb: int = _setting(
-        0, 'Memory that the run may use, MB; 0 is no limit.', minimum=0
-    )
+    memory_limit_mb: int = _setting(0, 'Memory that the run may use, MB; 0 is no limit.', minimum=0)
 
 
 class SettingInfo(NamedTuple):
@@ -292,7 +294,7 @@ def settings_from(values: Mapping[str, object], source: str) -> Settings:
 
 def updated(settings: Settings, values: Mapping[str, object], source: str) -> Settings:
     """Like :func:`settings_from`, on top of other settings."""
-    changes = {}
+    changes: dict[str, Any] = {}
     for name, value in _flat(values):
         info = SETTINGS.get(name)
         if info is None:

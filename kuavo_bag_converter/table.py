@@ -317,10 +317,8 @@ class Table:
         base_key: str,
     ) -> npt.NDArray[np.float32]:
         base_names = self._names[base_key]
-        result = values.copy()
+        result: npt.NDArray[np.float32] = values.copy()
         for column, name in enumerate(self._names[key]):
             if name in base_names:
                 result[:, column] -= base[:, base_names.index(name)]
         return result
-
-

@@ -1,0 +1,1 @@
+"""Many bags to one dataset: what a run keeps, resumes and reports."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import resource
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,22 @@ import cv2
 from threadpoolctl import threadpool_limits
 
 from kuavo_bag_converter import __version__
-from kuavo_bag_converter.bags import open_bag
-from kuavo_bag_converter.bags.discover import find_recordings
+from kuavo_bag_converter.bags.discover import Recording, find_recordings
 from kuavo_bag_converter.bags.model import BagReader
-from kuavo_bag_converter.binding import bind
+from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.features import VideoOptions
-from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
-from kuavo_bag_converter.dataset.video import check_video_options
-from kuavo_bag_converter.episode import write_frames
-from kuavo_bag_converter.errors import BagError, Cancelled, ConverterError, UsageError
+from kuavo_bag_converter.dataset.shard import Shard
+from kuavo_bag_converter.errors import BagError, DatasetError, UsageError
 from kuavo_bag_converter.jobs.fingerprint import fingerprint
-from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
+from kuavo_bag_converter.jobs.record import write_record
+from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
+from kuavo_bag_converter.jobs.shard import ShardOptions, write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
-
-Recording = tuple[Path, ...]
-"""The files (or the one directory) of one recording."""
+from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.settings import Settings, values_of
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
                        'reader', 'on_error', 'method')  # fmt: skip
@@ -80,15 +76,15 @@ class _Run:
         )
         self._definitions = Definitions(msg_path=tuple(map(Path, settings.msg_path)))
         self._profile: Profile | None = None
-        self._threads = settings.threads or len(os.sched_getaffinity(0))
 
     def run(self) -> Report:
         started = time.monotonic()
         settings = self._settings
         if not settings.output:
             raise UsageError('output: no folder given for the dataset')
-        check_video_options(self._video)
-        recordings = _chosen(find_recordings([Path(bag) for bag in settings.bags]), settings)
+        if not settings.bags:
+            raise UsageError('bags: no bag given')
+        recordings = _chosen(find_recordings(settings.bags), settings)
         output = Path(settings.output)
         with Workspace(output, _configuration(settings)) as workspace, _one_thread_each():
             outcomes, shards = self._convert_all(workspace, recordings)
@@ -120,27 +116,122 @@ class _Run:
         self, workspace: Workspace, recording: Recording, bag: str
     ) -> tuple[Outcome, Shard | None]:
         try:
-            identity = {'bag': fingerprint(recording)}
+            identity = {
+                'bag': fingerprint([recording] if isinstance(recording, Path) else recording)
+            }
             path = workspace.shard_path(identity)
             if path.exists():
                 shard = Shard.load(path)
+                if self._profile is None:
+                    with self._open(recording) as reader:
+                        self._resolve(reader)
                 return _outcome(bag, 'kept', shard), shard
             shard = self._write_shard(recording, path, identity)
-        except (BagError, OSError) as error:
+        except (BagError, DatasetError, OSError) as error:
             return Outcome(bag, 'failed', _one_line(error)), None
         return _outcome(bag, 'converted', shard), shard
 
     def _write_shard(self, recording: Recording, path: Path, identity: dict[str, Any]) -> Shard:
         settings = self._settings
-        source = recording[0] if len(recording) == 1 else recording
-        with open_bag(source, reader=settings.reader, on_damage=settings.on_damage) as reader:
-            profile = self._profile_for(reader)
-            binding = bind(profile, reader)
-            plan = binding.plan(reader)
-            self._observer.planned(plan.report)
-            raise NotImplementedError(binding)
+        with self._open(recording) as reader:
+            options = ShardOptions(
+                settings.method,
+                self._video,
+                self._definitions,
+                settings.chunk_size,
+                settings.threads or len(os.sched_getaffinity(0)),
+                _WAITING_BYTES,
+            )
+            return write_shard(
+                reader,
+                self._resolve(reader),
+                path,
+                options,
+                {'identity': identity},
+                planned=lambda plan: self._observer.planned(plan.report),
+                progress=self._observer.progressed,
+                cancel=self._cancel,
+            )
 
-    def _profile_for(self, reader: BagReader) -> Profile:
+    def _open(self, recording: Recording) -> BagReader:
+        files = [recording] if isinstance(recording, Path) else recording
+        return open_bag(files, reader=self._settings.reader, on_damage=self._settings.on_damage)
+
+    def _resolve(self, reader: BagReader) -> Profile:
+        """Return the profile of the run, which the first bag that opens settles."""
         if self._profile is None:
-            self._profile = resolve(self._settings, [c.topic for c in reader.connections])
+            topics = {connection.topic for connection in reader.connections}
+            self._profile = resolve(self._settings, topics)
         return self._profile
+
+    def _assemble(
+        self, workspace: Workspace, shards: Sequence[Shard], outcomes: Sequence[Outcome]
+    ) -> None:
+        self._observer.assembling(sum(outcome.episodes for outcome in outcomes))
+        root = workspace.dataset_path()
+        profile = self._profile
+        assert profile is not None
+        assemble(
+            shards,
+            root,
+            features=shards[0].features,
+            fps=profile.fps,
+            robot_type=profile.robot_type,
+            version=self._settings.lerobot_version,
+        )
+        write_record(root, self._settings, profile, outcomes, shards)
+        workspace.publish(root)
+
+
+def _outcome(bag: str, status: Status, shard: Shard) -> Outcome:
+    return Outcome(
+        bag,
+        status,
+        episodes=len(shard.episode_lengths),
+        frames=sum(shard.episode_lengths),
+        plan=shard.extra['plan'],
+        problems=tuple(shard.extra['problems']),
+    )
+
+
+def _chosen(recordings: Sequence[Recording], settings: Settings) -> Sequence[Recording]:
+    """Draw ``num_used`` of the recordings, always the same ones, in their order."""
+    wanted = settings.num_used
+    if not wanted or wanted >= len(recordings):
+        return recordings
+    chosen = sorted(random.Random(42).sample(range(len(recordings)), wanted))  # noqa: S311
+    return [recordings[position] for position in chosen]
+
+
+def _name(recording: Recording) -> str:
+    return str(recording if isinstance(recording, Path) else recording[0])
+
+
+def _configuration(settings: Settings) -> dict[str, object]:
+    values = {
+        name: value
+        for name, value in values_of(settings).items()
+        if name not in _NOT_IN_THE_DATASET
+    }
+    return {'version': __version__, **values}
+
+
+def _one_line(error: Exception) -> str:
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep BLAS and OpenCV from starting threads of their own beside the workers."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident set of this process so far, MB (2**20 bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -75,16 +75,16 @@ class Observer:
     """Is told how a run goes on; does nothing itself."""
 
     def bag_started(self, number: int, total: int, bag: str) -> None:
-        """Bag ``number`` of ``total`` (from 1) is being opened."""
+        """Learn that bag ``number`` of ``total`` (from 1) is being opened."""
 
     def planned(self, plan: dict[str, Any]) -> None:
-        """Pass 1 of the bag is done."""
+        """Learn what pass 1 found: the report of the plan."""
 
     def progressed(self, done: int, total: int) -> None:
-        """So many frames of the bag are in the shard."""
+        """Learn how many frames of the bag are written."""
 
     def bag_finished(self, outcome: Outcome) -> None:
-        """The bag is done, one way or the other."""
+        """Learn what became of the bag."""
 
     def assembling(self, episodes: int) -> None:
-        """The finished shards are being joined to the dataset."""
+        """Learn that the shards are being joined to the dataset."""

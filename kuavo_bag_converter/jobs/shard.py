@@ -5,19 +5,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kuavo_bag_converter.alignment import Plan
-from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.bags.model import BagReader, Connection
 from kuavo_bag_converter.binding import Binding, BoundCamera, bind
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import Target, Task, convert_chunked
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
+from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
 from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag
 from kuavo_bag_converter.pictures import Picture, PictureDecoder
@@ -125,7 +128,58 @@ class _Cameras:
     """The picture side of a shard: sizes, decoders and writers of the cameras."""
 
     def __init__(self, binding: Binding, reader: BagReader, options: ShardOptions) -> None:
-        self._binding = binding
-        self._reader = reader
+        self._cameras = binding.cameras
         self._options = options
-        self._sizes = {camera.feature.key: self._size(camera) for camera in binding.cameras}
+        self._sizes = {
+            camera.feature.key: camera.feature.size or _first_size(camera, reader, options)
+            for camera in binding.cameras
+        }
+
+    def features(self) -> list[Feature]:
+        features = []
+        for camera in self._cameras:
+            metric = camera.feature.depth == 'metric12'
+            shape = (*self._sizes[camera.feature.key], 1 if metric else 3)
+            depth = DepthCoding() if metric else None
+            features.append(Feature(camera.feature.key, 'video', shape, depth=depth))
+        return features
+
+    def video_options(self) -> dict[str, VideoOptions]:
+        return {camera.feature.key: self._options.video for camera in self._cameras}
+
+    def decoders(self) -> dict[str, PictureDecoder]:
+        return {
+            camera.feature.key: PictureDecoder(partial(self._decoder, camera.feature))
+            for camera in self._cameras
+        }
+
+    def _decoder(
+        self, feature: CameraFeature, connection: Connection
+    ) -> Callable[[bytes], Picture]:
+        size = self._sizes[feature.key]
+        definitions = self._options.definitions
+        if not feature.depth:
+            return ColorDecoder(connection, definitions, size, self._options.video.pix_fmt).decode
+        depth = DepthDecoder(connection, definitions, size)
+        if feature.depth == 'metric12':
+            return depth.decode
+        return GrayDepth(depth, feature.depth, feature.depth_range).decode
+
+    def writers(self, shard: ShardWriter) -> dict[str, Callable[[Picture], None]]:
+        writers: dict[str, Callable[[Picture], None]] = {}
+        for camera in self._cameras:
+            key = camera.feature.key
+            if camera.feature.depth == 'metric12':
+                writers[key] = shard.depth_writer(key).write_depth
+            else:
+                writers[key] = shard.video_writer(key).write
+        return writers
+
+
+def _first_size(camera: BoundCamera, reader: BagReader, options: ShardOptions) -> tuple[int, int]:
+    """Return (height, width) of the camera's first picture."""
+    first = {camera.source.topic: np.zeros(1, dtype=np.int64)}
+    for message in reader.messages(first):
+        info = picture_info(message.connection, options.definitions, message.data)
+        return info.height, info.width
+    raise BagError(f'{camera.source.topic}: its first picture cannot be read')

@@ -279,9 +279,7 @@ def _arm_command(settings: Settings, side: str, align: Align) -> Part:
     )
 
 
-def _hand(
-    settings: Settings, eef: _EndEffector, side: str, align: Align, *, command: bool
-) -> Part:
+def _hand(settings: Settings, eef: _EndEffector, side: str, align: Align, *, command: bool) -> Part:
     per_side = eef.length // 2
     start = per_side * _SIDES.index(side)
     used = settings.dex_dof_needed if eef.name == 'qiangnao' else per_side
