@@ -77,6 +77,10 @@ class Plan:
     """Each episode's frames as (start, stop)."""
     tracks: tuple[TrackPlan, ...]
     report: dict[str, object]
+    tasks: tuple[str, ...] = ()
+    """The tasks of the bag, each once; none means the profile's for every frame."""
+    task_index: npt.NDArray[np.int64] | None = None
+    """Which of ``tasks`` each frame has, shape (frames,)."""
 
     def __len__(self) -> int:
         """Return the number of frames."""

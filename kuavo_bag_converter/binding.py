@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kuavo_bag_converter.alignment import Plan, Track, make_plan, topics_with_header
+from kuavo_bag_converter.alignment import Track
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.profiles.model import (
@@ -55,6 +55,10 @@ class Binding:
     tracks: tuple[Track, ...]
     vectors: tuple[BoundVector, ...]
     cameras: tuple[BoundCamera, ...]
+    task_source: Source | None
+    """Topic of the task's text; None if the bag has none."""
+    episode_source: Source | None
+    """Topic that cuts the bag into episodes; None if no topic does."""
 
     @property
     def vector_topics(self) -> frozenset[str]:
@@ -70,21 +74,6 @@ class Binding:
     def topics(self) -> frozenset[str]:
         """Topics whose payloads are used."""
         return self.vector_topics | {camera.source.topic for camera in self.cameras}
-
-    def plan(self, reader: BagReader) -> Plan:
-        """Make pass 1: read the stamps and decide which message serves which frame.
-
-        Raises:
-            BagError: The bag is damaged, or no frame is left.
-
-        """
-        topics = {self.clock_topic, *self.end_topics, *(track.topic for track in self.tracks)}
-        clock = self.profile.clock
-        header = topics_with_header(self.clock_topic, clock, self.tracks)
-        index = reader.index(topics, header)
-        return make_plan(
-            clock, self.clock_topic, self.profile.fps, self.tracks, index, self.end_topics
-        )
 
 
 def bind(profile: Profile, reader: BagReader) -> Binding:
@@ -102,7 +91,17 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
     )
     cameras = tuple(binder.camera(feature) for feature in profile.cameras)
     end_topics = tuple(t for t in profile.clock.end_topics if reader.counts.get(t))
-    return Binding(profile, clock.topic, end_topics, tuple(binder.tracks()), vectors, cameras)
+    episodes = profile.episodes
+    return Binding(
+        profile,
+        clock.topic,
+        end_topics,
+        tuple(binder.tracks()),
+        vectors,
+        cameras,
+        next(iter(binder.present(profile.task_sources)), None),
+        binder.choose(episodes.sources, 'the cutting into episodes') if episodes.sources else None,
+    )
 
 
 class _Binder:
@@ -124,7 +123,7 @@ class _Binder:
         return self.choose(sources, 'the frame clock')
 
     def part(self, key: str, part: Part) -> BoundPart:
-        if part.gap_flag and not self._present(part.sources):
+        if part.gap_flag and not self.present(part.sources):
             return BoundPart(part, None, -1)
         source = self.choose(part.sources, key)
         return BoundPart(part, source, self._track(key, source, part.align))
@@ -140,11 +139,11 @@ class _Binder:
         entry[1].append(key)
         return entry[0]
 
-    def _present(self, sources: Sequence[Source]) -> list[Source]:
+    def present(self, sources: Sequence[Source]) -> list[Source]:
         return [source for source in sources if self._reader.counts.get(source.topic)]
 
     def choose(self, sources: Sequence[Source], user: str) -> Source:
-        present = self._present(sources)
+        present = self.present(sources)
         for source in present:
             if not source.msgtypes or self._types[source.topic] <= set(source.msgtypes):
                 return source

@@ -20,6 +20,7 @@ from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.errors import Cancelled
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.pictures import Picture, PictureDecoder
+from kuavo_bag_converter.planning import plan_bag
 from kuavo_bag_converter.table import Rows, Table
 from kuavo_bag_converter.workers import Strand, WorkerPool
 
@@ -75,7 +76,7 @@ def convert_chunked(task: Task) -> None:
 
     """
     binding = task.binding
-    plan = binding.plan(task.reader)
+    plan = plan_bag(binding, task.reader, task.definitions)
     target = task.open_target(plan)
     table = Table(binding, plan, task.definitions, task.chunk_size, target.append_rows)
     with WorkerPool(task.threads, task.waiting_bytes, task.chunk_size) as pool:

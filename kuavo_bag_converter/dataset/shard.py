@@ -106,6 +106,10 @@ class Shard:
         """Return the MP4 file of a video feature."""
         return _video_path(self.path, key)
 
+    def attachment(self, name: str) -> Path:
+        """Return a file that the caller keeps with the shard."""
+        return self.path / name
+
     def statistics(self) -> list[dict[str, Statistics]]:
         """Return the statistics of the vectors of each episode, by feature."""
         return [
@@ -401,6 +405,10 @@ class ShardWriter:
         statistics = ImageStatistics(self._lengths, height, width, depth=feature.depth is not None)
         self._image_statistics[key] = statistics
         return statistics
+
+    def attachment(self, name: str) -> Path:
+        """Return the place of a file that the caller wants to keep with the shard."""
+        return self._partial / name
 
     def finish(self, extra: Mapping[str, Any]) -> Shard:
         """Close all files, check them against each other and give the shard its name.

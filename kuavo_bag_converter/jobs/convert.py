@@ -226,7 +226,7 @@ def _one_thread_each() -> Iterator[None]:
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with threadpool_limits(limits=1):
+        with threadpool_limits(limits=1):  # type: ignore[no-untyped-call]
             yield
     finally:
         cv2.setNumThreads(before)

@@ -18,6 +18,7 @@ from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOpti
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import Target, Task, convert_chunked
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.jobs.record import ALIGNMENT, write_alignment
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
 from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
@@ -25,6 +26,7 @@ from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag
 from kuavo_bag_converter.pictures import Picture, PictureDecoder
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile
+from kuavo_bag_converter.table import Rows
 
 _METHODS: Mapping[str, Callable[[Task], None]] = {
     'chunked': convert_chunked,
@@ -90,10 +92,11 @@ def write_shard(
             features,
             profile.fps,
             episode_lengths=lengths,
-            tasks=[profile.task],
+            tasks=plan.tasks or (profile.task,),
             video=cameras.video_options(),
         )
-        return Target(shard.append_rows, cameras.writers(shard))
+        write_alignment(shard.attachment(ALIGNMENT), plan)
+        return Target(_rows_with_tasks(shard, plan), cameras.writers(shard))
 
     task = Task(
         reader,
@@ -115,6 +118,18 @@ def write_shard(
         if shard is not None:
             shard.abort()
         raise
+
+
+def _rows_with_tasks(shard: ShardWriter, plan: Plan) -> Callable[[Rows], None]:
+    written = 0
+
+    def append(rows: Rows) -> None:
+        nonlocal written
+        start, written = written, written + len(next(iter(rows.values())))
+        tasks = None if plan.task_index is None else plan.task_index[start:written]
+        shard.append_rows(rows, tasks)
+
+    return append
 
 
 def _vector_features(profile: Profile) -> list[Feature]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kuavo_bag_converter.episode import Task
 from kuavo_bag_converter.methods.loaded import LoadedBag
+from kuavo_bag_converter.planning import plan_bag
 
 
 def convert_streaming(task: Task) -> None:
@@ -17,4 +18,4 @@ def convert_streaming(task: Task) -> None:
     loaded = LoadedBag(task)
     for message in task.reader.messages(loaded.all_of(task.binding.topics)):
         loaded.take(message)
-    loaded.write(task.binding.plan(task.reader))
+    loaded.write(plan_bag(task.binding, task.reader, task.definitions))
