@@ -1,0 +1,48 @@
+"""Image messages through ROS's cv_bridge, where it is installed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from cv_bridge import CvBridge, CvBridgeError
+
+from kuavo_bag_converter.errors import ImageError
+from kuavo_bag_converter.messages.raw_images import (
+    Pixels,
+    check_color,
+    encoding_of,
+    pixels_of,
+)
+
+_DESIRED = {'bgr24': 'bgr8', 'gray': 'mono8'}
+_bridge = CvBridge()
+
+
+def color_of(message: Any) -> tuple[Pixels, str]:
+    """Return what :func:`raw_images.color_of` returns, converted by cv_bridge.
+
+    Raises:
+        BagError: The encoding is not supported, or is no colour.
+        ImageError: Size, step and data do not fit each other, or cv_bridge refuses.
+
+    """
+    encoding = encoding_of(message)
+    check_color(message, encoding)
+    pixels = np.ascontiguousarray(pixels_of(message))
+    # cv_bridge 4.1 fails on other byte orders with numpy 2, and some versions ignore the step.
+    plain = SimpleNamespace(
+        height=message.height,
+        width=message.width,
+        encoding=message.encoding,
+        is_bigendian=0,
+        step=pixels.strides[0],
+        data=pixels.view(np.uint8).reshape(-1),
+    )
+    same = encoding.conversion is None and encoding.dtype == 'u1'
+    desired = 'passthrough' if same else _DESIRED[encoding.pix_fmt]
+    try:
+        return _bridge.imgmsg_to_cv2(plain, desired), encoding.pix_fmt
+    except CvBridgeError as error:
+        raise ImageError(f'cv_bridge: {error}') from None

@@ -1,0 +1,231 @@
+"""Depth maps: from message payloads to millimetres, and to the 8 bit pictures of a dataset.
+
+Where there is no depth, a map has 0. That is what cameras write; 65535, and in float images NaN,
+infinite and negative values, mean the same and become 0 too. Only the coding ``minmax8``, which
+repeats the original converter, takes 65535 for the farthest depth as that does.
+
+compressedDepth is written as compressed_depth_image_transport (image_transport_plugins) does.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.errors import BagError, ImageError
+from kuavo_bag_converter.messages import rvl
+from kuavo_bag_converter.messages.codecs import PictureCodec
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.frames import LIMITED_LUMA, plane
+from kuavo_bag_converter.messages.images import is_rvl, naming, picture_decoder
+from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
+from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
+
+Depth = npt.NDArray[np.uint16]
+
+NO_DEPTH = 65535
+"""Besides 0."""
+
+_ENCODINGS = ('16UC1', 'mono16', '32FC1', '8UC1', 'mono8')
+_QUANTIZATION = struct.Struct('<iff')
+"""Header of compressedDepth: format, depthParam[2]."""
+_LUMA = np.rint(LIMITED_LUMA[1] + LIMITED_LUMA[0] * np.arange(256)).astype(np.uint8)
+
+
+class DepthDecoder:
+    """Decodes the depth maps of one camera; to be used by one thread at a time."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        definitions: Definitions,
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Prepare for a connection.
+
+        Args:
+            connection: The camera's: compressedDepth or any 16 bit PNG in a CompressedImage, or
+                an Image.
+            definitions: Where message definitions come from.
+            size: (height, width) of the maps, taken from the nearest pixels; each its own if None.
+
+        Raises:
+            BagError: The type holds no picture, or its definition is missing.
+
+        """
+        self.topic = connection.topic
+        self._message, self._is_compressed = picture_decoder(connection, definitions)
+        self._size = size
+        self._png = PictureCodec('png')
+        self._dequantization: tuple[tuple[float, float], Depth] | None = None
+
+    def decode(self, data: bytes | memoryview) -> Depth:
+        """Decode the depth map of a message.
+
+        Returns:
+            Millimetres, shape (height, width), 0 where there is no depth; independent of ``data``.
+            The unit is the camera's: simulators write other counts than millimetres.
+
+        Raises:
+            ImageError: The map is damaged.
+            BagError: The message does not fit its definition, or the camera's kind of picture is
+                no depth.
+
+        """
+        depth = self.decode_as_recorded(data)
+        if depth.max(initial=0) == NO_DEPTH:
+            depth[depth == NO_DEPTH] = 0
+        return depth
+
+    def decode_as_recorded(self, data: bytes | memoryview) -> Depth:
+        """Decode as :meth:`decode` does, but leave 65535 as it is."""
+        message = self._message(data)
+        with naming(self.topic):
+            if self._is_compressed:
+                return self._compressed(memoryview(message.data), message.format)
+            if message.encoding in ENCODINGS and message.encoding not in _ENCODINGS:
+                raise BagError(f'image encoding {message.encoding!r} is no depth')
+            return self._finished(pixels_of(message))
+
+    def _compressed(self, payload: memoryview, description: str) -> Depth:
+        encoding = description.partition(';')[0].strip()
+        # Simulators leave the header out, and nothing else tells.
+        start = DEPTH_HEADER if is_rvl(description) else find_png(payload)
+        if is_rvl(description):
+            stored: npt.NDArray[Any] = rvl.decode(payload[start:])
+        elif start >= 0:
+            stored = self._decoded_png(payload[start:])
+        else:
+            raise ImageError(
+                f'no depth: the payload (format {description!r}) holds neither PNG nor RVL'
+            )
+        if encoding == '32FC1':
+            if start < DEPTH_HEADER:
+                raise ImageError('32FC1 depth without the header that holds its quantization')
+            _, first, second = _QUANTIZATION.unpack_from(payload, start - DEPTH_HEADER)
+            stored = self._dequantized(stored, (first, second))
+        return self._finished(stored)
+
+    def _decoded_png(self, png: memoryview) -> npt.NDArray[Any]:
+        """Return the pixels of a grey PNG, as a view of big-endian uint16, or of uint8."""
+        header = read_png(png)
+        if header.channels != 1 or header.bit_depth not in (8, 16):
+            raise BagError(
+                f'no depth: a PNG with {header.channels} channels of {header.bit_depth} bits; '
+                'expected one of 16 bits'
+            )
+        frame = self._png.decode(png)
+        if frame.format.name == 'gray':
+            return plane(frame, 0)
+        if frame.format.name != 'gray16be':
+            raise BagError(f'no depth: a PNG of pixel format {frame.format.name}')
+        data = frame.planes[0]
+        rows = np.frombuffer(memoryview(data), '>u2').reshape(data.height, data.line_size // 2)
+        return rows[:, : data.width]
+
+    def _dequantized(self, stored: npt.NDArray[Any], parameters: tuple[float, float]) -> Depth:
+        """Turn quantized inverse depth into millimetres: A / (stored - B) metres, none where 0."""
+        if self._dequantization is None or self._dequantization[0] != parameters:
+            first, second = parameters
+            with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
+                metres = first / (np.arange(65536, dtype=np.float32) - np.float32(second))
+            metres[0] = 0
+            self._dequantization = (parameters, _millimetres(metres))
+        return self._dequantization[1].take(stored, mode='clip')
+
+    def _finished(self, stored: npt.NDArray[Any]) -> Depth:
+        """Scale to the wanted size, and make it millimetres in memory of its own."""
+        if self._size is not None and stored.shape != self._size:
+            height, width = self._size
+            # The nearest pixel is the same in every byte order.
+            raw = stored.view(stored.dtype.newbyteorder('='))
+            scaled = cv2.resize(raw, (width, height), interpolation=cv2.INTER_NEAREST)
+            stored = scaled.view(stored.dtype)
+        if stored.dtype.kind == 'f':
+            return _millimetres(stored)
+        depth = np.empty(stored.shape, dtype=np.uint16)
+        np.copyto(depth, stored)
+        return depth
+
+
+def _millimetres(metres: npt.NDArray[np.float32]) -> Depth:
+    """Round metres to millimetres, 0 where they are no depth or do not fit."""
+    with np.errstate(over='ignore', invalid='ignore'):
+        millimetres = np.rint(metres * np.float32(1000))
+        valid = (millimetres > 0) & (millimetres < NO_DEPTH)
+    return np.where(valid, millimetres, 0).astype(np.uint16)
+
+
+class GrayDepth:
+    """Turns the depth maps of a camera into grey frames, the codings of 8 bit.
+
+    ``minmax8`` is the original converter's: clipped to ``depth_range``, then each frame's own
+    least and greatest depth become 0 and 255 (truncated). ``range8`` maps ``depth_range`` itself
+    to 0 to 255 (rounded) in every frame; no depth is 0.
+    """
+
+    def __init__(
+        self,
+        decoder: DepthDecoder,
+        coding: str,
+        depth_range: tuple[int, int],
+        pix_fmt: str = 'yuv420p',
+    ) -> None:
+        """Prepare for a camera.
+
+        Args:
+            decoder: Of the camera.
+            coding: ``minmax8`` or ``range8``.
+            depth_range: [min, max] in mm.
+            pix_fmt: ``yuv420p`` or ``yuv444p``.
+
+        """
+        self._decoder = decoder
+        self._low, self._high = (min(max(limit, 0), 65535) for limit in depth_range)
+        self._pix_fmt = pix_fmt
+        self._table = np.empty(65536, dtype=np.uint8)
+        self._stretched = coding == 'minmax8'
+        if not self._stretched:
+            span = np.clip(np.arange(65536.0), self._low, self._high) - self._low
+            gray = np.rint(span / (self._high - self._low) * 255)
+            gray[NO_DEPTH] = 0
+            self._table[:] = _LUMA[gray.astype(np.uint8)]
+
+    def decode(self, data: bytes | memoryview) -> av.VideoFrame:
+        """Decode the depth map of a message into a grey frame, limited range.
+
+        Raises:
+            ImageError: The map is damaged.
+            BagError: The message does not fit its definition, or holds no depth.
+
+        """
+        depth = self._decoder.decode_as_recorded(data)
+        if self._stretched:
+            self._stretch(depth)
+        height, width = depth.shape
+        frame = av.VideoFrame(width, height, self._pix_fmt)
+        luma = plane(frame, 0)
+        if luma.flags.c_contiguous:
+            self._table.take(depth, out=luma, mode='clip')
+        else:
+            luma[:] = self._table.take(depth, mode='clip')
+        for index in (1, 2):
+            plane(frame, index)[:] = 128
+        return frame
+
+    def _stretch(self, depth: Depth) -> None:
+        """Make the table for a frame; the formula is the original's, in its precision."""
+        least, greatest, _, _ = cv2.minMaxLoc(depth)
+        low = int(min(max(least, self._low), self._high))
+        high = int(min(max(greatest, self._low), self._high))
+        share = np.arange(high - low + 1) / (high - low + 1e-9)
+        luma = _LUMA[(share * 255).astype(np.uint8)]
+        self._table[:low] = luma[0]
+        self._table[low : high + 1] = luma
+        self._table[high + 1 :] = luma[-1]

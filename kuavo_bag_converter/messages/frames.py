@@ -1,0 +1,114 @@
+"""Encoder-ready video frames: planes as arrays, limited range, size and pixel format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+Gray = npt.NDArray[np.uint8]
+
+LIMITED_LUMA = (219 / 255, 16.0)
+LIMITED_CHROMA = (224 / 255, 128 - 128 * 224 / 255)
+"""Factor and offset from full to limited range, 8 bit (ITU-T H.273, equations 20 to 25)."""
+
+# Since PyAV 17 a reformatter starts threads of its own if it is not told otherwise.
+_ONE_THREAD: dict[str, Any] = {'threads': 1} if int(av.__version__.partition('.')[0]) > 16 else {}
+_MATRICES = {1: Colorspace.ITU709, 9: 9, 10: 9}
+"""By AVColorSpace; everything else is taken as BT.601, as swscale does."""
+_FULL = ('yuvj', 'rgb', 'bgr', 'gbr')
+_420 = ('yuvj420p', 'yuv420p')
+
+
+def plane(frame: av.VideoFrame, index: int) -> Gray:
+    """Return a plane of 8 bit samples as a writable array of shape (height, width)."""
+    data = frame.planes[index]
+    rows = np.frombuffer(memoryview(data), np.uint8).reshape(data.height, data.line_size)
+    return rows[:, : data.width]
+
+
+def gray_frame(gray: Gray, pix_fmt: str = 'yuv420p') -> av.VideoFrame:
+    """Make a limited range frame of planar YUV from full range grey, shape (height, width)."""
+    height, width = gray.shape
+    frame = av.VideoFrame(width, height, pix_fmt)
+    factor, offset = LIMITED_LUMA
+    cv2.convertScaleAbs(gray, plane(frame, 0), factor, offset)
+    for index in (1, 2):
+        plane(frame, index)[:] = 128
+    return frame
+
+
+class Fitter:
+    """Brings the frames of one camera to its size and pixel format, BT.601 in limited range."""
+
+    def __init__(self, size: tuple[int, int] | None, pix_fmt: str) -> None:
+        """``size`` is (height, width); if None, the frames keep theirs."""
+        self._size = size
+        self._pix_fmt = pix_fmt
+        self._reformatter = VideoReformatter()
+
+    def fit(self, frame: av.VideoFrame, orientation: int = 1) -> av.VideoFrame:
+        """Return a frame that is ready to encode; scaling averages areas.
+
+        ``orientation`` is the Exif orientation of the picture, which is turned upright.
+        """
+        height, width = self._size or (frame.height, frame.width)
+        if self._size is not None and orientation > 4:
+            height, width = width, height
+        fitted = self._converted(frame, height, width)
+        return fitted if orientation == 1 else _upright(fitted, orientation)
+
+    def _converted(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
+        if frame.format.name == 'gray':
+            frame = gray_frame(plane(frame, 0))
+        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith(_FULL)
+        same = (frame.height, frame.width, self._pix_fmt) == (height, width, 'yuv420p')
+        if same and full and frame.format.name in _420:
+            return _limited(frame)
+        return self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            self._pix_fmt,
+            src_colorspace=_MATRICES.get(frame.colorspace, Colorspace.ITU601),
+            dst_colorspace=Colorspace.ITU601,
+            interpolation='AREA',
+            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            dst_color_range=ColorRange.MPEG,
+            **_ONE_THREAD,
+        )
+
+
+def _limited(frame: av.VideoFrame) -> av.VideoFrame:
+    """Convert yuv420p of full range to limited range (half the cost of swscale's way)."""
+    result = av.VideoFrame(frame.width, frame.height, 'yuv420p')
+    scales = (LIMITED_LUMA, LIMITED_CHROMA, LIMITED_CHROMA)
+    for index, (factor, offset) in enumerate(scales):
+        cv2.convertScaleAbs(plane(frame, index), plane(result, index), factor, offset)
+    return result
+
+
+def _upright(frame: av.VideoFrame, orientation: int) -> av.VideoFrame:
+    """Undo an Exif orientation (2 to 8)."""
+    width, height = frame.width, frame.height
+    if orientation > 4:
+        width, height = height, width
+    result = av.VideoFrame(width, height, frame.format.name)
+    for index in range(3):
+        plane(result, index)[:] = _turned(plane(frame, index), orientation)
+    return result
+
+
+def _turned(gray: Gray, orientation: int) -> Any:
+    if orientation in (2, 4):
+        return cv2.flip(gray, 1 if orientation == 2 else 0)
+    if orientation == 5:
+        return cv2.transpose(gray)
+    if orientation == 7:
+        return cv2.rotate(cv2.transpose(gray), cv2.ROTATE_180)
+    turns = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    return cv2.rotate(gray, turns[orientation])

@@ -1,0 +1,267 @@
+"""Colour pictures: from message payloads to encoder-ready frames, without a detour by RGB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import av
+import cv2
+import numpy as np
+
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.errors import BagError, ImageError
+from kuavo_bag_converter.messages import raw_images, rvl
+from kuavo_bag_converter.messages.codecs import PictureCodec, StreamCodec, stream_codec_name
+from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
+from kuavo_bag_converter.messages.frames import Fitter
+from kuavo_bag_converter.messages.picture_headers import (
+    DEPTH_HEADER,
+    JPEG_MAGIC,
+    PNG_MAGIC,
+    read_jpeg,
+    read_png,
+    read_webp,
+)
+
+STREAMS = ('h264', 'hevc')
+"""Codecs whose pictures need the pictures before them."""
+
+_COMPRESSED = ('format', 'data')
+_RAW = ('height', 'width', 'encoding', 'is_bigendian', 'step', 'data')
+
+
+class PictureInfo(NamedTuple):
+    """What the headers of a picture say."""
+
+    height: int
+    width: int
+    """Both upright; 0 where the payload does not say (a stream without a key frame)."""
+    codec: str
+    """``jpeg``, ``png``, ``webp``, ``h264``, ``hevc``, ``rvl`` or ``raw``."""
+    encoding: str
+    """The message's own words: its ``format`` or ``encoding``."""
+    channels: int
+    upright: bool = True
+    """False where Exif says that the stored picture is turned."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether pictures need the pictures before them, so that all must be decoded."""
+        return self.codec in STREAMS
+
+
+@contextmanager
+def naming(topic: str) -> Iterator[None]:
+    """Name the topic in errors about its pictures."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(f'{topic}: {error}') from None
+    except BagError as error:
+        raise BagError(f'{topic}: {error}') from None
+
+
+def picture_decoder(
+    connection: Connection, definitions: Definitions
+) -> tuple[MessageDecoder, bool]:
+    """Return the message decoder of a camera, and whether its pictures are compressed.
+
+    Raises:
+        BagError: The type of the connection holds no picture.
+
+    """
+    decoder = definitions.decoder(connection)
+    fields = decoder.fields()
+    if all(name in fields for name in _RAW):
+        return decoder, False
+    if all(name in fields for name in _COMPRESSED):
+        return decoder, True
+    raise BagError(
+        f'{connection.topic}: {connection.msgtype} holds no picture; expected '
+        'sensor_msgs/msg/CompressedImage or sensor_msgs/msg/Image'
+    )
+
+
+class ColorDecoder:
+    """Decodes the pictures of one colour camera; to be used by one thread at a time.
+
+    A JPEG goes from libjpeg's planes to the encoder's without becoming RGB. Exif orientation is
+    applied, as ``cv2.imdecode`` does. For H.264 and H.265 see :class:`StreamCodec`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        definitions: Definitions,
+        size: tuple[int, int] | None = None,
+        pix_fmt: str = 'yuv420p',
+        *,
+        use_cv_bridge: bool = False,
+    ) -> None:
+        """Prepare for a connection.
+
+        Args:
+            connection: The camera's; messages with ``format`` and ``data`` are taken for
+                CompressedImage, those with ``encoding`` and ``step`` for Image.
+            definitions: Where message definitions come from.
+            size: (height, width) of the frames; each picture's own if None.
+            pix_fmt: ``yuv420p`` or ``yuv444p``.
+            use_cv_bridge: Convert Image messages by cv_bridge, with equal results.
+
+        Raises:
+            BagError: The type holds no picture, or its definition is missing.
+
+        """
+        self._topic = connection.topic
+        self._message, self._is_compressed = picture_decoder(connection, definitions)
+        self._fitter = Fitter(size, pix_fmt)
+        self._color_of = raw_images.color_of
+        if use_cv_bridge:
+            from kuavo_bag_converter.messages import cv_bridge_backend
+
+            self._color_of = cv_bridge_backend.color_of
+        self._jpeg = PictureCodec('mjpeg')
+        self._streams: dict[str, StreamCodec] = {}
+
+    def decode(self, data: bytes | memoryview) -> av.VideoFrame:
+        """Decode the picture of a message.
+
+        Returns:
+            A frame of the wanted size and pixel format, BT.601, limited range; nothing in it
+            refers to ``data``.
+
+        Raises:
+            ImageError: This picture is damaged, or a stream has none for this message.
+            BagError: The message does not fit its definition, or the camera's kind of picture is
+                not supported.
+
+        """
+        message = self._message(data)
+        with naming(self._topic):
+            return self._fitter.fit(*self._frame(message))
+
+    def skip(self, data: bytes | memoryview) -> None:
+        """Take notice of a message whose picture is not used; only streams need it.
+
+        Raises:
+            BagError: The message does not fit its definition, or the camera's kind of picture is
+                not supported.
+
+        """
+        message = self._message(data)
+        with naming(self._topic), suppress(ImageError):
+            self._frame(message)
+
+    def _frame(self, message: Any) -> tuple[av.VideoFrame, int]:
+        """Return the picture as it is stored, and its Exif orientation."""
+        if not self._is_compressed:
+            return _array_frame(*self._color_of(message)), 1
+        payload = memoryview(message.data)
+        codec = codec_of(payload, message.format)
+        if codec in STREAMS:
+            stream = self._streams.setdefault(codec, StreamCodec(codec))
+            return stream.decode(payload), 1
+        if codec == 'jpeg':
+            header = read_jpeg(payload)
+            return self._jpeg.decode(payload), header.orientation
+        return _array_frame(_opencv_picture(payload, codec), 'bgr24'), 1
+
+
+def picture_info(
+    connection: Connection, definitions: Definitions, data: bytes | memoryview
+) -> PictureInfo:
+    """Read the headers of a message's picture, colour or depth, without decoding it.
+
+    Only for a video stream its first picture is decoded.
+
+    Raises:
+        ImageError: The picture is damaged.
+        BagError: It is of a kind that is not supported, or the type holds no picture.
+
+    """
+    decoder, is_compressed = picture_decoder(connection, definitions)
+    message = decoder(data)
+    with naming(connection.topic):
+        if not is_compressed:
+            encoding = raw_images.encoding_of(message)
+            raw_images.pixels_of(message)
+            size = (message.height, message.width)
+            return PictureInfo(*size, 'raw', message.encoding, encoding.channels)
+        return _compressed_info(memoryview(message.data), message.format)
+
+
+def _compressed_info(payload: memoryview, description: str) -> PictureInfo:
+    if is_rvl(description):
+        return PictureInfo(*rvl.read_size(payload[DEPTH_HEADER:]), 'rvl', description, 1)
+    if bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC:
+        payload = payload[DEPTH_HEADER:]
+    codec = codec_of(payload, description)
+    if codec == 'jpeg':
+        height, width, channels, orientation = read_jpeg(payload)
+        if orientation > 4:
+            height, width = width, height
+        return PictureInfo(height, width, codec, description, channels, orientation == 1)
+    if codec == 'png':
+        png = read_png(payload)
+        return PictureInfo(png.height, png.width, codec, description, png.channels)
+    if codec == 'webp':
+        return PictureInfo(*read_webp(payload), codec, description, 3)
+    try:
+        frame = StreamCodec(codec).decode(payload)
+    except ImageError:
+        return PictureInfo(0, 0, codec, description, 3)
+    return PictureInfo(frame.height, frame.width, codec, description, 3)
+
+
+def is_rvl(description: str) -> bool:
+    """Tell from its ``format`` whether a compressedDepth message holds RVL."""
+    return 'rvl' in description.lower()
+
+
+def codec_of(payload: memoryview, description: str) -> str:
+    """Tell by its first bytes what a compressed picture is.
+
+    Args:
+        payload: The ``data`` of a CompressedImage.
+        description: Its ``format``, which only tells video codecs apart.
+
+    Raises:
+        ImageError: The payload is empty or nothing known.
+        BagError: A video stream of an unknown codec.
+
+    """
+    start = bytes(payload[:12])
+    if start.startswith(JPEG_MAGIC):
+        return 'jpeg'
+    if start.startswith(PNG_MAGIC):
+        return 'png'
+    if start[:4] == b'RIFF' and start[8:] == b'WEBP':
+        return 'webp'
+    name = stream_codec_name(payload, description)
+    if name:
+        return name
+    found = f'starts with {start.hex(" ")}' if start else 'is empty'
+    raise ImageError(
+        f'the payload (format {description!r}) {found}; expected JPEG, PNG, WebP, H.264 or H.265'
+    )
+
+
+def _opencv_picture(payload: memoryview, codec: str) -> Any:
+    if codec == 'png':
+        read_png(payload)
+    else:
+        read_webp(payload)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise ImageError(f'damaged {codec} picture')
+    return pixels
+
+
+def _array_frame(pixels: Any, pix_fmt: str) -> av.VideoFrame:
+    """Wrap pixels in a frame that shares their memory."""
+    return av.VideoFrame.from_numpy_buffer(pixels, pix_fmt)

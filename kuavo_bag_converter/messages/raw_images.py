@@ -1,0 +1,137 @@
+"""The pixels of ``sensor_msgs/Image`` messages.
+
+Encodings: sensor_msgs/image_encodings.hpp; conversions as cv_bridge makes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.errors import BagError, ImageError
+from kuavo_bag_converter.messages.picture_headers import check_size
+
+Pixels = npt.NDArray[Any]
+
+MONO16_SCALE = 255 / 65535
+
+
+class Encoding(NamedTuple):
+    """How a pixel is stored, and what becomes of it."""
+
+    dtype: str
+    channels: int
+    pix_fmt: str = ''
+    """Of the colour picture; '' for depth encodings, which are no colour."""
+    conversion: int | None = None
+    """OpenCV's code to get there."""
+
+
+ENCODINGS = {
+    'rgb8': Encoding('u1', 3, 'rgb24'),
+    'bgr8': Encoding('u1', 3, 'bgr24'),
+    'rgba8': Encoding('u1', 4, 'rgba'),
+    'bgra8': Encoding('u1', 4, 'bgra'),
+    'mono8': Encoding('u1', 1, 'gray'),
+    '8UC1': Encoding('u1', 1, 'gray'),
+    'mono16': Encoding('u2', 1, 'gray'),
+    '16UC1': Encoding('u2', 1),
+    '32FC1': Encoding('f4', 1),
+    'yuv422': Encoding('u1', 2, 'bgr24', cv2.COLOR_YUV2BGR_UYVY),
+    'uyvy': Encoding('u1', 2, 'bgr24', cv2.COLOR_YUV2BGR_UYVY),
+    'yuv422_yuy2': Encoding('u1', 2, 'bgr24', cv2.COLOR_YUV2BGR_YUY2),
+    'yuyv': Encoding('u1', 2, 'bgr24', cv2.COLOR_YUV2BGR_YUY2),
+    # OpenCV names a pattern by the second row, second and third column.
+    'bayer_rggb8': Encoding('u1', 1, 'bgr24', cv2.COLOR_BayerBG2BGR),
+    'bayer_bggr8': Encoding('u1', 1, 'bgr24', cv2.COLOR_BayerRG2BGR),
+    'bayer_gbrg8': Encoding('u1', 1, 'bgr24', cv2.COLOR_BayerGR2BGR),
+    'bayer_grbg8': Encoding('u1', 1, 'bgr24', cv2.COLOR_BayerGB2BGR),
+    'bayer_rggb16': Encoding('u2', 1, 'bgr24', cv2.COLOR_BayerBG2BGR),
+    'bayer_bggr16': Encoding('u2', 1, 'bgr24', cv2.COLOR_BayerRG2BGR),
+    'bayer_gbrg16': Encoding('u2', 1, 'bgr24', cv2.COLOR_BayerGR2BGR),
+    'bayer_grbg16': Encoding('u2', 1, 'bgr24', cv2.COLOR_BayerGB2BGR),
+}
+
+
+def encoding_of(message: Any) -> Encoding:
+    """Return the encoding of an image.
+
+    Raises:
+        BagError: It is not supported.
+
+    """
+    encoding = ENCODINGS.get(message.encoding)
+    if encoding is None:
+        raise BagError(
+            f'image encoding {message.encoding!r} is not supported; supported are '
+            f'{", ".join(ENCODINGS)}'
+        )
+    return encoding
+
+
+def pixels_of(message: Any) -> Pixels:
+    """View the pixels of an image without its row padding, in the machine's byte order.
+
+    Returns:
+        Shape (height, width) or (height, width, channels); a view of the payload, or a copy if
+        the byte order is another.
+
+    Raises:
+        BagError: The encoding is not supported.
+        ImageError: Size, step and data do not fit each other.
+
+    """
+    encoding = encoding_of(message)
+    height, width, step = message.height, message.width, message.step
+    check_size(height, width)
+    itemsize = int(encoding.dtype[1:])
+    row = width * encoding.channels * itemsize
+    needed = (height - 1) * step + row
+    if step < row or len(message.data) < needed:
+        raise ImageError(
+            f'{width}x{height} pixels of {message.encoding} need rows of {row} bytes; '
+            f'step is {step}, data has {len(message.data)} bytes'
+        )
+    shape: tuple[int, ...] = (height, width)
+    strides: tuple[int, ...] = (step, encoding.channels * itemsize)
+    if encoding.channels > 1:
+        shape, strides = (*shape, encoding.channels), (*strides, itemsize)
+    order = '>' if message.is_bigendian else '<'
+    pixels: Pixels = np.ndarray(shape, f'{order}{encoding.dtype}', message.data, strides=strides)
+    return pixels if pixels.dtype.isnative else pixels.astype(encoding.dtype)
+
+
+def color_of(message: Any) -> tuple[Pixels, str]:
+    """Return an image as a picture of libav's pixel format rgb24, bgr24, rgba, bgra or gray.
+
+    Raises:
+        BagError: The encoding is not supported, or is no colour.
+        ImageError: Size, step and data do not fit each other.
+
+    """
+    encoding = encoding_of(message)
+    check_color(message, encoding)
+    pixels = pixels_of(message)
+    if encoding.conversion is not None:
+        try:
+            pixels = cv2.cvtColor(pixels, encoding.conversion)
+        except cv2.error:
+            size = f'{message.width}x{message.height}'
+            raise ImageError(f'{size} pixels cannot be {message.encoding}') from None
+    if pixels.dtype != np.uint8:
+        pixels = cv2.convertScaleAbs(pixels, alpha=MONO16_SCALE)
+    return pixels, encoding.pix_fmt
+
+
+def check_color(message: Any, encoding: Encoding) -> None:
+    """Refuse depth where colour is wanted.
+
+    Raises:
+        BagError: The encoding is no colour.
+
+    """
+    if not encoding.pix_fmt:
+        raise BagError(f'image encoding {message.encoding!r} is depth; make it a depth camera')
