@@ -1,0 +1,1 @@
+"""Recordings with known content, for trying things out and for checking datasets."""

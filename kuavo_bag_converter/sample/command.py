@@ -1,0 +1,119 @@
+"""The ``sample`` subcommand: a recording with known content, and its truth beside it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from kuavo_bag_converter.errors import UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments; values are checked by ``SampleOptions``."""
+    parser.add_argument('directory', metavar='DIR', help='where sample and truth.json go')
+    parser.add_argument(
+        '--storage', default='mcap', help='mcap (default), sqlite3, or bag for ROS 1'
+    )
+    parser.add_argument('--compression', default='', help='mcap, sqlite3: zstd; bag: lz4, bz2')
+    parser.add_argument('--seconds', type=float, default=5.0, help='length (default 5)')
+    parser.add_argument('--size', default='640x480', help='WIDTHxHEIGHT of all pictures')
+    parser.add_argument(
+        '--eef-type', default='leju_claw', help='leju_claw (default), qiangnao, rq2f85'
+    )
+    parser.add_argument('--platform-type', default='4pro', help='4pro (default), 5w, 5')
+    parser.add_argument(
+        '--camera-rates',
+        type=float,
+        nargs=3,
+        default=(30.0, 30.0, 30.0),
+        metavar='HZ',
+        help='of head, left and right camera (default 30 30 30)',
+    )
+    parser.add_argument('--no-depth', action='store_true', help='leave out the depth cameras')
+    parser.add_argument(
+        '--whole-body', action='store_true', help='with the topics that base motion needs'
+    )
+    parser.add_argument(
+        '--simulator', action='store_true', help='picture formats of the challenge simulator'
+    )
+    parser.add_argument(
+        '--start',
+        action='append',
+        default=[],
+        metavar='TOPIC=SECONDS',
+        help='first message of a topic; may be given several times',
+    )
+    parser.add_argument(
+        '--gap',
+        action='append',
+        default=[],
+        metavar='TOPIC=FROM-TO',
+        help='seconds in which a topic is silent; may be given several times',
+    )
+    parser.add_argument('--seed', type=int, default=0, help='of jitter and scenes (default 0)')
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the sample and say what it holds.
+
+    Raises:
+        UsageError: An argument is malformed, or something of that name exists.
+
+    """
+    from .options import SampleOptions
+    from .write import write_sample
+
+    options = SampleOptions(
+        storage=arguments.storage,
+        compression=arguments.compression,
+        seconds=arguments.seconds,
+        size=_size(arguments.size),
+        eef_type=arguments.eef_type,
+        platform_type=arguments.platform_type,
+        seed=arguments.seed,
+        depth=not arguments.no_depth,
+        camera_rates=tuple(arguments.camera_rates),
+        whole_body=arguments.whole_body,
+        simulator=arguments.simulator,
+        starts=_starts(arguments.start),
+        gaps=_gaps(arguments.gap),
+    )
+    directory = Path(arguments.directory)
+    truth_path = directory / 'truth.json'
+    if truth_path.exists():
+        raise UsageError(f'sample: {truth_path} exists already; remove it or name another place')
+    path = directory / ('sample.bag' if options.storage == 'bag' else 'sample')
+    truth = write_sample(path, options)
+    truth.save(truth_path)
+    messages = sum(len(topic.receive) for topic in truth.topics.values())
+    print(f'{path}: {messages} messages on {len(truth.topics)} topics')  # noqa: T201
+    print(f'{truth_path}: their stamps and values')  # noqa: T201
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r'(\d+)x(\d+)', text)
+    if not match:
+        raise UsageError(f'sample: --size is {text!r}; expected WIDTHxHEIGHT, as in 640x480')
+    return int(match[2]), int(match[1])
+
+
+def _starts(texts: list[str]) -> dict[str, float]:
+    starts = {}
+    for text in texts:
+        match = re.fullmatch(r'(.+)=(\d+(?:\.\d*)?)', text)
+        if not match:
+            raise UsageError(f'sample: --start is {text!r}; expected TOPIC=SECONDS')
+        starts[match[1]] = float(match[2])
+    return starts
+
+
+def _gaps(texts: list[str]) -> dict[str, tuple[tuple[float, float], ...]]:
+    gaps: dict[str, tuple[tuple[float, float], ...]] = {}
+    for text in texts:
+        match = re.fullmatch(r'(.+)=(\d+(?:\.\d*)?)-(\d+(?:\.\d*)?)', text)
+        if not match:
+            raise UsageError(f'sample: --gap is {text!r}; expected TOPIC=FROM-TO in seconds')
+        gaps[match[1]] = (*gaps.get(match[1], ()), (float(match[2]), float(match[3])))
+    return gaps

@@ -1,0 +1,83 @@
+"""What a sample recording is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kuavo_bag_converter.errors import UsageError
+
+COMPRESSIONS = {'bag': ('lz4', 'bz2'), 'mcap': ('zstd',), 'sqlite3': ('zstd',)}
+"""Compressions of each storage; sqlite3 compresses messages, the others chunks."""
+
+CHOICES = {
+    'storage': tuple(COMPRESSIONS),
+    'eef_type': ('leju_claw', 'qiangnao', 'rq2f85'),
+    'platform_type': ('4pro', '5w', '5'),
+    'gripper_messages': ('JointState', 'Rq2f85'),
+    'sdk': ('main', 'dev', '2025-04'),
+}
+"""Allowed values of the options that are names."""
+
+_LEAST_SIZE = (30, 40)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Options of a sample; times are seconds from its start unless said otherwise.
+
+    Raises:
+        UsageError: A value is not allowed or does not fit another one.
+
+    """
+
+    storage: str = 'bag'
+    compression: str = ''
+    seconds: float = 5.0
+    size: tuple[int, int] = (480, 640)
+    """Height and width of all pictures."""
+    eef_type: str = 'leju_claw'
+    platform_type: str = '4pro'
+    seed: int = 0
+    depth: bool = True
+    camera_rates: tuple[float, float, float] = (30.0, 30.0, 30.0)
+    """Pictures per second of the head, left and right camera."""
+    extras: bool = True
+    """Include topics that no dataset needs: camera_info, metadata, tf, calibration."""
+    whole_body: bool = False
+    """Include the synchronized arm trajectory and the base pose command."""
+    simulator: bool = False
+    """Picture formats, depth unit and frame ids of the challenge simulator."""
+    gripper_messages: str = 'JointState'
+    """Messages on the topics of the ``rq2f85`` gripper."""
+    sdk: str = 'main'
+    """Which of the ``sensorsData`` definitions of the field is recorded."""
+    bursts: bool = True
+    """Deliver sensor messages in bursts of up to 42 ms."""
+    starts: Mapping[str, float] = field(default_factory=dict)
+    """When the first message of a topic is stamped; ``/kuavo_arm_traj`` is late by itself."""
+    gaps: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    """Spans (from, to) in which a topic is silent."""
+    unstamped_s: float = 0.0
+    """How long ``/joint_cmd`` has a header stamp of 0, as while the robot stands up."""
+    latched_age_s: float = 0.0
+    """How long before the start the latched messages are stamped."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(
+                    f'sample: {name} is {getattr(self, name)!r}; allowed: {", ".join(allowed)}'
+                )
+        if self.compression and self.compression not in COMPRESSIONS[self.storage]:
+            raise UsageError(
+                f'sample: compression is {self.compression!r}; storage {self.storage} allows: '
+                f'{", ".join(COMPRESSIONS[self.storage])}'
+            )
+        if self.seconds <= 0 or min(self.camera_rates) <= 0:
+            raise UsageError('sample: seconds and camera rates must be positive')
+        if self.size[0] < _LEAST_SIZE[0] or self.size[1] < _LEAST_SIZE[1]:
+            raise UsageError(
+                f'sample: size {self.size[1]}x{self.size[0]} is too small for the frame numbers; '
+                f'at least {_LEAST_SIZE[1]}x{_LEAST_SIZE[0]}'
+            )

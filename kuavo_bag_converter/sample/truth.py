@@ -1,0 +1,137 @@
+"""The truth of a sample: when each message was stamped, and what its values say.
+
+Joint and gripper values are straight lines in time, so that interpolating between two messages
+gives the exact value, and so that any single value gives its time back.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.bags.model import Stamps
+
+from .barcode import CAMERAS, read_frame_number
+
+__all__ = ['CAMERAS', 'Ramp', 'SampleTruth', 'TopicTruth', 'joint_time', 'read_frame_number']
+
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ramp:
+    """A vector that goes from ``first`` to ``last``, both of shape (d,), in ``duration`` ns."""
+
+    start: int
+    duration: int
+    first: Vector
+    last: Vector
+
+    def at(self, times: int | Stamps) -> Vector:
+        """Return the values at times in ns: shape (d,) for one time, (n, d) for n of them."""
+        share = (np.asarray(times, np.int64) - self.start) / self.duration
+        return self.first + (self.last - self.first) * share[..., None]
+
+    def times(self, values: npt.ArrayLike) -> Vector:
+        """Return the time in ns since ``start`` that each element of ``values`` encodes.
+
+        Args:
+            values: Shape (d,) or (n, d), in the unit of the message.
+
+        """
+        share = (np.asarray(values, np.float64) - self.first) / (self.last - self.first)
+        return share * self.duration
+
+
+def joint_time(ramp: Ramp, values: npt.ArrayLike) -> int:
+    """Return the time in ns since the epoch that a vector of shape (d,) encodes (the median)."""
+    return ramp.start + round(float(np.median(ramp.times(values))))
+
+
+@dataclass(frozen=True, eq=False)
+class TopicTruth:
+    """The messages of one topic; element i of the arrays belongs to ordinal i."""
+
+    msgtype: str
+    rate: float
+    """Nominal messages per second; 0 for a single message."""
+    receive: Stamps
+    header: Stamps | None
+    """Stamps of the headers; None for messages without one."""
+    time: Stamps
+    """What the values encode; the header stamp where that is set."""
+    camera: str = ''
+    """Camera of the frame numbers, which are the ordinals; '' where there are no pictures."""
+    ramps: dict[str, Ramp] = field(default_factory=dict)
+    """Truth of the values by field path; of a quaternion, its angle about z in rad."""
+
+
+@dataclass(frozen=True, eq=False)
+class SampleTruth:
+    """All topics of a sample, and the options that it was made with."""
+
+    start: int
+    """Ns since the epoch; the header grid of all topics begins here."""
+    duration: int
+    """Ns."""
+    topics: dict[str, TopicTruth]
+    options: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write the truth as JSON; stamps are stored relative to ``start``."""
+        topics = {}
+        for name, topic in self.topics.items():
+            header = None if topic.header is None else (topic.header - self.start).tolist()
+            topics[name] = {
+                'msgtype': topic.msgtype,
+                'rate': topic.rate,
+                'camera': topic.camera,
+                'receive_ns': (topic.receive - self.start).tolist(),
+                'header_ns': header,
+                'time_ns': (topic.time - self.start).tolist(),
+                'ramps': {
+                    path: {'first': ramp.first.tolist(), 'last': ramp.last.tolist()}
+                    for path, ramp in topic.ramps.items()
+                },
+            }
+        document = {
+            'start_ns': self.start,
+            'duration_ns': self.duration,
+            'options': self.options,
+            'topics': topics,
+        }
+        path.write_text(json.dumps(document), encoding='utf-8')
+
+    @classmethod
+    def load(cls, path: Path) -> SampleTruth:
+        """Read what ``save`` wrote."""
+        document = json.loads(path.read_text(encoding='utf-8'))
+        start, duration = document['start_ns'], document['duration_ns']
+
+        def stamps(offsets: list[int]) -> Stamps:
+            moved: Stamps = np.asarray(offsets, np.int64) + start
+            return moved
+
+        topics = {}
+        for name, topic in document['topics'].items():
+            header = topic['header_ns']
+            topics[name] = TopicTruth(
+                msgtype=topic['msgtype'],
+                rate=topic['rate'],
+                receive=stamps(topic['receive_ns']),
+                header=None if header is None else stamps(header),
+                time=stamps(topic['time_ns']),
+                camera=topic['camera'],
+                ramps={
+                    field_path: Ramp(
+                        start, duration, np.asarray(ramp['first']), np.asarray(ramp['last'])
+                    )
+                    for field_path, ramp in topic['ramps'].items()
+                },
+            )
+        return cls(start, duration, topics, document['options'])

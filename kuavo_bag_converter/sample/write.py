@@ -1,0 +1,154 @@
+"""Making a sample: schedule all messages, build them in receive order, write them."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.errors import UsageError
+
+from .definitions import Definitions, Ros
+from .messages import NANOSECONDS, Messages, Moment
+from .options import SampleOptions
+from .robot import Timeline
+from .stamps import published, received, seeded
+from .storage import recorder
+from .topics import Topic, topics_of
+from .truth import SampleTruth, TopicTruth
+
+START = 1_767_500_000 * NANOSECONDS
+"""When every sample starts, ns since the epoch."""
+
+_THREADS = 2
+_AHEAD = 128
+
+
+def write_sample(
+    path: Path | str, options: SampleOptions | None = None, **changes: Any
+) -> SampleTruth:
+    """Write a recording of a Kuavo robot with known content.
+
+    The same options give the same stamps, values and pictures in every storage. Messages are
+    built and written one at a time, in the order of their receive stamps.
+
+    Args:
+        path: Where it goes: a ``.bag`` file, or the directory of a rosbag2 recording.
+        options: What it contains.
+        changes: Single options by name, which win over ``options``.
+
+    Raises:
+        UsageError: ``path`` exists, or the options do not fit each other.
+
+    """
+    options = replace(options or SampleOptions(), **changes)
+    path = Path(path)
+    if path.exists():
+        raise UsageError(f'sample: {path} exists already; remove it or name another place')
+    timeline = Timeline(START, round(options.seconds * NANOSECONDS))
+    topics = topics_of(options, timeline)
+    truth = SampleTruth(*timeline, _schedule(topics, options, timeline), asdict(options))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f'.{path.name}.unfinished')
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        _record(aside / path.name, topics, truth, options)
+        (aside / path.name).rename(path)
+    finally:
+        shutil.rmtree(aside)
+    return truth
+
+
+def _schedule(
+    topics: list[Topic], options: SampleOptions, timeline: Timeline
+) -> dict[str, TopicTruth]:
+    schedule = {}
+    for topic in topics:
+        clock = seeded(options.seed, f'published {topic.clock or topic.name}')
+        times = published(topic.timing, *timeline, clock)
+        if not len(times):
+            raise UsageError(f'sample: starts and gaps leave no message on {topic.name}')
+        receive = received(topic.timing, times, seeded(options.seed, f'received {topic.name}'))
+        if topic.latched:
+            receive = receive - round(options.latched_age_s * NANOSECONDS)
+        schedule[topic.name] = TopicTruth(
+            msgtype=topic.msgtype,
+            rate=topic.timing.rate,
+            receive=receive,
+            header=_headers(topic, times, timeline),
+            time=times,
+            camera=topic.camera,
+            ramps=topic.ramps,
+        )
+    return schedule
+
+
+def _headers(topic: Topic, times: Stamps, timeline: Timeline) -> Stamps | None:
+    if not topic.has_header:
+        return None
+    stamped = times >= timeline.start + round(topic.timing.unstamped_s * NANOSECONDS)
+    return np.where(stamped, times, 0)
+
+
+def _record(path: Path, topics: list[Topic], truth: SampleTruth, options: SampleOptions) -> None:
+    ros: Ros = 1 if options.storage == 'bag' else 2
+    definitions = Definitions(ros, options.sdk)
+    messages = Messages(ros, definitions)
+    with recorder(path, options.storage, options.compression) as recording:
+        writers = [recording.declare(topic, definitions[topic.msgtype]) for topic in topics]
+        for index, stamp, payload in _payloads(topics, truth, messages):
+            writers[index](stamp, payload)
+
+
+def _payloads(
+    topics: list[Topic], truth: SampleTruth, messages: Messages
+) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield topic index, receive stamp and payload of all messages, pictures made ahead."""
+    ahead: deque[tuple[int, int, memoryview | Future[memoryview]]] = deque()
+    schedules = [truth.topics[topic.name] for topic in topics]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for index, ordinal in _receive_order(schedules):
+            schedule = schedules[index]
+            time = int(schedule.time[ordinal])
+            header = time if schedule.header is None else int(schedule.header[ordinal])
+            moment = Moment(ordinal, header, time)
+            topic = topics[index]
+            payload = (
+                pool.submit(_payload, topic, messages, moment)
+                if topic.camera
+                else _payload(topic, messages, moment)
+            )
+            ahead.append((index, int(schedule.receive[ordinal]), payload))
+            if len(ahead) > _AHEAD:
+                yield _finished(ahead)
+        while ahead:
+            yield _finished(ahead)
+
+
+def _payload(topic: Topic, messages: Messages, moment: Moment) -> memoryview:
+    return messages.serialize(topic.build(messages, moment), topic.msgtype)
+
+
+def _finished(
+    ahead: deque[tuple[int, int, memoryview | Future[memoryview]]],
+) -> tuple[int, int, memoryview]:
+    index, stamp, payload = ahead.popleft()
+    return index, stamp, payload.result() if isinstance(payload, Future) else payload
+
+
+def _receive_order(schedules: list[TopicTruth]) -> Iterator[tuple[int, int]]:
+    """Yield topic index and ordinal of all messages, ties in the order of topics."""
+    counts = [len(schedule.receive) for schedule in schedules]
+    topics = np.repeat(np.arange(len(counts)), counts)
+    ordinals = np.concatenate([np.arange(count) for count in counts])
+    order = np.argsort(np.concatenate([schedule.receive for schedule in schedules]), kind='stable')
+    for position in order:
+        yield int(topics[position]), int(ordinals[position])
