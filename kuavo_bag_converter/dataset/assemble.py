@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from kuavo_bag_converter.dataset import version21, version30
 from kuavo_bag_converter.dataset.existing import (
@@ -24,7 +23,6 @@ from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.tables import videos
 from kuavo_bag_converter.errors import DatasetError, UsageError
 
-Version = Literal['v3.0', 'v2.1']
 Progress = Callable[[int, int], None]
 
 
@@ -35,7 +33,7 @@ def assemble(
     features: Sequence[Feature],
     fps: float,
     robot_type: str | None,
-    version: Version = 'v3.0',
+    version: str = 'v3.0',
     data_files_size_in_mb: float = 100,
     video_files_size_in_mb: float = 200,
     max_video_seconds: float = 1000,
@@ -87,7 +85,6 @@ def assemble(
         limits=FileLimits(data_files_size_in_mb, video_files_size_in_mb, max_video_seconds),
         advance=_counter(progress, count * (1 + len(videos(features)))),
     )
-    root.mkdir(parents=True, exist_ok=True)
     if version == 'v3.0':
         _assemble_v30(job, shards, onto)
     else:

@@ -126,8 +126,9 @@ def read_info(
             'robot_type': info.get('robot_type'),
             'keys': list(found),
         }
-        for key in entries.keys() & found.keys():
-            wanted[key], has[key] = _comparable(entries[key], found[key])
+        for key in entries:
+            if key in found:
+                wanted[key], has[key] = _comparable(entries[key], found[key])
     except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f'{root / INFO_PATH}: not a LeRobot info.json ({error!r})') from error
     for name, value in wanted.items():

@@ -7,6 +7,7 @@ the file states is exact.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -33,8 +34,8 @@ def frame_rate(fps: float) -> Fraction:
     Raises:
         UsageError: ``fps`` is not positive, or no fraction with a denominator up to 1001 is it.
     """
-    rate = Fraction(fps).limit_denominator(1001)
-    if not (rate > 0 and abs(float(rate) - fps) <= 1e-9 * fps):
+    rate = Fraction(fps).limit_denominator(1001) if 0 < fps < math.inf else Fraction(0)
+    if rate == 0 or abs(float(rate) - fps) > 1e-9 * fps:
         raise UsageError(f'fps {fps}: a video needs a positive rate such as 10, 15.5 or 29.97')
     return rate
 

@@ -20,9 +20,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.files import sync, sync_tree, write_text
+from kuavo_bag_converter.dataset.manifest import FORMAT, MANIFEST, feature_of, read_manifest
 from kuavo_bag_converter.dataset.mp4 import frame_rate
+from kuavo_bag_converter.dataset.rules import check_features
 from kuavo_bag_converter.dataset.statistics import (
     STATISTICS,
     Histogram,
@@ -51,8 +53,6 @@ from kuavo_bag_converter.dataset.video import (
 )
 from kuavo_bag_converter.errors import DatasetError, UsageError
 
-_FORMAT = 1
-_MANIFEST = 'shard.json'
 _TABLE = 'data.parquet'
 
 
@@ -132,7 +132,7 @@ class Shard:
         ]
 
     def _manifest(self) -> dict[str, Any]:
-        return _read_manifest(self.path)
+        return read_manifest(self.path)
 
     @staticmethod
     def load(path: Path) -> Shard:
@@ -142,7 +142,7 @@ class Shard:
             DatasetError: It does not exist, is of another version, or a file of it is missing or
                 has another size than when it was written.
         """
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         try:
             shard = _shard_of(path, manifest)
             sizes = {_TABLE: manifest['data_bytes']} | {
@@ -151,7 +151,7 @@ class Shard:
             }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(
-                f'{path / _MANIFEST}: not a complete shard manifest ({error!r}); convert its bag '
+                f'{path / MANIFEST}: not a complete shard manifest ({error!r}); convert its bag '
                 'again'
             ) from error
         for name, size in sizes.items():
@@ -169,26 +169,10 @@ def _video_path(folder: Path, key: str) -> Path:
     return folder / 'videos' / f'{key}.mp4'
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / _MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        raise DatasetError(f'{file}: missing; {path} is not a finished shard') from None
-    except ValueError as error:
-        raise DatasetError(f'{file}: not readable ({error}); convert its bag again') from error
-    found = manifest.get('format') if isinstance(manifest, dict) else None
-    if found != _FORMAT:
-        raise DatasetError(
-            f'{file}: shard format {found}, this version reads {_FORMAT}; convert its bag again'
-        )
-    return dict(manifest)
-
-
 def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
     return Shard(
         path=path,
-        features=tuple(_feature_of(described) for described in manifest['features']),
+        features=tuple(feature_of(described) for described in manifest['features']),
         fps=manifest['fps'],
         episode_lengths=tuple(episode['length'] for episode in manifest['episodes']),
         tasks=tuple(manifest['tasks']),
@@ -203,17 +187,6 @@ def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
         },
         versions=manifest['versions'],
         extra=manifest['extra'],
-    )
-
-
-def _feature_of(described: Mapping[str, Any]) -> Feature:
-    names, depth = described['names'], described['depth']
-    return Feature(
-        key=described['key'],
-        dtype=described['dtype'],
-        shape=tuple(described['shape']),
-        names=None if names is None else tuple(names),
-        depth=None if depth is None else DepthCoding(**depth),
     )
 
 
@@ -253,6 +226,7 @@ class ShardWriter:
         self._fps = int(fps) if float(fps).is_integer() else fps
         self._lengths = tuple(int(length) for length in episode_lengths)
         self._tasks = tuple(tasks)
+        check_features(self._features)
         self._options = {
             feature.key: _options_of(feature, video) for feature in videos(self._features)
         }
@@ -277,7 +251,6 @@ class ShardWriter:
         if not self._tasks:
             raise UsageError(f'{self._path.name}: no task; give task_description')
         for feature in self._features:
-            check_feature(feature)
             if feature.is_video:
                 check_video_options(self._options[feature.key])
                 check_video_size(self._options[feature.key], *feature.shape[:2])
@@ -422,7 +395,7 @@ class ShardWriter:
         try:
             self._close_files()
             manifest = self._manifest(extra)
-            write_text(self._partial / _MANIFEST, json.dumps(manifest, ensure_ascii=False))
+            write_text(self._partial / MANIFEST, json.dumps(manifest, ensure_ascii=False))
             sync_tree(self._partial)
         except BaseException:
             self.abort()
@@ -447,7 +420,7 @@ class ShardWriter:
 
     def _manifest(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            'format': _FORMAT,
+            'format': FORMAT,
             'fps': self._fps,
             'features': [asdict(feature) for feature in self._features],
             'tasks': self._tasks,
@@ -512,36 +485,6 @@ class ShardWriter:
             writer.abort()
         self._table.abort()
         shutil.rmtree(self._partial, ignore_errors=True)
-
-
-def check_feature(feature: Feature) -> None:
-    """Refuse a feature that LeRobot could not load or train on.
-
-    Raises:
-        UsageError: Names the feature and what is wrong with it.
-    """
-    if not feature.key or '/' in feature.key:
-        raise UsageError(f'feature {feature.key!r}: a key must not be empty or contain "/"')
-    if feature.is_video:
-        channels = 1 if feature.depth else 3
-        if len(feature.shape) != 3 or feature.shape[2] != channels:
-            raise UsageError(
-                f'{feature.key}: shape {list(feature.shape)}, expected [height, width, {channels}]'
-            )
-        return
-    try:
-        numeric = np.dtype(feature.dtype).kind in 'biuf'
-    except TypeError:
-        numeric = False
-    if not numeric or len(feature.shape) != 1 or feature.shape[0] < 1:
-        raise UsageError(
-            f'{feature.key}: {feature.dtype}{list(feature.shape)}, expected a numeric dtype and '
-            'one dimension'
-        )
-    if feature.names is not None and len(feature.names) != feature.shape[0]:
-        raise UsageError(
-            f'{feature.key}: {len(feature.names)} names for {feature.shape[0]} dimensions'
-        )
 
 
 def _options_of(feature: Feature, video: VideoOptions | Mapping[str, VideoOptions]) -> VideoOptions:

@@ -157,14 +157,13 @@ class Histogram:
         Raises:
             ValueError: The text is damaged.
         """
-        kind, channels, packed = text.split(':')
-        if kind not in ('<i8', '<f8'):
-            raise ValueError(f'unknown histogram type {kind!r}')
         try:
-            counts = np.frombuffer(zlib.decompress(base64.b64decode(packed, validate=True)), kind)
-        except zlib.error as error:
-            raise ValueError(f'damaged histogram: {error}') from error
-        return Histogram(counts.reshape(int(channels), -1), frames, scale)
+            kind, channels, packed = text.split(':')
+            data = zlib.decompress(base64.b64decode(packed, validate=True))
+            counts = np.frombuffer(data, {'<i8': np.int64, '<f8': np.float64}[kind])
+            return Histogram(counts.reshape(int(channels), -1), frames, scale)
+        except (KeyError, ValueError, zlib.error) as error:
+            raise ValueError(f'damaged histogram: {error!r}') from error
 
 
 def pooled(parts: Sequence[tuple[Statistics, int]]) -> Statistics:

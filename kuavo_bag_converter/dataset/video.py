@@ -188,7 +188,7 @@ class _CameraWriter:
     Attributes:
         path: The file.
         frames: How many frames have been given.
-        episode_bytes: Size of the packets of each episode.
+        episode_bytes: Size of the packets of each episode, as the encoder gave them.
         join_key: Files of one key can be joined packet by packet; known once closed.
     """
 

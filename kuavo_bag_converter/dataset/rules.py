@@ -1,0 +1,60 @@
+"""What features must be for LeRobot to load them and train on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
+from kuavo_bag_converter.errors import UsageError
+
+
+def check_features(features: Sequence[Feature]) -> None:
+    """Refuse features that make no dataset.
+
+    Raises:
+        UsageError: Names the feature and what is wrong with it.
+    """
+    seen: set[str] = set()
+    for feature in features:
+        if feature.key in seen:
+            raise UsageError(f'{feature.key}: is there twice')
+        seen.add(feature.key)
+        _check_key(feature.key)
+        if feature.is_video:
+            _check_video(feature)
+        else:
+            _check_vector(feature)
+
+
+def _check_key(key: str) -> None:
+    if key in ('', '.', '..') or '/' in key or '\0' in key:
+        raise UsageError(f'feature {key!r}: a key is a word without slashes')
+    if key in {feature.key for feature in DEFAULT_FEATURES}:
+        raise UsageError(f'{key}: is a column of every dataset; choose another key')
+
+
+def _check_video(feature: Feature) -> None:
+    channels = 1 if feature.depth else 3
+    if len(feature.shape) != 3 or feature.shape[2] != channels:
+        raise UsageError(
+            f'{feature.key}: shape {list(feature.shape)}, expected [height, width, {channels}]'
+        )
+
+
+def _check_vector(feature: Feature) -> None:
+    try:
+        numeric = np.dtype(feature.dtype).kind in 'biuf'
+    except TypeError:
+        numeric = False
+    if not numeric or len(feature.shape) != 1 or feature.shape[0] < 1:
+        raise UsageError(
+            f'{feature.key}: {feature.dtype}{list(feature.shape)}, expected a numeric dtype and '
+            'one dimension'
+        )
+    if feature.names is not None and len(feature.names) != feature.shape[0]:
+        raise UsageError(
+            f'{feature.key}: {len(feature.names)} names for {feature.shape[0]} dimensions'
+        )

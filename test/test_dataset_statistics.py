@@ -1,0 +1,181 @@
+import itertools
+
+import numpy as np
+import pytest
+from dataset_files import frame, picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from kuavo_bag_converter.dataset.statistics import (
+    QUANTILES,
+    Histogram,
+    ImageStatistics,
+    pooled,
+    sample_indices,
+    sample_step,
+    vector_statistics,
+)
+
+NAMES = ['min', 'max', 'mean', 'std', 'count', 'q01', 'q10', 'q50', 'q90', 'q99']
+COLUMNS = hnp.arrays(
+    st.sampled_from([np.float32, np.float64, np.int64]),
+    st.tuples(st.integers(1, 40), st.integers(1, 4)),
+    elements=st.integers(-1000, 1000),
+)
+
+
+def cut(values, places):
+    edges = sorted({0, len(values), *(place % (len(values) + 1) for place in places)})
+    return [values[low:high] for low, high in itertools.pairwise(edges)]
+
+
+@given(COLUMNS, st.lists(st.integers(0, 40), max_size=5))
+def test_vector_statistics_are_the_true_ones_however_the_rows_are_cut(values, places):
+    found = vector_statistics(lambda: cut(values, places), *values.shape)
+    exact = values.astype(np.float64)
+    assert list(found) == NAMES
+    assert found['count'].tolist() == [len(values)]
+    for name, expected in [
+        ('min', exact.min(axis=0)),
+        ('max', exact.max(axis=0)),
+        ('mean', exact.mean(axis=0)),
+        ('std', exact.std(axis=0)),
+        *((name, np.quantile(exact, share, axis=0)) for name, share in QUANTILES.items()),
+    ]:
+        np.testing.assert_allclose(found[name], expected, rtol=1e-12, atol=1e-9)
+    whole = vector_statistics(lambda: [values], *values.shape)
+    assert all((found[name] == whole[name]).all() for name in NAMES)
+
+
+def test_a_column_too_large_for_memory_is_read_dimension_by_dimension():
+    rows, width, passes = 1 << 20, 5, 0
+
+    def batches():
+        nonlocal passes
+        passes += 1
+        for start in range(0, rows, 1 << 16):
+            index = np.arange(start, start + (1 << 16), dtype=np.int64)[:, None]
+            yield index * np.arange(1, width + 1)
+
+    found = vector_statistics(batches, rows, width)
+    assert passes > 1
+    assert found['max'].tolist() == [(rows - 1) * factor for factor in range(1, width + 1)]
+    assert found['q50'].tolist() == [(rows - 1) * factor / 2 for factor in range(1, width + 1)]
+
+
+def test_missing_rows_are_noticed():
+    with pytest.raises(ValueError, match='2 rows were read, 3 were expected'):
+        vector_statistics(lambda: [np.zeros((2, 1))], 3, 1)
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 60), st.just(3))))
+def test_histogram_statistics_are_those_of_the_pixels(pixels):
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T])
+    found = Histogram(counts, 7, 1 / 255).statistics()
+    values = pixels / 255
+    assert list(found) == NAMES
+    assert found['count'].tolist() == [7]
+    assert all(found[name].shape == (3, 1, 1) for name in NAMES if name != 'count')
+    np.testing.assert_allclose(found['min'][:, 0, 0], values.min(axis=0))
+    np.testing.assert_allclose(found['max'][:, 0, 0], values.max(axis=0))
+    np.testing.assert_allclose(found['mean'][:, 0, 0], values.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(found['std'][:, 0, 0], values.std(axis=0), atol=1e-9)
+    for name, share in QUANTILES.items():
+        expected = np.quantile(values, share, axis=0, method='inverted_cdf')
+        np.testing.assert_allclose(found[name][:, 0, 0], expected)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 99), min_size=2, max_size=4), st.randoms(use_true_random=False))
+def test_joined_histograms_of_fully_sampled_episodes_are_those_of_the_whole(lengths, random):
+    seed = random.randrange(1 << 30)
+    pictures = np.random.default_rng(seed).integers(0, 256, (sum(lengths), 4, 6, 3), np.uint8)
+    parts = ImageStatistics(lengths, 4, 6)
+    for index, image in enumerate(pictures):
+        parts.add_array(index, image)
+    first, *others = parts.histograms()
+    for other in others:
+        first = first + other
+    found = first.statistics()
+    flat = pictures.reshape(-1, 3) / 255
+    assert found['count'].tolist() == [sum(lengths)]
+    np.testing.assert_allclose(found['mean'][:, 0, 0], flat.mean(axis=0), atol=1e-12)
+    np.testing.assert_allclose(found['std'][:, 0, 0], flat.std(axis=0), atol=1e-12)
+    for name, share in QUANTILES.items():
+        expected = np.quantile(flat, share, axis=0, method='inverted_cdf')
+        np.testing.assert_allclose(found[name][:, 0, 0], expected)
+
+
+def test_episodes_weigh_by_their_frames_and_not_by_their_samples():
+    dark = Histogram(np.array([[100, 0]]), frames=1000, scale=1.0)
+    bright = Histogram(np.array([[0, 100]]), frames=3000, scale=1.0)
+    assert (dark + bright).statistics()['mean'].tolist() == [[[0.75]]]
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+def test_a_histogram_survives_its_text_form(weighted):
+    histogram = Histogram(np.arange(512).reshape(2, 256), frames=3, scale=0.5)
+    histogram = histogram.weighted() if weighted else histogram
+    read = Histogram.decode(histogram.encode(), 3, 0.5)
+    assert read.counts.dtype == histogram.counts.dtype
+    assert (read.counts == histogram.counts).all()
+
+
+@pytest.mark.parametrize('text', ['', 'x:1:AAAA', '<i8:1:AAAA', '<i8:3:eJw=', '<i8:1:%%%%'])
+def test_a_damaged_histogram_is_refused(text):
+    with pytest.raises(ValueError, match='damaged histogram'):
+        Histogram.decode(text, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ('frames', 'samples'), [(1, 1), (99, 99), (464, 100), (1000, 177), (2000, 299), (10000, 1000)]
+)
+def test_frames_are_sampled_as_lerobot_does(frames, samples):
+    indices = sample_indices(frames)
+    assert len(set(indices.tolist())) == len(indices) == samples
+    assert (indices[0], indices[-1]) == (0, frames - 1)
+
+
+@pytest.mark.parametrize(
+    ('size', 'step'), [((299, 299), 1), ((480, 640), 4), ((480, 848), 5), ((640, 300), 4)]
+)
+def test_pictures_are_thinned_as_lerobot_does(size, step):
+    assert sample_step(*size) == step
+
+
+def test_only_sampled_frames_are_wanted_in_each_episode():
+    statistics = ImageStatistics([500, 50], 48, 64)
+    wanted = [index for index in range(550) if statistics.wants(index)]
+    assert len([index for index in wanted if index < 500]) == 105
+    assert wanted[-50:] == list(range(500, 550))
+
+
+def test_a_frame_counts_as_its_rgb_picture():
+    from_frame, from_array = (ImageStatistics([1], 48, 64) for _ in range(2))
+    from_frame.add_frame(0, frame(5))
+    from_array.add_array(0, picture(5))
+    assert (from_frame.histograms()[0].counts == from_array.histograms()[0].counts).all()
+
+
+def test_depth_statistics_are_in_millimetres():
+    statistics = ImageStatistics([2], 1, 2, depth=True)
+    statistics.add_array(0, np.array([[0, 500]], np.uint16))
+    statistics.add_array(1, np.array([[1000, 65535]], np.uint16))
+    found = statistics.histograms()[0].statistics()
+    assert found['min'].tolist() == [[[0.0]]]
+    assert found['max'].tolist() == [[[65535.0]]]
+    assert found['q50'].tolist() == [[[500.0]]]
+
+
+def test_pooled_statistics_weigh_by_frames():
+    values = np.arange(12.0).reshape(4, 3)
+    parts = [
+        vector_statistics(lambda part=part: [part], len(part), 3)
+        for part in (values[:1], values[1:])
+    ]
+    found = pooled([(parts[0], 1), (parts[1], 3)])
+    whole = vector_statistics(lambda: [values], 4, 3)
+    for name in ('min', 'max', 'mean', 'std', 'count'):
+        np.testing.assert_allclose(found[name], whole[name])
+    assert list(found) == NAMES
