@@ -27,6 +27,7 @@ Batches = Callable[[], Iterable[NDArray[np.generic]]]
 
 _BLOCK_BYTES = 16 << 20
 _TIE = 1e-12
+_HISTOGRAM_TYPES = {'<i8': np.dtype(np.int64), '<f8': np.dtype(np.float64)}
 
 
 def vector_statistics(batches: Batches, rows: int, width: int) -> Statistics:
@@ -160,7 +161,7 @@ class Histogram:
         try:
             kind, channels, packed = text.split(':')
             data = zlib.decompress(base64.b64decode(packed, validate=True))
-            counts = np.frombuffer(data, {'<i8': np.int64, '<f8': np.float64}[kind])
+            counts: NDArray[Any] = np.frombuffer(data, _HISTOGRAM_TYPES[kind])
             return Histogram(counts.reshape(int(channels), -1), frames, scale)
         except (KeyError, ValueError, zlib.error) as error:
             raise ValueError(f'damaged histogram: {error!r}') from error

@@ -1,0 +1,87 @@
+"""Datasets loaded by real LeRobot readers: interpreters with it, in KUAVO_LEROBOT_PYTHON."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_files import (
+    ACTION,
+    COPIED,
+    DEPTH,
+    FEATURES,
+    FRONT,
+    STATE,
+    WRIST,
+    depth_map,
+    make_dataset,
+    make_shards,
+    number_of,
+    rows,
+)
+
+from kuavo_bag_converter.dataset.features import VideoOptions
+
+PYTHONS = [path for path in os.environ.get('KUAVO_LEROBOT_PYTHON', '').split(os.pathsep) if path]
+LENGTHS = [[5], [3, 4], [1], [6]]
+FRAMES = 19
+BACKENDS = ('torchcodec', 'pyav')
+
+pytestmark = pytest.mark.skipif(not PYTHONS, reason='KUAVO_LEROBOT_PYTHON names no interpreter')
+
+
+def version_of(python):
+    program = 'from importlib.metadata import version; print(version("lerobot"))'
+    done = subprocess.run([python, '-c', program], capture_output=True, text=True, check=True)
+    return tuple(int(part) for part in done.stdout.strip().split('.')[:2])
+
+
+def datasets(folder, lerobot):
+    """Write what this version can read; return the roots by name."""
+    coded = make_shards(folder / 'coded', LENGTHS)
+    copied = make_shards(folder / 'copied', LENGTHS, options=COPIED)
+    if lerobot < (0, 4):
+        return [
+            make_dataset(folder / 'v21', coded, version='v2.1'),
+            make_dataset(folder / 'v21-copied', copied, version='v2.1'),
+        ]
+    av1 = VideoOptions('libsvtav1', crf=30, preset='12', gop=2)
+    old = make_dataset(folder / 'old', coded[:2])
+    roots = [
+        make_dataset(folder / 'joined', coded),
+        make_dataset(folder / 'split', coded, video_files_size_in_mb=1e-6),
+        make_dataset(folder / 'appended', coded[2:], onto=old),
+        make_dataset(folder / 'copied-packets', copied),
+        make_dataset(folder / 'av1', make_shards(folder / 'av1-shards', LENGTHS, options=av1)),
+    ]
+    if lerobot >= (0, 6):
+        features = (STATE, FRONT, DEPTH)
+        shards = make_shards(folder / 'depth-shards', LENGTHS, features=features)
+        roots.append(make_dataset(folder / 'depth', shards))
+    return roots
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_lerobot_reads_every_frame_in_its_place(tmp_path, python):
+    roots = datasets(tmp_path, version_of(python))
+    output = tmp_path / 'frames.npz'
+    script = Path(__file__).with_name('lerobot_frames.py')
+    done = subprocess.run([python, script, output, *roots], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = np.load(output)
+    written = rows(FEATURES, 0, FRAMES)
+    for place in [f'{root.name}/{backend}' for root in roots for backend in BACKENDS]:
+        assert found[f'{place}/index'].tolist() == list(range(FRAMES))
+        assert set(found[f'{place}/task']) == {'pick'}
+        for key in (FRONT.key, WRIST.key):
+            if f'{place}/{key}' in found:
+                pictures = found[f'{place}/{key}'].transpose(0, 2, 3, 1) * 255
+                assert [number_of(image) for image in pictures] == list(range(FRAMES)), place
+        assert (found[f'{place}/{STATE.key}'] == written[STATE.key]).all()
+        if f'{place}/{ACTION.key}' in found:
+            assert (found[f'{place}/{ACTION.key}'].reshape(-1, 1) == written[ACTION.key]).all()
+        if f'{place}/{DEPTH.key}' in found:
+            depths = found[f'{place}/{DEPTH.key}'][:, 0]
+            expected = np.stack([depth_map(number) for number in range(FRAMES)])
+            assert abs(depths - np.maximum(expected, 10)).max() <= 2, place
