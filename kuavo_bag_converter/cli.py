@@ -11,10 +11,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kuavo_bag_converter import __version__
 from kuavo_bag_converter.errors import ConverterError, UsageError
+
+if TYPE_CHECKING:
+    from kuavo_bag_converter.settings import Settings
 
 _PROGRAM = 'python -m kuavo_bag_converter'
 
@@ -84,26 +87,26 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = '\n'.join(lines)
 
 
-def _convert(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.display import Display, print_report
-    from kuavo_bag_converter.jobs.convert import convert
-    from kuavo_bag_converter.settings import (
-        Settings,
-        parse_assignments,
-        read_params_file,
-        updated,
-    )
+def _settings(options: argparse.Namespace) -> Settings:
+    from kuavo_bag_converter.settings import Settings, parse_assignments, read_params_file, updated
 
     settings = Settings()
     if options.params_file:
         settings = updated(settings, read_params_file(options.params_file), options.params_file)
-    settings = updated(settings, parse_assignments(options.assignments), '--set')
+    return updated(settings, parse_assignments(options.assignments), '--set')
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.display import Display, print_report
+    from kuavo_bag_converter.jobs.convert import convert
+    from kuavo_bag_converter.settings import updated
+
     given: dict[str, object] = {}
     if options.bags:
         given['bags'] = options.bags
     if options.output:
         given['output'] = options.output
-    settings = updated(settings, given, 'command line')
+    settings = updated(_settings(options), given, 'command line')
     cancel = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: cancel.set())
@@ -125,7 +128,21 @@ def _sample(options: argparse.Namespace) -> int:
     return run_sample(options)
 
 
+def _profile_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.profiles.command import add_arguments
+
+    add_arguments(parser)
+    _settings_arguments(parser)
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.profiles.command import run as run_profile
+
+    return run_profile(options, _settings(options))
+
+
 _COMMANDS = (
     _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
     _Command('sample', 'Make a Kuavo bag with known truth.', _sample_arguments, _sample),
+    _Command('profile', 'Show, check and list profiles.', _profile_arguments, _profile),
 )

@@ -1,0 +1,1 @@
+"""What a frame is made of: the model, YAML profiles and the profile of the Kuavo robots."""

@@ -1,0 +1,74 @@
+"""The subcommand ``profile``; what it needs is imported when it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.settings import Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments besides those of the settings."""
+    parser.add_argument(
+        'bag', nargs='?', metavar='BAG', help='bag whose topics settle what is auto, for --show'
+    )
+    actions = parser.add_mutually_exclusive_group(required=True)
+    actions.add_argument(
+        '--show', action='store_true', help='print the profile that the settings mean, as YAML'
+    )
+    actions.add_argument('--check', metavar='YAML', help='check a profile')
+    actions.add_argument(
+        '--list', action='store_true', help='list the shipped profiles and parameter files'
+    )
+    actions.add_argument(
+        '--template', action='store_true', help='print a parameter file with every setting'
+    )
+
+
+def run(options: argparse.Namespace, settings: Settings) -> int:
+    """Do what the arguments ask.
+
+    Raises:
+        UsageError: The settings or a profile are not valid.
+        BagError: The bag cannot be read.
+
+    """
+    from kuavo_bag_converter.profiles.dump import profile_as_yaml
+    from kuavo_bag_converter.profiles.loader import load_profile
+    from kuavo_bag_converter.profiles.resolve import resolve
+    from kuavo_bag_converter.profiles.shipped import parameter_file_template
+
+    if options.show:
+        text = profile_as_yaml(resolve(settings, _topics(options.bag, settings)))
+    elif options.check:
+        profile = load_profile(options.check)
+        text = f'{options.check}: {profile.name}, {len(profile.features)} features, valid\n'
+    elif options.list:
+        text = _shipped()
+    else:
+        text = parameter_file_template()
+    sys.stdout.write(text)
+    return 0
+
+
+def _topics(bag: str | None, settings: Settings) -> list[str]:
+    from kuavo_bag_converter.bags import open_bag
+
+    if settings.profile != 'kuavo' or settings.eef_type != 'auto':
+        return []
+    if bag is None:
+        raise UsageError('eef_type: auto is settled by a bag; give BAG, or set eef_type')
+    with open_bag(bag, reader=settings.reader, on_damage=settings.on_damage) as reader:
+        return [connection.topic for connection in reader.connections]
+
+
+def _shipped() -> str:
+    from kuavo_bag_converter.profiles.shipped import shipped_parameter_files, shipped_profiles
+
+    lines = ['profiles, for the setting profile:', '  kuavo  made from the Kuavo settings']
+    lines += [f'  {name}  {path}' for name, path in shipped_profiles().items()]
+    lines += ['parameter files, for --params-file:']
+    lines += [f'  {path}' for path in shipped_parameter_files().values()]
+    return '\n'.join(lines) + '\n'

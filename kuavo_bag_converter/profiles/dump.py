@@ -1,0 +1,201 @@
+"""Profiles as YAML, the inverse of :mod:`kuavo_bag_converter.profiles.loader`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from kuavo_bag_converter.profiles.document import FLOAT_FIRST, FLOAT_PATTERN, FLOAT_TAG
+from kuavo_bag_converter.profiles.loader import fits_every_feature
+from kuavo_bag_converter.profiles.model import (
+    Align,
+    CameraFeature,
+    Clock,
+    Episodes,
+    Part,
+    Profile,
+    Source,
+    VectorFeature,
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper without aliases, which the loader refuses."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  # PyYAML's signature
+        return True
+
+
+# So that texts which the loader takes for numbers are quoted.
+_Dumper.add_implicit_resolver(FLOAT_TAG, FLOAT_PATTERN, FLOAT_FIRST)
+
+
+def profile_as_yaml(profile: Profile) -> str:
+    """Return the YAML that :func:`load_profile` reads as an equal profile.
+
+    Defaults are written out. The alignment that most features share stands at the top, and with
+    the features that differ from it.
+    """
+    common = _common_align(profile)
+    document: dict[str, Any] = {
+        'name': profile.name,
+        'robot_type': profile.robot_type,
+        'fps': profile.fps,
+        'task': _task(profile),
+        'clock': _clock(profile.clock),
+    }
+    if common is not None:
+        document['align'] = _align(common)
+    document['features'] = {item.key: _feature(item, common) for item in profile.features}
+    if profile.episodes != Episodes():
+        document['episodes'] = _episodes(profile.episodes)
+    return yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100,
+        default_flow_style=None,
+    )  # fmt: skip
+
+
+def _common_align(profile: Profile) -> Align | None:
+    used = Counter(camera.align for camera in profile.cameras)
+    used.update(
+        part.align for vector in profile.vectors for part in vector.parts if not part.gap_flag
+    )
+    fitting = [align for align, _ in used.most_common() if fits_every_feature(align)]
+    return fitting[0] if fitting else None
+
+
+def _align(align: Align) -> dict[str, Any]:
+    return {
+        'strategy': align.strategy,
+        'timeline': align.timeline,
+        'tolerance_ms': align.tolerance_ms,
+        'gap_ms': align.gap_ms,
+        'on_gap': align.on_gap,
+        'zeros_before_first': align.zeros_before_first,
+    }
+
+
+def _task(profile: Profile) -> Any:
+    if not profile.task_sources:
+        return profile.task
+    return {'from': _sources(profile.task_sources), 'default': profile.task}
+
+
+def _clock(clock: Clock) -> dict[str, Any]:
+    return {
+        'from': _sources(clock.sources),
+        'most_messages': clock.most_messages,
+        'fps': clock.source_fps,
+        'decimation': clock.decimation,
+        'drop': clock.drop,
+        'end_trim': clock.end_trim,
+        'end_topics': list(clock.end_topics),
+        'timeline': clock.timeline,
+    }
+
+
+def _sources(sources: Sequence[Source]) -> Any:
+    written = [_source(source) for source in sources]
+    return written[0] if len(written) == 1 else written
+
+
+def _source(source: Source) -> dict[str, Any]:
+    written: dict[str, Any] = {'topic': source.topic}
+    if len(source.fields) == 1:
+        written['field'] = source.fields[0]
+    elif source.fields:
+        written['fields'] = list(source.fields)
+    if len(source.msgtypes) == 1:
+        written['type'] = source.msgtypes[0]
+    elif source.msgtypes:
+        written['type'] = list(source.msgtypes)
+    if source.align is not None:
+        written['align'] = _align(source.align)
+    return written
+
+
+def _feature(feature: VectorFeature | CameraFeature, common: Align | None) -> dict[str, Any]:
+    if isinstance(feature, CameraFeature):
+        return {'camera': _camera(feature, common)}
+    written: dict[str, Any] = {'parts': [_part(part, common) for part in feature.parts]}
+    if feature.minus is not None:
+        written['minus'] = feature.minus
+    return written
+
+
+def _camera(camera: CameraFeature, common: Align | None) -> dict[str, Any]:
+    written: dict[str, Any] = {'from': _sources(camera.sources)}
+    if camera.size is not None:
+        written['size'] = {'width': camera.size[1], 'height': camera.size[0]}
+    if camera.depth:
+        written['depth'] = camera.depth
+        written['depth_range'] = list(camera.depth_range)
+    if camera.align != common:
+        written['align'] = _align(camera.align)
+    return written
+
+
+def _part(part: Part, common: Align | None) -> dict[str, Any]:
+    written: dict[str, Any] = {'from': _sources(part.sources)}
+    if part.length is not None:
+        written['length'] = part.length
+    if part.select is not None:
+        written['select'] = _runs(part.select)
+    written['names'] = list(part.names)
+    if part.unit:
+        written['unit'] = part.unit
+    if part.value_range is not None:
+        written['range'] = list(part.value_range)
+    for key in ('scale', 'offset', 'threshold'):
+        value = getattr(part, key)
+        if value is not None:
+            written[key] = value
+    if part.relative_to_start:
+        written['relative_to_start'] = True
+    if part.gap_flag:
+        written['gap_flag'] = True
+    if part.gap_flag or part.align != common:
+        written['align'] = _align(part.align)
+    return written
+
+
+def _runs(select: Sequence[int]) -> list[int | str]:
+    """Write consecutive elements as ``start:stop``."""
+    written: list[int | str] = []
+    start = 0
+    for index in range(1, len(select) + 1):
+        if index < len(select) and select[index] == select[index - 1] + 1:
+            continue
+        if index - start > 1:
+            written.append(f'{select[start]}:{select[index - 1] + 1}')
+        else:
+            written.append(select[start])
+        start = index
+    return written
+
+
+def _episodes(episodes: Episodes) -> dict[str, Any]:
+    if episodes.ranges:
+        written: list[dict[str, Any]] = []
+        for item in episodes.ranges:
+            entry: dict[str, Any] = {'start_s': item.start_s, 'stop_s': item.stop_s}
+            if item.task:
+                entry['task'] = item.task
+            written.append(entry)
+        return {'ranges': written}
+    if episodes.marks_file:
+        return {'marks_file': episodes.marks_file}
+    sources = _sources(episodes.sources)
+    if episodes.rule != 'events':
+        return {episodes.rule: sources}
+    return {
+        'events': {
+            'from': sources,
+            'start': list(episodes.start),
+            'stop': list(episodes.stop),
+            'discard': list(episodes.discard),
+        }
+    }

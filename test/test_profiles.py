@@ -1,0 +1,805 @@
+"""YAML profiles: what is read, what is refused and how it is said, and back to YAML."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kuavo_bag_converter import cli
+from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.profiles import shipped
+from kuavo_bag_converter.profiles.dump import profile_as_yaml
+from kuavo_bag_converter.profiles.kuavo import kuavo_profile
+from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.model import (
+    Align,
+    CameraFeature,
+    Clock,
+    Episodes,
+    Part,
+    Profile,
+    Source,
+    TimeRange,
+    VectorFeature,
+)
+from kuavo_bag_converter.profiles.resolve import IN_A_PROFILE, resolve
+from kuavo_bag_converter.settings import (
+    SETTINGS,
+    Settings,
+    read_params_file,
+    settings_from,
+    updated,
+)
+
+CONFIG = Path(__file__).resolve().parents[1] / 'config'
+
+HEAD = """
+robot_type: my_robot
+fps: 10
+task: Pick the cube
+clock: {from: {topic: /camera/image_raw}, fps: 30}
+"""
+ARM = (
+    '  observation.state: {parts: [{from: {topic: /joint_states, field: position}, names: [a, b]}]}'
+)
+
+
+def load(tmp_path, text):
+    path = tmp_path / 'robot.yaml'
+    path.write_text(text, encoding='utf-8')
+    return load_profile(path)
+
+
+def load_part(tmp_path, keys, head=HEAD):
+    """Load a profile whose only part has the given keys besides ``from``."""
+    part = f'{{from: {{topic: /joint_states, field: position}}, {keys}}}'
+    profile = load(tmp_path, f'{head}features: {{action: {{parts: [{part}]}}}}')
+    return profile.vectors[0].parts[0]
+
+
+def load_camera(tmp_path, keys, head=HEAD):
+    camera = f'{{from: {{topic: /camera}}{", " if keys else ""}{keys}}}'
+    text = f'{head}features: {{observation.images.front: {{camera: {camera}}}}}'
+    return load(tmp_path, text).cameras[0]
+
+
+def refused(tmp_path, text):
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text)
+    message = str(caught.value)
+    assert '\n' not in message
+    assert message.startswith(f'{tmp_path / "robot.yaml"}: ')
+    return message.removeprefix(f'{tmp_path / "robot.yaml"}: ')
+
+
+def refused_part(tmp_path, keys, head=HEAD):
+    part = f'{{from: {{topic: /joint_states, field: position}}, {keys}}}'
+    message = refused(tmp_path, f'{head}features: {{action: {{parts: [{part}]}}}}')
+    return message.removeprefix('features.action.parts[0]').lstrip('.: ')
+
+
+def test_a_profile_says_what_a_frame_is_made_of(tmp_path):
+    profile = load(
+        tmp_path,
+        """
+robot_type: my_robot
+fps: 15
+task: {from: {topic: /task, field: data}, default: Pick}
+clock:
+  from: [{topic: /a, type: sensor_msgs/msg/Image}, {topic: /b}]
+  most_messages: true
+  fps: 29.97
+  decimation: time
+  drop: 2
+  end_trim: none
+  end_topics: [/x, /y]
+  timeline: header
+align: {timeline: header, tolerance_ms: 1e1}
+features:
+  observation.state:
+    parts:
+      - from:
+          - {topic: /joints, field: position, type: [a/msg/B, c/msg/D]}
+          - {topic: /arm, fields: [left.q, 'right[0].q'], align: {strategy: hold}}
+        length: 14
+        select: [7:10, 12, 0]
+        names: [a, b, c, d, e]
+        unit: deg2rad
+        range: [0, 100]
+        scale: -1
+        offset: 0.5
+        threshold: 0.25
+        relative_to_start: true
+        align: {strategy: linear, on_gap: fail, gap_ms: 100}
+      - from: {topic: /tick}
+        names: [late]
+        gap_flag: true
+        align: {gap_ms: 150}
+  action:
+    parts: [{from: {topic: /command, field: position}, names: [a, b]}]
+    minus: observation.state
+  observation.images.front:
+    camera: {from: {topic: /a}, size: {width: 320, height: 240}}
+  observation.depth_front:
+    camera: {from: {topic: /d}, depth: range8, depth_range: [100, 2000]}
+""",
+    )
+    usual = Align(timeline='header', tolerance_ms=10, on_gap='split')
+    mine = Align('linear', 'header', 10, 100, 'fail')
+    assert profile == Profile(
+        name='robot',
+        robot_type='my_robot',
+        fps=15,
+        clock=Clock(
+            (Source('/a', (), ('sensor_msgs/msg/Image',)), Source('/b')),
+            29.97, True, 'time', 2, 'none', ('/x', '/y'), 'header',
+        ),
+        features=(
+            VectorFeature(
+                'observation.state',
+                (
+                    Part(
+                        ('a', 'b', 'c', 'd', 'e'),
+                        (
+                            Source('/joints', ('position',), ('a/msg/B', 'c/msg/D')),
+                            Source(
+                                '/arm', ('left.q', 'right[0].q'), (), replace(mine, strategy='hold')
+                            ),
+                        ),
+                        14, (7, 8, 9, 12, 0), 'deg2rad', (0, 100), -1, 0.5, 0.25, True, False, mine,
+                    ),
+                    Part(
+                        ('late',), (Source('/tick'),), gap_flag=True,
+                        align=Align(timeline='header', gap_ms=150),
+                    ),
+                ),
+            ),
+            VectorFeature(
+                'action',
+                (Part(('a', 'b'), (Source('/command', ('position',)),), align=usual),),
+                'observation.state',
+            ),
+            CameraFeature('observation.images.front', (Source('/a'),), (240, 320), align=usual),
+            CameraFeature(
+                'observation.depth_front', (Source('/d'),), None, 'range8', (100, 2000), usual
+            ),
+        ),
+        task='Pick',
+        task_sources=(Source('/task', ('data',)),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        (
+            '{ranges: [{start_s: 0, stop_s: 2.5}, {start_s: 2.5, stop_s: 3, task: Place}]}',
+            Episodes(ranges=(TimeRange(0, 2.5), TimeRange(2.5, 3, 'Place'))),
+        ),
+        ('{marks_file: "{bag}.json"}', Episodes(marks_file='{bag}.json')),
+        (
+            '{while_true: {topic: /rec, field: data}}',
+            Episodes(sources=(Source('/rec', ('data',)),)),
+        ),
+        (
+            '{each_message: [{topic: /prompt, field: data}, {topic: /mark}]}',
+            Episodes(sources=(Source('/prompt', ('data',)), Source('/mark')), rule='each_message'),
+        ),
+        (
+            '{events: {from: {topic: /e, field: data}, start: [go], stop: [], discard: [no]}}',
+            Episodes(
+                sources=(Source('/e', ('data',)),), rule='events', start=('go',), discard=('no',)
+            ),
+        ),
+    ],
+)
+def test_episodes_are_cut_by_one_rule(tmp_path, text, expected):
+    assert load(tmp_path, f'{HEAD}features:\n{ARM}\nepisodes: {text}').episodes == expected
+
+
+@pytest.mark.parametrize(
+    ('keys', 'expected'),
+    [
+        ('', Align()),
+        ('align: {tolerance_ms: 20}', Align(tolerance_ms=20, on_gap='split')),
+        ('align: {gap_ms: 20}', Align(gap_ms=20, on_gap='split')),
+        ('align: {tolerance_ms: 20, on_gap: keep}', Align(tolerance_ms=20)),
+        ('align: {tolerance_ms: null}', Align()),
+        ('align: {strategy: linear, on_gap: mark}', Align('linear', on_gap='mark')),
+        (
+            'align: {strategy: hold, zeros_before_first: true}',
+            Align('hold', zeros_before_first=True),
+        ),
+    ],
+)
+def test_on_gap_is_split_once_a_gap_is_defined(tmp_path, keys, expected):
+    assert load_part(tmp_path, f'names: [a], {keys}').align == expected
+
+
+def test_parts_and_cameras_take_over_keys_of_the_default_alignment_that_they_do_not_set(tmp_path):
+    head = f'{HEAD}align: {{strategy: hold, timeline: header, tolerance_ms: 20, on_gap: drop}}\n'
+    assert load_camera(tmp_path, '', head).align == Align('hold', 'header', 20, None, 'drop')
+    camera = load_camera(tmp_path, 'align: {strategy: nearest, tolerance_ms: null}', head)
+    assert camera.align == Align('nearest', 'header', None, None, 'drop')
+    part = load_part(tmp_path, 'names: [a], align: {strategy: linear}', head)
+    assert part.align == Align('linear', 'header', 20, None, 'drop')
+
+
+def test_a_gap_flag_takes_over_the_time_line_alone(tmp_path):
+    head = f'{HEAD}align: {{strategy: hold, timeline: header, tolerance_ms: 20, on_gap: drop}}\n'
+    part = '{from: {topic: /tick}, names: [late], gap_flag: true, align: {gap_ms: 99}}'
+    profile = load(tmp_path, f'{head}features: {{action: {{parts: [{part}]}}}}')
+    assert profile.vectors[0].parts[0].align == Align(timeline='header', gap_ms=99)
+
+
+def test_plain_scalars_are_those_of_yaml_1_2(tmp_path):
+    part = load_part(tmp_path, 'select: [1:3], names: [on, 2025-01-01], range: [-1e2, .5]')
+    assert part.select == (1, 2)
+    assert part.names == ('on', '2025-01-01')
+    assert part.value_range == (-100.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('fps: [', "line 1, column 7: not valid YAML: expected the node content, but found '<str"),
+        ('fps: 10\nfps: 20', "line 2, column 1: not valid YAML: the key 'fps' is given twice"),
+        ('1: 2', 'line 1, column 1: not valid YAML: expected a text as key, found 1; write it in'),
+        ('a: &x 1\nb: *x', 'line 2, column 4: not valid YAML: aliases are not supported'),
+        ('a: !!python/name:os.system', 'line 1, column 4: not valid YAML: tags are not supported'),
+        ('a: !!int x', 'line 1, column 4: not valid YAML: tags are not supported'),
+        ('a\x07', 'not valid YAML: unacceptable character'),
+        ('[' * 3000, 'not valid YAML: '),
+        ('fps: ' + '9' * 5000, ''),
+        ('a: 1\n---\nb: 2', 'not valid YAML: but found another document'),
+        ('', 'expected a mapping with the keys name, robot_type, .*, found nothing'),
+        ('- 1', r'expected a mapping with the keys .*, found \[1\]'),
+    ],
+)
+def test_what_is_not_strict_yaml_is_refused(tmp_path, text, message):
+    assert re.search(message.replace('<str', '<stream end'), refused(tmp_path, text))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r'none\.yaml: cannot read the file: No such file'):
+        load_profile(tmp_path / 'none.yaml')
+    (tmp_path / 'latin.yaml').write_bytes(b'robot_type: caf\xe9')
+    with pytest.raises(UsageError, match=r'latin\.yaml: not a UTF-8 text: byte 15'):
+        load_profile(tmp_path / 'latin.yaml')
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('fps: 10', '', "the key 'fps' is missing"),
+        ('robot_type', 'robot_typ', r"unknown key 'robot_typ' \(known are name, .*\); did you mean "
+         r"'robot_type'\?"),
+        ('fps: 10', 'fps: 0', 'fps: expected an integer from 1 to 1000, found 0'),
+        ('fps: 10', 'fps: 10.5', 'fps: expected an integer from 1 to 1000, found 10.5'),
+        ('fps: 10', 'fps: true', 'fps: expected an integer from 1 to 1000, found true'),
+        ('my_robot', '', 'robot_type: expected a text, found nothing'),
+        ('my_robot', '"  "', "robot_type: expected a text, found '  '"),
+        ('my_robot', '"a\\nb"', r"robot_type: expected a text of one line, .*, found 'a\\nb'"),
+        ('Pick the cube', '7', 'task: expected a text, or a mapping with the keys from, default'),
+        ('Pick the cube', '{from: {topic: /t, field: d}}', "task: the key 'default' is missing"),
+        ('Pick the cube', '{from: {topic: /t}, default: x}',
+         "task.from: the key 'field' is missing"),
+        ('fps: 30', 'fps: 0', 'clock.fps: expected a number greater than 0, found 0'),
+        ('fps: 30', 'fps: .inf', 'clock.fps: expected a number greater than 0, found inf'),
+        ('fps: 30', 'fps: 5, decimation: jump', 'clock.decimation: jump needs a clock topic at '
+         'least as fast as the frames, found 5 Hz for 10 Hz; set time'),
+        ('fps: 30', 'fps: 30, decimation: jumb', "clock.decimation: expected one of auto, jump, "
+         r"time, found 'jumb'; did you mean 'jump'\?"),
+        ('fps: 30', 'fps: 30, drop: -1', 'clock.drop: expected an integer of at least 0, found -1'),
+        ('fps: 30', 'fps: 30, end_topics: /a', 'clock.end_topics: expected a list of topics'),
+        ('fps: 30', 'fps: 30, most_messages: 1', 'clock.most_messages: expected true or false'),
+        ('topic: /camera/image_raw', 'topic: /a b', 'clock.from.topic: expected a topic without '
+         "white space, found '/a b'"),
+        ('topic: /camera/image_raw', 'topc: /a', r"clock.from: unknown key 'topc' \(known are "
+         r"topic, type\); did you mean 'topic'\?"),
+        ('{topic: /camera/image_raw}', '[]', 'clock.from: expected a list of alternatives, or a'),
+        ('{topic: /camera/image_raw}', '[{topic: /a}, 3]', r'clock.from\[1\]: expected a mapping'),
+        ('topic: /camera/image_raw', 'topic: /a, type: Image', 'clock.from.type: expected a '
+         "message type such as sensor_msgs/msg/JointState, found 'Image'"),
+    ],
+)  # fmt: skip
+def test_the_head_of_a_profile_is_checked(tmp_path, old, new, message):
+    assert old in HEAD
+    assert re.match(message, refused(tmp_path, f'{HEAD.replace(old, new)}features:\n{ARM}'))
+
+
+@pytest.mark.parametrize(
+    ('features', 'message'),
+    [
+        ('{}', 'features: expected at least one feature'),
+        ('[action]', 'features: expected a mapping of features'),
+        ('{action: 3}', 'features.action: expected a mapping with parts or camera, found neither'),
+        ('{action: {parts: [], camera: {}}}', 'features.action: .* parts or camera, found both'),
+        ('{action: {parts: []}}', r'features.action.parts: expected a list of parts, found \[\]'),
+        ('{a/b: {parts: []}}', 'features.a/b: a key consists of words'),
+        ('{"action.": {parts: []}}', 'features.action.: a key consists of words'),
+        ('{../action: {parts: []}}', 'features.../action: a key consists of words'),
+        ('{timestamp: {parts: []}}', 'features.timestamp: timestamp is a column that every'),
+        ('{actions: {parts: []}}', 'features.actions: LeRobot knows vectors by action, .*; did you '
+         "mean 'action'"),
+        ('{observation.image: {parts: []}}', 'features.observation.image: LeRobot takes every key'),
+        ('{images.front: {camera: {}}}', 'features.images.front: the key of a camera starts with '
+         'observation., as observation.images.images.front'),
+        ('{action: {parts: [{from: {topic: /a, field: b}, names: [x]}], minus: observation.state}}',
+         "features.action.minus: expected the key of another vector, found 'observation.state'"),
+        ('{action: {parts: [{from: {topic: /a, field: b}, names: [x]}], minus: action}}',
+         "features.action.minus: expected the key of another vector, found 'action'"),
+        ('{action: {parts: [{from: {topic: /a, field: b}, names: [x]},'
+         '{from: {topic: /a, field: c}, names: [y, x]}]}}',
+         r"features.action.parts\[1\]: names: 'x' is in features.action.parts\[0\] already"),
+    ],
+)  # fmt: skip
+def test_features_are_checked(tmp_path, features, message):
+    assert re.match(message, refused(tmp_path, f'{HEAD}features: {features}'))
+
+
+def test_a_difference_needs_elements_to_subtract(tmp_path):
+    part = '{{from: {{topic: /a, field: b}}, names: [{}]}}'
+    one = f'{{parts: [{part.format("x")}]}}'
+    two = f'{{parts: [{part.format("y")}], minus: observation.state}}'
+    message = refused(tmp_path, f'{HEAD}features: {{observation.state: {one}, action: {two}}}')
+    assert message.startswith('features.action.minus: observation.state has no element with a name')
+    two = f'{{parts: [{part.format("x")}], minus: observation.state}}'
+    three = f'{{parts: [{part.format("x")}], minus: action}}'
+    message = refused(
+        tmp_path,
+        f'{HEAD}features: {{observation.state: {one}, action: {two}, action.more: {three}}}',
+    )
+    assert message.startswith('features.action.more.minus: action is a difference itself')
+
+
+@pytest.mark.parametrize(
+    ('keys', 'message'),
+    [
+        ('nams: [a]', r"unknown key 'nams' \(known are .*\); did you mean 'names'\?"),
+        ('length: 2', "the key 'names' is missing"),
+        ('names: a', "names: expected a list of names, found 'a'"),
+        ('names: [1, 2]', r'names\[0\]: expected a name \(texts that look like numbers in quotes'),
+        ('names: [a, b, a]', r"names\[0\]: the name 'a' is given twice"),
+        ('length: 3, names: [a, b]', 'names: expected 3 names, one for each element, found 2'),
+        ('length: 3, select: [0:3], names: [a, b]', 'names: expected 3 names'),
+        ('length: 3, select: [0, 3], names: [a, b]', r'select\[1\]: expected elements from 0 to 2 '
+         r'\(length is 3\), found 3'),
+        ('length: 3, select: [1:4], names: [a, b, c]', r'select\[0\]: expected elements from 0'),
+        ('select: [3:3], names: [a]', r"select\[0\]: expected an element such as 6 or a range such"),
+        ('select: [":3"], names: [a]', r"select\[0\]: expected an element .*, found ':3'"),
+        ('select: [-1], names: [a]', r'select\[0\]: expected an integer from 0 to 100000'),
+        ('select: ["0:999999999999"], names: [a]', r'select\[0\]: expected an element'),
+        ('select: 3, names: [a]', 'select: expected a list of elements'),
+        ('length: 0, names: [a]', 'length: expected an integer from 1'),
+        ('unit: deg, names: [a]', "unit: expected one of deg2rad, rad2deg, found 'deg'"),
+        ('range: [1, 1], names: [a]', r'range: expected \[low, high\] with low and high different'),
+        ('range: [1], names: [a]', r'range: expected \[low, high\], what becomes 0 and'),
+        ('range: [0, x], names: [a]', r"range\[1\]: expected a number, found 'x'"),
+        ('scale: 0, names: [a]', 'scale: expected a number that is not 0, found 0'),
+        ('offset: .nan, names: [a]', 'offset: expected a number, found nan'),
+        ('threshold: yes, names: [a]', "threshold: expected a number, found 'yes'"),
+        ('relative_to_start: 1, names: [a]', 'relative_to_start: expected true or false, found 1'),
+        ('names: [a], align: {strategi: hold}', "align: unknown key 'strategi'"),
+        ('names: [a], align: {strategy: cubic}', 'align.strategy: expected one of nearest, hold, l'),
+        ('names: [a], align: {on_gap: skip}', 'align.on_gap: expected one of keep, hold, drop, s'),
+        ('names: [a], align: {timeline: receive}', 'align.timeline: expected one of bag, header'),
+        ('names: [a], align: {tolerance_ms: 0}', 'align.tolerance_ms: expected a number greater '
+         'than 0, or null for no limit, found 0'),
+        ('names: [a], align: {zeros_before_first: true}', 'align.zeros_before_first: needs '
+         'strategy hold, found nearest'),
+        ('names: [a, b, c], align: {strategy: slerp}', 'slerp turns one quaternion, expected 4 '
+         'elements, found 3'),
+        ('names: [a], gap_flag: true', "unknown key|from: unknown key 'field'"),
+    ],
+)  # fmt: skip
+def test_parts_are_checked(tmp_path, keys, message):
+    assert re.match(message, refused_part(tmp_path, keys))
+
+
+@pytest.mark.parametrize(
+    ('source', 'message'),
+    [
+        ('{topic: /a}', "from: the key 'field' is missing"),
+        ('{topic: /a, field: b, fields: [c]}', 'from: expected field or fields, found both'),
+        ('{topic: /a, field: b..c}', 'from.field: expected a field path such as'),
+        ('{topic: /a, fields: [b, c d]}', r'from.fields\[1\]: expected a field path such as'),
+        ('{topic: /a, field: b, align: {strategy: slerp}}', 'slerp turns one quaternion'),
+        ('{topic: /a, field: b, align: {on_gap: x}}', 'from.align.on_gap: expected one of'),
+    ],
+)
+def test_sources_of_parts_are_checked(tmp_path, source, message):
+    text = f'{HEAD}features: {{action: {{parts: [{{from: {source}, names: [a]}}]}}}}'
+    found = refused(tmp_path, text).removeprefix('features.action.parts[0]').lstrip('.: ')
+    assert re.match(message, found)
+
+
+@pytest.mark.parametrize(
+    ('keys', 'message'),
+    [
+        ('names: [a, b], align: {gap_ms: 1}', 'names: expected 1 name for a gap_flag, found 2'),
+        ('names: [a]', 'a gap_flag needs to know what a gap is; set align.gap_ms'),
+        ('names: [a], align: {gap_ms: 1, on_gap: split}', 'align.on_gap: a gap_flag keeps the'),
+        ('names: [a], align: {gap_ms: 1}, scale: 2', "unknown key 'scale'"),
+    ],
+)
+def test_gap_flags_are_checked(tmp_path, keys, message):
+    part = f'{{from: {{topic: /tick}}, gap_flag: true, {keys}}}'
+    found = refused(tmp_path, f'{HEAD}features: {{action: {{parts: [{part}]}}}}')
+    assert re.match(message, found.removeprefix('features.action.parts[0]').lstrip('.: '))
+
+
+@pytest.mark.parametrize(
+    ('keys', 'message'),
+    [
+        ('size: {width: 640}', "size: the key 'height' is missing"),
+        ('size: {width: 640, height: 8}', 'size.height: expected an integer from 16 to 8192'),
+        ('size: 640x480', "size: expected a mapping with the keys width, height, found '640x480'"),
+        ('depth: 16bit', 'depth: expected one of minmax8, range8, metric12'),
+        ('depth_range: [0, 1]', 'depth_range: only for depth cameras; set depth to one of'),
+        ('depth: range8, depth_range: [5, 5]', r'depth_range: expected \[min, max\] in mm'),
+        ('depth: range8, depth_range: [0, 1.5]', r'depth_range: expected \[min, max\] in mm'),
+        ('align: {strategy: linear}', 'align.strategy: linear is not possible for cameras'),
+        ('align: {on_gap: mark}', 'align.on_gap: mark writes 999 in place of numbers'),
+        ('align: {strategy: hold, zeros_before_first: true}', 'align.zeros_before_first: only for'),
+    ],
+)
+def test_cameras_are_checked(tmp_path, keys, message):
+    text = f'{HEAD}features: {{observation.d: {{camera: {{from: {{topic: /c}}, {keys}}}}}}}'
+    found = refused(tmp_path, text).removeprefix('features.observation.d.camera.')
+    assert re.match(message, found)
+
+
+def test_a_default_alignment_must_be_possible_for_cameras_too(tmp_path):
+    for align, message in [
+        ('{strategy: slerp}', 'align.strategy: slerp is not possible as the default of all'),
+        ('{on_gap: mark}', 'align.on_gap: mark writes 999'),
+        ('{on_gap: hold, tolerance_ms: x}', 'align.tolerance_ms: expected a number'),
+        ('nearest', 'align: expected a mapping with the keys strategy, timeline'),
+    ]:
+        assert refused(tmp_path, f'{HEAD}align: {align}\nfeatures:\n{ARM}').startswith(message)
+
+
+@pytest.mark.parametrize(
+    ('episodes', 'message'),
+    [
+        ('{}', 'episodes: expected one of ranges, .*, found none'),
+        ('{ranges: [], marks_file: x}', 'episodes: expected one of .*, found ranges and marks_file'),
+        ('{range: []}', "episodes: unknown key 'range' .*; did you mean 'ranges'"),
+        ('{ranges: []}', r'episodes.ranges: expected a list of ranges of time, found \[\]'),
+        ('{ranges: [{start_s: 3, stop_s: 3}]}', r'episodes.ranges\[0\]: expected 0 <= start_s < '
+         'stop_s, found 3 and 3'),
+        ('{ranges: [{start_s: 0, stop_s: 3}, {start_s: 2, stop_s: 4}]}',
+         r'episodes.ranges\[1\].start_s: expected a start at or after the end of the range before'),
+        ('{marks_file: "{name}.json"}', 'episodes.marks_file: expected a path such as'),
+        ('{while_true: {topic: /a}}', "episodes.while_true: the key 'field' is missing"),
+        ('{each_message: {topic: /a, fields: [x]}}', "episodes.each_message: unknown key 'fields'"),
+        ('{events: {from: {topic: /a, field: b}}}', "episodes.events: the key 'start' is missing"),
+        ('{events: {from: {topic: /a, field: b}, start: []}}', 'episodes.events.start: expected a '
+         'list of texts'),
+        ('{events: {from: {topic: /a, field: b}, start: [1]}}', r'episodes.events.start\[0\]: '
+         r'expected a text \(numbers in quotes\), found 1'),
+        ('{events: {from: {topic: /a, field: b}, start: [x], stop: [x]}}',
+         r"episodes.events.stop\[0\]: 'x' is in start already"),
+    ],
+)  # fmt: skip
+def test_episode_rules_are_checked(tmp_path, episodes, message):
+    text = f'{HEAD}features:\n{ARM}\nepisodes: {episodes}'
+    assert re.match(message, refused(tmp_path, text))
+
+
+def test_long_values_are_shortened_in_errors(tmp_path):
+    assert len(refused(tmp_path, f'{HEAD}features: "{"x" * 10000}"')) < 200
+
+
+texts = st.text(
+    st.characters(exclude_categories=['Cs', 'Cc', 'Zl', 'Zp']), min_size=1, max_size=12
+).filter(lambda text: text.strip())
+words = texts.filter(lambda text: not any(character.isspace() for character in text))
+field_paths = st.from_regex(r'\A[a-zA-Z][a-z_0-9]{0,5}(\[[0-9]\])?(\.[a-z]{1,3})?\Z')
+msgtypes = st.sampled_from(['sensor_msgs/msg/JointState', 'a/msg/B'])
+positive = st.floats(1e-6, 1e6) | st.integers(1, 1000)
+numbers = st.floats(-1e9, 1e9) | st.integers(-1000, 1000)
+limits = st.none() | positive
+timelines = st.sampled_from(['bag', 'header'])
+
+
+def aligns(use):
+    strategies = ['nearest', 'hold', *(['linear'] if use != 'camera' else [])]
+    on_gap = ['keep', 'hold', 'drop', 'split', 'fail', *(['mark'] if use != 'camera' else [])]
+    plain = st.builds(
+        Align, st.sampled_from(strategies), timelines, limits, limits, st.sampled_from(on_gap)
+    )
+    if use == 'camera':
+        return plain
+    return plain | plain.map(lambda a: replace(a, strategy='hold', zeros_before_first=True))
+
+
+def sources(fields, align=None):
+    one = st.builds(
+        Source,
+        words,
+        fields.map(tuple),
+        st.lists(msgtypes, max_size=2, unique=True).map(tuple),
+        st.none() if align is None else st.none() | align,
+    )
+    return st.lists(one, min_size=1, max_size=2).map(tuple)
+
+
+no_fields = st.just([])
+one_field = st.lists(field_paths, min_size=1, max_size=1)
+some_fields = st.lists(field_paths, min_size=1, max_size=3)
+
+
+@st.composite
+def parts(draw, names):
+    if len(names) == 1 and draw(st.booleans()):
+        align = Align(timeline=draw(timelines), gap_ms=draw(positive), tolerance_ms=draw(limits))
+        return Part(names, draw(sources(no_fields)), gap_flag=True, align=align)
+    length = select = None
+    if draw(st.booleans()):
+        select = tuple(draw(st.lists(st.integers(0, 30), min_size=len(names), max_size=len(names))))
+        length = draw(st.none() | st.integers(31, 40))
+    elif draw(st.booleans()):
+        length = len(names)
+    return Part(
+        names,
+        draw(sources(some_fields, aligns('vector'))),
+        length,
+        select,
+        draw(st.sampled_from(['', 'deg2rad', 'rad2deg'])),
+        draw(st.none() | st.tuples(numbers, numbers).filter(lambda pair: pair[0] != pair[1])),
+        draw(st.none() | numbers.filter(bool)),
+        draw(st.none() | numbers),
+        draw(st.none() | numbers),
+        draw(st.booleans()),
+        align=draw(aligns('vector')),
+    )
+
+
+@st.composite
+def vectors(draw, key):
+    names = draw(st.lists(texts, min_size=1, max_size=6, unique=True))
+    cuts = sorted(draw(st.sets(st.integers(1, 5))) | {len(names)})
+    pieces = [tuple(names[a:b]) for a, b in zip([0, *cuts], cuts, strict=False)]
+    return VectorFeature(key, tuple(draw(parts(piece)) for piece in pieces if piece))
+
+
+@st.composite
+def cameras(draw, key):
+    depth = draw(st.sampled_from(['', 'minmax8', 'range8', 'metric12']))
+    low, high = draw(
+        st.lists(st.integers(0, 65535), min_size=2, max_size=2, unique=True).map(sorted)
+    )
+    return CameraFeature(
+        key,
+        draw(sources(no_fields, aligns('camera'))),
+        draw(st.none() | st.tuples(st.integers(16, 8192), st.integers(16, 8192))),
+        depth,
+        (low, high) if depth else (0, 1500),
+        draw(aligns('camera')),
+    )
+
+
+@st.composite
+def episodes(draw):
+    kind = draw(st.sampled_from(['', 'ranges', 'marks', 'while_true', 'each_message', 'events']))
+    if kind == 'ranges':
+        edges = draw(st.lists(st.floats(0, 1e6), min_size=2, max_size=8, unique=True).map(sorted))
+        return Episodes(
+            ranges=tuple(
+                TimeRange(a, b, draw(st.just('') | texts))
+                for a, b in zip(edges[::2], edges[1::2], strict=False)
+            )
+        )
+    if kind == 'marks':
+        return Episodes(marks_file=draw(texts.filter(lambda t: not {'{', '}'} & set(t))) + '{bag}')
+    if kind in ('while_true', 'each_message'):
+        fields = one_field if kind == 'while_true' else no_fields | one_field
+        return Episodes(sources=draw(sources(fields)), rule=kind)
+    if kind == 'events':
+        found = draw(st.lists(texts, min_size=3, max_size=6, unique=True))
+        return Episodes(
+            sources=draw(sources(one_field)), rule='events',
+            start=tuple(found[:1]), stop=tuple(found[1:2]), discard=tuple(found[3:]),
+        )  # fmt: skip
+    return Episodes()
+
+
+@st.composite
+def profiles(draw):
+    fps = draw(st.integers(1, 100))
+    features = [draw(vectors('observation.state'))]
+    if draw(st.booleans()):
+        action = draw(vectors('action'))
+        shared = set(action.names) & set(features[0].names)
+        features.append(replace(action, minus='observation.state' if shared else None))
+    features += [draw(cameras(f'observation.images.c{i}')) for i in range(draw(st.integers(0, 2)))]
+    return Profile(
+        draw(texts),
+        draw(texts),
+        fps,
+        Clock(
+            draw(sources(no_fields)),
+            draw(st.floats(100, 1000)),
+            draw(st.booleans()),
+            draw(st.sampled_from(['auto', 'jump', 'time'])),
+            draw(st.integers(0, 100)),
+            draw(st.sampled_from(['min_end', 'max_end', 'none'])),
+            tuple(draw(st.lists(words, max_size=3))),
+            draw(timelines),
+        ),
+        tuple(features),
+        draw(texts),
+        draw(st.just(()) | sources(one_field)),
+        draw(episodes()),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(profile=profiles())
+def test_a_profile_survives_being_written_and_read(tmp_path_factory, profile):
+    path = tmp_path_factory.getbasetemp() / 'round_trip.yaml'
+    path.write_text(profile_as_yaml(profile), encoding='utf-8', newline='')
+    assert load_profile(path) == profile
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.sampled_from('ab:-{}[], \n\'"#&*!|>%@`0')) | st.text())
+def test_any_text_is_read_or_refused_with_one_line(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / 'any.yaml'
+    path.write_text(text, encoding='utf-8', errors='replace')
+    with pytest.raises(UsageError) as caught:
+        load_profile(path)
+    assert '\n' not in str(caught.value)
+
+
+def test_written_profiles_show_defaults_and_no_aliases(tmp_path):
+    text = profile_as_yaml(load(tmp_path, f'{HEAD}features:\n{ARM}'))
+    assert 'name: robot\n' in text
+    assert 'decimation: auto' in text
+    assert (
+        'align: {strategy: nearest, timeline: bag, tolerance_ms: null, gap_ms: null, on_gap: keep, '
+        'zeros_before_first: false}'
+    ) in text
+    assert '&' not in text
+
+
+def test_a_quaternion_may_be_turned(tmp_path):
+    part = load_part(tmp_path, 'names: [x, y, z, w], align: {strategy: slerp}')
+    assert part.align.strategy == 'slerp'
+
+
+def test_shipped_profiles_are_valid_and_in_one_piece_after_a_round_trip(tmp_path):
+    names = shipped.shipped_profiles()
+    assert 'joint_state_image' in names
+    for name, path in names.items():
+        profile = resolve(replace(Settings(), profile=name), [])
+        assert profile == load_profile(path)
+        assert profile.name == name
+        assert load(tmp_path, profile_as_yaml(profile)) == profile
+
+
+def test_shipped_parameter_files_mean_what_their_names_say(tmp_path):
+    files = shipped.shipped_parameter_files()
+    robots = {
+        f'kuavo_{platform}_{eef}': (platform, eef)
+        for platform in ('4pro', '5w')
+        for eef in ('leju_claw', 'qiangnao', 'rq2f85')
+    }
+    assert set(files) == {'convert', *robots}
+    for name, expected in robots.items():
+        path = str(files[name])
+        found = settings_from(read_params_file(path), path)
+        assert (found.platform_type, found.eef_type) == expected
+        profile = resolve(found, [])
+        assert load(tmp_path, profile_as_yaml(profile)) == profile
+
+
+def test_the_file_of_all_settings_is_in_step_with_the_settings():
+    path = shipped.shipped_parameter_files()['convert']
+    text = path.read_text(encoding='utf-8')
+    assert text == shipped.parameter_file_template(), (
+        'write it anew: python -m kuavo_bag_converter profile --template > config/convert.yaml'
+    )
+    values = read_params_file(str(path))
+    assert settings_from(values, str(path)) == Settings()
+    assert set(SETTINGS) - set(values) == {
+        info.name for info in SETTINGS.values() if info.default == ()
+    }
+
+
+@pytest.mark.parametrize(
+    'package',
+    [
+        'lib/python3.10/site-packages',  # pip in a venv, and colcon
+        'local/lib/python3.12/dist-packages',  # Debian's pip
+        'target',  # pip install --target
+    ],
+)
+def test_shipped_files_are_found_where_packages_are_installed(tmp_path, monkeypatch, package):
+    home = tmp_path / package / 'kuavo_bag_converter' / 'profiles'
+    home.mkdir(parents=True)
+    monkeypatch.setattr(shipped, '__file__', str(home / 'shipped.py'))
+    with pytest.raises(UsageError, match='the shipped configuration is not there'):
+        shipped.shipped_profiles()
+    prefix = tmp_path / package.partition('/lib/')[0].removeprefix('lib/python3.10/site-packages')
+    folder = prefix / 'share' / 'kuavo_bag_converter' / 'config' / 'profiles'
+    folder.mkdir(parents=True)
+    (folder / 'mine.yaml').touch()
+    assert shipped.shipped_profiles() == {'mine': folder / 'mine.yaml'}
+
+
+def test_a_profile_is_named_by_path_or_by_the_name_of_a_shipped_one(tmp_path):
+    load(tmp_path, f'{HEAD}features:\n{ARM}')
+    by_path = resolve(replace(Settings(), profile=str(tmp_path / 'robot.yaml')), ['/any'])
+    assert by_path.robot_type == 'my_robot'
+    with pytest.raises(UsageError, match=r"'joint_state_imge' is not known; expected one of kuavo"
+                       r".*; did you mean 'joint_state_image'\?"):  # fmt: skip
+        resolve(replace(Settings(), profile='joint_state_imge'), [])
+    with pytest.raises(UsageError, match='none.yaml: cannot read the file'):
+        resolve(replace(Settings(), profile='none.yaml'), [])
+
+
+def test_kuavo_settings_have_no_meaning_with_another_profile(tmp_path):
+    load(tmp_path, f'{HEAD}features:\n{ARM}')
+    mine = replace(Settings(), profile=str(tmp_path / 'robot.yaml'))
+    assert resolve(replace(mine, vcodec='hevc', chunk_size=7), []).name == 'robot'
+    with pytest.raises(
+        UsageError, match=r'^train_hz: has no meaning with profile .*robot\.yaml; set fps there$'
+    ):
+        resolve(replace(mine, train_hz=30), [])
+    kuavo = {info.name for info in SETTINGS.values() if info.kuavo}
+    assert kuavo == set(IN_A_PROFILE)
+    for name in kuavo:
+        info = SETTINGS[name]
+        other = next((c for c in info.choices if c != info.default), None)
+        if other is None:
+            other = {'bool': not info.default, 'str': 'other', 'int list': [1, 2]}.get(
+                info.kind, (info.minimum or 0) + 1
+            )
+        if other == info.default:
+            other = 2 * other
+        with pytest.raises(UsageError, match=f'^{re.escape(name)}: has no meaning'):
+            resolve(updated(mine, {name: other}, 'test'), [])
+
+
+def command(capsys, *arguments):
+    code = cli.run(['profile', *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_command_shows_what_the_settings_mean(tmp_path, capsys):
+    code, out, _ = command(capsys, '--show', '--set', 'eef_type=qiangnao', '--set', 'train_hz=15')
+    assert code == 0
+    expected = kuavo_profile(replace(Settings(), eef_type='qiangnao', train_hz=15), 'qiangnao')
+    assert load(tmp_path, out) == expected
+
+
+def test_the_command_needs_a_bag_for_what_is_automatic(capsys):
+    code, out, err = command(capsys, '--show')
+    assert (code, out) == (2, '')
+    assert err == ('error: eef_type: auto is settled by a bag; give BAG, or set eef_type\n')
+
+
+def test_the_command_checks_and_lists(tmp_path, capsys):
+    load(tmp_path, f'{HEAD}features:\n{ARM}')
+    path = tmp_path / 'robot.yaml'
+    assert command(capsys, '--check', str(path)) == (0, f'{path}: robot, 1 features, valid\n', '')
+    path.write_text('fps: 10')
+    code, _, err = command(capsys, '--check', str(path))
+    assert code == 2
+    assert err == f"error: {path}: the key 'robot_type' is missing\n"
+    code, out, _ = command(capsys, '--list')
+    assert code == 0
+    assert f'  joint_state_image  {CONFIG / "profiles" / "joint_state_image.yaml"}\n' in out
+    assert f'  {CONFIG / "kuavo_4pro_leju_claw.yaml"}\n' in out
+    code, out, _ = command(capsys, '--template')
+    assert code == 0
+    assert out == (CONFIG / 'convert.yaml').read_text(encoding='utf-8')
