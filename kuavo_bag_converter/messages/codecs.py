@@ -36,8 +36,11 @@ class PictureCodec:
             ImageError: The picture is damaged.
 
         """
+        packet = _packet(data)
+        # Else the PNG decoder takes it for the difference to the picture before.
+        packet.is_keyframe = True
         try:
-            frames = self._context.decode(_packet(data))
+            frames = self._context.decode(packet)
         except av.FFmpegError as error:
             raise ImageError(f'damaged {self._name} picture ({error.strerror})') from None
         if len(frames) != 1:
