@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,14 @@ class Segment(NamedTuple):
     """Exclusive."""
 
 
+class Bad(NamedTuple):
+    """Messages that a first attempt could not decode."""
+
+    ordinals: Mapping[str, Ordinals]
+    """By topic."""
+    on_bad: Literal['drop', 'split']
+
+
 class _Frames(NamedTuple):
     """Stamps of the frames on both time lines."""
 
@@ -144,6 +152,7 @@ def make_plan(
     index: Mapping[str, TopicIndex],
     end_topics: Sequence[str] = (),
     segments: Sequence[Segment] | None = None,
+    bad: Bad | None = None,
 ) -> Plan:
     """Decide which message serves which frame.
 
@@ -156,6 +165,7 @@ def make_plan(
         end_topics: Topics besides those of the tracks whose end counts for ``clock.end_trim``.
         segments: Pieces that become episodes of their own, in order of time, not overlapping;
             frames outside are left out. The whole bag is one piece if not given.
+        bad: Messages found to be undecodable, whose frames are cut.
 
     Raises:
         BagError: No frame is left, or a frame is in a gap that must not be.
@@ -167,10 +177,16 @@ def make_plan(
     piece = _pieces(frames.on(clock.timeline), segments)
     inside = piece >= 0
     dropped = _any_cut(tracks, served, count, drop=True)
+    split = _any_cut(tracks, served, count, drop=False)
+    undecodable = _served_by(bad, tracks, served, count)
+    if bad is not None and bad.on_bad == 'drop':
+        dropped |= undecodable
+    else:
+        split |= undecodable
     keep = inside & ~dropped
     if dropped.any():
         keep = _longest_of_each(keep, piece)
-    keep &= ~_any_cut(tracks, served, count, drop=False)
+    keep &= ~split
     if not keep.any():
         raise BagError(_nothing_left(tracks, served, frames))
     runs = _runs(keep, piece)
@@ -186,6 +202,7 @@ def make_plan(
         'frames': int(keep.sum()),
         'frames_outside_segments': int(count - inside.sum()),
         'frames_cut': int(inside.sum() - keep.sum()),
+        'frames_with_bad_images': int((inside & undecodable).sum()),
         'episodes': len(runs),
         'tracks': [plan.report for plan in plans],
     }
@@ -401,6 +418,17 @@ def _any_cut(tracks: Sequence[Track], served: Sequence[_Served], count: int, *, 
         if (track.align.on_gap == 'drop') is drop:
             cut |= result.cut
     return cut
+
+
+def _served_by(
+    bad: Bad | None, tracks: Sequence[Track], served: Sequence[_Served], count: int
+) -> Mask:
+    """Return the frames that a bad message serves."""
+    frames = np.zeros(count, dtype=bool)
+    for track, result in zip(tracks, served, strict=True):
+        if bad is not None and track.topic in bad.ordinals:
+            frames |= np.isin(result.first, bad.ordinals[track.topic])
+    return frames
 
 
 def _longest_of_each(keep: Mask, piece: npt.NDArray[np.int64]) -> Mask:

@@ -14,9 +14,10 @@ from functools import partial
 
 import numpy as np
 
-from kuavo_bag_converter.alignment import Plan, TrackPlan
-from kuavo_bag_converter.bags.model import BagReader, Connection
+from kuavo_bag_converter.alignment import Bad, Plan
+from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
+from kuavo_bag_converter.camera import Camera
 from kuavo_bag_converter.errors import Cancelled
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.pictures import Picture, PictureDecoder
@@ -48,12 +49,31 @@ class Task:
     """By key of the camera feature; each is used by one thread at a time."""
     open_target: Callable[[Plan], Target]
     """Called once, when the plan is made."""
+    on_bad_image: str
+    bad: Bad | None
+    """Messages that an attempt before could not decode."""
     chunk_size: int
     threads: int
     waiting_bytes: int
     """Payload that may wait for the workers."""
     progress: Progress
     cancel: threading.Event
+
+    def plan(self) -> Plan:
+        """Make pass 1."""
+        return plan_bag(self.binding, self.reader, self.definitions, self.bad)
+
+    def cameras(self, plan: Plan, target: Target) -> list[Camera]:
+        """Return what follows each camera's track of the plan, in the order of the binding."""
+        return [
+            Camera(
+                plan.tracks[camera.track],
+                self.decoders[camera.feature.key],
+                target.write_picture[camera.feature.key],
+                self.on_bad_image,
+            )
+            for camera in self.binding.cameras
+        ]
 
     def check_cancelled(self) -> None:
         """Stop if the user asked to.
@@ -66,7 +86,11 @@ class Task:
             raise Cancelled('cancelled; finished bags are kept for the next run')
 
 
-def convert_chunked(task: Task) -> None:
+BadPictures = dict[str, Ordinals]
+"""Ordinals of wanted messages whose picture could not be decoded, by topic."""
+
+
+def convert_chunked(task: Task) -> BadPictures:
     """Convert a bag in two passes, holding only what is in flight.
 
     Raises:
@@ -75,88 +99,49 @@ def convert_chunked(task: Task) -> None:
         Cancelled: The user asked to stop.
 
     """
-    binding = task.binding
-    plan = plan_bag(binding, task.reader, task.definitions)
+    plan = task.plan()
     target = task.open_target(plan)
-    table = Table(binding, plan, task.definitions, task.chunk_size, target.append_rows)
+    table = Table(task.binding, plan, task.definitions, task.chunk_size, target.append_rows)
+    cameras = task.cameras(plan, target)
     with WorkerPool(task.threads, task.waiting_bytes, task.chunk_size) as pool:
-        cameras = [
-            _Camera(
-                plan.tracks[camera.track],
-                task.decoders[camera.feature.key],
-                target.write_picture[camera.feature.key],
-                pool.strand(),
-            )
-            for camera in binding.cameras
-        ]
-        _stream(task, plan, table, cameras)
+        _stream(task, plan, table, [(camera, pool.strand()) for camera in cameras])
         pool.drain()
     table.close()
     task.progress(len(plan), len(plan))
+    return bad_pictures(cameras)
 
 
-class _Camera:
-    """Decodes and writes the pictures that the plan names, in the order of the frames."""
-
-    def __init__(
-        self,
-        track: TrackPlan,
-        decoder: PictureDecoder,
-        write: Callable[[Picture], None],
-        strand: Strand,
-    ) -> None:
-        self.topic = track.track.topic
-        self._decoder = decoder
-        self._write = write
-        self._strand = strand
-        self._serving = track.first
-        self._in_order = bool(np.all(np.diff(track.first) >= 0))
-        self._waiting: dict[int, tuple[Connection, bytes]] = {}
-        self._shown = -1
-        self._picture: Picture = None
-        self.frames_done = 0
-
-    def feed(self, connection: Connection, ordinal: int, data: bytes) -> None:
-        """Queue a message; waits while the camera's worker is behind."""
-        self._strand.submit(partial(self._take, connection, ordinal, data), len(data))
-
-    def _take(self, connection: Connection, ordinal: int, data: bytes) -> None:
-        self._waiting[ordinal] = (connection, data)
-        serving, count = self._serving, len(self._serving)
-        while self.frames_done < count:
-            wanted = int(serving[self.frames_done])
-            if wanted != self._shown:
-                if wanted not in self._waiting:
-                    return
-                self._picture = None
-                self._picture = self._decoder.decode(*self._waiting[wanted])
-                self._shown = wanted
-                self._forget(wanted)
-            self._write(self._picture)
-            self.frames_done += 1
-        self._picture = None
-
-    def _forget(self, ordinal: int) -> None:
-        # Where header stamps are out of order, a picture can be wanted again later.
-        if self._in_order or ordinal not in self._serving[self.frames_done + 1 :]:
-            del self._waiting[ordinal]
-
-
-def _stream(task: Task, plan: Plan, table: Table, cameras: Sequence[_Camera]) -> None:
-    by_topic: dict[str, list[_Camera]] = {}
+def bad_pictures(cameras: Sequence[Camera]) -> BadPictures:
+    """Collect what the cameras could not decode."""
+    found: dict[str, set[int]] = {}
     for camera in cameras:
-        by_topic.setdefault(camera.topic, []).append(camera)
-    wanted = {
-        topic: ordinals
-        for topic, ordinals in plan.wanted().items()
-        if topic in by_topic or topic in table.topics
-    }
-    for message in task.reader.messages(wanted):
+        if camera.bad:
+            found.setdefault(camera.topic, set()).update(camera.bad)
+    return {topic: np.array(sorted(bad), dtype=np.int64) for topic, bad in found.items()}
+
+
+def _stream(task: Task, plan: Plan, table: Table, cameras: Sequence[tuple[Camera, Strand]]) -> None:
+    by_topic: dict[str, list[tuple[Camera, Strand]]] = {}
+    for camera, strand in cameras:
+        by_topic.setdefault(camera.topic, []).append((camera, strand))
+    for message in task.reader.messages(_wanted(task, plan)):
         task.check_cancelled()
-        topic = message.connection.topic
-        if topic in table.topics:
+        connection, ordinal = message.connection, message.ordinal
+        if connection.topic in table.topics:
             table.feed(message)
-        for camera in by_topic.get(topic, ()):
-            camera.feed(message.connection, message.ordinal, bytes(message.data))
-        done = min([table.frames_done, *(camera.frames_done for camera in cameras)])
+        for camera, strand in by_topic.get(connection.topic, ()):
+            data = bytes(message.data)
+            strand.submit(partial(camera.take, connection, ordinal, data), len(data))
+        done = min([table.frames_done, *(camera.frames_done for camera, _ in cameras)])
         task.progress(done, len(plan))
+
+
+def _wanted(task: Task, plan: Plan) -> dict[str, Ordinals]:
+    """Return the messages to read: those that serve, and of a video stream all before them."""
+    used = task.binding.topics
+    wanted = {topic: ordinals for topic, ordinals in plan.wanted().items() if topic in used}
+    for camera in task.binding.cameras:
+        if task.decoders[camera.feature.key].is_stream:
+            topic = camera.source.topic
+            wanted[topic] = np.arange(wanted[topic].max() + 1, dtype=np.int64)
+    return wanted

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from kuavo_bag_converter.alignment import Plan, make_plan, topics_with_header
+from kuavo_bag_converter.alignment import Bad, Plan, make_plan, topics_with_header
 from kuavo_bag_converter.bags.model import BagReader, Stamps, TopicIndex
 from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.errors import BagError
@@ -25,10 +25,13 @@ from kuavo_bag_converter.segments import (
 )
 
 
-def plan_bag(binding: Binding, reader: BagReader, definitions: Definitions) -> Plan:
+def plan_bag(
+    binding: Binding, reader: BagReader, definitions: Definitions, bad: Bad | None = None
+) -> Plan:
     """Decide which message serves which frame, and how frames form episodes.
 
-    Payloads are read of the topics that name the task or cut the bag, and of no other.
+    Payloads are read of the topics that name the task or cut the bag, and of no other. Frames
+    that ``bad`` messages would serve are cut.
 
     Raises:
         BagError: The bag is damaged, or no frame is left.
@@ -45,6 +48,7 @@ def plan_bag(binding: Binding, reader: BagReader, definitions: Definitions) -> P
         index,
         binding.end_topics,
         cut.segments if cut else None,
+        bad,
     )
     if cut:
         plan.report['cut'] = cut.report

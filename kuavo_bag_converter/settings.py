@@ -209,6 +209,12 @@ class Settings:
         'A damaged bag: fail, or salvage what can be read and report what is lost.',
         choices=('fail', 'salvage'),
     )
+    on_bad_image: str = _setting(
+        'fail',
+        'A picture that cannot be decoded: fail the bag, repeat (the picture before it stands in), '
+        'drop (keep the longest piece without), split (new episode after it).',
+        choices=('fail', 'repeat', 'drop', 'split'),
+    )
     on_error: str = _setting(
         'continue',
         'After a bag that cannot be converted: continue with the next, or stop.',

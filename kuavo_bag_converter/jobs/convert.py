@@ -23,10 +23,11 @@ from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.errors import BagError, DatasetError, UsageError
+from kuavo_bag_converter.jobs.cameras import ShardOptions
 from kuavo_bag_converter.jobs.fingerprint import fingerprint
 from kuavo_bag_converter.jobs.record import write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
-from kuavo_bag_converter.jobs.shard import ShardOptions, write_shard
+from kuavo_bag_converter.jobs.shard import write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import Profile
@@ -137,6 +138,8 @@ class _Run:
             options = ShardOptions(
                 settings.method,
                 self._video,
+                settings.video == 'copy',
+                settings.on_bad_image,
                 self._definitions,
                 settings.chunk_size,
                 settings.threads or len(os.sched_getaffinity(0)),

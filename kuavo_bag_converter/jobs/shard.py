@@ -3,48 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kuavo_bag_converter.alignment import Plan
-from kuavo_bag_converter.bags.model import BagReader, Connection
-from kuavo_bag_converter.binding import Binding, BoundCamera, bind
-from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
+from kuavo_bag_converter.alignment import Bad, Plan
+from kuavo_bag_converter.bags.model import BagReader, Ordinals
+from kuavo_bag_converter.binding import bind
+from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
-from kuavo_bag_converter.episode import Target, Task, convert_chunked
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunked
+from kuavo_bag_converter.jobs.cameras import Cameras, ShardOptions
 from kuavo_bag_converter.jobs.record import ALIGNMENT, write_alignment
-from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
-from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
 from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag
-from kuavo_bag_converter.pictures import Picture, PictureDecoder
-from kuavo_bag_converter.profiles.model import CameraFeature, Profile
+from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.table import Rows
 
-_METHODS: Mapping[str, Callable[[Task], None]] = {
+_NONE: Ordinals = np.empty(0, dtype=np.int64)
+_METHODS: Mapping[str, Callable[[Task], BadPictures]] = {
     'chunked': convert_chunked,
     'streaming': convert_streaming,
     'whole_bag': convert_whole_bag,
 }
-
-
-@dataclass(frozen=True)
-class ShardOptions:
-    """How a bag becomes a shard, apart from the profile."""
-
-    method: str
-    video: VideoOptions
-    definitions: Definitions
-    chunk_size: int
-    threads: int
-    waiting_bytes: int
 
 
 def write_shard(
@@ -66,7 +50,7 @@ def write_shard(
         path: Where the shard goes.
         options: How to convert.
         extra: Kept in the shard's manifest, with the plan's report.
-        planned: Called when the plan is made.
+        planned: Called when a plan is made.
         progress: Called with frames done and all frames.
         cancel: Set to stop.
 
@@ -77,47 +61,89 @@ def write_shard(
 
     """
     binding = bind(profile, reader)
-    cameras = _Cameras(binding, reader, options)
-    features = [*_vector_features(profile), *cameras.features()]
-    shard: ShardWriter | None = None
-    report: dict[str, object] = {}
+    cameras = Cameras(binding, reader, options)
+    features = [
+        *(Feature(v.key, 'float32', (len(v.names),), v.names) for v in profile.vectors),
+        *cameras.features(),
+    ]
+    bad: Bad | None = None
+    while True:
+        with ExitStack() as stack:
+            attempt = _Attempt(path, features, profile, cameras, planned, stack)
+            task = Task(
+                reader,
+                binding,
+                options.definitions,
+                cameras.decoders(),
+                attempt.open_target,
+                options.on_bad_image,
+                bad,
+                options.chunk_size,
+                options.threads,
+                options.waiting_bytes,
+                progress,
+                cancel,
+            )
+            found = _METHODS[options.method](task)
+            if not found or options.on_bad_image == 'repeat':
+                return attempt.finish(extra, reader, found)
+        bad = _with(bad, found, options.on_bad_image)
 
-    def open_target(plan: Plan) -> Target:
-        nonlocal shard
-        planned(plan)
-        report.update(plan.report)
-        lengths = [stop - start for start, stop in plan.episodes]
-        shard = ShardWriter(
-            path,
-            features,
-            profile.fps,
-            episode_lengths=lengths,
-            tasks=plan.tasks or (profile.task,),
-            video=cameras.video_options(),
+
+class _Attempt:
+    """A shard that is being written, and given up unless it is finished."""
+
+    def __init__(
+        self,
+        path: Path,
+        features: Sequence[Feature],
+        profile: Profile,
+        cameras: Cameras,
+        planned: Callable[[Plan], None],
+        stack: ExitStack,
+    ) -> None:
+        self._path = path
+        self._features = features
+        self._profile = profile
+        self._cameras = cameras
+        self._planned = planned
+        self._stack = stack
+        self._shard: ShardWriter | None = None
+        self._report: dict[str, object] = {}
+
+    def open_target(self, plan: Plan) -> Target:
+        self._planned(plan)
+        self._report = plan.report
+        self._shard = self._stack.enter_context(
+            ShardWriter(
+                self._path,
+                self._features,
+                self._profile.fps,
+                episode_lengths=[stop - start for start, stop in plan.episodes],
+                tasks=plan.tasks or (self._profile.task,),
+                video=self._cameras.video_options(),
+            )
         )
-        write_alignment(shard.attachment(ALIGNMENT), plan)
-        return Target(_rows_with_tasks(shard, plan), cameras.writers(shard))
+        write_alignment(self._shard.attachment(ALIGNMENT), plan)
+        return Target(_rows_with_tasks(self._shard, plan), self._cameras.writers(self._shard))
 
-    task = Task(
-        reader,
-        binding,
-        options.definitions,
-        cameras.decoders(),
-        open_target,
-        options.chunk_size,
-        options.threads,
-        options.waiting_bytes,
-        progress,
-        cancel,
-    )
-    try:
-        _METHODS[options.method](task)
-        assert shard is not None
-        return shard.finish({**extra, 'plan': report, 'problems': list(reader.problems)})
-    except BaseException:
-        if shard is not None:
-            shard.abort()
-        raise
+    def finish(self, extra: Mapping[str, Any], reader: BagReader, repeated: BadPictures) -> Shard:
+        assert self._shard is not None
+        report = {
+            **self._report,
+            'bad_images': {topic: len(ordinals) for topic, ordinals in repeated.items()},
+        }
+        return self._shard.finish({**extra, 'plan': report, 'problems': list(reader.problems)})
+
+
+def _with(bad: Bad | None, found: BadPictures, on_bad: str) -> Bad:
+    """Add pictures that were found to be bad; another attempt may meet new ones."""
+    before = bad.ordinals if bad else {}
+    ordinals = {
+        topic: np.union1d(before.get(topic, _NONE), found.get(topic, _NONE))
+        for topic in {*before, *found}
+    }
+    return Bad(ordinals, 'drop' if on_bad == 'drop' else 'split')
 
 
 def _rows_with_tasks(shard: ShardWriter, plan: Plan) -> Callable[[Rows], None]:
@@ -130,71 +156,3 @@ def _rows_with_tasks(shard: ShardWriter, plan: Plan) -> Callable[[Rows], None]:
         shard.append_rows(rows, tasks)
 
     return append
-
-
-def _vector_features(profile: Profile) -> list[Feature]:
-    return [
-        Feature(vector.key, 'float32', (len(vector.names),), vector.names)
-        for vector in profile.vectors
-    ]
-
-
-class _Cameras:
-    """The picture side of a shard: sizes, decoders and writers of the cameras."""
-
-    def __init__(self, binding: Binding, reader: BagReader, options: ShardOptions) -> None:
-        self._cameras = binding.cameras
-        self._options = options
-        self._sizes = {
-            camera.feature.key: camera.feature.size or _first_size(camera, reader, options)
-            for camera in binding.cameras
-        }
-
-    def features(self) -> list[Feature]:
-        features = []
-        for camera in self._cameras:
-            metric = camera.feature.depth == 'metric12'
-            shape = (*self._sizes[camera.feature.key], 1 if metric else 3)
-            depth = DepthCoding() if metric else None
-            features.append(Feature(camera.feature.key, 'video', shape, depth=depth))
-        return features
-
-    def video_options(self) -> dict[str, VideoOptions]:
-        return {camera.feature.key: self._options.video for camera in self._cameras}
-
-    def decoders(self) -> dict[str, PictureDecoder]:
-        return {
-            camera.feature.key: PictureDecoder(partial(self._decoder, camera.feature))
-            for camera in self._cameras
-        }
-
-    def _decoder(
-        self, feature: CameraFeature, connection: Connection
-    ) -> Callable[[bytes], Picture]:
-        size = self._sizes[feature.key]
-        definitions = self._options.definitions
-        if not feature.depth:
-            return ColorDecoder(connection, definitions, size, self._options.video.pix_fmt).decode
-        depth = DepthDecoder(connection, definitions, size)
-        if feature.depth == 'metric12':
-            return depth.decode
-        return GrayDepth(depth, feature.depth, feature.depth_range).decode
-
-    def writers(self, shard: ShardWriter) -> dict[str, Callable[[Picture], None]]:
-        writers: dict[str, Callable[[Picture], None]] = {}
-        for camera in self._cameras:
-            key = camera.feature.key
-            if camera.feature.depth == 'metric12':
-                writers[key] = shard.depth_writer(key).write_depth
-            else:
-                writers[key] = shard.video_writer(key).write
-        return writers
-
-
-def _first_size(camera: BoundCamera, reader: BagReader, options: ShardOptions) -> tuple[int, int]:
-    """Return (height, width) of the camera's first picture."""
-    first = {camera.source.topic: np.zeros(1, dtype=np.int64)}
-    for message in reader.messages(first):
-        info = picture_info(message.connection, options.definitions, message.data)
-        return info.height, info.width
-    raise BagError(f'{camera.source.topic}: its first picture cannot be read')

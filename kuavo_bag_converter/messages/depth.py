@@ -83,6 +83,9 @@ class DepthDecoder:
             depth[depth == NO_DEPTH] = 0
         return depth
 
+    def skip(self, data: bytes | memoryview) -> None:
+        """Ignore a message whose map is not used."""
+
     def decode_as_recorded(self, data: bytes | memoryview) -> Depth:
         """Decode as :meth:`decode` does, but leave 65535 as it is."""
         message = self._message(data)
@@ -218,6 +221,9 @@ class GrayDepth:
         for index in (1, 2):
             plane(frame, index)[:] = 128
         return frame
+
+    def skip(self, data: bytes | memoryview) -> None:
+        """Ignore a message whose map is not used."""
 
     def _stretch(self, depth: Depth) -> None:
         """Make the table for a frame; the formula is the original's, in its precision."""

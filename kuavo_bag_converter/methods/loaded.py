@@ -1,15 +1,17 @@
-"""A bag decoded in memory as a whole, and how a dataset is written from it."""
+"""A bag in memory as a whole, decoded, and how a dataset is written from it."""
 
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 import numpy as np
 
 from kuavo_bag_converter.alignment import Plan
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals
-from kuavo_bag_converter.episode import Task
-from kuavo_bag_converter.pictures import Picture
+from kuavo_bag_converter.episode import BadPictures, Task, bad_pictures
+from kuavo_bag_converter.errors import ImageError
+from kuavo_bag_converter.pictures import Picture, PictureDecoder
 from kuavo_bag_converter.table import Table
 
 
@@ -20,8 +22,8 @@ class LoadedBag:
         """Begin with nothing loaded."""
         self._task = task
         self._numbers: list[tuple[Connection, int, object]] = []
-        self._pictures: dict[str, dict[int, Picture]] = {
-            camera.feature.key: {} for camera in task.binding.cameras
+        self._pictures: dict[str, list[tuple[Connection, int, Picture]]] = {
+            camera.feature.key: [] for camera in task.binding.cameras
         }
 
     def all_of(self, topics: AbstractSet[str]) -> dict[str, Ordinals]:
@@ -39,17 +41,20 @@ class LoadedBag:
         """
         task = self._task
         task.check_cancelled()
-        connection, ordinal = message.connection, message.ordinal
+        connection, ordinal, data = message.connection, message.ordinal, bytes(message.data)
         if connection.topic in task.binding.vector_topics:
-            decoded = task.definitions.decoder(connection)(bytes(message.data))
+            decoded = task.definitions.decoder(connection)(data)
             self._numbers.append((connection, ordinal, decoded))
         for camera in task.binding.cameras:
             if camera.source.topic == connection.topic:
                 key = camera.feature.key
-                picture = task.decoders[key].decode(connection, bytes(message.data))
-                self._pictures[key][ordinal] = picture
+                try:
+                    picture = task.decoders[key].decode(connection, data)
+                except ImageError as error:
+                    picture = error
+                self._pictures[key].append((connection, ordinal, picture))
 
-    def write(self, plan: Plan) -> None:
+    def write(self, plan: Plan) -> BadPictures:
         """Write the frames of a plan."""
         task = self._task
         target = task.open_target(plan)
@@ -57,9 +62,25 @@ class LoadedBag:
         for connection, ordinal, decoded in self._numbers:
             table.take(connection, ordinal, decoded)
         table.close()
-        for camera in task.binding.cameras:
-            key = camera.feature.key
-            for ordinal in plan.tracks[camera.track].first.tolist():
+        decoded = PictureDecoder(lambda _: _Decoded(), is_stream=False)
+        cameras = replace(task, decoders=dict.fromkeys(self._pictures, decoded)).cameras(
+            plan, target
+        )
+        for camera, pictures in zip(cameras, self._pictures.values(), strict=True):
+            for connection, ordinal, picture in pictures:
                 task.check_cancelled()
-                target.write_picture[key](self._pictures[key][ordinal])
+                camera.take(connection, ordinal, picture)
         task.progress(len(plan), len(plan))
+        return bad_pictures(cameras)
+
+
+class _Decoded:
+    """Stands in for a decoder where pictures are decoded already."""
+
+    def decode(self, data: Picture) -> Picture:
+        if isinstance(data, ImageError):
+            raise data
+        return data
+
+    def skip(self, data: Picture) -> None:
+        """Ignore a picture that serves no frame."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from kuavo_bag_converter.episode import Task
+from kuavo_bag_converter.episode import BadPictures, Task
 from kuavo_bag_converter.methods.loaded import LoadedBag
-from kuavo_bag_converter.planning import plan_bag
 
 
-def convert_streaming(task: Task) -> None:
+def convert_streaming(task: Task) -> BadPictures:
     """Convert a bag in one pass over its payloads, as the original's streaming method does.
 
     Raises:
@@ -18,4 +17,4 @@ def convert_streaming(task: Task) -> None:
     loaded = LoadedBag(task)
     for message in task.reader.messages(loaded.all_of(task.binding.topics)):
         loaded.take(message)
-    loaded.write(plan_bag(task.binding, task.reader, task.definitions))
+    return loaded.write(task.plan())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from kuavo_bag_converter.episode import Task
+from kuavo_bag_converter.episode import BadPictures, Task
 from kuavo_bag_converter.methods.loaded import LoadedBag
-from kuavo_bag_converter.planning import plan_bag
 
 
-def convert_whole_bag(task: Task) -> None:
+def convert_whole_bag(task: Task) -> BadPictures:
     """Convert a bag as the original converter's load-everything method does.
 
     Raises:
@@ -19,4 +18,4 @@ def convert_whole_bag(task: Task) -> None:
     for topic in sorted(task.binding.topics):
         for message in task.reader.messages(loaded.all_of({topic})):
             loaded.take(message)
-    loaded.write(plan_bag(task.binding, task.reader, task.definitions))
+    return loaded.write(task.plan())

@@ -166,11 +166,11 @@ def kuavo_profile(settings: Settings, eef_type: str) -> Profile:
             CameraFeature(f'observation.images.{name}', (source,), size, align=picture_align)
         )
         if settings.use_depth:
-            name = f'depth_{name[-1]}'
+            depth = f'depth_{name[-1]}'
             cameras.append(
                 CameraFeature(
-                    f'observation.{name}',
-                    (Source(_DEPTH_TOPICS[name]),),
+                    f'observation.{depth}',
+                    (Source(_DEPTH_TOPICS[depth]),),
                     size,
                     settings.depth_coding,  # type: ignore[arg-type]  # checked against the choices
                     (settings.depth_range[0], settings.depth_range[1]),
