@@ -370,8 +370,8 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('length: 3, select: [0:3], names: [a, b]', 'names: expected 3 names'),
         ('length: 3, select: [0, 3], names: [a, b]', r'select\[1\]: expected elements from 0 to 2 '
          r'\(length is 3\), found 3'),
-        ('length: 3, select: [1:4], names: [a, b, c]', r'select\[0\]: expected elements from 0'),
-        ('select: [3:3], names: [a]', r"select\[0\]: expected an element such as 6 or a range such"),
+        ('length: 3, select: [1:4], names: [a, b, c]', r'select\[0\]: expected elements from'),
+        ('select: [3:3], names: [a]', r'select\[0\]: expected an element such as 6 or a range'),
         ('select: [":3"], names: [a]', r"select\[0\]: expected an element .*, found ':3'"),
         ('select: [-1], names: [a]', r'select\[0\]: expected an integer from 0 to 100000'),
         ('select: ["0:999999999999"], names: [a]', r'select\[0\]: expected an element'),
@@ -386,7 +386,7 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('threshold: yes, names: [a]', "threshold: expected a number, found 'yes'"),
         ('relative_to_start: 1, names: [a]', 'relative_to_start: expected true or false, found 1'),
         ('names: [a], align: {strategi: hold}', "align: unknown key 'strategi'"),
-        ('names: [a], align: {strategy: cubic}', 'align.strategy: expected one of nearest, hold, l'),
+        ('names: [a], align: {strategy: cubic}', 'align.strategy: expected one of nearest, hold, '),
         ('names: [a], align: {on_gap: skip}', 'align.on_gap: expected one of keep, hold, drop, s'),
         ('names: [a], align: {timeline: receive}', 'align.timeline: expected one of bag, header'),
         ('names: [a], align: {tolerance_ms: 0}', 'align.tolerance_ms: expected a number greater '
@@ -469,7 +469,7 @@ def test_a_default_alignment_must_be_possible_for_cameras_too(tmp_path):
     ('episodes', 'message'),
     [
         ('{}', 'episodes: expected one of ranges, .*, found none'),
-        ('{ranges: [], marks_file: x}', 'episodes: expected one of .*, found ranges and marks_file'),
+        ('{ranges: [], marks_file: x}', 'episodes: expected one of .*, found ranges and marks'),
         ('{range: []}', "episodes: unknown key 'range' .*; did you mean 'ranges'"),
         ('{ranges: []}', r'episodes.ranges: expected a list of ranges of time, found \[\]'),
         ('{ranges: [{start_s: 3, stop_s: 3}]}', r'episodes.ranges\[0\]: expected 0 <= start_s < '
@@ -742,7 +742,7 @@ def test_a_profile_is_named_by_path_or_by_the_name_of_a_shipped_one(tmp_path):
     with pytest.raises(UsageError, match=r"'joint_state_imge' is not known; expected one of kuavo"
                        r".*; did you mean 'joint_state_image'\?"):  # fmt: skip
         resolve(replace(Settings(), profile='joint_state_imge'), [])
-    with pytest.raises(UsageError, match='none.yaml: cannot read the file'):
+    with pytest.raises(UsageError, match=r'none\.yaml: cannot read the file'):
         resolve(replace(Settings(), profile='none.yaml'), [])
 
 

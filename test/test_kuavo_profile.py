@@ -1,0 +1,314 @@
+"""Every Kuavo option does what it says, at the level of the profile.
+
+The expectations are those of the original converter's main branch (LejuRobotics/
+kuavo_data_challenge, ``kuavo_data/``), stated anew: joints in radians, 7 of each arm, end effector
+after its arm, left before right.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.profiles.dump import profile_as_yaml
+from kuavo_bag_converter.profiles.kuavo import end_effector_of, kuavo_profile
+from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.model import Align
+from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.table import convert
+
+EEFS = ('leju_claw', 'qiangnao', 'rq2f85')
+ARMS = {
+    side: tuple(f'zarm_{side[0]}{joint}_link' for joint in range(1, 8))
+    for side in ('left', 'right')
+}
+PLAIN, SYNCED = '/kuavo_arm_traj', '/kuavo_arm_traj_synced'
+
+
+def profile_of(eef='leju_claw', **values):
+    values = {name.replace('__', '.'): value for name, value in values.items()}
+    return kuavo_profile(settings_from(values, 'test'), eef)
+
+
+def feature(profile, key):
+    return next(item for item in profile.features if item.key == key)
+
+
+def parts_of(profile, key, topic):
+    """Return the parts of a vector that may come from a topic."""
+    return [
+        part
+        for part in feature(profile, key).parts
+        if topic in [source.topic for source in part.sources]
+    ]
+
+
+def hand_names(eef, side, dof):
+    if eef == 'qiangnao':
+        return tuple(f'{side}_qiangnao_{i}' for i in range(1, dof + 1))
+    return (f'{side}_claw',)
+
+
+@pytest.mark.parametrize(
+    ('eef', 'which_arm', 'dof', 'only_arm'),
+    list(product(EEFS, ('left', 'right', 'both'), (1, 2, 6), (True, False))),
+)
+def test_state_and_action_have_arm_and_end_effector_of_each_side(eef, which_arm, dof, only_arm):
+    profile = profile_of(eef, which_arm=which_arm, dex_dof_needed=dof, only_arm=only_arm)
+    sides = ('left', 'right') if which_arm == 'both' else (which_arm,)
+    names = sum(((*ARMS[side], *hand_names(eef, side, dof)) for side in sides), ())
+    base = () if only_arm else ('cmd_pos_x', 'cmd_pos_y', 'cmd_pos_yaw', 'ctrl_change_cmd')
+    assert feature(profile, 'observation.state').names == names
+    assert feature(profile, 'action').names == names + base
+    per_hand = dof if eef == 'qiangnao' else 1
+    assert len(names) == len(sides) * (7 + per_hand)
+
+
+@pytest.mark.parametrize(
+    ('platform', 'joints', 'arms', 'robot_type'),
+    [
+        ('4pro', 28, range(12, 26), 'kuavo4pro'),
+        ('5w', 20, range(4, 18), 'kuavo-5w'),
+        ('5', 29, range(13, 27), 'kuavo-5'),
+    ],
+)
+def test_the_platform_says_where_the_arms_are(platform, joints, arms, robot_type):
+    profile = profile_of(platform_type=platform)
+    assert profile.robot_type == robot_type
+    left, right = parts_of(profile, 'observation.state', '/sensors_data_raw')
+    assert left.sources[0].fields == ('joint_data.joint_q',)
+    assert left.length == right.length == joints
+    assert left.select + right.select == tuple(arms)
+    assert left.unit == right.unit == ''
+    left, right = parts_of(profile, 'action', PLAIN)
+    assert left.select + right.select == tuple(range(14))
+
+
+def test_arm_commands_are_degrees_and_the_synced_topic_comes_first():
+    for side, select in (('left', range(7)), ('right', range(7, 14))):
+        (part,) = parts_of(profile_of(which_arm=side), 'action', PLAIN)
+        assert [source.topic for source in part.sources] == [SYNCED, PLAIN]
+        assert {source.fields for source in part.sources} == {('position',)}
+        assert (part.length, part.select) == (14, tuple(select))
+        np.testing.assert_allclose(convert(part, np.array([[180.0]])), [[np.pi]])
+
+
+HANDS = {
+    'leju_claw': (
+        '/leju_claw_state', '/leju_claw_command', 2, {('data.position',)}, {('data.position',)},
+    ),
+    'qiangnao': (
+        '/dexhand/state', '/control_robot_hand_position', 12,
+        {('position',), ('left_hand_position', 'right_hand_position')},
+        {('left_hand_position', 'right_hand_position')},
+    ),
+    'rq2f85': (
+        '/gripper/state', '/gripper/command', 2,
+        {('position',), ('left_position', 'right_position')},
+        {('position',), ('left_cmd', 'right_cmd')},
+    ),
+}  # fmt: skip
+FULL = {'leju_claw': (100, 100), 'qiangnao': (100, 100), 'rq2f85': (0.8, 255)}
+THRESHOLD = {'leju_claw': (50, 50), 'qiangnao': (50, 50), 'rq2f85': (0.4, 70)}
+
+
+@pytest.mark.parametrize('eef', EEFS)
+def test_end_effectors_come_from_their_topics_scaled_to_one(eef):
+    state, command, length, state_fields, command_fields = HANDS[eef]
+    profile = profile_of(eef, dex_dof_needed=2)
+    for key, topic, fields, full in (
+        ('observation.state', state, state_fields, FULL[eef][0]),
+        ('action', command, command_fields, FULL[eef][1]),
+    ):
+        left, right = parts_of(profile, key, topic)
+        assert {source.fields for source in left.sources} == fields
+        assert left.length == length
+        assert left.select == ((0, 1) if eef == 'qiangnao' else (0,))
+        assert right.select == ((6, 7) if eef == 'qiangnao' else (1,))
+        values = np.array([[0.0], [full / 4], [full]])
+        np.testing.assert_allclose(convert(left, values), [[0], [0.25], [1]])
+
+
+@pytest.mark.parametrize('eef', EEFS)
+def test_binary_end_effectors_are_one_above_the_threshold(eef):
+    state, command = HANDS[eef][:2]
+    profile = profile_of(eef, is_binary=True)
+    for key, topic, threshold in (
+        ('observation.state', state, THRESHOLD[eef][0]),
+        ('action', command, THRESHOLD[eef][1]),
+    ):
+        for part in parts_of(profile, key, topic):
+            values = np.array([[0.0], [threshold], [threshold * 1.001], [threshold * 2]])
+            assert convert(part, values).tolist() == [[0], [0], [1], [1]]
+    for part in parts_of(profile, 'observation.state', '/sensors_data_raw'):
+        assert part.threshold is None
+
+
+@pytest.mark.parametrize(('train_hz', 'gap_ms'), [(10, 150), (30, 50), (15, 100)])
+def test_base_motion_adds_the_pose_command_and_the_gap_rule(train_hz, gap_ms):
+    profile = profile_of(only_arm=False, train_hz=train_hz)
+    pose, flag = feature(profile, 'action').parts[-2:]
+    (source,) = pose.sources
+    assert source.topic == '/cmd_pose_world_synced'
+    assert source.fields == ('twist.linear.x', 'twist.linear.y', 'twist.angular.z')
+    assert flag.gap_flag
+    assert flag.sources[0].topic == PLAIN
+    assert flag.align.gap_ms == gap_ms
+    arm = parts_of(profile, 'action', PLAIN)[0]
+    synced, plain = arm.sources
+    assert synced.align is None
+    assert (plain.align.gap_ms, plain.align.on_gap) == (gap_ms, 'mark')
+    assert profile_of().features[1].parts[0].sources[1].align is None
+
+
+@pytest.mark.parametrize(
+    ('which_arm', 'suffixes'), [('left', 'hl'), ('right', 'hr'), ('both', 'hlr')]
+)
+@pytest.mark.parametrize('use_depth', [True, False])
+def test_cameras_are_the_head_and_the_wrists_in_use(which_arm, suffixes, use_depth):
+    profile = profile_of(which_arm=which_arm, use_depth=use_depth, resize__width=848)
+    color = {'h': 'head_cam_h', 'l': 'wrist_cam_l', 'r': 'wrist_cam_r'}
+    expected = {}
+    for s in suffixes:
+        expected[f'observation.images.{color[s]}'] = f'/cam_{s}/color/image_raw/compressed'
+        if use_depth:
+            name = 'image_raw' if s == 'h' else 'image_rect_raw'
+            expected[f'observation.depth_{s}'] = f'/cam_{s}/depth/{name}/compressedDepth'
+    assert {item.key: item.sources[0].topic for item in profile.cameras} == expected
+    assert {item.size for item in profile.cameras} == {(480, 848)}
+
+
+def test_depth_cameras_are_coded_as_asked():
+    for coding in ('minmax8', 'range8', 'metric12'):
+        profile = profile_of(depth_coding=coding, depth_range=[100, 900])
+        for camera in profile.cameras:
+            if 'depth' in camera.key:
+                assert (camera.depth, camera.depth_range) == (coding, (100, 900))
+            else:
+                assert camera.depth == ''
+
+
+def test_the_clock_is_the_main_camera():
+    clock = profile_of(
+        main_timeline='wrist_cam_r', main_timeline_fps=60, sample_drop=3, decimation='time',
+        end_trim='max_end', align__timeline='header',
+    ).clock  # fmt: skip
+    assert [source.topic for source in clock.sources] == ['/cam_r/color/image_raw/compressed']
+    assert not clock.most_messages
+    assert (clock.source_fps, clock.drop) == (60, 3)
+    assert (clock.decimation, clock.end_trim, clock.timeline) == ('time', 'max_end', 'header')
+    clock = profile_of(main_timeline='most_messages', which_arm='left').clock
+    assert clock.most_messages
+    assert [source.topic[:6] for source in clock.sources] == ['/cam_h', '/cam_l']
+
+
+def test_frames_end_with_every_topic_that_the_original_knows():
+    assert set(profile_of().clock.end_topics) == {
+        '/sensors_data_raw', '/joint_cmd', PLAIN, SYNCED, '/cmd_pose_world_synced',
+        '/leju_claw_state', '/leju_claw_command', '/dexhand/state', '/control_robot_hand_position',
+        '/gripper/state', '/gripper/command',
+    }  # fmt: skip
+
+
+def test_rate_and_task_are_those_of_the_settings():
+    profile = profile_of(train_hz=15, task_description='Sort coils')
+    assert (profile.fps, profile.task) == (15, 'Sort coils')
+
+
+def test_a_delta_action_is_the_action_minus_the_state():
+    assert feature(profile_of(delta_action=True), 'action').minus == 'observation.state'
+    assert feature(profile_of(), 'action').minus is None
+
+
+def test_a_relative_start_is_for_arm_joints_alone():
+    profile = profile_of(relative_start=True, only_arm=False)
+    for vector in profile.vectors:
+        for part in vector.parts:
+            assert part.relative_to_start == part.names[0].startswith('zarm')
+    assert not any(p.relative_to_start for v in profile_of().vectors for p in v.parts)
+
+
+def test_a_late_end_effector_command_may_be_zeros_and_then_hold():
+    profile = profile_of(late_eef='zeros_then_hold')
+    for part in parts_of(profile, 'action', '/leju_claw_command'):
+        assert part.align == Align('hold', zeros_before_first=True)
+    others = [
+        part for vector in profile.vectors for part in vector.parts
+        if part.sources[0].topic != '/leju_claw_command'
+    ]  # fmt: skip
+    assert {part.align for part in others} == {Align()}
+
+
+@pytest.mark.parametrize(
+    ('values', 'expected'),
+    [
+        ({}, Align()),
+        ({'align__tolerance_ms': 20.0}, Align(tolerance_ms=20, on_gap='split')),
+        ({'align__tolerance_ms': 20.0, 'align__on_gap': 'drop'},
+         Align(tolerance_ms=20, on_gap='drop')),
+        ({'align__strategy': 'hold', 'align__timeline': 'header'}, Align('hold', 'header')),
+    ],
+)  # fmt: skip
+def test_every_topic_is_aligned_as_asked(values, expected):
+    profile = profile_of(**values)
+    parts = [part for vector in profile.vectors for part in vector.parts]
+    assert {item.align for item in (*parts, *profile.cameras)} == {expected}
+
+
+def test_linear_is_for_numbers_and_pictures_then_take_the_nearest():
+    profile = profile_of(align__strategy='linear')
+    assert {p.align.strategy for v in profile.vectors for p in v.parts} == {'linear'}
+    assert {camera.align.strategy for camera in profile.cameras} == {'nearest'}
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'dex_dof_needed': 3}, 'dex_dof_needed: expected 1, 2 or 6, found 3'),
+        ({'depth_range': [900, 100]}, r'depth_range: expected \[min, max\] in mm'),
+        ({'depth_range': [900]}, r'depth_range: expected \[min, max\] in mm'),
+        ({'which_arm': 'left', 'main_timeline': 'wrist_cam_r'}, 'main_timeline: wrist_cam_r is no'),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        profile_of(**values)
+
+
+def test_the_end_effector_is_the_one_whose_state_the_bag_has():
+    for eef, (state, *_) in HANDS.items():
+        assert end_effector_of(['/joint_cmd', state]) == eef
+        assert resolve(settings_from({}, 'test'), [state]) == profile_of(eef)
+    assert resolve(settings_from({'eef_type': 'rq2f85'}, 'test'), []) == profile_of('rq2f85')
+    with pytest.raises(BagError, match='no end effector topic in the bag'):
+        end_effector_of(['/joint_cmd'])
+    with pytest.raises(BagError, match='several end effectors in the bag; set eef_type'):
+        end_effector_of(['/gripper/state', '/dexhand/state'])
+
+
+@pytest.mark.parametrize(
+    ('eef', 'which_arm', 'only_arm', 'late_eef', 'tolerance', 'strategy'),
+    [
+        combination
+        for number, combination in enumerate(
+            product(EEFS, ('left', 'right', 'both'), (True, False),
+                    ('nearest', 'zeros_then_hold'), (0.0, 20.0), ('nearest', 'hold', 'linear'))
+        )
+        if number % 5 == 0
+    ],
+)  # fmt: skip
+def test_what_the_options_mean_can_be_written_as_a_profile(
+    tmp_path, eef, which_arm, only_arm, late_eef, tolerance, strategy
+):
+    profile = profile_of(
+        eef, which_arm=which_arm, only_arm=only_arm, late_eef=late_eef, delta_action=not only_arm,
+        relative_start=only_arm, is_binary=which_arm == 'left', depth_coding='metric12',
+        align__tolerance_ms=tolerance, align__strategy=strategy,
+    )  # fmt: skip
+    path = tmp_path / 'kuavo.yaml'
+    path.write_text(profile_as_yaml(profile), encoding='utf-8')
+    assert load_profile(path) == profile
