@@ -10,7 +10,8 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from kuavo_bag_converter import __version__
@@ -107,13 +108,29 @@ def _convert(options: argparse.Namespace) -> int:
     if options.output:
         given['output'] = options.output
     settings = updated(_settings(options), given, 'command line')
-    cancel = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: cancel.set())
-    with Display(sys.stderr) as display:
+    with Display(sys.stderr) as display, _cancel_on_signals() as cancel:
         report = convert(settings, observer=display, cancel=cancel)
     print_report(report, sys.stdout)
     return report.exit_code
+
+
+@contextmanager
+def _cancel_on_signals() -> Iterator[threading.Event]:
+    """Set an event on the first Ctrl-C or SIGTERM; the second one ends the process as usual."""
+    cancel = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        cancel.set()
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _sample_arguments(parser: argparse.ArgumentParser) -> None:
@@ -141,8 +158,21 @@ def _profile(options: argparse.Namespace) -> int:
     return run_profile(options, _settings(options))
 
 
+def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.benchmark.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.benchmark.command import run as run_benchmark
+
+    return run_benchmark(options)
+
+
 _COMMANDS = (
     _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
     _Command('sample', 'Make a Kuavo bag with known truth.', _sample_arguments, _sample),
     _Command('profile', 'Show, check and list profiles.', _profile_arguments, _profile),
+    _Command('benchmark', 'Compare methods and codecs.', _benchmark_arguments, _benchmark),
 )

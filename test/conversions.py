@@ -1,0 +1,79 @@
+"""Conversions in tests: run one, read what came out without the code under test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+
+from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.sample.barcode import read_frame_number
+from kuavo_bag_converter.settings import settings_from
+
+
+def run(bags, output, **values):
+    """Convert; names with dots are written with two underscores. Return the report."""
+    bags = bags if isinstance(bags, (list, tuple)) else [bags]
+    given = {name.replace('__', '.'): value for name, value in values.items()}
+    given |= {'bags': [str(bag) for bag in bags], 'output': str(output)}
+    return convert(settings_from(given, 'test'))
+
+
+def rows(root):
+    """Return the columns of the table as arrays."""
+    table = pq.ParquetDataset(sorted(Path(root).glob('data/*/*.parquet'))).read()
+    return {
+        name: np.array(table[name].to_pylist(), dtype=None) for name in table.column_names
+    }  # fmt: skip
+
+
+def info(root):
+    return json.loads((Path(root) / 'meta' / 'info.json').read_text())
+
+
+def report(root):
+    return json.loads((Path(root) / 'conversion' / 'report.json').read_text())
+
+
+def alignment(root, bag=0):
+    table = pq.read_table(Path(root) / 'conversion' / 'alignment' / f'{bag:06}.parquet')
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def serving(root, topic, bag=0):
+    """Return the ordinals of a topic that serve each frame."""
+    tracks = report(root)['bags'][bag]['plan']['tracks']
+    number = next(i for i, track in enumerate(tracks) if track['topic'] == topic)
+    return alignment(root, bag)[f'track.{number}.first']
+
+
+def pictures(root, key):
+    """Yield the decoded frames of a camera, uint8 (height, width, 3), in order."""
+    for path in sorted((Path(root) / 'videos' / key).glob('*/*.mp4')):
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format='rgb24')
+
+
+def numbers(root, key):
+    """Return the camera and frame number in each picture of a camera."""
+    return [read_frame_number(picture) for picture in pictures(root, key)]
+
+
+def tree(root):
+    """Return a digest of every file below a folder."""
+    root = Path(root)
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob('*'))
+        if path.is_file()
+    }
+
+
+def same_frames(root):
+    """Return digests of everything that does not name the bag."""
+    return {name: digest for name, digest in tree(root).items() if name != 'conversion/report.json'}

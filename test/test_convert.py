@@ -1,0 +1,308 @@
+"""Bags to datasets, checked against what the bags are known to hold."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from conversions import (
+    alignment,
+    info,
+    numbers,
+    pictures,
+    report,
+    rows,
+    run,
+    same_frames,
+    serving,
+    tree,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kuavo_bag_converter.cli import run as command
+from kuavo_bag_converter.sample.write import write_sample
+
+SIZE = {'resize__width': 160, 'resize__height': 120}
+SMALL = {**SIZE, 'sample_drop': 3}
+COLOR = {
+    'observation.images.head_cam_h': '/cam_h/color/image_raw/compressed',
+    'observation.images.wrist_cam_l': '/cam_l/color/image_raw/compressed',
+    'observation.images.wrist_cam_r': '/cam_r/color/image_raw/compressed',
+}
+DEPTH = {
+    'observation.depth_h': '/cam_h/depth/image_raw/compressedDepth',
+    'observation.depth_l': '/cam_l/depth/image_rect_raw/compressedDepth',
+    'observation.depth_r': '/cam_r/depth/image_rect_raw/compressedDepth',
+}
+
+
+@pytest.fixture(scope='module')
+def samples(tmp_path_factory):
+    """The same recording in the three storages, and its truth."""
+    folder = tmp_path_factory.mktemp('samples')
+    paths = {'bag': 'sample.bag', 'mcap': 'mcap/sample', 'sqlite3': 'sqlite3/sample'}
+    truths = {
+        storage: write_sample(folder / path, storage=storage, seconds=2.5, size=(120, 160))
+        for storage, path in paths.items()
+    }
+    return {storage: folder / path for storage, path in paths.items()}, truths['bag']
+
+
+@pytest.fixture(scope='module')
+def sample(samples):
+    return samples[0]['bag']
+
+
+@pytest.fixture(scope='module')
+def truth(samples):
+    return samples[1]
+
+
+@pytest.fixture(scope='module')
+def dataset(sample, tmp_path_factory):
+    root = tmp_path_factory.mktemp('dataset') / 'sample'
+    assert run(sample, root, **SMALL).exit_code == 0
+    return root
+
+
+def test_the_storage_of_a_recording_does_not_show_in_the_dataset(samples, dataset, tmp_path):
+    for storage, path in samples[0].items():
+        run(path, tmp_path / storage, **SMALL)
+        assert same_frames(tmp_path / storage) == same_frames(dataset)
+
+
+def test_every_picture_is_the_one_that_the_plan_names(dataset):
+    for key, topic in (COLOR | DEPTH).items():
+        shown = numbers(dataset, key)
+        assert [number for _, number in shown] == serving(dataset, topic).tolist(), key
+        assert len({camera for camera, _ in shown}) == 1
+        assert len(shown) == len(serving(dataset, topic)) > 10
+
+
+def test_state_and_action_are_exactly_what_the_messages_hold(dataset, truth):
+    def values(topic, field):
+        known = truth.topics[topic]
+        return known.ramps[field].at(known.time[serving(dataset, topic)])
+
+    joints = values('/sensors_data_raw', 'joint_data.joint_q')
+    claws = values('/leju_claw_state', 'data.position') / 100
+    state = [joints[:, 12:19], claws[:, :1], joints[:, 19:26], claws[:, 1:]]
+    arms = np.deg2rad(values('/kuavo_arm_traj', 'position'))
+    claws = values('/leju_claw_command', 'data.position') / 100
+    action = [arms[:, :7], claws[:, :1], arms[:, 7:], claws[:, 1:]]
+    table = rows(dataset)
+    for key, parts in (('observation.state', state), ('action', action)):
+        expected = np.concatenate(parts, axis=1).astype(np.float32)
+        assert (table[key].astype(np.float32) == expected).all(), key
+        assert len(np.unique(expected, axis=0)) == len(expected)
+
+
+def test_frames_are_those_of_the_original_converter(dataset, truth):
+    stamps = truth.topics[COLOR['observation.images.head_cam_h']].receive
+    used = {*COLOR.values(), *DEPTH.values(), '/sensors_data_raw', '/joint_cmd',
+            '/kuavo_arm_traj', '/leju_claw_state', '/leju_claw_command'}  # fmt: skip
+    end = min(truth.topics[topic].receive[-1] for topic in used)
+    expected = [stamp for stamp in stamps[3:-3][::3] if stamp < end]
+    assert alignment(dataset)['frame_stamp_ns'].tolist() == expected
+    for topic in used - {'/joint_cmd'}:
+        nearest = [np.argmin(np.abs(truth.topics[topic].receive - t)) for t in expected]
+        assert serving(dataset, topic).tolist() == nearest
+
+
+def test_info_describes_a_lerobot_dataset(dataset):
+    described = info(dataset)
+    assert described['codebase_version'] == 'v3.0'
+    assert described['fps'] == 10
+    assert described['robot_type'] == 'kuavo4pro'
+    features = described['features']
+    assert features['observation.state']['shape'] == [16]
+    assert features['action']['names'] == [
+        *(f'zarm_l{i}_link' for i in range(1, 8)), 'left_claw',
+        *(f'zarm_r{i}_link' for i in range(1, 8)), 'right_claw',
+    ]  # fmt: skip
+    for key in COLOR | DEPTH:
+        assert features[key]['shape'] == [120, 160, 3]
+
+
+@pytest.mark.parametrize('method', ['whole_bag', 'streaming'])
+@pytest.mark.parametrize(
+    'values',
+    [
+        {},
+        {'align__strategy': 'linear', 'align__timeline': 'header', 'chunk_size': 7},
+        {'align__strategy': 'hold', 'align__tolerance_ms': 5, 'train_hz': 15, 'use_depth': False},
+        {'decimation': 'time', 'train_hz': 12, 'which_arm': 'left', 'delta_action': True},
+        {'relative_start': True, 'depth_coding': 'range8', 'which_arm': 'right', 'chunk_size': 1},
+        {'is_binary': True, 'depth_coding': 'metric12', 'end_trim': 'none', 'sample_drop': 0},
+        {'video': 'copy', 'late_eef': 'zeros_then_hold', 'end_trim': 'max_end', 'sample_drop': 0},
+    ],
+    ids=lambda values: '+'.join(values) or 'default',
+)  # fmt: skip
+def test_the_reference_methods_write_the_same_dataset(sample, tmp_path, method, values):
+    values = SMALL | values
+    run(sample, tmp_path / 'chunked', **values)
+    run(sample, tmp_path / method, method=method, **values)
+    assert same_frames(tmp_path / method) == same_frames(tmp_path / 'chunked')
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(chunk_size=st.integers(1, 40), threads=st.integers(1, 4))
+def test_chunks_and_threads_do_not_change_a_result(
+    sample, dataset, tmp_path_factory, chunk_size, threads
+):
+    root = tmp_path_factory.mktemp('chunks') / 'dataset'
+    run(sample, root, chunk_size=chunk_size, threads=threads, **SMALL)
+    assert same_frames(root) == same_frames(dataset)
+
+
+def test_copied_pictures_are_the_very_packets_of_the_bag(sample, truth, tmp_path):
+    run(sample, tmp_path / 'copy', video='copy', **SMALL)
+    jpegs = Counter()
+    for path in (tmp_path / 'copy').glob('videos/observation.images.*/*/*.mp4'):
+        content = path.read_bytes()
+        start = content.index(b'\xff\xd8')
+        jpegs[path.parts[-3]] = content.count(b'\xff\xd8\xff')
+        assert content[start : start + 64] in sample.read_bytes()
+    assert set(jpegs.values()) == {info(tmp_path / 'copy')['total_frames']}
+    for key, topic in COLOR.items():
+        shown = [number for _, number in numbers(tmp_path / 'copy', key)]
+        assert shown == serving(tmp_path / 'copy', topic).tolist()
+
+
+def picture_and_state_times(root, truth):
+    """Return for each frame when its main picture and its state were taken, ns."""
+    table = rows(root)['observation.state'].astype(np.float64)
+    ramp = truth.topics['/sensors_data_raw'].ramps['joint_data.joint_q']
+    first, last = ramp.first[12:19], ramp.last[12:19]
+    shares = (table[:, :7] - first) / (last - first)
+    head = truth.topics[COLOR['observation.images.head_cam_h']]
+    return head.time[serving(root, COLOR['observation.images.head_cam_h'])], (
+        ramp.start + np.median(shares, axis=1) * ramp.duration
+    )
+
+
+def test_on_header_stamps_the_state_is_as_near_to_the_picture_as_the_strategy_promises(
+    sample, truth, tmp_path
+):
+    off = {}
+    for strategy in ('nearest', 'linear', 'hold'):
+        values = {'align__timeline': 'header', 'align__strategy': strategy, 'use_depth': False}
+        run(sample, tmp_path / strategy, **SMALL, **values)
+        picture, state = picture_and_state_times(tmp_path / strategy, truth)
+        off[strategy] = (state - picture) / 1e6
+    half_a_joint_period = 1.0
+    float32 = 0.02
+    assert np.abs(off['nearest']).max() <= half_a_joint_period + 0.1 + float32
+    assert np.abs(off['linear']).max() < 0.1
+    assert off['hold'].max() <= float32
+
+
+def test_several_bags_become_several_episodes(samples, tmp_path):
+    paths = list(samples[0].values())
+    outcome = run(paths, tmp_path / 'three', task_description='Stack', **SMALL)
+    assert (outcome.exit_code, outcome.episodes) == (0, 3)
+    table = rows(tmp_path / 'three')
+    assert table['index'].tolist() == list(range(outcome.frames))
+    assert Counter(table['episode_index'].tolist()) == dict.fromkeys(range(3), outcome.frames // 3)
+    assert info(tmp_path / 'three')['total_episodes'] == 3
+
+
+def test_num_used_draws_the_same_bags_every_time(samples, tmp_path):
+    paths = list(samples[0].values())
+    for name in ('one', 'two'):
+        run(paths, tmp_path / name, num_used=2, **SMALL)
+    assert tree(tmp_path / 'one') == tree(tmp_path / 'two')
+    assert len(report(tmp_path / 'one')['bags']) == 2
+
+
+def test_a_bag_that_fails_is_named_and_does_not_stop_the_others(samples, tmp_path, capsys):
+    broken = tmp_path / 'broken.bag'
+    broken.write_bytes(b'#ROSBAG V2.0\n')
+    code = command(
+        ['convert', str(broken), str(samples[0]['bag']), '--output', str(tmp_path / 'dataset'),
+         '--set', 'sample_drop=3', '--set', 'resize={width: 160, height: 120}']
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    assert code == 1
+    assert 'broken.bag  failed' in printed
+    assert 'peak memory' in printed
+    outcomes = report(tmp_path / 'dataset')['bags']
+    assert [outcome['status'] for outcome in outcomes] == ['failed', 'converted']
+    assert not (tmp_path / 'dataset.unfinished').exists()
+
+
+def test_on_error_stop_ends_the_run_and_names_what_was_skipped(samples, tmp_path):
+    broken = tmp_path / 'broken.bag'
+    broken.write_bytes(b'#ROSBAG V2.0\n')
+    outcome = run([broken, samples[0]['bag']], tmp_path / 'dataset', on_error='stop', **SMALL)
+    assert [item.status for item in outcome.outcomes] == ['failed', 'skipped']
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['broken.bag']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'code', 'words'),
+    [
+        (['missing.bag', '--output', 'out'], 2, 'missing.bag: does not exist'),
+        (['sample.bag', '--output', 'there'], 2, 'there: exists already'),
+        (['sample.bag', '--output', 'out', '--set', 'train_hs=10'], 2, "did you mean 'train_hz'"),
+        (['sample.bag', '--output', 'out', '--set', 'train_hz'], 2, 'expected name=value'),
+        (['sample.bag', '--output', 'out', '--set', 'crf=99'], 2, 'crf'),
+        (['sample.bag', '--output', 'out', '--params-file', 'no.yaml'], 2, 'no.yaml'),
+        (['sample.bag', '--output', 'out', '--params-file', 'typo.yaml'], 2, 'typo.yaml: unknown'),
+        (['sample.bag'], 2, 'output'),
+        (['--output', 'out'], 2, 'bags'),
+        (['empty.bag', '--output', 'out'], 1, 'empty.bag'),
+        (['sample.bag', '--output', 'out', '--set', 'eef_type=rq2f85'], 1, '/gripper/state'),
+        (['sample.bag', '--output', 'out', '--set', 'platform_type=5w'], 1, 'expected 20'),
+        (['sample.bag', '--output', 'out', '--set', 'sample_drop=900'], 1, 'too few to drop'),
+        (['sample.bag', '--output', 'out', '--set', 'video=copy'], 1, 'video: copy needs'),
+    ],
+    ids=lambda value: ' '.join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_gives_one_line_and_leaves_nothing(
+    sample, tmp_path, monkeypatch, capsys, arguments, code, words
+):
+    shutil.copy(sample, tmp_path / 'sample.bag')
+    (tmp_path / 'empty.bag').touch()
+    (tmp_path / 'there').mkdir()
+    (tmp_path / 'typo.yaml').write_text('/**: {ros__parameters: {train_hs: 10}}')
+    monkeypatch.chdir(tmp_path)
+    before = sorted(path.name for path in tmp_path.rglob('*'))
+    assert command(['convert', *arguments]) == code
+    captured = capsys.readouterr()
+    told = [line for line in (captured.err + captured.out).splitlines() if words in line]
+    assert told
+    assert 'Traceback' not in captured.err + captured.out
+    if code == 2:
+        assert len(captured.err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.rglob('*')) == before
+
+
+def test_settings_come_from_a_ros_parameter_file_and_the_command_line_wins(
+    sample, tmp_path, capsys
+):
+    params = tmp_path / 'params.yaml'
+    params.write_text(
+        '/**:\n  ros__parameters:\n    train_hz: 15\n    resize: {width: 160, height: 120}\n'
+        'convert_node:\n  ros__parameters: {sample_drop: 3, use_depth: false}\n'
+    )
+    code = command(
+        ['convert', str(sample), '--output', str(tmp_path / 'out'), '--params-file', str(params),
+         '--set', 'sample_drop=5']
+    )  # fmt: skip
+    assert code == 0
+    made = report(tmp_path / 'out')
+    assert made['settings']['train_hz'] == 15
+    assert made['settings']['sample_drop'] == 5
+    assert 'observation.depth_h' not in info(tmp_path / 'out')['features']
+    assert 'frames per second' in capsys.readouterr().out
+
+
+def test_pictures_look_like_those_of_the_bag(dataset):
+    for key in COLOR:
+        for picture in pictures(dataset, key):
+            assert picture.shape == (120, 160, 3)
+            assert picture.std() > 20
