@@ -80,8 +80,10 @@ class StreamCodec:
         try:
             frames = self._context.decode(packet)
         except av.FFmpegError as error:
-            self._resynchronize()
-            raise ImageError(f'damaged {self._name} picture ({error.strerror})') from None
+            if has_picture:
+                self._resynchronize()
+                raise ImageError(f'damaged {self._name} picture ({error.strerror})') from None
+            frames = []
         self._has_key = self._has_key or is_key
         if any(frame.is_corrupt for frame in frames):
             self._resynchronize()

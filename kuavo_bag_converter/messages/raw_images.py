@@ -77,7 +77,7 @@ def pixels_of(message: Any) -> Pixels:
 
     Returns:
         Shape (height, width) or (height, width, channels); a view of the payload, or a copy if
-        the byte order is another.
+        the byte order is another or the numbers are not aligned.
 
     Raises:
         BagError: The encoding is not supported.
@@ -101,7 +101,9 @@ def pixels_of(message: Any) -> Pixels:
         shape, strides = (*shape, encoding.channels), (*strides, itemsize)
     order = '>' if message.is_bigendian else '<'
     pixels: Pixels = np.ndarray(shape, f'{order}{encoding.dtype}', message.data, strides=strides)
-    return pixels if pixels.dtype.isnative else pixels.astype(encoding.dtype)
+    # OpenCV takes no rows that begin within a number.
+    plain = pixels.dtype.isnative and pixels.flags.aligned
+    return pixels if plain else pixels.astype(encoding.dtype)
 
 
 def color_of(message: Any) -> tuple[Pixels, str]:
