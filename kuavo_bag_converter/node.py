@@ -163,7 +163,7 @@ class ConvertNode(Node):  # type: ignore[misc] # rclpy has no types
             super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True)
         except ValueError as error:
             raise UsageError(
-                'ROS parameters: a value is null, which ROS cannot hold; leave that parameter out'
+                'ROS parameters: a value is empty, which ROS cannot hold; leave that parameter out'
             ) from error
         self._cancel = cancel
         self.settings = settings_from(self._given(), 'ROS parameters')

@@ -93,8 +93,10 @@ install_requirements() {
   [ -f "$stamp" ] && [ "$(<"$file")" = "$(<"$stamp")" ] && return
   echo "installing what $(basename "$file") asks for"
   if ros_is_sourced; then
-    # cv_bridge is compiled against the numpy that is there.
-    "$python" -c 'import numpy; print("numpy==" + numpy.__version__)' >"$venv/constraints.txt"
+    # cv_bridge is compiled against the numpy that is there; pyarrow 26 refuses numpy 1.
+    "$python" -c 'import numpy
+print("numpy==" + numpy.__version__)
+if numpy.__version__ < "2": print("pyarrow<26")' >"$venv/constraints.txt"
     constraints=(--constraint "$venv/constraints.txt")
   fi
   mapfile -t arguments < <(pip_arguments "$file")

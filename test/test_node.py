@@ -1,0 +1,333 @@
+"""``convert_node`` as its users meet it: parameters, exit codes, /diagnostics and ~/cancel."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import ros_domain
+
+from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
+
+if importlib.util.find_spec('rclpy') is None:
+    pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
+
+from kuavo_bag_converter.node import ConvertNode
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope='module', autouse=True)
+def domain(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ros_domain.environment(tmp_path_factory.mktemp('log')).items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('bag')
+    command('sample', str(folder / 'sample'), '--seconds', '3', '--size', '160x120', check=True)
+    return folder / 'sample'
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, '-m', 'kuavo_bag_converter', *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def start_node(*arguments):
+    return subprocess.Popen(
+        [sys.executable, '-m', 'kuavo_bag_converter.node', *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def parameters(**values):
+    pairs = [f'{name}:={value}' for name, value in values.items()]
+    return ['--ros-args', *(word for pair in pairs for word in ('-p', pair))]
+
+
+def run_node(*arguments):
+    process = start_node(*arguments)
+    text, _ = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, text
+
+
+class Onlooker:
+    """Another node: collects what the node publishes on /diagnostics and can ask it to stop."""
+
+    def __init__(self):
+        self.statuses = []
+        self._heard = threading.Condition()
+        self._context = Context()
+        self._context.init()
+        self._node = rclpy.create_node('onlooker', context=self._context)
+        self._node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+        self._client = self._node.create_client(Trigger, '/convert_node/cancel')
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def _spin(self):
+        while not self._ended.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _on_diagnostics(self, message):
+        with self._heard:
+            self.statuses += message.status
+            self._heard.notify_all()
+
+    def wait_for_state(self, *states):
+        with self._heard:
+            assert self._heard.wait_for(
+                lambda: any(value_of(status, 'state') in states for status in self.statuses),
+                timeout=PATIENCE_S,
+            )
+
+    def wait_for_node(self):
+        assert self._client.wait_for_service(timeout_sec=PATIENCE_S)
+
+    def ask_to_stop(self):
+        self.wait_for_node()
+        answered = threading.Event()
+        future = self._client.call_async(Trigger.Request())
+        future.add_done_callback(lambda _: answered.set())
+        assert answered.wait(PATIENCE_S)
+        return future.result()
+
+    def close(self):
+        self._ended.set()
+        self._thread.join()
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+
+def value_of(status, key):
+    return {item.key: item.value for item in status.values}[key]
+
+
+@pytest.fixture
+def onlooker():
+    onlooker = Onlooker()
+    yield onlooker
+    onlooker.close()
+
+
+@pytest.fixture
+def make_node():
+    nodes = []
+
+    def make(*arguments):
+        rclpy.init(args=['convert_node', *arguments])
+        nodes.append(ConvertNode(threading.Event()))
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    rclpy.try_shutdown()
+
+
+def files_below(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file() and 'conversion' not in path.parts
+    }
+
+
+def test_every_setting_is_a_parameter_with_the_same_default(make_node):
+    node = make_node()
+    for name, default in values_of(Settings()).items():
+        value = node.get_parameter(name).value
+        assert (list(value) if isinstance(default, list) else value) == default, name
+
+
+def test_parameters_tell_type_range_choices_and_meaning(make_node):
+    node = make_node()
+    types = {
+        'bool': Parameter.Type.BOOL,
+        'int': Parameter.Type.INTEGER,
+        'float': Parameter.Type.DOUBLE,
+        'str': Parameter.Type.STRING,
+        'int list': Parameter.Type.INTEGER_ARRAY,
+        'str list': Parameter.Type.STRING_ARRAY,
+    }
+    for info in SETTINGS.values():
+        descriptor = node.describe_parameter(info.name)
+        assert descriptor.type == types[info.kind].value
+        assert descriptor.description == info.description
+        assert descriptor.read_only
+        for choice in info.choices:
+            assert choice in descriptor.additional_constraints
+        if info.kind in ('int', 'float') and info.minimum is not None:
+            ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
+            assert ranges[0].from_value == info.minimum
+            assert ranges[0].to_value >= (info.maximum or info.minimum)
+
+
+def test_a_running_conversion_refuses_to_be_changed(make_node):
+    node = make_node()
+    (result,) = node.set_parameters([Parameter('train_hz', value=20)])
+    assert not result.successful
+    assert node.get_parameter('train_hz').value == 10
+
+
+def test_values_come_from_arguments_and_parameter_files(make_node, tmp_path):
+    file = tmp_path / 'params.yaml'
+    file.write_text(
+        '/**: {ros__parameters: {train_hz: 5, resize: {width: 320}, bags: [a.bag, b.bag]}}\n'
+        'convert_node: {ros__parameters: {train_hz: 6}}\n'
+    )
+    node = make_node('--ros-args', '--params-file', str(file), '-p', 'chunk_size:=7')
+    assert node.settings.train_hz == 6
+    assert node.settings.resize_width == 320
+    assert node.settings.bags == ('a.bag', 'b.bag')
+    assert node.settings.chunk_size == 7
+    assert node.get_parameter('resize.width').value == 320
+
+
+def test_values_are_as_lenient_as_in_the_command(make_node):
+    node = make_node('--ros-args', '-p', 'align.tolerance_ms:=5', '-p', 'platform_type:=5')
+    assert node.settings.align_tolerance_ms == 5.0
+    assert node.settings.platform_type == '5'
+    assert node.get_parameter('platform_type').value == '5'
+
+
+def test_the_parameters_that_every_node_has_are_no_unknown_settings(make_node):
+    node = make_node('--ros-args', '-p', 'use_sim_time:=true')
+    assert node.settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ('assignment', 'expected'),
+    [
+        ('train_hzz:=5', "unknown setting 'train_hzz'; did you mean 'train_hz'?"),
+        ('train_hz:=0', 'train_hz: expected int from 1 to 1000, found 0'),
+        ('use_depth:=maybe', "use_depth: expected bool, found 'maybe'"),
+        ('bags:=[]', 'a value is empty'),
+    ],
+)
+def test_a_wrong_parameter_is_one_line_that_names_it(assignment, expected, make_node):
+    with pytest.raises(UsageError) as error:
+        make_node('--ros-args', '-p', assignment)
+    assert expected in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [
+        (parameters(train_hz=0), 'ROS parameters: train_hz: expected int from 1 to 1000, found 0'),
+        (['some.bag'], 'some.bag: convert_node takes ROS parameters only'),
+        (['--ros-args', '-p', 'train_hz'], "Couldn't parse parameter override rule"),
+        (['--ros-args', '--params-file', 'absent.yaml'], "Couldn't parse params file"),
+        (parameters(bags='[x.bag]'), 'output: no folder given for the dataset'),
+    ],
+)
+def test_wrong_use_ends_with_exit_code_2_and_without_traceback(arguments, expected):
+    code, text = run_node(*arguments)
+    assert code == 2
+    assert expected in text
+    assert 'Traceback' not in text
+
+
+def test_a_bag_that_is_not_there_is_named_and_leaves_nothing_behind(tmp_path):
+    bag, output = tmp_path / 'absent.bag', tmp_path / 'dataset'
+    code, text = run_node(*parameters(bags=f'[{bag}]', output=output))
+    by_command = command('convert', str(bag), '--output', str(output))
+    assert code == by_command.returncode != 0
+    assert str(bag) in text
+    assert 'Traceback' not in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_node_writes_the_same_dataset_as_the_command(bag, tmp_path, onlooker):
+    code, text = run_node(
+        *parameters(bags=f'[{bag}]', output=tmp_path / 'by_node', **{'resize.width': 160}),
+        *parameters(sample_drop=0, **{'resize.height': 120}),
+    )
+    assert code == 0, text
+    settings = ('sample_drop=0', 'resize={width: 160, height: 120}')
+    by_command = command(
+        *('convert', str(bag), '--output', str(tmp_path / 'by_command')),
+        *(word for setting in settings for word in ('--set', setting)),
+    )
+    assert by_command.returncode == 0, by_command.stderr
+    assert files_below(tmp_path / 'by_node') == files_below(tmp_path / 'by_command')
+
+    onlooker.wait_for_state('done')
+    last = onlooker.statuses[-1]
+    assert last.name == 'convert_node: conversion'
+    assert last.level == DiagnosticStatus.OK
+    assert value_of(last, 'state') == 'done'
+    assert value_of(last, 'bags_done') == value_of(last, 'bags_total') == '1'
+    assert value_of(last, 'frames_done') == value_of(last, 'frames_total')
+    assert int(value_of(last, 'frames_done')) > 20
+    assert float(value_of(last, 'frames_per_second')) > 0
+    assert float(value_of(last, 'peak_memory_mb')) > 0
+
+
+def test_a_failed_bag_is_an_error_in_diagnostics_and_exit_code_1(bag, tmp_path, onlooker):
+    broken = tmp_path / 'broken.bag'
+    broken.write_bytes(b'#ROSBAG V2.0\n' + bytes(100))
+    code, text = run_node(*parameters(bags=f'[{broken}]', output=tmp_path / 'dataset'))
+    assert code == 1
+    assert 'broken.bag' in text
+    assert 'Traceback' not in text
+    onlooker.wait_for_state('failed')
+    last = onlooker.statuses[-1]
+    assert last.level == DiagnosticStatus.ERROR
+    assert value_of(last, 'bags_failed') == '1'
+
+
+def test_the_cancel_service_stops_the_run_and_leaves_no_dataset(bag, tmp_path, onlooker):
+    output = tmp_path / 'dataset'
+    process = start_node(*parameters(bags=f'[{bag}]', output=output, chunk_size=1))
+    response = onlooker.ask_to_stop()
+    text, _ = process.communicate(timeout=PATIENCE_S)
+    assert response.success
+    assert 'kept for the next run' in response.message
+    assert process.returncode == 1
+    assert 'Traceback' not in text
+    assert not output.exists()
+    onlooker.wait_for_state('cancelled')
+    assert onlooker.statuses[-1].level == DiagnosticStatus.ERROR
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_as_cancel_does(number, bag, tmp_path, onlooker):
+    output = tmp_path / 'dataset'
+    process = start_node(*parameters(bags=f'[{bag}]', output=output, chunk_size=1))
+    onlooker.wait_for_node()
+    os.kill(process.pid, number)
+    text, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert 'Traceback' not in text
+    assert not output.exists()
