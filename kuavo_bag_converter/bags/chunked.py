@@ -51,6 +51,14 @@ class Chunk(NamedTuple):
         return self.data + self.length
 
 
+class Readable(NamedTuple):
+    """A chunk that a scan has found."""
+
+    chunk: Chunk
+    messages: int
+    """How many of its messages, from the first on, can be read."""
+
+
 class Entries(NamedTuple):
     """Index entries of one connection in one chunk, as the file stores them."""
 
@@ -116,8 +124,8 @@ class ChunkedStorage(ABC):
         self._damage = damage
         self._source = Source(path, shown)
         self._scanned: StampColumns | None = None
-        self._chunks: list[Chunk] = []
-        """The readable chunks that a scan has found."""
+        self._chunks: list[Readable] = []
+        """What a scan has found."""
 
     @property
     def bytes_read(self) -> int:
@@ -240,9 +248,10 @@ class ChunkedStorage(ABC):
                     rows = self._rows(self._chunk_index(number))
                     yield self._chunk_at(number), rows, None
         else:
-            for chunk in self._chunks:
+            for chunk, count in self._chunks:
                 data = load_chunk(self._source, chunk) if needs_loading(chunk) else None
-                yield chunk, self._walk(chunk, data).rows, data
+                rows = self._walk(chunk, data).rows
+                yield chunk, Rows(*(column[:count] for column in rows)), data
 
     def _chosen(
         self, chunk: Chunk, rows: Rows, picks: Picks, data: bytes | None, head: int | None
@@ -264,11 +273,11 @@ class ChunkedStorage(ABC):
                 self._source, [chunk.data + a for a in starts], [chunk.data + b for b in stops]
             )
         for k, piece in enumerate(records):
-            row, record, found = int(picks.rows[k]), piece, self._parse(piece)
+            row, record, found = int(picks.rows[k]), piece, self._found(chunk, piece)
             if data is None and not _holds(record, found, head):
                 length = ends[k] - starts[k]
                 record = memoryview(self._source.read(chunk.data + starts[k], length))
-                found = self._parse(record)
+                found = self._found(chunk, record)
             if found is None or not _holds(record, found, head):
                 raise DamagedError(chunk.offset, 'chunk: a message is longer than its place')
             if found[:2] != (rows.connection[row], rows.stamp[row]):
@@ -276,6 +285,12 @@ class ChunkedStorage(ABC):
             length = found.length if head is None else min(found.length, head)
             payload = record[found.begin : found.begin + length]
             yield Stored(found.connection, int(picks.ranks[k]), found.stamp, payload)
+
+    def _found(self, chunk: Chunk, record: memoryview) -> Found | None:
+        try:
+            return self._parse(record)
+        except DamagedError as error:
+            raise DamagedError(chunk.offset, f'chunk: {error.reason}') from None
 
 
 def load_chunk(source: Source, chunk: Chunk) -> bytes:
@@ -309,3 +324,8 @@ def _holds(record: memoryview, found: Found | None, head: int | None) -> bool:
     if found is None:
         return False
     return found.begin + (found.length if head is None else min(found.length, head)) <= len(record)
+
+
+def table_of(raw: bytes, entry: np.dtype[np.void]) -> npt.NDArray[np.void]:
+    """Whole index entries of an index record that may be cut."""
+    return np.frombuffer(raw[: len(raw) - len(raw) % entry.itemsize], entry)

@@ -38,7 +38,7 @@ class Damage:
             BagError: the policy is ``fail``.
 
         """
-        line = f'{path}: {what}'
+        line = ' '.join(f'{path}: {what}'.split())
         if not self.salvage:
             raise BagError(f'{line}; {ADVICE}')
         self.count += 1

@@ -10,7 +10,7 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 
 from . import mcap_records as mc
-from .chunked import Chunk, Loss, load_chunk
+from .chunked import Chunk, Loss, Readable, load_chunk, table_of
 from .damage import Damage, DamagedError
 from .mcap_summary import Summary
 from .model import Connection
@@ -114,7 +114,9 @@ def walk_stretch(source: Bytes, begin: int, known: Declarations, limit: int) -> 
     return Stretch(rows, end, error)
 
 
-_STOPS = {Opcode.CHUNK, Opcode.DATA_END, Opcode.FOOTER}
+_ENDS: dict[int, int] = {Opcode.DATA_END: 4, Opcode.FOOTER: 20}
+"""Records behind which there are no messages, and their lengths."""
+_STOPS = {Opcode.CHUNK, *_ENDS}
 
 
 class McapScan:
@@ -136,7 +138,7 @@ class McapScan:
 
         """
         self.columns = StampColumns(known.connections)
-        self.chunks: list[Chunk] = []
+        self.chunks: list[Readable] = []
         self._known = known
         self._source = source
         self._damage = damage
@@ -154,7 +156,9 @@ class McapScan:
                 record = next(mc.walk(window, at))
                 if record.op != Opcode.MESSAGE_INDEX:
                     self._settle()
-                if record.op in {Opcode.DATA_END, Opcode.FOOTER}:
+                if record.op in _ENDS:
+                    if record.length != _ENDS[record.op]:
+                        raise DamagedError(at, 'the record that ends the data is broken')
                     return None
                 if record.op == Opcode.CHUNK:
                     self._chunk(window, record)
@@ -178,7 +182,7 @@ class McapScan:
         if record.op == Opcode.MESSAGE_INDEX and self._loss:
             data = window.read(record.offset, 9 + record.length)
             for _, entries in mc.message_indexes(data, record.offset):
-                self._loss.add(mc.entry_stamps(np.frombuffer(entries, mc.INDEX_ENTRY)))
+                self._loss.add(mc.entry_stamps(table_of(entries, mc.INDEX_ENTRY)))
         else:
             self._known.take(window, record)
 
@@ -195,8 +199,8 @@ class McapScan:
             stretch = walk_stretch(Held(data), 0, self._known, len(data))
             if len(stretch.rows.stamp):
                 self.columns.add(stretch.rows)
-                self.chunks.append(chunk)
                 read = len(stretch.rows.stamp)
+                self.chunks.append(Readable(chunk, read))
             if chunk.cut:
                 raise DamagedError(chunk.offset, 'chunk: the file ends within it')
             if stretch.error:
@@ -210,7 +214,8 @@ class McapScan:
         stretch = walk_stretch(window, begin, self._known, STRETCH)
         length = stretch.end - begin
         self.columns.add(stretch.rows)
-        self.chunks.append(Chunk(begin, begin, length, '', length))
+        chunk = Chunk(begin, begin, length, '', length)
+        self.chunks.append(Readable(chunk, len(stretch.rows.stamp)))
         if stretch.error:
             raise stretch.error
         return stretch.end

@@ -48,11 +48,16 @@ class PortableReader:
         for storage in storages:
             for connection in storage.connections:
                 counts[connection.topic] += storage.counts.get(connection.id, 0)
+        self._counts = counts
         self.counts: Mapping[str, int] = counts
         self._orders: dict[str, Ordinals | None] = {}
         """Per topic that was indexed, the place in storage of each ordinal; None if identical."""
         self._sizes: dict[str, list[int]] = {}
         """Per topic that was indexed, its messages in each file."""
+        self._broken: dict[str, list[int]] = {}
+        """Places in storage of messages that are left out."""
+        if damage.salvage:
+            self._leave_out_broken()
 
     @property
     def bytes_read(self) -> int:
@@ -78,7 +83,7 @@ class PortableReader:
         places: dict[str, tuple[Numbers, Ordinals]] = {}
         for topic, ordinals in wanted.items():
             unique = np.unique(np.asarray(ordinals, np.int64))
-            count = sum(self._sizes[topic])
+            count = self.counts[topic]
             if len(unique) and (unique[0] < 0 or unique[-1] >= count):
                 raise BagError(
                     f'{self.path}: {topic}: message {unique[-1]} was asked for, '
@@ -132,7 +137,11 @@ class PortableReader:
             columns = [part[topic] for part in parts]
             stamps = columns[0] if len(columns) == 1 else np.concatenate(columns)
             self._sizes[topic] = [len(column) for column in columns]
-            if np.all(stamps[1:] >= stamps[:-1]):
+            if topic in self._broken:
+                kept = np.delete(np.arange(len(stamps)), self._broken[topic])
+                self._orders[topic] = order = kept[np.argsort(stamps[kept], kind='stable')]
+                stamps = stamps[order]
+            elif np.all(stamps[1:] >= stamps[:-1]):
                 self._orders[topic] = None
             else:
                 order = np.argsort(stamps, kind='stable')
@@ -142,7 +151,7 @@ class PortableReader:
         return receive
 
     def _header_stamps(self, topics: AbstractSet[str]) -> dict[str, Stamps]:
-        columns = {topic: np.zeros(sum(self._sizes[topic]), np.int64) for topic in topics}
+        columns = {topic: np.zeros(self.counts[topic], np.int64) for topic in topics}
         places: dict[str, tuple[Numbers, Ordinals]] = {}
         for topic, column in columns.items():
             ordinals = np.arange(len(column))
@@ -198,16 +207,53 @@ class PortableReader:
                         f'lists are not there'
                     )
 
+    def _leave_out_broken(self) -> None:
+        """Find the messages of a message-compressed recording that cannot be decompressed."""
+        topics = {c.topic for c in self.connections if c.encoding == 'cdr'}
+        self._receive_stamps(topics)
+        firsts = {t: (np.arange(1), np.arange(1)) for t in topics if self.counts[t]}
+        packed = {
+            connection.topic
+            for _, connection, stored in self._stored(firsts, len(ZSTD_MAGIC))
+            if stored.data == ZSTD_MAGIC
+        }
+        ranks = {topic: np.arange(self.counts[topic]) for topic in packed}
+        places = {topic: (rank, rank) for topic, rank in ranks.items()}
+        for storage, connection, stored in self._stored(places, None):
+            if self._is_broken(storage, connection, stored):
+                self._broken.setdefault(connection.topic, []).append(stored.rank)
+        for topic, broken in self._broken.items():
+            self._counts[topic] -= len(broken)
+            self._damage.note(
+                f'{self.path}: {topic}: {len(broken)} messages that cannot be decompressed are lost'
+            )
+
+    def _is_broken(self, storage: Storage, connection: Connection, stored: Stored) -> bool:
+        try:
+            self._plain(storage, connection, stored)
+        except BagError as error:
+            self._damage.survive(error)
+            return True
+        return False
+
     def _plain(
         self, storage: Storage, connection: Connection, stored: Stored
     ) -> bytes | memoryview:
-        """Payload, decompressed if it is a zstd frame, which no CDR message looks like."""
-        if connection.encoding != 'cdr' or stored.data[:4] != ZSTD_MAGIC:
-            return stored.data
+        """Payload, decompressed if it is a zstd frame, which no CDR message looks like.
+
+        Raises:
+            BagError: it is neither a CDR message nor a zstd frame.
+
+        """
+        data = stored.data
+        if connection.encoding != 'cdr' or data[:1] == b'\0':
+            return data
+        where = f'{storage.path}: {connection.topic}: message {stored.rank}'
+        if data[:4] != ZSTD_MAGIC:
+            raise BagError(f'{where}: is no CDR message: it begins with {bytes(data[:4])!r}')
         try:
-            return decompress_message(stored.data)
+            return decompress_message(data)
         except CompressionError as error:
-            where = f'{storage.path}: {connection.topic}: message {stored.rank}'
             raise BagError(f'{where}: {error}') from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from .rosbag1_scan import Declarations, Rosbag1Scan, walk_chunk
 from .source import Window
 from .storage import Selection
 
-_U32 = struct.Struct('<I')
 _CHUNK_HEADER = 256
 """Enough for a chunk's record header, which has three short fields."""
 
@@ -39,6 +37,8 @@ class Rosbag1Storage(ChunkedStorage):
         super().__init__(path, damage, shown)
         self._known = Declarations(self.connections)
         self._index = Index([], [], [])
+        self._entries = rb.IndexParser()
+        self._messages = rb.MessageParser()
         try:
             self._open()
         except BaseException:
@@ -119,7 +119,7 @@ class Rosbag1Storage(ChunkedStorage):
         entries: list[Entries] = []
         at = 0
         while at < size:
-            conn, raw, at = rb.index_record(data, at, chunk.end)
+            conn, raw, at = self._entries.take(data, at, chunk.end)
             local = self._known.local.get(conn, -1)
             if len(raw) != counts.pop(local, -1) * rb.INDEX_ENTRY.itemsize:
                 raise DamagedError(chunk.end, 'index record disagrees with the chunk info')
@@ -133,19 +133,8 @@ class Rosbag1Storage(ChunkedStorage):
         return walk_chunk(self._source, chunk, data, self._known)
 
     def _parse(self, record: memoryview) -> Found | None:
-        at = 0
-        while True:
-            if at + 4 > len(record):
-                return None
-            (size,) = _U32.unpack_from(record, at)
-            begin = at + size + 8
-            if begin > len(record):
-                return None
-            fields = rb.parse_fields(bytes(record[at + 4 : at + 4 + size]), 0)
-            (length,) = _U32.unpack_from(record, at + 4 + size)
-            if fields.get(b'op') != bytes([rb.CONNECTION]):
-                break
-            at = begin + length
-        message = rb.Record(0, rb.MESSAGE, fields, begin, length)
-        local = self._known.local.get(message.u32(b'conn'), -1)
-        return Found(local, message.time(b'time'), begin, length)
+        parts = self._messages.take(record)
+        if parts is None:
+            return None
+        connection, stamp, begin, length = parts
+        return Found(self._known.local.get(connection, -1), stamp, begin, length)

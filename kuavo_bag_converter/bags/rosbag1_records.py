@@ -168,26 +168,104 @@ def entry_stamps(table: npt.NDArray[np.void]) -> Stamps:
     return stamps
 
 
-def index_record(data: bytes, at: int, offset: int) -> tuple[int, bytes, int]:
-    """Take an index record out of ``data``: connection, entries, where the next one begins.
+class Layout:
+    """Where a header keeps some fields, for the many that are laid out like the first one."""
 
-    Raises:
-        DamagedError: it is not one; ``offset`` says where ``data`` is in the file.
+    def __init__(self, header: bytes, fields: dict[bytes, bytes], *names: bytes) -> None:
+        """Learn from a header and its fields."""
+        begins = [header.index(name + b'=') + len(name) + 1 for name in names]
+        self.places = tuple(begins)
+        """Offset of each named field's value."""
+        self._size = len(header)
+        self._fixed: list[tuple[slice, bytes]] = []
+        at = 0
+        for begin, name in sorted(zip(begins, names, strict=True)):
+            self._fixed.append((slice(at, begin), header[at:begin]))
+            at = begin + len(fields[name])
+        self._fixed.append((slice(at, None), header[at:]))
 
-    """
-    header = data[at : at + INDEX_HEADER]
-    if len(header) < INDEX_HEADER or _U32.unpack_from(header)[0] != INDEX_HEADER - 8:
+    def fits(self, header: bytes) -> bool:
+        """Tell whether a header differs from the first one in the named fields alone."""
+        return len(header) == self._size and all(
+            header[place] == value for place, value in self._fixed
+        )
+
+
+class IndexParser:
+    """Takes index records apart."""
+
+    def __init__(self) -> None:
+        self._layout: Layout | None = None
+
+    def take(self, data: bytes, at: int, offset: int) -> tuple[int, bytes, int]:
+        """Take an index record out of ``data``: connection, entries, where the next one begins.
+
+        Raises:
+            DamagedError: it is not one; ``offset`` says where ``data`` is in the file.
+
+        """
+        begin = at + INDEX_HEADER
+        header = data[at + 4 : begin - 4]
+        if self._layout is None or not self._layout.fits(header):
+            self._layout = _index_layout(data, at, offset)
+        connection_at, count_at = self._layout.places
+        (connection,) = _U32.unpack_from(header, connection_at)
+        (count,) = _U32.unpack_from(header, count_at)
+        end = begin + count * INDEX_ENTRY.itemsize
+        if _U32.unpack_from(data, begin - 4)[0] != end - begin or end > len(data):
+            raise DamagedError(offset + at, 'index record is broken')
+        return connection, data[begin:end], end
+
+
+def _index_layout(data: bytes, at: int, offset: int) -> Layout:
+    header = data[at + 4 : at + INDEX_HEADER - 4]
+    if len(header) < INDEX_HEADER - 8 or _U32.unpack_from(data, at)[0] != len(header):
         raise DamagedError(offset + at, 'index record expected')
-    fields = parse_fields(header[4:-4], offset + at)
-    try:
-        op, version = fields[b'op'], _U32.unpack(fields[b'ver'])[0]
-        connection, count = _U32.unpack(fields[b'conn'])[0], _U32.unpack(fields[b'count'])[0]
-    except (KeyError, struct.error):
-        raise DamagedError(offset + at, 'index record expected') from None
-    size = _U32.unpack_from(header, INDEX_HEADER - 4)[0]
-    begin = at + INDEX_HEADER
-    if op != bytes([INDEX]) or version != 1 or size != count * INDEX_ENTRY.itemsize:
-        raise DamagedError(offset + at, 'index record is broken')
-    if begin + size > len(data):
-        raise DamagedError(offset + at, 'index record is longer than its chunk says')
-    return connection, data[begin : begin + size], begin + size
+    fields = parse_fields(header, offset + at)
+    sizes = {name: len(value) for name, value in fields.items()}
+    if sizes != {b'op': 1, b'ver': 4, b'conn': 4, b'count': 4}:
+        raise DamagedError(offset + at, 'index record expected')
+    if fields[b'op'][0] != INDEX or _U32.unpack(fields[b'ver'])[0] != 1:
+        raise DamagedError(offset + at, 'index record expected')
+    return Layout(header, fields, b'conn', b'count')
+
+
+class MessageParser:
+    """Takes the records apart that an index entry points to."""
+
+    def __init__(self) -> None:
+        self._layout: Layout | None = None
+
+    def take(self, record: memoryview) -> tuple[int, int, int, int] | None:
+        """Take a message record apart: connection, stamp, where its data begins, and its length.
+
+        Connection records before it are passed. None where ``record`` is too short.
+
+        Raises:
+            DamagedError: it is another record.
+
+        """
+        at = 0
+        while True:
+            if at + 4 > len(record):
+                return None
+            (size,) = _U32.unpack_from(record, at)
+            begin = at + size + 8
+            if begin > len(record):
+                return None
+            header = bytes(record[at + 4 : begin - 4])
+            (length,) = _U32.unpack_from(record, begin - 4)
+            if self._layout and self._layout.fits(header):
+                break
+            fields = parse_fields(header, 0)
+            if fields.get(b'op') == bytes([CONNECTION]):
+                at = begin + length
+                continue
+            sizes = len(fields.get(b'conn', b'')), len(fields.get(b'time', b''))
+            if fields.get(b'op') != bytes([MESSAGE]) or sizes != (4, 8):
+                raise DamagedError(0, 'message record expected')
+            self._layout = Layout(header, fields, b'conn', b'time')
+        connection_at, time_at = self._layout.places
+        (connection,) = _U32.unpack_from(header, connection_at)
+        sec, nsec = _TIME.unpack_from(header, time_at)
+        return connection, sec * 10**9 + nsec, begin, length

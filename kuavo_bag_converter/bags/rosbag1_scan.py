@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from . import rosbag1_records as rb
-from .chunked import Chunk, Loss, Walked, load_chunk, needs_loading
+from .chunked import Chunk, Loss, Readable, Walked, load_chunk, needs_loading, table_of
 from .damage import Damage, DamagedError
 from .model import Connection
 from .rosbag1_index import Index, chunk_of, find_chunk
@@ -54,11 +54,11 @@ def walk_chunk(source: Source, chunk: Chunk, data: bytes | None, known: Declarat
             if record.op == rb.CONNECTION:
                 known.add(record, view.read(record.data, record.length))
             elif record.op == rb.MESSAGE:
-                local = known.local.get(record.u32(b'conn'))
+                local, time = known.local.get(record.u32(b'conn')), record.time(b'time')
                 if local is None:
                     raise DamagedError(record.offset, 'message of an undeclared connection')
                 connection.append(local)
-                stamp.append(record.time(b'time'))
+                stamp.append(time)
                 offset.append(record.offset - base)
             else:
                 raise DamagedError(record.offset, f'unexpected record {record.op} in a chunk')
@@ -89,7 +89,7 @@ class Rosbag1Scan:
 
         """
         self.columns = StampColumns(known.connections)
-        self.chunks: list[Chunk] = []
+        self.chunks: list[Readable] = []
         self._known = known
         self._source = source
         self._damage = damage
@@ -117,7 +117,7 @@ class Rosbag1Scan:
                     self._known.add(record, window.read(record.data, record.length))
                 elif record.op == rb.INDEX and self._loss:
                     entries = window.read(record.data, record.length)
-                    self._loss.add(rb.entry_stamps(np.frombuffer(entries, rb.INDEX_ENTRY)))
+                    self._loss.add(rb.entry_stamps(table_of(entries, rb.INDEX_ENTRY)))
                 at = record.end
         except DamagedError as error:
             self._settle()
@@ -143,7 +143,7 @@ class Rosbag1Scan:
             return opened
         rows, error_inside = walk_chunk(self._source, chunk, data, self._known)
         self.columns.add(rows)
-        self.chunks.append(chunk)
+        self.chunks.append(Readable(chunk, len(rows.stamp)))
         if error_inside is None and chunk.cut and chunk.compression:
             error_inside = DamagedError(chunk.offset, 'chunk: its end is missing')
         if error_inside is not None:

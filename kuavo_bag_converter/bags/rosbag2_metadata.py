@@ -26,7 +26,7 @@ class TopicPromise(NamedTuple):
     topic: str
     msgtype: str
     qos: object
-    count: int
+    messages: int
 
 
 class Metadata(NamedTuple):
@@ -42,7 +42,7 @@ class Metadata(NamedTuple):
     topics: list[TopicPromise]
     compression: str
     """``file``, ``message`` or ''."""
-    count: int
+    messages: int
     """Messages of the recording."""
 
 
@@ -68,7 +68,7 @@ def read_metadata(path: Path) -> Metadata:
             file_counts=counts,
             topics=topics,
             compression=str(top.get('compression_mode') or '').lower(),
-            count=int(top['message_count']),
+            messages=int(top['message_count']),
         )
     except KeyError as error:
         raise ValueError(f'has no {error.args[0]}') from None
@@ -82,7 +82,7 @@ def _topic(item: Mapping[str, Any]) -> TopicPromise:
         topic=str(topic['name']),
         msgtype=normal_type(str(topic['type'])),
         qos=topic.get('offered_qos_profiles'),
-        count=int(item['message_count']),
+        messages=int(item['message_count']),
     )
 
 
@@ -122,7 +122,7 @@ def compare(
         damage.note(f'{path}: is version {metadata.version}, newer than {NEWEST}')
     for promise in metadata.topics:
         _compare_count(
-            path, f'{promise.topic}', promise.count, counts.get(promise.topic, 0), damage
+            path, f'{promise.topic}', promise.messages, counts.get(promise.topic, 0), damage
         )
         _compare_topic(path, promise, connections, damage)
     for topic in counts.keys() - {promise.topic for promise in metadata.topics}:
@@ -131,7 +131,7 @@ def compare(
     for name, count in metadata.file_counts.items():
         if plain_name(name) in stored:
             _compare_count(path, name, count, stored[plain_name(name)], damage)
-    _compare_count(path, 'the recording', metadata.count, sum(counts.values()), damage)
+    _compare_count(path, 'the recording', metadata.messages, sum(counts.values()), damage)
 
 
 def _compare_count(path: Path, what: str, promised: int, stored: int, damage: Damage) -> None:

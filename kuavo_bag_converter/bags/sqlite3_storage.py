@@ -30,6 +30,10 @@ ROWS = 20_000
 PAYLOADS = 200
 """Payloads that one statement asks for."""
 LAST_ID = 2**63 - 1
+HOLES = 1000
+"""After so many unreadable places the rest of a file is given up."""
+STEPS = 1_000_000
+"""Steps of sqlite's machine between two looks at whether it goes in circles."""
 
 _FORMATS = {'ros2msg': 'msg', 'ros2idl': 'idl', 'ros1msg': 'msg'}
 _BROKEN = (sqlite3.DatabaseError, TypeError, ValueError, OverflowError)
@@ -58,7 +62,11 @@ class Sqlite3Storage:
         """Ranges of ids that are readable, both ends included."""
         self._scanned: StampColumns | None = None
         self._base = _connect(path, damage, scratch)
+        self._looks = 0
+        self._limit = 1000 + 4 * path.stat().st_size // STEPS
+        self._base.set_progress_handler(self._in_circles, STEPS)
         try:
+            self._base.execute('PRAGMA cell_size_check = ON')
             self.connections: list[Connection] = []
             self.qos: dict[int, str] = {}
             self._local: dict[int, int] = {}
@@ -80,6 +88,10 @@ class Sqlite3Storage:
             try:
                 for rows in self._rows(topics):
                     columns.add(rows)
+                for connection in self.connections:
+                    count = columns.count(connection.id)
+                    if connection.topic in topics and count != self.counts.get(connection.id, 0):
+                        raise ValueError(f'{connection.topic}: its messages cannot be counted')
             except _BROKEN as error:
                 self._damage.found(self.path, f'sqlite: {error}')
         return {topic: columns.stamps(topic) for topic in topics}
@@ -130,8 +142,9 @@ class Sqlite3Storage:
                     )
                 )
         except _BROKEN as error:
+            reason = ' '.join(str(error).split())
             raise BagError(
-                f'{self.path}: sqlite: {error}; the list of topics cannot be read, '
+                f'{self.path}: sqlite: {reason}; the list of topics cannot be read, '
                 f'so nothing can be salvaged'
             ) from None
 
@@ -151,6 +164,7 @@ class Sqlite3Storage:
                     )
         except _BROKEN as error:
             self._damage.found(self.path, f'sqlite: {error}')
+        self._compare(sum(counts.values()))
         return counts
 
     def _rows(self, topics: Collection[str]) -> Iterator[Rows]:
@@ -169,6 +183,8 @@ class Sqlite3Storage:
 
     def _table(self, table: list[tuple[Any, ...]]) -> Rows:
         columns = np.array(table, dtype=np.int64)
+        if np.any(columns[1:, 2] <= columns[:-1, 2]):
+            raise ValueError('message ids are out of order')
         known, place = np.unique(columns[:, 0], return_inverse=True)
         local = np.array([self._local[number] for number in known.tolist()], np.int64)
         return Rows(local[place], columns[:, 1], columns[:, 2])
@@ -189,7 +205,13 @@ class Sqlite3Storage:
                     raise ValueError(f'message {wanted} has no data')
                 yield Stored(int(rows.connection[row]), rank, int(rows.stamp[row]), payload)
 
+    def _in_circles(self) -> int:
+        """Stop a statement that takes more steps than the file has bytes, as in broken trees."""
+        self._looks += 1
+        return self._looks > self._limit
+
     def _query(self, statement: str, *values: int) -> sqlite3.Cursor:
+        self._looks = 0
         return self._base.execute(statement, values)
 
     def _salvage(self) -> dict[int, int]:
@@ -197,17 +219,22 @@ class Sqlite3Storage:
         columns = self._scanned = StampColumns(self.connections)
         self._ranges = []
         first: int | None = 0
+        holes = 0
         while first is not None:
             last, error = self._read_from(first, columns)
             if error is None:
                 break
-            first = self._readable_after(last)
+            holes += 1
+            first = self._readable_after(last) if holes < HOLES else None
             where = 'all messages' if first is None else f'messages {last + 1} to {first - 1}'
             self._damage.found(
                 self.path, f'sqlite: {error}: behind message {last}, {where} cannot be read'
             )
         counts = {c.id: columns.count(c.id) for c in self.connections}
-        self._report(sum(counts.values()), columns.range())
+        read = sum(counts.values())
+        self._compare(read)
+        if self._damage.count:
+            self._damage.note(f'{self.path}: salvaged {read} messages{columns.range()}')
         return counts
 
     def _read_from(self, first: int, columns: StampColumns) -> tuple[int, Exception | None]:
@@ -220,6 +247,8 @@ class Sqlite3Storage:
                 'SELECT id, topic_id, timestamp, data FROM messages WHERE id >= ? ORDER BY id',
                 first,
             ):
+                if number <= last:
+                    raise sqlite3.DatabaseError('message ids are out of order')
                 if topic in self._local and isinstance(data, bytes) and isinstance(stamp, int):
                     table.append((topic, stamp, number))
                 else:
@@ -268,22 +297,21 @@ class Sqlite3Storage:
             return False
         return True
 
-    def _report(self, read: int, text: str) -> None:
+    def _compare(self, read: int) -> None:
+        """Compare the number of messages in the table with those in its time index."""
         try:
-            ((promised, low, high),) = self._query(
-                'SELECT COUNT(*), MIN(timestamp), MAX(timestamp) FROM messages '
-                'INDEXED BY timestamp_idx'
+            ((listed, low, high),) = self._query(
+                'SELECT COUNT(*), MIN(timestamp), MAX(timestamp) '
+                'FROM messages INDEXED BY timestamp_idx'
             ).fetchall()
-        except _BROKEN:
-            promised, low, high = 0, 0, 0
-        if promised > read:
+        except sqlite3.DatabaseError:
+            return
+        if listed > read and isinstance(low, int) and isinstance(high, int):
             self._damage.found(
                 self.path,
-                f'{promised - read} of the {promised} messages {span(low, high)} that the '
-                f'time index lists are lost',
+                f'{listed - read} of the {listed} messages {span(low, high)} that the time index '
+                f'lists are lost',
             )
-        if self._damage.count:
-            self._damage.note(f'{self.path}: salvaged {read} messages{text}')
 
 
 def _places(values: Collection[object]) -> str:
