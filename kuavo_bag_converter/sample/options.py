@@ -55,13 +55,13 @@ class SampleOptions:
     bursts: bool = True
     """Deliver sensor messages in bursts of up to 42 ms."""
     starts: Mapping[str, float] = field(default_factory=dict)
-    """When the first message of a topic is stamped; ``/kuavo_arm_traj`` is late by itself."""
+    """When a topic begins; ``/kuavo_arm_traj`` is late by itself."""
     gaps: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     """Spans (from, to) in which a topic is silent."""
     unstamped_s: float = 0.0
     """How long ``/joint_cmd`` has a header stamp of 0, as while the robot stands up."""
     latched_age_s: float = 0.0
-    """How long before the start the latched messages are stamped."""
+    """How long before the start the receive stamps of latched messages are."""
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():

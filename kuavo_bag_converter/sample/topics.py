@@ -74,7 +74,7 @@ def topics_of(options: SampleOptions, timeline: Timeline) -> list[Topic]:
         *_cameras(options),
         *(_extras() if options.extras else ()),
     ]
-    names = {topic.name for topic in topics}
+    names = {topic.name for topic in topics if not topic.clock}
     for option in ('starts', 'gaps'):
         for name in getattr(options, option):
             if name not in names:
