@@ -258,7 +258,9 @@ def test_a_png_with_a_wrong_checksum_is_refused():
 @pytest.mark.parametrize(
     ('data', 'description', 'error', 'complaint'),
     [
-        (b'\xff\xd8\xff' + bytes(50), 'jpeg', ImageError, 'holds neither PNG nor RVL'),
+        (b'\xff\xd8\xff' + bytes(50), 'jpeg', BagError, 'no depth: jpeg pictures'),
+        (b'\0\0\0\1' + bytes(50), 'h265', BagError, 'no depth: hevc pictures'),
+        (b'', '', ImageError, 'is empty'),
         (png(np.zeros((4, 4, 3), np.uint8)), PNG_FORMAT, BagError, '3 channels of 8 bits'),
         (bytes(12) + struct.pack('<II', 0, 5), RVL_FORMAT, ImageError, 'claims 0x5 pixels'),
         (bytes(12) + struct.pack('<II', 2**31, 5), RVL_FORMAT, ImageError, 'claims 2147483648x5'),

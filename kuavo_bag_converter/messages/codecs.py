@@ -53,8 +53,9 @@ class StreamCodec:
 
     Every message must be fed, in order, also where its picture is not used. A message gives its
     own picture or an error: before the first key frame, and after damage up to the next one, there
-    is no picture. Streams that reorder pictures (B-frames) are refused. A lost message is noticed
-    in H.265, whose later pictures then lack their reference; libavcodec conceals it in H.264.
+    is no picture. Streams that reorder pictures (B-frames) are refused. A message that the
+    recorder lost is noticed in H.265 (by FFmpeg 8 and later): the pictures that refer to it do not
+    decode. In H.264 libavcodec conceals it.
     """
 
     def __init__(self, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from cv_bridge import CvBridge, CvBridgeError
 
-from kuavo_bag_converter.errors import ImageError
+from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.messages.raw_images import (
     Pixels,
     check_color,
@@ -17,6 +17,9 @@ from kuavo_bag_converter.messages.raw_images import (
 )
 
 _DESIRED = {'bgr24': 'bgr8', 'gray': 'mono8'}
+_OLD_NAMES = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}
+"""Humble's cv_bridge does not know the names of later distros."""
+
 _bridge = CvBridge()
 
 
@@ -25,7 +28,7 @@ def color_of(message: Any) -> tuple[Pixels, str]:
 
     Raises:
         BagError: The encoding is not supported, or is no colour.
-        ImageError: Size, step and data do not fit each other, or cv_bridge refuses.
+        ImageError: Size, step and data do not fit each other.
 
     """
     encoding = encoding_of(message)
@@ -35,7 +38,7 @@ def color_of(message: Any) -> tuple[Pixels, str]:
     plain = SimpleNamespace(
         height=message.height,
         width=message.width,
-        encoding=message.encoding,
+        encoding=_OLD_NAMES.get(message.encoding, message.encoding),
         is_bigendian=0,
         step=pixels.strides[0],
         data=pixels.view(np.uint8).reshape(-1),
@@ -45,4 +48,4 @@ def color_of(message: Any) -> tuple[Pixels, str]:
     try:
         return _bridge.imgmsg_to_cv2(plain, desired), encoding.pix_fmt
     except CvBridgeError as error:
-        raise ImageError(f'cv_bridge: {error}') from None
+        raise BagError(f'cv_bridge: {error}') from None

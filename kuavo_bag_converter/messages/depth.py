@@ -23,7 +23,7 @@ from kuavo_bag_converter.messages import rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.frames import LIMITED_LUMA, plane
-from kuavo_bag_converter.messages.images import is_rvl, naming, picture_decoder
+from kuavo_bag_converter.messages.images import codec_of, is_rvl, naming, picture_decoder
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
 
@@ -105,9 +105,9 @@ class DepthDecoder:
         elif start >= 0:
             stored = self._decoded_png(payload[start:])
         else:
-            raise ImageError(
-                f'no depth: the payload (format {description!r}) holds neither PNG nor RVL'
-            )
+            # A camera of another kind is refused as such, and not picture by picture.
+            codec = codec_of(payload, description)
+            raise BagError(f'no depth: {codec} pictures; expected a 16 bit PNG or RVL')
         if encoding == '32FC1':
             if start < DEPTH_HEADER:
                 raise ImageError('32FC1 depth without the header that holds its quantization')

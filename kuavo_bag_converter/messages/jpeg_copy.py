@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.errors import ImageError
+from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.definitions import Definitions
-
-_START = b'\xff\xd8'
-_END = b'\xff\xd9'
+from kuavo_bag_converter.messages.images import naming
+from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegHeader, read_jpeg
 
 
 class JpegCopier:
-    """Takes the JPEG out of the messages of one camera."""
+    """Takes the JPEGs out of the messages of one camera."""
 
     def __init__(self, connection: Connection, definitions: Definitions) -> None:
         """Prepare for a connection whose messages have ``data``, as CompressedImage."""
         self._topic = connection.topic
         self._message = definitions.decoder(connection)
+        self._first: JpegHeader | None = None
 
-    def decode(self, data: bytes) -> bytes:
+    def decode(self, data: bytes | memoryview) -> bytes:
         """Return the JPEG of a message, undecoded.
 
         Raises:
-            ImageError: It is no JPEG, or ends before its end marker.
-            BagError: The message does not fit its definition.
+            ImageError: It is no JPEG, its header is damaged, or its end is missing.
+            BagError: The message does not fit its definition, or the picture has another size or
+                orientation than the first.
 
         """
-        jpeg = bytes(self._message(data).data)
-        # Drivers pad the payload after the end marker.
-        if not jpeg.startswith(_START) or not jpeg.rstrip(b'\0').endswith(_END):
-            raise ImageError(f'{self._topic}: a JPEG picture that is cut off, or no JPEG')
-        return jpeg
+        payload = memoryview(self._message(data).data)
+        with naming(self._topic):
+            if bytes(payload[:3]) != JPEG_MAGIC:
+                raise ImageError('the payload is no JPEG')
+            header = read_jpeg(payload)
+            first = self._first = self._first or header
+            if header != first:
+                raise BagError(
+                    f'its pictures change from {first.width}x{first.height} to '
+                    f'{header.width}x{header.height} or in colour or orientation, and cannot '
+                    'be copied; set video: encode'
+                )
+        return bytes(payload)
 
-    def skip(self, data: bytes) -> None:
+    def skip(self, data: bytes | memoryview) -> None:
         """Ignore a message whose picture is not used."""
