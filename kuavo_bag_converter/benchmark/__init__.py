@@ -1,0 +1,1 @@
+"""The benchmark: every method on the same bag, each in a process of its own."""

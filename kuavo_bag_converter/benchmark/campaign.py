@@ -1,0 +1,168 @@
+"""Make the bag, and run things on it in processes of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter import __version__
+from kuavo_bag_converter.benchmark.measure import MB, measure
+from kuavo_bag_converter.benchmark.processes import memory_available
+from kuavo_bag_converter.benchmark.results import Result
+from kuavo_bag_converter.benchmark.runs import Run
+from kuavo_bag_converter.errors import ConverterError, UsageError
+
+_PACKAGE = 'kuavo_bag_converter.benchmark'
+_LEROBOT_JOB = Path(__file__).resolve().with_name('lerobot_job.py')
+_SHARE_OF_MEMORY = 0.85
+
+
+@dataclass(frozen=True)
+class LeRobot:
+    """A Python that has lerobot."""
+
+    python: str
+    version: str
+    streaming: bool
+    """Whether it can encode while frames come."""
+
+
+class Campaign:
+    """What all runs on one bag have in common."""
+
+    def __init__(
+        self,
+        work: Path,
+        bag: Path,
+        settings: Mapping[str, object],
+        limit_mb: float | None,
+    ) -> None:
+        """Prepare for a bag.
+
+        Args:
+            work: Folder for datasets, which are removed as soon as they are measured.
+            bag: What to convert.
+            settings: Of all conversions.
+            limit_mb: Memory of a run; if None, most of what is free when it starts.
+
+        """
+        self._scratch = scratch_folder(work)
+        self._settings = {**settings, 'bags': [str(bag)]}
+        self._limit_mb = limit_mb
+
+    def convert(self, run: Run) -> Result:
+        """Run a method of this package."""
+        output = self._fresh('dataset')
+        specification = {'settings': {**self._settings, **run.settings, 'output': str(output)}}
+        return self._measured(run, f'{_PACKAGE}.conversion_job', specification)
+
+    def write_with_lerobot(self, lerobot: LeRobot) -> list[Result]:
+        """Run LeRobot's own writer on the same frames, in each of its ways."""
+        frames = self._fresh('frames')
+        specification: dict[str, Any] = {'settings': self._settings, 'frames': str(frames)}
+        say('taking the frames out of the bag for LeRobot')
+        _done(f'{_PACKAGE}.frames_job', specification)
+        results = []
+        for streaming in (False, True) if lerobot.streaming else (False,):
+            what = ' streaming' if streaming else ''
+            run = Run(f'LeRobot {lerobot.version}{what}', 'lerobot', {'streaming': streaming})
+            given = {
+                'frames': str(frames),
+                'output': str(self._scratch / 'dataset'),
+                'streaming': streaming,
+            }
+            results.append(self._measured(run, str(_LEROBOT_JOB), given, lerobot.python))
+        shutil.rmtree(frames)
+        return results
+
+    def stage_costs(self, runs: Sequence[Run]) -> dict[str, Any]:
+        """Return what the stages of these runs cost at least."""
+        say('measuring the stages alone')
+        listed = [{**self._settings, **run.settings} for run in runs]
+        return _done(f'{_PACKAGE}.stage_cost_job', {'settings': listed})
+
+    def _measured(
+        self, run: Run, job: str, specification: Mapping[str, Any], python: str | None = None
+    ) -> Result:
+        limit = self._limit_mb or memory_available() * _SHARE_OF_MEMORY / MB
+        more = {'python': python} if python else {}
+        measured = measure(job, specification, limit_mb=limit, **more)
+        shutil.rmtree(self._scratch / 'dataset', ignore_errors=True)
+        shutil.rmtree(self._scratch / 'dataset.unfinished', ignore_errors=True)
+        say(
+            f'{run.name}: {measured.status}: {measured.reason or f"{measured.work_wall_s:.1f} s"}, '
+            f'{measured.cpu_s:.1f} CPU s, {measured.peak_mb:.0f} MB'
+        )
+        return Result(run, measured)
+
+    def _fresh(self, name: str) -> Path:
+        """Return the path of a folder that is to be made in the scratch folder."""
+        path = self._scratch / name
+        shutil.rmtree(path, ignore_errors=True)
+        return path
+
+
+def say(text: str) -> None:
+    """Tell the user how it goes on."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def scratch_folder(work: Path) -> Path:
+    """Return the folder for what is removed as soon as it is measured."""
+    folder = work / 'scratch'
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def made_bag(work: Path, options: Mapping[str, Any]) -> Path:
+    """Return a sample bag with these options, made now or by an earlier benchmark.
+
+    Raises:
+        ConverterError: It cannot be made.
+
+    """
+    text = json.dumps([__version__, dict(sorted(options.items()))])
+    folder = work / 'bags' / hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    path = folder / ('sample' if options.get('storage', 'bag') != 'bag' else 'sample.bag')
+    if not path.exists():
+        say(f'making {path}')
+        folder.mkdir(parents=True, exist_ok=True)
+        _done(f'{_PACKAGE}.sample_job', {'path': str(path), 'options': dict(options)})
+    return path
+
+
+def bag_bytes(bag: Path) -> int:
+    """Return the size of a bag file, or of the files of a bag folder."""
+    files = [bag] if bag.is_file() else [path for path in bag.rglob('*') if path.is_file()]
+    return sum(path.stat().st_size for path in files)
+
+
+def find_lerobot(python: str) -> LeRobot:
+    """Ask a Python for its lerobot.
+
+    Raises:
+        UsageError: It cannot be run or has none.
+
+    """
+    try:
+        done = subprocess.run(
+            [python, str(_LEROBOT_JOB)], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        lines = (getattr(error, 'stderr', '') or str(error)).strip().splitlines()
+        raise UsageError(f'--lerobot-python {python}: no lerobot: {lines[-1]}') from error
+    return LeRobot(python, **json.loads(done.stdout.splitlines()[-1]))
+
+
+def _done(job: str, specification: Mapping[str, Any]) -> dict[str, Any]:
+    measured = measure(job, specification)
+    if measured.status != 'done':
+        raise ConverterError(f'benchmark: {job.rpartition(".")[2]}: {measured.reason}')
+    return measured.outcome

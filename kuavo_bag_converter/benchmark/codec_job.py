@@ -1,0 +1,169 @@
+"""The jobs of a process: encode the pictures of one camera with one codec, and judge the video.
+
+Both work on consecutive frames of the first colour camera, which are in memory before the work
+begins, so that the increment of the memory is the encoder's or the decoder's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.benchmark.served import ServedBag
+from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
+from kuavo_bag_converter.dataset.video import COPY, ENCODERS, PacketWriter, encoder_options
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.messages.codecs import PictureCodec
+from kuavo_bag_converter.messages.frames import Fitter, plane
+from kuavo_bag_converter.settings import settings_from
+
+_FRAMES = 120
+_SEEKS = 40
+_WINDOW, _SIGMA = (11, 11), 1.5
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+Luma = npt.NDArray[np.uint8]
+
+
+class _Pictures(NamedTuple):
+    stored: list[bytes]
+    frames: list[av.VideoFrame]
+    fps: float
+
+
+def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Return the encoding of ``specification['video']`` to ``['path']``, or the judging of it.
+
+    ``['parallel']`` leaves threads and lookahead to the encoder, as LeRobot does.
+    """
+    pictures = _pictures(specification['settings'])
+    path = Path(specification['path'])
+    if specification['judge']:
+        return lambda: _judge(path, pictures.frames)
+    options = VideoOptions(**specification['video'])
+    return lambda: _encode(path, pictures, options, parallel=specification['parallel'])
+
+
+def _pictures(values: Mapping[str, Any]) -> _Pictures:
+    """Read consecutive frames from the middle of the bag."""
+    settings = settings_from(values, 'benchmark')
+    with ServedBag(settings) as bag:
+        camera = next(c for c in bag.binding.cameras if not c.feature.depth).feature
+        start = max(0, (len(bag.plan) - _FRAMES) // 2)
+        frames = np.arange(start, min(start + _FRAMES, len(bag.plan)))
+        stored = [
+            served.data for served in bag.pictures(frames) if served.key == camera.key
+            for _ in served.frames
+        ]  # fmt: skip
+        fps = bag.binding.profile.fps
+    jpeg, fitter = PictureCodec('mjpeg'), Fitter(camera.size, 'yuv420p')
+    fitted = [fitter.fit(jpeg.decode(memoryview(data))) for data in stored]
+    # What reading has left behind would hide what the work takes.
+    ctypes.CDLL(None).malloc_trim(0)
+    return _Pictures(stored, fitted, fps)
+
+
+def _encode(
+    path: Path, pictures: _Pictures, options: VideoOptions, *, parallel: bool
+) -> dict[str, Any]:
+    width, height = pictures.frames[0].width, pictures.frames[0].height
+    count = len(pictures.frames)
+    if options.vcodec == COPY:
+        packets = PacketWriter(
+            path, fps=pictures.fps, width=width, height=height, episode_lengths=[count]
+        )
+        for data in pictures.stored:
+            packets.write_packet(data)
+        packets.close()
+        return {'frames': count}
+    given = encoder_options(options)
+    if parallel:
+        given = {name: given[name] for name in ('crf', 'preset', 'g')}
+    with Mp4Writer(path, frame_rate(pictures.fps), count) as file:
+        stream = file.add_encoder(ENCODERS[options.vcodec], width, height, 'yuv420p', given)
+        for index, frame in enumerate([*pictures.frames, None]):
+            if frame is not None:
+                frame.pts = index
+                frame.time_base = 1 / frame_rate(pictures.fps)
+            for packet in stream.encode(frame):
+                file.mux(packet)
+    return {'frames': count}
+
+
+def _judge(path: Path, originals: Sequence[av.VideoFrame]) -> dict[str, Any]:
+    """Decode from beginning to end, then at random; compare the luma with the original's."""
+    before = time.process_time()
+    with _opened(path) as container:
+        decoded = list(container.decode(video=0))
+    sequential = (time.process_time() - before) / len(decoded)
+    pairs = [
+        (_luma(original), _luma(frame)) for original, frame in zip(originals, decoded, strict=True)
+    ]
+    psnr = [_psnr(*pair) for pair in pairs]
+    return {
+        'bytes_per_frame': path.stat().st_size / len(decoded),
+        'psnr_db': statistics.fmean(psnr),
+        'worst_psnr_db': min(psnr),
+        'ssim': statistics.fmean(_ssim(*pair) for pair in pairs),
+        'decode_ms': sequential * 1000,
+        'random_decode_ms': _random_access(path, len(decoded)) * 1000,
+    }
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    container = av.open(str(path))
+    container.streams.video[0].codec_context.thread_count = 1
+    return container
+
+
+def _random_access(path: Path, count: int) -> float:
+    """Return the CPU seconds to get a frame from anywhere, in a file that is open."""
+    chosen = np.random.default_rng(0).integers(0, count, _SEEKS)
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        if stream.average_rate is None or stream.time_base is None:
+            raise BagError(f'{path}: no frame rate')
+        ticks = 1 / (stream.average_rate * stream.time_base)
+        before = time.process_time()
+        for index in chosen.tolist():
+            container.seek(int(index * ticks), stream=stream)
+            for frame in container.decode(stream):
+                if frame.pts is not None and frame.pts >= index * ticks:
+                    break
+        return (time.process_time() - before) / len(chosen)
+
+
+def _luma(frame: av.VideoFrame) -> Luma:
+    """Return the luma in limited range, as it was before encoding."""
+    return np.array(plane(Fitter(None, 'yuv420p').fit(frame), 0))
+
+
+def _psnr(original: Luma, decoded: Luma) -> float:
+    error = np.mean(np.square(original.astype(np.float64) - decoded))
+    return float(10 * np.log10(255**2 / error)) if error else float('inf')
+
+
+def _ssim(original: Luma, decoded: Luma) -> float:
+    """Return the mean structural similarity (Wang et al., IEEE TIP 13(4), 2004)."""
+    first, second = original.astype(np.float64), decoded.astype(np.float64)
+
+    def blurred(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray(cv2.GaussianBlur(values, _WINDOW, _SIGMA), np.float64)
+
+    mean1, mean2 = blurred(first), blurred(second)
+    variance1 = blurred(first * first) - mean1 * mean1
+    variance2 = blurred(second * second) - mean2 * mean2
+    covariance = blurred(first * second) - mean1 * mean2
+    likeness = (2 * mean1 * mean2 + _C1) * (2 * covariance + _C2)
+    likeness /= (mean1**2 + mean2**2 + _C1) * (variance1 + variance2 + _C2)
+    return float(likeness.mean())

@@ -1,0 +1,105 @@
+"""The comparison of methods: everything that the arguments name, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from kuavo_bag_converter.benchmark.campaign import (
+    Campaign,
+    LeRobot,
+    bag_bytes,
+    find_lerobot,
+    made_bag,
+    say,
+)
+from kuavo_bag_converter.benchmark.markdown import as_markdown
+from kuavo_bag_converter.benchmark.presets import PRESETS
+from kuavo_bag_converter.benchmark.results import Result, Results, efficiency
+from kuavo_bag_converter.benchmark.runs import Run, conversions
+from kuavo_bag_converter.settings import Settings, parse_assignments, updated
+
+
+def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -> int:
+    """Measure all runs, write the results, and return 1 if a run failed, else 0.
+
+    Args:
+        options: Of the command line.
+        sample: Options of the bag to make.
+
+    Raises:
+        UsageError: A setting is wrong, or there is no lerobot where it should be.
+        ConverterError: The bag cannot be made or read.
+
+    """
+    settings = parse_assignments(options.assignments)
+    updated(Settings(), settings, '--set')
+    lerobot = find_lerobot(options.lerobot_python) if options.lerobot_python else None
+    runs = conversions(
+        methods=options.methods,
+        chunk_sizes=options.chunk_sizes or PRESETS[options.preset].chunk_sizes,
+        codecs=options.codecs,
+        threads=options.threads,
+    )
+    work = Path(options.work)
+    bag = Path(options.bag) if options.bag else made_bag(work, sample)
+    title = bag.stem if options.bag else options.preset
+    folder = work / 'results' / title
+    folder.mkdir(parents=True, exist_ok=True)
+    described = {'path': str(bag), 'bytes': bag_bytes(bag), 'options': dict(sample)}
+    results = Results(f'Benchmark: {title}', described, settings)
+    campaign = Campaign(work, bag, settings, options.memory_limit_mb)
+    for result in _measured(campaign, runs, lerobot):
+        results.results.append(result)
+        _write(results, folder)
+    _add_efficiency(results, campaign)
+    _write(results, folder)
+    _plot(results, folder)
+    sys.stdout.write(as_markdown(results))
+    return 1 if any(result.measured.status == 'failed' for result in results.results) else 0
+
+
+def _measured(campaign: Campaign, runs: Sequence[Run], lerobot: LeRobot | None) -> Iterator[Result]:
+    """Run what streams first, what fills the memory last."""
+    largest = [run for run in runs if run.method == 'whole_bag']
+    for run in runs:
+        if run not in largest:
+            yield campaign.convert(run)
+    if lerobot is not None:
+        yield from campaign.write_with_lerobot(lerobot)
+    for run in largest:
+        yield campaign.convert(run)
+
+
+def _add_efficiency(results: Results, campaign: Campaign) -> None:
+    """Relate the first chunked run, and those with other codecs, to what they cannot avoid."""
+    chunked = results.of('chunked')
+    related = [
+        result
+        for result in chunked
+        if result.measured.status == 'done'
+        and (result is chunked[0] or 'vcodec' in result.run.settings)
+    ]
+    if related:
+        results.stage_costs = campaign.stage_costs([result.run for result in related])
+        results.efficiencies = [
+            efficiency(result, results.stage_costs, place) for place, result in enumerate(related)
+        ]
+
+
+def _write(results: Results, folder: Path) -> None:
+    text = json.dumps(results.as_json(), indent=1, ensure_ascii=False)
+    (folder / 'results.json').write_text(text, encoding='utf-8')
+    (folder / 'results.md').write_text(as_markdown(results), encoding='utf-8')
+
+
+def _plot(results: Results, folder: Path) -> None:
+    try:
+        from kuavo_bag_converter.benchmark.plots import write_plots
+    except ModuleNotFoundError:
+        say('no plots: matplotlib is not there; scripts/install_benchmark installs it')
+        return
+    write_plots(results, folder)

@@ -1,0 +1,80 @@
+"""The job of a measured process: convert a bag with this package."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter import stages
+from kuavo_bag_converter.benchmark.child import processor_seconds
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.jobs.report import Observer
+from kuavo_bag_converter.settings import settings_from
+
+
+def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Return the conversion with ``specification['settings']``; SIGTERM stops it."""
+    settings = settings_from(specification['settings'], 'benchmark')
+    cancel = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: cancel.set())
+
+    def work() -> dict[str, Any]:
+        times = stages.record()
+        clock = _PassOneClock()
+        report = convert(settings, observer=clock, cancel=cancel)
+        if report.failures:
+            raise BagError(report.failures[0].reason)
+        return {
+            'frames': report.frames,
+            'episodes': report.episodes,
+            'pass_1': clock.pass_1,
+            'bytes_read': bytes_read(),
+            'bytes_written': folder_size(report.output),
+            'stages': times.seconds(),
+        }
+
+    return work
+
+
+class _PassOneClock(Observer):
+    """Takes what a bag costs until its frames are planned; of the last bag, if there are many."""
+
+    def __init__(self) -> None:
+        self.pass_1: dict[str, float] = {}
+
+    def bag_started(self, number: int, total: int, bag: str) -> None:
+        """Begin to count."""
+        del number, total, bag
+        self._begin = _now()
+
+    def planned(self, plan: dict[str, Any]) -> None:
+        """Keep what was used since the bag was begun."""
+        del plan
+        self.pass_1 = {name: value - self._begin[name] for name, value in _now().items()}
+
+
+def _now() -> dict[str, float]:
+    return {
+        'wall_s': time.perf_counter(),
+        'cpu_s': processor_seconds(),
+        'bytes_read': bytes_read(),
+    }
+
+
+def bytes_read() -> int:
+    """Return the bytes that this process has read from files so far, cached or not; proc(5)."""
+    for line in Path('/proc/self/io').read_text(encoding='ascii').splitlines():
+        name, _, value = line.partition(': ')
+        if name == 'rchar':
+            return int(value)
+    return 0
+
+
+def folder_size(root: Path) -> int:
+    """Return the bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in root.rglob('*') if path.is_file())

@@ -1,0 +1,59 @@
+"""What the benchmark runs, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+METHODS = ('chunked', 'streaming', 'whole_bag')
+
+CODECS: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {
+        'h264': {},
+        'hevc': {'vcodec': 'hevc', 'preset': 'ultrafast', 'crf': 28},
+        'libsvtav1': {'vcodec': 'libsvtav1', 'preset': '12', 'crf': 30},
+        'copy': {'video': 'copy'},
+    }
+)
+"""Settings of each codec; those of libsvtav1 are LeRobot's defaults."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One conversion by this package, or by LeRobot's own writer (method ``lerobot``)."""
+
+    name: str
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def conversions(
+    *,
+    methods: Sequence[str],
+    chunk_sizes: Sequence[int],
+    codecs: Sequence[str],
+    threads: Sequence[int],
+) -> list[Run]:
+    """Return the runs of this package's methods, those that hold the whole bag at the end.
+
+    Codecs and numbers of threads are compared at the first chunk size.
+    """
+    runs = []
+    if 'chunked' in methods:
+        runs = [_chunked(size) for size in chunk_sizes]
+        base = chunk_sizes[0]
+        runs += [_chunked(base, codec, **CODECS[codec]) for codec in codecs if CODECS[codec]]
+        runs += [_chunked(base, f'threads={count}', threads=count) for count in threads]
+    runs += [Run(name, name, {'method': name}) for name in METHODS[1:] if name in methods]
+    return runs
+
+
+def _chunked(chunk_size: int, what: str = '', **settings: object) -> Run:
+    inside = f'chunk={chunk_size}' + (f', {what}' if what else '')
+    return Run(
+        f'chunked ({inside})',
+        'chunked',
+        {'method': 'chunked', 'chunk_size': chunk_size, **settings},
+    )

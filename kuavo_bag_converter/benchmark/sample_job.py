@@ -1,0 +1,25 @@
+"""The job of a process: make a bag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter.sample.options import SampleOptions
+from kuavo_bag_converter.sample.write import write_sample
+
+
+def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Return the writing of a sample with ``specification['options']`` to ``['path']``."""
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in specification['options'].items()
+    }
+    options = SampleOptions(**given)
+
+    def work() -> dict[str, Any]:
+        truth = write_sample(Path(specification['path']), options)
+        return {'messages': sum(len(topic.receive) for topic in truth.topics.values())}
+
+    return work

@@ -1,0 +1,122 @@
+"""What a bag holds for the frames of its plan: pictures as they are stored, and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.alignment import Plan
+from kuavo_bag_converter.bags.discover import find_recordings
+from kuavo_bag_converter.bags.model import Ordinals
+from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.binding import Binding, bind
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, PNG_MAGIC
+from kuavo_bag_converter.planning import plan_bag
+from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.table import Rows, Table
+
+_LONGEST_HEAD = 512
+
+
+class Served(NamedTuple):
+    """A picture and the frames that it serves."""
+
+    key: str
+    """Of the camera feature."""
+    frames: list[int]
+    data: bytes
+    """JPEG or PNG, without what the message has around it."""
+
+
+class ServedBag:
+    """An open bag and its plan."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the first of ``settings.bags`` and plan its frames.
+
+        Raises:
+            BagError: It cannot be read or aligned.
+
+        """
+        self._settings = settings
+        recording = find_recordings(settings.bags)[0]
+        files = [recording] if isinstance(recording, Path) else recording
+        self._reader = open_bag(files, reader=settings.reader, on_damage=settings.on_damage)
+        profile = resolve(settings, {connection.topic for connection in self._reader.connections})
+        self.binding: Binding = bind(profile, self._reader)
+        self._definitions = Definitions(msg_path=tuple(map(Path, settings.msg_path)))
+        self.plan: Plan = plan_bag(self.binding, self._reader, self._definitions)
+
+    def pictures(self, frames: Ordinals) -> Iterator[Served]:
+        """Yield the pictures of all cameras that serve these frames, as they are stored.
+
+        Raises:
+            BagError: A picture is neither JPEG nor PNG.
+
+        """
+        serving: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        for camera in self.binding.cameras:
+            ordinals = self.plan.tracks[camera.track].first[frames].tolist()
+            for frame, ordinal in zip(frames.tolist(), ordinals, strict=True):
+                place = (camera.source.topic, ordinal)
+                serving.setdefault(place, []).append((camera.feature.key, frame))
+        wanted = {
+            topic: np.unique([ordinal for other, ordinal in serving if other == topic])
+            for topic in {topic for topic, _ in serving}
+        }
+        for message in self._reader.messages(wanted):
+            topic = message.connection.topic
+            data = _picture(topic, bytes(message.data))
+            users: dict[str, list[int]] = {}
+            for key, frame in serving[topic, message.ordinal]:
+                users.setdefault(key, []).append(frame)
+            for key, served in users.items():
+                yield Served(key, served, data)
+
+    def rows(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the rows of every vector feature, shape (frames, n).
+
+        Raises:
+            BagError: A message cannot be decoded.
+
+        """
+        parts: dict[str, list[npt.NDArray[np.float32]]] = {}
+
+        def append(rows: Rows) -> None:
+            for key, values in rows.items():
+                parts.setdefault(key, []).append(values)
+
+        chunk_size = self._settings.chunk_size
+        table = Table(self.binding, self.plan, self._definitions, chunk_size, append)
+        wanted = self.plan.wanted()
+        for message in self._reader.messages({topic: wanted[topic] for topic in table.topics}):
+            table.feed(message)
+        table.close()
+        return {key: np.concatenate(values) for key, values in parts.items()}
+
+    def __enter__(self) -> ServedBag:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._reader.close()
+
+
+def _picture(topic: str, message: bytes) -> bytes:
+    starts = [message.find(magic, 0, _LONGEST_HEAD) for magic in (JPEG_MAGIC, PNG_MAGIC)]
+    found = [start for start in starts if start >= 0]
+    if not found:
+        raise BagError(f'{topic}: its pictures are neither JPEG nor PNG, which the benchmark needs')
+    return message[min(found) :]
