@@ -81,8 +81,6 @@ pip_arguments() {
       '' | '#'*) ;;
       # The package of the distribution has the module, but another name.
       opencv-*) "$python" -c 'import cv2' 2>/dev/null || echo "$line" ;;
-      # ROS's own pytest plugins stop newer ones.
-      pytest) echo 'pytest<8' ;;
       *) echo "$line" ;;
     esac
   done <"$file"
