@@ -115,7 +115,8 @@ def cut_by_messages(
     it. ``each_message``: from every message to the next; a text is the episode's task. In both,
     the last episode lasts until the recording ends (``open_at_end``).
 
-    ``events``: from a start text to the next stop text. An episode that gets none is
+    ``events``: from a start text to the next stop text; a number or boolean counts as the text
+    that YAML would write for it (``1``, ``2.5``, ``true``). An episode that gets none is
     ``unfinished`` and left out; without any stop texts, the next start ends an episode, or the
     end of the recording does. A discard text leaves out the episode that is open or, if none is,
     the one that ended last (``discarded``). Stops, and discards that find nothing, are counted as
@@ -138,7 +139,7 @@ def cut_by_messages(
     counts: dict[str, int] = {}
     if episodes.rule == 'each_message':
         with_text = bool(episodes.sources[0].fields)
-        tasks = [_text(values[i], topic, 'each_message') if with_text else '' for i in order]
+        tasks = [_text(values[i], topic) if with_text else '' for i in order]
         pieces = [
             _Piece(start, stop, task)
             for start, stop, task in zip(times, [*times[1:], end], tasks, strict=True)
@@ -148,7 +149,7 @@ def cut_by_messages(
         states = [_truth(values[index], topic) for index in order]
         pieces = _while_true(times, states, end, counts)
     else:
-        texts = [_text(values[index], topic, 'events') for index in order]
+        texts = [_label(values[index]) for index in order]
         pieces = _between_events(episodes, times, texts, end, counts)
         if not pieces:
             found = ', '.join(sorted({repr(text) for text in texts})[:5]) or 'no message'
@@ -288,10 +289,16 @@ def _truth(value: Value, topic: str) -> bool:
     return bool(value != 0)
 
 
-def _text(value: Value, topic: str, rule: str) -> str:
+def _text(value: Value, topic: str) -> str:
     if not isinstance(value, str):
-        raise BagError(f'{topic}: {rule} needs a text, found {value!r}; choose another field')
+        raise BagError(f'{topic}: each_message needs a text, found {value!r}; leave out the field')
     return value
+
+
+def _label(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'{value:.12g}' if isinstance(value, float) else str(value)
 
 
 def _seconds(span: Span) -> float:

@@ -685,6 +685,34 @@ def test_shipped_profiles_are_valid_and_in_one_piece_after_a_round_trip(tmp_path
         assert load(tmp_path, profile_as_yaml(profile)) == profile
 
 
+def test_the_example_of_the_reference_is_valid(tmp_path):
+    text = (CONFIG.parent / 'docs' / 'profiles.md').read_text(encoding='utf-8')
+    (example,) = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
+    profile = load(tmp_path, example)
+    assert [len(vector.names) for vector in profile.vectors] == [12, 8]
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        line.strip().removeprefix('my.yaml: ')
+        for line in (CONFIG.parent / 'docs' / 'profiles.md').read_text('utf-8').splitlines()
+        if line.startswith('    my.yaml: ')
+    ],
+)
+def test_the_refusals_of_the_reference_are_real(tmp_path, line):
+    part = 'from: {topic: /a, field: b}, length: 7'
+    wrong = {
+        'unknown key': f'action: {{parts: [{{{part}, nams: [x]}}]}}',
+        'expected elements': f'action: {{parts: [{{{part}, select: [0, 7], names: [x, y]}}]}}',
+        'linear': 'observation.images.head: '
+        '{camera: {from: {topic: /c}, align: {strategy: linear}}}',
+        'the key': 'fps: 1}\nfps: {',
+    }
+    feature = next(feature for words, feature in wrong.items() if words in line)
+    assert refused(tmp_path, f'{HEAD}features: {{{feature}}}') == line
+
+
 def test_shipped_parameter_files_mean_what_their_names_say(tmp_path):
     files = shipped.shipped_parameter_files()
     robots = {

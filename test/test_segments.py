@@ -101,7 +101,7 @@ def test_each_message_needs_no_field():
     result = cut_by_messages(markers, '/mark', np.array([150, 120]), [], SPAN)
     assert pieces(result) == [(120, 150), (150, 200)]
     assert result.tasks == ('', '')
-    with pytest.raises(BagError, match='/mark: each_message needs a text, found 7'):
+    with pytest.raises(BagError, match='/mark: each_message needs a text, found 7; leave out'):
         cut(PROMPTS, (120, 7))
 
 
@@ -145,8 +145,12 @@ def test_events_that_make_no_episode_say_what_was_found():
         cut(EVENTS, (110, 'Go'), (120, 'stop'))
     with pytest.raises(BagError, match='found no message'):
         cut(EVENTS)
-    with pytest.raises(BagError, match='events needs a text, found True; choose another field'):
-        cut(EVENTS, (110, True))
+
+
+def test_events_may_be_numbers():
+    rule = Episodes(sources=FIELD, rule='events', start=('1', 'true'), stop=('-2', '2.5'))
+    result = cut(rule, (110, 1), (120, -2.0), (130, True), (140, 2.5), (150, 1.0), (160, -2))
+    assert pieces(result) == [(110, 120), (130, 140), (150, 160)]
 
 
 @given(
