@@ -17,8 +17,8 @@ from .rosbag1_scan import Declarations, Rosbag1Scan, walk_chunk
 from .source import Window
 from .storage import Selection
 
-_CHUNK_HEADER = 256
-"""Enough for a chunk's record header, which has three short fields."""
+_HEADER = 256
+"""Enough for the header of a chunk record or the bag header record."""
 
 
 class Rosbag1Storage(ChunkedStorage):
@@ -48,7 +48,8 @@ class Rosbag1Storage(ChunkedStorage):
     def _open(self) -> None:
         index: Index | None = None
         try:
-            header = rb.read_record(Window(self._source, self._source.size), len(rb.MAGIC))
+            window = Window(self._source, self._source.size, _HEADER)
+            header = rb.read_record(window, len(rb.MAGIC))
             if header.fields.get(b'encryptor'):
                 raise BagError(f'{self.path}: is encrypted; decrypt it with `rosbag decrypt`')
             if header.u64(b'index_pos'):
@@ -103,7 +104,7 @@ class Rosbag1Storage(ChunkedStorage):
         return selection.wants(self._counts_of(number))
 
     def _chunk_at(self, number: int) -> Chunk:
-        window = Window(self._source, self._source.size, _CHUNK_HEADER)
+        window = Window(self._source, self._source.size, _HEADER)
         chunk = chunk_of(rb.read_record(window, self._index.chunks[number]))
         if chunk.end > self._source.size:
             raise DamagedError(chunk.offset, 'chunk: it ends beyond the end of the file')

@@ -122,11 +122,15 @@ class Sqlite3Storage:
                     'SELECT topic_type, encoding, encoded_message_definition '
                     'FROM message_definitions'
                 ):
-                    definitions[kind] = _FORMATS.get(encoding, ''), text
+                    if isinstance(text, str):
+                        definitions[kind] = _FORMATS.get(encoding, ''), text
             for number, name, kind, encoding, profiles in self._query(
                 f'SELECT id, name, type, serialization_format, {qos} '  # noqa: S608  # a constant
                 f'FROM topics ORDER BY id'
             ):
+                words = name, kind, encoding, profiles
+                if not isinstance(number, int) or not all(isinstance(w, str) for w in words):
+                    raise ValueError('table topics is broken')
                 form, text = definitions.get(kind, ('', ''))
                 place = self._local[number] = len(self.connections)
                 self.qos[place] = profiles
