@@ -62,6 +62,12 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         'bags', nargs='*', metavar='BAG', help='bag file, rosbag2 directory, or folder of either'
     )
     parser.add_argument('--output', metavar='DIR', help='root of the dataset; must not exist yet')
+    parser.add_argument(
+        '--append', action='store_true', help='add the bags to the dataset that DIR already is'
+    )
+    parser.add_argument(
+        '--retry-failed', action='store_true', help='convert the bags that failed when DIR was made'
+    )
     _settings_arguments(parser)
 
 
@@ -107,6 +113,10 @@ def _convert(options: argparse.Namespace) -> int:
         given['bags'] = options.bags
     if options.output:
         given['output'] = options.output
+    if options.append:
+        given['append'] = True
+    if options.retry_failed:
+        given['retry_failed'] = True
     settings = updated(_settings(options), given, 'command line')
     with Display(sys.stderr) as display, _cancel_on_signals() as cancel:
         report = convert(settings, observer=display, cancel=cancel)

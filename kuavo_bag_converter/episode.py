@@ -56,6 +56,7 @@ class Task:
     threads: int
     waiting_bytes: int
     """Payload that may wait for the workers."""
+    stall_timeout_s: float
     progress: Progress
     cancel: threading.Event
 
@@ -103,8 +104,10 @@ def convert_chunked(task: Task) -> BadPictures:
     target = task.open_target(plan)
     table = Table(task.binding, plan, task.definitions, task.chunk_size, target.append_rows)
     cameras = task.cameras(plan, target)
-    with WorkerPool(task.threads, task.waiting_bytes, task.chunk_size) as pool:
-        _stream(task, plan, table, [(camera, pool.strand()) for camera in cameras])
+    with WorkerPool(
+        task.threads, task.waiting_bytes, task.chunk_size, task.stall_timeout_s
+    ) as pool:
+        _stream(task, plan, table, [(camera, pool.strand(camera.topic)) for camera in cameras])
         pool.drain()
     table.close()
     task.progress(len(plan), len(plan))

@@ -19,6 +19,10 @@ class ImageError(BagError):
     """One picture of a camera cannot be decoded; others may."""
 
 
+class StalledError(BagError):
+    """A picture keeps its codec busy without end; its thread cannot be stopped."""
+
+
 class DatasetError(ConverterError):
     """A dataset or a shard of it is incomplete, damaged or does not fit the others."""
 

@@ -220,6 +220,22 @@ class Settings:
         'After a bag that cannot be converted: continue with the next, or stop.',
         choices=('continue', 'stop'),
     )
+    append: bool = _setting(
+        False, 'Add the bags to the dataset that output already is; bags in it are left out.'
+    )
+    retry_failed: bool = _setting(
+        False,
+        'Convert the bags that failed when output was made, with the settings it was made with.',
+    )
+    on_change: str = _setting(
+        'fail',
+        'An unfinished run beside output that had other settings, or a bag that has changed since: '
+        'fail, or redo what differs.',
+        choices=('fail', 'redo'),
+    )
+    stall_timeout_s: float = _setting(
+        300.0, 'Give a bag up when no message is finished for so long, s.', minimum=1.0
+    )
     msg_path: tuple[str, ...] = _setting(
         (), 'Folders with .msg files, for bags that embed no message definitions.'
     )

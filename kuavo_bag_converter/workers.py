@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
+
+from kuavo_bag_converter.errors import StalledError
 
 Task = Callable[[], None]
 
@@ -13,8 +16,9 @@ Task = Callable[[], None]
 class Strand:
     """A queue whose tasks run one after the other, in the order in which they came."""
 
-    def __init__(self, pool: WorkerPool) -> None:
+    def __init__(self, pool: WorkerPool, name: str) -> None:
         self._pool = pool
+        self.name = name
         self.tasks: deque[tuple[int, Task]] = deque()
         self.active = False
 
@@ -23,6 +27,7 @@ class Strand:
 
         Raises:
             Exception: What a task of the pool raised before.
+            StalledError: No task is finished any more.
 
         """
         self._pool.submit(self, task, size)
@@ -36,17 +41,24 @@ class WorkerPool:
     waits instead.
     """
 
-    def __init__(self, threads: int, max_bytes: int, max_tasks: int) -> None:
+    def __init__(
+        self, threads: int, max_bytes: int, max_tasks: int, stall_timeout_s: float
+    ) -> None:
         """Start ``threads`` threads.
 
         Args:
             threads: At least 1.
             max_bytes: Bytes that may wait in all queues together (one task always may).
             max_tasks: Tasks that may wait in one strand.
+            stall_timeout_s: How long to wait while no task at all is finished.
 
         """
         self._max_bytes = max_bytes
         self._max_tasks = max_tasks
+        self._stall_timeout_s = stall_timeout_s
+        self._finished_at = time.monotonic()
+        self._running: set[Strand] = set()
+        self._stalled = False
         self._bytes = 0
         self._unfinished = 0
         self._ready: deque[Strand] = deque()
@@ -62,9 +74,9 @@ class WorkerPool:
         for thread in self._threads:
             thread.start()
 
-    def strand(self) -> Strand:
-        """Return a new, empty strand."""
-        return Strand(self)
+    def strand(self, name: str) -> Strand:
+        """Return a new, empty strand; ``name`` is for errors."""
+        return Strand(self, name)
 
     def submit(self, strand: Strand, task: Task, size: int) -> None:
         """Queue a task on a strand; see :meth:`Strand.submit`."""
@@ -73,7 +85,7 @@ class WorkerPool:
                 (self._bytes and self._bytes + size > self._max_bytes)
                 or len(strand.tasks) >= self._max_tasks
             ):
-                self._room.wait()
+                self._wait_for_room()
             if self._error is not None:
                 raise self._error
             strand.tasks.append((size, task))
@@ -81,6 +93,8 @@ class WorkerPool:
             self._unfinished += 1
             if not strand.active:
                 strand.active = True
+                if self._unfinished == 1:
+                    self._finished_at = time.monotonic()
                 self._ready.append(strand)
                 self._work.notify()
 
@@ -89,11 +103,12 @@ class WorkerPool:
 
         Raises:
             Exception: What a task raised; the tasks behind it have not run then.
+            StalledError: No task is finished any more.
 
         """
         with self._lock:
             while self._unfinished and self._error is None:
-                self._room.wait()
+                self._wait_for_room()
             if self._error is not None:
                 raise self._error
 
@@ -103,7 +118,20 @@ class WorkerPool:
             self._stopping = True
             self._work.notify_all()
         for thread in self._threads:
-            thread.join()
+            # One that is stuck in a codec cannot be stopped; it ends with the process.
+            thread.join(0.1 if self._stalled else None)
+
+    def _wait_for_room(self) -> None:
+        if self._room.wait(timeout=min(self._stall_timeout_s, 1.0)):
+            return
+        silent = time.monotonic() - self._finished_at
+        if silent > self._stall_timeout_s:
+            self._stalled = True
+            names = ', '.join(sorted(strand.name for strand in self._running))
+            raise StalledError(
+                f'{names}: a picture has kept its decoder or encoder busy for {silent:.0f} s; '
+                'look at the topic with inspect, or set stall_timeout_s higher'
+            )
 
     def _run(self) -> None:
         while True:
@@ -114,6 +142,7 @@ class WorkerPool:
                     return
                 strand = self._ready.popleft()
                 size, task = strand.tasks.popleft()
+                self._running.add(strand)
             error: BaseException | None = None
             try:
                 task()
@@ -123,6 +152,8 @@ class WorkerPool:
             with self._lock:
                 self._bytes -= size
                 self._unfinished -= 1
+                self._finished_at = time.monotonic()
+                self._running.discard(strand)
                 if error is not None:
                     self._error = self._error or error
                     self._stopping = True

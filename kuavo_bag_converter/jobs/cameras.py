@@ -33,6 +33,7 @@ class ShardOptions:
     chunk_size: int
     threads: int
     waiting_bytes: int
+    stall_timeout_s: float
 
 
 class Cameras:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +24,24 @@ from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.errors import BagError, DatasetError, UsageError
+from kuavo_bag_converter.errors import BagError, Cancelled, DatasetError, UsageError
 from kuavo_bag_converter.jobs.cameras import ShardOptions
 from kuavo_bag_converter.jobs.fingerprint import fingerprint
-from kuavo_bag_converter.jobs.record import write_record
+from kuavo_bag_converter.jobs.record import Record, read_record, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
 from kuavo_bag_converter.jobs.shard import write_shard
-from kuavo_bag_converter.jobs.workspace import Workspace
+from kuavo_bag_converter.jobs.workspace import Workspace, differences, recover
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.resolve import resolve
-from kuavo_bag_converter.settings import Settings, values_of
+from kuavo_bag_converter.settings import Settings, settings_from, values_of
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
-                       'reader', 'on_error', 'method')  # fmt: skip
+                       'reader', 'on_error', 'method', 'append', 'retry_failed', 'on_change',
+                       'stall_timeout_s')  # fmt: skip
 """Settings that do not change what a bag becomes."""
+_OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What no other bag would fare better with."""
 _WAITING_BYTES = 16 << 20
 """Payload bytes that may wait for workers."""
 
@@ -62,14 +67,37 @@ def convert(
         Cancelled: ``cancel`` was set.
 
     """
-    return _Run(settings, observer or Observer(), cancel or threading.Event()).run()
+    if not settings.output:
+        raise UsageError('output: no folder given for the dataset')
+    recover(Path(settings.output))
+    before = None
+    if settings.append or settings.retry_failed:
+        before = read_record(Path(settings.output))
+        settings = _as_before(settings, before)
+    if not settings.bags:
+        raise UsageError('bags: no bag given')
+    run = _Run(settings, before, observer or Observer(), cancel or threading.Event())
+    try:
+        return run.run()
+    except OSError as error:
+        raise DatasetError(
+            f'{settings.output}: cannot be written: {error.strerror or error}; finished bags are '
+            'kept beside it, run the same command again when this is mended'
+        ) from error
 
 
 class _Run:
     """One call of :func:`convert`."""
 
-    def __init__(self, settings: Settings, observer: Observer, cancel: threading.Event) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        before: Record | None,
+        observer: Observer,
+        cancel: threading.Event,
+    ) -> None:
         self._settings = settings
+        self._before = before
         self._observer = observer
         self._cancel = cancel
         self._video = VideoOptions(
@@ -81,13 +109,15 @@ class _Run:
     def run(self) -> Report:
         started = time.monotonic()
         settings = self._settings
-        if not settings.output:
-            raise UsageError('output: no folder given for the dataset')
-        if not settings.bags:
-            raise UsageError('bags: no bag given')
-        recordings = _chosen(find_recordings(settings.bags), settings)
         output = Path(settings.output)
-        with Workspace(output, _configuration(settings)) as workspace, _one_thread_each():
+        recordings = _chosen(find_recordings(settings.bags), settings)
+        workspace = Workspace(
+            output,
+            _configuration(settings),
+            appending=self._before is not None,
+            redo=settings.on_change == 'redo',
+        )
+        with workspace, _one_thread_each():
             outcomes, shards = self._convert_all(workspace, recordings)
             if shards:
                 self._assemble(workspace, shards, outcomes)
@@ -117,10 +147,12 @@ class _Run:
         self, workspace: Workspace, recording: Recording, bag: str
     ) -> tuple[Outcome, Shard | None]:
         try:
-            identity = {
-                'bag': fingerprint([recording] if isinstance(recording, Path) else recording)
-            }
-            path = workspace.shard_path(identity)
+            mark = fingerprint([recording] if isinstance(recording, Path) else recording)
+            if self._before is not None and self._before.holds(mark):
+                return Outcome(bag, 'present'), None
+            identity = {'bag': mark}
+            path = workspace.shard_path(bag, identity)
+            workspace.forget_changed(path, bag, redo=self._settings.on_change == 'redo')
             if path.exists():
                 shard = Shard.load(path)
                 if self._profile is None:
@@ -129,6 +161,8 @@ class _Run:
                 return _outcome(bag, 'kept', shard), shard
             shard = self._write_shard(recording, path, identity)
         except (BagError, DatasetError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
+                raise
             return Outcome(bag, 'failed', _one_line(error)), None
         return _outcome(bag, 'converted', shard), shard
 
@@ -144,6 +178,7 @@ class _Run:
                 settings.chunk_size,
                 settings.threads or len(os.sched_getaffinity(0)),
                 _WAITING_BYTES,
+                settings.stall_timeout_s,
             )
             return write_shard(
                 reader,
@@ -155,6 +190,10 @@ class _Run:
                 progress=self._observer.progressed,
                 cancel=self._cancel,
             )
+
+    def _check_cancelled(self, *_: int) -> None:
+        if self._cancel.is_set():
+            raise Cancelled('cancelled; finished bags are kept for the next run')
 
     def _open(self, recording: Recording) -> BagReader:
         files = [recording] if isinstance(recording, Path) else recording
@@ -174,6 +213,7 @@ class _Run:
         root = workspace.dataset_path()
         profile = self._profile
         assert profile is not None
+        before = None if self._before is None else workspace.output
         assemble(
             shards,
             root,
@@ -181,9 +221,33 @@ class _Run:
             fps=profile.fps,
             robot_type=profile.robot_type,
             version=self._settings.lerobot_version,
+            onto=before,
+            progress=self._check_cancelled,
         )
-        write_record(root, self._settings, profile, outcomes, shards)
+        write_record(root, self._settings, profile, outcomes, shards, before)
         workspace.publish(root)
+
+
+def _as_before(settings: Settings, before: Record) -> Settings:
+    """Return the settings for adding to a dataset: what shapes it must be as it was.
+
+    Raises:
+        UsageError: Something that shapes the dataset differs, or nothing failed.
+
+    """
+    was = settings_from(before.settings, 'conversion/report.json')
+    if settings.retry_failed:
+        failed = [bag['bag'] for bag in before.bags if bag['status'] != 'converted']
+        if not failed:
+            raise UsageError(f'{settings.output}: no bag failed when it was made')
+        return replace(was, output=settings.output, bags=tuple(failed), retry_failed=True)
+    differing = differences(_configuration(was), _configuration(settings))
+    if differing:
+        raise UsageError(
+            f'{settings.output}: was made with other settings ({differing}); use the same ones, '
+            'or another output'
+        )
+    return settings
 
 
 def _outcome(bag: str, status: Status, shard: Shard) -> Outcome:

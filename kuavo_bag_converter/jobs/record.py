@@ -3,25 +3,65 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kuavo_bag_converter import __version__
 from kuavo_bag_converter.alignment import Plan
-from kuavo_bag_converter.dataset.files import link_or_copy, sync_tree, write_text
+from kuavo_bag_converter.dataset.files import link_or_copy, sync_file, sync_tree, write_text
 from kuavo_bag_converter.dataset.shard import Shard
+from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings, values_of
 
 FOLDER = 'conversion'
+_REPORT = 'report.json'
 ALIGNMENT = 'alignment.parquet'
 """The file that a shard keeps for the dataset's record."""
+
+
+class Record(NamedTuple):
+    """What ``conversion/report.json`` of a dataset says."""
+
+    settings: dict[str, Any]
+    bags: list[dict[str, Any]]
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of the dataset."""
+        return sum(bag['episodes'] for bag in self.bags)
+
+    def holds(self, fingerprint: Mapping[str, Any]) -> bool:
+        """Tell whether a bag with this fingerprint is in the dataset."""
+        return any(bag.get('fingerprint') == fingerprint for bag in self.bags)
+
+
+def read_record(root: Path) -> Record:
+    """Read the record of a dataset.
+
+    Raises:
+        UsageError: It has none, or one of another form.
+
+    """
+    path = root / FOLDER / _REPORT
+    try:
+        document = json.loads(path.read_text(encoding='utf-8'))
+        return Record(dict(document['settings']), list(document['bags']))
+    except OSError as error:
+        raise UsageError(
+            f'{path}: cannot be read ({error.strerror}); only a dataset that this converter made '
+            'can be added to'
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f'{path}: is no record of a conversion ({error!r})') from error
 
 
 def write_record(
@@ -30,36 +70,64 @@ def write_record(
     profile: Profile,
     outcomes: Sequence[Outcome],
     shards: Sequence[Shard],
+    before: Path | None = None,
 ) -> None:
     """Write ``report.json``, ``profile.yaml`` and ``alignment/<number of the bag>.parquet``.
 
     They are durable on return. See :func:`write_alignment` for the last.
 
+    Args:
+        root: The dataset.
+        settings: It was made with them.
+        profile: What a frame is made of.
+        outcomes: Of the bags of this run.
+        shards: Of the converted ones, in order.
+        before: The dataset whose episodes come first; a bag that failed there and was converted
+            now takes its old place in the list.
+
     """
     folder = root / FOLDER
-    folder.mkdir()
-    first = 0
-    bags = []
-    (folder / 'alignment').mkdir()
+    (folder / 'alignment').mkdir(parents=True)
+    bags = _bags_before(before, folder) if before is not None else []
+    first = sum(bag['episodes'] for bag in bags)
     remaining = iter(shards)
-    for number, outcome in enumerate(outcomes):
+    for outcome in outcomes:
+        if outcome.status == 'present':
+            continue
         entry = {**outcome.as_json(), 'first_episode': first}
+        number = _place(bags, outcome.bag)
+        bags[number:] = [entry, *bags[number + 1 :]]
         if outcome.episodes:
             shard = next(remaining)
             entry['fingerprint'] = shard.extra['identity']['bag']
             link_or_copy(shard.attachment(ALIGNMENT), folder / 'alignment' / f'{number:06}.parquet')
-        bags.append(entry)
-        first += outcome.episodes
+            first += outcome.episodes
     document = {
         'converter': {'name': 'kuavo_bag_converter', 'version': __version__},
         'settings': {
-            name: value for name, value in values_of(settings).items() if name != 'output'
+            name: value
+            for name, value in values_of(settings).items()
+            if name not in ('bags', 'output', 'append', 'retry_failed')
         },
         'bags': bags,
     }
-    write_text(folder / 'report.json', json.dumps(document, indent=2, ensure_ascii=False))
+    write_text(folder / _REPORT, json.dumps(document, indent=2, ensure_ascii=False))
     write_text(folder / 'profile.yaml', profile_as_yaml(profile))
     sync_tree(folder)
+
+
+def _bags_before(before: Path, folder: Path) -> list[dict[str, Any]]:
+    for path in sorted((before / FOLDER / 'alignment').glob('*.parquet')):
+        link_or_copy(path, folder / 'alignment' / path.name)
+    return read_record(before).bags
+
+
+def _place(bags: Sequence[Mapping[str, Any]], name: str) -> int:
+    """Return where a bag goes in the list: where it failed before, or at the end."""
+    for number, bag in enumerate(bags):
+        if bag['bag'] == name and bag['status'] != 'converted':
+            return number
+    return len(bags)
 
 
 def write_alignment(path: Path, plan: Plan) -> None:
@@ -72,7 +140,10 @@ def write_alignment(path: Path, plan: Plan) -> None:
     episode = np.repeat(
         np.arange(len(plan.episodes)), [stop - start for start, stop in plan.episodes]
     )
-    columns = {'frame_stamp_ns': plan.stamps, 'episode': episode.astype(np.int64)}
+    columns: dict[str, npt.NDArray[Any]] = {
+        'frame_stamp_ns': plan.stamps,
+        'episode': episode.astype(np.int64),
+    }
     for number, track in enumerate(plan.tracks):
         columns |= {
             f'track.{number}.first': track.first,
@@ -82,3 +153,4 @@ def write_alignment(path: Path, plan: Plan) -> None:
             f'track.{number}.fill': track.fill,
         }
     pq.write_table(pa.table(columns), path, compression='zstd')
+    sync_file(path)

@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Status = Literal['converted', 'kept', 'failed', 'skipped']
+Status = Literal['converted', 'kept', 'present', 'failed', 'skipped']
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One bag's result; ``kept`` means that an earlier run had finished it."""
+    """One bag's result.
+
+    ``kept``: an earlier, unfinished run had converted it. ``present``: it is in the dataset that
+    others are added to.
+    """
 
     bag: str
     status: Status

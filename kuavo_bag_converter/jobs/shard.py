@@ -16,6 +16,7 @@ from kuavo_bag_converter.binding import bind
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunked
+from kuavo_bag_converter.errors import StalledError
 from kuavo_bag_converter.jobs.cameras import Cameras, ShardOptions
 from kuavo_bag_converter.jobs.record import ALIGNMENT, write_alignment
 from kuavo_bag_converter.methods.streaming import convert_streaming
@@ -81,10 +82,15 @@ def write_shard(
                 options.chunk_size,
                 options.threads,
                 options.waiting_bytes,
+                options.stall_timeout_s,
                 progress,
                 cancel,
             )
-            found = _METHODS[options.method](task)
+            try:
+                found = _METHODS[options.method](task)
+            except StalledError:
+                attempt.abandon()
+                raise
             if not found or options.on_bad_image == 'repeat':
                 return attempt.finish(extra, reader, found)
         bad = _with(bad, found, options.on_bad_image)
@@ -126,6 +132,10 @@ class _Attempt:
         )
         write_alignment(self._shard.attachment(ALIGNMENT), plan)
         return Target(_rows_with_tasks(self._shard, plan), self._cameras.writers(self._shard))
+
+    def abandon(self) -> None:
+        """Leave the shard as it is: a stuck thread may still hold its files."""
+        self._stack.pop_all()
 
     def finish(self, extra: Mapping[str, Any], reader: BagReader, repeated: BadPictures) -> Shard:
         assert self._shard is not None

@@ -1,0 +1,184 @@
+"""A run survives what happens to it: interruption, change, failure; and its result does not show it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+
+import pytest
+from conversions import info, report, rows, run, tree
+
+from kuavo_bag_converter.errors import Cancelled, DatasetError, UsageError
+from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.jobs.report import Observer
+from kuavo_bag_converter.sample.write import write_sample
+from kuavo_bag_converter.settings import settings_from
+
+VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
+
+
+@pytest.fixture(scope='module')
+def recorded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('bags')
+    for seed in range(3):
+        write_sample(
+            folder / f'{seed}.bag',
+            storage='bag',
+            seconds=1.5,
+            size=(60, 80),
+            seed=seed,
+            depth=False,
+        )
+    return folder
+
+
+@pytest.fixture
+def bags(recorded, tmp_path):
+    folder = tmp_path / 'bags'
+    shutil.copytree(recorded, folder)
+    return sorted(folder.iterdir())
+
+
+class CancelAfter(Observer):
+    """Cancels a run when so many bags are finished."""
+
+    def __init__(self, bags):
+        self.left = bags
+        self.cancel = threading.Event()
+
+    def bag_finished(self, outcome):
+        self.left -= 1
+        if self.left == 0:
+            self.cancel.set()
+
+
+def interrupted(bags, output, after, **values):
+    given = {name.replace('__', '.'): value for name, value in (VALUES | values).items()}
+    given |= {'bags': [str(bag) for bag in bags], 'output': str(output)}
+    observer = CancelAfter(after)
+    with pytest.raises(Cancelled):
+        convert(settings_from(given, 'test'), observer=observer, cancel=observer.cancel)
+
+
+def test_a_cancelled_run_goes_on_and_ends_as_if_it_had_not_been(bags, tmp_path):
+    run(bags, tmp_path / 'whole', **VALUES)
+    interrupted(bags, tmp_path / 'resumed', 2)
+    assert not (tmp_path / 'resumed').exists()
+    assert 'unfinished conversion' in (tmp_path / 'resumed.unfinished/README.txt').read_text()
+    outcome = run(bags, tmp_path / 'resumed', **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['kept', 'kept', 'converted']
+    assert tree(tmp_path / 'resumed') == tree(tmp_path / 'whole')
+    assert not (tmp_path / 'resumed.unfinished').exists()
+
+
+def test_other_settings_are_noticed_and_named(bags, tmp_path):
+    interrupted(bags, tmp_path / 'out', 1)
+    with pytest.raises(UsageError, match='crf was 23, now 30'):
+        run(bags, tmp_path / 'out', crf=30, **VALUES)
+    outcome = run(bags, tmp_path / 'out', crf=30, on_change='redo', **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['converted'] * 3
+
+
+def test_settings_that_do_not_shape_the_dataset_may_change(bags, tmp_path):
+    interrupted(bags, tmp_path / 'out', 1)
+    outcome = run(bags, tmp_path / 'out', threads=1, chunk_size=3, **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['kept', 'converted', 'converted']
+
+
+def test_a_bag_that_has_changed_is_noticed_and_named(bags, tmp_path):
+    interrupted(bags, tmp_path / 'out', 1)
+    shutil.copy(bags[2], bags[0])
+    with pytest.raises(UsageError, match=r'0\.bag: has changed'):
+        run(bags, tmp_path / 'out', **VALUES)
+    outcome = run(bags, tmp_path / 'out', on_change='redo', **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['converted'] * 3
+
+
+def test_two_runs_cannot_write_to_one_place(bags, tmp_path):
+    class Second(Observer):
+        def planned(self, plan):
+            with pytest.raises(UsageError, match='another conversion is writing'):
+                run(bags, tmp_path / 'out', **VALUES)
+
+    given = {name.replace('__', '.'): value for name, value in VALUES.items()}
+    given |= {'bags': [str(bags[0])], 'output': str(tmp_path / 'out')}
+    assert convert(settings_from(given, 'test'), observer=Second()).exit_code == 0
+
+
+@pytest.mark.parametrize('version', ['v3.0', 'v2.1'])
+def test_append_adds_new_bags_and_leaves_old_videos_alone(bags, tmp_path, version):
+    root = tmp_path / 'out'
+    values = VALUES | {'lerobot_version': version}
+    run(bags[:1], root, **values)
+    before = {path: path.stat().st_ino for path in root.rglob('*.mp4')}
+    rows_before = rows(root)['observation.state'] if version == 'v3.0' else None
+    outcome = run(bags, root, append=True, **values)
+    assert [item.status for item in outcome.outcomes] == ['present', 'converted', 'converted']
+    assert {path: path.stat().st_ino for path in before} == before
+    assert info(root)['total_episodes'] == 3
+    assert [bag['first_episode'] for bag in report(root)['bags']] == [0, 1, 2]
+    assert len(list((root / 'conversion/alignment').iterdir())) == 3
+    if version == 'v3.0':
+        assert (rows(root)['observation.state'][: len(rows_before)] == rows_before).all()
+        assert rows(root)['episode_index'].max() == 2
+    with pytest.raises(UsageError, match='train_hz was 10, now 15'):
+        run(bags, root, append=True, train_hz=15, **values)
+
+
+def test_append_needs_a_dataset_of_this_converter(bags, tmp_path):
+    (tmp_path / 'other').mkdir()
+    for name in ('other', 'nothing'):
+        with pytest.raises(UsageError, match='only a dataset that this converter made'):
+            run(bags, tmp_path / name, append=True, **VALUES)
+    assert not (tmp_path / 'nothing').exists()
+
+
+def test_retry_failed_takes_just_the_bags_that_failed_and_their_settings(bags, tmp_path):
+    whole = bags[1].read_bytes()
+    bags[1].write_bytes(whole[: len(whole) // 2])
+    root = tmp_path / 'out'
+    outcome = run(bags, root, train_hz=15, **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['converted', 'failed', 'converted']
+    bags[1].write_bytes(whole)
+    again = convert(settings_from({'output': str(root), 'retry_failed': True}, 'test'))
+    assert [item.bag for item in again.outcomes] == [str(bags[1])]
+    assert again.exit_code == 0
+    listed = report(root)['bags']
+    assert [bag['status'] for bag in listed] == ['converted'] * 3
+    assert [bag['first_episode'] for bag in listed] == [0, 2, 1]
+    assert info(root)['total_episodes'] == 3
+    with pytest.raises(UsageError, match='no bag failed'):
+        convert(settings_from({'output': str(root), 'retry_failed': True}, 'test'))
+
+
+def test_a_dataset_that_was_being_replaced_comes_back(bags, tmp_path):
+    root = tmp_path / 'out'
+    run(bags[:1], root, **VALUES)
+    digest = tree(root)
+    # As a kill between the two renames leaves it.
+    (tmp_path / 'out.unfinished').mkdir()
+    root.rename(tmp_path / 'out.unfinished/previous')
+    with pytest.raises(UsageError, match='exists already'):
+        run(bags[:1], root, **VALUES)
+    assert tree(root) == digest
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(bags, tmp_path, monkeypatch):
+    from kuavo_bag_converter.jobs import convert as module
+
+    real = module.write_shard
+    left = iter([False, True, True])
+
+    def write_shard(*arguments, **options):
+        if next(left):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, 'write_shard', write_shard)
+    with pytest.raises(DatasetError, match='No space left on device; finished bags are kept'):
+        run(bags, tmp_path / 'out', **VALUES)
+    monkeypatch.undo()
+    outcome = run(bags, tmp_path / 'out', **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['kept', 'converted', 'converted']
