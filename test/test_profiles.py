@@ -329,7 +329,7 @@ def test_the_head_of_a_profile_is_checked(tmp_path, old, new, message):
          "mean 'action'"),
         ('{observation.image: {parts: []}}', 'features.observation.image: LeRobot takes every key'),
         ('{images.front: {camera: {}}}', 'features.images.front: the key of a camera starts with '
-         'observation., as observation.images.images.front'),
+         'observation., as observation.images.front'),
         ('{action: {parts: [{from: {topic: /a, field: b}, names: [x]}], minus: observation.state}}',
          "features.action.minus: expected the key of another vector, found 'observation.state'"),
         ('{action: {parts: [{from: {topic: /a, field: b}, names: [x]}], minus: action}}',
@@ -819,7 +819,8 @@ def test_the_command_needs_a_bag_for_what_is_automatic(capsys):
 def test_the_command_checks_and_lists(tmp_path, capsys):
     load(tmp_path, f'{HEAD}features:\n{ARM}')
     path = tmp_path / 'robot.yaml'
-    assert command(capsys, '--check', str(path)) == (0, f'{path}: robot, 1 features, valid\n', '')
+    code, out, _ = command(capsys, '--check', str(path))
+    assert (code, out) == (0, f'{path}: valid, with the features observation.state\n')
     path.write_text('fps: 10')
     code, _, err = command(capsys, '--check', str(path))
     assert code == 2

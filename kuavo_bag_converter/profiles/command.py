@@ -43,8 +43,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.show:
         text = profile_as_yaml(resolve(settings, _topics(options.bag, settings)))
     elif options.check:
-        profile = load_profile(options.check)
-        text = f'{options.check}: {profile.name}, {len(profile.features)} features, valid\n'
+        features = ', '.join(feature.key for feature in load_profile(options.check).features)
+        text = f'{options.check}: valid, with the features {features}\n'
     elif options.list:
         text = _shipped()
     else:

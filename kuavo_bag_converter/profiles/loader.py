@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,22 +33,15 @@ _SLICE = re.compile(r'([0-9]+):([0-9]+)')
 _QUATERNION = 4
 _MAX_ELEMENTS = 100_000
 
-_ALIGN_KEYS = (
-    'strategy',
-    'timeline',
-    'tolerance_ms',
-    'gap_ms',
-    'on_gap',
-    'zeros_before_first',
-)  # fmt: skip
+_ALIGN_KEYS = tuple(field.name for field in dataclasses.fields(Align))
 _DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
 
 _Use = Literal['vector', 'camera', 'all', 'flag']
 """What an alignment is for; ``all`` is the profile's default."""
 _Fields = Literal['none', 'one', 'some', 'none or one']
 """How many fields a source has."""
-_Given = Mapping[str, Node]
-"""Keys of an alignment as written, with those that are inherited."""
+_AlignKeys = Mapping[str, Node]
+"""What is written of an alignment, with what is inherited."""
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -102,12 +96,13 @@ def _clock(node: Node, fps: int) -> Clock:
         sources=_sources(keys['from'], 'none'),
         source_fps=keys['fps'].positive(),
         **_given(
-            most_messages=_optional(keys, 'most_messages', lambda n: n.flag()),
-            decimation=_optional(keys, 'decimation', lambda n: n.choice('auto', 'jump', 'time')),
-            drop=_optional(keys, 'drop', lambda n: n.integer(0)),
-            end_trim=_optional(keys, 'end_trim', lambda n: n.choice('min_end', 'max_end', 'none')),
-            end_topics=_optional(keys, 'end_topics', _topics),
-            timeline=_optional(keys, 'timeline', lambda n: n.choice(*get_args(Timeline))),
+            keys,
+            most_messages=Node.flag,
+            decimation=lambda node: node.choice('auto', 'jump', 'time'),
+            drop=lambda node: node.integer(0),
+            end_trim=lambda node: node.choice('min_end', 'max_end', 'none'),
+            end_topics=_topics,
+            timeline=lambda node: node.choice(*get_args(Timeline)),
         ),
     )
     if clock.decimation == 'jump' and clock.source_fps < fps:
@@ -118,13 +113,9 @@ def _clock(node: Node, fps: int) -> Clock:
     return clock
 
 
-def _optional(keys: Mapping[str, Node], key: str, read: Any) -> Any:
-    return read(keys[key]) if key in keys else None
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    """Return what was given, so that the model's defaults hold for the rest."""
-    return {name: value for name, value in values.items() if value is not None}
+def _given(keys: Mapping[str, Node], **readers: Callable[[Node], Any]) -> dict[str, Any]:
+    """Read the keys that are there, so that the model's defaults hold for the rest."""
+    return {key: read(keys[key]) for key, read in readers.items() if key in keys}
 
 
 def _topics(node: Node) -> tuple[str, ...]:
@@ -134,7 +125,7 @@ def _topics(node: Node) -> tuple[str, ...]:
 
 
 def _sources(
-    node: Node, fields: _Fields, inherited: _Given | None = None, use: _Use = 'vector'
+    node: Node, fields: _Fields, inherited: _AlignKeys | None = None, use: _Use = 'vector'
 ) -> tuple[Source, ...]:
     """Read a ``from``; sources may have an alignment of their own if ``inherited`` is given."""
     if isinstance(node.value, dict):
@@ -145,7 +136,7 @@ def _sources(
     )
 
 
-def _source(node: Node, fields: _Fields, inherited: _Given | None, use: _Use) -> Source:
+def _source(node: Node, fields: _Fields, inherited: _AlignKeys | None, use: _Use) -> Source:
     known = ['topic', 'type']
     if fields != 'none':
         known.insert(1, 'field')
@@ -187,7 +178,7 @@ def _msgtypes(node: Node) -> tuple[str, ...]:
     return tuple(item.text() for item in items)
 
 
-def _default_align(node: Node | None) -> _Given:
+def _default_align(node: Node | None) -> _AlignKeys:
     if node is None:
         return {}
     given = node.mapping(*_ALIGN_KEYS)
@@ -195,12 +186,12 @@ def _default_align(node: Node | None) -> _Given:
     return given
 
 
-def _merged(node: Node | None, inherited: _Given) -> _Given:
+def _merged(node: Node | None, inherited: _AlignKeys) -> _AlignKeys:
     own = node.mapping(*_ALIGN_KEYS) if node is not None else {}
     return {**inherited, **own}
 
 
-def _align(given: _Given, use: _Use, node: Node) -> Align:
+def _align(given: _AlignKeys, use: _Use, node: Node) -> Align:
     """Read an alignment; ``node`` is where it is used, for errors about the whole."""
     values: dict[str, Any] = {}
     if 'strategy' in given:
@@ -253,7 +244,7 @@ def _on_gap(node: Node, use: _Use) -> OnGap:
     return on_gap
 
 
-def _features(node: Node, inherited: _Given) -> tuple[VectorFeature | CameraFeature, ...]:
+def _features(node: Node, inherited: _AlignKeys) -> tuple[VectorFeature | CameraFeature, ...]:
     members = node.members('a mapping of features')
     if not members:
         raise node.expected('at least one feature')
@@ -265,7 +256,7 @@ def _features(node: Node, inherited: _Given) -> tuple[VectorFeature | CameraFeat
     return features
 
 
-def _feature(key: str, node: Node, inherited: _Given) -> VectorFeature | CameraFeature:
+def _feature(key: str, node: Node, inherited: _AlignKeys) -> VectorFeature | CameraFeature:
     if not isinstance(node.value, dict) or ('parts' in node.value) == ('camera' in node.value):
         found = 'both' if isinstance(node.value, dict) and 'parts' in node.value else 'neither'
         raise node.error(f'expected a mapping with parts or camera, found {found}')
@@ -299,7 +290,8 @@ def _check_key(key: str, node: Node, *, camera: bool) -> None:
         )
     if camera and not key.startswith('observation.'):
         raise node.error(
-            f'the key of a camera starts with observation., as observation.images.{key}'
+            'the key of a camera starts with observation., as observation.images.'
+            f'{key.rpartition(".")[2]}'
         )
     if not camera and key != 'action' and not key.startswith(('action.', 'observation.')):
         raise node.error(
@@ -327,7 +319,7 @@ def _check_minus(vector: VectorFeature, vectors: Mapping[str, VectorFeature], no
         )
 
 
-def _camera(key: str, node: Node, inherited: _Given) -> CameraFeature:
+def _camera(key: str, node: Node, inherited: _AlignKeys) -> CameraFeature:
     keys = node.mapping('from', 'size', 'depth', 'depth_range', 'align', required=('from',))
     given = _merged(keys.get('align'), inherited)
     if 'depth_range' in keys and 'depth' not in keys:
@@ -339,10 +331,7 @@ def _camera(key: str, node: Node, inherited: _Given) -> CameraFeature:
         sources=_sources(keys['from'], 'none', given, 'camera'),
         size=_size(keys['size']) if 'size' in keys else None,
         align=_align(given, 'camera', node),
-        **_given(
-            depth=_optional(keys, 'depth', lambda n: n.choice(*_DEPTH_CODINGS)),
-            depth_range=_optional(keys, 'depth_range', _depth_range),
-        ),
+        **_given(keys, depth=lambda node: node.choice(*_DEPTH_CODINGS), depth_range=_depth_range),
     )
 
 
@@ -362,7 +351,7 @@ def _depth_range(node: Node) -> tuple[int, int]:
     return low, high
 
 
-def _part(node: Node, inherited: _Given) -> Part:
+def _part(node: Node, inherited: _AlignKeys) -> Part:
     known = (
         'from', 'length', 'select', 'names', 'unit', 'range', 'scale', 'offset', 'threshold',
         'relative_to_start', 'gap_flag', 'align',
@@ -384,14 +373,15 @@ def _part(node: Node, inherited: _Given) -> Part:
         sources=_sources(keys['from'], 'some', given),
         length=length,
         select=select,
+        value_range=_range(keys['range']) if 'range' in keys else None,
         align=_align(given, 'vector', node),
         **_given(
-            unit=_optional(keys, 'unit', lambda n: n.choice('deg2rad', 'rad2deg')),
-            value_range=_optional(keys, 'range', _range),
-            scale=_optional(keys, 'scale', _scale),
-            offset=_optional(keys, 'offset', lambda n: n.number()),
-            threshold=_optional(keys, 'threshold', lambda n: n.number()),
-            relative_to_start=_optional(keys, 'relative_to_start', lambda n: n.flag()),
+            keys,
+            unit=lambda node: node.choice('deg2rad', 'rad2deg'),
+            scale=_scale,
+            offset=Node.number,
+            threshold=Node.number,
+            relative_to_start=Node.flag,
         ),
     )
     aligns = [part.align, *(source.align for source in part.sources if source.align)]
@@ -403,7 +393,7 @@ def _part(node: Node, inherited: _Given) -> Part:
     return part
 
 
-def _gap_flag(node: Node, inherited: _Given) -> Part:
+def _gap_flag(node: Node, inherited: _AlignKeys) -> Part:
     keys = node.mapping('from', 'names', 'gap_flag', 'align', required=('from', 'names'))
     names = _names(keys['names'])
     if len(names) != 1:
