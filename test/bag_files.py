@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from random import Random
 from typing import NamedTuple
 
 from mcap.writer import CompressionType, IndexType
@@ -70,7 +71,7 @@ def cdr_payload(sample: Sample, order: str = '<') -> bytes:
 def recording(seconds: float = 2.0) -> list[Sample]:
     """A camera at 30 Hz, a claw at 100 Hz, and a head that is moved twice."""
     samples = [
-        Sample(IMAGE, BEGIN + n * SECOND // 30, bytes([n % 251]) * (9000 + n))
+        Sample(IMAGE, BEGIN + n * SECOND // 30, Random(n).randbytes(9000 + n))
         for n in range(int(30 * seconds))
     ]
     samples += [

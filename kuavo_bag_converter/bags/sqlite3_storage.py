@@ -67,6 +67,8 @@ class Sqlite3Storage:
         self._base.set_progress_handler(self._in_circles, STEPS)
         try:
             self._base.execute('PRAGMA cell_size_check = ON')
+            if damage.salvage:  # Else sqlite refuses a file that is shorter than its header says.
+                self._base.execute('PRAGMA writable_schema = ON')
             self.connections: list[Connection] = []
             self.qos: dict[int, str] = {}
             self._local: dict[int, int] = {}

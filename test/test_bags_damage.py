@@ -1,0 +1,632 @@
+"""Damage stops the reading with one line, or is salvaged and accounted for."""
+
+import random
+import re
+import shutil
+import sqlite3
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from bag_files import (
+    BEGIN,
+    CLAW,
+    TOPICS,
+    cdr_payload,
+    recording,
+    ros1_payload,
+    write_mcap,
+    write_rosbag1,
+    write_rosbag2,
+)
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mcap.writer import IndexType
+
+from kuavo_bag_converter.bags import open_bag
+from kuavo_bag_converter.errors import BagError
+
+SAMPLES = recording(1.0)
+MAGICS = {'lz4': b'\x04\x22\x4d\x18', 'bz2': b'BZh'}
+ADVICE = 'set on_damage: salvage to keep what can be read'
+
+
+def read(path, on_damage='fail'):
+    """Messages as (topic, stamp, payload) in storage order, and the problems."""
+    with open_bag(path, reader='portable', on_damage=on_damage) as bag:
+        index = bag.index(set(bag.counts))
+        assert {t: len(i.receive) for t, i in index.items()} == dict(bag.counts)
+        wanted = {topic: np.arange(count) for topic, count in bag.counts.items()}
+        got = [(m.connection.topic, m.stamp, bytes(m.data)) for m in bag.messages(wanted)]
+        return got, list(bag.problems)
+
+
+def expected(serialize=cdr_payload):
+    return [(s.topic.name, s.stamp, serialize(s)) for s in SAMPLES]
+
+
+def refusal(path, on_damage='fail'):
+    with pytest.raises(BagError) as info:
+        read(path, on_damage)
+    assert '\n' not in str(info.value)
+    return str(info.value)
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+    return path
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x40
+    path.write_bytes(data)
+    return path
+
+
+def lost_and_read(problems):
+    """The numbers in the report's lines: messages lost, messages salvaged."""
+    text = '\n'.join(problems)
+    lost = sum(int(n) for n in re.findall(r'(\d+) of the \d+ messages[^\n]*lost', text))
+    (kept,) = re.findall(r'salvaged (\d+) messages', text)
+    return lost, int(kept)
+
+
+# --- cut files
+
+
+@pytest.mark.parametrize('compression', ['', 'lz4', 'bz2'])
+def test_a_cut_ros1_bag_gives_what_lies_before_the_cut(compression, tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES, compression)
+    cut(path, path.stat().st_size * 6 // 10)
+    assert re.search(rf'r\.bag: byte \d+: the file ends here.*truncated; {ADVICE}', refusal(path))
+    got, problems = read(path, 'salvage')
+    assert 50 < len(got) < len(SAMPLES)
+    assert got == expected(ros1_payload)[: len(got)]
+    assert any(f'salvaged {len(got)} messages from 1700000000.' in line for line in problems)
+
+
+@pytest.mark.parametrize('compression', ['NONE', 'LZ4', 'ZSTD'])
+def test_a_cut_mcap_gives_what_lies_before_the_cut(compression, tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, compression)
+    cut(path, path.stat().st_size * 6 // 10)
+    assert re.search(rf'r\.mcap: byte \d+: .*; {ADVICE}', refusal(path))
+    got, problems = read(path, 'salvage')
+    assert 50 < len(got) < len(SAMPLES)
+    assert got == expected()[: len(got)]
+    assert any('has no footer' in line for line in problems)
+    assert any(f'salvaged {len(got)} messages' in line for line in problems)
+
+
+def test_a_cut_mcap_without_chunks_gives_what_lies_before_the_cut(tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, use_chunking=False)
+    cut(path, path.stat().st_size * 6 // 10)
+    assert ADVICE in refusal(path)
+    got, _ = read(path, 'salvage')
+    assert 50 < len(got) < len(SAMPLES)
+    assert got == expected()[: len(got)]
+
+
+def test_a_cut_sqlite_file_gives_what_can_be_reached(tmp_path):
+    path = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3') / 'r.db3'
+    size = path.stat().st_size
+    cut(path, size * 6 // 10)
+    assert re.search(rf'is cut: it has \d+ of {size} bytes; {ADVICE}', refusal(path))
+    got, problems = read(path, 'salvage')
+    assert 20 < len(got) < len(SAMPLES)
+    assert set(got) <= set(expected())
+    assert any(f'salvaged {len(got)} messages' in line for line in problems)
+
+
+@pytest.mark.parametrize('size', [0, 5, 100, 1000])
+def test_a_file_with_almost_nothing_left_is_refused(size, tmp_path):
+    for path in (
+        write_rosbag1(tmp_path / 'r.bag', SAMPLES),
+        write_mcap(tmp_path / 'r.mcap', SAMPLES),
+        write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3') / 'r.db3',
+    ):
+        assert str(path) in refusal(cut(path, size))
+
+
+def test_the_second_file_of_a_split_recording_is_cut(tmp_path):
+    folder = tmp_path / 'r'
+    folder.mkdir()
+    write_mcap(folder / 'r_0.mcap', SAMPLES[:60])
+    second = write_mcap(folder / 'r_1.mcap', SAMPLES[60:])
+    cut(second, second.stat().st_size // 2)
+    assert 'r_1.mcap: byte' in refusal(folder)
+    got, problems = read(folder, 'salvage')
+    assert 60 < len(got) < len(SAMPLES)
+    assert got == expected()[: len(got)]
+    assert any('r_1.mcap: salvaged' in line for line in problems)
+
+
+def test_a_cut_compressed_file_gives_what_lies_before_the_cut(tmp_path):
+    path = write_rosbag2(tmp_path / 'r', SAMPLES, 'MCAP', 'FILE') / 'r.mcap.zstd'
+    cut(path, path.stat().st_size * 6 // 10)
+    assert re.search(rf'r\.mcap\.zstd: zstd data is cut; {ADVICE}', refusal(path))
+    got, _ = read(path, 'salvage')
+    assert set(got) <= set(expected())
+
+
+# --- unfinished recordings
+
+
+def records(data):
+    """Offset, header and end of each top-level record of a ROS 1 bag."""
+    at = 13
+    while at < len(data):
+        (size,) = struct.unpack_from('<I', data, at)
+        (length,) = struct.unpack_from('<I', data, at + 4 + size)
+        end = at + size + 8 + length
+        yield at, data[at + 4 : at + 4 + size], end
+        at = end
+
+
+def unfinished(path, compression='none'):
+    """Turn a bag into what a killed recorder leaves: no index, the last chunk open."""
+    data = path.read_bytes()
+    chunks = [(at, header, end) for at, header, end in records(data) if b'op=\x05' in header]
+    at, header, end = chunks[-1]
+    payload = data[at + len(header) + 8 : end]
+    begin = bytearray(data[:at])
+    place = begin.index(b'index_pos=') + len(b'index_pos=')
+    begin[place : place + 8] = bytes(8)
+    opened = bytearray(header)
+    place = opened.index(b'size=') + len(b'size=')
+    opened[place : place + 4] = bytes(4)
+    head = struct.pack('<I', len(opened)) + bytes(opened) + bytes(4)
+    active = path.with_name(path.name + '.active')
+    active.write_bytes(bytes(begin) + head + payload)
+    return active
+
+
+def test_an_active_bag_is_read_by_scanning(tmp_path):
+    path = unfinished(write_rosbag1(tmp_path / 'r.bag', SAMPLES))
+    before = path.read_bytes()
+    got, problems = read(path)
+    assert got == expected(ros1_payload)
+    assert problems == [f'{path}: has no index, its recording was not closed: it was scanned']
+    assert read(path, 'salvage') == (got, problems)
+    assert path.read_bytes() == before
+    assert list(tmp_path.glob('*.active')) == [path]
+
+
+def test_an_active_bag_that_ends_within_a_message(tmp_path):
+    path = unfinished(write_rosbag1(tmp_path / 'r.bag', SAMPLES))
+    cut(path, path.stat().st_size - 10)
+    assert 'the last message is cut' in refusal(path)
+    assert read(path, 'salvage')[0] == expected(ros1_payload)[:-1]
+
+
+@pytest.mark.parametrize('compression', ['lz4', 'bz2'])
+def test_the_open_chunk_of_an_active_bag_is_compressed(compression, tmp_path):
+    path = unfinished(write_rosbag1(tmp_path / 'r.bag', SAMPLES, compression, chunk=2 * 10**5))
+    assert ADVICE in refusal(path)
+    assert read(path, 'salvage')[0] == expected(ros1_payload)
+
+
+def test_an_unindexed_bag_is_read_by_scanning(tmp_path):
+    from rosbags.rosbag1 import Writer
+
+    writer = Writer(tmp_path / 'r.bag')
+    writer.chunk_threshold = 100
+    writer.open()
+    connection = writer.add_connection(
+        '/t', 'std_msgs/msg/UInt8', msgdef='uint8 data', md5sum='0' * 32
+    )
+    for n in range(200):
+        writer.write(connection, BEGIN + n, bytes([n]))
+    writer.abort()
+    got, problems = read(tmp_path / 'r.bag')
+    assert 190 < len(got) <= 200
+    assert [data[0] for _, _, data in got] == list(range(len(got)))
+    assert 'has no index' in problems[0]
+
+
+def test_an_mcap_without_footer_is_read_by_scanning(tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, 'ZSTD')
+    data = path.read_bytes()
+    (summary,) = struct.unpack_from('<Q', data, len(data) - 28)
+    for end in (summary, summary - 13):
+        path.write_bytes(data[:end])
+        got, problems = read(path)
+        assert got == expected()
+        assert problems == [f'{path}: has no footer, its recording was not closed: it was scanned']
+
+
+def test_a_write_ahead_log_is_honoured_and_left_alone(tmp_path):
+    path = write_rosbag2(tmp_path / 'r', SAMPLES[:30], 'SQLITE3') / 'r.db3'
+    writer = sqlite3.connect(path)
+    writer.execute('PRAGMA journal_mode=WAL')
+    writer.execute('PRAGMA wal_autocheckpoint=0')
+    for sample in SAMPLES[30:]:
+        writer.execute(
+            'INSERT INTO messages (topic_id, timestamp, data) VALUES (?, ?, ?)',
+            (TOPICS.index(sample.topic) + 1, sample.stamp, cdr_payload(sample)),
+        )
+    writer.commit()
+    crashed = tmp_path / 'crashed'
+    crashed.mkdir()
+    for name in ('r.db3', 'r.db3-wal'):
+        shutil.copy(path.with_name(name), crashed / name)
+    writer.close()
+    before = {p.name: p.read_bytes() for p in crashed.iterdir()}
+    got, problems = read(crashed / 'r.db3')
+    assert got == expected()
+    assert 'r.db3-wal is honoured' in problems[0]
+    assert before == {p.name: p.read_bytes() for p in crashed.iterdir()}
+
+
+# --- corrupted files
+
+
+@pytest.mark.parametrize('compression', ['NONE', 'LZ4', 'ZSTD'])
+def test_flipped_bytes_in_an_mcap_chunk_are_found(compression, tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, compression)
+    flip(path, path.stat().st_size // 2)
+    assert re.search(rf'r\.mcap: byte \d+: chunk: .*; {ADVICE}', refusal(path))
+    got, problems = read(path, 'salvage')
+    lost, kept = lost_and_read([p for p in problems if 'chunk:' not in p])
+    assert kept == len(got)
+    assert lost == len(SAMPLES) - len(got) > 0
+    assert set(got) < set(expected())
+    (line,) = [p for p in problems if 'chunk:' in p]
+    assert re.search(r'messages from 1700000000\.\d+ to 1700000000\.\d+ s are lost', line)
+
+
+@pytest.mark.parametrize('compression', ['lz4', 'bz2'])
+def test_flipped_bytes_in_a_ros1_chunk_are_found(compression, tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES, compression)
+    chunks = [at for at, header, _ in records(path.read_bytes()) if b'op=\x05' in header]
+    flip(path, path.read_bytes().index(MAGICS[compression], chunks[1]))
+    assert re.search(rf'byte {chunks[1]}: chunk: {compression} data', refusal(path))
+    got, problems = read(path, 'salvage')
+    lost, kept = lost_and_read([p for p in problems if 'chunk:' not in p])
+    assert (lost, kept) == (len(SAMPLES) - len(got), len(got))
+    assert set(got) < set(expected(ros1_payload))
+
+
+def test_a_broken_index_does_not_stop_a_salvage(tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
+    data = path.read_bytes()
+    last = [at for at, header, _ in records(data) if b'op=\x06' in header][-1]
+    flip(path, last + 2)
+    assert ADVICE in refusal(path)
+    assert read(path, 'salvage')[0] == expected(ros1_payload)
+
+
+def test_scanning_goes_on_behind_a_broken_record(tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
+    chunks = [at for at, header, _ in records(path.read_bytes()) if b'op=\x05' in header]
+    data = bytearray(path.read_bytes())
+    data[chunks[2] : chunks[2] + 8] = b'\xff' * 8
+    path.write_bytes(data)
+    got, problems = read(path, 'salvage')
+    assert got[-1] == expected(ros1_payload)[-1]
+    assert any(f'byte {chunks[2]}: ' in p and 'bytes skipped' in p for p in problems)
+    without_index = bytearray(data)
+    place = without_index.index(b'index_pos=') + len(b'index_pos=')
+    without_index[place : place + 8] = bytes(8)
+    path.write_bytes(without_index)
+    assert read(path, 'salvage')[0] == got
+
+
+def test_a_summary_with_a_wrong_checksum_is_not_believed(tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES)
+    flip(path, path.stat().st_size - 200)
+    assert 'the summary: its checksum (CRC-32) is wrong' in refusal(path)
+    got, problems = read(path, 'salvage')
+    assert got == expected()
+    assert any('the summary' in line for line in problems)
+
+
+def test_a_data_section_with_a_wrong_checksum_is_found(tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, enable_crcs=False, enable_data_crcs=True)
+    flip(path, path.stat().st_size // 2)
+    assert 'the data: its checksum (CRC-32) is wrong' in refusal(path)
+
+
+def test_a_message_that_does_not_decompress_is_named_or_left_out(tmp_path):
+    path = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3', 'MESSAGE') / 'r.db3'
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE messages SET data = x'28b52ffdffff' WHERE id = 7")
+    base.close()
+    seventh = SAMPLES[6]
+    assert re.search(rf'{seventh.topic.name}: message \d+: zstd data is broken', refusal(path))
+    got, problems = read(path, 'salvage')
+    assert got == [e for e in expected() if e[1] != seventh.stamp]
+    assert any('1 messages that cannot be decompressed are lost' in p for p in problems)
+
+
+@pytest.mark.parametrize('claim', [2**31 + 1, 2**62])
+def test_sizes_are_not_believed(claim, tmp_path):
+    frame = zstandard.ZstdCompressor().compress(bytes(100))
+    huge = frame[:4] + bytes([0xE0]) + struct.pack('<Q', claim) + frame[6:]
+    path = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3') / 'r.db3'
+    with sqlite3.connect(path) as base:
+        base.execute('UPDATE messages SET data = ? WHERE id = 7', (huge,))
+    base.close()
+    assert re.search(rf'claims to be {claim} bytes', refusal(path))
+
+
+# --- metadata.yaml
+
+
+def metadata_of(folder, old, new):
+    path = folder / 'metadata.yaml'
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_metadata_that_promises_more_than_is_stored(tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3')
+    metadata_of(folder, 'message_count: 100\n', 'message_count: 103\n')
+    message = f'{CLAW.name}: 103 messages are promised, 100 are stored'
+    assert message in refusal(folder)
+    got, problems = read(folder, 'salvage')
+    assert got == expected()
+    assert any(message in line for line in problems)
+
+
+def test_metadata_that_promises_less_than_is_stored(tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES)
+    metadata_of(folder, 'message_count: 100\n', 'message_count: 2\n')
+    got, problems = read(folder)
+    assert got == expected()
+    assert problems == [
+        f'{folder}/metadata.yaml: {CLAW.name}: 2 messages are promised, 100 are stored'
+    ]
+
+
+def test_other_qos_in_metadata_loses_no_messages(tmp_path):
+    from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability
+    from rosbags.interfaces import QosTime as Time
+    from rosbags.rosbag2 import Writer
+
+    qos = Qos(
+        QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL,
+        Time(1, 0), Time(1, 0), QosLiveliness.AUTOMATIC, Time(1, 0), False,
+    )  # fmt: skip
+    for version in (8, 9):
+        folder = tmp_path / str(version)
+        with Writer(folder, version=version) as writer:
+            connection = writer.add_connection(
+                '/t', 'std_msgs/msg/UInt8', msgdef='uint8 data', rihs01='R',
+                offered_qos_profiles=[qos],
+            )  # fmt: skip
+            writer.write(connection, BEGIN, b'\0\1\0\0\7')
+        with open_bag(folder, reader='portable') as bag:
+            assert bag.connections[0].latched
+        assert read(folder)[1] == []
+        metadata_of(folder, 'depth: 10', 'depth: 11')
+        got, problems = read(folder)
+        assert len(got) == 1
+        assert problems == [
+            f'{folder}/metadata.yaml: /t: other QoS profiles are listed than stored'
+        ]
+
+
+def test_a_missing_file_of_a_split_recording(tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES)
+    metadata_of(folder, '  - r.mcap', '  - r.mcap\n  - r_1.mcap')
+    assert f'r_1.mcap is listed but missing; {ADVICE}' in refusal(folder)
+    got, problems = read(folder, 'salvage')
+    assert got == expected()
+    assert any('r_1.mcap is listed but missing' in line for line in problems)
+
+
+def test_a_file_that_metadata_does_not_list(tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES)
+    write_mcap(folder / 'other.mcap', SAMPLES)
+    got, problems = read(folder)
+    assert got == expected()
+    assert problems == [
+        f'{folder}/metadata.yaml: other.mcap is in the folder but not listed; it is not read'
+    ]
+
+
+@pytest.mark.parametrize('storage', ['MCAP', 'SQLITE3'])
+def test_a_directory_without_metadata_is_read(storage, tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES, storage)
+    (folder / 'metadata.yaml').unlink()
+    got, problems = read(folder)
+    assert got == expected()
+    assert problems == [f'{folder}: has no metadata.yaml; its 1 storage files are read by name']
+
+
+def test_split_files_without_metadata_are_read_by_number(tmp_path):
+    folder = tmp_path / 'r'
+    folder.mkdir()
+    for n in range(11):
+        write_mcap(folder / f'r_{n}.mcap', SAMPLES[n * 10 : n * 10 + 10])
+    assert read(folder)[0] == expected()[:110]
+
+
+@pytest.mark.parametrize('text', ['', 'rosbag2_bagfile_information: 3', '{', 'a: b', '- 1'])
+def test_metadata_that_is_none(text, tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES)
+    (folder / 'metadata.yaml').write_text(text)
+    assert 'metadata.yaml' in refusal(folder)
+    assert read(folder, 'salvage')[0] == expected()
+
+
+@pytest.mark.parametrize('version', range(1, 10))
+def test_metadata_of_every_version_is_understood(version, tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3', version=8)
+    topics = ''.join(
+        f'    - topic_metadata:\n        name: {topic.name}\n        type: {topic.msgtype}\n'
+        f'        serialization_format: cdr\n'
+        + ('        offered_qos_profiles: ""\n' if version >= 4 else '')
+        + ('        type_description_hash: RIHS01_0\n' if version >= 7 else '')
+        + f'      message_count: {sum(s.topic is topic for s in SAMPLES)}\n'
+        for topic in TOPICS
+    )
+    text = (
+        f'rosbag2_bagfile_information:\n  version: {version}\n  storage_identifier: sqlite3\n'
+        f'  relative_file_paths:\n    - {"r/" if version < 4 else ""}r.db3\n'
+        f'  duration:\n    nanoseconds: 1\n  starting_time:\n    nanoseconds_since_epoch: {BEGIN}\n'
+        f'  message_count: {len(SAMPLES)}\n  topics_with_message_count:\n{topics}'
+    )
+    if version >= 3:
+        text += '  compression_format: ""\n  compression_mode: ""\n'
+    if version >= 5:
+        text += f'  files:\n    - path: r.db3\n      message_count: {len(SAMPLES)}\n'
+    if version >= 6:
+        text += '  custom_data: ~\n'
+    if version >= 8:
+        text += '  ros_distro: jazzy\n'
+    (folder / 'metadata.yaml').write_text(text)
+    assert read(folder) == (expected(), [])
+
+
+@pytest.mark.parametrize('schema', [1, 2, 3, 4])
+def test_sqlite_files_of_every_schema_are_read(schema, tmp_path):
+    path = tmp_path / 'r.db3'
+    base = sqlite3.connect(path)
+    qos = ', offered_qos_profiles TEXT NOT NULL' if schema >= 2 else ''
+    digest = ', type_description_hash TEXT NOT NULL' if schema >= 4 else ''
+    base.execute(
+        'CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL, '
+        f'serialization_format TEXT NOT NULL{qos}{digest})'
+    )
+    base.execute(
+        'CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER NOT NULL, '
+        'timestamp INTEGER NOT NULL, data BLOB NOT NULL)'
+    )
+    if schema >= 3:
+        base.execute('CREATE TABLE schema(schema_version INTEGER PRIMARY KEY, ros_distro TEXT)')
+        base.execute('INSERT INTO schema VALUES (?, ?)', (schema, 'iron'))
+    columns = [5, 'name', 'std_msgs/UInt8', 'cdr'] + [''] * ((schema >= 2) + (schema >= 4))
+    base.execute(f'INSERT INTO topics VALUES ({",".join("?" * len(columns))})', columns)
+    base.execute('INSERT INTO messages VALUES (9, 5, ?, ?)', (BEGIN, b'\0\1\0\0\7'))
+    base.commit()
+    base.close()
+    with open_bag(path, reader='portable') as bag:
+        assert bag.connections[0].msgtype == 'std_msgs/msg/UInt8'
+        assert bag.connections[0].definition == ''
+    assert read(path) == ([('name', BEGIN, b'\0\1\0\0\7')], [])
+
+
+# --- what is no recording
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'line'),
+    [
+        ('a.bag', b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'a Git LFS pointer'),
+        ('a.bag', b'PK\x03\x04....', 'a zip archive; unpack it first'),
+        ('a.bag', b'\x1f\x8b\x08....', 'gzip data; unpack it first'),
+        ('a.mcap', b'', r'empty \(0 bytes\); expected a ROS 1 bag 2.0, an MCAP file or'),
+        ('a.mcap', bytes(5000), 'not a recording: it begins with zeros'),
+        ('a.db3', b'<!DOCTYPE html>', 'a web page, not the recording'),
+        ('a.bag', b'#ROSBAG V1.2\n....', 'a ROS 1 bag of version 1.2, expected 2.0'),
+        ('a.bag', b'something else', 'not a recording: it begins with'),
+        ('metadata.yaml', b'rosbag2_bagfile_information:\n', 'the metadata of a rosbag2 directory'),
+    ],
+)
+def test_what_is_no_recording_is_refused(name, content, line, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    for on_damage in ('fail', 'salvage'):
+        assert re.match(rf'{re.escape(str(path))}: is {line}', refusal(path, on_damage))
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path):
+    assert refusal(tmp_path / 'no.bag') == f'{tmp_path}/no.bag: does not exist'
+
+
+def test_a_folder_without_recording_is_refused(tmp_path):
+    assert 'is no rosbag2 directory: it has no metadata.yaml and no' in refusal(tmp_path)
+
+
+def test_a_folder_of_unrelated_files_is_refused(tmp_path):
+    write_mcap(tmp_path / 'monday.mcap', SAMPLES)
+    write_mcap(tmp_path / 'tuesday.mcap', SAMPLES)
+    assert 'are not the parts of one recording; give the path of one of them' in refusal(tmp_path)
+
+
+def test_an_sqlite_database_of_something_else_is_refused(tmp_path):
+    with sqlite3.connect(tmp_path / 'a.db3') as base:
+        base.execute('CREATE TABLE albums(id INTEGER)')
+    base.close()
+    assert 'is an sqlite database but not of rosbag2' in refusal(tmp_path / 'a.db3')
+
+
+def test_an_encrypted_bag_is_refused(tmp_path):
+    fields = [b'op=\x03', b'index_pos=' + bytes(8), b'conn_count=' + bytes(4)]
+    fields += [b'chunk_count=' + bytes(4), b'encryptor=rosbag/AesCbcEncryptor']
+    header = b''.join(struct.pack('<I', len(field)) + field for field in fields)
+    path = tmp_path / 'a.bag'
+    path.write_bytes(b'#ROSBAG V2.0\n' + struct.pack('<I', len(header)) + header + bytes(4))
+    assert 'a.bag: is encrypted' in refusal(path)
+
+
+def test_unreadable_permissions_are_named(tmp_path, monkeypatch):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
+
+    def denied(self, *args, **kwargs):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(Path, 'open', denied)
+    assert 'r.bag: permission denied; it may have been recorded by root' in refusal(path)
+
+
+# --- anything at all
+
+FEW = recording(0.2)
+VICTIMS = {
+    'bag': lambda p: write_rosbag1(p / 'r.bag', FEW, chunk=20000),
+    'bag-lz4': lambda p: write_rosbag1(p / 'r.bag', FEW, 'lz4', chunk=20000),
+    'mcap': lambda p: write_mcap(p / 'r.mcap', FEW, chunk=20000),
+    'mcap-zstd': lambda p: write_mcap(p / 'r.mcap', FEW, 'ZSTD', chunk=20000),
+    'mcap-no-chunks': lambda p: write_mcap(p / 'r.mcap', FEW, use_chunking=False),
+    'mcap-no-index': lambda p: write_mcap(p / 'r.mcap', FEW, index=IndexType.NONE),
+    'db3': lambda p: write_rosbag2(p / 'r', FEW, 'SQLITE3') / 'r.db3',
+    'db3-message-zstd': lambda p: write_rosbag2(p / 'r', FEW, 'SQLITE3', 'MESSAGE') / 'r.db3',
+}
+WHOLE: dict[str, bytes] = {}
+"""The bytes of each victim; written once, for sqlite waits for the disk."""
+
+
+@pytest.mark.parametrize('victim', VICTIMS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32))
+def test_whatever_is_broken_is_said(victim, tmp_path_factory, seed):
+    """No crash, no hang; and fewer messages than were written never come without a line."""
+    folder = tmp_path_factory.mktemp('r')
+    if victim not in WHOLE:
+        WHOLE[victim] = VICTIMS[victim](folder).read_bytes()
+    path = folder / 'mangled'
+    path.write_bytes(mangled(WHOLE[victim], random.Random(seed)))
+    for on_damage in ('fail', 'salvage'):
+        lines, got = attempt(path, on_damage)
+        assert all('\n' not in line for line in lines)
+        assert lines or got == len(FEW)
+
+
+def attempt(path, on_damage):
+    """The error or the problems, and how many messages came."""
+    try:
+        got, problems = read(path, on_damage)
+    except BagError as error:
+        return [str(error)], 0
+    return problems, len(got)
+
+
+def mangled(data, rng):
+    at = rng.choice([rng.randrange(len(data)), rng.randrange(5000), -rng.randrange(1, 3000)])
+    at %= len(data)
+    kind = rng.randrange(5)
+    if kind == 0:
+        return data[:at]
+    if kind == 1:
+        return data[:at] + data[at + rng.randrange(1, 2000) :]
+    if kind == 2:
+        return data[:at] + rng.randbytes(rng.randrange(1, 300)) + data[at:]
+    if kind == 3:
+        return data[:at] + b'\xff\xff\xff\xff' + data[at + 4 :]
+    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
