@@ -365,7 +365,8 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('length: 2', "the key 'names' is missing"),
         ('names: a', "names: expected a list of names, found 'a'"),
         ('names: [1, 2]', r'names\[0\]: expected a name \(texts that look like numbers in quotes'),
-        ('names: [a, b, a]', r"names\[0\]: the name 'a' is given twice"),
+        ('names: [a, b, a]', r"names\[2\]: the name 'a' is given twice"),
+        ('select: ["0:99999", "0:2"], names: [a]', 'select: expected at most 100000 elements'),
         ('length: 3, names: [a, b]', 'names: expected 3 names, one for each element, found 2'),
         ('length: 3, select: [0:3], names: [a, b]', 'names: expected 3 names'),
         ('length: 3, select: [0, 3], names: [a, b]', r'select\[1\]: expected elements from 0 to 2 '

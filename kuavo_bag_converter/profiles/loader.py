@@ -409,11 +409,13 @@ def _gap_flag(node: Node, inherited: _AlignKeys) -> Part:
 
 def _names(node: Node) -> tuple[str, ...]:
     items = node.items('names')
-    names = tuple(item.text('a name (texts that look like numbers in quotes)') for item in items)
+    names: dict[str, None] = {}
     for item in items:
-        if names.count(item.text()) > 1:
-            raise item.error(f'the name {item.value!r} is given twice')
-    return names
+        name = item.text('a name (texts that look like numbers in quotes)')
+        if name in names:
+            raise item.error(f'the name {name!r} is given twice')
+        names[name] = None
+    return tuple(names)
 
 
 def _select(node: Node, length: int | None) -> tuple[int, ...]:
@@ -436,6 +438,8 @@ def _select(node: Node, length: int | None) -> tuple[int, ...]:
                 f'expected elements from 0 to {length - 1} (length is {length}), found '
                 f'{elements[-1]}'
             )
+        if len(chosen) + len(elements) > _MAX_ELEMENTS:
+            raise node.error(f'expected at most {_MAX_ELEMENTS} elements')
         chosen += elements
     return tuple(chosen)
 
