@@ -1,4 +1,5 @@
 import json
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -87,6 +88,18 @@ def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path):
     with open_writer(tmp_path / 'shard') as writer:
         writer.append_rows(rows(FEATURES, 0, 2))
         writer.video_writer(FRONT.key).write(frame(0))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('limit', [2_000, 9_000, 11_000])
+def test_a_full_disk_leaves_nothing(tmp_path, limit):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError, match='File too large'):
+            make_shard(tmp_path / 'shard', [30])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 

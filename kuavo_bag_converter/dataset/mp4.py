@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -26,6 +28,9 @@ from kuavo_bag_converter.errors import DatasetError, UsageError
 # offsets, chunks, dependencies), and of everything else in it.
 _INDEX_BYTES_PER_FRAME = 32
 _INDEX_BYTES = 8192
+
+# The index says all that copying needs; FFmpeg would decode the first frames to learn more.
+_NO_PROBING = {'probesize': '32', 'analyzeduration': '0', 'skip_frame': 'all'}
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -128,10 +133,9 @@ class Mp4Writer:
 
     def abort(self) -> None:
         """Remove the file."""
-        try:
+        with suppress(OSError, av.FFmpegError):  # what stopped the writing stops its end, too
             self._container.close()
-        finally:
-            self.path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 def read_packets(
@@ -142,16 +146,14 @@ def read_packets(
     Raises:
         DatasetError: The file ends early, or frame ``first`` is not a key frame.
     """
-    with av.open(str(path)) as container:
+    with av.open(str(path), options=_NO_PROBING) as container:
         stream = container.streams.video[0]
-        if stream.time_base is None or stream.average_rate is None:
-            raise DatasetError(f'{path}: not a video with a constant frame rate')
-        ticks = 1 / (stream.average_rate * stream.time_base)
+        ticks = _ticks_per_frame(path, stream)
         if first:
-            container.seek(int(first * ticks), stream=stream)
+            container.seek(first * ticks, stream=stream)
         found = 0
-        for packet in container.demux(stream):
-            if found == count or packet.size == 0:
+        for packet in islice(container.demux(stream), count):
+            if packet.size == 0:
                 break
             if packet.pts != (first + found) * ticks or not (found or packet.is_keyframe):
                 raise DatasetError(
@@ -163,3 +165,12 @@ def read_packets(
             yield stream, packet
         if found != count:
             raise DatasetError(f'{path}: ends after frame {first + found - 1}')
+
+
+def _ticks_per_frame(path: Path, stream: VideoStream) -> int:
+    if stream.time_base is None or stream.average_rate is None:
+        raise DatasetError(f'{path}: not a video with a constant frame rate')
+    ticks = 1 / (stream.average_rate * stream.time_base)
+    if ticks.denominator != 1:
+        raise DatasetError(f'{path}: frames at {stream.average_rate} Hz are not at whole ticks')
+    return int(ticks)

@@ -25,7 +25,7 @@ STATISTICS = ('min', 'max', 'mean', 'std', 'count', *QUANTILES)
 Statistics = Mapping[str, NDArray[np.float64] | NDArray[np.int64]]
 Batches = Callable[[], Iterable[NDArray[np.generic]]]
 
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 8 << 20
 _TIE = 1e-12
 _HISTOGRAM_TYPES = {'<i8': np.dtype(np.int64), '<f8': np.dtype(np.float64)}
 
@@ -33,7 +33,7 @@ _HISTOGRAM_TYPES = {'<i8': np.dtype(np.int64), '<f8': np.dtype(np.float64)}
 def vector_statistics(batches: Batches, rows: int, width: int) -> Statistics:
     """Return the statistics of a table column.
 
-    Memory is bounded by one dimension of the column (or 16 MB): the rows are read once for every
+    Memory is bounded by one dimension of the column (or 8 MB): the rows are read once for every
     block of dimensions that fits.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ DEFAULT_FEATURES = (
     Feature('task_index', 'int64', (1,)),
 )
 TASK_INDEX = DEFAULT_FEATURES[-1]
+
+# A dictionary of measured numbers costs 40 MB while 6000 rows are written, and makes them larger.
+_REPEATING = ['episode_index', 'task_index']
+_PAGE_BYTES = 64 << 10
 
 
 def vectors(features: Sequence[Feature]) -> list[Feature]:
@@ -94,7 +99,13 @@ class TableWriter:
         self.path = path
         self.rows = 0
         self._file = path.open('wb')
-        self._writer = pq.ParquetWriter(self._file, schema, compression='snappy')
+        self._writer = pq.ParquetWriter(
+            self._file,
+            schema,
+            compression='snappy',
+            use_dictionary=_REPEATING,
+            data_page_size=_PAGE_BYTES,
+        )
 
     @property
     def bytes_written(self) -> int:
@@ -118,8 +129,10 @@ class TableWriter:
 
     def abort(self) -> None:
         """Stop and remove the file."""
-        self._writer.close()
-        self._file.close()
+        with suppress(OSError):  # what stopped the writing stops its end, too
+            self._writer.close()
+        with suppress(OSError):
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
 
@@ -139,7 +152,11 @@ def read_rows(
             rows = file.metadata.row_group(group).num_rows
             low, high = max(first - start, 0), min(first + count - start, rows)
             if low < high:
-                yield file.read_row_group(group, columns=keys).select(keys).slice(low, high - low)
+                yield (
+                    file.read_row_group(group, columns=keys, use_threads=False)
+                    .select(keys)
+                    .slice(low, high - low)
+                )
             start += rows
 
 
@@ -148,4 +165,4 @@ def read_all(path: Path, features: Sequence[Feature]) -> Iterator[pa.Table]:
     keys = [feature.key for feature in features]
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=keys).select(keys)
+            yield file.read_row_group(group, columns=keys, use_threads=False).select(keys)
