@@ -23,7 +23,7 @@ _HEVC_KEY = range(16, 24)
 
 
 class PictureCodec:
-    """Decodes pictures that each stand alone: ``mjpeg`` or ``png``."""
+    """Decodes pictures that each stand alone: ``mjpeg``, ``png`` or ``webp``."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -20,7 +20,8 @@ LIMITED_CHROMA = (224 / 255, 128 - 128 * 224 / 255)
 _ONE_THREAD: dict[str, Any] = {'threads': 1} if int(av.__version__.partition('.')[0]) > 16 else {}
 _MATRICES = {1: Colorspace.ITU709, 9: 9, 10: 9}
 """By AVColorSpace; everything else is taken as BT.601, as swscale does."""
-_FULL = ('yuvj', 'rgb', 'bgr', 'gbr')
+_FULL = ('yuvj', 'rgb', 'bgr', 'gbr', 'argb', 'gray', 'ya', 'pal')
+"""Beginnings of the pixel formats that are always of full range."""
 _420 = ('yuvj420p', 'yuv420p')
 
 
@@ -63,6 +64,9 @@ class Fitter:
         return fitted if orientation == 1 else _upright(fitted, orientation)
 
     def _converted(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
+        if frame.format.name == 'monob':
+            # swscale leaves out the range of bilevel pictures.
+            frame = frame.reformat(format='gray')
         if frame.format.name == 'gray':
             frame = gray_frame(plane(frame, 0))
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith(_FULL)

@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import av
-import cv2
-import numpy as np
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.errors import BagError, ImageError
@@ -87,8 +85,9 @@ def picture_decoder(
 class ColorDecoder:
     """Decodes the pictures of one colour camera; to be used by one thread at a time.
 
-    A JPEG goes from libjpeg's planes to the encoder's without becoming RGB. Exif orientation is
-    applied, as ``cv2.imdecode`` does. For H.264 and H.265 see :class:`StreamCodec`.
+    A JPEG goes from its own planes to the encoder's without becoming RGB. Its Exif orientation is
+    applied, as ``cv2.imdecode`` does; alpha is dropped. :class:`StreamCodec` tells about H.264 and
+    H.265.
     """
 
     def __init__(
@@ -122,7 +121,7 @@ class ColorDecoder:
             from kuavo_bag_converter.messages import cv_bridge_backend
 
             self._color_of = cv_bridge_backend.color_of
-        self._jpeg = PictureCodec('mjpeg')
+        self._pictures: dict[str, PictureCodec] = {}
         self._streams: dict[str, StreamCodec] = {}
 
     def decode(self, data: bytes | memoryview) -> av.VideoFrame:
@@ -161,12 +160,19 @@ class ColorDecoder:
         payload = memoryview(message.data)
         codec = codec_of(payload, message.format)
         if codec in STREAMS:
-            stream = self._streams.setdefault(codec, StreamCodec(codec))
-            return stream.decode(payload), 1
+            if codec not in self._streams:
+                self._streams[codec] = StreamCodec(codec)
+            return self._streams[codec].decode(payload), 1
+        if codec not in self._pictures:
+            self._pictures[codec] = PictureCodec('mjpeg' if codec == 'jpeg' else codec)
+        orientation = 1
         if codec == 'jpeg':
-            header = read_jpeg(payload)
-            return self._jpeg.decode(payload), header.orientation
-        return _array_frame(_opencv_picture(payload, codec), 'bgr24'), 1
+            orientation = read_jpeg(payload).orientation
+        elif codec == 'png':
+            read_png(payload)
+        else:
+            read_webp(payload)
+        return self._pictures[codec].decode(payload), orientation
 
 
 def picture_info(
@@ -246,20 +252,6 @@ def codec_of(payload: memoryview, description: str) -> str:
     raise ImageError(
         f'the payload (format {description!r}) {found}; expected JPEG, PNG, WebP, H.264 or H.265'
     )
-
-
-def _opencv_picture(payload: memoryview, codec: str) -> Any:
-    if codec == 'png':
-        read_png(payload)
-    else:
-        read_webp(payload)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise ImageError(f'damaged {codec} picture')
-    return pixels
 
 
 def _array_frame(pixels: Any, pix_fmt: str) -> av.VideoFrame:
