@@ -27,5 +27,9 @@ class DatasetError(ConverterError):
     """A dataset or a shard of it is incomplete, damaged or does not fit the others."""
 
 
+class OutputError(ConverterError):
+    """The place of the output cannot take what is to be written; no bag would fare better."""
+
+
 class Cancelled(ConverterError):  # noqa: N818  # it is no error of anybody
     """The user asked to stop."""

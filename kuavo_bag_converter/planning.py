@@ -81,11 +81,15 @@ def _cut(
 ) -> Cut | None:
     episodes = binding.profile.episodes
     clock = _on_clock(binding, index[binding.clock_topic])
+    clock = clock[clock > 0]  # unset header stamps are 0
+    if not len(clock):
+        raise BagError(f'{binding.clock_topic}: no header stamp is set; use timeline: bag')
     span = Span(int(clock.min()), int(clock.max()))
     if episodes.ranges:
         return cut_by_ranges(episodes.ranges, span)
     if episodes.marks_file:
-        name = reader.path.name.split('.')[0]
+        name = reader.path.name.removesuffix('.active')
+        name = name if reader.path.is_dir() else name.rpartition('.')[0]
         path = marks_path(episodes.marks_file, reader.path.parent, name)
         return cut_by_marks(read_marks(path), span, path.name)
     source = binding.episode_source

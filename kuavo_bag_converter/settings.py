@@ -233,6 +233,9 @@ class Settings:
         'fail, or redo what differs.',
         choices=('fail', 'redo'),
     )
+    check_disk: bool = _setting(
+        True, 'Stop before a bag if the disk has less room than the run is estimated to need.'
+    )
     stall_timeout_s: float = _setting(
         300.0, 'Give a bag up when no message is finished for so long, s.', minimum=1.0
     )

@@ -60,7 +60,9 @@ def test_hold_takes_the_last_message_that_is_not_in_the_future(frames, stamps):
             plan_of(frames, stamps, Align('hold'))
         return
     plan = plan_of(frames, stamps, Align('hold'))
-    assert [(int(f), int(o)) for f, o in zip(plan.stamps, plan.tracks[0].first, strict=True)] == kept
+    assert [
+        (int(f), int(o)) for f, o in zip(plan.stamps, plan.tracks[0].first, strict=True)
+    ] == kept
     assert (plan.tracks[0].error <= 0).all()
 
 
@@ -140,8 +142,7 @@ def test_gap_rule_marks_frames_strictly_between_distant_messages(frames, stamps,
     plan = plan_of(frames, stamps, Align(gap_ms=gap_ms, on_gap='mark'))
     for row, frame in enumerate(frames):
         inside = any(
-            a < frame < b and b - a > gap_ms * MS
-            for a, b in zip(stamps, stamps[1:], strict=False)
+            a < frame < b and b - a > gap_ms * MS for a, b in zip(stamps, stamps[1:], strict=False)
         )
         assert plan.tracks[0].in_gap[row] == inside
         assert plan.tracks[0].fill[row] == (Fill.MARK if inside else Fill.VALUE)

@@ -1,4 +1,4 @@
-"""A run survives what happens to it: interruption, change, failure; and its result does not show it."""
+"""A run survives interruption, change and failure, and its result does not show it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import threading
 import pytest
 from conversions import info, report, rows, run, tree
 
-from kuavo_bag_converter.errors import Cancelled, DatasetError, UsageError
+from kuavo_bag_converter.errors import Cancelled, OutputError, StalledError, UsageError
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.workers import WorkerPool
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
 
@@ -177,8 +178,40 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(bags, tmp_path, mo
         return real(*arguments, **options)
 
     monkeypatch.setattr(module, 'write_shard', write_shard)
-    with pytest.raises(DatasetError, match='No space left on device; finished bags are kept'):
+    with pytest.raises(OutputError, match='No space left on device; finished bags are kept'):
         run(bags, tmp_path / 'out', **VALUES)
     monkeypatch.undo()
     outcome = run(bags, tmp_path / 'out', **VALUES)
     assert [item.status for item in outcome.outcomes] == ['kept', 'converted', 'converted']
+
+
+def test_a_run_that_does_not_fit_the_disk_is_refused_before_it_writes(bags, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage._replace(free=10 << 20))
+    with pytest.raises(OutputError, match=r'needs about \d+ MB more, 10 MB are free'):
+        run(bags, tmp_path / 'out', **VALUES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['bags']
+    assert run(bags, tmp_path / 'out', check_disk=False, **VALUES).exit_code == 0
+
+
+def test_a_stuck_codec_is_named():
+    stuck = threading.Event()
+    with WorkerPool(2, 100, 10, 0.2) as pool:
+        pool.strand('/cam').submit(stuck.wait, 1)
+        pool.strand('/other').submit(lambda: None, 1)
+        with pytest.raises(StalledError, match=r'^/cam: a picture has kept'):
+            pool.drain()
+    stuck.set()
+
+
+def test_workers_keep_the_order_of_a_strand_and_pass_errors_on():
+    with WorkerPool(3, 1000, 5, 60) as pool:
+        strands = [pool.strand(str(i)) for i in range(4)]
+        done = [[] for _ in strands]
+        for number in range(200):
+            strands[number % 4].submit(lambda n=number: done[n % 4].append(n), 10)
+        pool.drain()
+        assert done == [list(range(i, 200, 4)) for i in range(4)]
+        strands[0].submit(lambda: 1 / 0, 1)
+        with pytest.raises(ZeroDivisionError):
+            pool.drain()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import resource
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,24 +23,27 @@ from kuavo_bag_converter import __version__
 from kuavo_bag_converter.bags.discover import Recording, find_recordings
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.binding import bind
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.errors import BagError, Cancelled, DatasetError, UsageError
+from kuavo_bag_converter.errors import BagError, Cancelled, DatasetError, OutputError, UsageError
 from kuavo_bag_converter.jobs.cameras import ShardOptions
+from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
 from kuavo_bag_converter.jobs.fingerprint import fingerprint
 from kuavo_bag_converter.jobs.record import Record, read_record, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
 from kuavo_bag_converter.jobs.shard import write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace, differences, recover
 from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.profiles.resolve import resolve, resolve_without_bag
 from kuavo_bag_converter.settings import Settings, settings_from, values_of
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
                        'reader', 'on_error', 'method', 'append', 'retry_failed', 'on_change',
-                       'stall_timeout_s')  # fmt: skip
+                       'stall_timeout_s', 'check_disk')  # fmt: skip
 """Settings that do not change what a bag becomes."""
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What no other bag would fare better with."""
@@ -64,6 +69,8 @@ def convert(
 
     Raises:
         UsageError: The settings cannot be carried out.
+        OutputError: The disk is full or cannot be written.
+        DatasetError: What came out is not complete.
         Cancelled: ``cancel`` was set.
 
     """
@@ -80,7 +87,7 @@ def convert(
     try:
         return run.run()
     except OSError as error:
-        raise DatasetError(
+        raise OutputError(
             f'{settings.output}: cannot be written: {error.strerror or error}; finished bags are '
             'kept beside it, run the same command again when this is mended'
         ) from error
@@ -104,7 +111,7 @@ class _Run:
             settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
         )
         self._definitions = Definitions(msg_path=tuple(map(Path, settings.msg_path)))
-        self._profile: Profile | None = None
+        self._profile = resolve_without_bag(settings)
 
     def run(self) -> Report:
         started = time.monotonic()
@@ -129,13 +136,16 @@ class _Run:
         outcomes: list[Outcome] = []
         shards: list[Shard] = []
         stopped = False
-        for number, recording in enumerate(recordings, start=1):
+        sizes = [_bytes_of(recording) for recording in recordings]
+        self._disk = DiskWatch(workspace.root, sizes)
+        for number, (recording, size) in enumerate(zip(recordings, sizes, strict=True), start=1):
             bag = _name(recording)
             self._observer.bag_started(number, len(recordings), bag)
             if stopped:
                 outcome = Outcome(bag, 'skipped', 'on_error: stop, after the failure before')
             else:
                 outcome, shard = self._convert_one(workspace, recording, bag)
+                self._disk.note(size, 0 if shard is None else _bytes_of(shard.path))
                 if shard is not None:
                     shards.append(shard)
                 stopped = outcome.status == 'failed' and self._settings.on_error == 'stop'
@@ -147,7 +157,7 @@ class _Run:
         self, workspace: Workspace, recording: Recording, bag: str
     ) -> tuple[Outcome, Shard | None]:
         try:
-            mark = fingerprint([recording] if isinstance(recording, Path) else recording)
+            mark = fingerprint(_paths(recording))
             if self._before is not None and self._before.holds(mark):
                 return Outcome(bag, 'present'), None
             identity = {'bag': mark}
@@ -160,6 +170,9 @@ class _Run:
                         self._resolve(reader)
                 return _outcome(bag, 'kept', shard), shard
             shard = self._write_shard(recording, path, identity)
+            if fingerprint(_paths(recording)) != mark:
+                shutil.rmtree(path)
+                raise BagError('the bag changed while it was read; wait until it is complete')
         except (BagError, DatasetError, OSError) as error:
             if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
                 raise
@@ -180,9 +193,17 @@ class _Run:
                 _WAITING_BYTES,
                 settings.stall_timeout_s,
             )
+            profile = self._resolve(reader)
+            binding = bind(profile, reader)
+            if settings.check_disk:
+                estimate = shard_bytes(
+                    reader, profile, binding.clock_topic, self._video, copy=options.copy
+                )
+                self._disk.expect(_bytes_of(recording), estimate)
+                self._disk.check()
             return write_shard(
                 reader,
-                self._resolve(reader),
+                binding,
                 path,
                 options,
                 {'identity': identity},
@@ -196,8 +217,9 @@ class _Run:
             raise Cancelled('cancelled; finished bags are kept for the next run')
 
     def _open(self, recording: Recording) -> BagReader:
-        files = [recording] if isinstance(recording, Path) else recording
-        return open_bag(files, reader=self._settings.reader, on_damage=self._settings.on_damage)
+        return open_bag(
+            _paths(recording), reader=self._settings.reader, on_damage=self._settings.on_damage
+        )
 
     def _resolve(self, reader: BagReader) -> Profile:
         """Return the profile of the run, which the first bag that opens settles."""
@@ -270,6 +292,10 @@ def _chosen(recordings: Sequence[Recording], settings: Settings) -> Sequence[Rec
     return [recordings[position] for position in chosen]
 
 
+def _paths(recording: Recording) -> Sequence[Path]:
+    return [recording] if isinstance(recording, Path) else recording
+
+
 def _name(recording: Recording) -> str:
     return str(recording if isinstance(recording, Path) else recording[0])
 
@@ -280,7 +306,21 @@ def _configuration(settings: Settings) -> dict[str, object]:
         for name, value in values_of(settings).items()
         if name not in _NOT_IN_THE_DATASET
     }
+    if settings.profile != 'kuavo':
+        text = profile_as_yaml(resolve(settings, ()))
+        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        values['profile'] = f'{settings.profile} ({digest})'
     return {'version': __version__, **values}
+
+
+def _bytes_of(recording: Recording) -> int:
+    """Return the bytes of a recording's files, or of all files in a folder."""
+    files = [
+        file
+        for path in _paths(recording)
+        for file in ([path] if path.is_file() else path.rglob('*'))
+    ]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _one_line(error: Exception) -> str:

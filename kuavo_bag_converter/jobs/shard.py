@@ -12,7 +12,7 @@ import numpy as np
 
 from kuavo_bag_converter.alignment import Bad, Plan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
-from kuavo_bag_converter.binding import bind
+from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunked
@@ -34,7 +34,7 @@ _METHODS: Mapping[str, Callable[[Task], BadPictures]] = {
 
 def write_shard(
     reader: BagReader,
-    profile: Profile,
+    binding: Binding,
     path: Path,
     options: ShardOptions,
     extra: Mapping[str, Any],
@@ -47,7 +47,7 @@ def write_shard(
 
     Args:
         reader: The bag.
-        profile: What a frame is made of.
+        binding: What to read, and for which feature.
         path: Where the shard goes.
         options: How to convert.
         extra: Kept in the shard's manifest, with the plan's report.
@@ -61,7 +61,7 @@ def write_shard(
         Cancelled: ``cancel`` was set.
 
     """
-    binding = bind(profile, reader)
+    profile = binding.profile
     cameras = Cameras(binding, reader, options)
     features = [
         *(Feature(v.key, 'float32', (len(v.names),), v.names) for v in profile.vectors),

@@ -60,6 +60,19 @@ def resolve(settings: Settings, topics: Collection[str]) -> Profile:
     return kuavo_profile(settings, end_effector_of(topics) if eef_type == 'auto' else eef_type)
 
 
+def resolve_without_bag(settings: Settings) -> Profile | None:
+    """Return the profile, or None if it takes a bag to settle it; check the settings either way.
+
+    Raises:
+        UsageError: The settings name no profile, do not fit each other or have no meaning.
+
+    """
+    if settings.profile == 'kuavo' and settings.eef_type == 'auto':
+        kuavo_profile(settings, 'leju_claw')
+        return None
+    return resolve(settings, ())
+
+
 def profile_path(profile: str) -> Path:
     """Return the file of a YAML profile that is given by path or by the name of a shipped one.
 

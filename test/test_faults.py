@@ -1,0 +1,219 @@
+"""Real faults during a run: kills, signals, a full disk, a bag that changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conversions import run, tree
+
+from kuavo_bag_converter.errors import OutputError, UsageError
+from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.jobs.report import Observer
+from kuavo_bag_converter.sample.write import write_sample
+from kuavo_bag_converter.settings import settings_from
+
+VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
+KILLS = 36
+PHASES = {
+    'start': bool,
+    'workspace': lambda work: (work / 'configuration.json').exists(),
+    'shard begun': lambda work: any(work.glob('shards/*.partial')),
+    'rows written': lambda work: any(work.glob('shards/*.partial/data.parquet')),
+    'shard finished': lambda work: bool(finished_shards(work)),
+    'assembly begun': lambda work: (work / 'dataset').exists(),
+    'videos joined': lambda work: any(work.glob('dataset/videos/*/*/*.mp4')),
+    'info written': lambda work: (work / 'dataset/meta/info.json').exists(),
+    'record begun': lambda work: (work / 'dataset/conversion').exists(),
+    'published': lambda work: work.with_suffix('').exists(),
+}
+
+
+@pytest.fixture(scope='module')
+def bags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('bags')
+    for seed in range(4):
+        write_sample(
+            folder / f'{seed}.bag',
+            storage='bag',
+            seconds=1.2,
+            size=(60, 80),
+            seed=seed,
+            depth=False,
+        )
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope='module')
+def expected(bags, tmp_path_factory):
+    root = tmp_path_factory.mktemp('expected') / 'dataset'
+    run(bags, root, **VALUES)
+    return tree(root)
+
+
+def finished_shards(work):
+    return {path.name for path in work.glob('shards/*') if not path.suffix}
+
+
+def start(bags, output):
+    """Run a conversion in a process of its own; return its number."""
+    process = os.fork()
+    if process == 0:
+        try:
+            os._exit(run(bags, output, **VALUES).exit_code)
+        finally:
+            os._exit(99)
+    return process
+
+
+def killed_when(condition, bags, output):
+    """Kill a run as soon as a condition holds; tell whether it was still running."""
+    process = start(bags, output)
+    while not condition():
+        if os.waitpid(process, os.WNOHANG) != (0, 0):
+            return False
+        time.sleep(0.0005)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return True
+
+
+def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_dataset(bags, expected, tmp_path):
+    output, work = tmp_path / 'dataset', tmp_path / 'dataset.unfinished'
+    generator = random.Random(7)
+    kills = dict.fromkeys(PHASES, 0)
+    finished = 0
+    while sum(kills.values()) < KILLS:
+        phase = min(kills, key=lambda name: (kills[name], list(PHASES).index(name)))
+        until = time.monotonic() + generator.uniform(0, 0.15)
+        kept = finished_shards(work)
+
+        def reached(phase=phase, until=until):
+            return PHASES[phase](work) and time.monotonic() > until
+
+        killed_when(reached, bags, output)
+        kills[phase] += 1
+        if output.exists():
+            assert tree(output) == expected
+            shutil.rmtree(output)
+            shutil.rmtree(work, ignore_errors=True)
+            finished += 1
+        else:
+            now = finished_shards(work)
+            assert kept <= now, f'a finished episode was lost when killed in phase {phase!r}'
+    assert min(kills.values()) >= 3
+    assert finished
+    outcome = run(bags, output, **VALUES)
+    assert outcome.exit_code == 0
+    assert tree(output) == expected
+    assert not work.exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_command_soon_and_cleanly(bags, expected, tmp_path, number):
+    output = tmp_path / 'dataset'
+    pairs = [f'{name.replace("__", ".")}={value}'.lower() for name, value in VALUES.items()]
+    words = [word for pair in pairs for word in ('--set', pair)]
+    program = [sys.executable, '-m', 'kuavo_bag_converter', 'convert', '--output', str(output)]
+    program += [*words, *map(str, bags)]
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    while not any((tmp_path / 'dataset.unfinished').glob('shards/*.partial')):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert 'cancelled; finished bags are kept' in errors
+    assert 'Traceback' not in errors
+    assert not output.exists()
+    assert run(bags, output, **VALUES).exit_code == 0
+    assert tree(output) == expected
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A place that is soon full: a tmpfs, or where none can be had, a limit on file sizes."""
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mounted = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', 'size=600k', 'tmpfs', str(disk)], capture_output=True
+    )
+    if mounted.returncode == 0:
+        yield (
+            disk,
+            lambda: subprocess.run(['mount', '-o', 'remount,size=64m', str(disk)], check=True),
+        )
+        subprocess.run(['umount', '-l', str(disk)], check=True)
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield disk, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_disk_that_fills_up_stops_the_run_with_one_line(bags, expected, tmp_path, small_disk):
+    disk, make_room = small_disk
+    output = disk / 'dataset'
+    with pytest.raises(OutputError, match='cannot be written') as caught:
+        run(bags, output, check_disk=False, **VALUES)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not output.exists()
+    make_room()
+    run(bags, output, check_disk=False, **VALUES)
+    digest = tree(output)
+    digest.pop('conversion/report.json')
+    assert digest.items() <= expected.items()
+
+
+def test_an_output_that_cannot_be_made_is_one_line():
+    with pytest.raises((UsageError, OutputError), match='/proc/1/nowhere'):
+        convert(settings_from({'bags': [__file__], 'output': '/proc/1/nowhere/out'}, 'test'))
+
+
+def test_a_write_that_fails_stops_the_run_and_keeps_finished_bags(
+    bags, expected, tmp_path, monkeypatch
+):
+    output = tmp_path / 'dataset'
+    real, calls = os.fsync, []
+
+    def fsync(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 25:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    with pytest.raises(OutputError, match='Input/output error'):
+        run(bags, output, **VALUES)
+    monkeypatch.undo()
+    assert not output.exists()
+    run(bags, output, **VALUES)
+    assert tree(output) == expected
+
+
+def test_a_bag_that_changes_while_it_is_read_is_not_in_the_dataset(bags, tmp_path):
+    copies = [shutil.copy(bag, tmp_path) for bag in bags[:2]]
+
+    class Grow(Observer):
+        def planned(self, plan):
+            if plan['frames'] and not grown:
+                grown.append(True)
+                with open(copies[0], 'ab') as file:
+                    file.write(b'more')
+
+    grown = []
+    given = {name.replace('__', '.'): value for name, value in VALUES.items()}
+    given |= {'bags': copies, 'output': str(tmp_path / 'out')}
+    outcome = convert(settings_from(given, 'test'), observer=Grow())
+    assert [item.status for item in outcome.outcomes] == ['failed', 'converted']
+    assert 'changed while it was read' in outcome.outcomes[0].reason
