@@ -1,0 +1,78 @@
+"""Whether the disk has room for what a run is going to write."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.errors import OutputError
+from kuavo_bag_converter.profiles.model import Profile
+
+_BYTES_PER_PIXEL = {'h264': 0.06, 'hevc': 0.05, 'libsvtav1': 0.05, 'mjpeg': 0.2}
+"""Typical of camera pictures at the crf below, a key frame every second picture."""
+_TYPICAL_CRF = {'h264': 23, 'hevc': 28, 'libsvtav1': 30, 'mjpeg': 0}
+_METRIC_DEPTH = 0.6
+_ASSUMED_SIZE = (480, 640)
+_RESERVE = 32 << 20
+
+
+class DiskWatch:
+    """Compares what is still to be written with what is free, before every bag."""
+
+    def __init__(self, folder: Path, bags: Sequence[int]) -> None:
+        """Watch the disk of ``folder``; ``bags`` are the sizes of all recordings in bytes."""
+        self._folder = folder
+        self._left = sum(bags)
+        self._copies = 2 if len(bags) > 1 else 1
+        self._read = 0
+        self._written = 0
+        self._estimate: float | None = None
+
+    def expect(self, bag_bytes: int, shard_bytes: float) -> None:
+        """Estimate from one bag what the others will become; only the first call counts."""
+        if self._estimate is None and bag_bytes:
+            self._estimate = shard_bytes / bag_bytes
+
+    def note(self, bag_bytes: int, shard_bytes: int) -> None:
+        """Learn from a finished bag; 0 for one that gave nothing."""
+        self._left -= bag_bytes
+        if shard_bytes:
+            self._read += bag_bytes
+            self._written += shard_bytes
+
+    def check(self) -> None:
+        """Stop if what is still to come does not fit.
+
+        Raises:
+            OutputError: Names what is needed and what is free.
+
+        """
+        ratio = self._written / self._read if self._read else self._estimate or 0.0
+        joined = self._written * (self._copies - 1)
+        needed = ratio * self._left * self._copies + joined + _RESERVE
+        free = shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise OutputError(
+                f'{self._folder}: the run needs about {needed / 1e6:.0f} MB more, {free / 1e6:.0f} '
+                'MB are free; make room, choose another output, or set check_disk: false'
+            )
+
+
+def shard_bytes(
+    reader: BagReader, profile: Profile, clock_topic: str, video: VideoOptions, *, copy: bool
+) -> float:
+    """Estimate the size of a bag's shard from its message counts."""
+    frames = reader.counts[clock_topic] * profile.fps / profile.clock.source_fps
+    codec = 'mjpeg' if copy else video.vcodec
+    finer = 2 ** ((_TYPICAL_CRF[codec] - video.crf) / 6) if codec != 'mjpeg' else 1
+    total = 0.0
+    for camera in profile.cameras:
+        height, width = camera.size or _ASSUMED_SIZE
+        per_pixel = _BYTES_PER_PIXEL[codec] * finer
+        if camera.depth == 'metric12':
+            per_pixel = _METRIC_DEPTH
+        total += frames * height * width * per_pixel
+    return total
