@@ -184,6 +184,14 @@ def test_odd_sizes_are_taken_where_they_can_be_stored():
     check_video_size(COPIED, 47, 63)
 
 
+def test_a_size_that_an_encoder_cannot_do_is_refused(tmp_path):
+    with pytest.raises(UsageError, match='vcodec hevc cannot encode 4x2 yuv420p'):
+        VideoWriter(
+            tmp_path / 'v.mp4', fps=10, options=HEVC, episode_lengths=[1], width=4, height=2
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_statistics_are_of_the_frames_before_encoding(tmp_path):
     statistics = ImageStatistics([4], HEIGHT, WIDTH)
     encode(tmp_path / 'v.mp4', 4, statistics=statistics)

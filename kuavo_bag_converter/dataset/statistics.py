@@ -19,6 +19,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from kuavo_bag_converter.stages import staged
+
 QUANTILES = {'q01': 0.01, 'q10': 0.10, 'q50': 0.50, 'q90': 0.90, 'q99': 0.99}
 STATISTICS = ('min', 'max', 'mean', 'std', 'count', *QUANTILES)
 
@@ -237,10 +239,12 @@ class ImageStatistics:
         """Whether the statistics need this frame."""
         return frame_index in self._samples
 
+    @staged('statistics')
     def add_frame(self, frame_index: int, frame: av.VideoFrame) -> None:
         """Count the pixels of a colour frame of any pixel format."""
         self.add_array(frame_index, self._reformatter.reformat(frame, format='rgb24').to_ndarray())
 
+    @staged('statistics')
     def add_array(self, frame_index: int, picture: NDArray[Any]) -> None:
         """Count the pixels of a picture: uint8 (height, width, 3) or uint16 (height, width)."""
         counts = self._counts[int(np.searchsorted(self._ends, frame_index, side='right'))]

@@ -29,6 +29,7 @@ from kuavo_bag_converter.dataset.jpeg import jpeg_size
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.errors import DatasetError, UsageError
+from kuavo_bag_converter.stages import staged
 
 COPY = 'mjpeg'
 ENCODERS = {'h264': 'libx264', 'hevc': 'libx265', 'libsvtav1': 'libsvtav1'}
@@ -274,7 +275,16 @@ class VideoWriter(_CameraWriter):
         if not options.pix_fmt.startswith('gray'):
             self._stream.codec_context.colorspace = _BT601
             self._stream.codec_context.color_range = _LIMITED_RANGE
+        try:
+            self._stream.codec_context.open()
+        except av.FFmpegError as error:
+            self.abort()
+            raise UsageError(
+                f'vcodec {options.vcodec} cannot encode {width}x{height} {options.pix_fmt} '
+                f'({error.strerror})'
+            ) from error
 
+    @staged('encode')
     def write(self, frame: av.VideoFrame) -> None:
         """Encode the next frame, which has the encoder's size and pixel format.
 
