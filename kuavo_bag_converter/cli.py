@@ -180,8 +180,23 @@ def _benchmark(options: argparse.Namespace) -> int:
     return run_benchmark(options)
 
 
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.verification.command import add_arguments
+
+    add_arguments(parser)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.verification.command import run as run_verify
+
+    return run_verify(options)
+
+
 _COMMANDS = (
     _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
+    _Command(
+        'verify', 'Check a dataset, and compare it with its bags.', _verify_arguments, _verify
+    ),
     _Command('sample', 'Make a Kuavo bag with known truth.', _sample_arguments, _sample),
     _Command('profile', 'Show, check and list profiles.', _profile_arguments, _profile),
     _Command('benchmark', 'Compare methods and codecs.', _benchmark_arguments, _benchmark),

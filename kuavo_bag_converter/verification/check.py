@@ -1,0 +1,50 @@
+"""Whether a dataset is what LeRobot's reader relies on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from kuavo_bag_converter.verification.conversion import check_conversion
+from kuavo_bag_converter.verification.description import Description, describe
+from kuavo_bag_converter.verification.findings import Finding, Findings
+from kuavo_bag_converter.verification.metadata import check_metadata
+from kuavo_bag_converter.verification.rows import check_rows
+from kuavo_bag_converter.verification.statistics import check_episodes
+from kuavo_bag_converter.verification.total_statistics import check_total
+from kuavo_bag_converter.verification.videos import check_videos
+
+Depth = Literal['cheap', 'full']
+
+
+def check_dataset(root: Path, depth: Depth = 'full') -> list[Finding]:
+    """Check a dataset, of this converter or of another program, without its bags.
+
+    Args:
+        root: The dataset.
+        depth: ``cheap`` reads metadata, the columns by which rows are found, and the packets of
+            the videos without decoding them; ``full`` also reads every value, decodes every
+            frame and computes the statistics again.
+
+    Returns:
+        What is wrong; nothing if all is well.
+
+    """
+    findings = Findings()
+    dataset = describe(root, findings)
+    if dataset is not None:
+        check_described(dataset, findings, depth)
+    return list(findings)
+
+
+def check_described(dataset: Description, findings: Findings, depth: Depth) -> None:
+    """Check a dataset whose metadata has been read."""
+    full = depth == 'full'
+    check_metadata(dataset, findings)
+    check_rows(dataset, findings, values=full)
+    pictures = check_videos(dataset, findings, decode=full)
+    pools = check_episodes(dataset, findings, pictures if full else None)
+    if dataset.version == 'v3.0':
+        check_total(dataset, findings, pools, rows=full)
+    if dataset.record is not None:
+        check_conversion(dataset, dataset.record, findings)

@@ -1,0 +1,56 @@
+"""The ``verify`` subcommand: whether a dataset is whole, and what its bags say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from kuavo_bag_converter.errors import UsageError
+
+_SAMPLE = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument('dataset', metavar='DATASET', help='root of the dataset')
+    parser.add_argument(
+        '--bags',
+        nargs='*',
+        metavar='BAG',
+        help='compare with the bags too: files, rosbag2 directories or folders of either; without '
+        'a path, where they were when they were converted',
+    )
+    frames = parser.add_mutually_exclusive_group()
+    frames.add_argument(
+        '--sample',
+        type=int,
+        default=_SAMPLE,
+        metavar='N',
+        help='with --bags: compare the pictures of N frames of each episode, evenly spread and '
+        f'each with its neighbours (default {_SAMPLE}); rows are always compared all',
+    )
+    frames.add_argument(
+        '--all', action='store_true', help='with --bags: compare the pictures of all frames'
+    )
+    parser.add_argument('--json', action='store_true', help='print everything as JSON')
+
+
+def run(options: argparse.Namespace) -> int:
+    """Verify and print what was found; 0 if nothing is wrong, else 1.
+
+    Raises:
+        UsageError: There is no dataset, or the bags are not those of it.
+
+    """
+    import cv2
+
+    from kuavo_bag_converter.verification.display import as_json, as_text
+    from kuavo_bag_converter.verification.verify import verify
+
+    if options.sample < 2:
+        raise UsageError(f'--sample {options.sample}: expected at least 2 frames')
+    cv2.setNumThreads(1)  # the workers use the cores
+    sample = None if options.all else options.sample
+    result = verify(Path(options.dataset), options.bags, sample)
+    print(as_json(result) if options.json else as_text(result))  # noqa: T201  # its purpose
+    return 0 if result.ok else 1

@@ -1,0 +1,159 @@
+"""The rules for info.json, the tasks and the episodes that need no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kuavo_bag_converter.dataset.layout import INFO_PATH
+from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
+from kuavo_bag_converter.verification.description import Column, Description
+from kuavo_bag_converter.verification.findings import Findings
+
+LEROBOT_CODECS = ('av1', 'h264', 'hevc')
+"""Codecs that LeRobot can encode; its editing tools refuse a dataset that names another."""
+
+_OWN_KEYS = (
+    'total_frames',
+    'total_tasks',
+    'chunks_size',
+    'video_path',
+    'robot_type',
+    'splits',
+)
+_OWN_KEYS_V30 = ('data_files_size_in_mb', 'video_files_size_in_mb')
+_OWN_KEYS_V21 = ('total_videos', 'total_chunks')
+_OTHER_DTYPES = ('string', 'image', 'video', 'language')
+
+
+def check_metadata(dataset: Description, findings: Findings) -> None:
+    """Check what metadata says against itself."""
+    _check_totals(dataset, findings)
+    for column in dataset.features.values():
+        _check_column(dataset, column, findings)
+    _check_default_columns(dataset, findings)
+    _check_tasks(dataset, findings)
+    for episode in dataset.episodes:
+        if episode.length < 1:
+            findings.add('episodes.length', episode.length, 'at least 1', episode=episode.index)
+
+
+def _check_totals(dataset: Description, findings: Findings) -> None:
+    episodes, info = len(dataset.episodes), dataset.info
+    expected: dict[str, Any] = {
+        'total_episodes': episodes,
+        'total_frames': dataset.frames,
+        'total_tasks': len(dataset.tasks),
+    }
+    if dataset.own(dataset.episodes):
+        expected['splits'] = {'train': f'0:{episodes}'}
+        own = _OWN_KEYS_V30 if dataset.version == 'v3.0' else _OWN_KEYS_V21
+        for key in (*_OWN_KEYS, *own):
+            if key not in info:
+                findings.add('info.keys', f'no {key}', 'its value', file=INFO_PATH)
+        if dataset.version == 'v2.1' and isinstance(info.get('chunks_size'), int):
+            expected['total_videos'] = episodes * len(dataset.cameras)
+            expected['total_chunks'] = -(-episodes // info['chunks_size'])
+    elif dataset.version == 'v3.0':
+        for key in expected.keys() - info.keys():
+            findings.add('info.keys', f'no {key}', 'its value', file=INFO_PATH)
+    for key, value in expected.items():
+        if key in info and info[key] != value:
+            findings.add('info.totals', f'{key} {info[key]}', value, file=INFO_PATH)
+
+
+def _check_column(dataset: Description, column: Column, findings: Findings) -> None:
+    problems = list(_column_problems(column))
+    if dataset.own(dataset.episodes):
+        problems += _own_problems(column)
+    for found, expected in problems:
+        findings.add('features.entry', found, expected, file=INFO_PATH, feature=column.key)
+
+
+def _column_problems(column: Column) -> list[tuple[str, str]]:
+    problems: list[tuple[str, str]] = []
+    if column.dtype not in _OTHER_DTYPES and not _is_numpy(column.dtype):
+        problems.append((f'dtype {column.dtype!r}', 'a numpy dtype, string, image or video'))
+    if not column.shape or min(column.shape) < 1:
+        problems.append((f'shape {list(column.shape)}', 'lengths of at least 1'))
+    if not column.is_picture:
+        return problems
+    if len(column.shape) != 3:
+        problems.append((f'shape {list(column.shape)}', '[height, width, channels]'))
+    names = column.names if isinstance(column.names, list) else []
+    if len(names) != 3 or not {names[0], names[2]} & {'channel', 'channels'}:
+        problems.append((f'names {column.names}', "['height', 'width', 'channels']"))
+    if column.is_depth and column.is_video:
+        problems += _depth_problems(column)
+    return problems
+
+
+def _depth_problems(column: Column) -> list[tuple[str, str]]:
+    """LeRobot 0.6 checks the codec of a metric depth feature when it loads the dataset."""
+    problems = []
+    if column.shape[-1] != 1:
+        problems.append((f'depth of shape {list(column.shape)}', '1 channel'))
+    for name, expected in (('video.codec', 'hevc'), ('video.pix_fmt', 'gray12le')):
+        found = column.info.get(name, expected)
+        if found != expected:
+            problems.append((f'{name} {found} of metric depth', expected))
+    return problems
+
+
+def _own_problems(column: Column) -> list[tuple[str, str]]:
+    problems = []
+    if '/' in column.key:
+        problems.append(('a key with "/"', 'none: LeRobot refuses to create it'))
+    names = len(column.names) if isinstance(column.names, list) else column.width
+    if column.is_numeric and names != column.width:
+        problems.append((f'{names} names', f'{column.width}, one for each number'))
+    if 'image' in column.key and not column.is_picture:
+        problems.append(('a vector with "image" in its key', 'LeRobot takes it for pictures'))
+    codec = column.info.get('video.codec')
+    if column.is_video and codec is not None and codec not in LEROBOT_CODECS:
+        problems.append((f'video.codec {codec}', f'none, or one of {", ".join(LEROBOT_CODECS)}'))
+    if column.is_video and 'is_depth_map' not in column.info and _is_v30_info(column.info):
+        problems.append(('no is_depth_map', 'true or false'))
+    return problems
+
+
+def _is_v30_info(info: Mapping[str, Any]) -> bool:
+    return 'video.is_depth_map' not in info
+
+
+def _is_numpy(dtype: str) -> bool:
+    try:
+        return np.dtype(dtype).kind in 'biuf'
+    except TypeError:
+        return False
+
+
+def _check_default_columns(dataset: Description, findings: Findings) -> None:
+    for feature in DEFAULT_FEATURES:
+        column = dataset.features.get(feature.key)
+        found = None if column is None else (column.dtype, column.shape)
+        if found != (feature.dtype, feature.shape):
+            findings.add(
+                'features.default',
+                'missing' if found is None else f'{found[0]}{list(found[1])}',
+                f'{feature.dtype}{list(feature.shape)}',
+                file=INFO_PATH,
+                feature=feature.key,
+            )
+
+
+def _check_tasks(dataset: Description, findings: Findings) -> None:
+    known = set(dataset.tasks)
+    if len(known) != len(dataset.tasks):
+        findings.add('tasks.order', 'a task twice', 'each task once')
+    for episode in dataset.episodes:
+        unknown = [task for task in episode.tasks if task not in known]
+        if unknown or not episode.tasks:
+            findings.add(
+                'episodes.tasks',
+                f'task {unknown[0]!r}' if unknown else 'no task',
+                'tasks of the list of tasks',
+                episode=episode.index,
+            )

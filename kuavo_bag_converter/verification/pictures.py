@@ -1,0 +1,227 @@
+"""Compares the pictures of a camera in a dataset with those of the bag, frame by frame."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from kuavo_bag_converter.dataset.depth import code_table
+from kuavo_bag_converter.errors import DatasetError
+from kuavo_bag_converter.pictures import Picture
+from kuavo_bag_converter.verification.description import Column, Description, Episode
+from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.similarity import (
+    EpisodeComparison,
+    Shown,
+    Suspicion,
+    reduced,
+    stands_out,
+)
+from kuavo_bag_converter.verification.stored_pictures import StoredPictures
+from kuavo_bag_converter.verification.videos import depth_coding
+
+
+class Wanted(NamedTuple):
+    """A frame to compare."""
+
+    episode: Episode
+    frame: int
+    """Within the episode."""
+    ordinal: int
+    """Of the message that it should show."""
+
+
+@dataclass
+class CameraSummary:
+    """What comparing the pictures of one camera came to."""
+
+    key: str
+    frames: int = 0
+    exact: bool = False
+    """Whether pictures were compared bit by bit and not by likeness."""
+    pairs: int = 0
+    """Neighbouring frames that show different messages."""
+    still: int = 0
+    """Those of them that are too alike to tell if they were in each other's place."""
+    losses: dict[int, float] = field(default_factory=dict)
+    """Median of what coding lost, by episode: root mean square of reduced pictures, levels."""
+
+    @property
+    def loss(self) -> float | None:
+        """The median over the episodes."""
+        return float(np.median(list(self.losses.values()))) if self.losses else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            'feature': self.key,
+            'frames': self.frames,
+            'compared': 'exactly' if self.exact else 'by likeness',
+            'pairs': self.pairs,
+            'pairs_too_alike': self.still,
+            'coding_loss_levels': None if self.loss is None else round(self.loss, 3),
+        }
+
+
+class PictureComparer:
+    """Takes the pictures of the bag in the order of the wanted frames."""
+
+    def __init__(
+        self,
+        dataset: Description,
+        column: Column,
+        wanted: Iterator[Wanted],
+        summary: CameraSummary,
+    ) -> None:
+        self.findings = Findings()
+        self._dataset = dataset
+        self._column = column
+        self._wanted = wanted
+        self._summary = summary
+        self._stored: StoredPictures | None = None
+        self._episode: Episode | None = None
+        self._comparison: EpisodeComparison | _ExactComparison | None = None
+        self._broken = False
+
+    def write(self, picture: Picture) -> None:
+        """Compare the picture of the next wanted frame with that of the dataset."""
+        wanted = next(self._wanted)
+        if self._broken:
+            return
+        if wanted.episode is not self._episode:
+            self._finish_episode()
+            self._episode = wanted.episode
+            exact = not isinstance(picture, av.VideoFrame)
+            self._comparison = _ExactComparison() if exact else EpisodeComparison()
+            self._summary.exact = exact
+        try:
+            stored = self._picture(wanted, packets=isinstance(picture, bytes))
+        except DatasetError as error:
+            self._add(Suspicion('pictures.missing', wanted.frame, str(error), 'a picture'))
+            self._broken = True
+            return
+        self._summary.frames += 1
+        self._compare(wanted, picture, stored)
+
+    def _picture(self, wanted: Wanted, *, packets: bool) -> Any:
+        if self._stored is None:
+            self._stored = StoredPictures(self._dataset, self._column.key, packets=packets)
+        return self._stored.picture(wanted.episode, wanted.frame)
+
+    def _compare(self, wanted: Wanted, picture: Picture, stored: Any) -> None:
+        if isinstance(self._comparison, EpisodeComparison):
+            source, found = reduced(picture), reduced(stored)
+            if source.shape != found.shape:
+                self._add(
+                    Suspicion(
+                        'pictures.size', wanted.frame,
+                        f'{stored.width}x{stored.height} {stored.format.name}',
+                        f'{picture.width}x{picture.height} {picture.format.name}',
+                    )
+                )  # fmt: skip
+                self._broken = True
+                return
+            shown = Shown(wanted.frame, wanted.ordinal, source, found)
+            self._add(*self._comparison.add(shown))
+        elif isinstance(self._comparison, _ExactComparison):
+            if not isinstance(picture, bytes):
+                picture, stored = self._codes(picture), stored.to_ndarray()
+            self._add(*self._comparison.add(wanted.frame, _digest(picture), _digest(stored)))
+
+    def _codes(self, depth: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        return code_table(depth_coding(self._column))[depth]
+
+    def finish(self) -> None:
+        """Judge the last episode; call it when every wanted frame was given."""
+        self._finish_episode()
+        if self._stored is not None:
+            self._stored.close()
+
+    def _finish_episode(self) -> None:
+        comparison, episode = self._comparison, self._episode
+        if comparison is None or episode is None:
+            return
+        self._add(*comparison.finish())
+        self._comparison = None
+        if isinstance(comparison, EpisodeComparison) and comparison.losses:
+            self._summary.pairs += comparison.pairs
+            self._summary.still += comparison.still
+            self._summary.losses[episode.index] = float(np.median(comparison.losses))
+
+    def _add(self, *suspicions: Suspicion) -> None:
+        episode = self._episode
+        assert episode is not None
+        key = self._column.key
+        for rule, frame, found, expected, places in suspicions:
+            self.findings.add(
+                rule,
+                found,
+                expected,
+                file=episode.videos[key].file,
+                feature=key,
+                episode=episode.index,
+                frame=frame,
+                places=places,
+            )
+
+
+class _ExactComparison:
+    """Compares pictures that must be equal bit by bit, by their digests."""
+
+    def __init__(self) -> None:
+        self._before: tuple[int, bytes] | None = None
+        """The frame before and its own picture."""
+        self._unexplained: tuple[int, bytes] | None = None
+        """The frame before, if it shows another picture that may be the next one."""
+
+    def add(self, frame: int, source: bytes, stored: bytes) -> Iterator[Suspicion]:
+        """Compare the next frame."""
+        unexplained, self._unexplained = self._unexplained, None
+        if unexplained is not None:
+            known = unexplained[1] == source
+            yield _neighbour(unexplained[0], frame) if known else _other(unexplained[0])
+        before, self._before = self._before, (frame, source)
+        if stored == source:
+            return
+        if before is not None and stored == before[1]:
+            yield _neighbour(frame, before[0])
+        else:
+            self._unexplained = (frame, stored)
+
+    def finish(self) -> Iterator[Suspicion]:
+        """Report the last frame if it is wrong."""
+        if self._unexplained is not None:
+            yield _other(self._unexplained[0])
+
+
+def _neighbour(frame: int, other: int) -> Suspicion:
+    return Suspicion('pictures.neighbour', frame, f'the picture of frame {other}', 'its own')
+
+
+def _other(frame: int) -> Suspicion:
+    return Suspicion('pictures.exact', frame, 'another picture', 'the picture of its message')
+
+
+def _digest(picture: Any) -> bytes:
+    data = picture if isinstance(picture, bytes) else np.ascontiguousarray(picture).data
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def check_losses(summary: CameraSummary, findings: Findings) -> None:
+    """Report episodes in which coding seems to lose far more than in others."""
+    usual = summary.loss or 0.0
+    for episode, loss in summary.losses.items():
+        if stands_out(loss, usual):
+            findings.add(
+                'pictures.loss',
+                f'pictures {loss:.1f} levels away',
+                f'{usual:.1f} levels, as in other episodes',
+                feature=summary.key,
+                episode=episode,
+            )

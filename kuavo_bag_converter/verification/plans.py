@@ -1,0 +1,155 @@
+"""Whether the stored alignment is what the bag's stamps say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from kuavo_bag_converter.alignment import Bad, Plan
+from kuavo_bag_converter.bags.model import BagReader, Ordinals
+from kuavo_bag_converter.binding import Binding
+from kuavo_bag_converter.camera import Camera
+from kuavo_bag_converter.jobs.cameras import Cameras
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.planning import plan_bag
+from kuavo_bag_converter.verification.description import Episode
+from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.reading import ARROW_ERRORS
+from kuavo_bag_converter.verification.record import ConvertedBag
+
+Column = npt.NDArray[Any]
+
+
+def derive_plan(
+    bag: ConvertedBag,
+    reader: BagReader,
+    binding: Binding,
+    definitions: Definitions,
+    cameras: Cameras,
+    on_bad_image: str,
+) -> Plan:
+    """Plan a bag as the conversion did.
+
+    Only where the conversion cut frames with bad pictures, all pictures that a frame may need are
+    decoded, to find the bad ones again.
+
+    Raises:
+        BagError: The bag cannot be read or planned.
+
+    """
+    plan = plan_bag(binding, reader, definitions)
+    if not bag.plan.get('frames_with_bad_images'):
+        return plan
+    bad = _undecodable(reader, binding, cameras, plan)
+    return plan_bag(
+        binding, reader, definitions, Bad(bad, 'drop' if on_bad_image == 'drop' else 'split')
+    )
+
+
+def _undecodable(
+    reader: BagReader, binding: Binding, cameras: Cameras, plan: Plan
+) -> dict[str, Ordinals]:
+    decoders = cameras.decoders()
+    by_topic: dict[str, list[Camera]] = {}
+    wanted: dict[str, Ordinals] = {}
+    for bound in binding.cameras:
+        track = plan.tracks[bound.track]
+        decoder = decoders[bound.feature.key]
+        camera = Camera(track, decoder, lambda _: None, 'drop')
+        by_topic.setdefault(camera.topic, []).append(camera)
+        needed = messages_needed(track.wanted(), is_stream=decoder.is_stream)
+        wanted[camera.topic] = np.union1d(wanted.get(camera.topic, needed), needed)
+    for message in reader.messages(wanted):
+        for camera in by_topic[message.connection.topic]:
+            camera.take(message.connection, message.ordinal, bytes(message.data))
+    return {
+        topic: np.unique(np.array([o for camera in cameras for o in camera.bad], np.int64))
+        for topic, cameras in by_topic.items()
+        if any(camera.bad for camera in cameras)
+    }
+
+
+def messages_needed(ordinals: Ordinals, *, is_stream: bool) -> Ordinals:
+    """Return the messages to read for these pictures: of a stream, all before them too."""
+    return np.arange(ordinals.max() + 1, dtype=np.int64) if is_stream else np.unique(ordinals)
+
+
+def check_plan(
+    root: Path, bag: ConvertedBag, plan: Plan, episodes: Sequence[Episode], findings: Findings
+) -> bool:
+    """Compare the stored alignment with the plan; return whether the frames are the same."""
+    lengths = [stop - start for start, stop in plan.episodes]
+    found = [episode.length for episode in episodes]
+    if found != lengths:
+        findings.add(
+            'plan.frames',
+            f'{len(found)} episodes, {sum(found)} frames of {bag.name}',
+            f'{len(lengths)} episodes, {sum(lengths)} frames',
+            episode=_first_difference(found, lengths) + bag.first_episode,
+        )
+    try:
+        table = pq.read_table(root / bag.alignment_path)
+        stored = {name: table.column(name).to_numpy() for name in table.column_names}
+    except ARROW_ERRORS:  # reported as conversion.missing or conversion.unreadable
+        return found == lengths
+    for name, column in _columns(plan, lengths).items():
+        _compare(bag, name, stored.get(name), column, lengths, findings)
+    return found == lengths
+
+
+def _first_difference(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = zip(first, second, strict=False)
+    shorter = min(len(first), len(second))
+    return next((index for index, (a, b) in enumerate(pairs) if a != b), max(0, shorter - 1))
+
+
+def _columns(plan: Plan, lengths: Sequence[int]) -> dict[str, Column]:
+    columns: dict[str, Column] = {
+        'frame_stamp_ns': plan.stamps,
+        'episode': np.repeat(np.arange(len(lengths)), lengths),
+    }
+    for number, track in enumerate(plan.tracks):
+        columns |= {
+            f'track.{number}.first': track.first,
+            f'track.{number}.second': track.second,
+            f'track.{number}.weight': track.weight,
+            f'track.{number}.error_ns': track.error,
+            f'track.{number}.fill': track.fill,
+        }
+    return columns
+
+
+def _compare(
+    bag: ConvertedBag,
+    name: str,
+    stored: Column | None,
+    expected: Column,
+    lengths: Sequence[int],
+    findings: Findings,
+) -> None:
+    if stored is None or len(stored) != len(expected):
+        found = 'no column' if stored is None else f'{len(stored)} rows'
+        findings.add(
+            'plan.alignment', found, f'{len(expected)} rows', file=bag.alignment_path, feature=name
+        )
+        return
+    wrong = stored != expected
+    if wrong.any():
+        frame = int(wrong.argmax())
+        ends = np.cumsum(lengths)
+        episode = int(np.searchsorted(ends, frame, side='right'))
+        findings.add(
+            'plan.alignment',
+            stored[frame],
+            expected[frame],
+            file=bag.alignment_path,
+            feature=name,
+            episode=bag.first_episode + episode,
+            frame=frame - int(ends[episode]) + lengths[episode],
+            places=int(wrong.sum()),
+        )

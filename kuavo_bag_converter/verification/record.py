@@ -1,0 +1,82 @@
+"""What ``conversion/`` of a dataset says of the bags that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.reading import BROKEN, read_json
+
+REPORT_PATH = 'conversion/report.json'
+PROFILE_PATH = 'conversion/profile.yaml'
+
+
+@dataclass(frozen=True)
+class ConvertedBag:
+    """One bag of the report whose frames are in the dataset."""
+
+    number: int
+    """Its position in the report."""
+    name: str
+    """Its path as it was given."""
+    first_episode: int
+    """Index in the dataset."""
+    episodes: int
+    frames: int
+    fingerprint: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    """The alignment report."""
+
+    @property
+    def alignment_path(self) -> str:
+        """The file that says which messages serve its frames."""
+        return f'conversion/alignment/{self.number:06}.parquet'
+
+
+@dataclass(frozen=True)
+class Record:
+    """The report of the conversion."""
+
+    settings: Mapping[str, Any]
+    bags: tuple[ConvertedBag, ...]
+
+    @property
+    def episodes(self) -> frozenset[int]:
+        """The episodes of the dataset that the conversion wrote."""
+        return frozenset(
+            index
+            for bag in self.bags
+            for index in range(bag.first_episode, bag.first_episode + bag.episodes)
+        )
+
+
+def read_record(root: Path, findings: Findings) -> Record | None:
+    """Read the report of the conversion; None where there is none that can be read."""
+    if not (root / REPORT_PATH).is_file():
+        return None
+    report = read_json(root, REPORT_PATH, 'conversion', findings)
+    if report is None:
+        return None
+    try:
+        bags = [
+            ConvertedBag(
+                number,
+                str(bag['bag']),
+                int(bag['first_episode']),
+                int(bag['episodes']),
+                int(bag['frames']),
+                dict(bag['fingerprint']),
+                dict(bag['plan']),
+            )
+            for number, bag in enumerate(report['bags'])
+            if bag['status'] == 'converted'
+        ]
+        ordered = sorted(bags, key=lambda bag: bag.first_episode)
+        return Record(dict(report['settings']), tuple(ordered))
+    except BROKEN as error:
+        expected = 'settings and bags, as the conversion wrote them'
+        findings.add('conversion.unreadable', repr(error), expected, file=REPORT_PATH)
+        return None

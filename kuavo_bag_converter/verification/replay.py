@@ -1,0 +1,183 @@
+"""Converts a bag again and compares with the dataset in place of writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.alignment import Plan, TrackPlan
+from kuavo_bag_converter.bags.model import BagReader, Ordinals
+from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.binding import bind
+from kuavo_bag_converter.camera import Camera
+from kuavo_bag_converter.errors import ConverterError
+from kuavo_bag_converter.jobs.cameras import Cameras, ShardOptions
+from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.table import Table
+from kuavo_bag_converter.verification.bags import Match
+from kuavo_bag_converter.verification.description import Description
+from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.pictures import CameraSummary, PictureComparer, Wanted
+from kuavo_bag_converter.verification.plans import check_plan, derive_plan, messages_needed
+from kuavo_bag_converter.verification.timing import Timing, add_timing
+from kuavo_bag_converter.verification.values import RowComparer
+from kuavo_bag_converter.workers import WorkerPool
+
+Frames = npt.NDArray[np.int64]
+
+
+@dataclass
+class Replay:
+    """What bags are compared with, and what came of it.
+
+    Attributes:
+        dataset: The dataset.
+        profile: What a frame is made of.
+        options: How the bags were converted.
+        on_damage: What was done with damage.
+        sample: Frames of each episode whose pictures are compared; None for all.
+        findings: What is wrong.
+        cameras: What comparing pictures came to, by feature.
+        timing: How far apart states and pictures are.
+    """
+
+    dataset: Description
+    profile: Profile
+    options: ShardOptions
+    on_damage: str
+    sample: int | None
+    findings: Findings
+    cameras: dict[str, CameraSummary] = field(default_factory=dict)
+    timing: Timing = field(default_factory=dict)
+
+    def check(self, match: Match) -> None:
+        """Compare one bag; what cannot be read becomes a finding."""
+        try:
+            with open_bag(list(match.files), on_damage=self.on_damage) as reader:
+                _Bag(self, match, reader).check()
+        except (ConverterError, OSError) as error:
+            text = ' '.join(str(error).split())
+            self.findings.add('bags.unreadable', text, 'a bag that converts', file=match.bag.name)
+
+
+class _Bag:
+    """Compares one bag."""
+
+    def __init__(self, replay: Replay, match: Match, reader: BagReader) -> None:
+        self._replay = replay
+        self._dataset = replay.dataset
+        self._bag = match.bag
+        self._reader = reader
+        self._binding = bind(replay.profile, reader)
+        self._cameras = Cameras(self._binding, reader, replay.options)
+        first = match.bag.first_episode
+        self._episodes = replay.dataset.episodes[first : first + match.bag.episodes]
+
+    def check(self) -> None:
+        """Compare the plan, the rows and the pictures."""
+        replay = self._replay
+        plan = derive_plan(
+            self._bag,
+            self._reader,
+            self._binding,
+            replay.options.definitions,
+            self._cameras,
+            replay.options.on_bad_image,
+        )
+        add_timing(replay.timing, self._binding, plan)
+        if check_plan(self._dataset.root, self._bag, plan, self._episodes, replay.findings):
+            self._compare(plan)
+
+    def _compare(self, plan: Plan) -> None:
+        options, replay = self._replay.options, self._replay
+        tasks = _tasks(plan, replay.profile)
+        rows = RowComparer(self._dataset, self._episodes, tasks, replay.findings)
+        table = Table(self._binding, plan, options.definitions, options.chunk_size, rows.append)
+        feeds = self._feeds(plan)
+        wanted = {t: ordinals for t, ordinals in plan.wanted().items() if t in table.topics}
+        for feed in feeds:
+            known = wanted.get(feed.topic, feed.needed)
+            wanted[feed.topic] = np.union1d(known, feed.needed)
+        pool = WorkerPool(
+            options.threads, options.waiting_bytes, options.chunk_size, options.stall_timeout_s
+        )
+        with pool:
+            strands = [(feed, pool.strand(feed.topic)) for feed in feeds]
+            for message in self._reader.messages(wanted):
+                connection, ordinal = message.connection, message.ordinal
+                if connection.topic in table.topics:
+                    table.feed(message)
+                for feed, strand in strands:
+                    if feed.topic == connection.topic:
+                        data = bytes(message.data)
+                        take = partial(feed.camera.take, connection, ordinal, data)
+                        strand.submit(take, len(data))
+            pool.drain()
+        table.close()
+        for feed in feeds:
+            feed.comparer.finish()
+            replay.findings.extend(feed.comparer.findings)
+
+    def _feeds(self, plan: Plan) -> list[_Feed]:
+        decoders = self._cameras.decoders()
+        feeds = []
+        for bound in self._binding.cameras:
+            key, topic = bound.feature.key, bound.source.topic
+            chosen = self._chosen(topic)
+            track = plan.tracks[bound.track]
+            track = replace(track, first=track.first[chosen])
+            summary = self._replay.cameras.setdefault(key, CameraSummary(key))
+            comparer = PictureComparer(
+                self._dataset, self._dataset.features[key], self._wanted(chosen, track), summary
+            )
+            needed = messages_needed(track.first, is_stream=decoders[key].is_stream)
+            on_bad = self._replay.options.on_bad_image
+            camera = Camera(track, decoders[key], comparer.write, on_bad)
+            feeds.append(_Feed(topic, camera, comparer, needed))
+        return feeds
+
+    def _chosen(self, topic: str) -> Frames:
+        """Return the frames of the bag whose pictures are compared, with their neighbours."""
+        sample = self._replay.sample
+        # What stands in for a bad picture is the one of the frame before.
+        if sample is None or self._bag.plan.get('bad_images', {}).get(topic):
+            return np.arange(sum(episode.length for episode in self._episodes))
+        parts = []
+        start = 0
+        for episode in self._episodes:
+            middle = np.round(np.linspace(0, episode.length - 1, sample)).astype(np.int64)
+            frames = np.unique(np.concatenate([middle - 1, middle, middle + 1]))
+            parts.append(start + frames[(frames >= 0) & (frames < episode.length)])
+            start += episode.length
+        return np.concatenate(parts)
+
+    def _wanted(self, chosen: Frames, track: TrackPlan) -> Iterator[Wanted]:
+        ends = np.cumsum([episode.length for episode in self._episodes])
+        for frame, ordinal in zip(chosen.tolist(), track.first.tolist(), strict=True):
+            place = int(np.searchsorted(ends, frame, side='right'))
+            episode = self._episodes[place]
+            yield Wanted(episode, frame - int(ends[place]) + episode.length, ordinal)
+
+
+class _Feed(NamedTuple):
+    """What takes the pictures of one camera."""
+
+    topic: str
+    camera: Camera
+    comparer: PictureComparer
+    needed: Ordinals
+    """The messages to read."""
+
+
+def _tasks(plan: Plan, profile: Profile) -> Iterator[str]:
+    """Yield the task of each frame."""
+    if plan.task_index is None:
+        yield from repeat(plan.tasks[0] if plan.tasks else profile.task, len(plan))
+    else:
+        yield from (plan.tasks[index] for index in plan.task_index.tolist())

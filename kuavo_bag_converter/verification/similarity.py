@@ -1,0 +1,251 @@
+"""Whether encoded pictures are those of the messages that they should show.
+
+Coding changes a picture by more than a slow scene changes it from one frame to the next, so no
+fixed distance tells the right picture from its neighbour. Two relative measures do. With ``S`` the
+pictures of the bag and ``D`` those of the dataset, both reduced to about 160 columns, which
+removes most of what coding loses:
+
+- The *change* from one frame to the next, ``S1 - S0`` in the bag and ``D1 - D0`` in the dataset.
+  Their correlation is positive where the scene changes more than coding hides, near 0 where it
+  does not, and negative only where the two frames are in each other's place: prediction between
+  frames can carry the first picture into the second, which makes the change smaller, but cannot
+  turn it around.
+- The *offset* ``(D - S0) . (S1 - S0) / |S1 - S0|**2``: 0 for a frame that shows its own picture, 1
+  for one that shows its neighbour's. It counts only where the neighbour differs by more than
+  coding loses, since a predicted frame may well stay behind by less than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Reduced = npt.NDArray[np.float32]
+"""The planes of a picture, reduced, one after the other."""
+
+_COLUMNS = 160
+_REVERSED = -0.1
+"""Correlation of changes below which two frames are in each other's place."""
+_STILL = 0.1
+"""Correlation of changes below which they tell nothing."""
+_NEIGHBOUR = 0.6
+"""Offset from which a frame shows its neighbour's picture..."""
+_CLEAR = 2.0
+"""... if the neighbour differs this many times more than coding loses."""
+
+_BLOCK = 16
+"""Pairs of frames that are judged together, where each by itself says too little."""
+_BLOCK_CLEAR = 0.7
+_BLOCK_AHEAD = 0.55
+_BLOCK_BEHIND = (0.7, 0.2)
+"""Offset to the frame before, above, and to the frame after, below: frames come late."""
+_BLOCK_REVERSED = -0.03
+_BLOCK_ALIEN = (2.0, 0.2)
+"""Levels by which the scene changes, and correlation of that with the video's changes."""
+
+_OTHER_SCENE = (0.1, 6.0)
+"""Share of the picture's variance, and levels, beyond which a frame shows something else."""
+_OUTLIER = (4.0, 3.0)
+"""Times the median loss, and levels, beyond which a frame or an episode stands out."""
+
+
+def reduced(frame: av.VideoFrame) -> Reduced:
+    """Return a small version of an 8 bit planar picture."""
+    factor = max(1, max(frame.width, frame.height) // _COLUMNS)
+    parts = []
+    for plane in frame.planes:
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        step = max(1, factor * plane.width // frame.width)
+        size = (max(1, plane.width // step), max(1, plane.height // step))
+        small = cv2.resize(rows[:, : plane.width], size, interpolation=cv2.INTER_AREA)
+        parts.append(small.astype(np.float32).reshape(-1))
+    return np.concatenate(parts)
+
+
+class Shown(NamedTuple):
+    """One frame: the picture that it should show and the one that it shows."""
+
+    frame: int
+    """Within the episode."""
+    ordinal: int
+    """Of the message that it should show."""
+    source: Reduced
+    stored: Reduced
+
+
+class Suspicion(NamedTuple):
+    """Frames that seem to show another picture than they should."""
+
+    rule: str
+    frame: int
+    found: str
+    expected: str
+    places: int = 1
+
+
+@dataclass
+class _Block:
+    """Sums over some pairs of frames whose pictures differ; all are squares of levels."""
+
+    first: int = 0
+    pairs: int = 0
+    correlation: float = 0.0
+    source: float = 0.0
+    stored: float = 0.0
+    both: float = 0.0
+    ahead: float = 0.0
+    behind: float = 0.0
+    lost: float = 0.0
+
+
+class EpisodeComparison:
+    """Compares the frames of one episode, in order."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        """What coding lost in each frame: root mean square, levels of 255."""
+        self.pairs = 0
+        """Neighbouring frames that show different messages."""
+        self.still = 0
+        """Those of them that are too alike to tell if they were in each other's place."""
+        self._frames: list[int] = []
+        self._before: Shown | None = None
+        self._block = _Block()
+
+    def add(self, shown: Shown) -> Iterator[Suspicion]:
+        """Compare the next frame, and with its neighbour if that was the one before."""
+        loss = math.sqrt(_mean_square(shown.stored - shown.source))
+        self.losses.append(loss)
+        self._frames.append(shown.frame)
+        share, levels = _OTHER_SCENE
+        if loss**2 > share * float(np.var(shown.source)) + levels**2:
+            yield Suspicion(
+                'pictures.scene', shown.frame, f'a picture {loss:.1f} levels away',
+                'the picture of its message',
+            )  # fmt: skip
+        before, self._before = self._before, shown
+        if before is not None and before.frame + 1 == shown.frame:
+            yield from self._pair(before, shown)
+
+    def _pair(self, first: Shown, second: Shown) -> Iterator[Suspicion]:
+        change = second.source - first.source
+        moved = _mean_square(change)
+        if first.ordinal == second.ordinal:
+            return
+        self.pairs += 1
+        if not moved:
+            self.still += 1
+            return
+        stored_change = second.stored - first.stored
+        stored_moved = _mean_square(stored_change)
+        both = _mean_product(change, stored_change)
+        correlation = both / math.sqrt(moved * stored_moved) if stored_moved else 0.0
+        self.still += abs(correlation) < _STILL
+        if correlation < _REVERSED:
+            yield Suspicion(
+                'pictures.order', first.frame,
+                f'a change of the opposite sign (correlation {correlation:.2f})',
+                f'the change from frame {first.frame} to {second.frame}',
+            )  # fmt: skip
+        ahead, lost_first = _offset(first, change, moved)
+        behind, lost_second = _offset(second, -change, moved)
+        for shown, other, offset, lost in (
+            (first, second, ahead, lost_first),
+            (second, first, behind, lost_second),
+        ):
+            if offset > _NEIGHBOUR and moved >= _CLEAR**2 * lost:
+                yield Suspicion(
+                    'pictures.neighbour', shown.frame, f'the picture of frame {other.frame}',
+                    'its own',
+                )  # fmt: skip
+        yield from self._count(
+            first.frame, correlation, moved, stored_moved, both, ahead, behind,
+            (lost_first + lost_second) / 2,
+        )  # fmt: skip
+
+    def _count(
+        self,
+        frame: int,
+        correlation: float,
+        moved: float,
+        stored_moved: float,
+        both: float,
+        ahead: float,
+        behind: float,
+        lost: float,
+    ) -> Iterator[Suspicion]:
+        block = self._block
+        if not block.pairs:
+            block.first = frame
+        block.pairs += 1
+        block.correlation += correlation
+        block.source += moved
+        block.stored += stored_moved
+        block.both += both
+        block.ahead += ahead * moved
+        block.behind += behind * moved
+        block.lost += lost
+        if block.pairs == _BLOCK:
+            yield from self._judge()
+
+    def finish(self) -> Iterator[Suspicion]:
+        """Judge what only several frames together show."""
+        if self._block.pairs >= _BLOCK // 4:
+            yield from self._judge()
+        if not self.losses:
+            return
+        median = float(np.median(self.losses))
+        for frame, loss in zip(self._frames, self.losses, strict=True):
+            if stands_out(loss, median):
+                yield Suspicion(
+                    'pictures.scene', frame, f'a picture {loss:.1f} levels away',
+                    f'{median:.1f} levels, as other frames',
+                )  # fmt: skip
+
+    def _judge(self) -> Iterator[Suspicion]:
+        block, self._block = self._block, _Block()
+        ahead, behind = block.ahead / block.source, block.behind / block.source
+        clear = block.source >= _BLOCK_CLEAR**2 * block.lost
+        levels = math.sqrt(block.source / block.pairs)
+        moves_along = block.both / math.sqrt(block.source * block.stored) if block.stored else 0.0
+        found = ''
+        if clear and ahead > _BLOCK_AHEAD:
+            found = f'pictures {ahead:.2f} frames early'
+        elif clear and behind > _BLOCK_BEHIND[0] and ahead < _BLOCK_BEHIND[1]:
+            found = f'pictures {behind:.2f} frames late'
+        elif block.correlation / block.pairs < _BLOCK_REVERSED:
+            found = 'changes of the opposite sign'
+        elif levels > _BLOCK_ALIEN[0] and moves_along < _BLOCK_ALIEN[1]:
+            found = f'changes unlike those of the bag (correlation {moves_along:.2f})'
+        if found:
+            yield Suspicion(
+                'pictures.shifted', block.first, found, 'the pictures of the messages', block.pairs
+            )
+
+
+def stands_out(loss: float, usual: float) -> bool:
+    """Whether a loss is far beyond the usual one."""
+    times, levels = _OUTLIER
+    return loss > times * usual and loss > levels
+
+
+def _offset(shown: Shown, change: Reduced, moved: float) -> tuple[float, float]:
+    """Return how far a frame is on the way to its neighbour, and the mean square of the rest."""
+    rest = shown.stored - shown.source
+    offset = _mean_product(rest, change) / moved
+    return offset, max(0.0, _mean_square(rest) - offset**2 * moved)
+
+
+def _mean_square(values: Reduced) -> float:
+    return _mean_product(values, values)
+
+
+def _mean_product(first: Reduced, second: Reduced) -> float:
+    return float(np.dot(first, second)) / len(first)

@@ -1,0 +1,295 @@
+"""Whether the stored statistics have LeRobot's form, agree with each other and with the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, vector_statistics
+from kuavo_bag_converter.verification.description import (
+    Column,
+    Description,
+)
+from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.reading import ARROW_ERRORS
+from kuavo_bag_converter.verification.rows import values_by_episode
+from kuavo_bag_converter.verification.stored_statistics import (
+    Batch,
+    Stored,
+    Values,
+    stored_statistics,
+)
+from kuavo_bag_converter.verification.videos import PictureStatistics, depth_coding
+
+_ORDER = ('min', *QUANTILES, 'max')
+BASIC = ('min', 'max', 'mean', 'std', 'count')
+_MILLIMETRES = 1000.0
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far statistics may be from what they should be."""
+
+    spread: Mapping[str, float]
+    """Share of max - min, by statistic; what is not named is not compared."""
+    size: float = 1e-12
+    """Share of the largest magnitude: what rounding takes away."""
+    absolute: float = 0.0
+
+    def exceeded(
+        self, name: str, found: Values, expected: Values, low: Values, high: Values
+    ) -> npt.NDArray[np.bool_]:
+        """Tell for each episode whether a statistic is further away than allowed."""
+        largest = np.maximum(np.abs(low), np.abs(high))
+        allowed = self.spread[name] * (high - low) + self.size * largest + self.absolute
+        return np.asarray((~(np.abs(found - expected) <= allowed)).any(axis=1))
+
+
+OWN_VECTORS = Tolerance(dict.fromkeys(STATISTICS, 1e-12))
+# LeRobot sums squares in float32 and takes quantiles from histograms.
+_OTHER_VECTORS = Tolerance({'min': 1e-6, 'max': 1e-6, 'mean': 2e-3, 'std': 2e-3}, 1e-3)
+# Pictures are measured before they are encoded, so the coding is between them and the video.
+_OWN_PICTURES = Tolerance(
+    {'min': 0.35, 'max': 0.35, 'mean': 0.02, 'std': 0.03, 'q01': 0.1, 'q10': 0.06, 'q50': 0.06,
+     'q90': 0.06, 'q99': 0.1}
+)  # fmt: skip
+# LeRobot 0.4 and 0.5 write a wrong standard deviation of pictures.
+_OTHER_PICTURES = Tolerance({'min': 0.5, 'max': 0.5, 'mean': 0.05})
+# Invalid depth, 0, reads back as the smallest, 10 mm.
+_DEPTH = Tolerance(dict.fromkeys([*BASIC[:4], *QUANTILES], 2e-3), absolute=12.0)
+
+
+def check_episodes(
+    dataset: Description, findings: Findings, pictures: PictureStatistics | None
+) -> Pools:
+    """Check the statistics of each episode.
+
+    Args:
+        dataset: The dataset.
+        findings: Where findings go.
+        pictures: Those of the decoded videos, to compare the stored ones with, along with those
+            of the rows; None to compare the stored ones with each other only.
+
+    Returns:
+        The stored statistics joined, by feature.
+
+    """
+    rows = _row_statistics(dataset)
+    pools: Pools = {}
+    covered = 0
+    for batch in stored_statistics(dataset, findings):
+        checker = BatchCheck(dataset, batch, findings, 'stats.episode')
+        checker.check_form()
+        checker.check_counts()
+        if pictures is not None:
+            vectors = _stacked_vectors([next(rows) for _ in batch.episodes])
+            for key, expected in vectors.items():
+                checker.compare(key, expected, OWN_VECTORS if checker.own else _OTHER_VECTORS)
+            for column in dataset.cameras:
+                checker.compare_pictures(column, pictures)
+        for key, values in batch.values.items():
+            pools.setdefault(key, Pool()).add(values)
+        covered += len(batch.episodes)
+    if covered < len(dataset.episodes) and dataset.own(dataset.episodes):
+        findings.add('stats.missing', f'those of {covered} episodes', len(dataset.episodes))
+    return pools
+
+
+def _row_statistics(dataset: Description) -> Iterator[dict[str, dict[str, Values]]]:
+    """Yield the statistics of each episode's rows in turn; {} where they cannot be read."""
+    columns = [column for column in dataset.features.values() if column.is_numeric]
+    for file, episodes in dataset.data_files().items():
+        done = 0
+        try:
+            for values in values_by_episode(dataset.root / file, episodes, columns):
+                yield {
+                    column.key: _statistics(column, held)
+                    for column, held in zip(columns, values, strict=True)
+                }
+                done += 1
+        except ARROW_ERRORS:  # reported as a finding of its own
+            yield from ({} for _ in episodes[done:])
+
+
+def _statistics(column: Column, values: npt.NDArray[Any]) -> dict[str, Values]:
+    found = vector_statistics(partial(iter, (values,)), len(values), column.width)
+    return {name: np.asarray(value, float) for name, value in found.items()}
+
+
+def _stacked_vectors(episodes: Sequence[dict[str, dict[str, Values]]]) -> Stored:
+    """Join the statistics of episodes; none where those of one are missing."""
+    if not all(episodes):
+        return {}
+    return {
+        key: {name: np.stack([e[key][name] for e in episodes]) for name in STATISTICS}
+        for key in episodes[0]
+    }
+
+
+class BatchCheck:
+    """Checks the statistics of some episodes, or of the whole dataset as if it were one."""
+
+    def __init__(self, dataset: Description, batch: Batch, findings: Findings, rule: str) -> None:
+        self.own = dataset.own(batch.episodes)
+        self._dataset = dataset
+        self._batch = batch
+        self._findings = findings
+        self._rule = rule
+
+    def check_form(self) -> None:
+        """Check that all are there, finite, of the right number and in order."""
+        required = STATISTICS if self._dataset.version == 'v3.0' else BASIC
+        for key, column in self._dataset.features.items():
+            if not (column.is_numeric or column.is_picture):
+                continue
+            values = self._batch.values.get(key, {})
+            missing = [name for name in required if name not in values]
+            if missing and self.own:
+                self._findings.add(
+                    'stats.missing', f'no {", ".join(missing)}', 'all', file=self._batch.file,
+                    feature=key,
+                )  # fmt: skip
+            self._check_numbers(column, values)
+            if {'min', 'max'} <= values.keys():
+                self._check_order(key, values)
+
+    def _check_numbers(self, column: Column, values: Mapping[str, Values]) -> None:
+        for name, value in values.items():
+            expected = 1 if name == 'count' else _width(column)
+            if value.shape[1] != expected:
+                self._findings.add(
+                    'stats.form', f'{value.shape[1]} numbers of {name}', expected,
+                    file=self._batch.file, feature=column.key,
+                )  # fmt: skip
+            wrong = ~np.isfinite(value).all(axis=1)
+            self._report('stats.finite', column.key, name, wrong, value, 'finite numbers')
+
+    def _check_order(self, key: str, values: Mapping[str, Values]) -> None:
+        low, high = values['min'], values['max']
+        allowed = _ROUNDING * (np.abs(low) + np.abs(high) + 1)
+        names = [name for name in _ORDER if name in values]
+        pairs = [*pairwise(names), ('min', 'mean'), ('mean', 'max')]
+        for below, above in pairs:
+            if below in values and above in values:
+                wrong = (values[below] > values[above] + allowed).any(axis=1)
+                self._report('stats.order', key, above, wrong, values[above], values[below])
+
+    def check_counts(self) -> None:
+        """Check that each own episode counts its frames."""
+        lengths = np.array([[float(episode.length)] for episode in self._batch.episodes])
+        for key, values in self._batch.values.items():
+            if self.own and 'count' in values:
+                wrong = (values['count'] != lengths).any(axis=1)
+                self._report(self._rule, key, 'count', wrong, values['count'], lengths)
+
+    def compare(self, key: str, expected: Mapping[str, Values], tolerance: Tolerance) -> None:
+        """Compare a feature's statistics with what they should be; NaN is not known."""
+        found = self._batch.values.get(key, {})
+        for name in tolerance.spread:
+            if name not in found or found[name].shape != expected[name].shape:
+                continue
+            wrong = tolerance.exceeded(
+                name, found[name], expected[name], expected['min'], expected['max']
+            )
+            wrong &= ~np.isnan(expected[name]).any(axis=1)
+            self._report(self._rule, key, name, wrong, found[name], expected[name])
+
+    def compare_pictures(self, column: Column, pictures: PictureStatistics) -> None:
+        """Compare a camera's statistics with those of its decoded video."""
+        known = [pictures.get((episode.index, column.key)) for episode in self._batch.episodes]
+        unknown = np.full(_width(column), np.nan)
+        expected = {
+            name: np.stack([unknown if k is None else k[name].reshape(-1) for k in known])
+            for name in (*_ORDER, 'mean', 'std')
+        }
+        if not column.is_depth:
+            tolerance = _OWN_PICTURES if self.own else _OTHER_PICTURES
+            self.compare(column.key, expected, tolerance)
+        elif column.info.get('depth_unit') == 'mm':
+            clipped = _clipped(column, self._batch.values.get(column.key, {}))
+            batch = self._batch._replace(values={column.key: clipped})
+            checker = BatchCheck(self._dataset, batch, self._findings, self._rule)
+            checker.compare(column.key, expected, _DEPTH)
+
+    def _report(
+        self,
+        rule: str,
+        key: str,
+        name: str,
+        wrong: npt.NDArray[np.bool_] | np.bool_,
+        found: Values,
+        expected: Values | str,
+    ) -> None:
+        for index in np.flatnonzero(wrong).tolist():
+            text = expected if isinstance(expected, str) else _text(expected[index])
+            whole = self._rule == 'stats.total'
+            self._findings.add(
+                rule,
+                f'{name} {_text(found[index])}',
+                text,
+                file=self._batch.file,
+                feature=key,
+                episode=None if whole else self._batch.episodes[index].index,
+            )
+
+
+def _width(column: Column) -> int:
+    return column.picture_shape[2] if column.is_picture else column.width
+
+
+def _clipped(column: Column, values: Mapping[str, Values]) -> dict[str, Values]:
+    """Return the statistics of metric depth as coding leaves them; none that it changes."""
+    coding = depth_coding(column)
+    low, high = coding.depth_min * _MILLIMETRES, coding.depth_max * _MILLIMETRES
+    beyond = 'max' in values and bool((values['max'] > high).any())
+    return {
+        name: value if name in ('mean', 'std') else value.clip(low, high)
+        for name, value in values.items()
+        if name != 'count' and not (beyond and name in ('mean', 'std'))
+    }
+
+
+def _text(values: Values) -> str:
+    shown = ', '.join(f'{value:.9g}' for value in values[:6])
+    return f'[{shown}{", ..." if len(values) > 6 else ""}]'
+
+
+class Pool:
+    """Joins the statistics of episodes as far as they determine those of all."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, Values]] = []
+
+    def add(self, values: Mapping[str, Values]) -> None:
+        """Add some episodes' statistics of one feature."""
+        if all(name in values for name in BASIC):
+            self._parts.append({name: values[name] for name in BASIC})
+
+    def pooled(self) -> dict[str, Values]:
+        """Return those of all episodes together, each weighing by its count."""
+        parts = {name: np.concatenate([part[name] for part in self._parts]) for name in BASIC}
+        weight = parts['count'] / parts['count'].sum()
+        mean = (weight * parts['mean']).sum(axis=0)
+        variance = (weight * (parts['std'] ** 2 + (parts['mean'] - mean) ** 2)).sum(axis=0)
+        return {
+            'min': parts['min'].min(axis=0)[None],
+            'max': parts['max'].max(axis=0)[None],
+            'mean': mean[None],
+            'std': np.sqrt(variance)[None],
+            'count': parts['count'].sum(axis=0)[None],
+        }
+
+    @property
+    def episodes(self) -> int:
+        """How many were added."""
+        return sum(len(part['count']) for part in self._parts)
+
+
+Pools = dict[str, Pool]

@@ -1,0 +1,155 @@
+"""The statistics that a dataset stores for each episode, in one form for both versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kuavo_bag_converter.dataset.layout import EPISODES_STATS_PATH_V21
+from kuavo_bag_converter.verification.description import (
+    EPISODES_FILES,
+    Column,
+    Description,
+    Episode,
+)
+from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.reading import ARROW_ERRORS, read_json_lines
+from kuavo_bag_converter.verification.rows import is_list, numbers_of
+
+Values = npt.NDArray[np.float64]
+Stored = dict[str, dict[str, Values]]
+"""Statistics by feature and name: arrays (episodes, numbers)."""
+
+_BATCH_EPISODES = 64
+
+
+class Batch(NamedTuple):
+    """The statistics of some episodes, one after the other."""
+
+    episodes: Sequence[Episode]
+    file: str
+    values: Stored
+
+
+def stored_statistics(dataset: Description, findings: Findings) -> Iterator[Batch]:
+    """Yield the statistics of all episodes in order; what has another form becomes a finding."""
+    if dataset.version == 'v3.0':
+        yield from _stored_v30(dataset, findings)
+    else:
+        yield from _stored_v21(dataset, findings)
+
+
+def _stored_v30(dataset: Description, findings: Findings) -> Iterator[Batch]:
+    first = 0
+    for file in dataset.files_on_disk(EPISODES_FILES):
+        for batch in _read(dataset, file, findings):
+            episodes = dataset.episodes[first : first + batch.num_rows]
+            first += batch.num_rows
+            yield Batch(episodes, file, _stored_columns(batch, file, findings))
+
+
+def _read(dataset: Description, file: str, findings: Findings) -> Iterator[pa.RecordBatch]:
+    try:
+        with pq.ParquetFile(dataset.root / file) as table:
+            names = [name for name in table.schema_arrow.names if name.startswith('stats/')]
+            _check_nesting(dataset, table.schema_arrow, file, findings)
+            yield from table.iter_batches(_BATCH_EPISODES, columns=names)
+    except ARROW_ERRORS as error:
+        findings.add('episodes.unreadable', error, 'statistics', file=file)
+
+
+def _stored_columns(batch: pa.RecordBatch, file: str, findings: Findings) -> Stored:
+    stored: Stored = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        _, key, statistic = _split(name)
+        values = numbers_of(column)
+        if column.null_count or not batch.num_rows or len(values) % batch.num_rows:
+            findings.add('stats.form', f'{statistic} with gaps', 'numbers', file=file, feature=key)
+            continue
+        stored.setdefault(key, {})[statistic] = values.reshape(batch.num_rows, -1).astype(float)
+    return stored
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Split ``stats/<feature>/<statistic>``; a feature may contain a slash."""
+    prefix, rest = name.split('/', 1)
+    key, _, statistic = rest.rpartition('/')
+    return prefix, key, statistic
+
+
+def _check_nesting(dataset: Description, schema: pa.Schema, file: str, findings: Findings) -> None:
+    for field in schema:
+        if not field.name.startswith('stats/'):
+            continue
+        _, key, statistic = _split(field.name)
+        column = dataset.features.get(key)
+        if column is None:
+            findings.add('stats.form', 'statistics', 'those of features', file=file, feature=key)
+            continue
+        depth, kind = 0, field.type
+        while is_list(kind):
+            depth, kind = depth + 1, kind.value_type
+        expected = 3 if column.is_picture and statistic != 'count' else 1
+        if depth != expected:
+            findings.add(
+                'stats.form', f'{statistic} nested {depth} deep', expected, file=file, feature=key
+            )
+
+
+def _stored_v21(dataset: Description, findings: Findings) -> Iterator[Batch]:
+    file = EPISODES_STATS_PATH_V21
+    lines = read_json_lines(dataset.root, file, 'stats', findings)
+    for first in range(0, len(lines or ()), _BATCH_EPISODES):
+        part = (lines or [])[first : first + _BATCH_EPISODES]
+        episodes = dataset.episodes[first : first + len(part)]
+        for line, episode in zip(part, episodes, strict=False):
+            if line.get('episode_index') != episode.index:
+                findings.add(
+                    'stats.order', line.get('episode_index'), episode.index, file=file,
+                    episode=episode.index,
+                )  # fmt: skip
+        documents = [line.get('stats') for line in part[: len(episodes)]]
+        yield Batch(episodes, file, stacked(dataset, documents, file, findings))
+
+
+def stacked(
+    dataset: Description, documents: Sequence[Any], file: str, findings: Findings
+) -> Stored:
+    """Turn documents ``{feature: {statistic: nested lists}}`` into arrays."""
+    stored: Stored = {}
+    names = {
+        (key, name)
+        for document in documents
+        for key in _mapping(document)
+        for name in _mapping(document[key])
+    }
+    for key, name in sorted(names):
+        column = dataset.features.get(key)
+        try:
+            arrays = [np.array(document[key][name], dtype=float) for document in documents]
+            shapes = {array.shape for array in arrays}
+            if column is None or len(shapes) != 1 or not _fitting(column, name, shapes.pop()):
+                raise ValueError('not of its feature')
+        except (KeyError, TypeError, ValueError) as error:
+            findings.add(
+                'stats.form', f'{name}: {error}', 'numbers in the shape of the feature', file=file,
+                feature=key,
+            )  # fmt: skip
+            continue
+        stored.setdefault(key, {})[name] = np.stack([array.reshape(-1) for array in arrays])
+    return stored
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _fitting(column: Column, name: str, shape: tuple[int, ...]) -> bool:
+    if column.is_picture and name != 'count':
+        return len(shape) == 3 and shape[1:] == (1, 1)
+    return len(shape) <= max(1, len(column.shape))

@@ -1,0 +1,132 @@
+"""Compares the rows of a dataset with those that the bag gives, bit by bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows, rows_of
+from kuavo_bag_converter.table import Rows
+from kuavo_bag_converter.verification.description import Description, Episode
+from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.reading import ARROW_ERRORS
+
+Values = Mapping[str, npt.NDArray[Any]]
+
+
+class RowComparer:
+    """Takes the rows of a bag in order and compares them with those of its episodes."""
+
+    def __init__(
+        self,
+        dataset: Description,
+        episodes: Sequence[Episode],
+        tasks: Iterator[str],
+        findings: Findings,
+    ) -> None:
+        """Begin at the first row of the first episode; ``tasks`` gives the task of each row."""
+        self._dataset = dataset
+        self._tasks = tasks
+        self._findings = findings
+        self._left = iter(episodes)
+        self._features = [
+            Feature(column.key, column.dtype, column.shape)
+            for column in dataset.features.values()
+            if column.is_numeric and len(column.shape) == 1
+        ]
+        self._first_rows = _first_rows(dataset)
+        self._episode: Episode | None = None
+        self._stored: Values = {}
+        self._frame = 0
+
+    def append(self, rows: Rows) -> None:
+        """Compare the next rows of the bag."""
+        count = len(next(iter(rows.values())))
+        start = 0
+        while start < count:
+            if self._episode is None or self._frame == self._episode.length:
+                self._open(next(self._left))
+            assert self._episode is not None
+            stop = min(count, start + self._episode.length - self._frame)
+            self._compare(self._episode, {key: value[start:stop] for key, value in rows.items()})
+            self._frame += stop - start
+            start = stop
+
+    def _open(self, episode: Episode) -> None:
+        path = self._dataset.root / episode.data_file
+        first = episode.first_row - self._first_rows[episode.data_file]
+        try:
+            table = rows_of(read_rows(path, first, episode.length, self._features))
+            self._stored = {f.key: column_of(table, f) for f in self._features}
+        except ARROW_ERRORS:  # reported as data.unreadable or data.missing
+            self._stored = {}
+        self._episode, self._frame = episode, 0
+
+    def _compare(self, episode: Episode, rows: Rows) -> None:
+        count = len(next(iter(rows.values())))
+        for key, expected in rows.items():
+            stored = self._stored.get(key)
+            if stored is None or len(stored) != episode.length:
+                continue  # reported as data.columns or data.rows
+            found = stored[self._frame : self._frame + count]
+            if found.dtype != expected.dtype or found.shape != expected.shape:
+                self._findings.add(
+                    'rows.form',
+                    f'{found.dtype}{list(found.shape[1:])}',
+                    f'{expected.dtype}{list(expected.shape[1:])}',
+                    feature=key,
+                    episode=episode.index,
+                )
+                continue
+            self._compare_bits(episode, key, found, expected)
+        self._compare_tasks(episode, count)
+
+    def _compare_bits(
+        self, episode: Episode, key: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]
+    ) -> None:
+        wrong = np.ascontiguousarray(found).view(np.uint32) != np.ascontiguousarray(expected).view(
+            np.uint32
+        )
+        if not wrong.any():
+            return
+        frame, element = (int(at[0]) for at in np.nonzero(wrong))
+        names = self._dataset.features[key].names
+        name = names[element] if isinstance(names, list) else element
+        self._findings.add(
+            'rows.value',
+            f'{name} {found[frame, element]!s}',
+            f'{expected[frame, element]!s}',
+            file=episode.data_file,
+            feature=key,
+            episode=episode.index,
+            frame=self._frame + frame,
+            places=int(wrong.any(axis=1).sum()),
+        )
+
+    def _compare_tasks(self, episode: Episode, count: int) -> None:
+        numbers = self._stored.get(TASK_INDEX.key)
+        for frame in range(self._frame, self._frame + count):
+            expected = next(self._tasks)
+            if numbers is None or len(numbers) != episode.length:
+                continue
+            number = int(numbers[frame, 0])
+            known = 0 <= number < len(self._dataset.tasks)
+            found = self._dataset.tasks[number] if known else str(number)
+            if found != expected:
+                self._findings.add(
+                    'rows.task',
+                    repr(found),
+                    repr(expected),
+                    file=episode.data_file,
+                    episode=episode.index,
+                    frame=frame,
+                )
+
+
+def _first_rows(dataset: Description) -> dict[str, int]:
+    """Return the dataset's row that each file begins with."""
+    return {file: episodes[0].first_row for file, episodes in dataset.data_files().items()}

@@ -1,0 +1,135 @@
+"""Checks a dataset by itself, and against its bags where they are given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.jobs.cameras import ShardOptions
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.settings import SETTINGS, settings_from
+from kuavo_bag_converter.verification.bags import match_bags
+from kuavo_bag_converter.verification.check import check_described
+from kuavo_bag_converter.verification.description import Description, describe
+from kuavo_bag_converter.verification.findings import Finding, Findings
+from kuavo_bag_converter.verification.pictures import CameraSummary, check_losses
+from kuavo_bag_converter.verification.record import PROFILE_PATH, REPORT_PATH, Record
+from kuavo_bag_converter.verification.replay import Replay
+
+_WAITING_BYTES = 16 << 20
+"""Payload bytes that may wait for workers."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What verifying a dataset came to."""
+
+    root: Path
+    episodes: int
+    frames: int
+    findings: tuple[Finding, ...]
+    bags: tuple[str, ...] = ()
+    """Bags that the dataset was compared with, by the path of the conversion."""
+    not_compared: tuple[str, ...] = ()
+    """Bags of the dataset that were not given."""
+    cameras: tuple[CameraSummary, ...] = ()
+    timing: tuple[dict[str, Any], ...] = field(default=())
+    """State minus picture, ms, by state topic and camera."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        return {
+            'dataset': str(self.root),
+            'ok': self.ok,
+            'episodes': self.episodes,
+            'frames': self.frames,
+            'findings': [finding.as_json() for finding in self.findings],
+            'bags': list(self.bags),
+            'bags_not_compared': list(self.not_compared),
+            'pictures': [camera.as_json() for camera in self.cameras],
+            'state_minus_picture_ms': list(self.timing),
+        }
+
+
+def verify(
+    root: Path, bags: Sequence[str] | None = None, sample: int | None = None
+) -> Verification:
+    """Check a dataset in full.
+
+    Args:
+        root: The dataset.
+        bags: The bags that it was made from, or folders that hold them; an empty sequence means
+            the recorded paths. None leaves the bags out.
+        sample: Frames of each episode whose pictures are compared with the bags, each with its
+            neighbours; None compares all.
+
+    Raises:
+        UsageError: There is no such folder, or the bags are not those of the dataset.
+
+    """
+    if not root.is_dir():
+        raise UsageError(f'{root}: no such folder; give the root of a dataset')
+    findings = Findings()
+    dataset = describe(root, findings)
+    if dataset is None:
+        return Verification(root, 0, 0, tuple(findings))
+    if bags is not None and dataset.record is None and not len(findings):
+        raise UsageError(
+            f'{root / REPORT_PATH}: missing; only a dataset that this converter made can be '
+            'compared with its bags'
+        )
+    check_described(dataset, findings, 'full')
+    frames = dataset.frames
+    if bags is None or dataset.record is None:
+        return Verification(root, len(dataset.episodes), frames, tuple(findings))
+    matches = match_bags(dataset.record, bags, findings)
+    replay = _replay(dataset, dataset.record, sample, findings)
+    for match in matches:
+        replay.check(match)
+    for camera in replay.cameras.values():
+        check_losses(camera, findings)
+    compared = [match.bag.name for match in matches]
+    return Verification(
+        root,
+        len(dataset.episodes),
+        frames,
+        tuple(findings),
+        tuple(compared),
+        tuple(bag.name for bag in dataset.record.bags if bag.name not in compared),
+        tuple(replay.cameras.values()),
+        tuple(
+            {'state': entry.topic, 'picture': entry.camera, **entry.summary()}
+            for entry in replay.timing.values()
+        ),
+    )
+
+
+def _replay(dataset: Description, record: Record, sample: int | None, findings: Findings) -> Replay:
+    known = {name: value for name, value in record.settings.items() if name in SETTINGS}
+    settings = settings_from(known, str(dataset.root / REPORT_PATH))
+    options = ShardOptions(
+        settings.method,
+        VideoOptions(
+            settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
+        ),
+        settings.video == 'copy',
+        settings.on_bad_image,
+        Definitions(msg_path=tuple(map(Path, settings.msg_path))),
+        settings.chunk_size,
+        len(os.sched_getaffinity(0)),
+        _WAITING_BYTES,
+        settings.stall_timeout_s,
+    )
+    profile = load_profile(dataset.root / PROFILE_PATH)
+    return Replay(dataset, profile, options, settings.on_damage, sample, findings)

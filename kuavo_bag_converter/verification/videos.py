@@ -1,0 +1,347 @@
+"""The videos of a dataset: what LeRobot's reader relies on to find a frame by its time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from kuavo_bag_converter.dataset.depth import depth_of_codes
+from kuavo_bag_converter.dataset.features import DepthCoding
+from kuavo_bag_converter.dataset.files import FILE_MODE
+from kuavo_bag_converter.dataset.layout import FileLimits
+from kuavo_bag_converter.dataset.mp4 import frame_rate
+from kuavo_bag_converter.dataset.statistics import ImageStatistics, Statistics
+from kuavo_bag_converter.verification.description import Column, Description, Episode
+from kuavo_bag_converter.verification.findings import Findings
+
+PictureStatistics = dict[tuple[int, str], Statistics]
+"""Statistics of the decoded pictures, by episode and camera feature."""
+
+MAX_SECONDS = 1024
+"""From here on LeRobot's comparison of times in float32 fails."""
+_TIMESTAMP_TOLERANCE = 1e-4
+"""Seconds; LeRobot's ``tolerance_s``."""
+_OWN_TOLERANCE = 1e-9
+_DEPTH_FORMAT = 'gray12le'
+_VIDEO_FILES = 'videos/*/*/*'
+
+
+def check_videos(dataset: Description, findings: Findings, *, decode: bool) -> PictureStatistics:
+    """Check every file of every camera.
+
+    Args:
+        dataset: The dataset.
+        findings: Where findings go.
+        decode: Whether to decode every frame and not just read the packets.
+
+    Returns:
+        The statistics of the decoded pictures; none without ``decode``.
+
+    """
+    jobs = [
+        _FileCheck(dataset, column, file, episodes)
+        for column in dataset.cameras
+        for file, episodes in dataset.video_files(column.key).items()
+    ]
+    if dataset.own(dataset.episodes):
+        known = {job.file for job in jobs}
+        for file in dataset.files_on_disk(_VIDEO_FILES):
+            if file not in known:
+                findings.add('video.unexpected', 'a file', 'none: no episode names it', file=file)
+    statistics: PictureStatistics = {}
+    workers = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for job in pool.map(lambda job: job.run(decode=decode), jobs):
+            findings.extend(job.findings)
+            statistics |= job.statistics
+    return statistics
+
+
+@dataclass
+class _Packets:
+    """What the packets of a stream say, in the order of presentation."""
+
+    times: npt.NDArray[np.float64]
+    """Seconds; NaN where a packet has no time stamp."""
+    keyframes: npt.NDArray[np.bool_]
+    bytes: int
+    in_order: bool
+    """Whether every packet is decoded when it is shown."""
+    damaged: int
+
+
+class _FileCheck:
+    """Checks one file of a camera against the episodes that it should hold."""
+
+    def __init__(
+        self, dataset: Description, column: Column, file: str, episodes: Sequence[Episode]
+    ) -> None:
+        self.file = file
+        self.findings = Findings()
+        self.statistics: PictureStatistics = {}
+        self._dataset = dataset
+        self._column = column
+        self._fps = dataset.fps
+        self._own = dataset.own(episodes)
+        self._episodes = sorted(episodes, key=lambda e: e.videos[column.key].start)
+
+    def run(self, *, decode: bool) -> _FileCheck:
+        """Check the file; findings and statistics are in the attributes afterwards."""
+        self._check_places()
+        path = self._dataset.root / self.file
+        if not path.is_file():
+            episode = self._episodes[0].index
+            self._add('video.missing', 'no file', 'a video', episode=episode)
+            return self
+        if self._own and path.stat().st_mode & 0o777 != FILE_MODE:
+            self._add('file.mode', oct(path.stat().st_mode & 0o777), oct(FILE_MODE))
+        try:
+            with av.open(str(path)) as container:
+                if len(container.streams.video) != 1:
+                    found = f'{len(container.streams.video)} video streams'
+                    self._add('video.stream', found, 'one')
+                    return self
+                self._check_stream(container)
+                packets = _read_packets(container)
+        except (FFmpegError, ValueError, OSError) as error:
+            self._add('video.unreadable', error, 'a video')
+            return self
+        self._check_packets(packets)
+        if decode:
+            self._decode(len(packets.times))
+        return self
+
+    def _add(self, rule: str, found: object, expected: object, **where: Any) -> None:
+        self.findings.add(rule, found, expected, file=self.file, feature=self._column.key, **where)
+
+    def _first_frame(self, episode: Episode) -> int:
+        return round(episode.videos[self._column.key].start * self._fps)
+
+    def _check_places(self) -> None:
+        """Check that the pieces of the episodes lie on frames and side by side."""
+        tolerance = _OWN_TOLERANCE if self._own else _TIMESTAMP_TOLERANCE
+        end = 0
+        for episode in self._episodes:
+            place = episode.videos[self._column.key]
+            first = self._first_frame(episode)
+            expected = end / self._fps
+            apart = abs(place.start - first / self._fps) >= tolerance
+            if apart or first < end or (self._own and first > end):
+                self._add('video.from_timestamp', place.start, expected, episode=episode.index)
+            stop = place.start + episode.length / self._fps
+            if abs(place.stop - stop) > max(tolerance, 0 if self._own else 0.5 / self._fps):
+                self._add('video.to_timestamp', place.stop, stop, episode=episode.index)
+            end = first + episode.length
+        if len(self._episodes) > 1 and end / self._fps > MAX_SECONDS:
+            self._add(
+                'video.seconds',
+                f'{end / self._fps:.0f} s for {len(self._episodes)} episodes',
+                f'at most {MAX_SECONDS} s: LeRobot compares times in float32',
+            )
+
+    def _check_stream(self, container: InputContainer) -> None:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        info = self._column.info
+        size = (context.height, context.width)
+        if size != self._column.picture_shape[:2]:
+            self._add('video.size', f'height and width {size}', self._column.picture_shape[:2])
+        for name, found in (
+            ('video.codec', context.codec.canonical_name),
+            ('video.pix_fmt', context.pix_fmt),
+        ):
+            if info.get(name, found) != found:
+                self._add('video.info', f'{name} {found} in the file', f'{info[name]}')
+        for name, length in (('video.height', size[0]), ('video.width', size[1])):
+            if info.get(name, length) != length:
+                self._add('video.info', f'{name} {length} in the file', f'{info[name]}')
+        if info.get('video.fps', self._fps) != self._fps:
+            self._add('video.info', f'video.fps {info["video.fps"]}', self._fps)
+        if self._column.is_depth and context.pix_fmt != _DEPTH_FORMAT:
+            self._add('video.depth', f'pixels of {context.pix_fmt}', _DEPTH_FORMAT)
+        if self._own and len(container.streams) != 1:
+            self._add('video.stream', f'{len(container.streams)} streams', 'one')
+        self._check_rate(stream)
+
+    def _check_rate(self, stream: VideoStream) -> None:
+        rate = stream.average_rate
+        frames = max(self._first_frame(e) + e.length for e in self._episodes)
+        if self._own:
+            wrong = rate != frame_rate(self._fps)
+        else:  # torchcodec takes frame round(t * rate)
+            wrong = rate is None or abs(float(rate) / self._fps - 1) * frames >= 0.5
+        if wrong:
+            self._add('video.fps', f'{rate} frames a second', self._fps)
+
+    def _check_packets(self, packets: _Packets) -> None:
+        if packets.damaged:
+            self._add('video.truncated', f'{packets.damaged} incomplete packets', 'none')
+        self._check_times(packets.times)
+        self._check_count(len(packets.times))
+        if not self._own:
+            return
+        for episode in self._episodes:
+            first = self._first_frame(episode)
+            if first < len(packets.keyframes) and not packets.keyframes[first]:
+                self._add('video.keyframe', 'no key frame', 'one', episode=episode.index, frame=0)
+        if not packets.in_order:
+            self._add('video.order', 'frames decoded in another order', 'none: no B-frames')
+        limit = self._dataset.info.get('video_files_size_in_mb')
+        if (
+            limit
+            and len(self._episodes) > 1
+            and packets.bytes >= FileLimits(video_mb=limit).video_bytes
+        ):
+            self._add('video.bytes', f'{packets.bytes} bytes', f'below {limit} MB')
+
+    def _check_times(self, found: npt.NDArray[np.float64]) -> None:
+        tolerance = _OWN_TOLERANCE if self._own else _TIMESTAMP_TOLERANCE
+        expected = np.arange(len(found)) / self._fps
+        wrong = ~(np.abs(found - expected) < tolerance)
+        if wrong.any():
+            at = int(wrong.argmax())
+            episode, frame = self._frame_of(at)
+            self._add(
+                'video.times',
+                f'{found[at]:.6f} s',
+                f'{expected[at]:.6f} s',
+                episode=episode,
+                frame=frame,
+                places=int(wrong.sum()),
+            )
+
+    def _check_count(self, found: int) -> None:
+        """Report missing frames at the episodes that lack them."""
+        for episode in self._episodes:
+            first = self._first_frame(episode)
+            missing = min(first + episode.length - found, episode.length)
+            if missing > 0:
+                self._add(
+                    'video.frames',
+                    f'{episode.length - missing} frames',
+                    f'{episode.length}, one for each row',
+                    episode=episode.index,
+                    frame=episode.length - missing,
+                    places=missing,
+                )
+        expected = max(self._first_frame(e) + e.length for e in self._episodes)
+        if self._own and found > expected:
+            self._add('video.frames', f'{found} frames', f'{expected}, one for each row')
+
+    def _frame_of(self, frame: int) -> tuple[int | None, int]:
+        for episode in self._episodes:
+            first = self._first_frame(episode)
+            if first <= frame < first + episode.length:
+                return episode.index, frame - first
+        return None, frame
+
+    def _decode(self, available: int) -> None:
+        """Decode every episode from its own first frame on."""
+        with av.open(str(self._dataset.root / self.file)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            for episode in self._episodes:
+                first = self._first_frame(episode)
+                if first + episode.length > available:
+                    continue
+                try:
+                    self._decode_episode(container, stream, episode)
+                except FFmpegError as error:
+                    self._add('video.decode', error, 'frames', episode=episode.index)
+
+    def _decode_episode(
+        self, container: InputContainer, stream: VideoStream, episode: Episode
+    ) -> None:
+        first = self._first_frame(episode)
+        collector = self._collector(stream, episode)
+        found = 0
+        for frame in _frames_from(container, stream, first / self._fps, self._fps):
+            time = first / self._fps + found / self._fps
+            if frame.is_corrupt or abs(float(frame.time or 0.0) - time) >= _TIMESTAMP_TOLERANCE:
+                self._add(
+                    'video.decode',
+                    'a damaged picture' if frame.is_corrupt else f'a picture of {frame.time} s',
+                    f'the picture of {time:.6f} s',
+                    episode=episode.index,
+                    frame=found,
+                )
+                return
+            if collector is not None and collector.wants(found):
+                self._collect(collector, found, frame)
+            found += 1
+            if found == episode.length:
+                break
+        if found != episode.length:
+            self._add('video.decode', f'{found} pictures', episode.length, episode=episode.index)
+        elif collector is not None:
+            key = (episode.index, self._column.key)
+            self.statistics[key] = collector.histograms()[0].statistics()
+
+    def _collector(self, stream: VideoStream, episode: Episode) -> ImageStatistics | None:
+        if self._column.is_depth and stream.codec_context.pix_fmt != _DEPTH_FORMAT:
+            return None
+        return ImageStatistics(
+            [episode.length],
+            stream.codec_context.height,
+            stream.codec_context.width,
+            depth=self._column.is_depth,
+        )
+
+    def _collect(self, collector: ImageStatistics, index: int, frame: VideoFrame) -> None:
+        if self._column.is_depth:
+            table = depth_of_codes(depth_coding(self._column)).astype(np.uint16)
+            collector.add_array(index, table[frame.to_ndarray()])
+        else:
+            collector.add_frame(index, frame)
+
+
+def depth_coding(column: Column) -> DepthCoding:
+    """Return how a metric depth feature is coded; LeRobot's defaults where it does not say."""
+    names = ('depth_min', 'depth_max', 'shift', 'use_log')
+    return DepthCoding(
+        **{name: column.info[f'video.{name}'] for name in names if f'video.{name}' in column.info}
+    )
+
+
+def _read_packets(container: InputContainer) -> _Packets:
+    stream = container.streams.video[0]
+    base = float(stream.time_base or 0)
+    times: list[float] = []
+    keyframes: list[bool] = []
+    size = damaged = 0
+    in_order = True
+    for packet in container.demux(stream):
+        if packet.size == 0:
+            continue
+        times.append(np.nan if packet.pts is None else packet.pts * base)
+        keyframes.append(packet.is_keyframe)
+        size += packet.size
+        damaged += packet.is_corrupt
+        in_order &= packet.pts == packet.dts
+    shown = np.argsort(times, kind='stable')
+    return _Packets(
+        np.array(times, float)[shown], np.array(keyframes, bool)[shown], size, in_order, damaged
+    )
+
+
+def _frames_from(
+    container: InputContainer, stream: VideoStream, start: float, fps: float
+) -> Iterator[VideoFrame]:
+    """Decode from the frame at ``start`` seconds on, which a fresh decoder must be able to."""
+    base = cast('Fraction', stream.time_base)
+    container.seek(round(start / base), stream=stream)
+    for frame in container.decode(stream):
+        if frame.time is None or frame.time > start - 0.5 / fps:
+            yield frame
