@@ -22,6 +22,7 @@ from kuavo_bag_converter.errors import Cancelled
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.pictures import Picture, PictureDecoder
 from kuavo_bag_converter.planning import plan_bag
+from kuavo_bag_converter.stages import stage, stage_of_each, staged
 from kuavo_bag_converter.table import Rows, Table
 from kuavo_bag_converter.workers import Strand, WorkerPool
 
@@ -60,6 +61,7 @@ class Task:
     progress: Progress
     cancel: threading.Event
 
+    @staged('pass 1')
     def plan(self) -> Plan:
         """Make pass 1."""
         return plan_bag(self.binding, self.reader, self.definitions, self.bad)
@@ -127,11 +129,13 @@ def _stream(task: Task, plan: Plan, table: Table, cameras: Sequence[tuple[Camera
     by_topic: dict[str, list[tuple[Camera, Strand]]] = {}
     for camera, strand in cameras:
         by_topic.setdefault(camera.topic, []).append((camera, strand))
-    for message in task.reader.messages(_wanted(task, plan)):
+    messages = task.reader.messages(_wanted(task, plan))
+    for message in stage_of_each('read', messages):
         task.check_cancelled()
         connection, ordinal = message.connection, message.ordinal
         if connection.topic in table.topics:
-            table.feed(message)
+            with stage('numbers'):
+                table.feed(message)
         for camera, strand in by_topic.get(connection.topic, ()):
             data = bytes(message.data)
             strand.submit(partial(camera.take, connection, ordinal, data), len(data))

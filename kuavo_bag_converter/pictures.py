@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.stages import staged
 
 Picture = Any
 """What a camera's writer takes: an encoder-ready frame, a depth map, or the JPEG itself."""
@@ -37,6 +38,7 @@ class PictureDecoder:
         self._decoders: dict[int, Decoder] = {}
         self.is_stream = is_stream
 
+    @staged('decode')
     def decode(self, connection: Connection, data: bytes) -> Picture:
         """Return the picture of a message.
 

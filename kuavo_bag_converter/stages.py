@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from types import TracebackType
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 _Item = TypeVar('_Item')
+_P = ParamSpec('_P')
 _OFF = nullcontext()
 
 
@@ -83,6 +85,20 @@ def record() -> StageTimes:
 def stage(name: str) -> AbstractContextManager[None]:
     """Count what happens inside for a stage."""
     return _OFF if _times is None else _Stage(_times, name)
+
+
+def staged(name: str) -> Callable[[Callable[_P, _Item]], Callable[_P, _Item]]:
+    """Count every call of a function for a stage."""
+
+    def decorated(function: Callable[_P, _Item]) -> Callable[_P, _Item]:
+        @wraps(function)
+        def call(*args: _P.args, **kwargs: _P.kwargs) -> _Item:
+            with stage(name):
+                return function(*args, **kwargs)
+
+        return call
+
+    return decorated
 
 
 def stage_of_each(name: str, items: Iterable[_Item]) -> Iterator[_Item]:

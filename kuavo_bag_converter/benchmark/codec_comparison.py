@@ -94,9 +94,8 @@ def _measured(codec: _Codec, specification: Mapping[str, Any]) -> dict[str, Any]
     last = judged or encoded
     row = {'name': codec.name, **encoding, 'status': last.status, 'reason': last.reason}
     if judged and judged.status == 'done':
-        row |= judged.outcome
+        row |= encoded.outcome | judged.outcome
         row['encode_ms'] = encoded.work_cpu_s * 1000 / encoded.outcome['frames']
-        row['encoder_mb'] = encoded.increment_mb
     return row
 
 

@@ -1,7 +1,7 @@
 """The jobs of a process: encode the pictures of one camera with one codec, and judge the video.
 
 Both work on consecutive frames of the first colour camera, which are in memory before the work
-begins, so that the increment of the memory is the encoder's or the decoder's.
+begins.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.benchmark.measure import MB
+from kuavo_bag_converter.benchmark.processes import memory_status
 from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
@@ -51,7 +53,7 @@ def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
     if specification['judge']:
         return lambda: _judge(path, pictures.frames)
     options = VideoOptions(**specification['video'])
-    return lambda: _encode(path, pictures, options, parallel=specification['parallel'])
+    return lambda: _encode_measured(path, pictures, options, specification['parallel'])
 
 
 def _pictures(values: Mapping[str, Any]) -> _Pictures:
@@ -73,9 +75,20 @@ def _pictures(values: Mapping[str, Any]) -> _Pictures:
     return _Pictures(stored, fitted, fps)
 
 
-def _encode(
-    path: Path, pictures: _Pictures, options: VideoOptions, *, parallel: bool
+def _encode_measured(
+    path: Path, pictures: _Pictures, options: VideoOptions, parallel: bool
 ) -> dict[str, Any]:
+    """Encode, and find the memory that it takes at most, which readings could miss."""
+    Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # resets VmHWM, see proc(5)
+    before = memory_status('VmRSS')
+    _encode(path, pictures, options, parallel=parallel)
+    return {
+        'frames': len(pictures.frames),
+        'encoder_mb': (memory_status('VmHWM') - before) / MB,
+    }
+
+
+def _encode(path: Path, pictures: _Pictures, options: VideoOptions, *, parallel: bool) -> None:
     width, height = pictures.frames[0].width, pictures.frames[0].height
     count = len(pictures.frames)
     if options.vcodec == COPY:
@@ -85,7 +98,7 @@ def _encode(
         for data in pictures.stored:
             packets.write_packet(data)
         packets.close()
-        return {'frames': count}
+        return
     given = encoder_options(options)
     if parallel:
         given = {name: given[name] for name in ('crf', 'preset', 'g')}
@@ -97,7 +110,6 @@ def _encode(
                 frame.time_base = 1 / frame_rate(pictures.fps)
             for packet in stream.encode(frame):
                 file.mux(packet)
-    return {'frames': count}
 
 
 def _judge(path: Path, originals: Sequence[av.VideoFrame]) -> dict[str, Any]:

@@ -141,10 +141,9 @@ class _Watched:
     def _sample_until_readable(self, descriptor: int) -> None:
         readable: Sequence[int] = ()
         while not readable:
-            before = time.perf_counter()
-            self._sample(before)
-            cost = time.perf_counter() - before
-            pause = max(_INTERVAL_S - cost, cost / _LARGEST_SHARE)
+            used = time.process_time()
+            self._sample(time.perf_counter())
+            pause = max(_INTERVAL_S, (time.process_time() - used) / _LARGEST_SHARE)
             readable = select.select([descriptor], [], [], pause)[0]
 
     def _sample(self, now: float) -> None:

@@ -54,6 +54,11 @@ def processor_seconds_of(pid: int) -> float:
     return sum(map(int, fields[11:15])) / _TICKS
 
 
+def memory_status(name: str) -> int:
+    """Return a line of this process's ``status``, such as VmRSS or VmHWM, in bytes."""
+    return _field((_PROC / 'self/status').read_text(encoding='ascii'), name)
+
+
 def memory_available() -> int:
     """Return how many bytes new processes can have without swapping."""
     return _field((_PROC / 'meminfo').read_text(encoding='ascii'), 'MemAvailable')

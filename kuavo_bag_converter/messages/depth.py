@@ -26,6 +26,7 @@ from kuavo_bag_converter.messages.frames import LIMITED_LUMA, plane
 from kuavo_bag_converter.messages.images import codec_of, is_rvl, naming, picture_decoder
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
+from kuavo_bag_converter.stages import staged
 
 Depth = npt.NDArray[np.uint16]
 
@@ -208,7 +209,10 @@ class GrayDepth:
             BagError: The message does not fit its definition, or holds no depth.
 
         """
-        depth = self._decoder.decode_as_recorded(data)
+        return self._gray(self._decoder.decode_as_recorded(data))
+
+    @staged('resize')
+    def _gray(self, depth: Depth) -> av.VideoFrame:
         if self._stretched:
             self._stretch(depth)
         height, width = depth.shape

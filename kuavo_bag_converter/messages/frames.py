@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from kuavo_bag_converter.stages import staged
+
 Gray = npt.NDArray[np.uint8]
 
 LIMITED_LUMA = (219 / 255, 16.0)
@@ -52,6 +54,7 @@ class Fitter:
         self._pix_fmt = pix_fmt
         self._reformatter = VideoReformatter()
 
+    @staged('resize')
     def fit(self, frame: av.VideoFrame, orientation: int = 1) -> av.VideoFrame:
         """Return a frame that is ready to encode; scaling averages areas.
 
