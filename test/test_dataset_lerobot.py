@@ -1,8 +1,4 @@
-"""Datasets loaded by real LeRobot readers: interpreters with it, in KUAVO_LEROBOT_PYTHON."""
-
-import os
-import subprocess
-from pathlib import Path
+"""Datasets on disk, loaded by real LeRobot readers."""
 
 import numpy as np
 import pytest
@@ -20,21 +16,12 @@ from dataset_files import (
     number_of,
     rows,
 )
+from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 
 from kuavo_bag_converter.dataset.features import VideoOptions
 
-PYTHONS = [path for path in os.environ.get('KUAVO_LEROBOT_PYTHON', '').split(os.pathsep) if path]
 LENGTHS = [[5], [3, 4], [1], [6]]
 FRAMES = 19
-BACKENDS = ('torchcodec', 'pyav')
-
-pytestmark = pytest.mark.skipif(not PYTHONS, reason='KUAVO_LEROBOT_PYTHON names no interpreter')
-
-
-def version_of(python):
-    program = 'from importlib.metadata import version; print(version("lerobot"))'
-    done = subprocess.run([python, '-c', program], capture_output=True, text=True, check=True)
-    return tuple(int(part) for part in done.stdout.strip().split('.')[:2])
 
 
 def datasets(folder, lerobot):
@@ -65,11 +52,7 @@ def datasets(folder, lerobot):
 @pytest.mark.parametrize('python', PYTHONS)
 def test_lerobot_reads_every_frame_in_its_place(tmp_path, python):
     roots = datasets(tmp_path, version_of(python))
-    output = tmp_path / 'frames.npz'
-    script = Path(__file__).with_name('lerobot_frames.py')
-    done = subprocess.run([python, script, output, *roots], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = np.load(output)
+    found = read(python, tmp_path / 'frames.npz', *roots)
     written = rows(FEATURES, 0, FRAMES)
     for place in [f'{root.name}/{backend}' for root in roots for backend in BACKENDS]:
         assert found[f'{place}/index'].tolist() == list(range(FRAMES))
