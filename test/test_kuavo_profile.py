@@ -7,16 +7,20 @@ after its arm, left before right.
 
 from __future__ import annotations
 
-from itertools import product
+from dataclasses import replace
+from itertools import chain, product
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.binding import bind
 from kuavo_bag_converter.errors import BagError, UsageError
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.kuavo import end_effector_of, kuavo_profile
 from kuavo_bag_converter.profiles.loader import load_profile
-from kuavo_bag_converter.profiles.model import Align
+from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.profiles.resolve import resolve
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.table import convert
@@ -182,6 +186,74 @@ def test_cameras_are_the_head_and_the_wrists_in_use(which_arm, suffixes, use_dep
     assert {item.size for item in profile.cameras} == {(480, 848)}
 
 
+class Bag(NamedTuple):
+    """As much of a reader as binding looks at: topics with one message each."""
+
+    topics: tuple[str, ...]
+
+    @property
+    def connections(self):
+        return [Connection(i, t, 'a/msg/B', 'cdr', '', '') for i, t in enumerate(self.topics)]
+
+    @property
+    def counts(self):
+        return dict.fromkeys(self.topics, 1)
+
+
+CAMERA_TOPICS = {
+    'observation.images.head_cam_h': [
+        '/cam_h/color/image_raw/compressed', '/cam_h/color/compressed', '/cam_h/color/image_raw',
+        '/cam_h/color/h265_stream', '/cam_h/color/h264_stream',
+        '/camera/color/image_raw/compressed', '/camera/color/image_raw',
+        '/zedm/zed_node/left/image_rect_color/compressed',
+    ],
+    'observation.images.wrist_cam_l': [
+        '/cam_l/color/image_raw/compressed', '/cam_l/color/compressed', '/cam_l/color/image_raw',
+        '/cam_l/color/h265_stream', '/cam_l/color/h264_stream',
+        '/left_wrist_camera/color/image_raw/compressed', '/left_wrist_camera/color/image_raw',
+        '/wrist_cam_l/color/image_raw',
+    ],
+    'observation.images.wrist_cam_r': [
+        '/cam_r/color/image_raw/compressed', '/cam_r/color/compressed', '/cam_r/color/image_raw',
+        '/cam_r/color/h265_stream', '/cam_r/color/h264_stream',
+        '/right_wrist_camera/color/image_raw/compressed', '/right_wrist_camera/color/image_raw',
+        '/wrist_cam_r/color/image_raw',
+    ],
+    'observation.depth_h': [
+        '/cam_h/depth/image_raw/compressedDepth', '/cam_h/depth/image_raw/compressed',
+        '/cam_h/depth/image_raw', '/camera/depth/image_raw/compressedDepth',
+        '/camera/depth/image_raw',
+    ],
+    'observation.depth_l': [
+        '/cam_l/depth/image_rect_raw/compressedDepth', '/cam_l/depth/image_rect_raw/compressed',
+        '/cam_l/depth/image_rect_raw', '/left_wrist_camera/depth/image_rect_raw/compressedDepth',
+        '/left_wrist_camera/depth/image_rect_raw',
+    ],
+    'observation.depth_r': [
+        '/cam_r/depth/image_rect_raw/compressedDepth', '/cam_r/depth/image_rect_raw/compressed',
+        '/cam_r/depth/image_rect_raw', '/right_wrist_camera/depth/image_rect_raw/compressedDepth',
+        '/right_wrist_camera/depth/image_rect_raw',
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('key', CAMERA_TOPICS)
+def test_a_camera_is_found_under_every_name_that_robots_give_it(key):
+    topics = CAMERA_TOPICS[key]
+    camera = feature(profile_of(), key)
+    clock = Clock(camera.sources, 30)
+    for first in range(len(topics)):
+        bag = Bag(('/other', *reversed(topics[first:])))
+        bound = bind(replace(profile_of(), clock=clock, features=(camera,)), bag)
+        assert bound.cameras[0].source.topic == topics[first]
+        assert bound.clock_topic == topics[first]
+
+
+def test_no_topic_is_of_two_cameras():
+    topics = list(chain.from_iterable(CAMERA_TOPICS.values()))
+    assert len(set(topics)) == len(topics)
+
+
 def test_depth_cameras_are_coded_as_asked():
     for coding in ('minmax8', 'range8', 'metric12'):
         profile = profile_of(depth_coding=coding, depth_range=[100, 900])
@@ -197,13 +269,16 @@ def test_the_clock_is_the_main_camera():
         main_timeline='wrist_cam_r', main_timeline_fps=60, sample_drop=3, decimation='time',
         end_trim='max_end', align__timeline='header',
     ).clock  # fmt: skip
-    assert [source.topic for source in clock.sources] == ['/cam_r/color/image_raw/compressed']
+    assert clock.sources == feature(profile_of(), 'observation.images.wrist_cam_r').sources
     assert not clock.most_messages
     assert (clock.source_fps, clock.drop) == (60, 3)
     assert (clock.decimation, clock.end_trim, clock.timeline) == ('time', 'max_end', 'header')
     clock = profile_of(main_timeline='most_messages', which_arm='left').clock
     assert clock.most_messages
-    assert [source.topic[:6] for source in clock.sources] == ['/cam_h', '/cam_l']
+    assert clock.sources == sum(
+        (feature(profile_of(), f'observation.images.{name}').sources
+         for name in ('head_cam_h', 'wrist_cam_l')), (),
+    )  # fmt: skip
 
 
 def test_frames_end_with_every_topic_that_the_original_knows():

@@ -93,15 +93,46 @@ _END_EFFECTORS = {
     ),
 }
 
+
+def _color_topics(camera: str, native: str, *others: str) -> tuple[str, ...]:
+    """Return the topics of a colour camera: as Kuavo names them, then as its driver does.
+
+    Pictures that stand alone come before video streams.
+    """
+    return (
+        f'/{camera}/color/image_raw/compressed',
+        f'/{camera}/color/compressed',
+        f'/{camera}/color/image_raw',
+        f'/{camera}/color/h265_stream',
+        f'/{camera}/color/h264_stream',
+        f'/{native}/color/image_raw/compressed',
+        f'/{native}/color/image_raw',
+        *others,
+    )
+
+
+def _depth_topics(camera: str, native: str, stream: str) -> tuple[str, ...]:
+    return (
+        f'/{camera}/depth/{stream}/compressedDepth',
+        f'/{camera}/depth/{stream}/compressed',
+        f'/{camera}/depth/{stream}',
+        f'/{native}/depth/{stream}/compressedDepth',
+        f'/{native}/depth/{stream}',
+    )
+
+
+# The last names are those of the ZED Mini head, and of the simulator's own cameras.
 _COLOR_TOPICS = {
-    'head_cam_h': '/cam_h/color/image_raw/compressed',
-    'wrist_cam_l': '/cam_l/color/image_raw/compressed',
-    'wrist_cam_r': '/cam_r/color/image_raw/compressed',
+    'head_cam_h': _color_topics(
+        'cam_h', 'camera', '/zedm/zed_node/left/image_rect_color/compressed'
+    ),
+    'wrist_cam_l': _color_topics('cam_l', 'left_wrist_camera', '/wrist_cam_l/color/image_raw'),
+    'wrist_cam_r': _color_topics('cam_r', 'right_wrist_camera', '/wrist_cam_r/color/image_raw'),
 }
 _DEPTH_TOPICS = {
-    'depth_h': '/cam_h/depth/image_raw/compressedDepth',
-    'depth_l': '/cam_l/depth/image_rect_raw/compressedDepth',
-    'depth_r': '/cam_r/depth/image_rect_raw/compressedDepth',
+    'depth_h': _depth_topics('cam_h', 'camera', 'image_raw'),
+    'depth_l': _depth_topics('cam_l', 'left_wrist_camera', 'image_rect_raw'),
+    'depth_r': _depth_topics('cam_r', 'right_wrist_camera', 'image_rect_raw'),
 }
 _PLAIN_ARM_TOPIC = '/kuavo_arm_traj'
 _SYNCED_ARM_TOPIC = '/kuavo_arm_traj_synced'
@@ -161,16 +192,16 @@ def kuavo_profile(settings: Settings, eef_type: str) -> Profile:
     picture_align = replace(align, strategy='nearest') if align.strategy == 'linear' else align
     cameras: list[CameraFeature] = []
     for name in _camera_names(settings):
-        source = Source(_COLOR_TOPICS[name])
+        color = tuple(map(Source, _COLOR_TOPICS[name]))
         cameras.append(
-            CameraFeature(f'observation.images.{name}', (source,), size, align=picture_align)
+            CameraFeature(f'observation.images.{name}', color, size, align=picture_align)
         )
         if settings.use_depth:
             depth = f'depth_{name[-1]}'
             cameras.append(
                 CameraFeature(
                     f'observation.{depth}',
-                    (Source(_DEPTH_TOPICS[depth]),),
+                    tuple(map(Source, _DEPTH_TOPICS[depth])),
                     size,
                     settings.depth_coding,  # type: ignore[arg-type]  # checked against the choices
                     (settings.depth_range[0], settings.depth_range[1]),
@@ -237,7 +268,7 @@ def _clock(settings: Settings) -> Clock:
     automatic = settings.main_timeline == 'most_messages'
     names = _camera_names(settings) if automatic else [settings.main_timeline]
     return Clock(
-        sources=tuple(Source(_COLOR_TOPICS[name]) for name in names),
+        sources=tuple(Source(topic) for name in names for topic in _COLOR_TOPICS[name]),
         most_messages=automatic,
         source_fps=settings.main_timeline_fps,
         decimation=settings.decimation,  # type: ignore[arg-type]
