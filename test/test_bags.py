@@ -127,7 +127,7 @@ def test_uncompressed_chunks_are_not_read_whole(layout, tmp_path):
 
 
 def test_a_ros1_connection_tells_what_the_bag_declares(tmp_path):
-    with open_bag(write_rosbag1(tmp_path / 'r.bag', SAMPLES)) as bag:
+    with open_bag(write_rosbag1(tmp_path / 'r.bag', SAMPLES), reader='portable') as bag:
         claw = next(c for c in bag.connections if c.topic == CLAW.name)
         head = next(c for c in bag.connections if c.topic == HEAD_MOTION.name)
         assert (bag.container, bag.backend) == ('rosbag1', 'portable')
@@ -152,7 +152,7 @@ def test_two_publishers_of_a_topic_share_its_ordinals(tmp_path):
         )
         for n in range(10):
             writer.write(second if n % 3 else first, BEGIN + n, bytes([n]))
-    with open_bag(tmp_path / 'r.bag') as bag:
+    with open_bag(tmp_path / 'r.bag', reader='portable') as bag:
         assert [c.md5 for c in bag.connections] == ['1' * 32, '2' * 32]
         assert bag.counts == {'/t': 10}
         got = [(m.ordinal, m.connection.md5[0], m.data[0]) for m in bag.messages({'/t': range(10)})]
@@ -160,7 +160,9 @@ def test_two_publishers_of_a_topic_share_its_ordinals(tmp_path):
 
 
 def test_types_without_the_msg_part_get_it(tmp_path):
-    with open_bag(write_mcap(tmp_path / 'r.mcap', SAMPLES, encoding='ros1')) as bag:
+    with open_bag(
+        write_mcap(tmp_path / 'r.mcap', SAMPLES, encoding='ros1'), reader='portable'
+    ) as bag:
         assert {c.msgtype for c in bag.connections} == {
             IMAGE.msgtype, CLAW.msgtype, HEAD_MOTION.msgtype
         }  # fmt: skip
@@ -183,7 +185,7 @@ def test_a_topic_of_any_other_encoding_is_read_past(encoding, tmp_path):
             writer.add_message(plain, BEGIN + n, b'\0\1\0\0' + bytes([n]), BEGIN)
             writer.add_message(bare, BEGIN + n, b'', BEGIN)
         writer.finish()
-    with open_bag(tmp_path / 'r.mcap') as bag:
+    with open_bag(tmp_path / 'r.mcap', reader='portable') as bag:
         assert [bytes(m.data)[4] for m in bag.messages({'/t': range(5)})] == [0, 1, 2, 3, 4]
         assert [c.definition for c in bag.connections] == ['', 'uint8 data', '']
         assert [c.definition_format for c in bag.connections] == ['', 'msg', '']
@@ -209,20 +211,20 @@ def test_idl_definitions_are_told_apart(tmp_path):
         channel = writer.register_channel('/t', 'cdr', schema)
         writer.add_message(channel, BEGIN, b'\0\0\0\0' + struct.pack('>iI', 5, 6), BEGIN)
         writer.finish()
-    with open_bag(tmp_path / 'r.mcap') as bag:
+    with open_bag(tmp_path / 'r.mcap', reader='portable') as bag:
         assert bag.connections[0].definition_format == 'idl'
         assert bag.index({'/t'}, header={'/t'})['/t'].header.tolist() == [5 * SECOND + 6]
 
 
 def test_header_stamps_of_a_topic_without_header_are_refused(tmp_path):
-    with open_bag(write_rosbag1(tmp_path / 'r.bag', SAMPLES)) as bag:
+    with open_bag(write_rosbag1(tmp_path / 'r.bag', SAMPLES), reader='portable') as bag:
         message = f'{HEAD_MOTION.name}: .*robotHeadMotionData.*does not begin with'
         with pytest.raises(BagError, match=message):
             bag.index(set(), header={HEAD_MOTION.name})
 
 
 def test_a_topic_that_is_not_there_is_named(tmp_path):
-    with open_bag(write_rosbag1(tmp_path / 'r.bag', SAMPLES)) as bag:
+    with open_bag(write_rosbag1(tmp_path / 'r.bag', SAMPLES), reader='portable') as bag:
         with pytest.raises(BagError, match=r'no topic /nowhere; there are /cam_h'):
             bag.index({'/nowhere', CLAW.name})
         with pytest.raises(BagError, match=r'no topic /nowhere'):
@@ -237,7 +239,7 @@ def test_a_bag_without_messages_has_empty_topics(tmp_path):
         write_mcap(tmp_path / 'r.mcap', []),
         write_rosbag2(tmp_path / 'r', [], 'SQLITE3'),
     ):
-        with open_bag(path) as bag:
+        with open_bag(path, reader='portable') as bag:
             topics = set(bag.counts)
             assert all(len(i.receive) == 0 for i in bag.index(topics).values())
             assert list(bag.messages(dict.fromkeys(topics, np.arange(0)))) == []
@@ -323,6 +325,6 @@ def test_ordinals_rank_by_stamp_then_by_place(container, tmp_path_factory, stamp
 
 def test_messages_come_in_storage_order(tmp_path: Path):
     samples = few([5, 3, 9, 1, 1, 7])
-    with open_bag(write_mcap(tmp_path / 'r.mcap', samples)) as bag:
+    with open_bag(write_mcap(tmp_path / 'r.mcap', samples), reader='portable') as bag:
         got = [bytes(m.data)[-1] for m in bag.messages(everything(bag.counts))]
     assert got == [0, 1, 2, 3, 4, 5]

@@ -118,6 +118,7 @@ class ChunkedStorage(ABC):
 
     def __init__(self, path: Path, damage: Damage, shown: Path | None = None) -> None:
         self.path = shown or path
+        self.file = path
         self.connections: list[Connection] = []
         self.counts: dict[int, int] = {}
         self.qos: dict[int, str] = {}
@@ -143,6 +144,10 @@ class ChunkedStorage(ABC):
     @abstractmethod
     def _chunk_holds(self, number: int, selection: Selection) -> bool:
         """Tell whether an indexed chunk may hold selected messages; pass it if not."""
+
+    @abstractmethod
+    def _chunk_names(self, number: int, topics: Collection[str]) -> bool:
+        """Tell whether an indexed chunk holds messages of one of the topics."""
 
     @abstractmethod
     def _chunk_at(self, number: int) -> Chunk:
@@ -182,6 +187,19 @@ class ChunkedStorage(ABC):
                 picks = selection.pick(rows.connection)
                 if len(picks.rows):
                     yield from self._chosen(chunk, rows, picks, data, head)
+        except DamagedError as error:
+            self._damage.found(self.path, error)
+
+    def verify(self, topics: Collection[str]) -> None:
+        """Verify the checksums of chunks; a scan has done so already."""
+        if self._scanned is not None:
+            return
+        try:
+            for number in range(self._chunk_count()):
+                if self._chunk_names(number, topics):
+                    chunk = self._chunk_at(number)
+                    if needs_loading(chunk):
+                        load_chunk(self._source, chunk)
         except DamagedError as error:
             self._damage.found(self.path, error)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
 from ..errors import BagError, UsageError
 from .damage import Damage
+from .detect import container_of
 from .directory import SUFFIXES, natural, split_stem
 from .open import open_portable
+from .rosbag1 import time_range
 from .rosbag2_metadata import NAME
 
 Recording = Path | tuple[Path, ...]
@@ -76,31 +79,45 @@ def _is_directory_bag(folder: Path) -> bool:
 
 def _family(path: Path) -> object:
     """Key that neighbours share if they may be parts of one ROS 1 recording."""
-    part = split_stem(path) if path.name.endswith(ROSBAG1_SUFFIXES) else None
+    part = _part(path)
     return (path.parent, part[0]) if part else path
+
+
+def _part(path: Path) -> tuple[str, int] | None:
+    """Name and number of a file that ``rosbag record --split`` may have written."""
+    part = split_stem(path) if path.name.endswith(ROSBAG1_SUFFIXES) else None
+    # The recorder does not fill its numbers up with zeros.
+    return part if part and re.search(rf'_{part[1]}\.bag', path.name) else None
 
 
 def _joined(parts: list[Path]) -> list[Recording]:
     """Join files that follow each other by number and by time."""
     recordings: list[tuple[Path, ...]] = []
-    end: int | None = None
     for path in parts:
-        times = _time_range(path) if len(parts) > 1 else None
-        part = split_stem(path)
-        before = split_stem(recordings[-1][-1]) if recordings else None
-        follows = part and before and part[1] == before[1] + 1
-        if follows and times and end is not None and 0 <= times[0] - end < GAP:
+        if recordings and _follows(recordings[-1][-1], path):
             recordings[-1] += (path,)
         else:
             recordings.append((path,))
-        end = times[1] if times else None
     return [files[0] if len(files) == 1 else files for files in recordings]
+
+
+def _follows(first: Path, second: Path) -> bool:
+    before, after = _part(first), _part(second)
+    if not before or not after or after[1] != before[1] + 1:
+        return False
+    early, late = _time_range(first), _time_range(second)
+    return bool(early and late and 0 <= late[0] - early[1] < GAP)
 
 
 def _time_range(path: Path) -> tuple[int, int] | None:
     """First and last receive stamp; None for an empty or unreadable bag."""
     try:
-        with open_portable([path], Damage('fail')) as reader:
+        if container_of(path) != 'rosbag1':
+            return None
+        times = time_range(path)
+        if times:
+            return times
+        with open_portable([path], Damage('salvage')) as reader:
             index = reader.index(set(reader.counts))
     except BagError:
         return None

@@ -13,7 +13,7 @@ from .detect import container_of
 from .directory import Directory, read_directory
 from .mcap_storage import McapStorage
 from .model import BagReader
-from .recording import PortableReader
+from .recording import RecordingReader
 from .rosbag1 import Rosbag1Storage
 from .rosbag2_metadata import NAME, compare
 from .scratch import Scratch
@@ -21,6 +21,7 @@ from .sqlite3_storage import Sqlite3Storage
 from .storage import Storage
 
 READERS = ('auto', 'rosbag2_py', 'portable')
+ADVICE = 'set reader: auto or portable'
 ON_DAMAGE = ('fail', 'salvage')
 
 
@@ -49,30 +50,27 @@ def open_bag(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
     if not paths:
         raise UsageError('no bag was given')
-    return open_portable(paths, Damage(on_damage))
+    return _open(paths, Damage(on_damage), reader)
 
 
-def open_portable(paths: Sequence[Path], damage: Damage) -> PortableReader:
+def open_portable(paths: Sequence[Path], damage: Damage) -> RecordingReader:
     """Open a file, a directory, or the files of one recording without ROS.
 
     Raises:
         BagError: not a recording that can be read, or damage was found.
 
     """
-    with ExitStack() as resources:
-        scratch = Scratch()
-        resources.callback(scratch.close)
+    return _open(paths, damage, 'portable')
+
+
+def _open(paths: Sequence[Path], damage: Damage, reader: str) -> RecordingReader:
+    resources = ExitStack()
+    try:
         if len(paths) == 1 and paths[0].is_dir():
             directory = read_directory(paths[0], damage)
         else:
             directory = Directory(list(paths), None)
-        storages: list[Storage] = []
-        alone = len(directory.files) == 1
-        for path in directory.files:
-            storage = _open_or_survive(path, damage, scratch, alone=alone)
-            if storage:
-                resources.callback(storage.close)
-                storages.append(storage)
+        storages, backend = _open_files(directory.files, damage, resources), 'portable'
         if not storages:
             raise BagError(f'{paths[0]}: none of its files can be read')
         containers = sorted({storage.container for storage in storages})
@@ -81,13 +79,54 @@ def open_portable(paths: Sequence[Path], damage: Damage) -> PortableReader:
                 f'{paths[0]}: the files of one recording must be of one kind, '
                 f'found {" and ".join(containers)}'
             )
-        reader = PortableReader(paths[0], storages, damage, resources.pop_all())
-    try:
-        _compare(reader, directory, damage)
+        if reader != 'portable':
+            storages, backend = _by_rosbag2_py(paths[0], storages, damage, reader)
+        recording = RecordingReader(paths[0], storages, damage, resources, backend)
+        _compare(recording, directory, damage)
     except BaseException:
-        reader.close()
+        resources.close()
         raise
-    return reader
+    return recording
+
+
+def _open_files(files: Sequence[Path], damage: Damage, resources: ExitStack) -> Sequence[Storage]:
+    scratch = Scratch()
+    resources.callback(scratch.close)
+    storages: list[Storage] = []
+    for path in files:
+        storage = _open_or_survive(path, damage, scratch, alone=len(files) == 1)
+        if storage:
+            resources.callback(storage.close)
+            storages.append(storage)
+    return storages
+
+
+def _by_rosbag2_py(
+    path: Path, storages: Sequence[Storage], damage: Damage, reader: str
+) -> tuple[Sequence[Storage], str]:
+    """Let rosbag2_py read the payloads, or say why the portable reader does; who it is."""
+    if storages[0].container == 'rosbag1':
+        if reader == 'rosbag2_py':
+            raise BagError(f'{path}: is a ROS 1 bag, which rosbag2_py does not read; {ADVICE}')
+        return storages, 'portable'
+    try:
+        from .rosbag2_backend import Rosbag2PyStorage
+    except ImportError as error:
+        if reader == 'rosbag2_py':
+            raise UsageError(
+                f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or {ADVICE}'
+            ) from None
+        return storages, 'portable'
+    if damage.count:
+        damage.note(f'{path}: is damaged: it is salvaged by the portable reader')
+        return storages, 'portable'
+    try:
+        return [Rosbag2PyStorage(storage, damage) for storage in storages], 'rosbag2_py'
+    except BagError as error:
+        if reader == 'rosbag2_py':
+            raise
+        damage.note(f'{error}: it is read by the portable reader')
+        return storages, 'portable'
 
 
 def _open_or_survive(
@@ -121,7 +160,7 @@ def _open_file(path: Path, damage: Damage, scratch: Scratch) -> Storage:
     raise BagError(f'{path}: is compressed twice')
 
 
-def _compare(reader: PortableReader, directory: Directory, damage: Damage) -> None:
+def _compare(reader: RecordingReader, directory: Directory, damage: Damage) -> None:
     """Compare what metadata.yaml promises with what the files hold."""
     metadata = directory.metadata
     if metadata is None:

@@ -1,4 +1,4 @@
-"""The portable backend: a recording that consists of one or more files."""
+"""A recording that consists of one or more files: ordinals, header stamps, decompression."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ from .model import Connection, Message, Ordinals, Stamps, TopicIndex
 from .storage import Cursor, Numbers, Selection, Storage, Stored
 
 
-class PortableReader:
-    """A recording read without ROS; implements :class:`.model.BagReader`."""
-
-    backend = 'portable'
+class RecordingReader:
+    """Files read as one recording; implements :class:`.model.BagReader`."""
 
     def __init__(
-        self, path: Path, storages: Sequence[Storage], damage: Damage, resources: ExitStack
+        self,
+        path: Path,
+        storages: Sequence[Storage],
+        damage: Damage,
+        resources: ExitStack,
+        backend: str,
     ) -> None:
         """Join files into one recording.
 
         Args:
             path: what the recording is known by.
-            storages: its files in order, one at least; closed by :meth:`close`.
+            storages: its files in order, one at least.
             damage: what to do with damage.
-            resources: what else is released by :meth:`close`.
+            resources: what :meth:`close` releases, files included.
+            backend: who reads the payloads.
 
         """
         self.path = path
         self.container = storages[0].container
+        self.backend = backend
         self.problems = damage.problems
         self._damage = damage
         self.storages = storages
@@ -96,11 +101,9 @@ class PortableReader:
 
     def close(self) -> None:
         """Release files and temporary files."""
-        for storage in self.storages:
-            storage.close()
         self._resources.close()
 
-    def __enter__(self) -> PortableReader:
+    def __enter__(self) -> RecordingReader:
         return self
 
     def __exit__(

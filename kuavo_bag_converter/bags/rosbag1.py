@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from .damage import Damage, DamagedError
 from .model import Stamps
 from .rosbag1_index import Index, chunk_of, read_index
 from .rosbag1_scan import Declarations, Rosbag1Scan, walk_chunk
-from .source import Window
+from .source import Source, Window
 from .storage import Selection
 
 _HEADER = 256
@@ -48,8 +49,7 @@ class Rosbag1Storage(ChunkedStorage):
     def _open(self) -> None:
         index: Index | None = None
         try:
-            window = Window(self._source, self._source.size, _HEADER)
-            header = rb.read_record(window, len(rb.MAGIC))
+            header = _bag_header(self._source)
             if header.fields.get(b'encryptor'):
                 raise BagError(f'{self.path}: is encrypted; decrypt it with `rosbag decrypt`')
             if header.u64(b'index_pos'):
@@ -103,6 +103,9 @@ class Rosbag1Storage(ChunkedStorage):
     def _chunk_holds(self, number: int, selection: Selection) -> bool:
         return selection.wants(self._counts_of(number))
 
+    def _chunk_names(self, number: int, topics: Collection[str]) -> bool:
+        return any(self.connections[local].topic in topics for local in self._counts_of(number))
+
     def _chunk_at(self, number: int) -> Chunk:
         window = Window(self._source, self._source.size, _HEADER)
         chunk = chunk_of(rb.read_record(window, self._index.chunks[number]))
@@ -139,3 +142,19 @@ class Rosbag1Storage(ChunkedStorage):
             return None
         connection, stamp, begin, length = parts
         return Found(self._known.local.get(connection, -1), stamp, begin, length)
+
+
+def time_range(path: Path) -> tuple[int, int] | None:
+    """First and last receive stamp of an indexed bag by its index, in ns; else None."""
+    source = Source(path)
+    try:
+        header = _bag_header(source)
+        return read_index(source, header).times if header.u64(b'index_pos') else None
+    except DamagedError:
+        return None
+    finally:
+        source.close()
+
+
+def _bag_header(source: Source) -> rb.Record:
+    return rb.read_record(Window(source, source.size, _HEADER), len(rb.MAGIC))

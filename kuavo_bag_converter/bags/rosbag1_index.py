@@ -27,6 +27,8 @@ class Index(NamedTuple):
     """Offsets of the chunk records, ascending."""
     counts: list[bytes]
     """Per chunk its messages per connection, as the file stores them."""
+    times: tuple[int, int] | None = None
+    """First and last receive stamp that the chunk infos tell, in ns; None without messages."""
 
     def counts_of(self, number: int) -> dict[int, int]:
         """Messages per connection (as the file numbers them) of one chunk."""
@@ -61,6 +63,8 @@ def read_index(source: Source, header: rb.Record) -> Index:
     window = Window(source, source.size, _STEP)
     connections: list[tuple[rb.Record, bytes]] = []
     chunks: list[tuple[int, bytes]] = []
+    begins: list[int] = []
+    ends: list[int] = []
     for record in rb.walk(window, start):
         data = window.read(record.data, record.length)
         if record.op == rb.CONNECTION:
@@ -69,6 +73,9 @@ def read_index(source: Source, header: rb.Record) -> Index:
             chunks.append((_chunk_position(record, start), data))
             if len(data) != record.u32(b'count') * _CHUNK_COUNT.itemsize:
                 raise DamagedError(record.offset, 'chunk info record is broken')
+            if data:
+                begins.append(record.time(b'start_time'))
+                ends.append(record.time(b'end_time'))
     found = len(connections), len(chunks)
     expected = header.u32(b'conn_count'), header.u32(b'chunk_count')
     if found != expected:
@@ -78,7 +85,8 @@ def read_index(source: Source, header: rb.Record) -> Index:
             f'the bag header promises {expected[0]} and {expected[1]}',
         )
     chunks.sort()
-    return Index(connections, [c[0] for c in chunks], [c[1] for c in chunks])
+    times = (min(begins), max(ends)) if begins else None
+    return Index(connections, [c[0] for c in chunks], [c[1] for c in chunks], times)
 
 
 def _chunk_position(record: rb.Record, index: int) -> int:

@@ -61,7 +61,7 @@ class Sqlite3Storage:
         self._ranges = [(0, LAST_ID)]
         """Ranges of ids that are readable, both ends included."""
         self._scanned: StampColumns | None = None
-        self._base = _connect(path, damage, scratch)
+        self._base, self.file = _connect(path, damage, scratch)
         self._looks = 0
         self._limit = 1000 + 4 * path.stat().st_size // STEPS
         self._base.set_progress_handler(self._in_circles, STEPS)
@@ -107,6 +107,9 @@ class Sqlite3Storage:
                 yield from self._payloads(rows, picks, head)
         except _BROKEN as error:
             self._damage.found(self.path, f'sqlite: {error}')
+
+    def verify(self, topics: Collection[str]) -> None:
+        """Do nothing: the format carries no checksums."""
 
     def _declare(self) -> None:
         try:
@@ -324,7 +327,8 @@ def _places(values: Collection[object]) -> str:
     return ','.join('?' * len(values))
 
 
-def _connect(path: Path, damage: Damage, scratch: Scratch) -> sqlite3.Connection:
+def _connect(path: Path, damage: Damage, scratch: Scratch) -> tuple[sqlite3.Connection, Path]:
+    """Open a file, or a copy of it together with its log; the connection and what was opened."""
     beside = [
         extra
         for suffix in ('-wal', '-journal')
@@ -346,7 +350,7 @@ def _connect(path: Path, damage: Damage, scratch: Scratch) -> sqlite3.Connection
     except sqlite3.Error as error:
         raise BagError(f'{path}: cannot be opened: {error}') from None
     base.text_factory = _text
-    return base
+    return base, path
 
 
 def _text(data: bytes) -> str:

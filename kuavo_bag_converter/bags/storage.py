@@ -73,6 +73,12 @@ class Cursor:
         chosen = self.advance(count)
         return self.positions[chosen] - begin, self.ranks[chosen]
 
+    def step(self) -> int | None:
+        """Pass one message; its rank if it is wanted."""
+        begin = self._next
+        chosen = self.advance(1)
+        return int(self.ranks[begin]) if chosen.stop > begin else None
+
     @property
     def missing(self) -> int:
         """How many wanted messages have not come yet."""
@@ -110,6 +116,16 @@ class Selection:
         for slot, count in totals.items():
             self._cursors[slot].advance(count)
         return False
+
+    def step(self, connection: int) -> int | None:
+        """Pass one message of a connection; its rank if it is wanted."""
+        slot = int(self.slots[connection])
+        return self._cursors[slot].step() if slot >= 0 else None
+
+    @property
+    def missing(self) -> int:
+        """How many wanted messages have not come yet."""
+        return sum(cursor.missing for cursor in self._cursors)
 
     def pick(self, connection: Numbers) -> Picks:
         """Pass a stretch given by its rows' connections, and choose the wanted rows."""
@@ -179,6 +195,9 @@ class Storage(Protocol):
     """One file of a recording."""
 
     path: Path
+    """What users know it by."""
+    file: Path
+    """What is read: ``path``, or a temporary copy of it."""
     container: str
 
     @property
@@ -210,6 +229,14 @@ class Storage(Protocol):
 
         Raises:
             BagError: damage was found.
+
+        """
+
+    def verify(self, topics: Collection[str]) -> None:
+        """Verify the checksums of what holds messages of the topics, where there are any.
+
+        Raises:
+            BagError: a checksum is wrong.
 
         """
 
