@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain, product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,13 +17,15 @@ import pytest
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.binding import bind
+from kuavo_bag_converter.cli import run as command
 from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.profiles.branches import BRANCHES
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.kuavo import end_effector_of, kuavo_profile
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.profiles.resolve import resolve
-from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.settings import Settings, settings_from, updated
 from kuavo_bag_converter.table import convert
 
 EEFS = ('leju_claw', 'qiangnao', 'rq2f85')
@@ -387,3 +390,19 @@ def test_what_the_options_mean_can_be_written_as_a_profile(
     path = tmp_path / 'kuavo.yaml'
     path.write_text(profile_as_yaml(profile), encoding='utf-8')
     assert load_profile(path) == profile
+
+
+def test_the_table_of_branches_in_the_docs_is_what_the_command_prints(capsys):
+    assert command(['profile', '--branches']) == 0
+    printed = capsys.readouterr().out
+    assert printed in (Path(__file__).parents[1] / 'docs/original.md').read_text()
+
+
+def test_the_settings_of_every_branch_make_a_profile():
+    for branch in BRANCHES:
+        chosen = updated(Settings(), branch.settings, branch.name)
+        profile = kuavo_profile(chosen, chosen.eef_type)
+        assert profile.clock.decimation == 'jump'
+        assert profile.clock.end_trim == {'dev': 'max_end', 'research_scenario': 'none'}.get(
+            branch.name, 'min_end'
+        )

@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--list', action='store_true', help='list the shipped profiles and parameter files'
     )
     actions.add_argument(
+        '--branches',
+        action='store_true',
+        help="print the settings that give the frames of each of the original's branches",
+    )
+    actions.add_argument(
         '--template', action='store_true', help='print a parameter file with every setting'
     )
 
@@ -35,6 +40,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         BagError: The bag cannot be read.
 
     """
+    from kuavo_bag_converter.profiles.branches import branches_as_markdown
     from kuavo_bag_converter.profiles.dump import profile_as_yaml
     from kuavo_bag_converter.profiles.loader import load_profile
     from kuavo_bag_converter.profiles.resolve import resolve
@@ -47,6 +53,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         text = f'{options.check}: valid, with the features {features}\n'
     elif options.list:
         text = _shipped()
+    elif options.branches:
+        text = branches_as_markdown()
     else:
         text = parameter_file_template()
     sys.stdout.write(text)
