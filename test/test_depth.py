@@ -216,6 +216,14 @@ def test_minmax8_is_the_original_converters_gray(depth, low, span):
     assert np.array_equal(luma(frame), limited(original_gray(depth, low, high)))
 
 
+@pytest.mark.parametrize('low', [0, 1, 37, 3000])
+@pytest.mark.parametrize('span', [1, 7, 254, 255, 256, 510, 999, 1500, 4000, 5000, 20000])
+def test_minmax8_is_exact_for_every_depth(low, span):
+    depth = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    frame = gray_frame(depth, 'minmax8', (low, low + span))
+    assert np.array_equal(luma(frame), limited(original_gray(depth, low, low + span)))
+
+
 def test_minmax8_stretches_every_frame_anew():
     coder = GrayDepth(DepthDecoder(COMPRESSED, DEFINITIONS), 'minmax8', (0, 1500))
     for depth in (scene(far=900), scene(far=100), np.full((4, 4), 800, np.uint16), scene()):

@@ -22,11 +22,10 @@ from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages import rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.frames import LIMITED_LUMA, plane
+from kuavo_bag_converter.messages.frames import Gray, gray_frame, plane
 from kuavo_bag_converter.messages.images import codec_of, is_rvl, naming, picture_decoder
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
-from kuavo_bag_converter.stages import staged
 
 Depth = npt.NDArray[np.uint16]
 
@@ -36,7 +35,8 @@ NO_DEPTH = 65535
 _ENCODINGS = ('16UC1', 'mono16', '32FC1', '8UC1', 'mono8')
 _QUANTIZATION = struct.Struct('<iff')
 """Header of compressedDepth: format, depthParam[2]."""
-_LUMA = np.rint(LIMITED_LUMA[1] + LIMITED_LUMA[0] * np.arange(256)).astype(np.uint8)
+_SINGLE_PRECISION = 8000
+"""Depth up to which single precision tells the greys of 1 mm apart."""
 
 
 class DepthDecoder:
@@ -191,15 +191,13 @@ class GrayDepth:
 
         """
         self._decoder = decoder
-        self._low, self._high = (min(max(limit, 0), 65535) for limit in depth_range)
+        self._low, self._high = (min(max(limit, 0), NO_DEPTH) for limit in depth_range)
         self._pix_fmt = pix_fmt
-        self._table = np.empty(65536, dtype=np.uint8)
-        self._stretched = coding == 'minmax8'
-        if not self._stretched:
+        self._table: Gray | None = None
+        if coding == 'range8':
             span = np.clip(np.arange(65536.0), self._low, self._high) - self._low
-            gray = np.rint(span / (self._high - self._low) * 255)
-            gray[NO_DEPTH] = 0
-            self._table[:] = _LUMA[gray.astype(np.uint8)]
+            self._table = np.rint(span / (self._high - self._low) * 255).astype(np.uint8)
+            self._table[NO_DEPTH] = 0
 
     def decode(self, data: bytes | memoryview) -> av.VideoFrame:
         """Decode the depth map of a message into a grey frame, limited range.
@@ -209,33 +207,34 @@ class GrayDepth:
             BagError: The message does not fit its definition, or holds no depth.
 
         """
-        return self._gray(self._decoder.decode_as_recorded(data))
-
-    @staged('resize')
-    def _gray(self, depth: Depth) -> av.VideoFrame:
-        if self._stretched:
-            self._stretch(depth)
-        height, width = depth.shape
-        frame = av.VideoFrame(width, height, self._pix_fmt)
-        luma = plane(frame, 0)
-        if luma.flags.c_contiguous:
-            self._table.take(depth, out=luma, mode='clip')
-        else:
-            luma[:] = self._table.take(depth, mode='clip')
-        for index in (1, 2):
-            plane(frame, index)[:] = 128
-        return frame
+        depth = self._decoder.decode_as_recorded(data)
+        if self._table is None:
+            return gray_frame(_stretched(depth, self._low, self._high), self._pix_fmt)
+        return gray_frame(self._table.take(depth, mode='clip'), self._pix_fmt)
 
     def skip(self, data: bytes | memoryview) -> None:
         """Ignore a message whose map is not used."""
 
-    def _stretch(self, depth: Depth) -> None:
-        """Make the table for a frame; the formula is the original's, in its precision."""
-        least, greatest, _, _ = cv2.minMaxLoc(depth)
-        low = int(min(max(least, self._low), self._high))
-        high = int(min(max(greatest, self._low), self._high))
-        share = np.arange(high - low + 1) / (high - low + 1e-9)
-        luma = _LUMA[(share * 255).astype(np.uint8)]
-        self._table[:low] = luma[0]
-        self._table[low : high + 1] = luma
-        self._table[high + 1 :] = luma[-1]
+
+def _stretched(depth: Depth, lower: int, upper: int) -> Gray:
+    """Return the original's grey: (clipped - least) / (greatest - least + 1e-9) * 255, truncated.
+
+    OpenCV is fast in single precision and rounds. That is exact here: half less makes rounding
+    truncation, and before it the values are multiples of 1 / span; those that are whole numbers
+    1e-9 takes below themselves, so all are meant to be half a multiple less.
+    """
+    least, greatest, _, _ = cv2.minMaxLoc(depth)
+    low = int(min(max(least, lower), upper))
+    high = int(min(max(greatest, lower), upper))
+    span = high - low
+    if span < 255 or high > _SINGLE_PRECISION:
+        table = (np.arange(span + 1) / (span + 1e-9) * 255).astype(np.uint8)
+        return table[np.clip(depth, low, high) - low]
+    # The least one and the next are both 0, and nothing is negative.
+    # The stubs do not know that OpenCV takes numbers too.
+    clipped = cv2.max(depth, low + 1)  # type: ignore[call-overload]
+    cv2.min(clipped, high, clipped)  # type: ignore[call-overload]
+    factor = 255 / span
+    gray = np.empty(depth.shape, dtype=np.uint8)
+    cv2.convertScaleAbs(clipped, gray, factor, -factor * low - 0.5 - 0.5 / span)
+    return gray
