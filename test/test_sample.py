@@ -14,6 +14,7 @@ from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.sample.barcode import CAMERAS, draw_frame_number, read_frame_number
 from kuavo_bag_converter.sample.definitions import Definitions
 from kuavo_bag_converter.sample.pictures import DEPTH_HEADER, ColorScene, DepthScene
+from kuavo_bag_converter.sample.streams import KEY_INTERVAL
 from kuavo_bag_converter.sample.truth import SampleTruth, joint_time
 from kuavo_bag_converter.sample.write import START, write_sample
 
@@ -384,6 +385,40 @@ def test_the_simulator_sends_depth_counts_in_a_bare_png(tmp_path):
     assert counts[6, 10] == round(400 / 1.5259)
 
 
+def test_raw_pictures_are_what_the_drivers_send(tmp_path):
+    path = tmp_path / 'a.bag'
+    truth = write_sample(path, transport='raw', extras=False, **TINY)
+    names = {topic.camera: name for name, topic in truth.topics.items() if topic.camera}
+    assert names == {
+        'head_cam_h': '/camera/color/image_raw',
+        'wrist_cam_l': '/left_wrist_camera/color/image_raw',
+        'wrist_cam_r': '/right_wrist_camera/color/image_raw',
+        'depth_h': '/camera/depth/image_raw',
+        'depth_l': '/left_wrist_camera/depth/image_rect_raw',
+        'depth_r': '/right_wrist_camera/depth/image_rect_raw',
+    }
+    for camera, encoding, step in (('head_cam_h', 'rgb8', 240), ('depth_h', '16UC1', 160)):
+        _, _, message = next(decoded(path, {names[camera]}))
+        assert (message.encoding, message.step, message.is_bigendian) == (encoding, step, 0)
+        assert (message.height, message.width, len(message.data)) == (60, 80, 60 * step)
+        pixels = message.data.reshape(60, step)
+        pixels = pixels.view('<u2') if encoding == '16UC1' else pixels.reshape(60, 80, 3)
+        assert read_frame_number(pixels) == (camera, 0)
+
+
+@pytest.mark.parametrize('codec', ['h264', 'h265'])
+def test_a_stream_has_a_key_frame_every_second_and_the_same_bytes_every_time(tmp_path, codec):
+    paths = [tmp_path / name for name in ('a.bag', 'b.bag')]
+    for path in paths:
+        write_sample(path, transport=codec, seconds=1.5, size=SMALL, depth=False, extras=False)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    stream = [message for *_, message in decoded(paths[0], {f'/cam_l/color/{codec}_stream'})]
+    assert {message.format for message in stream} == {codec}
+    keys = {'h264': b'\0\0\0\1\x67', 'h265': b'\0\0\0\1\x40'}
+    begins = [n for n, message in enumerate(stream) if keys[codec] in bytes(message.data)]
+    assert begins == list(range(0, len(stream), KEY_INTERVAL))
+
+
 def test_depth_has_holes_and_millimetres(samples):
     _, _, message = next(decoded(samples['bag'][0], {'/cam_h/depth/image_raw/compressedDepth'}))
     depth = picture(message)
@@ -498,6 +533,8 @@ def test_the_command_writes_the_sample_and_its_truth(tmp_path, capsys):
         ({'storage': 'mcap', 'compression': 'lz4'}, "compression is 'lz4'"),
         ({'eef_type': 'hook'}, "eef_type is 'hook'"),
         ({'size': (10, 10)}, '10x10'),
+        ({'transport': 'gif'}, "transport is 'gif'"),
+        ({'size': (61, 80), 'transport': 'h265'}, '80x61 is odd; transport h265 needs even sides'),
         ({'seconds': 0}, 'seconds'),
         ({'starts': {'/nothing': 1.0}}, '/nothing'),
         ({'starts': {'/joint_cmd': 9.0}}, '/joint_cmd'),

@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='HZ',
         help='of head, left and right camera (default 30 30 30)',
     )
+    parser.add_argument(
+        '--transport', default='jpeg', help='of colour pictures: jpeg (default), raw, h265, h264'
+    )
     parser.add_argument('--no-depth', action='store_true', help='leave out the depth cameras')
     parser.add_argument(
         '--whole-body', action='store_true', help='with the topics that base motion needs'
@@ -72,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         eef_type=arguments.eef_type,
         platform_type=arguments.platform_type,
         seed=arguments.seed,
+        transport=arguments.transport,
         depth=not arguments.no_depth,
         camera_rates=tuple(arguments.camera_rates),
         whole_body=arguments.whole_body,

@@ -10,10 +10,14 @@ from kuavo_bag_converter.errors import UsageError
 COMPRESSIONS = {'bag': ('lz4', 'bz2'), 'mcap': ('zstd',), 'sqlite3': ('zstd',)}
 """Compressions of each storage; sqlite3 compresses messages, the others chunks."""
 
+STREAMS = ('h265', 'h264')
+"""Transports that are video streams."""
+
 CHOICES = {
     'storage': tuple(COMPRESSIONS),
     'eef_type': ('leju_claw', 'qiangnao', 'rq2f85'),
     'platform_type': ('4pro', '5w', '5'),
+    'transport': ('jpeg', 'raw', *STREAMS),
     'gripper_messages': ('JointState', 'Rq2f85'),
     'sdk': ('main', 'dev', '2025-04'),
 }
@@ -39,6 +43,9 @@ class SampleOptions:
     eef_type: str = 'leju_claw'
     platform_type: str = '4pro'
     seed: int = 0
+    transport: str = 'jpeg'
+    """How colour pictures travel: JPEG or a video stream in CompressedImage, or Image, where the
+    depth cameras send Image too and topics have the names that the drivers give them."""
     depth: bool = True
     camera_rates: tuple[float, float, float] = (30.0, 30.0, 30.0)
     """Pictures per second of the head, left and right camera."""
@@ -80,4 +87,9 @@ class SampleOptions:
             raise UsageError(
                 f'sample: size {self.size[1]}x{self.size[0]} is too small for the frame numbers; '
                 f'at least {_LEAST_SIZE[1]}x{_LEAST_SIZE[0]}'
+            )
+        if self.transport in STREAMS and (self.size[0] % 2 or self.size[1] % 2):
+            raise UsageError(
+                f'sample: size {self.size[1]}x{self.size[0]} is odd; transport {self.transport} '
+                'needs even sides'
             )

@@ -101,13 +101,17 @@ class ColorScene(_Scene):
         thing = (size[0] // 4, size[1] // 5)
         self._thing = _as_bytes(np.dstack([self._clouds(thing, (24, 4), (30, 12)) + 150] * 3))
 
-    def encode(self, number: int, time: int) -> npt.NDArray[np.uint8]:
-        """Draw the picture of a time in ns since the epoch; return its JPEG bytes."""
+    def draw(self, number: int, time: int) -> _Picture:
+        """Draw the picture of a time in ns since the epoch: BGR, uint8 (height, width, 3)."""
         frame = self._window(self._world, time).copy()
         self._paste(frame, self._thing, time)
         frame = cv2.addWeighted(frame, 1, self._noise_window(self._noise, number), 1, -128)
         draw_frame_number(frame, self._camera, number, _COLOR_LEVELS)
-        return _encoded('.jpg', frame, self._parameters)
+        return frame
+
+    def encode(self, number: int, time: int) -> npt.NDArray[np.uint8]:
+        """Draw a picture; return its JPEG bytes."""
+        return _encoded('.jpg', self.draw(number, time), self._parameters)
 
     def _draw_box(self, world: _Picture) -> None:
         height, width = world.shape[:2]
@@ -143,13 +147,18 @@ class DepthScene(_Scene):
         near = np.clip(700 + self._clouds(thing, (40,), (40,)), 260, 5200)
         self._thing = np.rint(near / unit).astype(np.int16)
 
-    def encode(self, number: int, time: int) -> npt.NDArray[np.uint8]:
-        """Draw the picture of a time in ns since the epoch; return header and PNG bytes."""
+    def draw(self, number: int, time: int) -> npt.NDArray[np.uint16]:
+        """Draw the picture of a time in ns since the epoch, shape (height, width)."""
         noise = self._noise_window(self._noise, number) * self._window(self._mask, time)
         frame = self._window(self._world, time) + noise
         self._paste(frame, self._thing, time)
         draw_frame_number(frame, self._camera, number, self._levels)
-        png = _encoded('.png', frame.view(np.uint16), _PNG)
+        depth: npt.NDArray[np.uint16] = frame.view(np.uint16)
+        return depth
+
+    def encode(self, number: int, time: int) -> npt.NDArray[np.uint8]:
+        """Draw a picture; return header and PNG bytes."""
+        png = _encoded('.png', self.draw(number, time), _PNG)
         return np.concatenate([np.frombuffer(self._prefix, np.uint8), png])
 
 

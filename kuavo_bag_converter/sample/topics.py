@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from kuavo_bag_converter.errors import UsageError
 
 from .messages import NANOSECONDS, Messages, Moment
-from .options import SampleOptions
+from .options import STREAMS, SampleOptions
 from .pictures import ColorScene, DepthScene
 from .robot import (
     ARM_COMMAND,
@@ -28,6 +29,7 @@ from .robot import (
     joint_ranges,
 )
 from .stamps import Timing
+from .streams import StreamEncoder
 from .truth import Ramp
 
 Build: TypeAlias = Callable[[Messages, Moment], Any]
@@ -35,6 +37,7 @@ Build: TypeAlias = Callable[[Messages, Moment], Any]
 
 _CONTROL_DELAY_MS = (-15.0, -11.0)
 _COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
+_IMAGE = 'sensor_msgs/msg/Image'
 _JOINT_STATE = 'sensor_msgs/msg/JointState'
 _NOTHING = np.zeros(0)
 _PAIR = np.array([[0.0, 1.0], [0.0, 1.0]])
@@ -55,6 +58,8 @@ class Topic:
     latched: bool = False
     camera: str = ''
     """Name in the frame numbers; '' for anything but pictures."""
+    in_order: bool = False
+    """Messages must be made one after the other."""
     clock: str = ''
     """Name of the topic whose header stamps this one shares; '' for its own."""
     ramps: dict[str, Ramp] = field(default_factory=dict)
@@ -387,6 +392,8 @@ def _whole_body(timeline: Timeline) -> Iterator[Topic]:
 class _Camera:
     letter: str
     """As in ``/cam_h``."""
+    native: str
+    """First part of the topics as the driver names them."""
     color: str
     depth: str
     """Names in the frame numbers."""
@@ -404,18 +411,19 @@ class _Camera:
 
 _CAMERAS = (
     _Camera(
-        'h', 'head_cam_h', 'depth_h', 'image_raw', 'cam_h_color_optical_frame', 'orbbec_camera',
-        (51.0, 53.0), 5.0, 406 / 848, ('rational_polynomial', 8), 'Head Camera View',
+        'h', 'camera', 'head_cam_h', 'depth_h', 'image_raw', 'cam_h_color_optical_frame',
+        'orbbec_camera', (51.0, 53.0), 5.0, 406 / 848, ('rational_polynomial', 8),
+        'Head Camera View',
     ),
     _Camera(
-        'l', 'wrist_cam_l', 'depth_l', 'image_rect_raw', 'cam_l_depth_optical_frame',
-        'realsense2_camera', (22.0, 24.0), 12.0, 430 / 848, ('plumb_bob', 5),
-        'Left Wrist Camera View',
+        'l', 'left_wrist_camera', 'wrist_cam_l', 'depth_l', 'image_rect_raw',
+        'cam_l_depth_optical_frame', 'realsense2_camera', (22.0, 24.0), 12.0, 430 / 848,
+        ('plumb_bob', 5), 'Left Wrist Camera View',
     ),
     _Camera(
-        'r', 'wrist_cam_r', 'depth_r', 'image_rect_raw', 'cam_r_depth_optical_frame',
-        'realsense2_camera', (22.0, 24.0), 19.0, 430 / 848, ('plumb_bob', 5),
-        'Right wrist Camera View',
+        'r', 'right_wrist_camera', 'wrist_cam_r', 'depth_r', 'image_rect_raw',
+        'cam_r_depth_optical_frame', 'realsense2_camera', (22.0, 24.0), 19.0, 430 / 848,
+        ('plumb_bob', 5), 'Right wrist Camera View',
     ),
 )  # fmt: skip
 _DEPTH_LAG_MS = 6.0
@@ -436,45 +444,75 @@ def _color_topics(camera: _Camera, timing: Timing, options: SampleOptions) -> It
     frame = (
         camera.simulator_frame if options.simulator else f'cam_{camera.letter}_color_optical_frame'
     )
-    picture_format = 'rgb8' if options.simulator else 'rgb8; jpeg compressed bgr8'
     scene = ColorScene(options.size, options.seed, camera.color, quality)
-    name = f'/cam_{camera.letter}/color/image_raw/compressed'
-    yield Topic(
-        name,
-        _COMPRESSED_IMAGE,
-        timing,
-        _picture(scene, frame, picture_format),
-        camera=camera.color,
-    )
+    base = f'/{_namespace(camera, options)}/color'
+    if options.transport == 'jpeg':
+        picture_format = 'rgb8' if options.simulator else 'rgb8; jpeg compressed bgr8'
+        name, msgtype = f'{base}/image_raw/compressed', _COMPRESSED_IMAGE
+        build = _compressed(scene.encode, frame, picture_format)
+    elif options.transport == 'raw':
+        name, msgtype = f'{base}/image_raw', _IMAGE
+        build = _image(lambda number, time: scene.draw(number, time)[..., ::-1], frame, 'rgb8')
+    else:
+        stream = StreamEncoder(options.transport, options.size)
+        name, msgtype = f'{base}/{options.transport}_stream', _COMPRESSED_IMAGE
+        build = _compressed(
+            lambda number, time: stream.encode(scene.draw(number, time)), frame, options.transport
+        )
+    in_order = options.transport in STREAMS
+    yield Topic(name, msgtype, timing, build, camera=camera.color, in_order=in_order)
     if options.extras:
-        yield from _about_pictures(camera, 'color', frame, name, timing, options)
+        yield from _about_pictures(camera, base, frame, name, timing, options)
 
 
 def _depth_topics(camera: _Camera, timing: Timing, options: SampleOptions) -> Iterator[Topic]:
     frame = camera.simulator_frame if options.simulator else camera.depth_frame
-    picture_format = '16UC1; compressedDepth png'
-    if options.simulator:
-        picture_format = '16UC1; jpeg compressed; znear=0.000100; zfar=100.000000'
     scene = DepthScene(options.size, options.seed, camera.depth, simulator=options.simulator)
-    name = f'/cam_{camera.letter}/depth/{camera.depth_topic}/compressedDepth'
-    yield Topic(
-        name,
-        _COMPRESSED_IMAGE,
-        timing,
-        _picture(scene, frame, picture_format),
-        camera=camera.depth,
-    )
+    base = f'/{_namespace(camera, options)}/depth'
+    if options.transport == 'raw':
+        name, msgtype = f'{base}/{camera.depth_topic}', _IMAGE
+        build = _image(scene.draw, frame, '16UC1')
+    else:
+        picture_format = '16UC1; compressedDepth png'
+        if options.simulator:
+            picture_format = '16UC1; jpeg compressed; znear=0.000100; zfar=100.000000'
+        name, msgtype = f'{base}/{camera.depth_topic}/compressedDepth', _COMPRESSED_IMAGE
+        build = _compressed(scene.encode, frame, picture_format)
+    yield Topic(name, msgtype, timing, build, camera=camera.depth)
     if options.extras:
-        yield from _about_pictures(camera, 'depth', frame, name, timing, options)
+        yield from _about_pictures(camera, base, frame, name, timing, options)
 
 
-def _picture(scene: ColorScene | DepthScene, frame: str, picture_format: str) -> Build:
+def _namespace(camera: _Camera, options: SampleOptions) -> str:
+    return camera.native if options.transport == 'raw' else f'cam_{camera.letter}'
+
+
+def _compressed(
+    encode: Callable[[int, int], npt.NDArray[np.uint8]], frame: str, picture_format: str
+) -> Build:
     def build(messages: Messages, moment: Moment) -> Any:
         return messages.new(
             _COMPRESSED_IMAGE,
             header=messages.header(moment, frame),
             format=picture_format,
-            data=scene.encode(moment.ordinal, moment.time),
+            data=encode(moment.ordinal, moment.time),
+        )
+
+    return build
+
+
+def _image(draw: Callable[[int, int], npt.NDArray[Any]], frame: str, encoding: str) -> Build:
+    def build(messages: Messages, moment: Moment) -> Any:
+        pixels = np.ascontiguousarray(draw(moment.ordinal, moment.time))
+        return messages.new(
+            _IMAGE,
+            header=messages.header(moment, frame),
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            encoding=encoding,
+            is_bigendian=0,
+            step=pixels.strides[0],
+            data=pixels.reshape(-1).view(np.uint8),
         )
 
     return build
@@ -482,7 +520,7 @@ def _picture(scene: ColorScene | DepthScene, frame: str, picture_format: str) ->
 
 def _about_pictures(
     camera: _Camera,
-    stream: str,
+    base: str,
     frame: str,
     pictures: str,
     timing: Timing,
@@ -502,7 +540,6 @@ def _about_pictures(
             metadata, header=messages.header(moment, frame), json_data=json.dumps(content)
         )
 
-    base = f'/cam_{camera.letter}/{stream}'
     sensor_msgs = 'sensor_msgs/msg/CameraInfo'
     yield Topic(f'{base}/camera_info', sensor_msgs, timing, build_info, clock=pictures)
     yield Topic(f'{base}/metadata', metadata, timing, build_metadata, clock=pictures)

@@ -6,6 +6,7 @@ import shutil
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,12 @@ def _payloads(
     """Yield topic index, receive stamp and payload of all messages, pictures made ahead."""
     ahead: deque[tuple[int, int, memoryview | Future[memoryview]]] = deque()
     schedules = [truth.topics[topic.name] for topic in topics]
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ExitStack() as stack:
+        shared = stack.enter_context(ThreadPoolExecutor(_THREADS))
+        pools = [
+            stack.enter_context(ThreadPoolExecutor(1)) if topic.in_order else shared
+            for topic in topics
+        ]
         for index, ordinal in _receive_order(schedules):
             schedule = schedules[index]
             time = int(schedule.time[ordinal])
@@ -122,7 +128,7 @@ def _payloads(
             moment = Moment(ordinal, header, time)
             topic = topics[index]
             payload = (
-                pool.submit(_payload, topic, messages, moment)
+                pools[index].submit(_payload, topic, messages, moment)
                 if topic.camera
                 else _payload(topic, messages, moment)
             )

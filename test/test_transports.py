@@ -1,0 +1,180 @@
+"""Cameras that send Image or video streams convert to the very frames that the plan names."""
+
+from __future__ import annotations
+
+import pytest
+from conversions import numbers, report, run, same_frames, serving
+from rosbags.rosbag1 import Reader, Writer
+
+from kuavo_bag_converter.sample.streams import KEY_INTERVAL
+from kuavo_bag_converter.sample.write import write_sample
+
+SMALL = {'resize__width': 160, 'resize__height': 120, 'sample_drop': 3}
+COLOR = {
+    'observation.images.head_cam_h': 'head_cam_h',
+    'observation.images.wrist_cam_l': 'wrist_cam_l',
+    'observation.images.wrist_cam_r': 'wrist_cam_r',
+}
+DEPTH = {f'observation.depth_{letter}': f'depth_{letter}' for letter in 'hlr'}
+CUT = 7
+"""Messages that the cut stream lacks before its first."""
+BAD = KEY_INTERVAL - CUT
+"""Messages of the cut stream before its first key frame."""
+
+
+def topic_of(root, key):
+    """Return the topic that a camera of a dataset comes from."""
+    return next(
+        track['topic']
+        for track in report(root)['bags'][0]['plan']['tracks']
+        if key in track['name'].split(' + ')
+    )
+
+
+def sample_of(folder, transport, **options):
+    path = folder / ('sample.bag' if options.get('storage', 'bag') == 'bag' else 'sample')
+    truth = write_sample(path, transport=transport, seconds=2.5, size=(120, 160), **options)
+    return path, truth
+
+
+def without_first(path, target, topic, count):
+    """Copy a bag without the first messages of a topic."""
+    with Reader(path) as bag, Writer(target) as copy:
+        connections = {
+            c.id: copy.add_connection(
+                c.topic, c.msgtype, msgdef=c.msgdef.data, md5sum=c.digest, callerid=c.ext.callerid
+            )
+            for c in bag.connections
+        }
+        for connection, stamp, data in bag.messages():
+            if connection.topic == topic and count:
+                count -= 1
+            else:
+                copy.write(connections[connection.id], stamp, data)
+    return target
+
+
+@pytest.fixture(scope='module')
+def stream(tmp_path_factory):
+    """A recording with H.265 cameras and no depth, and the topic of its head camera."""
+    path, _ = sample_of(tmp_path_factory.mktemp('h265'), 'h265', depth=False, extras=False)
+    return path, '/cam_h/color/h265_stream'
+
+
+@pytest.fixture(scope='module')
+def cut_stream(stream, tmp_path_factory):
+    """The same, begun while the head camera was between two key frames."""
+    path, topic = stream
+    return without_first(path, tmp_path_factory.mktemp('cut') / 'cut.bag', topic, CUT), topic
+
+
+@pytest.mark.parametrize('transport', ['jpeg', 'raw', 'h265', 'h264'])
+def test_every_picture_of_every_transport_is_the_one_that_the_plan_names(tmp_path, transport):
+    path, truth = sample_of(tmp_path, transport)
+    outcome = run(path, tmp_path / 'out', **SMALL)
+    assert outcome.exit_code == 0
+    assert outcome.frames > 15
+    for key, camera in (COLOR | DEPTH).items():
+        topic = topic_of(tmp_path / 'out', key)
+        assert truth.topics[topic].camera == camera
+        expected = [(camera, n) for n in serving(tmp_path / 'out', topic).tolist()]
+        assert numbers(tmp_path / 'out', key) == expected, key
+
+
+@pytest.mark.parametrize(
+    ('transport', 'suffix'),
+    [
+        ('jpeg', '/color/image_raw/compressed'),
+        ('raw', 'camera/color/image_raw'),
+        ('h265', '/color/h265_stream'),
+        ('h264', '/color/h264_stream'),
+    ],
+)
+def test_each_transport_has_topics_of_its_own(tmp_path, transport, suffix):
+    _, truth = sample_of(tmp_path, transport, extras=False)
+    cameras = {
+        name: topic for name, topic in truth.topics.items() if topic.camera in COLOR.values()
+    }
+    assert len(cameras) == 3
+    assert all(name.endswith(suffix) for name in cameras)
+    kinds = {topic.msgtype for topic in truth.topics.values() if topic.camera}
+    assert ('sensor_msgs/msg/Image' in kinds) == (transport == 'raw')
+    assert len(kinds) == 1
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_the_storage_of_a_stream_does_not_show_in_the_dataset(stream, tmp_path, storage):
+    run(stream[0], tmp_path / 'bag', **SMALL, use_depth=False)
+    path, _ = sample_of(tmp_path, 'h265', storage=storage, depth=False, extras=False)
+    run(path, tmp_path / 'out', **SMALL, use_depth=False)
+    assert same_frames(tmp_path / 'out') == same_frames(tmp_path / 'bag')
+
+
+@pytest.mark.parametrize('method', ['whole_bag', 'streaming'])
+def test_the_reference_methods_decode_a_stream_alike(stream, tmp_path, method):
+    for name in ('chunked', method):
+        run(stream[0], tmp_path / name, **SMALL, use_depth=False, method=name)
+    assert same_frames(tmp_path / method) == same_frames(tmp_path / 'chunked')
+
+
+def test_a_stream_cannot_be_copied_as_jpegs(stream, tmp_path):
+    (outcome,) = run(stream[0], tmp_path / 'out', **SMALL, use_depth=False, video='copy').outcomes
+    assert stream[1] in outcome.reason
+    assert 'needs upright JPEG pictures, found hevc' in outcome.reason
+
+
+def converted(bag, root, **values):
+    """Convert every head camera picture to a frame."""
+    values = {'sample_drop': 0, 'train_hz': 30, 'use_depth': False, **values}
+    return run(bag, root, **SMALL | values)
+
+
+def plan_of(root):
+    return report(root)['bags'][0]['plan']
+
+
+def test_a_stream_that_begins_before_its_key_frame_fails_by_name(cut_stream, tmp_path):
+    bag, topic = cut_stream
+    outcome = converted(bag, tmp_path / 'out', on_bad_image='fail')
+    assert outcome.exit_code == 1
+    assert outcome.outcomes[0].reason == f'{topic}: no hevc key frame before this picture'
+    assert not (tmp_path / 'out').exists()
+
+
+def test_pictures_before_the_key_frame_do_not_matter_where_no_frame_needs_them(
+    cut_stream, tmp_path
+):
+    bag, topic = cut_stream
+    assert converted(bag, tmp_path / 'out', sample_drop=BAD).exit_code == 0
+    assert serving(tmp_path / 'out', topic)[0] == BAD
+    shown = numbers(tmp_path / 'out', 'observation.images.head_cam_h')
+    assert [number - CUT for _, number in shown] == serving(tmp_path / 'out', topic).tolist()
+
+
+@pytest.mark.parametrize('on_bad_image', ['split', 'drop'])
+def test_frames_before_the_key_frame_are_cut_and_counted(cut_stream, tmp_path, on_bad_image):
+    bag, topic = cut_stream
+    outcome = converted(bag, tmp_path / 'out', on_bad_image=on_bad_image)
+    plan = plan_of(tmp_path / 'out')
+    assert outcome.episodes == 1
+    assert plan['frames_with_bad_images'] == plan['frames_cut'] == BAD
+    assert plan['frames'] == plan['candidate_frames'] - BAD == outcome.frames
+    assert serving(tmp_path / 'out', topic)[0] == BAD
+    for key, camera in COLOR.items():
+        shift = CUT if camera == 'head_cam_h' else 0
+        expected = serving(tmp_path / 'out', topic_of(tmp_path / 'out', key)) + shift
+        assert numbers(tmp_path / 'out', key) == [(camera, n) for n in expected.tolist()]
+
+
+def test_frames_before_the_key_frame_show_the_first_good_picture_and_are_counted(
+    cut_stream, tmp_path
+):
+    bag, topic = cut_stream
+    outcome = converted(bag, tmp_path / 'out', on_bad_image='repeat')
+    plan = plan_of(tmp_path / 'out')
+    assert outcome.exit_code == 0
+    assert plan['bad_images'] == {topic: BAD}
+    assert plan['frames'] == plan['candidate_frames']
+    serves = serving(tmp_path / 'out', topic)
+    shown = [number for _, number in numbers(tmp_path / 'out', 'observation.images.head_cam_h')]
+    assert shown == [max(ordinal, BAD) + CUT for ordinal in serves.tolist()]
