@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
 from lerobot_readers import PYTHONS
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile('untimed', deadline=None)
+settings.load_profile('untimed')
 
 collect_ignore_glob = [] if PYTHONS else ['*lerobot.py']
 
