@@ -19,6 +19,7 @@ from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.camera import Camera
 from kuavo_bag_converter.errors import Cancelled
+from kuavo_bag_converter.memory import resident_bytes
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.pictures import Picture, PictureDecoder
 from kuavo_bag_converter.planning import plan_bag
@@ -57,6 +58,8 @@ class Task:
     threads: int
     waiting_bytes: int
     """Payload that may wait for the workers."""
+    memory_limit: int
+    """Bytes; above it, nothing is read before what waits is written. 0 is no limit."""
     stall_timeout_s: float
     progress: Progress
     cancel: threading.Event
@@ -109,7 +112,7 @@ def convert_chunked(task: Task) -> BadPictures:
     with WorkerPool(
         task.threads, task.waiting_bytes, task.chunk_size, task.stall_timeout_s
     ) as pool:
-        _stream(task, plan, table, [(camera, pool.strand(camera.topic)) for camera in cameras])
+        _stream(task, plan, table, cameras, pool)
         pool.drain()
     table.close()
     task.progress(len(plan), len(plan))
@@ -125,13 +128,18 @@ def bad_pictures(cameras: Sequence[Camera]) -> BadPictures:
     return {topic: np.array(sorted(bad), dtype=np.int64) for topic, bad in found.items()}
 
 
-def _stream(task: Task, plan: Plan, table: Table, cameras: Sequence[tuple[Camera, Strand]]) -> None:
+def _stream(
+    task: Task, plan: Plan, table: Table, cameras: Sequence[Camera], pool: WorkerPool
+) -> None:
     by_topic: dict[str, list[tuple[Camera, Strand]]] = {}
-    for camera, strand in cameras:
+    for camera in cameras:
+        strand = pool.strand(camera.topic)
         by_topic.setdefault(camera.topic, []).append((camera, strand))
     messages = task.reader.messages(_wanted(task, plan))
     for message in stage_of_each('read', messages):
         task.check_cancelled()
+        if task.memory_limit and resident_bytes() > task.memory_limit:
+            pool.drain()
         connection, ordinal = message.connection, message.ordinal
         if connection.topic in table.topics:
             with stage('numbers'):
@@ -139,7 +147,7 @@ def _stream(task: Task, plan: Plan, table: Table, cameras: Sequence[tuple[Camera
         for camera, strand in by_topic.get(connection.topic, ()):
             data = bytes(message.data)
             strand.submit(partial(camera.take, connection, ordinal, data), len(data))
-        done = min([table.frames_done, *(camera.frames_done for camera, _ in cameras)])
+        done = min([table.frames_done, *(camera.frames_done for camera in cameras)])
         task.progress(done, len(plan))
 
 

@@ -32,7 +32,7 @@ class ShardOptions:
     definitions: Definitions
     chunk_size: int
     threads: int
-    waiting_bytes: int
+    memory_limit_mb: int
     stall_timeout_s: float
 
 
@@ -47,9 +47,9 @@ class Cameras:
 
         """
         self._options = options
+        first = _first_pictures(binding, reader, options.definitions)
         self._cameras = [
-            _Camera(camera, _first_picture(camera, reader, options.definitions), options)
-            for camera in binding.cameras
+            _Camera(camera, first[camera.source.topic], options) for camera in binding.cameras
         ]
 
     def features(self) -> list[Feature]:
@@ -59,6 +59,10 @@ class Cameras:
     def video_options(self) -> dict[str, VideoOptions]:
         """Return the encoder settings of every camera."""
         return {camera.key: camera.video_options() for camera in self._cameras}
+
+    def encoders(self) -> list[tuple[Feature, VideoOptions]]:
+        """Return the video features with their encoder settings."""
+        return [(camera.feature(), camera.video_options()) for camera in self._cameras]
 
     def decoders(self) -> dict[str, PictureDecoder]:
         """Return fresh decoders."""
@@ -114,11 +118,19 @@ class _Camera:
         return shard.video_writer(self.key).write
 
 
-def _first_picture(camera: BoundCamera, reader: BagReader, definitions: Definitions) -> PictureInfo:
-    first = {camera.source.topic: np.zeros(1, dtype=np.int64)}
-    for message in reader.messages(first):
-        return picture_info(message.connection, definitions, message.data)
-    raise BagError(f'{camera.source.topic}: its first picture cannot be read')
+def _first_pictures(
+    binding: Binding, reader: BagReader, definitions: Definitions
+) -> dict[str, PictureInfo]:
+    """Read the headers of the first picture of every camera topic."""
+    topics = {camera.source.topic for camera in binding.cameras}
+    first = np.zeros(1, dtype=np.int64)
+    found = {
+        message.connection.topic: picture_info(message.connection, definitions, message.data)
+        for message in reader.messages(dict.fromkeys(topics, first))
+    }
+    for topic in topics - found.keys():
+        raise BagError(f'{topic}: its first picture cannot be read')
+    return found
 
 
 def _check_copy(topic: str, info: PictureInfo, size: tuple[int, int]) -> None:

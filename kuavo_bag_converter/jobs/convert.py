@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import random
-import resource
 import shutil
 import threading
 import time
@@ -35,6 +34,7 @@ from kuavo_bag_converter.jobs.record import Record, read_record, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
 from kuavo_bag_converter.jobs.shard import write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace, differences, recover
+from kuavo_bag_converter.memory import peak_memory_mb
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Profile
@@ -47,8 +47,6 @@ _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb
 """Settings that do not change what a bag becomes."""
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What no other bag would fare better with."""
-_WAITING_BYTES = 16 << 20
-"""Payload bytes that may wait for workers."""
 
 
 def convert(
@@ -190,7 +188,7 @@ class _Run:
                 self._definitions,
                 settings.chunk_size,
                 settings.threads or len(os.sched_getaffinity(0)),
-                _WAITING_BYTES,
+                settings.memory_limit_mb,
                 settings.stall_timeout_s,
             )
             profile = self._resolve(reader)
@@ -337,8 +335,3 @@ def _one_thread_each() -> Iterator[None]:
             yield
     finally:
         cv2.setNumThreads(before)
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident set of this process so far, MB (2**20 bytes)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

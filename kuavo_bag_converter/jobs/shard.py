@@ -18,7 +18,9 @@ from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunked
 from kuavo_bag_converter.errors import StalledError
 from kuavo_bag_converter.jobs.cameras import Cameras, ShardOptions
+from kuavo_bag_converter.jobs.memory import waiting_bytes
 from kuavo_bag_converter.jobs.record import ALIGNMENT, write_alignment
+from kuavo_bag_converter.memory import MB
 from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag
 from kuavo_bag_converter.profiles.model import Profile
@@ -67,6 +69,7 @@ def write_shard(
         *(Feature(v.key, 'float32', (len(v.names),), v.names) for v in profile.vectors),
         *cameras.features(),
     ]
+    waiting = waiting_bytes(options.memory_limit_mb, cameras.encoders())
     bad: Bad | None = None
     while True:
         with ExitStack() as stack:
@@ -81,7 +84,8 @@ def write_shard(
                 bad,
                 options.chunk_size,
                 options.threads,
-                options.waiting_bytes,
+                waiting,
+                options.memory_limit_mb * MB,
                 options.stall_timeout_s,
                 progress,
                 cancel,
