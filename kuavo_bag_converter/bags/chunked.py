@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .compression import CompressionError, decompress, decompress_prefix
-from .damage import Damage, DamagedError, span
-from .model import Connection, Stamps
-from .source import Source, spans
-from .storage import Picks, Rows, Selection, StampColumns, Stored
+from kuavo_bag_converter.bags.compression import CompressionError, decompress, decompress_prefix
+from kuavo_bag_converter.bags.damage import Damage, DamagedError, span
+from kuavo_bag_converter.bags.model import Connection, Stamps
+from kuavo_bag_converter.bags.source import Source, spans
+from kuavo_bag_converter.bags.storage import Picks, Rows, Selection, StampColumns, Stored
 
 BATCH = 1024 * 1024
 """Bytes of index entries that the index pass turns into rows at a time."""

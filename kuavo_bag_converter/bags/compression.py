@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import lz4.frame
 import zstandard
 
-from ..errors import BagError
+from kuavo_bag_converter.errors import BagError
 
 LIMIT = 2**31
 """No chunk or message is decompressed to more than this many bytes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import BagError
+from kuavo_bag_converter.errors import BagError
 
 ADVICE = 'set on_damage: salvage to keep what can be read'
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import BagError
-from .compression import ZSTD_MAGIC
+from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
+from kuavo_bag_converter.errors import BagError
 
 _CONTAINERS = {
     b'#ROSBAG V2.0\n': 'rosbag1',

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import BagError
-from .damage import Damage
-from .rosbag2_metadata import NAME, Metadata, read_metadata
+from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.rosbag2_metadata import NAME, Metadata, read_metadata
+from kuavo_bag_converter.errors import BagError
 
 SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd', '.mcap.zst', '.db3.zst')
 _NUMBERED = re.compile(r'(?P<stem>.*)_(?P<number>\d+)(?:\.[a-z0-9]+)+')

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
-from ..errors import BagError, UsageError
-from .damage import Damage
-from .detect import container_of
-from .directory import SUFFIXES, natural, split_stem
-from .open import open_portable
-from .rosbag1 import time_range
-from .rosbag2_metadata import NAME
+from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.detect import container_of
+from kuavo_bag_converter.bags.directory import SUFFIXES, natural, split_stem
+from kuavo_bag_converter.bags.open import open_portable
+from kuavo_bag_converter.bags.rosbag1 import time_range
+from kuavo_bag_converter.bags.rosbag2_metadata import NAME
+from kuavo_bag_converter.errors import BagError, UsageError
 
 Recording = Path | tuple[Path, ...]
 """A file, a rosbag2 directory, or the files that one recording was split into."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-from .model import Connection
+from kuavo_bag_converter.bags.model import Connection
 
 HEAD = 12
 """Bytes of a payload that hold the stamp in every encoding."""

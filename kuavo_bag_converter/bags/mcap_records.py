@@ -14,10 +14,10 @@ from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 
-from .chunked import Chunk
-from .damage import DamagedError
-from .model import Stamps
-from .source import Bytes
+from kuavo_bag_converter.bags.chunked import Chunk
+from kuavo_bag_converter.bags.damage import DamagedError
+from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.source import Bytes
 
 MAGIC = b'\x89MCAP0\r\n'
 FOOTER_SIZE = 9 + 20

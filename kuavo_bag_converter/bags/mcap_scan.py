@@ -9,14 +9,15 @@ import numpy as np
 from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 
+from kuavo_bag_converter.bags.chunked import Chunk, Loss, Readable, load_chunk, table_of
+from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.mcap_summary import Summary
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.bags.rosbag1_records import normal_type
+from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
+from kuavo_bag_converter.bags.storage import Rows, StampColumns
+
 from . import mcap_records as mc
-from .chunked import Chunk, Loss, Readable, load_chunk, table_of
-from .damage import Damage, DamagedError
-from .mcap_summary import Summary
-from .model import Connection
-from .rosbag1_records import normal_type
-from .source import Bytes, Held, Source, Window
-from .storage import Rows, StampColumns
 
 STRETCH = 10_000
 """Messages outside chunks that are handled at a time."""

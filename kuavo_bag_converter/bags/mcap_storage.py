@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
+from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.mcap_scan import Declarations, McapScan, walk_stretch
+from kuavo_bag_converter.bags.mcap_summary import Summary, has_footer, is_index, read_summary
+from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.source import Held, Window
+from kuavo_bag_converter.bags.storage import Selection
+
 from . import mcap_records as mc
-from .chunked import Chunk, ChunkedStorage, Entries, Found, Walked
-from .damage import Damage, DamagedError
-from .mcap_scan import Declarations, McapScan, walk_stretch
-from .mcap_summary import Summary, has_footer, is_index, read_summary
-from .model import Stamps
-from .source import Held, Window
-from .storage import Selection
 
 _STEP = 4 * 1024 * 1024
 

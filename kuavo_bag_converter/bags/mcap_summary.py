@@ -9,9 +9,10 @@ from typing import NamedTuple
 from mcap.opcode import Opcode
 from mcap.records import Channel, DataEnd, Schema, Statistics
 
+from kuavo_bag_converter.bags.damage import DamagedError
+from kuavo_bag_converter.bags.source import Source, Window
+
 from . import mcap_records as mc
-from .damage import DamagedError
-from .source import Source, Window
 
 
 class Summary(NamedTuple):

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..errors import BagError, UsageError
-from .compression import CompressionError, decompress_file
-from .damage import Damage
-from .detect import container_of
-from .directory import Directory, read_directory
-from .mcap_storage import McapStorage
-from .model import BagReader
-from .recording import RecordingReader
-from .rosbag1 import Rosbag1Storage
-from .rosbag2_metadata import NAME, compare
-from .scratch import Scratch
-from .sqlite3_storage import Sqlite3Storage
-from .storage import Storage
+from kuavo_bag_converter.bags.compression import CompressionError, decompress_file
+from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.detect import container_of
+from kuavo_bag_converter.bags.directory import Directory, read_directory
+from kuavo_bag_converter.bags.mcap_storage import McapStorage
+from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.bags.recording import RecordingReader
+from kuavo_bag_converter.bags.rosbag1 import Rosbag1Storage
+from kuavo_bag_converter.bags.rosbag2_metadata import NAME, compare
+from kuavo_bag_converter.bags.scratch import Scratch
+from kuavo_bag_converter.bags.sqlite3_storage import Sqlite3Storage
+from kuavo_bag_converter.bags.storage import Storage
+from kuavo_bag_converter.errors import BagError, UsageError
 
 READERS = ('auto', 'rosbag2_py', 'portable')
 ADVICE = 'set reader: auto or portable'
@@ -110,7 +110,7 @@ def _by_rosbag2_py(
             raise BagError(f'{path}: is a ROS 1 bag, which rosbag2_py does not read; {ADVICE}')
         return storages, 'portable'
     try:
-        from .rosbag2_backend import Rosbag2PyStorage
+        from kuavo_bag_converter.bags.rosbag2_backend import Rosbag2PyStorage
     except ImportError as error:
         if reader == 'rosbag2_py':
             raise UsageError(

@@ -10,12 +10,12 @@ from types import TracebackType
 
 import numpy as np
 
-from ..errors import BagError
-from .compression import ZSTD_MAGIC, CompressionError, decompress_message
-from .damage import Damage
-from .header_stamps import HEAD, begins_with_header, header_stamp
-from .model import Connection, Message, Ordinals, Stamps, TopicIndex
-from .storage import Cursor, Numbers, Selection, Storage, Stored
+from kuavo_bag_converter.bags.compression import ZSTD_MAGIC, CompressionError, decompress_message
+from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.header_stamps import HEAD, begins_with_header, header_stamp
+from kuavo_bag_converter.bags.model import Connection, Message, Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.bags.storage import Cursor, Numbers, Selection, Storage, Stored
+from kuavo_bag_converter.errors import BagError
 
 
 class RecordingReader:

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BagError
+from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
+from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.rosbag1_index import Index, chunk_of, read_index
+from kuavo_bag_converter.bags.rosbag1_scan import Declarations, Rosbag1Scan, walk_chunk
+from kuavo_bag_converter.bags.source import Source, Window
+from kuavo_bag_converter.bags.storage import Selection
+from kuavo_bag_converter.errors import BagError
+
 from . import rosbag1_records as rb
-from .chunked import Chunk, ChunkedStorage, Entries, Found, Walked
-from .damage import Damage, DamagedError
-from .model import Stamps
-from .rosbag1_index import Index, chunk_of, read_index
-from .rosbag1_scan import Declarations, Rosbag1Scan, walk_chunk
-from .source import Source, Window
-from .storage import Selection
 
 _HEADER = 256
 """Enough for the header of a chunk record or the bag header record."""

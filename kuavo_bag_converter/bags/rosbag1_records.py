@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .damage import DamagedError
-from .model import Connection, Stamps
-from .source import Bytes
+from kuavo_bag_converter.bags.damage import DamagedError
+from kuavo_bag_converter.bags.model import Connection, Stamps
+from kuavo_bag_converter.bags.source import Bytes
 
 MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7

@@ -6,13 +6,22 @@ import struct
 
 import numpy as np
 
+from kuavo_bag_converter.bags.chunked import (
+    Chunk,
+    Loss,
+    Readable,
+    Walked,
+    load_chunk,
+    needs_loading,
+    table_of,
+)
+from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.bags.rosbag1_index import Index, chunk_of, find_chunk
+from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
+from kuavo_bag_converter.bags.storage import Rows, StampColumns
+
 from . import rosbag1_records as rb
-from .chunked import Chunk, Loss, Readable, Walked, load_chunk, needs_loading, table_of
-from .damage import Damage, DamagedError
-from .model import Connection
-from .rosbag1_index import Index, chunk_of, find_chunk
-from .source import Bytes, Held, Source, Window
-from .storage import Rows, StampColumns
 
 _U32 = struct.Struct('<I')
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import rosbag2_py
 
-from ..errors import BagError
-from .damage import Damage
-from .model import Connection, Stamps
-from .storage import Selection, Storage, Stored
+from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.model import Connection, Stamps
+from kuavo_bag_converter.bags.storage import Selection, Storage, Stored
+from kuavo_bag_converter.errors import BagError
 
 ADVICE = 'set reader: portable to read without it'
 _ERRORS = (RuntimeError, ValueError, IndexError, OSError)

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from .damage import Damage
-from .model import Connection
-from .qos import load_yaml, normal_qos
-from .rosbag1_records import normal_type
+from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.bags.qos import load_yaml, normal_qos
+from kuavo_bag_converter.bags.rosbag1_records import normal_type
 
 NAME = 'metadata.yaml'
 NEWEST = 9

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import BagError
-from .damage import DamagedError
+from kuavo_bag_converter.bags.damage import DamagedError
+from kuavo_bag_converter.errors import BagError
 
 GAP = 32 * 1024
 """Neighbours closer than this are read in one go: a call costs about as much as 32 KiB."""

@@ -16,14 +16,14 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..errors import BagError
-from .damage import Damage, span
-from .model import Connection, Stamps
-from .qos import is_latched
-from .rosbag1_records import normal_type
-from .scratch import Scratch
-from .source import Source
-from .storage import Picks, Rows, Selection, StampColumns, Stored
+from kuavo_bag_converter.bags.damage import Damage, span
+from kuavo_bag_converter.bags.model import Connection, Stamps
+from kuavo_bag_converter.bags.qos import is_latched
+from kuavo_bag_converter.bags.rosbag1_records import normal_type
+from kuavo_bag_converter.bags.scratch import Scratch
+from kuavo_bag_converter.bags.source import Source
+from kuavo_bag_converter.bags.storage import Picks, Rows, Selection, StampColumns, Stored
+from kuavo_bag_converter.errors import BagError
 
 ROWS = 20_000
 """Rows of the index that are fetched at a time."""

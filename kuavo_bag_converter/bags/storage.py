@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .damage import span
-from .model import Connection, Ordinals, Stamps
+from kuavo_bag_converter.bags.damage import span
+from kuavo_bag_converter.bags.model import Connection, Ordinals, Stamps
 
 Numbers = npt.NDArray[np.int64]
 
