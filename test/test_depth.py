@@ -195,9 +195,9 @@ def original_gray(depth, low, high):
 
 
 def gray_frame(depth, coding, limits, pix_fmt='yuv420p'):
-    decoder = DepthDecoder(COMPRESSED, DEFINITIONS)
-    coder = GrayDepth(decoder, coding, limits, pix_fmt)
-    return coder.decode(compressed_image(png(depth), PNG_FORMAT))
+    height, width = depth.shape
+    coder = GrayDepth(DepthDecoder(RAW, DEFINITIONS), coding, limits, pix_fmt)
+    return coder.decode(image(depth.tobytes(), height, width, '16UC1', 2 * width))
 
 
 def limited(gray):

@@ -121,19 +121,25 @@ def color_of(message: Any) -> tuple[Pixels, str]:
         try:
             pixels = cv2.cvtColor(pixels, encoding.conversion)
         except cv2.error:
-            size = f'{message.width}x{message.height}'
-            raise ImageError(f'{size} pixels cannot be {message.encoding}') from None
+            raise _odd_size(message) from None
     if pixels.dtype != np.uint8:
         pixels = cv2.convertScaleAbs(pixels, alpha=MONO16_SCALE)
     return pixels, encoding.pix_fmt
 
 
 def check_color(message: Any, encoding: Encoding) -> None:
-    """Refuse depth where colour is wanted.
+    """Refuse depth where colour is wanted, and halves of 4:2:2 pixel pairs.
 
     Raises:
         BagError: The encoding is no colour.
+        ImageError: The width is odd where pixels come in pairs.
 
     """
     if not encoding.pix_fmt:
         raise BagError(f'image encoding {message.encoding!r} is depth; make it a depth camera')
+    if encoding.channels == 2 and message.width % 2:
+        raise _odd_size(message)
+
+
+def _odd_size(message: Any) -> ImageError:
+    return ImageError(f'{message.width}x{message.height} pixels cannot be {message.encoding}')
