@@ -147,9 +147,10 @@ def test_standard_types_follow_the_distro():
     assert 'variance' in Definitions(distro='jazzy').decoder(connection).fields()
 
 
-def test_a_bag_without_definitions_uses_the_folders_of_msg_files(tmp_path):
-    folder = tmp_path / 'kuavo_msgs' / 'msg'
-    folder.mkdir(parents=True)
+@pytest.mark.parametrize('place', ['kuavo_msgs/msg', 'kuavo_msgs', 'msg', '.'])
+def test_a_bag_without_definitions_uses_the_folders_of_msg_files(tmp_path, place):
+    folder = tmp_path / place
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'lejuClawState.msg').write_text(CLAW_STATE.partition('=====')[0])
     (folder / 'endEffectorData.msg').write_text(END_EFFECTOR.split('\n', 2)[2])
     connection = connection_of(CLAW, encoding='ros1', definition='')

@@ -85,7 +85,7 @@ class Definitions:
         """Choose where definitions come from that a bag does not embed.
 
         Args:
-            msg_path: Folders with ``package/msg/Type.msg`` files.
+            msg_path: Folders with ``package/msg/Type.msg`` files, or folders of one package.
             distro: ROS 2 distro of the standard types; for ROS 1 payloads it is always noetic.
 
         Raises:
@@ -160,18 +160,23 @@ class Definitions:
         return found
 
     def _elsewhere(self, name: str, encoding: str) -> Typesdict:
+        """Return types that have ``name`` if it is defined anywhere outside the bag."""
         package, _, kind = name.partition('/msg/')
-        for folder in self._folders:
-            path = folder / package / 'msg' / f'{kind}.msg'
-            if path.is_file():
-                return _types_of_file(path, name)
-        standard = get_typestore(self._standard[encoding]).fielddefs
-        if name in standard:
-            return standard
-        share = _installed_share(package)
-        if share is not None and (path := share / 'msg' / f'{kind}.msg').is_file():
-            return _types_of_file(path, name)
-        return {}
+        path = self._file(kind, (f'{package}/msg', package))
+        if path is None:
+            standard = get_typestore(self._standard[encoding]).fielddefs
+            if name in standard:
+                return standard
+            share = _installed_share(package)
+            path = share / 'msg' / f'{kind}.msg' if share is not None else None
+            if path is None or not path.is_file():
+                # Last, because nothing tells what package such a file belongs to.
+                path = self._file(kind, ('msg', '.'))
+        return _types_of_file(path, name) if path is not None else {}
+
+    def _file(self, kind: str, places: Iterable[str]) -> Path | None:
+        paths = (folder / place / f'{kind}.msg' for folder in self._folders for place in places)
+        return next((path for path in paths if path.is_file()), None)
 
 
 def _normalized(msgtype: str) -> str:
