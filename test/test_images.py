@@ -313,6 +313,13 @@ def test_something_else_is_refused_with_its_first_bytes():
         decode(b'')
 
 
+def test_compressed_depth_is_refused_for_a_colour_camera():
+    data = bytes(12) + cv2.imencode('.png', picture().astype(np.uint16))[1].tobytes()
+    with pytest.raises(BagError, match=r'^/camera: compressedDepth .* a depth camera') as caught:
+        decode(data, '16UC1; compressedDepth png')
+    assert not isinstance(caught.value, ImageError)
+
+
 def test_a_topic_without_pictures_is_refused():
     with pytest.raises(BagError, match=r'^/t: sensor_msgs/msg/JointState holds no picture'):
         ColorDecoder(connection_of('sensor_msgs/msg/JointState', topic='/t'), DEFINITIONS)

@@ -235,7 +235,7 @@ def codec_of(payload: memoryview, description: str) -> str:
 
     Raises:
         ImageError: The payload is empty or nothing known.
-        BagError: A video stream of an unknown codec.
+        BagError: A video stream of an unknown codec, or compressedDepth.
 
     """
     start = bytes(payload[:12])
@@ -248,6 +248,8 @@ def codec_of(payload: memoryview, description: str) -> str:
     name = stream_codec_name(payload, description)
     if name:
         return name
+    if bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC:
+        raise BagError('compressedDepth pictures; make it a depth camera')
     found = f'starts with {start.hex(" ")}' if start else 'is empty'
     raise ImageError(
         f'the payload (format {description!r}) {found}; expected JPEG, PNG, WebP, H.264 or H.265'
