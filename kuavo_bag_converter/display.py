@@ -66,7 +66,7 @@ class Display(Observer):
 
     def assembling(self, episodes: int) -> None:
         """Say that the dataset is being put together."""
-        self._line(f'putting {episodes} episodes together')
+        self._line(f'putting {_count(episodes, "episode")} together')
 
     def _line(self, text: str) -> None:
         if self._bar_shown:

@@ -40,6 +40,7 @@ from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.resolve import resolve, resolve_without_bag
 from kuavo_bag_converter.settings import Settings, settings_from, values_of
+from kuavo_bag_converter.verification.check import check_dataset
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
                        'reader', 'on_error', 'method', 'append', 'retry_failed', 'on_change',
@@ -245,7 +246,24 @@ class _Run:
             progress=self._check_cancelled,
         )
         write_record(root, self._settings, profile, outcomes, shards, before)
+        _check(root)
         workspace.publish(root)
+
+
+def _check(root: Path) -> None:
+    """Read the finished dataset back, without decoding, before it gets its name.
+
+    Raises:
+        DatasetError: Something in it is not as LeRobot needs it.
+
+    """
+    findings = check_dataset(root, 'cheap')
+    if findings:
+        first = findings[0]
+        raise DatasetError(
+            f'{first.file or root}: {first.rule}: found {first.found}, expected {first.expected} '
+            f'({len(findings)} findings in all); the dataset is not published, please report this'
+        )
 
 
 def _as_before(settings: Settings, before: Record) -> Settings:
