@@ -91,6 +91,14 @@ def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_shard_keeps_what_is_attached_to_it(tmp_path):
+    with open_writer(tmp_path / 'shard') as writer:
+        fill(writer, FEATURES, 4)
+        writer.attachment('plan.txt').write_text('a plan')
+        shard = writer.finish({})
+    assert shard.attachment('plan.txt').read_text() == 'a plan'
+
+
 @pytest.mark.parametrize('limit', [2_000, 9_000, 11_000])
 def test_a_full_disk_leaves_nothing(tmp_path, limit):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -28,8 +28,10 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Make the entries of a folder and of all folders below it durable."""
-    for folder, _, _ in os.walk(root, topdown=False):
+    """Make a folder and everything below it durable."""
+    for folder, _, files in os.walk(root, topdown=False):
+        for file in files:
+            sync(Path(folder, file))
         sync(Path(folder))
 
 

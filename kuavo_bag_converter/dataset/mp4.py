@@ -94,13 +94,6 @@ class Mp4Writer:
         self._stream.codec_context.time_base = self._time_base
         return self._stream
 
-    def add_codec(self, codec: str, width: int, height: int) -> None:
-        """Add the stream for packets that were encoded elsewhere and need no extra data."""
-        stream = self._container.add_mux_stream(
-            codec, rate=self._rate, width=width, height=height, time_base=self._time_base
-        )
-        self._stream = cast('VideoStream', stream)
-
     def add_copy(self, template: VideoStream) -> None:
         """Add the stream for packets copied from another file's stream."""
         self._stream = self._container.add_stream_from_template(template, opaque=True)

@@ -322,15 +322,8 @@ class ShardWriter:
         options = self._options[key]
         if options.vcodec == COPY:
             raise UsageError(f'{key}: vcodec {COPY} copies JPEG pictures; it cannot take frames')
-        height, width, _ = self._feature(key).shape
         writer = VideoWriter(
-            _video_path(self._partial, key),
-            fps=self._fps,
-            width=width,
-            height=height,
-            options=options,
-            episode_lengths=self._lengths,
-            statistics=self._statistics_of(key),
+            _video_path(self._partial, key), options=options, **self._video_settings(key)
         )
         self._writers[key] = writer
         return writer
@@ -339,32 +332,17 @@ class ShardWriter:
         """Open the writer of a camera whose JPEG pictures are copied (``vcodec`` mjpeg)."""
         if self._options[key].vcodec != COPY:
             raise UsageError(f'{key}: copying JPEG pictures needs vcodec {COPY}')
-        height, width, _ = self._feature(key).shape
-        writer = PacketWriter(
-            _video_path(self._partial, key),
-            fps=self._fps,
-            width=width,
-            height=height,
-            episode_lengths=self._lengths,
-            statistics=self._statistics_of(key),
-        )
+        writer = PacketWriter(_video_path(self._partial, key), **self._video_settings(key))
         self._writers[key] = writer
         return writer
 
     def depth_writer(self, key: str) -> DepthWriter:
         """Open the writer of a metric depth camera."""
-        feature = self._feature(key)
-        if feature.depth is None:
+        coding = self._feature(key).depth
+        if coding is None:
             raise UsageError(f'{key}: is not a metric depth feature')
-        height, width, _ = feature.shape
         writer = DepthWriter(
-            _video_path(self._partial, key),
-            fps=self._fps,
-            width=width,
-            height=height,
-            coding=feature.depth,
-            episode_lengths=self._lengths,
-            statistics=self._statistics_of(key),
+            _video_path(self._partial, key), coding=coding, **self._video_settings(key)
         )
         self._writers[key] = writer
         return writer
@@ -372,12 +350,18 @@ class ShardWriter:
     def _feature(self, key: str) -> Feature:
         return next(feature for feature in self._features if feature.key == key)
 
-    def _statistics_of(self, key: str) -> ImageStatistics:
+    def _video_settings(self, key: str) -> dict[str, Any]:
         feature = self._feature(key)
         height, width, _ = feature.shape
         statistics = ImageStatistics(self._lengths, height, width, depth=feature.depth is not None)
         self._image_statistics[key] = statistics
-        return statistics
+        return {
+            'fps': self._fps,
+            'width': width,
+            'height': height,
+            'episode_lengths': self._lengths,
+            'statistics': statistics,
+        }
 
     def attachment(self, name: str) -> Path:
         """Return the place of a file that the caller wants to keep with the shard."""

@@ -397,7 +397,7 @@ class PacketWriter(_CameraWriter):
         self._statistics = statistics
         self._decoder = cast('VideoCodecContext', av.CodecContext.create(COPY, 'r'))
         self._decoder.thread_count = 1
-        self._mp4.add_codec(COPY, width, height)
+        self._mp4.add_encoder(COPY, width, height, 'yuvj420p', {})  # it has nothing to encode
         self.join_key = f'{COPY} {self._expected}'
 
     def write_packet(self, jpeg: bytes | memoryview) -> None:
