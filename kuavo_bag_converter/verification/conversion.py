@@ -37,7 +37,7 @@ def _check_alignment(
 ) -> None:
     file = bag.alignment_path
     try:
-        table = pq.read_table(dataset.root / file, columns=['episode'])
+        table = pq.ParquetFile(dataset.root / file).read(['episode'])
         numbers = table.column('episode').to_numpy().astype(np.int64)
     except FileNotFoundError:
         findings.add('conversion.missing', 'no file', 'the alignment of a bag', file=file)

@@ -224,7 +224,7 @@ def _features(info: Mapping[str, Any], findings: Findings) -> dict[str, Column] 
 def _tasks_v30(root: Path, findings: Findings) -> tuple[str, ...] | None:
     """Read the tasks as LeRobot does: the text is the index of the pandas table."""
     try:
-        table = pq.read_table(root / TASKS_PATH)
+        table = pq.ParquetFile(root / TASKS_PATH).read()
         pandas = json.loads((table.schema.metadata or {}).get(b'pandas', b'{}'))
         names = [name for name in pandas.get('index_columns', ()) if isinstance(name, str)]
         if len(names) != 1:
@@ -279,7 +279,7 @@ def _episodes_v30(
             columns = pq.read_schema(path).names
             missing = [name for name in wanted if name not in columns]
             if not missing:
-                rows += pq.read_table(path, columns=wanted).to_pylist()
+                rows += pq.ParquetFile(path).read(wanted).to_pylist()
         except BROKEN as error:
             findings.add('episodes.unreadable', first_line(error), 'a Parquet file', file=file)
             return None

@@ -93,7 +93,7 @@ def check_plan(
             episode=_first_difference(found, lengths) + bag.first_episode,
         )
     try:
-        table = pq.read_table(root / bag.alignment_path)
+        table = pq.ParquetFile(root / bag.alignment_path).read()
         stored = {name: table.column(name).to_numpy() for name in table.column_names}
     except ARROW_ERRORS:  # reported as conversion.missing or conversion.unreadable
         return found == lengths

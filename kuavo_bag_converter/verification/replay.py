@@ -31,6 +31,9 @@ from kuavo_bag_converter.workers import WorkerPool
 
 Frames = npt.NDArray[np.int64]
 
+_WAITING_BYTES = 16 << 20
+"""Payload that may wait for the workers."""
+
 
 @dataclass
 class Replay:
@@ -105,7 +108,7 @@ class _Bag:
             known = wanted.get(feed.topic, feed.needed)
             wanted[feed.topic] = np.union1d(known, feed.needed)
         pool = WorkerPool(
-            options.threads, options.waiting_bytes, options.chunk_size, options.stall_timeout_s
+            options.threads, _WAITING_BYTES, options.chunk_size, options.stall_timeout_s
         )
         with pool:
             strands = [(feed, pool.strand(feed.topic)) for feed in feeds]

@@ -22,9 +22,6 @@ from kuavo_bag_converter.verification.pictures import CameraSummary, check_losse
 from kuavo_bag_converter.verification.record import PROFILE_PATH, REPORT_PATH, Record
 from kuavo_bag_converter.verification.replay import Replay
 
-_WAITING_BYTES = 16 << 20
-"""Payload bytes that may wait for workers."""
-
 
 @dataclass(frozen=True)
 class Verification:
@@ -119,17 +116,17 @@ def _replay(dataset: Description, record: Record, sample: int | None, findings: 
     known = {name: value for name, value in record.settings.items() if name in SETTINGS}
     settings = settings_from(known, str(dataset.root / REPORT_PATH))
     options = ShardOptions(
-        settings.method,
-        VideoOptions(
+        method=settings.method,
+        video=VideoOptions(
             settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
         ),
-        settings.video == 'copy',
-        settings.on_bad_image,
-        Definitions(msg_path=tuple(map(Path, settings.msg_path))),
-        settings.chunk_size,
-        len(os.sched_getaffinity(0)),
-        _WAITING_BYTES,
-        settings.stall_timeout_s,
+        copy=settings.video == 'copy',
+        on_bad_image=settings.on_bad_image,
+        definitions=Definitions(msg_path=tuple(map(Path, settings.msg_path))),
+        chunk_size=settings.chunk_size,
+        threads=len(os.sched_getaffinity(0)),
+        memory_limit_mb=0,
+        stall_timeout_s=settings.stall_timeout_s,
     )
     profile = load_profile(dataset.root / PROFILE_PATH)
     return Replay(dataset, profile, options, settings.on_damage, sample, findings)

@@ -1,0 +1,306 @@
+"""Verifying finds every fault of a dataset that it can find, and none in a good one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from conversions import alignment, run
+from dataset_edits import (
+    CAMERA,
+    data_file,
+    edit_column,
+    edit_info,
+    edit_json,
+    episodes_file,
+    lengths,
+    reorder,
+    swap_frames,
+    video_file,
+    write_groups,
+)
+from dataset_faults import FAULTS
+
+from kuavo_bag_converter import cli
+from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.sample.write import write_sample
+from kuavo_bag_converter.verification.check import check_dataset
+from kuavo_bag_converter.verification.verify import verify
+
+SIZE = {'resize__width': 128, 'resize__height': 96}
+KINDS = {
+    'v3.0': {},
+    'v2.1': {'lerobot_version': 'v2.1'},
+    'copy': {'video': 'copy'},
+    'hevc': {'vcodec': 'hevc', 'crf': 28, 'preset': 'ultrafast'},
+    'av1': {'vcodec': 'libsvtav1', 'crf': 30, 'preset': '12'},
+    'yuv444p': {'pix_fmt': 'yuv444p', 'gop': 30},
+    'metric12': {'use_depth': True, 'depth_coding': 'metric12'},
+    'range8': {'use_depth': True, 'depth_coding': 'range8'},
+}
+
+
+@pytest.fixture(scope='module')
+def bags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('bags')
+    for seed in range(2):
+        write_sample(
+            folder / f'{seed}.bag',
+            seconds=2.4,
+            size=(96, 128),
+            seed=seed,
+            extras=False,
+        )
+    return folder
+
+
+@pytest.fixture(scope='module')
+def datasets(bags, tmp_path_factory):
+    """Return a good dataset of a kind; each is made once."""
+    folder = tmp_path_factory.mktemp('datasets')
+
+    def made(kind):
+        root = folder / kind
+        if not root.exists():
+            values = {'use_depth': False, 'sample_drop': 2} | SIZE | KINDS[kind]
+            assert run(bags, root, **values).exit_code == 0
+        return root
+
+    return made
+
+
+@pytest.fixture
+def copy_of(datasets, tmp_path):
+    """Return a copy of a good dataset, to be damaged."""
+
+    def copied(kind):
+        root = tmp_path / 'dataset'
+        shutil.copytree(datasets(kind), root)
+        return root
+
+    return copied
+
+
+def rules(findings):
+    return {finding.rule for finding in findings}
+
+
+def cheap(root):
+    return rules(check_dataset(root, 'cheap'))
+
+
+def full(root):
+    return rules(check_dataset(root, 'full'))
+
+
+def with_bags(root, bags, sample=None):
+    return rules(verify(root, [str(bags)], sample).findings)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_good_dataset_has_no_findings(datasets, bags, kind):
+    root = datasets(kind)
+    assert check_dataset(root, 'cheap') == []
+    for sample in (None, 3):
+        result = verify(root, [str(bags)], sample)
+        assert result.findings == ()
+        assert len(result.bags) == 2
+        assert all(camera.frames for camera in result.cameras)
+
+
+@pytest.mark.parametrize('fault', FAULTS)
+def test_a_fault_is_found(copy_of, bags, fault):
+    kind, damage, expected = FAULTS[fault]
+    root = copy_of(kind)
+    damage(root)
+    checks = {'cheap': cheap, 'full': full, 'bags': lambda root: with_bags(root, bags)}
+    was_found = False
+    for name, check in checks.items():
+        if name in expected:
+            found = check(root)
+            assert any(rule.startswith(expected[name]) for rule in found), found
+            was_found = True
+        elif not was_found:
+            assert check(root) == set()
+
+
+def as_lerobot_writes(root):
+    """Turn a v3.0 dataset into one as LeRobot's own recorder leaves it."""
+    shutil.rmtree(root / 'conversion')
+    for path in root.glob('videos/*/*/*.mp4'):
+        path.chmod(0o600)
+    # Positions are sums of probed durations, which drift.
+    prefix = f'videos/{CAMERA}'
+    edit_column(
+        episodes_file(root),
+        f'{prefix}/from_timestamp',
+        lambda t: [v + 3e-6 * i for i, v in enumerate(t)],
+    )
+    table = pq.ParquetFile(data_file(root)).read()
+    metadata = table.schema.metadata[b'huggingface'].replace(b'Sequence', b'List')
+    table = table.replace_schema_metadata({'huggingface': metadata})
+    write_groups(data_file(root), table, [table.num_rows])
+
+    def less_exact(document):
+        for statistics in document.values():
+            for name in ('mean', 'std'):
+                statistics[name] = np.float32(statistics[name]).astype(float).tolist()
+            # The weighted mean of the episodes' quantiles, each from a histogram.
+            statistics['q50'] = statistics['mean']
+
+    edit_json(root / 'meta/stats.json', less_exact)
+
+    def unnamed_index(document):
+        document['index_columns'] = ['__index_level_0__']
+
+    tasks = pq.ParquetFile(root / 'meta/tasks.parquet').read()
+    pandas = json.loads(tasks.schema.metadata[b'pandas'])
+    pandas['index_columns'] = ['__index_level_0__']
+    tasks = tasks.rename_columns(['task_index', '__index_level_0__'])
+    tasks = tasks.replace_schema_metadata({'pandas': json.dumps(pandas)})
+    pq.write_table(tasks, root / 'meta/tasks.parquet')
+
+
+def test_a_dataset_of_lerobot_need_not_follow_the_rules_of_this_writer(copy_of):
+    root = copy_of('v3.0')
+    as_lerobot_writes(root)
+    assert check_dataset(root, 'cheap') == []
+    assert check_dataset(root, 'full') == []
+
+
+@pytest.mark.parametrize(
+    'fault',
+    [
+        'video frame dropped',
+        'row dropped',
+        'value not a number',
+        'mp4 truncated',
+        'stats.json edited',
+        'tasks missing',
+        'task_index out of range',
+        'timestamp off',
+        'index not contiguous',
+        'from_timestamp off',
+        'total_frames off',
+        'undeclared column',
+        'names missing',
+    ],
+)
+def test_faults_are_found_in_a_dataset_of_lerobot_too(copy_of, fault):
+    _, damage, expected = FAULTS[fault]
+    root = copy_of('v3.0')
+    shutil.rmtree(root / 'conversion')
+    damage(root)
+    mode, rule = next(iter(expected.items()))
+    area = rule.split('.')[0]
+    assert any(name.startswith(area) for name in rules(check_dataset(root, mode)))
+
+
+def test_what_lerobot_added_to_a_dataset_is_held_to_its_own_rules(copy_of):
+    root = copy_of('v3.0')
+    video_file(root).chmod(0o600)
+    assert cheap(root) == {'file.mode'}
+
+    def forget_last(document):
+        document['bags'].pop()
+
+    edit_json(root / 'conversion/report.json', forget_last)
+    assert cheap(root) == set()
+
+
+def test_the_command_says_by_its_exit_code_what_it_found(copy_of, bags, tmp_path, capsys):
+    root = copy_of('v3.0')
+    assert cli.run(['verify', str(root)]) == 0
+    assert 'nothing is wrong' in capsys.readouterr().out
+    assert cli.run(['verify', str(root), '--bags', str(bags), '--sample', '2']) == 0
+    assert 'state minus picture' in capsys.readouterr().out
+    edit_info(root, total_frames=3)
+    assert cli.run(['verify', str(root)]) == 1
+    assert 'info.totals' in capsys.readouterr().out
+    assert cli.run(['verify', str(tmp_path / 'none')]) == 2
+    assert cli.run(['verify', str(root), '--sample', '1']) == 2
+
+
+def test_json_has_every_finding_and_where_it_is(copy_of, bags, capsys):
+    root = copy_of('v3.0')
+    reorder(root, swap_frames(7, 8))
+    assert cli.run(['verify', str(root), '--bags', str(bags), '--all', '--json']) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert not document['ok']
+    found = {(item['rule'], item['feature'], item['episode']) for item in document['findings']}
+    assert ('pictures.order', CAMERA, 0) in found
+    order = next(item for item in document['findings'] if item['rule'] == 'pictures.order')
+    assert order['frame'] == 7
+    assert order['file'] == str(video_file(root).relative_to(root))
+
+
+def test_many_wrong_rows_are_one_finding_with_their_number(copy_of):
+    root = copy_of('v3.0')
+    edit_column(data_file(root), 'timestamp', lambda times: [time + 1 for time in times])
+    findings = check_dataset(root, 'cheap')
+    assert [finding.places for finding in findings] == lengths(root)
+
+
+def test_bags_are_looked_for_where_they_were_converted(datasets, bags):
+    result = verify(datasets('v3.0'), [], 2)
+    assert result.ok
+    assert [Path(bag).name for bag in result.bags] == ['0.bag', '1.bag']
+
+
+def test_a_bag_is_known_by_its_content_under_any_name(datasets, bags, tmp_path):
+    moved = tmp_path / 'elsewhere' / '1.bag'
+    moved.parent.mkdir()
+    shutil.copy(bags / '1.bag', moved)
+    result = verify(datasets('v3.0'), [str(moved)], 2)
+    assert result.ok
+    assert [Path(bag).name for bag in result.not_compared] == ['0.bag']
+
+
+def test_a_bag_that_has_changed_is_named(datasets, bags, tmp_path):
+    changed = tmp_path / '1.bag'
+    shutil.copy(bags / '0.bag', changed)
+    found = rules(verify(datasets('v3.0'), [str(changed)], None).findings)
+    assert {'bags.changed', 'plan.alignment', 'rows.value', 'pictures.scene'} <= found
+
+
+def test_a_bag_of_another_dataset_is_refused(datasets, tmp_path):
+    other = tmp_path / 'other.bag'
+    write_sample(other, seconds=1, size=(96, 128), seed=9, extras=False)
+    with pytest.raises(UsageError, match='was not made from this bag'):
+        verify(datasets('v3.0'), [str(other)])
+
+
+def test_a_dataset_without_a_record_cannot_be_compared_with_bags(copy_of, bags):
+    root = copy_of('v3.0')
+    shutil.rmtree(root / 'conversion')
+    with pytest.raises(UsageError, match=r'conversion/report\.json: missing'):
+        verify(root, [str(bags)])
+
+
+def test_the_time_from_picture_to_state_is_that_of_the_alignment(datasets, bags):
+    root = datasets('v3.0')
+    result = verify(root, [str(bags)], 2)
+    report = json.loads((root / 'conversion/report.json').read_text())
+    topics = [track['topic'] for track in report['bags'][0]['plan']['tracks']]
+    state = topics.index('/sensors_data_raw')
+    picture = topics.index('/cam_h/color/image_raw/compressed')
+    apart = np.concatenate(
+        [
+            alignment(root, bag)[f'track.{state}.error_ns']
+            - alignment(root, bag)[f'track.{picture}.error_ns']
+            for bag in (0, 1)
+        ]
+    )
+    found = next(
+        entry
+        for entry in result.timing
+        if (entry['state'], entry['picture']) == ('/sensors_data_raw', CAMERA)
+    )
+    assert found['frames'] == len(apart) == sum(lengths(root))
+    assert found['median'] == pytest.approx(np.median(apart) / 1e6, abs=2e-3)
+    assert found['p95'] == pytest.approx(np.percentile(np.abs(apart), 95) / 1e6, abs=2e-3)
+    assert found['max'] == pytest.approx(np.abs(apart).max() / 1e6, abs=2e-3)
