@@ -66,6 +66,11 @@ class Camera:
         if self._owed:
             raise BagError(f'{self.topic}: none of the pictures can be decoded')
 
+    @property
+    def held(self) -> int:
+        """Pictures that are kept for frames to come, without the one shown last."""
+        return len(self._ready)
+
     def _decoded(self, connection: Connection, ordinal: int, data: bytes) -> Picture | None:
         try:
             return self._decoder.decode(connection, data)

@@ -60,6 +60,8 @@ class Task:
     """Payload that may wait for the workers."""
     memory_limit: int
     """Bytes; above it, nothing is read before what waits is written. 0 is no limit."""
+    debug_memory: bool
+    """Check after each chunk that nothing of it is held."""
     stall_timeout_s: float
     progress: Progress
     cancel: threading.Event
@@ -135,6 +137,7 @@ def _stream(
     for camera in cameras:
         strand = pool.strand(camera.topic)
         by_topic.setdefault(camera.topic, []).append((camera, strand))
+    checked = 0
     messages = task.reader.messages(_wanted(task, plan))
     for message in stage_of_each('read', messages):
         task.check_cancelled()
@@ -149,6 +152,19 @@ def _stream(
             strand.submit(partial(camera.take, connection, ordinal, data), len(data))
         done = min([table.frames_done, *(camera.frames_done for camera in cameras)])
         task.progress(done, len(plan))
+        if task.debug_memory and done // task.chunk_size > checked:
+            checked = done // task.chunk_size
+            pool.drain()
+            _check_released(checked, cameras, pool)
+
+
+def _check_released(chunk: int, cameras: Sequence[Camera], pool: WorkerPool) -> None:
+    """Fail if a payload or picture is held though every message that was read is written."""
+    held = {camera.topic: camera.held for camera in cameras if camera.held}
+    if pool.waiting_bytes or held:
+        raise MemoryError(
+            f'after chunk {chunk}: {pool.waiting_bytes} bytes wait, pictures are held of {held}'
+        )
 
 
 def _wanted(task: Task, plan: Plan) -> dict[str, Ordinals]:

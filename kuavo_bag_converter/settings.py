@@ -260,6 +260,10 @@ class Settings:
     threads: int = _setting(
         0, 'Threads that decode and encode; 0 is one for each core.', minimum=0, maximum=256
     )
+    debug_memory: bool = _setting(
+        False,
+        'After each chunk, wait until its messages are written and fail if one is still held.',
+    )
     memory_limit_mb: int = _setting(0, 'Memory that the run may use, MB; 0 is no limit.', minimum=0)
 
 

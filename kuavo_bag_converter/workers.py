@@ -98,6 +98,12 @@ class WorkerPool:
                 self._ready.append(strand)
                 self._work.notify()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the tasks that have not run."""
+        with self._lock:
+            return self._bytes
+
     def drain(self) -> None:
         """Wait until every task has run.
 

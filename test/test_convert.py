@@ -306,3 +306,9 @@ def test_pictures_look_like_those_of_the_bag(dataset):
         for picture in pictures(dataset, key):
             assert picture.shape == (120, 160, 3)
             assert picture.std() > 20
+
+
+@pytest.mark.parametrize('strategy', ['nearest', 'linear'])
+def test_nothing_is_held_after_a_chunk(sample, tmp_path, strategy):
+    values = {'debug_memory': True, 'chunk_size': 4, 'align__strategy': strategy}
+    assert run(sample, tmp_path / 'out', **SMALL, **values).exit_code == 0

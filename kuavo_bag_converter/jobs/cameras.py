@@ -34,6 +34,7 @@ class ShardOptions:
     threads: int
     memory_limit_mb: int
     stall_timeout_s: float
+    debug_memory: bool = False
 
 
 class Cameras:

@@ -44,7 +44,7 @@ from kuavo_bag_converter.verification.check import check_dataset
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
                        'reader', 'on_error', 'method', 'append', 'retry_failed', 'on_change',
-                       'stall_timeout_s', 'check_disk')  # fmt: skip
+                       'stall_timeout_s', 'check_disk', 'debug_memory')  # fmt: skip
 """Settings that do not change what a bag becomes."""
 _OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What no other bag would fare better with."""
@@ -191,6 +191,7 @@ class _Run:
                 settings.threads or len(os.sched_getaffinity(0)),
                 settings.memory_limit_mb,
                 settings.stall_timeout_s,
+                settings.debug_memory,
             )
             profile = self._resolve(reader)
             binding = bind(profile, reader)

@@ -86,6 +86,7 @@ def write_shard(
                 options.threads,
                 waiting,
                 options.memory_limit_mb * MB,
+                options.debug_memory,
                 options.stall_timeout_s,
                 progress,
                 cancel,
