@@ -505,13 +505,30 @@ def test_a_folder_in_use_is_refused(tmp_path, shards):
         make_dataset(tmp_path / 'dataset', shards)
 
 
-def test_a_shard_damaged_after_it_was_opened_is_noticed(tmp_path):
+@pytest.mark.parametrize('name', ['data.parquet', f'videos/{FRONT.key}.mp4'])
+@pytest.mark.parametrize('kept', [0, 100, 0.5])
+def test_a_shard_damaged_after_it_was_opened_is_noticed(tmp_path, name, kept):
     shards = make_shards(tmp_path, [[4], [3, 3]])
-    video = shards[1].video_path(FRONT.key)
-    data = video.read_bytes()
-    video.write_bytes(data[: data.index(b'mdat') + 100])
-    with pytest.raises(DatasetError, match=r'front.mp4'):
+    file = shards[1].path / name
+    data = file.read_bytes()
+    size = int(kept * len(data)) if isinstance(kept, float) else kept
+    file.write_bytes(data[:size] + bytes(len(data) - size))
+    with pytest.raises(DatasetError, match=file.name) as caught:
         make_dataset(tmp_path / 'dataset', shards)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'float64', 'int8', 'uint16', 'int64', 'bool'])
+def test_every_numeric_type_is_kept(tmp_path, dtype):
+    features = (replace(STATE, dtype=dtype), replace(ACTION, dtype=dtype))
+    root = make_dataset(tmp_path / 'dataset', make_shards(tmp_path, [[4], [3]], features=features))
+    written = rows(features, 0, 7)
+    columns = table(root)
+    assert np.array_equal(np.array(columns[STATE.key], dtype), written[STATE.key])
+    assert np.array_equal(np.array(columns[ACTION.key], dtype), written[ACTION.key][:, 0])
+    assert info(root)['features'][STATE.key]['dtype'] == dtype
+    stats = json.loads((root / 'meta/stats.json').read_text())[ACTION.key]
+    assert stats['max'] == [float(written[ACTION.key].max())]
 
 
 def test_a_shard_is_found_again_by_its_folder(tmp_path, shards, dataset):

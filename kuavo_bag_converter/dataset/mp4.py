@@ -139,25 +139,28 @@ def read_packets(
     Raises:
         DatasetError: The file ends early, or frame ``first`` is not a key frame.
     """
-    with av.open(str(path), options=_NO_PROBING) as container:
-        stream = container.streams.video[0]
-        ticks = _ticks_per_frame(path, stream)
-        if first:
-            container.seek(first * ticks, stream=stream)
-        found = 0
-        for packet in islice(container.demux(stream), count):
-            if packet.size == 0:
-                break
-            if packet.pts != (first + found) * ticks or not (found or packet.is_keyframe):
-                raise DatasetError(
-                    f'{path}: frame {first + found} is not where it should be (time stamp '
-                    f'{packet.pts}, expected {(first + found) * ticks}, key frame '
-                    f'{packet.is_keyframe})'
-                )
-            found += 1
-            yield stream, packet
-        if found != count:
-            raise DatasetError(f'{path}: ends after frame {first + found - 1}')
+    found = 0
+    try:
+        with av.open(str(path), options=_NO_PROBING) as container:
+            stream = container.streams.video[0]
+            ticks = _ticks_per_frame(path, stream)
+            if first:
+                container.seek(first * ticks, stream=stream)
+            for packet in islice(container.demux(stream), count):
+                if packet.size == 0:
+                    break
+                expected = (first + found) * ticks
+                if packet.pts != expected or not (found or packet.is_keyframe):
+                    raise DatasetError(
+                        f'{path}: frame {first + found} is not where it should be (time stamp '
+                        f'{packet.pts}, expected {expected}, key frame {packet.is_keyframe})'
+                    )
+                found += 1
+                yield stream, packet
+    except (av.FFmpegError, IndexError) as error:
+        raise DatasetError(f'{path}: cannot be read as a video ({error})') from error
+    if found != count:
+        raise DatasetError(f'{path}: ends after frame {first + found - 1}')
 
 
 def _ticks_per_frame(path: Path, stream: VideoStream) -> int:

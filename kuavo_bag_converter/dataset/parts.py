@@ -21,12 +21,10 @@ from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
     TASK_INDEX,
     column_of,
-    read_rows,
-    rows_of,
+    read_arrays,
     table_of,
     vectors,
 )
-from kuavo_bag_converter.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -84,19 +82,13 @@ def episode_table(
     """Read an episode's rows and add the default columns; return also its tasks.
 
     Raises:
-        DatasetError: The shard has fewer rows than it should.
+        DatasetError: The shard's table is damaged or too short.
     """
     shard = episode.shard
     own = [*vectors(features), TASK_INDEX]
-    rows = rows_of(read_rows(shard.table_path, episode.first_frame, episode.length, own))
-    if rows.num_rows != episode.length:
-        raise DatasetError(
-            f'{shard.table_path}: {rows.num_rows} rows of episode {episode.place}, expected '
-            f'{episode.length}; convert its bag again'
-        )
-    task_index, names = tasks.renumber(column_of(rows, TASK_INDEX)[:, 0], shard.tasks)
+    columns = read_arrays(shard.table_path, episode.first_frame, episode.length, own)
+    task_index, names = tasks.renumber(columns[TASK_INDEX.key][:, 0], shard.tasks)
     frame_index = np.arange(episode.length, dtype=np.int64)
-    columns = {feature.key: column_of(rows, feature) for feature in vectors(features)}
     columns |= {
         'timestamp': (frame_index / fps).astype(np.float32),
         'frame_index': frame_index,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.files import sync_file
+from kuavo_bag_converter.errors import DatasetError
 
 DEFAULT_FEATURES = (
     Feature('timestamp', 'float32', (1,)),
@@ -137,32 +139,58 @@ class TableWriter:
 
 
 def rows_of(tables: Iterable[pa.Table]) -> pa.Table:
-    """Join tables to one whose bytes in a file do not depend on how it was cut."""
+    """Join tables to one with a single chunk."""
     return pa.concat_tables(tables).combine_chunks()
 
 
 def read_rows(
     path: Path, first: int, count: int, features: Sequence[Feature]
 ) -> Iterator[pa.Table]:
-    """Yield the rows ``first`` to ``first + count - 1`` of a Parquet file, by row group."""
+    """Yield the rows ``first`` to ``first + count - 1`` of a Parquet file, by row group.
+
+    Raises:
+        DatasetError: The file is damaged.
+    """
     keys = [feature.key for feature in features]
-    with pq.ParquetFile(path) as file:
-        start = 0
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            low, high = max(first - start, 0), min(first + count - start, rows)
-            if low < high:
-                yield (
-                    file.read_row_group(group, columns=keys, use_threads=False)
-                    .select(keys)
-                    .slice(low, high - low)
-                )
-            start += rows
+    try:
+        with pq.ParquetFile(path) as file:
+            start = 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                low, high = max(first - start, 0), min(first + count - start, rows)
+                if low < high:
+                    table = file.read_row_group(group, columns=keys, use_threads=False)
+                    yield table.select(keys).slice(low, high - low)
+                start += rows
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(f'{path}: cannot be read ({error})') from error
 
 
 def read_all(path: Path, features: Sequence[Feature]) -> Iterator[pa.Table]:
-    """Yield all rows of a Parquet file, by row group."""
-    keys = [feature.key for feature in features]
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=keys, use_threads=False).select(keys)
+    """Yield all rows of a Parquet file, by row group.
+
+    Raises:
+        DatasetError: The file is damaged.
+    """
+    return read_rows(path, 0, sys.maxsize, features)
+
+
+def read_arrays(
+    path: Path, first: int, count: int, features: Sequence[Feature]
+) -> dict[str, NDArray[Any]]:
+    """Read rows of a Parquet file into arrays (count, width), by feature.
+
+    Raises:
+        DatasetError: The file is damaged or too short.
+    """
+    arrays = {
+        feature.key: np.empty((count, feature.shape[0]), feature.dtype) for feature in features
+    }
+    filled = 0
+    for table in read_rows(path, first, count, features):
+        for feature in features:
+            arrays[feature.key][filled : filled + table.num_rows] = column_of(table, feature)
+        filled += table.num_rows
+    if filled != count:
+        raise DatasetError(f'{path}: {filled} rows from row {first} on, expected {count}')
+    return arrays
