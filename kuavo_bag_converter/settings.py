@@ -242,6 +242,9 @@ class Settings:
     msg_path: tuple[str, ...] = _setting(
         (), 'Folders with .msg files, for bags that embed no message definitions.'
     )
+    distro: str = _setting(
+        'humble', 'ROS 2 distro of standard message types that a bag does not define.'
+    )
     lerobot_version: str = _setting(
         'v3.0', 'Dataset format: v3.0 (LeRobot 0.4 or later) or v2.1.', choices=('v3.0', 'v2.1')
     )

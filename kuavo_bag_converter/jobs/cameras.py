@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -35,6 +36,9 @@ class ShardOptions:
     memory_limit_mb: int
     stall_timeout_s: float
     debug_memory: bool = False
+
+
+_KEY_FRAME_WITHIN = 600
 
 
 class Cameras:
@@ -105,7 +109,13 @@ class _Camera:
         if self._copied:
             return JpegCopier(connection, definitions)
         if not self._depth:
-            return ColorDecoder(connection, definitions, self._size, pix_fmt)
+            return ColorDecoder(
+                connection,
+                definitions,
+                self._size,
+                pix_fmt,
+                use_cv_bridge=self.info.codec == 'raw' and find_spec('cv_bridge') is not None,
+            )
         depth = DepthDecoder(connection, definitions, self._size)
         if self._depth == 'metric12':
             return depth
@@ -131,7 +141,23 @@ def _first_pictures(
     }
     for topic in topics - found.keys():
         raise BagError(f'{topic}: its first picture cannot be read')
+    for camera in binding.cameras:
+        topic = camera.source.topic
+        if not found[topic].height and camera.feature.size is None:
+            found[topic] = _key_frame(topic, reader, definitions)
     return found
+
+
+def _key_frame(topic: str, reader: BagReader, definitions: Definitions) -> PictureInfo:
+    """Read the headers of a stream's first key frame; before it, no picture tells its size."""
+    wanted = np.arange(min(reader.counts[topic], _KEY_FRAME_WITHIN), dtype=np.int64)
+    for message in reader.messages({topic: wanted}):
+        info = picture_info(message.connection, definitions, message.data)
+        if info.height:
+            return info
+    raise BagError(
+        f'{topic}: no key frame in the first {len(wanted)} pictures; give the camera a size'
+    )
 
 
 def _check_copy(topic: str, info: PictureInfo, size: tuple[int, int]) -> None:

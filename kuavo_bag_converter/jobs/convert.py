@@ -109,7 +109,7 @@ class _Run:
         self._video = VideoOptions(
             settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
         )
-        self._definitions = Definitions(msg_path=tuple(map(Path, settings.msg_path)))
+        self._definitions = Definitions(settings.msg_path, settings.distro)
         self._profile = resolve_without_bag(settings)
 
     def run(self) -> Report:
