@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         UsageError: An argument is malformed, or something of that name exists.
 
     """
-    from .options import SampleOptions
-    from .write import write_sample
+    from kuavo_bag_converter.sample.options import SampleOptions
+    from kuavo_bag_converter.sample.write import write_sample
 
     options = SampleOptions(
         storage=arguments.storage,

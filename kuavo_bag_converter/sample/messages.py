@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .definitions import Definitions, Ros
+from kuavo_bag_converter.sample.definitions import Definitions, Ros
 
 NANOSECONDS = 10**9
 

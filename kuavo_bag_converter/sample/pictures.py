@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .barcode import draw_frame_number
-from .stamps import seeded
+from kuavo_bag_converter.sample.barcode import draw_frame_number
+from kuavo_bag_converter.sample.stamps import seeded
 
 _Picture = npt.NDArray[Any]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .truth import Ramp, Vector
+from kuavo_bag_converter.sample.truth import Ramp, Vector
 
 ARM_NAMES = [f'arm_joint_{number}' for number in range(1, 15)]
 

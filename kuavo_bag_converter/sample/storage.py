@@ -18,8 +18,8 @@ from rosbags.interfaces import (
     QosTime,
 )
 
-from .definitions import Definition
-from .topics import Topic
+from kuavo_bag_converter.sample.definitions import Definition
+from kuavo_bag_converter.sample.topics import Topic
 
 _NO_DEADLINE = QosTime(2147483647, 4294967295)
 _ROSBAG2_VERSION: Literal[8] = 8  # The newest that stores QoS as Humble and Iron read it.

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from kuavo_bag_converter.errors import UsageError
 
-from .messages import NANOSECONDS, Messages, Moment
-from .options import STREAMS, SampleOptions
-from .pictures import ColorScene, DepthScene
-from .robot import (
+from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
+from kuavo_bag_converter.sample.options import STREAMS, SampleOptions
+from kuavo_bag_converter.sample.pictures import ColorScene, DepthScene
+from kuavo_bag_converter.sample.robot import (
     ARM_COMMAND,
     ARM_NAMES,
     JOINT_COMMAND,
@@ -28,9 +28,9 @@ from .robot import (
     degrees,
     joint_ranges,
 )
-from .stamps import Timing
-from .streams import StreamEncoder
-from .truth import Ramp
+from kuavo_bag_converter.sample.stamps import Timing
+from kuavo_bag_converter.sample.streams import StreamEncoder
+from kuavo_bag_converter.sample.truth import Ramp
 
 Build: TypeAlias = Callable[[Messages, Moment], Any]
 """Makes one message of a topic."""

@@ -16,14 +16,14 @@ import numpy as np
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.errors import UsageError
 
-from .definitions import Definitions, Ros
-from .messages import NANOSECONDS, Messages, Moment
-from .options import SampleOptions
-from .robot import Timeline
-from .stamps import published, received, seeded
-from .storage import recorder
-from .topics import Topic, topics_of
-from .truth import SampleTruth, TopicTruth
+from kuavo_bag_converter.sample.definitions import Definitions, Ros
+from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
+from kuavo_bag_converter.sample.options import SampleOptions
+from kuavo_bag_converter.sample.robot import Timeline
+from kuavo_bag_converter.sample.stamps import published, received, seeded
+from kuavo_bag_converter.sample.storage import recorder
+from kuavo_bag_converter.sample.topics import Topic, topics_of
+from kuavo_bag_converter.sample.truth import SampleTruth, TopicTruth
 
 START = 1_767_500_000 * NANOSECONDS
 """When every sample starts, ns since the epoch."""
