@@ -46,7 +46,10 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=(ROOT / 'requirements.txt').read_text(encoding='utf-8').splitlines(),
-    extras_require={'test': ['hypothesis', 'pytest']},
+    extras_require={
+        'benchmark': ['imagecodecs', 'matplotlib'],
+        'test': ['hypothesis', 'pytest'],
+    },
     entry_points={
         'console_scripts': [
             f'convert_node = {NAME}.node:main',

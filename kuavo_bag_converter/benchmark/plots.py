@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from kuavo_bag_converter.benchmark.results import Result, Results
 
 _FORMATS = ('svg', 'png')
+_LEAST_MB = 30
+"""What is below belongs to the start and the end of a process."""
 
 
 def write_plots(results: Results, folder: Path) -> list[Path]:
@@ -41,6 +43,8 @@ def _memory_over_time(results: Results) -> Figure:
             label = result.run.name + (' (stopped)' if result.measured.status == 'stopped' else '')
             axes.plot(*zip(*curve, strict=True), label=label, linewidth=1)
     axes.set_yscale('log')
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=_LEAST_MB)
     axes.set_xlabel('seconds since the conversion began')
     axes.set_ylabel('memory of the process tree (PSS), MB')
     axes.set_title(f'{results.title}: memory over time')
