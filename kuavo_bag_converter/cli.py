@@ -143,6 +143,23 @@ def _cancel_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.inspection.command import add_arguments
+
+    add_arguments(parser)
+    _settings_arguments(parser)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.inspection.command import run as run_inspect
+    from kuavo_bag_converter.settings import parse_assignments, read_params_file
+
+    given = [*parse_assignments(options.assignments)]
+    if options.params_file:
+        given += read_params_file(options.params_file)
+    return run_inspect(options, _settings(options), given)
+
+
 def _sample_arguments(parser: argparse.ArgumentParser) -> None:
     from kuavo_bag_converter.sample.command import add_arguments
 
@@ -194,6 +211,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 _COMMANDS = (
     _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
+    _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
     _Command(
         'verify', 'Check a dataset, and compare it with its bags.', _verify_arguments, _verify
     ),

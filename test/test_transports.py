@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from bag_edits import copied
 from conversions import numbers, report, run, same_frames, serving
-from rosbags.rosbag1 import Reader, Writer
 
 from kuavo_bag_converter.sample.streams import KEY_INTERVAL
 from kuavo_bag_converter.sample.write import write_sample
@@ -37,23 +37,6 @@ def sample_of(folder, transport, **options):
     return path, truth
 
 
-def without_first(path, target, topic, count):
-    """Copy a bag without the first messages of a topic."""
-    with Reader(path) as bag, Writer(target) as copy:
-        connections = {
-            c.id: copy.add_connection(
-                c.topic, c.msgtype, msgdef=c.msgdef.data, md5sum=c.digest, callerid=c.ext.callerid
-            )
-            for c in bag.connections
-        }
-        for connection, stamp, data in bag.messages():
-            if connection.topic == topic and count:
-                count -= 1
-            else:
-                copy.write(connections[connection.id], stamp, data)
-    return target
-
-
 @pytest.fixture(scope='module')
 def stream(tmp_path_factory):
     """A recording with H.265 cameras and no depth, and the topic of its head camera."""
@@ -65,7 +48,8 @@ def stream(tmp_path_factory):
 def cut_stream(stream, tmp_path_factory):
     """The same, begun while the head camera was between two key frames."""
     path, topic = stream
-    return without_first(path, tmp_path_factory.mktemp('cut') / 'cut.bag', topic, CUT), topic
+    target = tmp_path_factory.mktemp('cut') / 'cut.bag'
+    return copied(path, target, keep=lambda name, n: name != topic or n >= CUT), topic
 
 
 @pytest.mark.parametrize('transport', ['jpeg', 'raw', 'h265', 'h264'])

@@ -1,0 +1,1 @@
+"""What bags hold, how healthy they are, and which configurations fit them."""

@@ -1,0 +1,233 @@
+"""One recording, inspected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from kuavo_bag_converter.bags.discover import Recording
+from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
+from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.inspection.contents import (
+    Contents,
+    fields_of,
+    has_header,
+    picture_of,
+    read_contents,
+)
+from kuavo_bag_converter.inspection.files import compression_of, files_of, size_of
+from kuavo_bag_converter.inspection.fit import Bag, fit_all, fit_asked
+from kuavo_bag_converter.inspection.remarks import remarks_on
+from kuavo_bag_converter.inspection.report import (
+    BagReport,
+    FieldValues,
+    Health,
+    Picture,
+    TopicReport,
+)
+from kuavo_bag_converter.inspection.sampling import Sample, choose
+from kuavo_bag_converter.inspection.timing import Span, outside_of, span_of, timing_of
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.settings import Settings
+
+
+def inspect_bag(
+    recording: Recording, settings: Settings, definitions: Definitions, *, asked: bool
+) -> BagReport:
+    """Inspect a recording; one that cannot be read gives a report that says so.
+
+    Args:
+        recording: A file, a rosbag2 directory, or the files of one recording.
+        settings: ``reader``, and what configurations are based on.
+        definitions: Where message definitions come from.
+        asked: Whether to try the configuration that the settings name.
+
+    Raises:
+        UsageError: The settings name no profile or do not fit each other.
+
+    """
+    paths = [recording] if isinstance(recording, Path) else list(recording)
+    files = files_of(recording)
+    report = BagReport(
+        bag=str(paths[0]),
+        files=tuple(map(str, files)),
+        size_bytes=size_of(files),
+        health='unreadable',
+        compression=compression_of(files),
+    )
+    inspector = _Inspector(paths, settings, definitions, asked=asked)
+    try:
+        return inspector.inspect(report, 'fail')
+    except BagError as error:
+        report = replace(report, error=str(error))
+    try:
+        return inspector.inspect(report, 'salvage')
+    except BagError as error:
+        return replace(report, problems=(str(error),) if str(error) != report.error else ())
+
+
+class _Inspector:
+    """Inspects one recording, as ``fail`` or as ``salvage`` reads it."""
+
+    def __init__(
+        self, paths: list[Path], settings: Settings, definitions: Definitions, *, asked: bool
+    ) -> None:
+        self._paths = paths
+        self._settings = settings
+        self._definitions = definitions
+        self._asked = asked
+
+    def inspect(self, report: BagReport, on_damage: str) -> BagReport:
+        """Fill in a report.
+
+        Raises:
+            BagError: The bag is damaged, or cannot be salvaged.
+
+        """
+        # rosbag2_py has no index: it would read all payloads.
+        backend = 'portable' if self._settings.reader == 'auto' else self._settings.reader
+        with open_bag(self._paths, reader=backend, on_damage=on_damage) as reader:
+            index = reader.index(set(reader.counts))
+            receive = {topic: index[topic].receive for topic in sorted(index)}
+            connections = _by_topic(reader.connections)
+            span = _span(connections, receive)
+            sample = self._sample(connections, receive, span, report.size_bytes)
+            contents, problems = _contents(reader, sample, on_damage)
+            topics = tuple(
+                self._topic(connections[topic], stamps, span, contents)
+                for topic, stamps in receive.items()
+            )
+            report = replace(
+                report,
+                health=_health(reader, on_damage),
+                container=reader.container,
+                backend=reader.backend,
+                messages=sum(len(stamps) for stamps in receive.values()),
+                header_stamps_read=sample.text,
+                topics=topics,
+            )
+            if span is not None:
+                report = _timed(report, span)
+            paths = [str(path) for path in self._paths]
+            by_name = {topic.topic: topic for topic in topics}
+            bag = Bag(paths, reader, index, contents.first, by_name, self._definitions)
+            report = self._fitted(report, bag, on_damage)
+            report = replace(
+                report, problems=(*reader.problems, *problems), bytes_read=reader.bytes_read
+            )
+        return replace(report, remarks=tuple(remarks_on(report)))
+
+    def _sample(
+        self,
+        connections: Mapping[str, Sequence[Connection]],
+        receive: Mapping[str, Stamps],
+        span: Span | None,
+        size_bytes: int,
+    ) -> Sample:
+        if span is None:
+            return Sample({}, frozenset(), '')
+        with_header = frozenset(
+            topic
+            for topic, mine in connections.items()
+            if all(has_header(connection, self._definitions) for connection in mine)
+        )
+        return choose(receive, with_header, span, size_bytes)
+
+    def _topic(
+        self,
+        connections: Sequence[Connection],
+        receive: Stamps,
+        span: Span | None,
+        contents: Contents,
+    ) -> TopicReport:
+        topic = connections[0].topic
+        picture: Picture | None = None
+        fields: Mapping[str, FieldValues] = {}
+        error = ''
+        try:
+            for connection in connections:
+                self._definitions.decoder(connection)
+            if topic in contents.first:
+                picture = picture_of(contents.first[topic], self._definitions)
+                if picture is None:
+                    fields = fields_of(contents.first[topic], self._definitions)
+        except BagError as found:
+            error = str(found)
+        return TopicReport(
+            topic=topic,
+            types=tuple(dict.fromkeys(connection.msgtype for connection in connections)),
+            encoding=connections[0].encoding,
+            messages=len(receive),
+            publishers=len(connections),
+            latched=_is_latched(connections),
+            timing=timing_of(receive, span) if span else None,
+            outside=outside_of(receive, span) if span else None,
+            header=contents.header.get(topic),
+            picture=picture,
+            fields=fields,
+            error=error,
+        )
+
+    def _fitted(self, report: BagReport, bag: Bag, on_damage: str) -> BagReport:
+        settings = self._settings
+        if on_damage == 'salvage':
+            settings = replace(settings, on_damage=on_damage)
+        return replace(
+            report,
+            asked=fit_asked(bag, settings) if self._asked else None,
+            profiles=fit_all(bag, settings) if report.messages else (),
+        )
+
+
+def _by_topic(connections: Sequence[Connection]) -> dict[str, list[Connection]]:
+    topics: dict[str, list[Connection]] = {}
+    for connection in connections:
+        topics.setdefault(connection.topic, []).append(connection)
+    return topics
+
+
+def _is_latched(connections: Sequence[Connection]) -> bool:
+    return all(connection.latched for connection in connections)
+
+
+def _health(reader: BagReader, on_damage: str) -> Health:
+    if on_damage == 'salvage':
+        return 'damaged'
+    return 'noted' if reader.problems else 'good'
+
+
+def _contents(reader: BagReader, sample: Sample, on_damage: str) -> tuple[Contents, Sequence[str]]:
+    """Read the sample; of a damaged bag, if it can be read."""
+    try:
+        return read_contents(reader, sample), ()
+    except BagError as error:
+        if on_damage == 'fail':
+            raise
+        return Contents({}, {}), (str(error),)
+
+
+def _timed(report: BagReport, span: Span) -> BagReport:
+    return replace(
+        report,
+        start_ns=span.start,
+        start=_iso(span.start),
+        duration_s=(span.end - span.start) / 1e9,
+    )
+
+
+def _span(
+    connections: Mapping[str, Sequence[Connection]], receive: Mapping[str, Stamps]
+) -> Span | None:
+    """Return the time of the recording; topics that are latched do not stretch it."""
+    live = [receive[topic] for topic, mine in connections.items() if not _is_latched(mine)]
+    return span_of(live) or span_of(receive.values())
+
+
+def _iso(stamp: int) -> str:
+    try:
+        return datetime.fromtimestamp(stamp // 10**9, timezone.utc).isoformat()
+    except (OverflowError, ValueError, OSError):
+        return ''

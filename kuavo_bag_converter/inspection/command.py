@@ -1,0 +1,73 @@
+"""The ``inspect`` subcommand; what it needs is imported when it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kuavo_bag_converter.settings import Settings
+
+FORMAT = 1
+"""Of the JSON document; raised when a key changes its meaning or goes."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments besides those of the settings."""
+    parser.add_argument(
+        'bags', nargs='+', metavar='BAG', help='bag file, rosbag2 directory, or folder of either'
+    )
+    parser.add_argument('--json', action='store_true', help='print everything as JSON')
+    parser.add_argument(
+        '--profile',
+        metavar='FILE_OR_NAME',
+        help='check the bags against this profile too; short for --set profile=FILE_OR_NAME',
+    )
+
+
+def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -> int:
+    """Inspect the bags and print what was found.
+
+    Args:
+        options: The arguments.
+        settings: Those of ``--params-file`` and ``--set``.
+        given: Their names.
+
+    Returns:
+        0 if every bag can be read whole and fits what was asked for, else 1.
+
+    Raises:
+        UsageError: A path does not exist, or the settings do not fit each other.
+
+    """
+    from kuavo_bag_converter.bags.discover import find_recordings
+    from kuavo_bag_converter.inspection.bag import inspect_bag
+    from kuavo_bag_converter.inspection.text import as_text
+    from kuavo_bag_converter.messages.definitions import Definitions
+
+    if options.profile:
+        settings = replace(settings, profile=options.profile)
+    asked = bool(options.profile) or any(_shapes_frames(name) for name in given)
+    definitions = Definitions(settings.msg_path, settings.distro)
+    reports = []
+    for recording in find_recordings(options.bags):
+        report = inspect_bag(recording, settings, definitions, asked=asked)
+        if not options.json:
+            print(as_text(report), flush=True)  # noqa: T201  # its purpose
+        reports.append(report)
+    if options.json:
+        document = {'format': FORMAT, 'bags': [asdict(report) for report in reports]}
+        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))  # noqa: T201
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def _shapes_frames(name: str) -> bool:
+    """Tell whether a setting, or a group of them, says what a frame is made of."""
+    from kuavo_bag_converter.settings import SETTINGS
+
+    return name == 'profile' or any(
+        info.kuavo for info in SETTINGS.values() if name in (info.name, info.name.split('.')[0])
+    )

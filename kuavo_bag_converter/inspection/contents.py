@@ -1,0 +1,117 @@
+"""What the sampled messages of a bag hold, topic by topic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from rosbags.interfaces import Nodetype
+
+from kuavo_bag_converter.bags.header_stamps import header_stamp
+from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.inspection.report import FieldValues, HeaderStamps, Picture
+from kuavo_bag_converter.inspection.sampling import Sample
+from kuavo_bag_converter.inspection.timing import header_stamps_of
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
+from kuavo_bag_converter.messages.images import picture_decoder, picture_info
+
+FIRST_VALUES = 8
+_HEADER = 'std_msgs/msg/Header'
+
+
+class First(NamedTuple):
+    """The first message of a topic."""
+
+    connection: Connection
+    data: bytes
+
+
+class Contents(NamedTuple):
+    """What was read of a bag."""
+
+    first: Mapping[str, First]
+    header: Mapping[str, HeaderStamps]
+
+
+def has_header(connection: Connection, definitions: Definitions) -> bool:
+    """Tell whether messages can be decoded and begin with a ``std_msgs/Header``."""
+    try:
+        fields = definitions.decoder(connection).fields()
+    except BagError:
+        return False
+    return next(iter(fields.values()), None) == (Nodetype.NAME, _HEADER)
+
+
+def read_contents(reader: BagReader, sample: Sample) -> Contents:
+    """Read the messages of a sample.
+
+    Raises:
+        BagError: The bag is damaged there.
+
+    """
+    first: dict[str, First] = {}
+    stamps: dict[str, list[tuple[int, int, int]]] = {topic: [] for topic in sample.with_header}
+    for message in reader.messages(sample.wanted):
+        topic = message.connection.topic
+        if message.ordinal == 0:
+            first[topic] = First(message.connection, bytes(message.data))
+        if topic in stamps:
+            header = header_stamp(message.connection.encoding, message.data)
+            if header is not None:
+                stamps[topic].append((message.ordinal, message.stamp, header))
+    return Contents(first, {topic: _measured(rows) for topic, rows in stamps.items() if rows})
+
+
+def _measured(rows: Sequence[tuple[int, int, int]]) -> HeaderStamps:
+    table = np.array(sorted(rows), dtype=np.int64)
+    ordinals: Ordinals = table[:, 0]
+    return header_stamps_of(ordinals, table[:, 1], table[:, 2])
+
+
+def picture_of(message: First, definitions: Definitions) -> Picture | None:
+    """Describe the picture of a message; None if it has none.
+
+    Raises:
+        BagError: The picture is damaged or of a kind that is not supported.
+
+    """
+    connection, data = message
+    try:
+        picture_decoder(connection, definitions)
+    except BagError:
+        return None
+    info = picture_info(connection, definitions, data)
+    return Picture(
+        info.codec, info.encoding, info.width, info.height, info.channels, info.upright, len(data)
+    )
+
+
+def fields_of(message: First, definitions: Definitions) -> dict[str, FieldValues]:
+    """Read the numbers of a message that are not of its header.
+
+    Raises:
+        BagError: The message cannot be decoded.
+
+    """
+    connection, data = message
+    decoder = definitions.decoder(connection)
+    decoded = decoder(data)
+    return {
+        path: _values(path, kind, connection, decoded, definitions)
+        for path, kind in numeric_fields(decoder).items()
+        if 'header' not in path.split('.')
+    }
+
+
+def _values(
+    path: str, kind: str, connection: Connection, decoded: Any, definitions: Definitions
+) -> FieldValues:
+    try:
+        values = FieldReader((path,), connection, definitions).read(decoded)
+    except BagError:
+        values = np.empty(0)  # of an element of an empty list
+    first = tuple(float(v) if np.isfinite(v) else None for v in values[:FIRST_VALUES])
+    return FieldValues(kind, len(values) if kind.endswith(']') else None, first)

@@ -1,0 +1,331 @@
+"""Which configurations can convert a bag, and what the others would miss."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import yaml
+
+from kuavo_bag_converter.alignment import make_plan, topics_with_header
+from kuavo_bag_converter.bags.model import BagReader, TopicIndex
+from kuavo_bag_converter.binding import Binding, bind
+from kuavo_bag_converter.errors import BagError, ImageError
+from kuavo_bag_converter.inspection.contents import First
+from kuavo_bag_converter.inspection.report import Fit, Miss, Picture, TopicReport
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.depth import DepthDecoder
+from kuavo_bag_converter.messages.fields import FieldReader
+from kuavo_bag_converter.messages.images import ColorDecoder
+from kuavo_bag_converter.profiles.model import (
+    CameraFeature,
+    Clock,
+    Episodes,
+    Part,
+    Profile,
+    Source,
+    VectorFeature,
+)
+from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.profiles.shipped import shipped_profiles
+from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
+
+_PROGRAM = 'python -m kuavo_bag_converter'
+_ALWAYS_SAID = ('platform_type', 'eef_type')
+_TELLING = (*_ALWAYS_SAID, 'which_arm', 'use_depth')
+"""Settings that tell the Kuavo configurations apart."""
+_NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used')
+_RATE_TOLERANCE = 0.1
+_DEPTH_SIGNS = ('16UC1', '32FC1', 'compressedDepth')
+
+
+@dataclass(frozen=True, eq=False)
+class Bag:
+    """What configurations are tried on."""
+
+    files: Sequence[str]
+    """As on a command line."""
+    reader: BagReader
+    index: Mapping[str, TopicIndex]
+    """Receive stamps of every topic."""
+    first: Mapping[str, First]
+    """First message of every topic that has a readable one."""
+    topics: Mapping[str, TopicReport]
+    definitions: Definitions
+
+
+def fit_asked(bag: Bag, settings: Settings) -> Fit:
+    """Try what the settings name, as they are.
+
+    Raises:
+        UsageError: They name no profile or do not fit each other.
+
+    """
+    return _Fitter(bag).fit(settings)
+
+
+def fit_all(bag: Bag, base: Settings) -> tuple[Fit, ...]:
+    """Try the Kuavo configurations and the shipped profiles; the nearest come first.
+
+    Everything else is as in ``base``. Configurations of one arm are tried where none of both fits.
+
+    Raises:
+        UsageError: The settings of ``base`` do not fit each other.
+
+    """
+    fitter = _Fitter(bag)
+    fits = [fitter.fit(fitter.tuned(settings)) for settings in _kuavo(base)]
+    if base.which_arm == 'both' and not any(fit.fits for fit in fits):
+        for side, other_wrist in (('left', 'wrist_cam_r'), ('right', 'wrist_cam_l')):
+            if base.main_timeline != other_wrist:
+                one = replace(base, which_arm=side)
+                fits += [fitter.fit(fitter.tuned(settings)) for settings in _kuavo(one)]
+    fits += [fitter.fit(settings) for settings in _shipped(base)]
+    return tuple(sorted(fits, key=lambda fit: len(fit.misses)))
+
+
+def _kuavo(base: Settings) -> Iterator[Settings]:
+    end_effectors = [name for name in SETTINGS['eef_type'].choices if name != 'auto']
+    for platform_type, eef_type, use_depth in product(
+        SETTINGS['platform_type'].choices, end_effectors, (True, False)
+    ):
+        yield replace(
+            base,
+            profile='kuavo',
+            platform_type=platform_type,
+            eef_type=eef_type,
+            use_depth=use_depth,
+        )
+
+
+def _shipped(base: Settings) -> Iterator[Settings]:
+    defaults = {info.attribute: info.default for info in SETTINGS.values() if info.kuavo}
+    for name in shipped_profiles():
+        yield replace(base, profile=name, **defaults)
+
+
+class _Fitter:
+    """Tries configurations on one bag; what several of them share is tried once."""
+
+    def __init__(self, bag: Bag) -> None:
+        self._bag = bag
+        self._known: dict[object, Miss | None] = {}
+
+    def fit(self, settings: Settings) -> Fit:
+        """Try one configuration.
+
+        Raises:
+            UsageError: The settings name no profile or do not fit each other.
+
+        """
+        frames = episodes = None
+        misses: list[Miss] = []
+        try:
+            profile = resolve(settings, self._bag.reader.counts)
+        except BagError as error:
+            misses.append(Miss('', '', 'eef_type', str(error)))
+        else:
+            misses += self._misses(profile)
+            if not misses:
+                try:
+                    frames, episodes = self._frames(profile)
+                except BagError as error:
+                    misses.append(Miss('', '', 'frames', str(error)))
+        values = values_of(settings)
+        telling = _TELLING if settings.profile == 'kuavo' else ()
+        return Fit(
+            settings.profile,
+            {name: values[name] for name in telling},
+            not misses,
+            frames,
+            episodes,
+            tuple(misses),
+            _command(self._bag.files, settings),
+        )
+
+    def tuned(self, settings: Settings) -> Settings:
+        """Set the rate of the main camera to what it is in the bag, where that is another."""
+        default = SETTINGS['main_timeline_fps'].default
+        if settings.main_timeline_fps != default:
+            return settings
+        binding = self._bound(resolve(settings, ()).clock)
+        topic = self._bag.topics[binding.clock_topic] if binding else None
+        rate = _rate(topic) if topic else None
+        if rate is None or abs(rate / default - 1) <= _RATE_TOLERANCE:
+            return settings
+        return replace(settings, main_timeline_fps=min(max(round(rate), 1), 1000))
+
+    def _frames(self, profile: Profile) -> tuple[int | None, int | None]:
+        """Return how many frames and episodes there would be, where receive stamps tell."""
+        binding = bind(profile, self._bag.reader)
+        clock, topic = profile.clock, binding.clock_topic
+        if topics_with_header(topic, clock, binding.tracks) or profile.episodes != Episodes():
+            return None, None
+        plan = make_plan(
+            clock, topic, profile.fps, binding.tracks, self._bag.index, binding.end_topics
+        )
+        return len(plan), len(plan.episodes)
+
+    def _misses(self, profile: Profile) -> list[Miss]:
+        found: list[Miss | None] = []
+        if all(profile.clock.sources != camera.sources for camera in profile.cameras):
+            found.append(self._clock('clock', profile.clock))
+        for vector in profile.vectors:
+            found += [self._part(vector.key, part) for part in vector.parts if not part.gap_flag]
+        found += [self._camera(camera) for camera in profile.cameras]
+        if profile.episodes.sources:
+            found.append(self._clock('episodes', Clock(profile.episodes.sources, 1)))
+        return list({miss.text: miss for miss in found if miss is not None}.values())
+
+    def _bound(
+        self, clock: Clock, feature: VectorFeature | CameraFeature | None = None
+    ) -> Binding | None:
+        """Bind one thing as a conversion would; None if it cannot be had."""
+        features = () if feature is None else (feature,)
+        try:
+            return bind(Profile('', '', 1, clock, features, ''), self._bag.reader)
+        except BagError:
+            return None
+
+    def _clock(self, user: str, clock: Clock) -> Miss | None:
+        if self._bound(clock):
+            return None
+        return self._absent(user, clock.sources, self._pictures(depth=False))
+
+    def _part(self, key: str, part: Part) -> Miss | None:
+        if (key, part) not in self._known:
+            self._known[key, part] = self._tried_part(key, part)
+        return self._known[key, part]
+
+    def _tried_part(self, key: str, part: Part) -> Miss | None:
+        binding = self._bound(Clock(part.sources, 1), VectorFeature(key, (part,)))
+        if binding is None:
+            return self._absent(key, part.sources, self._numbers(part))
+        source = binding.vectors[0].parts[0].source
+        assert source is not None
+        try:
+            length = self._length(source.topic, source.fields)
+        except BagError as error:
+            return Miss(key, source.topic, 'field', f'{error}; {key} needs it')
+        wanted = _wanted(part)
+        if length is None or length in wanted:
+            return None
+        least = f'{wanted.start}' if len(wanted) == 1 else f'{wanted.start} or more'
+        return Miss(
+            key,
+            source.topic,
+            'length',
+            f'{source.topic}: {"+".join(source.fields)} has {length} elements; {key} needs {least}',
+        )
+
+    def _length(self, topic: str, fields: tuple[str, ...]) -> int | None:
+        """Return the elements that fields of a topic's first message have; None without one."""
+        if topic not in self._bag.first:
+            return None
+        connection, data = self._bag.first[topic]
+        definitions = self._bag.definitions
+        reader = FieldReader(fields, connection, definitions)
+        return len(reader.read(definitions.decoder(connection)(data)))
+
+    def _camera(self, camera: CameraFeature) -> Miss | None:
+        if camera not in self._known:
+            self._known[camera] = self._tried_camera(camera)
+        return self._known[camera]
+
+    def _tried_camera(self, camera: CameraFeature) -> Miss | None:
+        binding = self._bound(Clock(camera.sources, 1), camera)
+        if binding is None:
+            others = self._pictures(depth=bool(camera.depth))
+            return self._absent(camera.key, camera.sources, others)
+        topic = binding.cameras[0].source.topic
+        if topic not in self._bag.first:
+            return None
+        connection, data = self._bag.first[topic]
+        decoder = DepthDecoder if camera.depth else ColorDecoder
+        try:
+            decoder(connection, self._bag.definitions).decode(data)
+        except ImageError:
+            return None  # others may be good
+        except BagError as error:
+            return Miss(camera.key, topic, 'picture', f'{error}; {camera.key} needs it')
+        return None
+
+    def _absent(self, user: str, sources: Sequence[Source], others: Sequence[str]) -> Miss:
+        """Say what is wrong with every source."""
+        counts = self._bag.reader.counts
+        needs = 'the frame clock needs it' if user == 'clock' else f'{user} needs it'
+        for source in sources:
+            if counts.get(source.topic):
+                types = ', '.join(self._bag.topics[source.topic].types)
+                wanted = ' or '.join(sorted({t for s in sources for t in s.msgtypes}))
+                text = f'{source.topic}: has {types}; {user} needs {wanted}'
+                return Miss(user, source.topic, 'type', text)
+        for source in sources:
+            if source.topic in counts:
+                text = f'{source.topic}: has no messages; {needs}'
+                return Miss(user, source.topic, 'empty', text, tuple(others))
+        topics = list(dict.fromkeys(source.topic for source in sources))
+        names = topics[0]
+        if len(topics) > 1:
+            names += f' (or {topics[1]})' if len(topics) == 2 else f' ({len(topics)} names tried)'
+        return Miss(user, topics[0], 'topic', f'no topic {names}; {needs}', tuple(others))
+
+    def _numbers(self, part: Part) -> list[str]:
+        """List topics whose messages have the fields of a part, with as many elements."""
+        fields = dict.fromkeys(source.fields for source in part.sources)
+        return [
+            topic for topic in self._bag.first if any(self._has(topic, f, part) for f in fields)
+        ]
+
+    def _has(self, topic: str, fields: tuple[str, ...], part: Part) -> bool:
+        try:
+            return self._length(topic, fields) in _wanted(part)
+        except BagError:
+            return False
+
+    def _pictures(self, *, depth: bool) -> list[str]:
+        return [
+            name
+            for name, topic in self._bag.topics.items()
+            if topic.picture and _is_depth(topic.picture) == depth
+        ]
+
+
+def _wanted(part: Part) -> range:
+    """Return the numbers of elements that a part can be made of."""
+    if part.length is not None:
+        return range(part.length, part.length + 1)
+    if part.select is None:
+        return range(len(part.names), len(part.names) + 1)
+    return range(max(part.select) + 1, 1 << 31)
+
+
+def _is_depth(picture: Picture) -> bool:
+    return any(sign in picture.encoding for sign in _DEPTH_SIGNS)
+
+
+def _rate(topic: TopicReport) -> float | None:
+    if topic.header and topic.header.median_rate_hz:
+        return topic.header.median_rate_hz
+    return topic.timing.median_rate_hz if topic.timing else None
+
+
+def _command(files: Sequence[str], settings: Settings) -> str:
+    words = [*(shlex.quote(file) for file in files), '--output DIR']
+    said = _ALWAYS_SAID if settings.profile == 'kuavo' else ()
+    defaults = values_of(Settings())
+    for name, value in values_of(settings).items():
+        if name not in _NOT_SAID and (name in said or value != defaults[name]):
+            text = value if _is_plain(name, value) else json.dumps(value)
+            words.append(f'--set {shlex.quote(f"{name}={text}")}')
+    return f'{_PROGRAM} convert {" ".join(words)}'
+
+
+def _is_plain(name: str, value: object) -> bool:
+    """Tell whether a text needs no quotes in YAML; JSON is YAML for everything else."""
+    if not isinstance(value, str):
+        return False
+    return bool(SETTINGS[name].choices) or yaml.safe_load(value) == value

@@ -1,0 +1,86 @@
+"""What is worth saying of a bag in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kuavo_bag_converter.inspection.report import BagReport, Timing, TopicReport
+
+_LATE_S = 0.5
+_GAP_PERIODS = 5.0
+_GAP_MS = 100.0
+_BURST = 4.0
+"""Messages that are so many times as near to each other as their rate says come in bursts."""
+_FAR_MS = 1000.0
+_UNITS = ((86400 * 365.25, 'years'), (86400, 'days'), (3600, 'hours'), (60, 'minutes'))
+
+
+def remarks_on(report: BagReport) -> Iterator[str]:
+    """Yield a line for everything that a conversion may stumble over."""
+    if not report.messages:
+        yield 'the bag has no messages'
+    for topic in report.topics:
+        for text in _on_topic(topic, report.duration_s or 0.0):
+            yield f'{topic.topic}: {text}'
+
+
+def _on_topic(topic: TopicReport, duration: float) -> Iterator[str]:
+    if topic.error:
+        # The error names the topic itself.
+        yield topic.error.removeprefix(f'{topic.topic}: ')
+    if len(topic.types) > 1:
+        yield f'has messages of {len(topic.types)} types: {", ".join(topic.types)}'
+    yield from _on_stamps(topic)
+    if topic.timing is not None and topic.messages > 1:
+        yield from _on_timing(topic.timing, duration)
+    if topic.picture is not None and not topic.picture.width:
+        yield f'the {topic.picture.codec} stream begins before a key frame; its size is not known'
+    if topic.picture is not None and not topic.picture.upright:
+        yield 'Exif turns its pictures'
+
+
+def _on_stamps(topic: TopicReport) -> Iterator[str]:
+    outside, header = topic.outside, topic.header
+    if outside is not None:
+        far = [f'{time_of(outside.before_s)} before its start'] if outside.before_s else []
+        far += [f'{time_of(outside.after_s)} after its end'] if outside.after_s else []
+        what = 'latched; ' if topic.latched else ''
+        yield (
+            f'{what}{outside.messages} of {topic.messages} messages are stamped outside of the '
+            f'recording, {" and ".join(far)}; they do not count for its duration'
+        )
+    if header is None:
+        return
+    sampled = '' if header.sampled == topic.messages else ' that were read'
+    if header.zero:
+        yield f'{header.zero} of {header.sampled} header stamps{sampled} are 0'
+    if header.backward:
+        yield f'{header.backward} of {header.sampled} header stamps{sampled} go back in time'
+    if header.offset_median_ms is not None and abs(header.offset_median_ms) > _FAR_MS:
+        direction = 'before' if header.offset_median_ms > 0 else 'after'
+        yield (
+            f'header stamps are {time_of(abs(header.offset_median_ms) / 1000)} {direction} the '
+            'receive stamps: the clocks differ, align on the bag timeline'
+        )
+
+
+def _on_timing(timing: Timing, duration: float) -> Iterator[str]:
+    rate, median, gap = timing.rate_hz, timing.median_rate_hz, timing.largest_gap_ms
+    if timing.first_s > _LATE_S:
+        yield f'begins {timing.first_s:.2f} s after the recording'
+    if duration - timing.last_s > _LATE_S:
+        yield f'ends {duration - timing.last_s:.2f} s before the recording'
+    if rate is None or gap is None:
+        return
+    if median is None or median > _BURST * rate:
+        yield f'comes in bursts, {gap:.0f} ms apart at most'
+    elif gap > _GAP_MS and gap * median > 1000 * _GAP_PERIODS:
+        yield f'is silent for {gap / 1000:.2f} s at {timing.largest_gap_at_s:.2f} s'
+
+
+def time_of(seconds: float) -> str:
+    """Write a length of time in a unit that suits it."""
+    for length, unit in _UNITS:
+        if seconds >= 2 * length:
+            return f'{seconds / length:.1f} {unit}'
+    return f'{seconds:.1f} s' if seconds >= 1 else f'{seconds * 1000:.0f} ms'

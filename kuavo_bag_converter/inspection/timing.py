@@ -1,0 +1,122 @@
+"""Statistics of stamps. Pure numpy; stamps are int64 nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from kuavo_bag_converter.bags.model import Ordinals, Stamps
+from kuavo_bag_converter.inspection.report import HeaderStamps, Outside, Timing
+
+_NS = 1_000_000_000
+_MS = 1e6
+SILENCE = 600 * _NS
+"""Where no topic at all says anything for so long, stamps belong to different recordings."""
+SLACK = _NS
+"""Latched messages so near to the recording are a part of it."""
+
+
+class Span(NamedTuple):
+    """The time of a recording, both ends included."""
+
+    start: int
+    end: int
+
+
+def span_of(topics: Iterable[Stamps]) -> Span | None:
+    """Return the time in which a recording was made; None without messages.
+
+    Stamps are parted wherever all topics are silent for more than ``SILENCE``; the part with most
+    messages is the recording. So a clock that was not set yet, or an absurd stamp, does not
+    stretch it. Give the stamps of latched topics only if there are no others.
+
+    Args:
+        topics: Stamps of each topic, ascending.
+
+    """
+    pieces = sorted(piece for stamps in topics for piece in _pieces(stamps))
+    parts: list[list[int]] = []
+    for start, end, count in pieces:
+        if parts and start - parts[-1][1] <= SILENCE:
+            parts[-1][1] = max(parts[-1][1], end)
+            parts[-1][2] += count
+        else:
+            parts.append([start, end, count])
+    if not parts:
+        return None
+    start, end, _ = max(parts, key=lambda part: part[2])
+    return Span(start, end)
+
+
+def _pieces(stamps: Stamps) -> list[tuple[int, int, int]]:
+    """Return start, end and number of stamps between silences."""
+    if not len(stamps):
+        return []
+    # A difference of int64 stamps may not fit int64.
+    apart = stamps[1:].astype(np.float64) - stamps[:-1].astype(np.float64)
+    cuts = np.flatnonzero(apart > SILENCE) + 1
+    starts = [0, *cuts.tolist()]
+    ends = [*cuts.tolist(), len(stamps)]
+    return [(int(stamps[a]), int(stamps[b - 1]), b - a) for a, b in zip(starts, ends, strict=True)]
+
+
+def inside(stamps: Stamps, span: Span) -> slice:
+    """Return where ascending stamps lie within the recording."""
+    low, high = np.searchsorted(stamps, [span.start - SLACK, span.end + SLACK + 1])
+    return slice(int(low), int(high))
+
+
+def timing_of(stamps: Stamps, span: Span) -> Timing | None:
+    """Measure the receive stamps of one topic that lie within the recording, ascending."""
+    mine = stamps[inside(stamps, span)]
+    if not len(mine):
+        return None
+    first, last = float(mine[0] - span.start) / _NS, float(mine[-1] - span.start) / _NS
+    intervals = np.diff(mine)
+    if not len(intervals):
+        return Timing(first, last, None, None, None, None, None)
+    median = float(np.median(intervals))
+    widest = int(np.argmax(intervals))
+    return Timing(
+        first,
+        last,
+        rate_hz=_rate(float(mine[-1] - mine[0]) / len(intervals)),
+        median_rate_hz=_rate(median),
+        jitter_p95_ms=float(np.percentile(np.abs(intervals - median), 95)) / _MS,
+        largest_gap_ms=float(intervals[widest]) / _MS,
+        largest_gap_at_s=float(mine[widest] - span.start) / _NS,
+    )
+
+
+def outside_of(stamps: Stamps, span: Span) -> Outside | None:
+    """Describe the receive stamps of one topic, ascending, that are not within the recording."""
+    where = inside(stamps, span)
+    count = len(stamps) - (where.stop - where.start)
+    if not count:
+        return None
+    before = span.start - int(stamps[0]) if where.start > 0 else 0
+    after = int(stamps[-1]) - span.end if where.stop < len(stamps) else 0
+    return Outside(count, before / _NS, after / _NS)
+
+
+def header_stamps_of(ordinals: Ordinals, receive: Stamps, header: Stamps) -> HeaderStamps:
+    """Measure header stamps of sampled messages; element i of the arrays is one message."""
+    set_ = header != 0
+    offset = (receive - header)[set_] / _MS
+    neighbours = (np.diff(ordinals) == 1) & set_[1:] & set_[:-1]
+    intervals = np.diff(header)[neighbours]
+    return HeaderStamps(
+        sampled=len(header),
+        zero=int(len(header) - set_.sum()),
+        backward=int((intervals < 0).sum()),
+        median_rate_hz=_rate(float(np.median(intervals))) if len(intervals) else None,
+        offset_median_ms=float(np.median(offset)) if len(offset) else None,
+        offset_min_ms=float(offset.min()) if len(offset) else None,
+        offset_max_ms=float(offset.max()) if len(offset) else None,
+    )
+
+
+def _rate(interval: float) -> float | None:
+    return _NS / interval if interval > 0 else None

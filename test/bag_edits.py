@@ -1,0 +1,38 @@
+"""Copies of ROS 1 bags that differ from them in one thing."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rosbags.rosbag1 import Reader, Writer
+
+
+def copied(path, target, *, keep=None, renamed=None, restamped=None):
+    """Copy a bag.
+
+    ``keep(topic, number)`` tells which messages stay, ``renamed`` gives topics another name,
+    ``restamped(topic, number, stamp)`` gives messages another receive stamp.
+    """
+    names = renamed or {}
+    counts = Counter()
+    with Reader(path) as bag, Writer(target) as copy:
+        kept = {c.id: c for c in bag.connections}
+        connections = {}
+        for connection, stamp, data in bag.messages():
+            topic, number = connection.topic, counts[connection.topic]
+            counts[topic] += 1
+            if keep is not None and not keep(topic, number):
+                continue
+            if connection.id not in connections:
+                original = kept[connection.id]
+                connections[connection.id] = copy.add_connection(
+                    names.get(topic, topic),
+                    original.msgtype,
+                    msgdef=original.msgdef.data,
+                    md5sum=original.digest,
+                    callerid=original.ext.callerid,
+                    latching=original.ext.latching,
+                )
+            new = restamped(topic, number, stamp) if restamped else stamp
+            copy.write(connections[connection.id], new, data)
+    return target
