@@ -444,7 +444,8 @@ def test_appending_to_another_programs_episodes_pools_picture_statistics(tmp_pat
     plain = pq.read_table(file).replace_schema_metadata(None)
     file.unlink()
     pq.write_table(plain, file)
-    new = make_dataset(tmp_path / 'new', shards[2:], onto=old)
+    new = make_dataset(tmp_path / 'middle', shards[2:3], onto=old)
+    new = make_dataset(tmp_path / 'new', shards[3:], onto=new)
     found, exact = (json.loads((root / 'meta/stats.json').read_text()) for root in (new, dataset))
     assert found[STATE.key] == exact[STATE.key]
     for name in ('min', 'max', 'mean', 'std', 'count'):

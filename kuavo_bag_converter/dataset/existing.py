@@ -63,8 +63,8 @@ class ExistingV30(Existing):
         data_number: The next file of rows.
         episodes_number: The next file of meta/episodes.
         video_numbers: The next file of each camera.
-        pictures: The histograms of all its pictures; none where another program wrote the last
-            episodes.
+        pictures: The histograms of all its pictures; none where another program wrote some of
+            its episodes.
         statistics: Its stats.json.
     """
 
@@ -164,7 +164,8 @@ def open_v30(root: Path, info: Mapping[str, Any], features: Sequence[Feature]) -
         table = pq.read_table(root / TASKS_PATH).to_pydict()
         tasks = dict(zip(table['task_index'], table['task'], strict=True))
         numbers = _last_numbers(files, ['data', 'meta/episodes', *(f'videos/{c}' for c in cameras)])
-        note = (pq.read_metadata(files[-1]).metadata or {}).get(PICTURES.encode())
+        note = (pq.read_metadata(files[-1]).metadata or {}).get(PICTURES.encode(), b'{}')
+        pictures = decode_pictures(note.decode())
         statistics = {
             key: {name: np.array(value) for name, value in values.items()}
             for key, values in _read_json(root / STATS_PATH).items()
@@ -176,7 +177,11 @@ def open_v30(root: Path, info: Mapping[str, Any], features: Sequence[Feature]) -
             data_number=numbers['data'].next(),
             episodes_number=numbers['meta/episodes'].next(),
             video_numbers={camera: numbers[f'videos/{camera}'].next() for camera in cameras},
-            pictures={} if note is None else decode_pictures(note.decode()),
+            pictures={
+                camera: histogram
+                for camera, histogram in pictures.items()
+                if histogram.frames == info['total_frames']
+            },
             statistics=statistics,
         )
     except (OSError, KeyError, IndexError, ValueError) as error:
