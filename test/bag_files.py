@@ -160,3 +160,76 @@ def write_mcap(
             )
         writer.finish()
     return path
+
+
+def records(data):
+    """Offset, header and end of each top-level record of a ROS 1 bag."""
+    at = 13
+    while at < len(data):
+        (size,) = struct.unpack_from('<I', data, at)
+        (length,) = struct.unpack_from('<I', data, at + 4 + size)
+        end = at + size + 8 + length
+        yield at, data[at + 4 : at + 4 + size], end
+        at = end
+
+
+def unfinished(path):
+    """Turn a bag into what a killed recorder leaves: no index, the last chunk open."""
+    data = path.read_bytes()
+    chunks = [(at, header, end) for at, header, end in records(data) if b'op=\x05' in header]
+    at, header, end = chunks[-1]
+    payload = data[at + len(header) + 8 : end]
+    opened = bytearray(header)
+    place = opened.index(b'size=') + len(b'size=')
+    opened[place : place + 4] = bytes(4)
+    head = struct.pack('<I', len(opened)) + bytes(opened) + bytes(4)
+    active = path.with_name(path.name + '.active')
+    active.write_bytes(_without_index_pos(data[:at]) + head + payload)
+    return active
+
+
+def unindexed(path):
+    """Take the index section off a bag, as in a recording that was stopped between two chunks."""
+    data = path.read_bytes()
+    end = max(end for _, header, end in records(data) if b'op=\x04' in header)
+    path.write_bytes(_without_index_pos(data[:end]))
+    return path
+
+
+def _without_index_pos(data):
+    place = data.index(b'index_pos=') + len(b'index_pos=')
+    return data[:place] + bytes(8) + data[place + 8 :]
+
+
+def metadata_yaml(version, counts, files, storage='sqlite3', folder='r'):
+    """The text of a metadata.yaml as rosbag2 of a version writes it.
+
+    ``counts`` are messages by (topic, type), ``files`` by file name.
+    """
+    total = sum(files.values())
+    topics = ''.join(
+        f'    - topic_metadata:\n        name: {name}\n        type: {msgtype}\n'
+        f'        serialization_format: cdr\n'
+        + ('        offered_qos_profiles: ""\n' if version >= 4 else '')
+        + ('        type_description_hash: RIHS01_0\n' if version >= 7 else '')
+        + f'      message_count: {count}\n'
+        for (name, msgtype), count in counts.items()
+    )
+    listed = ''.join(f'    - {f"{folder}/" if version < 4 else ""}{name}\n' for name in files)
+    text = (
+        f'rosbag2_bagfile_information:\n  version: {version}\n  storage_identifier: {storage}\n'
+        f'  relative_file_paths:\n{listed}'
+        f'  duration:\n    nanoseconds: 1\n  starting_time:\n    nanoseconds_since_epoch: {BEGIN}\n'
+        f'  message_count: {total}\n  topics_with_message_count:\n{topics}'
+    )
+    if version >= 3:
+        text += '  compression_format: ""\n  compression_mode: ""\n'
+    if version >= 5:
+        text += '  files:\n' + ''.join(
+            f'    - path: {name}\n      message_count: {count}\n' for name, count in files.items()
+        )
+    if version >= 6:
+        text += '  custom_data: ~\n'
+    if version >= 8:
+        text += '  ros_distro: jazzy\n'
+    return text

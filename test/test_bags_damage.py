@@ -15,8 +15,11 @@ from bag_files import (
     CLAW,
     TOPICS,
     cdr_payload,
+    metadata_yaml,
     recording,
+    records,
     ros1_payload,
+    unfinished,
     write_mcap,
     write_rosbag1,
     write_rosbag2,
@@ -152,35 +155,6 @@ def test_a_cut_compressed_file_gives_what_lies_before_the_cut(tmp_path):
 
 
 # --- unfinished recordings
-
-
-def records(data):
-    """Offset, header and end of each top-level record of a ROS 1 bag."""
-    at = 13
-    while at < len(data):
-        (size,) = struct.unpack_from('<I', data, at)
-        (length,) = struct.unpack_from('<I', data, at + 4 + size)
-        end = at + size + 8 + length
-        yield at, data[at + 4 : at + 4 + size], end
-        at = end
-
-
-def unfinished(path, compression='none'):
-    """Turn a bag into what a killed recorder leaves: no index, the last chunk open."""
-    data = path.read_bytes()
-    chunks = [(at, header, end) for at, header, end in records(data) if b'op=\x05' in header]
-    at, header, end = chunks[-1]
-    payload = data[at + len(header) + 8 : end]
-    begin = bytearray(data[:at])
-    place = begin.index(b'index_pos=') + len(b'index_pos=')
-    begin[place : place + 8] = bytes(8)
-    opened = bytearray(header)
-    place = opened.index(b'size=') + len(b'size=')
-    opened[place : place + 4] = bytes(4)
-    head = struct.pack('<I', len(opened)) + bytes(opened) + bytes(4)
-    active = path.with_name(path.name + '.active')
-    active.write_bytes(bytes(begin) + head + payload)
-    return active
 
 
 def test_an_active_bag_is_read_by_scanning(tmp_path):
@@ -457,28 +431,10 @@ def test_metadata_that_is_none(text, tmp_path):
 @pytest.mark.parametrize('version', range(1, 10))
 def test_metadata_of_every_version_is_understood(version, tmp_path):
     folder = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3', version=8)
-    topics = ''.join(
-        f'    - topic_metadata:\n        name: {topic.name}\n        type: {topic.msgtype}\n'
-        f'        serialization_format: cdr\n'
-        + ('        offered_qos_profiles: ""\n' if version >= 4 else '')
-        + ('        type_description_hash: RIHS01_0\n' if version >= 7 else '')
-        + f'      message_count: {sum(s.topic is topic for s in SAMPLES)}\n'
-        for topic in TOPICS
-    )
-    text = (
-        f'rosbag2_bagfile_information:\n  version: {version}\n  storage_identifier: sqlite3\n'
-        f'  relative_file_paths:\n    - {"r/" if version < 4 else ""}r.db3\n'
-        f'  duration:\n    nanoseconds: 1\n  starting_time:\n    nanoseconds_since_epoch: {BEGIN}\n'
-        f'  message_count: {len(SAMPLES)}\n  topics_with_message_count:\n{topics}'
-    )
-    if version >= 3:
-        text += '  compression_format: ""\n  compression_mode: ""\n'
-    if version >= 5:
-        text += f'  files:\n    - path: r.db3\n      message_count: {len(SAMPLES)}\n'
-    if version >= 6:
-        text += '  custom_data: ~\n'
-    if version >= 8:
-        text += '  ros_distro: jazzy\n'
+    counts = {
+        (topic.name, topic.msgtype): sum(s.topic is topic for s in SAMPLES) for topic in TOPICS
+    }
+    text = metadata_yaml(version, counts, {'r.db3': len(SAMPLES)})
     (folder / 'metadata.yaml').write_text(text)
     assert read(folder) == (expected(), [])
 
