@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kuavo_bag_converter.errors import UsageError
-
 from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
 from kuavo_bag_converter.sample.options import STREAMS, SampleOptions
 from kuavo_bag_converter.sample.pictures import ColorScene, DepthScene

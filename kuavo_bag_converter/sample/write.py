@@ -15,7 +15,6 @@ import numpy as np
 
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.errors import UsageError
-
 from kuavo_bag_converter.sample.definitions import Definitions, Ros
 from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
 from kuavo_bag_converter.sample.options import SampleOptions
