@@ -7,6 +7,7 @@ before one payload is read, so neither chunks nor reading order can change it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -123,6 +124,9 @@ class _Frames(NamedTuple):
         assert stamps is not None, 'header stamps of the clock are asked for by topics_with_header'
         return stamps
 
+    def only(self, chosen: Mask) -> _Frames:
+        return _Frames(self.bag[chosen], None if self.header is None else self.header[chosen])
+
 
 class _Served(NamedTuple):
     """The outcome for one track before frames are cut."""
@@ -134,6 +138,7 @@ class _Served(NamedTuple):
     fill: npt.NDArray[np.uint8]
     in_gap: Mask
     cut: Mask
+    before_first: Mask
 
 
 def topics_with_header(clock_topic: str, clock: Clock, tracks: Sequence[Track]) -> frozenset[str]:
@@ -173,9 +178,9 @@ def make_plan(
     """
     frames, clock_report = _clock_frames(clock, clock_topic, fps, tracks, index, end_topics)
     count = len(frames.bag)
-    served = [_serve(track, frames, index[track.topic]) for track in tracks]
     piece = _pieces(frames.on(clock.timeline), segments)
     inside = piece >= 0
+    served = [_serve(track, frames, index[track.topic], inside) for track in tracks]
     dropped = _any_cut(tracks, served, count, drop=True)
     split = _any_cut(tracks, served, count, drop=False)
     undecodable = _served_by(bad, tracks, served, count)
@@ -193,7 +198,7 @@ def make_plan(
     lengths = np.array([stop - start for start, stop in runs])
     ends = np.cumsum(lengths)
     plans = [
-        _track_plan(track, result, keep, index[track.topic], fps)
+        _track_plan(track, result, inside, keep, index[track.topic], fps)
         for track, result in zip(tracks, served, strict=True)
     ]
     report: dict[str, object] = {
@@ -201,6 +206,7 @@ def make_plan(
         'candidate_frames': count,
         'frames': int(keep.sum()),
         'frames_outside_segments': int(count - inside.sum()),
+        'segments_without_frames': _empty_segments(segments, piece[keep]),
         'frames_cut': int(inside.sum() - keep.sum()),
         'frames_with_bad_images': int((inside & undecodable).sum()),
         'episodes': len(runs),
@@ -228,10 +234,10 @@ def _clock_frames(
         )
     kept = stamps[clock.drop : len(stamps) - clock.drop]
     decimation, frames = _decimate(clock, kept, fps)
-    before_trim = len(frames)
-    end = _end(clock, topic, tracks, index, end_topics)
-    if end is not None:
-        frames = frames[frames < end]
+    candidates = _both_timelines(frames, clock, topic, index)
+    topics = {topic, *(track.topic for track in tracks), *end_topics}
+    before_end = candidates.only(_before_end(clock, candidates, topics, index))
+    frames = before_end.on(clock.timeline)
     if not len(frames):
         raise BagError(
             f'{topic}: no frame lies before the end of the other topics; set end_trim to none or '
@@ -242,10 +248,10 @@ def _clock_frames(
         'clock_messages': len(stamps),
         'decimation': decimation,
         'dropped_at_each_end': clock.drop,
-        'frames_cut_by_end_trim': before_trim - len(frames),
+        'frames_cut_by_end_trim': len(candidates.bag) - len(frames),
         'clock_error_ms': _milliseconds(_worst(_unevenness(frames, fps))),
     }
-    return _both_timelines(frames, clock, topic, index), report
+    return before_end, report
 
 
 def _decimate(clock: Clock, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
@@ -271,21 +277,23 @@ def _unevenness(frames: Stamps, fps: int) -> Stamps:
     return frames - ideal
 
 
-def _end(
-    clock: Clock,
-    clock_topic: str,
-    tracks: Sequence[Track],
-    index: Mapping[str, TopicIndex],
-    end_topics: Sequence[str],
-) -> int | None:
+def _before_end(
+    clock: Clock, frames: _Frames, topics: AbstractSet[str], index: Mapping[str, TopicIndex]
+) -> Mask:
+    """Tell which frames lie before the end of every topic, or of any, as ``end_trim`` says.
+
+    On header stamps, topics without them end when their last message was received.
+    """
     if clock.end_trim == 'none':
-        return None
-    topics = {clock_topic, *(track.topic for track in tracks), *end_topics}
-    if clock.timeline == 'header':
-        topics = {topic for topic in topics if index[topic].header is not None}
-    ends = [stamps[-1] for stamps, _ in (_usable(index[t], clock.timeline) for t in topics)
-            if len(stamps)]  # fmt: skip
-    return int(min(ends) if clock.end_trim == 'min_end' else max(ends))
+        return np.ones(len(frames.bag), dtype=bool)
+    before = []
+    for topic in topics:
+        timeline = 'bag' if index[topic].header is None else clock.timeline
+        stamps, _ = _usable(index[topic], timeline)
+        if len(stamps):
+            before.append(frames.on(timeline) < stamps[-1])
+    combine = np.logical_and if clock.end_trim == 'min_end' else np.logical_or
+    return np.asarray(combine.reduce(before), dtype=bool)
 
 
 def _both_timelines(
@@ -296,8 +304,12 @@ def _both_timelines(
     if both.header is None:
         return _Frames(frames, None)
     stamps, ordinals = _usable(both, clock.timeline)
-    near = _nearest(stamps, frames)
     other = both.receive if clock.timeline == 'header' else both.header
+    known = other[ordinals] != 0  # unset header stamps are 0
+    if not known.any():
+        raise BagError(f'{topic}: no message with a header stamp; use timeline: bag')
+    stamps, ordinals = stamps[known], ordinals[known]
+    near = _nearest(stamps, frames)
     shifted = other[ordinals[near]] + (frames - stamps[near])
     return _Frames(shifted, frames) if clock.timeline == 'header' else _Frames(frames, shifted)
 
@@ -328,7 +340,7 @@ def _latest(stamps: Stamps, frames: Stamps) -> Ordinals:
     return np.searchsorted(stamps, frames, side='right') - 1
 
 
-def _serve(track: Track, frames: _Frames, index: TopicIndex) -> _Served:
+def _serve(track: Track, frames: _Frames, index: TopicIndex, inside: Mask) -> _Served:
     align = track.align
     times = frames.on(align.timeline)
     stamps, ordinals = _usable(index, align.timeline)
@@ -344,8 +356,8 @@ def _serve(track: Track, frames: _Frames, index: TopicIndex) -> _Served:
         gap |= _between_distant(stamps, times, align.gap_ms)
     if align.zeros_before_first:
         gap &= ~missing
-    if align.on_gap == 'fail' and gap.any():
-        raise BagError(_gap_text(track, gap, times, reach))
+    if align.on_gap == 'fail' and (gap & inside).any():
+        raise BagError(_gap_text(track, gap & inside, missing, times, reach))
     if align.on_gap == 'hold' and gap.any():
         latest = _latest(stamps, times)
         first = np.where(gap, latest, first)
@@ -355,7 +367,7 @@ def _serve(track: Track, frames: _Frames, index: TopicIndex) -> _Served:
     fill = np.zeros(len(times), dtype=np.uint8)
     if align.zeros_before_first:
         fill[missing] = Fill.ZEROS
-    elif align.on_gap == 'mark':
+    if align.on_gap == 'mark':
         fill[gap] = Fill.MARK
     cut = missing & (fill == Fill.VALUE)
     if align.on_gap in ('drop', 'split'):
@@ -374,6 +386,7 @@ def _serve(track: Track, frames: _Frames, index: TopicIndex) -> _Served:
         fill,
         gap,
         cut,
+        times < stamps[0],
     )
 
 
@@ -409,6 +422,11 @@ def _pieces(frames: Stamps, segments: Sequence[Segment] | None) -> npt.NDArray[n
     for number, segment in enumerate(segments):
         piece[(frames >= segment.start) & (frames < segment.stop)] = number
     return piece
+
+
+def _empty_segments(segments: Sequence[Segment] | None, kept: npt.NDArray[np.int64]) -> int:
+    """Count the segments of which no frame is kept."""
+    return 0 if segments is None else len(segments) - len(np.unique(kept))
 
 
 def _any_cut(tracks: Sequence[Track], served: Sequence[_Served], count: int, *, drop: bool) -> Mask:
@@ -454,9 +472,12 @@ def _runs(keep: Mask, piece: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def _track_plan(
-    track: Track, served: _Served, keep: Mask, index: TopicIndex, fps: int
+    track: Track, served: _Served, inside: Mask, keep: Mask, index: TopicIndex, fps: int
 ) -> TrackPlan:
-    first, second = served.first[keep], served.second[keep]
+    first, second, weight = served.first[keep], served.second[keep], served.weight[keep]
+    if np.array_equal(first, second):
+        # One array for both, none for the weights: most tracks interpolate nothing.
+        second, weight = first, np.broadcast_to(np.float64(0), first.shape)
     fill, error, in_gap = served.fill[keep], served.error[keep], served.in_gap[keep]
     used = np.unique(np.concatenate([first, second]))
     used = used[used >= 0]
@@ -473,7 +494,7 @@ def _track_plan(
         'used': len(used),
         'skipped': len(index.receive) - len(used),
         'repeated': int(np.sum((first[1:] == first[:-1]) & (second[1:] == second[:-1])
-                               & valued[1:] & valued[:-1])),
+                               & (weight[1:] == weight[:-1]) & valued[1:] & valued[:-1])),
         'error_ms': {
             'median': _milliseconds(np.median(distance)) if len(distance) else None,
             'p95': _milliseconds(np.percentile(distance, 95)) if len(distance) else None,
@@ -481,21 +502,28 @@ def _track_plan(
         },
         'beyond_half_frame': int(np.sum(distance > _NS / fps / 2)),
         'beyond_full_frame': int(np.sum(distance > _NS / fps)),
+        'before_first_message': int(served.before_first[keep].sum()),
         'in_gap': int(in_gap.sum()),
-        'cut': int(served.cut.sum()),
+        'cut': int((served.cut & inside).sum()),
         'filled_with_zeros': int(np.sum(fill == Fill.ZEROS)),
         'marked': int(np.sum(fill == Fill.MARK)),
         'on_gap': track.align.on_gap,
     }  # fmt: skip
-    return TrackPlan(track, first, second, served.weight[keep], error, fill, in_gap, report)
+    return TrackPlan(track, first, second, weight, error, fill, in_gap, report)
 
 
-def _gap_text(track: Track, gap: Mask, times: Stamps, reach: Stamps) -> str:
+def _gap_text(track: Track, gap: Mask, missing: Mask, times: Stamps, reach: Stamps) -> str:
     frame = int(np.flatnonzero(gap)[0])
+    tolerance_ms, gap_ms = track.align.tolerance_ms, track.align.gap_ms
+    if missing[frame]:
+        found = 'nothing is before it'
+    elif tolerance_ms is not None and reach[frame] > tolerance_ms * 1e6:
+        found = f'what would serve it is {_milliseconds(reach[frame])} ms away'
+    else:
+        found = f'it lies between two messages more than {gap_ms:g} ms apart'
     return (
         f'{track.topic}: {int(gap.sum())} frames have no message near enough, the first at frame '
-        f'{frame} ({(times[frame] - times[0]) / _NS:.3f} s): nearest is '
-        f'{_milliseconds(reach[frame])} ms away; set on_gap or a larger tolerance_ms'
+        f'{frame} ({(times[frame] - times[0]) / _NS:.3f} s): {found}; set on_gap or a larger limit'
     )
 
 

@@ -99,7 +99,7 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
         tuple(binder.tracks()),
         vectors,
         cameras,
-        next(iter(binder.present(profile.task_sources)), None),
+        binder.fitting(profile.task_sources),
         binder.choose(episodes.sources, 'the cutting into episodes') if episodes.sources else None,
     )
 
@@ -142,11 +142,17 @@ class _Binder:
     def present(self, sources: Sequence[Source]) -> list[Source]:
         return [source for source in sources if self._reader.counts.get(source.topic)]
 
-    def choose(self, sources: Sequence[Source], user: str) -> Source:
-        present = self.present(sources)
-        for source in present:
+    def fitting(self, sources: Sequence[Source]) -> Source | None:
+        for source in self.present(sources):
             if not source.msgtypes or self._types[source.topic] <= set(source.msgtypes):
                 return source
+        return None
+
+    def choose(self, sources: Sequence[Source], user: str) -> Source:
+        fitting = self.fitting(sources)
+        if fitting is not None:
+            return fitting
+        present = self.present(sources)
         if present:
             types = ', '.join(sorted(self._types[present[0].topic]))
             wanted = ' or '.join(sorted({t for source in present for t in source.msgtypes}))

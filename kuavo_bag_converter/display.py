@@ -100,6 +100,10 @@ def plan_summary(plan: dict[str, Any]) -> str:
             f'; {_count(cut, "frame")} cut ({plan["frames_cut_by_end_trim"]} at the end, '
             f'{plan["frames_cut"]} in gaps)'
         )
+    if plan['frames_outside_segments']:
+        text += f'; {_count(plan["frames_outside_segments"], "frame")} outside of every episode'
+    if plan.get('frames_with_default_task'):
+        text += f'; {_count(plan["frames_with_default_task"], "frame")} with the default task'
     return text
 
 
@@ -165,10 +169,12 @@ def _remarks(track: dict[str, Any]) -> list[str]:
             f'{_count(track["beyond_half_frame"], "frame")} more than half a frame from their '
             f'message, at most {track["error_ms"]["max"]:.0f} ms'
         )
+    if track['before_first_message']:
+        remarks.append(f'{_count(track["before_first_message"], "frame")} before its first message')
     if track['cut']:
         remarks.append(f'{_count(track["cut"], "frame")} cut ({track["on_gap"]})')
     if track['filled_with_zeros']:
-        remarks.append(f'{_count(track["filled_with_zeros"], "frame")} before it filled with zeros')
+        remarks.append(f'{_count(track["filled_with_zeros"], "frame")} filled with zeros')
     if track['marked']:
         remarks.append(f'{_count(track["marked"], "frame")} marked 999')
     return [f'{track["topic"]}: {text}' for text in remarks]

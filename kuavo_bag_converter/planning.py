@@ -57,8 +57,10 @@ def plan_bag(
     if binding.task_source is not None:
         texts = [str(value) for value in _values(binding.task_source, reader, definitions)]
         stamps = _on_clock(binding, index[binding.task_source.topic])
-    tasks, task_index = tasks_of_frames(plan.stamps, profile.task, cut, stamps, texts)
-    return replace(plan, tasks=tasks, task_index=task_index)
+    tasks = tasks_of_frames(plan.stamps, profile.task, cut, stamps, texts)
+    if profile.task_sources:
+        plan.report['frames_with_default_task'] = tasks.by_default
+    return replace(plan, tasks=tasks.texts, task_index=tasks.of_frame)
 
 
 def _index(binding: Binding, reader: BagReader) -> dict[str, TopicIndex]:

@@ -42,6 +42,17 @@ class Cut(NamedTuple):
     """``rule``, ``episodes`` and counts of what was left out or had no effect."""
 
 
+class Tasks(NamedTuple):
+    """The tasks of a bag's frames."""
+
+    texts: tuple[str, ...]
+    """Each once, in order of appearance."""
+    of_frame: npt.NDArray[np.int64]
+    """Which of them each frame has, shape (frames,)."""
+    by_default: int
+    """Frames that have the profile's task because nothing names another."""
+
+
 class _Piece(NamedTuple):
     start: int
     stop: int
@@ -164,7 +175,7 @@ def cut_by_messages(
 
 def tasks_of_frames(
     frames: Stamps, default: str, cut: Cut | None, stamps: Stamps, texts: Sequence[str]
-) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+) -> Tasks:
     """Return the tasks and which of them each frame has.
 
     A frame has the task of its episode; where that has none, the last text of the task topic that
@@ -177,10 +188,6 @@ def tasks_of_frames(
         stamps: Of the messages of the task topic, in any order, shape (n,).
         texts: Of the task topic, n of them.
 
-    Returns:
-        Each task once, in order of appearance, and the index of each frame's task, shape
-        (frames,).
-
     """
     order = np.argsort(stamps, kind='stable')
     last = np.searchsorted(stamps[order], frames, side='right') - 1
@@ -189,10 +196,11 @@ def tasks_of_frames(
         if task:
             start, stop = np.searchsorted(frames, [segment.start, segment.stop])
             chosen[start:stop] = [task] * int(stop - start)
-    chosen = [task or default for task in chosen]
-    tasks = tuple(dict.fromkeys(chosen))
+    named = [task or default for task in chosen]
+    tasks = tuple(dict.fromkeys(named))
     number = {task: index for index, task in enumerate(tasks)}
-    return tasks, np.array([number[task] for task in chosen], dtype=np.int64)
+    of_frame = np.array([number[task] for task in named], dtype=np.int64)
+    return Tasks(tasks, of_frame, chosen.count(''))
 
 
 def _cut(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive_plan import NaivePlan, uses_of
+from plain_robot import Robot, Sent
 
-from kuavo_bag_converter.alignment import Fill, Track, make_plan
+from kuavo_bag_converter.alignment import Fill, Segment, Track, make_plan, topics_with_header
 from kuavo_bag_converter.bags.model import TopicIndex
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.profiles.model import Align, Clock
@@ -141,9 +144,7 @@ def test_drop_keeps_one_episode_without_a_hole(frames, stamps, tolerance_ms):
 def test_gap_rule_marks_frames_strictly_between_distant_messages(frames, stamps, gap_ms):
     plan = plan_of(frames, stamps, Align(gap_ms=gap_ms, on_gap='mark'))
     for row, frame in enumerate(frames):
-        inside = any(
-            a < frame < b and b - a > gap_ms * MS for a, b in zip(stamps, stamps[1:], strict=False)
-        )
+        inside = any(a < frame < b and b - a > gap_ms * MS for a, b in pairwise(stamps))
         assert plan.tracks[0].in_gap[row] == inside
         assert plan.tracks[0].fill[row] == (Fill.MARK if inside else Fill.VALUE)
         assert (plan.tracks[0].first[row] == -1) == inside
@@ -221,3 +222,118 @@ def test_wanted_names_each_message_once():
     assert plan.wanted()['/x'].tolist() == [0, 1, 2, 3]
     assert plan.tracks[0].report['messages'] == 4
     assert plan.tracks[0].report['used'] == 4
+
+
+stamps_of_a_topic = st.lists(
+    st.tuples(times, st.integers(-30, 30), st.integers(0, 9)), min_size=1, max_size=20
+).map(
+    lambda drawn: [
+        Sent(received + late * MS if set_ else 0, received, None)
+        for received, late, set_ in sorted(drawn)
+    ]
+)
+limits = st.none() | st.integers(1, 40)
+timelines = st.sampled_from(['bag', 'header'])
+aligns = st.builds(
+    dict,
+    strategy=st.sampled_from(['nearest', 'hold', 'linear']),
+    timeline=timelines,
+    tolerance_ms=limits,
+    gap_ms=limits,
+    on_gap=st.sampled_from(['keep', 'hold', 'split', 'drop', 'mark', 'fail']),
+).flatmap(
+    lambda align: st.booleans().map(
+        lambda zeros: {**align, 'zeros_before_first': zeros and align['strategy'] == 'hold'}
+    )
+)
+clocks = st.builds(
+    dict,
+    fps=st.sampled_from([20, 40, 60]),
+    timeline=timelines,
+    decimation=st.sampled_from(['auto', 'time', 'jump']),
+    drop=st.integers(0, 2),
+    end_trim=st.sampled_from(['min_end', 'max_end', 'none']),
+)
+FILLS = {'': Fill.VALUE, 'zeros': Fill.ZEROS, 'mark': Fill.MARK}
+edges = st.none() | st.lists(times, min_size=2, max_size=6, unique=True).map(sorted)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(stamps_of_a_topic, min_size=3, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), aligns), min_size=1, max_size=3),
+    clocks,
+    st.sampled_from([20, 15]),
+    edges,
+)
+def test_any_plan_is_the_naive_one(topics, uses, clock, fps, cuts):
+    robot = Robot()
+    robot.topics = {f'/{number}': sent for number, sent in enumerate(topics)}
+    parts = [{'from': {'topic': f'/{number}'}, 'align': align} for number, align in uses]
+    profile = {
+        'fps': fps,
+        'clock': {'from': {'topic': '/0'}, **clock},
+        'features': {'action': {'parts': parts}},
+    }
+    segments = None
+    if cuts is not None:
+        segments = [Segment(*pair) for pair in zip(cuts[::2], cuts[1::2], strict=False)]
+
+    def piece_of(stamp):
+        if segments is None:
+            return 0
+        inside = [n for n, (start, stop) in enumerate(segments) if start <= stamp < stop]
+        return inside[0] if inside else None
+
+    used = uses_of(profile)
+    tracks = [Track(str(number), use.topic, Align(*use[1:])) for number, use in enumerate(used)]
+    settled = Clock(
+        (), clock['fps'], False, clock['decimation'], clock['drop'], clock['end_trim'], (),
+        clock['timeline'],
+    )  # fmt: skip
+    headed = topics_with_header('/0', settled, tracks)
+    index = {
+        topic: index_of(
+            robot.stamps(topic), robot.stamps(topic, 'header') if topic in headed else None
+        )
+        for topic in robot.topics
+    }
+
+    def planned():
+        return make_plan(settled, '/0', fps, tracks, index, segments=segments)
+
+    usable = [stamp for stamp in robot.stamps('/0', clock['timeline']) if stamp]
+    if len(usable) <= 2 * clock['drop'] or not all(any(index[topic].header) for topic in headed):
+        with pytest.raises(BagError):
+            planned()
+        return
+    naive = NaivePlan(robot, profile, piece_of)
+    failing = any(
+        cell.in_gap and use.on_gap == 'fail'
+        for frame in naive.candidates
+        for cell, use in zip(frame.cells, used, strict=True)
+        if frame.piece is not None
+    )
+    if failing or not naive.frames:
+        with pytest.raises(BagError):
+            planned()
+        return
+    plan = planned()
+    assert plan.stamps.tolist() == [frame.stamp for frame in naive.frames]
+    ends = np.cumsum([len(episode) for episode in naive.episodes]).tolist()
+    assert list(plan.episodes) == list(zip([0, *ends], ends, strict=False))
+    assert plan.report['segments_without_frames'] == len(segments or ()) - len(
+        {frame.piece for frame in naive.frames if segments is not None}
+    )
+    for use, track in zip(used, plan.tracks, strict=True):
+        cells = naive.cells(use)
+        assert track.first.tolist() == [cell.first for cell in cells]
+        assert track.second.tolist() == [cell.second for cell in cells]
+        assert track.weight.tolist() == [cell.weight for cell in cells]
+        assert track.error.tolist() == [cell.error for cell in cells]
+        assert track.fill.tolist() == [FILLS[cell.fill] for cell in cells]
+        assert track.in_gap.tolist() == [cell.in_gap for cell in cells]
+        expected = naive.report(use)
+        found = {key: track.report[key] for key in expected}
+        assert found.pop('error_ms') == pytest.approx(expected.pop('error_ms'), abs=2e-6)
+        assert found == expected

@@ -294,18 +294,20 @@ def test_the_annotation_lies_beside_the_bag():
 )
 def test_a_frame_has_the_task_of_its_episode_or_the_last_text_before_it(frames, messages, is_cut):
     result = Cut((Segment(120, 140), Segment(150, 170)), ('segment', ''), {})
-    tasks, index = tasks_of_frames(
+    tasks, index, by_default = tasks_of_frames(
         np.array(frames, dtype=np.int64),
         'usual',
         result if is_cut else None,
         np.array([stamp for stamp, _ in messages], dtype=np.int64),
         [text for _, text in messages],
     )
-    expected = []
+    named = []
     for frame in frames:
         past = [m for m in sorted(messages, key=lambda m: m[0]) if m[0] <= frame]
         task = past[-1][1].strip() if past else ''
-        expected.append('segment' if is_cut and 120 <= frame < 140 else task or 'usual')
+        named.append('segment' if is_cut and 120 <= frame < 140 else task)
+    expected = [task or 'usual' for task in named]
+    assert by_default == named.count('')
     assert [tasks[i] for i in index] == expected
     assert list(tasks) == list(dict.fromkeys(expected))
 

@@ -1,0 +1,153 @@
+"""Bags of a made-up robot with standard messages, and all that is true in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+from ros_messages import ROS2
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Rosbag2Writer
+
+from kuavo_bag_converter.sample.barcode import draw_frame_number
+
+NS = 10**9
+MS = 10**6
+BEGIN = 1_700_000_000 * NS
+COLOR = (200, 90, 40)
+"""Of every picture beside its code, RGB."""
+
+
+class Sent(NamedTuple):
+    """A message as it was published; its place in its topic's list is its ordinal."""
+
+    taken: int
+    """Header stamp, ns, 0 if unset; what the message holds was true then."""
+    received: int
+    message: Any
+
+
+class Robot:
+    """Publishes messages and keeps them, so that tests can compare with the truth."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.topics: dict[str, list[Sent]] = {}
+        self._random = Random(seed)
+
+    def publish(self, topic, times, make, latency_ms=(0, 0), unset=()):
+        """Publish ``make(number, time)`` at each time, ns after the beginning.
+
+        Messages whose number is in ``unset`` have no header stamp.
+        """
+        sent = self.topics.setdefault(topic, [])
+        for number, time in enumerate(times):
+            message = make(number, time)
+            taken = 0 if number in unset else BEGIN + time
+            if hasattr(message, 'header'):
+                stamp = message.header.stamp
+                stamp.sec, stamp.nanosec = divmod(taken, NS)
+            latency = round(self._random.uniform(*latency_ms) * MS)
+            earliest = sent[-1].received + 1 if sent else 0
+            sent.append(Sent(taken, max(BEGIN + time + latency, earliest), message))
+        return self
+
+    def stamps(self, topic, timeline='bag'):
+        return [sent.taken if timeline == 'header' else sent.received
+                for sent in self.topics[topic]]  # fmt: skip
+
+    def write(self, path: Path) -> Path:
+        """Write a ROS 2 bag (MCAP)."""
+        with Rosbag2Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+            connections = {
+                topic: writer.add_connection(topic, sent[0].message.__msgtype__, typestore=ROS2)
+                for topic, sent in self.topics.items()
+            }
+            everything = [
+                (sent.received, topic, sent.message)
+                for topic, messages in self.topics.items()
+                for sent in messages
+            ]
+            for received, topic, message in sorted(everything, key=lambda item: item[:2]):
+                payload = ROS2.serialize_cdr(message, message.__msgtype__)
+                writer.write(connections[topic], received, payload)
+        return path
+
+
+def every(hz, seconds, start_s=0.0, jitter_ms=0.0, without=(), seed=0):
+    """Return times, ns, at a rate; ``without`` are ranges of seconds in which nothing is sent."""
+    random = Random(seed)
+    times = []
+    for number in range(int(seconds * hz)):
+        time = round((start_s + number / hz) * NS + random.uniform(0, jitter_ms) * MS)
+        if not any(low * NS <= time < high * NS for low, high in without):
+            times.append(time)
+    return times
+
+
+def at(*times_s):
+    return [round(time * NS) for time in times_s]
+
+
+def _message(msgtype, *values):
+    return ROS2.types[msgtype](*values)
+
+
+def _header():
+    stamp = _message('builtin_interfaces/msg/Time', 0, 0)
+    return _message('std_msgs/msg/Header', stamp, 'base')
+
+
+def joint_state(values, names=()):
+    """Return a maker of JointState with the position ``values(number, time)``."""
+    none = np.empty(0)
+
+    def make(number, time):
+        position = np.array(values(number, time), dtype=np.float64)
+        given = names(number) if callable(names) else names
+        return _message(
+            'sensor_msgs/msg/JointState', _header(), list(given), position, none, none
+        )  # fmt: skip
+
+    return make
+
+
+def ramps(count):
+    """Return positions that tell their time: joint k is (k + 1) rad/s fast and begins at k."""
+    return lambda _, time: [k + (k + 1) * time / NS for k in range(count)]
+
+
+def imu(orientation):
+    """Return a maker of Imu with the orientation (x, y, z, w) ``orientation(number, time)``."""
+    kind = 'geometry_msgs/msg/'
+
+    def make(number, time):
+        zero = _message(f'{kind}Vector3', 0.0, 0.0, 0.0)
+        turned = _message(f'{kind}Quaternion', *map(float, orientation(number, time)))
+        nine = np.zeros(9)
+        return _message('sensor_msgs/msg/Imu', _header(), turned, nine, zero, nine, zero, nine)
+
+    return make
+
+
+def image(camera, encoding='rgb8', size=(120, 160)):
+    """Return a maker of Image that carries its number as a code; ``size`` is (height, width)."""
+
+    def make(number, time):
+        picture = np.full((*size, 3), COLOR, dtype=np.uint8)
+        draw_frame_number(picture, camera, number, (30, 220))
+        if encoding == 'bgr8':
+            picture = picture[:, :, ::-1]
+        height, width = size
+        return _message(
+            'sensor_msgs/msg/Image', _header(), height, width, encoding, 0, 3 * width,
+            np.ascontiguousarray(picture).reshape(-1),
+        )  # fmt: skip
+
+    return make
+
+
+def said(values, kind='String'):
+    """Return a maker of std_msgs with one value after the other."""
+    return lambda number, _: _message(f'std_msgs/msg/{kind}', values[number])
