@@ -1,0 +1,665 @@
+"""Any robot by a profile, end to end: what comes out is what was sent, frame by frame."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conversions import alignment, info, pictures, report, rows, run
+from naive_plan import NaivePlan, use_of
+from plain_robot import (
+    BEGIN,
+    COLOR,
+    MS,
+    NS,
+    Robot,
+    at,
+    every,
+    image,
+    imu,
+    joint_state,
+    ramps,
+    said,
+)
+
+from kuavo_bag_converter.profiles.shipped import shipped_profiles
+from kuavo_bag_converter.sample.barcode import read_frame_number
+
+JOINTS = ['j1', 'j2', 'j3']
+STATE = {'from': {'topic': '/joint_states', 'field': 'position'}, 'names': JOINTS}
+ACTION = {
+    'from': {'topic': '/joint_command', 'field': 'position'},
+    'names': JOINTS,
+    'align': {'strategy': 'hold'},
+}
+TURN = {
+    'from': {'topic': '/imu', 'fields': [f'orientation.{axis}' for axis in 'xyzw']},
+    'names': ['x', 'y', 'z', 'w'],
+    'align': {'strategy': 'slerp'},
+}
+SECONDS = 2.0
+
+
+def robot_of(seconds=SECONDS, hz=30, camera=(), joints=(), command=(), **latency):
+    """A robot with a camera, joints and commands; the ranges are times without messages."""
+    robot = Robot()
+    robot.publish(
+        '/camera/image_raw', every(hz, seconds, jitter_ms=4, without=camera),
+        image('head_cam_h'), latency.get('camera_ms', (0, 0)),
+    )  # fmt: skip
+    robot.publish(
+        '/joint_states', every(125, seconds, 0.0007, jitter_ms=2, without=joints),
+        joint_state(ramps(3)), latency.get('joints_ms', (0, 0)),
+    )  # fmt: skip
+    robot.publish(
+        '/joint_command', every(40, seconds, 0.0031, jitter_ms=6, without=command),
+        joint_state(ramps(3)), latency.get('command_ms', (0, 0)),
+    )  # fmt: skip
+    return robot
+
+
+def profile_of(fps=30, clock=None, cameras=('/camera/image_raw',), state=(STATE,), **keys):
+    features = {'observation.state': {'parts': list(state)}, 'action': {'parts': [ACTION]}}
+    for topic in cameras:
+        key = f'observation.images.{topic.strip("/").partition("/")[0]}'
+        features[key] = {'camera': {'from': {'topic': topic}}}
+    return {
+        'robot_type': 'made_up',
+        'fps': fps,
+        'task': 'Do it',
+        'clock': {'from': {'topic': '/camera/image_raw'}, 'fps': 30, **(clock or {})},
+        'features': features,
+        **keys,
+    }
+
+
+def converted(tmp_path, robot, profile, **settings):
+    """Convert the robot's bag by a profile (or by the name of one) and return the dataset."""
+    outcome = attempt(tmp_path, robot, profile, **settings)
+    assert outcome.status == 'converted', outcome.reason
+    return tmp_path / 'dataset'
+
+
+def refusal(tmp_path, robot, profile):
+    """Return why the robot's bag cannot be converted."""
+    outcome = attempt(tmp_path, robot, profile)
+    assert outcome.status == 'failed'
+    return outcome.reason
+
+
+def attempt(tmp_path, robot, profile, **settings):
+    """Convert and return the outcome of the bag."""
+    bag = tmp_path / 'bags' / 'run'
+    bag.parent.mkdir(parents=True, exist_ok=True)
+    robot.write(bag)
+    if isinstance(profile, dict):
+        path = tmp_path / 'robot.yaml'
+        path.write_text(json.dumps(profile))  # which is YAML too
+        profile = path
+    (outcome,) = run(bag, tmp_path / 'dataset', profile=str(profile), **settings).outcomes
+    return outcome
+
+
+def check(root, robot, profile, piece_of=lambda _: 0):
+    """Compare a dataset with the naive plan; return the plan."""
+    plan = NaivePlan(robot, profile, piece_of)
+    stored = alignment(root)
+    assert stored['frame_stamp_ns'].tolist() == [frame.stamp for frame in plan.frames]
+    episodes = [n for n, episode in enumerate(plan.episodes) for _ in episode]
+    table = rows(root)
+    assert stored['episode'].tolist() == table['episode_index'].tolist() == episodes
+    assert table['frame_index'].tolist() == [
+        number for episode in plan.episodes for number in range(len(episode))
+    ]
+    check_report(root, plan)
+    check_rows(table, robot, profile, plan)
+    check_pictures(root, robot, profile, plan)
+    return plan
+
+
+def check_report(root, plan):
+    found = report(root)['bags'][0]['plan']
+    tracks = {
+        (t['topic'], t['strategy'], t['timeline'], t['on_gap']): t for t in found['tracks']
+    }  # fmt: skip
+    assert len(tracks) == len(plan.uses)
+    for use in plan.uses:
+        track = dict(tracks[use.topic, use.strategy, use.timeline, use.on_gap])
+        del track['name']
+        expected = plan.report(use)
+        assert track.pop('error_ms') == pytest.approx(expected.pop('error_ms'), abs=2e-6), use
+        assert track == expected, use
+    inside = [frame for frame in plan.candidates if frame.piece is not None]
+    assert found['frames'] == len(plan.frames)
+    assert found['episodes'] == len(plan.episodes)
+    assert found['candidate_frames'] == len(plan.candidates)
+    assert found['frames_outside_segments'] == len(plan.candidates) - len(inside)
+    assert found['frames_cut'] == len(inside) - len(plan.frames)
+    assert found['frames_cut_by_end_trim'] == plan.trimmed
+
+
+def check_rows(table, robot, profile, plan):
+    for key, feature in profile['features'].items():
+        if 'parts' not in feature:
+            continue
+        expected = np.concatenate(
+            [values_of(robot, part, plan, use_of(profile, part)) for part in feature['parts']],
+            axis=1,
+        )
+        np.testing.assert_allclose(table[key], expected, rtol=1.5e-7, atol=1e-7, err_msg=key)
+
+
+def values_of(robot, part, plan, use):
+    fields = part['from'].get('fields') or [part['from']['field']]
+
+    def read(ordinal):
+        return np.concatenate(
+            [value_at(robot.topics[use.topic][ordinal].message, path) for path in fields]
+        )
+
+    values = []
+    for cell in plan.cells(use):
+        if cell.fill:
+            values.append(np.full(len(part['names']), {'zeros': 0.0, 'mark': 999.0}[cell.fill]))
+        elif use.strategy == 'slerp':
+            values.append(turned(read(cell.first), read(cell.second), cell.weight))
+        else:
+            values.append((1 - cell.weight) * read(cell.first) + cell.weight * read(cell.second))
+    return np.array(values)
+
+
+def value_at(message, path):
+    for name in path.split('.'):
+        message = getattr(message, name)
+    return np.atleast_1d(message)
+
+
+def turned(first, second, share):
+    """Turn by a share of the rotation between unit quaternions (x, y, z, w): q1 (q1* q2)^share."""
+    vector, scalar = first[:3], first[3]
+    other = second if first @ second >= 0 else -second
+    between = scalar * other[:3] - other[3] * vector - np.cross(vector, other[:3])
+    half = np.arctan2(np.linalg.norm(between), scalar * other[3] + vector @ other[:3])
+    axis = between / max(np.linalg.norm(between), 1e-300)
+    step, cosine = axis * np.sin(share * half), np.cos(share * half)
+    imaginary = scalar * step + cosine * vector + np.cross(vector, step)
+    return np.array([*imaginary, scalar * cosine - vector @ step])
+
+
+def check_pictures(root, robot, profile, plan):
+    for key, feature in profile['features'].items():
+        if 'camera' in feature:
+            cells = plan.cells(use_of(profile, feature['camera']))
+            shown = [read_frame_number(picture)[1] for picture in pictures(root, key)]
+            assert shown == [cell.first for cell in cells], key
+
+
+def check_even(root):
+    """Check that within every episode a frame is 1 / fps after the one before, to half of that."""
+    stored, fps = alignment(root), info(root)['fps']
+    steps = np.diff(stored['frame_stamp_ns'])[np.diff(stored['episode']) == 0]
+    assert (np.abs(steps - NS / fps) <= NS / fps / 2).all()
+    lengths = np.bincount(stored['episode'])
+    assert lengths.tolist() == [entry['length'] for entry in episodes(root)]
+
+
+def episodes(root):
+    """Return the rows of the dataset's list of episodes."""
+    return [
+        row
+        for path in sorted(root.glob('meta/episodes/*/*.parquet'))
+        for row in pq.read_table(path).to_pylist()
+    ]
+
+
+def tasks(root):
+    """Return the task of every frame."""
+    known = pq.read_table(root / 'meta' / 'tasks.parquet').to_pylist()
+    names = {row['task_index']: row['task'] for row in known}
+    return [names[number] for number in rows(root)['task_index']]
+
+
+# The shipped profile.
+
+
+def shipped_robot(encoding='rgb8'):
+    robot = Robot()
+    robot.publish(
+        '/camera/image_raw', every(30, SECONDS, jitter_ms=4),
+        image('head_cam_h', encoding), (3, 25),
+    )  # fmt: skip
+    robot.publish('/joint_states', every(125, SECONDS), joint_state(ramps(7)), (0, 2))
+    robot.publish(
+        '/joint_command', every(25, SECONDS - 0.5, 0.3, jitter_ms=9), joint_state(ramps(7)), (0, 2)
+    )
+    return robot
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8'])
+def test_the_shipped_profile_converts_joint_states_and_raw_pictures(tmp_path, encoding):
+    robot = shipped_robot(encoding)
+    root = converted(tmp_path, robot, 'joint_state_image')
+    profile = yaml.safe_load(shipped_profiles()['joint_state_image'].read_text())
+    part = profile['features']['observation.state']['parts'][0]
+    assert part.pop('select') == ['0:6', 6]  # all, in order
+    plan = check(root, robot, profile)
+    check_even(root)
+    assert len(plan.frames) > 30
+    assert report(root)['bags'][0]['plan']['tracks'][1]['cut'] > 5  # before the first command
+    described = info(root)
+    assert described['robot_type'] == 'my_robot'
+    assert described['features']['observation.images.front']['shape'] == [480, 640, 3]
+    assert set(tasks(root)) == {'Pick the cube'}
+    for picture in pictures(root, 'observation.images.front'):
+        assert np.abs(picture[300:, 400:].mean(axis=(0, 1)) - COLOR).max() < 8
+
+
+def test_interpolated_joints_are_those_of_the_frame_and_held_ones_never_of_the_future(tmp_path):
+    robot = shipped_robot()
+    root = converted(tmp_path, robot, 'joint_state_image')
+    table, stamps = rows(root), alignment(root)['frame_stamp_ns']
+    moved = (np.arange(7) + 1) * (stamps[:, None] - BEGIN) / NS
+    late = 2e-3 * (np.arange(7) + 1)  # by what a message may be late
+    assert (moved + np.arange(7) - late <= table['observation.state'] + 1e-6).all()
+    assert (table['observation.state'] <= moved + np.arange(7) + 1e-6).all()
+    assert (table['action'] <= moved + np.arange(7) + 1e-6).all()
+    assert (table['action'] > moved + np.arange(7) - 0.06 * (np.arange(7) + 1)).all()
+
+
+# Strategies.
+
+
+def spinning(number, time):
+    """A constant turn around a skew axis, written with either sign."""
+    half = 1.3 * time / NS
+    axis = np.array([2, -1, 2]) / 3
+    return np.array([*(axis * np.sin(half)), np.cos(half)]) * (-1) ** (number // 3)
+
+
+def tumbling(number, time):
+    turn = np.random.default_rng(number).normal(size=4)
+    return turn / np.linalg.norm(turn)
+
+
+@pytest.mark.parametrize('timeline', ['bag', 'header'])
+def test_orientations_turn_at_an_even_speed_between_two_messages(tmp_path, timeline):
+    robot = robot_of(camera_ms=(5, 30))
+    robot.publish('/imu', every(12, SECONDS, jitter_ms=20), imu(spinning), (0, 8))
+    profile = profile_of(state=(STATE, TURN), cameras=(), align={'timeline': timeline})
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile)
+    found = rows(root)['observation.state'][:, 3:]
+    assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6
+    if timeline == 'header':
+        cells = plan.cells(use_of(profile, TURN))
+        for row, cell, frame in zip(found, cells, plan.frames, strict=True):
+            if cell.first != cell.second:
+                true = spinning(0, frame.taken - BEGIN)
+                assert abs(abs(row @ true) - 1) < 1e-6
+                assert min(np.abs(row - true).max(), np.abs(row + true).max()) < 1e-6
+
+
+def test_any_two_orientations_are_mixed_the_shorter_way(tmp_path):
+    robot = robot_of()
+    robot.publish('/imu', every(20, SECONDS, jitter_ms=20), imu(tumbling))
+    first = {**TURN, 'from': {'topic': '/imu', 'fields': [f'orientation.{a}' for a in 'wxyz']}}
+    profile = profile_of(state=(STATE, TURN), cameras=())
+    root = converted(tmp_path, robot, profile)
+    check(root, robot, profile)
+    turned_first = rows(root)['observation.state'][:, 3:]
+    other = tmp_path / 'other'
+    other.mkdir()
+    scalar_first = rows(
+        converted(other, robot, profile_of(state=(STATE, first), cameras=()))
+    )['observation.state'][:, 3:]  # fmt: skip
+    np.testing.assert_allclose(scalar_first, np.roll(turned_first, 1, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize('strategy', ['nearest', 'hold', 'linear'])
+@pytest.mark.parametrize('timeline', ['bag', 'header'])
+@pytest.mark.parametrize('clock_timeline', ['bag', 'header'])
+def test_a_strategy_takes_what_it_promises_on_each_time_line(
+    tmp_path, strategy, timeline, clock_timeline
+):
+    robot = robot_of(camera_ms=(10, 40), joints_ms=(0, 9), command_ms=(0, 4))
+    state = {**STATE, 'align': {'strategy': strategy}}
+    profile = profile_of(
+        fps=15, state=(state,), cameras=(), align={'timeline': timeline},
+        clock={'timeline': clock_timeline},
+    )  # fmt: skip
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile)
+    taken = np.array([frame.taken for frame in plan.frames])
+    was = BEGIN + np.rint(rows(root)['observation.state'][:, 0] * NS)
+    if timeline == 'header':
+        limit = {'nearest': (-6 * MS, 6 * MS), 'hold': (-11 * MS, 300), 'linear': (-300, 300)}
+        low, high = limit[strategy]
+        assert (low <= was - taken).all()
+        assert (was - taken <= high).all()
+    else:
+        # Pictures arrive late, so that the joints of the moment of receiving are newer.
+        assert (was - taken).mean() > 10 * MS
+    held = BEGIN + np.rint(rows(root)['action'][:, 0] * NS)
+    if timeline == 'header':
+        assert (held - taken <= 300).all()
+
+
+def test_messages_and_pictures_without_header_stamp_are_left_out_of_the_header_time_line(tmp_path):
+    robot = Robot()
+    robot.publish(
+        '/camera/image_raw', every(30, SECONDS), image('head_cam_h'), (5, 9), range(7, 50, 2)
+    )
+    robot.publish('/joint_states', every(50, SECONDS), joint_state(ramps(3)), (0, 1), range(20, 24))
+    robot.publish('/joint_command', every(40, SECONDS), joint_state(ramps(3)))
+    profile = profile_of(cameras=(), align={'timeline': 'header'})
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile)
+    joints = report(root)['bags'][0]['plan']['tracks'][0]
+    assert (joints['topic'], joints['without_header_stamp']) == ('/joint_states', 4)
+    assert max(abs(cell.error) for cell in plan.cells(plan.uses[0])) < 60 * MS
+
+
+def test_a_clock_without_header_stamps_cannot_align_by_them(tmp_path):
+    robot = Robot()
+    robot.publish('/camera/image_raw', every(30, 1), image('head_cam_h'), unset=range(30))
+    robot.publish('/joint_states', every(50, 1), joint_state(ramps(3)))
+    robot.publish('/joint_command', every(40, 1), joint_state(ramps(3)))
+    text = refusal(tmp_path, robot, profile_of(cameras=(), align={'timeline': 'header'}))
+    assert '/camera/image_raw: no message with a header stamp; use timeline: bag' in text
+
+
+# Tasks and episodes.
+
+
+def test_each_frame_has_the_last_task_that_was_said(tmp_path):
+    robot = robot_of()
+    said_at = at(0.4, 0.7, 1.0, 1.0, 1.6)
+    texts = ['Pick', ' Place it ', 'never heard', '拿起', '   ']
+    robot.publish('/task', said_at, said(texts))
+    profile = profile_of(
+        cameras=(), task={'from': {'topic': '/task', 'field': 'data'}, 'default': 'Wait'}
+    )
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile)
+    expected = []
+    for frame in plan.frames:
+        heard = [text for time, text in zip(said_at, texts, strict=True)
+                 if BEGIN + time <= frame.stamp]  # fmt: skip
+        expected.append((heard or [''])[-1].strip() or 'Wait')
+    assert tasks(root) == expected
+    assert set(expected) == {'Wait', 'Pick', 'Place it', '拿起'}
+    assert episodes(root)[0]['tasks'] == ['Wait', 'Pick', 'Place it', '拿起']
+    found = report(root)['bags'][0]['plan']
+    assert found['frames_with_default_task'] == expected.count('Wait')
+
+
+def test_a_task_topic_that_is_not_there_or_of_another_type_leaves_the_default(tmp_path):
+    robot = robot_of()
+    robot.publish('/task', at(0.1), said([7], 'Int32'))
+    source = {'topic': '/task', 'field': 'data', 'type': 'std_msgs/msg/String'}
+    for place in (source, {**source, 'topic': '/tusk'}):
+        folder = tmp_path / place['topic'].strip('/')
+        folder.mkdir()
+        profile = profile_of(cameras=(), task={'from': place, 'default': 'Wait'})
+        root = converted(folder, robot, profile)
+        assert set(tasks(root)) == {'Wait'}
+        found = report(root)['bags'][0]['plan']
+        assert found['frames_with_default_task'] == found['frames'] > 0
+
+
+FLAGS = [
+    (0.3, True), (0.9, False), (0.95, False), (1.2, True), (1.3, True), (1.5, False), (1.8, True),
+]  # fmt: skip
+SPOKEN = [(0.2, 'Pick'), (0.7, 'Place'), (1.5, 'Pick')]
+EVENTS = [
+    (0.05, 'stop'), (0.1, 'start'), (0.4, 'stop'), (0.5, 'start'), (0.7, 'bad'), (0.8, 'start'),
+    (0.9, 'start'), (1.2, 'stop'), (1.25, 'hello'), (1.3, 'start'), (1.5, 'stop'), (1.55, 'bad'),
+    (1.6, 'start'), (1.9, 'stop'), (1.95, 'start'),
+]  # fmt: skip
+RANGES = [
+    {'start_s': 0.1, 'stop_s': 0.5, 'task': 'Pick'},
+    {'start_s': 0.5, 'stop_s': 0.8},
+    {'start_s': 1.75, 'stop_s': 9.0, 'task': 'Place'},
+]
+
+
+def between(*pieces):
+    """Return the piece that holds a stamp, given (first, end) in seconds after the beginning."""
+
+    def piece_of(stamp):
+        time = stamp - BEGIN
+        for number, (first, end) in enumerate(pieces):
+            if round(first * NS) <= time < round(end * NS):
+                return number
+        return None
+
+    return piece_of
+
+
+def cut_robot():
+    """The pictures of this robot come at whole thirtieths, some together with a marker."""
+    robot = Robot()
+    robot.publish('/camera/image_raw', every(30, SECONDS), image('head_cam_h'))
+    robot.publish('/joint_states', every(100, SECONDS + 0.1), joint_state(ramps(3)))
+    robot.publish('/joint_command', every(50, SECONDS + 0.1), joint_state(ramps(3)))
+    for topic, kind, items in (
+        ('/recording', 'Bool', FLAGS),
+        ('/prompt', 'String', SPOKEN),
+        ('/events', 'String', EVENTS),
+    ):
+        robot.publish(topic, at(*(t for t, _ in items)), said([v for _, v in items], kind))
+    return robot
+
+
+CUTS = {
+    'while_true': (
+        {'while_true': {'topic': '/recording', 'field': 'data'}},
+        between((0.3, 0.9), (1.2, 1.5), (1.8, 9)),
+        ['Do it'] * 3,
+        {'rule': 'while_true', 'episodes': 3, 'messages': 7, 'open_at_end': 1, 'outside': 0},
+    ),
+    'each_message': (
+        {'each_message': {'topic': '/prompt'}},
+        between((0.2, 0.7), (0.7, 1.5), (1.5, 9)),
+        ['Do it'] * 3,
+        {'rule': 'each_message', 'episodes': 3, 'messages': 3, 'open_at_end': 1, 'outside': 0},
+    ),
+    'each_message with text': (
+        {'each_message': {'topic': '/prompt', 'field': 'data'}},
+        between((0.2, 0.7), (0.7, 1.5), (1.5, 9)),
+        ['Pick', 'Place', 'Pick'],
+        {'rule': 'each_message', 'episodes': 3, 'messages': 3, 'open_at_end': 1, 'outside': 0},
+    ),
+    'events': (
+        {'events': {'from': {'topic': '/events', 'field': 'data'}, 'start': ['start'],
+                    'stop': ['stop'], 'discard': ['bad']}},
+        between((0.1, 0.4), (0.9, 1.2), (1.6, 1.9)),
+        ['Do it'] * 3,
+        {'rule': 'events', 'episodes': 3, 'messages': 15, 'discarded': 2, 'unfinished': 2,
+         'without_effect': 1, 'other_texts': 1, 'outside': 0},
+    ),
+    'events without stop': (
+        {'events': {'from': {'topic': '/events', 'field': 'data'}, 'start': ['start'],
+                    'discard': ['bad']}},
+        between((0.1, 0.5), (0.8, 0.9), (0.9, 1.3), (1.6, 1.95), (1.95, 9)),
+        ['Do it'] * 5,
+        {'rule': 'events', 'episodes': 5, 'messages': 15, 'discarded': 2, 'unfinished': 0,
+         'without_effect': 0, 'other_texts': 6, 'outside': 0},
+    ),
+    'ranges': (
+        {'ranges': RANGES},
+        between((0.1, 0.5), (0.5, 0.8), (1.75, 9)),
+        ['Pick', 'Do it', 'Place'],
+        {'rule': 'ranges', 'episodes': 3, 'beyond_end': 1, 'outside': 0},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('rule', CUTS)
+def test_a_bag_is_cut_exactly_where_the_rule_says(tmp_path, rule):
+    cut, piece_of, names, counted = CUTS[rule]
+    robot, profile = cut_robot(), profile_of(episodes=cut, clock={'end_trim': 'none'})
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile, piece_of)
+    check_even(root)
+    edges = [frames[0].stamp - BEGIN for frames in plan.episodes]
+    assert any(round(t * NS) in edges for t in (0.3, 0.7, 0.1, 0.9, 0.5, 1.2)), 'none on an edge'
+    assert [entry['tasks'] for entry in episodes(root)] == [[name] for name in names]
+    found = report(root)['bags'][0]['plan']
+    assert found['cut'] == counted
+    assert found['segments_without_frames'] == 0
+
+
+def test_let_annotations_cut_and_name_the_episodes(tmp_path):
+    robot = cut_robot()
+    marks = [
+        {'startPosition': 0.1, 'endPosition': 0.3, 'duration': 0.2 * SECONDS, 'markType': 'step',
+         'skillDetail': '拿起', 'enSkillDetail': 'Pick up'},
+        {'startPosition': 0.5, 'endPosition': 0.75, 'markType': 'step', 'skillDetail': '放下'},
+        {'startPosition': 0.35, 'endPosition': 0.4, 'markType': 'retry', 'skillDetail': 'no'},
+        {'startPosition': 0.75, 'endPosition': 1.0},
+    ]  # fmt: skip
+    (tmp_path / 'bags').mkdir()
+    (tmp_path / 'bags' / 'run.json').write_text(json.dumps({'marks': marks}))
+    profile = profile_of(episodes={'marks_file': '{bag}.json'}, clock={'end_trim': 'none'})
+    root = converted(tmp_path, robot, profile)
+    length = (29 * 2 + 1) / 30 + 1e-9  # from the first to the last picture, which counts
+    shares = ((0.1, 0.3), (0.5, 0.75), (0.75, 1))
+    pieces = [(start * length, stop * length) for start, stop in shares]
+    check(root, robot, profile, between(*pieces))
+    check_even(root)
+    assert [entry['tasks'] for entry in episodes(root)] == [['Pick up'], ['放下'], ['Do it']]
+    assert report(root)['bags'][0]['plan']['cut'] == {
+        'rule': 'marks_file', 'episodes': 3, 'discarded': 1, 'outside': 0
+    }  # fmt: skip
+
+
+def test_episodes_between_two_pictures_have_no_frames_and_are_counted(tmp_path):
+    robot = cut_robot()
+    ranges = [{'start_s': 0.101, 'stop_s': 0.102}, {'start_s': 0.5, 'stop_s': 0.9}]
+    profile = profile_of(cameras=(), episodes={'ranges': ranges})
+    root = converted(tmp_path, robot, profile)
+    check(root, robot, profile, between((0.101, 0.102), (0.5, 0.9)))
+    found = report(root)['bags'][0]['plan']
+    assert (found['cut']['episodes'], found['segments_without_frames']) == (2, 1)
+    assert len(episodes(root)) == 1
+
+
+# Gaps.
+
+HOLES = {
+    'joints': {'joints': [(0.5, 0.7), (1.2, 1.5)]},
+    'camera': {'camera': [(0.6, 0.85), (1.4, 1.6)]},
+    'both': {'joints': [(0.5, 0.7)], 'camera': [(0.65, 0.9), (1.2, 1.3)]},
+    'start': {'joints': [(0, 0.4)]},
+    'end': {'joints': [(1.6, 2)]},
+}
+
+
+@pytest.mark.parametrize('holes', HOLES)
+@pytest.mark.parametrize('on_gap', ['split', 'drop', 'hold', 'keep', 'mark'])
+@pytest.mark.parametrize('strategy', ['nearest', 'linear', 'hold'])
+def test_holes_are_cut_filled_or_kept_but_never_closed_up(tmp_path, strategy, on_gap, holes):
+    robot = robot_of(**HOLES[holes], camera_ms=(0, 5))
+    state = {**STATE, 'align': {'strategy': strategy, 'on_gap': on_gap}}
+    profile = profile_of(
+        fps=15, state=(state,), cameras=('/camera/image_raw',) if strategy == 'hold' else (),
+        align={'tolerance_ms': 60, 'on_gap': 'split' if on_gap == 'mark' else on_gap},
+        clock={'end_trim': 'none'},
+    )  # fmt: skip
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile)
+    check_even(root)
+    if on_gap == 'drop':
+        assert len(plan.episodes) == 1
+
+
+@pytest.mark.parametrize(
+    ('align', 'words'),
+    [
+        ({'tolerance_ms': 60}, r'3 frames .* frame 8 \(0\.5\d+ s\): what would serve it is 8\d\.'),
+        ({'gap_ms': 100}, r'5 frames .* frame 7 \(0\.4\d+ s\): it lies between two messages more'),
+        (
+            {'strategy': 'linear', 'tolerance_ms': 60},
+            r'5 frames .* frame 7 \(0\.4\d+ s\): what would serve it is 28\d\.',
+        ),
+    ],
+)
+def test_a_gap_that_must_not_be_fails_the_bag(tmp_path, align, words):
+    robot = robot_of(joints=[(0.45, 0.75)])
+    state = {**STATE, 'align': {**align, 'on_gap': 'fail'}}
+    text = refusal(tmp_path, robot, profile_of(fps=15, state=(state,), cameras=()))
+    assert re.match(f'/joint_states: {words}', text)
+
+
+def test_a_gap_outside_of_every_episode_fails_nothing(tmp_path):
+    robot = robot_of(joints=[(0.5, 0.7)])
+    robot.publish('/recording', at(0.0, 0.4, 0.8), said([True, False, True], 'Bool'))
+    state = {**STATE, 'align': {'tolerance_ms': 50, 'on_gap': 'fail'}}
+    profile = profile_of(
+        fps=15, state=(state,), cameras=(), episodes=CUTS['while_true'][0], clock={'drop': 1}
+    )
+    root = converted(tmp_path, robot, profile)
+    check(root, robot, profile, between((0, 0.4), (0.8, 9)))
+    check_even(root)
+
+
+def test_what_is_held_fails_where_nothing_is_before_it(tmp_path):
+    robot = robot_of(command=[(0, 0.5)])
+    profile = profile_of(cameras=())
+    profile['features']['action']['parts'] = [
+        {**ACTION, 'align': {'strategy': 'hold', 'on_gap': 'fail'}}
+    ]
+    text = refusal(tmp_path, robot, profile)
+    assert '/joint_command: ' in text
+    assert 'the first at frame 0 (0.000 s): nothing is before it' in text
+
+
+# Rates.
+
+
+@pytest.mark.parametrize('fps', [30, 25, 24, 60, 7, 10])
+def test_cameras_of_mixed_rates_share_an_even_clock(tmp_path, fps):
+    robot = Robot()
+    rates = {'/camera/image_raw': 60, '/left/image_raw': 10, '/right/image_raw': 30}
+    for (topic, hz), name in zip(
+        rates.items(), ('head_cam_h', 'wrist_cam_l', 'wrist_cam_r'), strict=True
+    ):
+        robot.publish(topic, every(hz, 1.5, jitter_ms=2), image(name), (2, 6))
+    robot.publish('/joint_states', every(125, 1.5), joint_state(ramps(3)))
+    robot.publish('/joint_command', every(50, 1.5), joint_state(ramps(3)))
+    profile = profile_of(fps=fps, clock={'fps': 60}, cameras=tuple(rates))
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile)
+    check_even(root)
+    found = report(root)['bags'][0]['plan']
+    divides = 60 % fps == 0
+    assert found['decimation'] == ('jump' if divides else 'time')
+    stamps = alignment(root)['frame_stamp_ns']
+    off = np.abs(stamps - stamps[0] - np.arange(len(stamps)) * NS / fps).max()
+    assert off <= (7 * MS if divides else 1)
+    assert found['clock_error_ms'] == pytest.approx(off / MS, abs=2e-6)
+    slow = report(root)['bags'][0]['plan']['tracks'][plan.uses.index(
+        next(use for use in plan.uses if use.topic == '/left/image_raw'))]  # fmt: skip
+    if fps >= 24:
+        assert slow['repeated'] > len(plan.frames) * (1 - 12 / fps) - 2
+    assert (np.diff(rows(root)['timestamp']) > 0).all()
+
+
+def test_a_camera_that_skips_pictures_does_not_bend_time(tmp_path):
+    robot = robot_of(camera=[(0.5, 0.62), (1.1, 1.3)])
+    profile = profile_of()
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile)
+    check_even(root)
+    found = report(root)['bags'][0]['plan']
+    assert found['decimation'] == 'time'
+    (camera,) = [track for track in found['tracks'] if track['topic'] == '/camera/image_raw']
+    assert camera['repeated'] > 5
+    assert camera['beyond_full_frame'] > 3
+    assert camera['error_ms']['max'] > 90
+    assert len(plan.episodes) == 1
