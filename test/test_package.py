@@ -105,6 +105,26 @@ def test_every_requirement_is_in_the_manifest(manifest):
         assert re.search(rf'[>, ](python3-)?{keyed.get(name, name)}(-pip)?[<,. \n]', text), name
 
 
+def test_everything_that_is_imported_is_a_requirement_or_a_dependency(manifest):
+    # All but the benchmark's, which names its extras itself.
+    lines = (ROOT / 'requirements.txt').read_text().split()
+    known = {re.split('[<>=]', line)[0].lower() for line in lines}
+    known |= {item.text for item in manifest.iter('exec_depend')} | {NAME, 'cv2', 'yaml'}
+    for path in (ROOT / NAME).rglob('*.py'):
+        if 'benchmark' in path.parts:
+            continue
+        for module in imported(ast.parse(path.read_text())):
+            assert module in known or module in sys.stdlib_module_names, f'{path}: {module}'
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split('.')[0]
+
+
 def test_commands_start_functions_that_exist(setup_arguments):
     commands = dict(
         entry.split(' = ') for entry in setup_arguments['entry_points']['console_scripts']
