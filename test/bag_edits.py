@@ -7,11 +7,12 @@ from collections import Counter
 from rosbags.rosbag1 import Reader, Writer
 
 
-def copied(path, target, *, keep=None, renamed=None, restamped=None):
+def copied(path, target, *, keep=None, renamed=None, restamped=None, edited=None):
     """Copy a bag.
 
     ``keep(topic, number)`` tells which messages stay, ``renamed`` gives topics another name,
-    ``restamped(topic, number, stamp)`` gives messages another receive stamp.
+    ``restamped(topic, number, stamp)`` gives messages another receive stamp,
+    ``edited(topic, number, data)`` another payload.
     """
     names = renamed or {}
     counts = Counter()
@@ -34,5 +35,6 @@ def copied(path, target, *, keep=None, renamed=None, restamped=None):
                     latching=original.ext.latching,
                 )
             new = restamped(topic, number, stamp) if restamped else stamp
-            copy.write(connections[connection.id], new, data)
+            payload = edited(topic, number, data) if edited else data
+            copy.write(connections[connection.id], new, payload)
     return target

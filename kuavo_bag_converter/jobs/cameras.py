@@ -13,7 +13,7 @@ from kuavo_bag_converter.binding import Binding, BoundCamera
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
 from kuavo_bag_converter.dataset.video import COPY
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
 from kuavo_bag_converter.messages.images import ColorDecoder, PictureInfo, picture_info
@@ -38,14 +38,15 @@ class ShardOptions:
     debug_memory: bool = False
 
 
-_KEY_FRAME_WITHIN = 600
+_WITHIN = 600
+"""Pictures among which a readable one must be."""
 
 
 class Cameras:
     """What the first pictures of a bag's cameras say, and what follows from it."""
 
     def __init__(self, binding: Binding, reader: BagReader, options: ShardOptions) -> None:
-        """Read the first picture of every camera.
+        """Read the first good picture of every camera.
 
         Raises:
             BagError: It is no picture of the camera's kind, or cannot be copied as asked.
@@ -132,32 +133,38 @@ class _Camera:
 def _first_pictures(
     binding: Binding, reader: BagReader, definitions: Definitions
 ) -> dict[str, PictureInfo]:
-    """Read the headers of the first picture of every camera topic."""
+    """Read the headers of the first picture of every camera topic that tells what is needed.
+
+    Damaged pictures are passed, and so are those of a stream before its first key frame where the
+    size is not known. Whether frames need them is not known yet; then ``on_bad_image`` decides.
+    """
     topics = {camera.source.topic for camera in binding.cameras}
-    first = np.zeros(1, dtype=np.int64)
-    found = {
-        message.connection.topic: picture_info(message.connection, definitions, message.data)
-        for message in reader.messages(dict.fromkeys(topics, first))
-    }
-    for topic in topics - found.keys():
-        raise BagError(f'{topic}: its first picture cannot be read')
-    for camera in binding.cameras:
-        topic = camera.source.topic
-        if not found[topic].height and camera.feature.size is None:
-            found[topic] = _key_frame(topic, reader, definitions)
+    unsized = {camera.source.topic for camera in binding.cameras if camera.feature.size is None}
+    found: dict[str, PictureInfo] = {}
+    damage: dict[str, ImageError] = {}
+    first = {topic: np.arange(min(reader.counts[topic], _WITHIN)) for topic in topics}
+    for message in reader.messages(first):
+        topic = message.connection.topic
+        if topic in found:
+            continue
+        try:
+            info = picture_info(message.connection, definitions, message.data)
+        except ImageError as error:
+            damage.setdefault(topic, error)
+            continue
+        if info.height or topic not in unsized:
+            found[topic] = info
+        if len(found) == len(topics):
+            break
+    for topic in sorted(topics - found.keys()):
+        raise _nothing_found(topic, len(first[topic]), damage.get(topic))
     return found
 
 
-def _key_frame(topic: str, reader: BagReader, definitions: Definitions) -> PictureInfo:
-    """Read the headers of a stream's first key frame; before it, no picture tells its size."""
-    wanted = np.arange(min(reader.counts[topic], _KEY_FRAME_WITHIN), dtype=np.int64)
-    for message in reader.messages({topic: wanted}):
-        info = picture_info(message.connection, definitions, message.data)
-        if info.height:
-            return info
-    raise BagError(
-        f'{topic}: no key frame in the first {len(wanted)} pictures; give the camera a size'
-    )
+def _nothing_found(topic: str, tried: int, damage: ImageError | None) -> BagError:
+    if damage is not None:
+        return BagError(f'{damage}; none of its first {tried} pictures can be read')
+    return BagError(f'{topic}: no key frame in the first {tried} pictures; give the camera a size')
 
 
 def _check_copy(topic: str, info: PictureInfo, size: tuple[int, int]) -> None:
