@@ -201,8 +201,12 @@ def make_plan(
         _track_plan(track, result, inside, keep, index[track.topic], fps)
         for track, result in zip(tracks, served, strict=True)
     ]
+    stamps = frames.on(clock.timeline)
+    off = np.abs(np.concatenate([_unevenness(stamps[start:stop], fps) for start, stop in runs]))
     report: dict[str, object] = {
         **clock_report,
+        'clock_error_ms': _milliseconds(off.max()),
+        'frames_off_clock': int(np.sum(off > _NS / fps / 2)),
         'candidate_frames': count,
         'frames': int(keep.sum()),
         'frames_outside_segments': int(count - inside.sum()),
@@ -215,7 +219,7 @@ def make_plan(
     episodes = tuple(
         (int(end - length), int(end)) for end, length in zip(ends, lengths, strict=True)
     )
-    return Plan(frames.on(clock.timeline)[keep], episodes, tuple(plans), report)
+    return Plan(stamps[keep], episodes, tuple(plans), report)
 
 
 def _clock_frames(
@@ -249,7 +253,6 @@ def _clock_frames(
         'decimation': decimation,
         'dropped_at_each_end': clock.drop,
         'frames_cut_by_end_trim': len(candidates.bag) - len(frames),
-        'clock_error_ms': _milliseconds(_worst(_unevenness(frames, fps))),
     }
     return before_end, report
 
@@ -259,7 +262,7 @@ def _decimate(clock: Clock, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
         jumped = stamps[:: int(clock.source_fps // fps)]
         exact = clock.source_fps % fps == 0
         if clock.decimation == 'jump' or (
-            exact and _worst(_unevenness(jumped, fps)) <= _NS / fps / 2
+            exact and np.ptp(_unevenness(jumped, fps)) <= _NS / fps / 2
         ):
             return 'jump', jumped
     elif clock.decimation == 'jump':
@@ -272,7 +275,7 @@ def _decimate(clock: Clock, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
 
 
 def _unevenness(frames: Stamps, fps: int) -> Stamps:
-    """Return how far each frame is from where index / fps puts it, ns."""
+    """Return how much later each frame is than index / fps after the first, ns."""
     ideal: Stamps = frames[0] + np.arange(len(frames), dtype=np.int64) * _NS // fps
     return frames - ideal
 
@@ -533,10 +536,6 @@ def _nothing_left(tracks: Sequence[Track], served: Sequence[_Served], frames: _F
         f'no frame is left of {len(frames.bag)}: {tracks[worst].topic} serves '
         f'{int((~served[worst].cut).sum())} of them; check its tolerance_ms and on_gap'
     )
-
-
-def _worst(differences: Stamps) -> float:
-    return float(np.abs(differences).max(initial=0))
 
 
 def _milliseconds(ns: float) -> float:

@@ -102,6 +102,11 @@ def plan_summary(plan: dict[str, Any]) -> str:
         )
     if plan['frames_outside_segments']:
         text += f'; {_count(plan["frames_outside_segments"], "frame")} outside of every episode'
+    if plan['frames_off_clock']:
+        text += (
+            f'; {_count(plan["frames_off_clock"], "frame")} more than half a frame from index / '
+            f'fps, at most {plan["clock_error_ms"]:.0f} ms'
+        )
     if plan.get('frames_with_default_task'):
         text += f'; {_count(plan["frames_with_default_task"], "frame")} with the default task'
     return text

@@ -206,8 +206,8 @@ _SENT = {'bag': 'received', 'header': 'taken'}
 
 def _thinned(stamps, clock, fps):
     jumped = stamps[:: max(1, int(clock['fps'] // fps))]
-    off = [abs(stamp - jumped[0] - i * NS // fps) for i, stamp in enumerate(jumped)]
-    even = clock['fps'] % fps == 0 and max(off) <= NS / fps / 2
+    late = [stamp - jumped[0] - i * NS // fps for i, stamp in enumerate(jumped)]
+    even = clock['fps'] % fps == 0 and max(late) - min(late) <= NS / fps / 2
     mode = clock.get('decimation', 'auto')
     if mode == 'jump' or (mode == 'auto' and even):
         return jumped

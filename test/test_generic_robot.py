@@ -26,6 +26,7 @@ from plain_robot import (
     said,
 )
 
+from kuavo_bag_converter.display import plan_summary
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.sample.barcode import read_frame_number
 
@@ -140,6 +141,13 @@ def check_report(root, plan):
     assert found['frames_outside_segments'] == len(plan.candidates) - len(inside)
     assert found['frames_cut'] == len(inside) - len(plan.frames)
     assert found['frames_cut_by_end_trim'] == plan.trimmed
+    off = [
+        abs(frame.stamp - episode[0].stamp - number * NS / plan.fps)
+        for episode in plan.episodes
+        for number, frame in enumerate(episode)
+    ]
+    assert found['clock_error_ms'] == pytest.approx(max(off) / MS, abs=2e-6)
+    assert found['frames_off_clock'] == sum(one > NS / plan.fps / 2 for one in off)
 
 
 def check_rows(table, robot, profile, plan):
@@ -642,7 +650,6 @@ def test_cameras_of_mixed_rates_share_an_even_clock(tmp_path, fps):
     stamps = alignment(root)['frame_stamp_ns']
     off = np.abs(stamps - stamps[0] - np.arange(len(stamps)) * NS / fps).max()
     assert off <= (7 * MS if divides else 1)
-    assert found['clock_error_ms'] == pytest.approx(off / MS, abs=2e-6)
     slow = report(root)['bags'][0]['plan']['tracks'][plan.uses.index(
         next(use for use in plan.uses if use.topic == '/left/image_raw'))]  # fmt: skip
     if fps >= 24:
@@ -663,3 +670,29 @@ def test_a_camera_that_skips_pictures_does_not_bend_time(tmp_path):
     assert camera['beyond_full_frame'] > 3
     assert camera['error_ms']['max'] > 90
     assert len(plan.episodes) == 1
+
+
+def test_a_jump_over_lost_pictures_bends_time_and_says_so(tmp_path):
+    robot = robot_of(camera=[(0.5, 0.8)])
+    profile = profile_of(fps=10, cameras=(), clock={'decimation': 'jump'})
+    root = converted(tmp_path, robot, profile)
+    check(root, robot, profile)
+    plan = report(root)['bags'][0]['plan']
+    assert plan['clock_error_ms'] > 290
+    assert plan['frames_off_clock'] > 10
+    assert re.search(r'; \d+ frames more than half a frame from index / fps', plan_summary(plan))
+
+
+def test_an_automatic_clock_is_even_to_half_a_frame_from_any_frame_to_the_next(tmp_path):
+    robot = Robot()
+    late = every(10, SECONDS)
+    late[5] -= 40 * MS
+    late[6] += 40 * MS
+    robot.publish('/camera/image_raw', late, image('head_cam_h'))
+    robot.publish('/joint_states', every(50, SECONDS), joint_state(ramps(3)))
+    robot.publish('/joint_command', every(40, SECONDS), joint_state(ramps(3)))
+    profile = profile_of(fps=10, cameras=(), clock={'fps': 10})
+    root = converted(tmp_path, robot, profile)
+    check(root, robot, profile)
+    check_even(root)
+    assert report(root)['bags'][0]['plan']['decimation'] == 'time'
