@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,20 @@ from dataset_edits import (
     write_groups,
 )
 from dataset_faults import FAULTS
+from rosbags.rosbag1 import Reader, Writer
 
 from kuavo_bag_converter import cli
 from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.profiles.dump import profile_as_yaml
+from kuavo_bag_converter.profiles.model import Episodes, TimeRange
+from kuavo_bag_converter.profiles.resolve import resolve
 from kuavo_bag_converter.sample.write import write_sample
+from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.verification.check import check_dataset
 from kuavo_bag_converter.verification.verify import verify
 
 SIZE = {'resize__width': 128, 'resize__height': 96}
+SIZED = {name.replace('__', '.'): value for name, value in SIZE.items()}
 KINDS = {
     'v3.0': {},
     'v2.1': {'lerobot_version': 'v2.1'},
@@ -126,6 +133,44 @@ def test_a_fault_is_found(copy_of, bags, fault):
             was_found = True
         elif not was_found:
             assert check(root) == set()
+
+
+DAMAGES = {
+    'cut in half': lambda data: data[: len(data) // 2],
+    'emptied': lambda _: b'',
+    'with zeros in the middle': lambda data: (
+        data[: len(data) // 3] + bytes(64) + data[len(data) // 3 + 64 :]
+    ),
+    'with zeros at the end': lambda data: data[:-40] + bytes(40),
+}
+
+
+@pytest.fixture(scope='module', params=['v3.0', 'v2.1'])
+def little(request, tmp_path_factory):
+    """A dataset of few frames and one camera."""
+    folder = tmp_path_factory.mktemp('little')
+    write_sample(folder / 'bag.bag', seconds=1, size=(48, 64), extras=False, depth=False)
+    values = {'use_depth': False, 'sample_drop': 2, 'resize__width': 64, 'resize__height': 48}
+    root = folder / 'out'
+    run(folder / 'bag.bag', root, which_arm='left', lerobot_version=request.param, **values)
+    return root
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_file_is_a_finding_and_no_crash(little, tmp_path, damage):
+    root = tmp_path / 'dataset'
+    shutil.copytree(little, root)
+    unnoticed = set()
+    # What the alignment should be, only the bags can tell.
+    shutil.rmtree(root / 'conversion/alignment')
+    for path in [path for path in root.rglob('*') if path.is_file()]:
+        whole = path.read_bytes()
+        path.write_bytes(DAMAGES[damage](whole))
+        if full(root) == {'conversion.missing'}:
+            unnoticed.add(path.suffix)
+        path.write_bytes(whole)
+    # A decoder may hide damage in the middle of a picture.
+    assert unnoticed <= ({'.mp4'} if 'zeros' in damage else set())
 
 
 def as_lerobot_writes(root):
@@ -304,3 +349,93 @@ def test_the_time_from_picture_to_state_is_that_of_the_alignment(datasets, bags)
     assert found['median'] == pytest.approx(np.median(apart) / 1e6, abs=2e-3)
     assert found['p95'] == pytest.approx(np.percentile(np.abs(apart), 95) / 1e6, abs=2e-3)
     assert found['max'] == pytest.approx(np.abs(apart).max() / 1e6, abs=2e-3)
+
+
+@pytest.fixture(scope='module')
+def bad_bag(bags, tmp_path_factory):
+    """A bag with two pictures of the head camera that cannot be decoded."""
+    target = tmp_path_factory.mktemp('bad') / 'bad.bag'
+    left = {20, 41}
+    number = 0
+    with Reader(bags / '0.bag') as bag, Writer(target) as copy:
+        connections = {
+            c.id: copy.add_connection(
+                c.topic, c.msgtype, msgdef=c.msgdef.data, md5sum=c.digest, callerid=c.ext.callerid
+            )
+            for c in bag.connections
+        }
+        for connection, stamp, data in bag.messages():
+            if connection.topic == '/cam_h/color/image_raw/compressed':
+                if number in left:
+                    data = bytes(data).replace(b'\xff\xd8\xff', b'\0\0\0')  # noqa: PLW2901
+                number += 1
+            copy.write(connections[connection.id], stamp, data)
+    return target
+
+
+@pytest.mark.parametrize('on_bad_image', ['repeat', 'drop', 'split'])
+@pytest.mark.parametrize('sample', [None, 2])
+def test_frames_with_bad_pictures_are_as_the_setting_says(bad_bag, tmp_path, on_bad_image, sample):
+    values = {'use_depth': False, 'sample_drop': 2, 'train_hz': 30} | SIZE
+    outcome = run(bad_bag, tmp_path / 'out', on_bad_image=on_bad_image, **values)
+    assert outcome.episodes == (3 if on_bad_image == 'split' else 1)
+    assert verify(tmp_path / 'out', [], sample).findings == ()
+
+
+WAYS = {
+    'stream': ({'transport': 'h265'}, {}),
+    'raw': ({'transport': 'raw'}, {'use_depth': True}),
+    'linear, by header': ({}, {'align__strategy': 'linear', 'align__timeline': 'header'}),
+    'differences': ({}, {'delta_action': True, 'relative_start': True, 'chunk_size': 7}),
+    'base motion': ({'whole_body': True}, {'only_arm': False}),
+    'gaps': ({'gaps': {'/sensors_data_raw': ((1.0, 1.4),)}}, {'align__tolerance_ms': 50.0}),
+    'late': ({'starts': {'/leju_claw_command': 1.0}}, {'late_eef': 'zeros_then_hold'}),
+}
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_every_way_of_converting_verifies(tmp_path, way):
+    options, values = WAYS[way]
+    bag = tmp_path / 'bag.bag'
+    write_sample(bag, seconds=2, size=(96, 128), extras=False, **options)
+    run(bag, tmp_path / 'out', **({'use_depth': False, 'sample_drop': 2} | SIZE | values))
+    result = verify(tmp_path / 'out', [])
+    assert result.findings == ()
+    assert result.bags
+
+
+def test_bags_that_were_added_later_verify(bags, tmp_path):
+    values = {'use_depth': False, 'sample_drop': 2} | SIZE
+    root = tmp_path / 'out'
+    run(bags / '0.bag', root, **values)
+    run(bags / '1.bag', root, append=True, **values)
+    result = verify(root, [], 2)
+    assert result.findings == ()
+    assert len(result.bags) == 2
+
+
+@pytest.fixture(scope='module')
+def pieces(bags, tmp_path_factory):
+    """A dataset of two episodes of one bag, each with a task of its own."""
+    folder = tmp_path_factory.mktemp('pieces')
+    topics = {'/leju_claw_state'}
+    profile = resolve(settings_from({'use_depth': False} | SIZED, 'test'), topics)
+    ranges = (TimeRange(0.2, 1.0, 'reach for it'), TimeRange(1.1, 2.0, 'put it away'))
+    profile = replace(profile, episodes=Episodes(ranges=ranges))
+    (folder / 'profile.yaml').write_text(profile_as_yaml(profile))
+    root = folder / 'out'
+    assert run(bags / '0.bag', root, profile=str(folder / 'profile.yaml')).episodes == 2
+    return root
+
+
+def test_pieces_of_a_bag_with_their_tasks_verify(pieces):
+    assert verify(pieces, []).findings == ()
+
+
+def test_a_task_of_another_episode_is_found(pieces, tmp_path):
+    root = tmp_path / 'dataset'
+    shutil.copytree(pieces, root)
+    edit_column(root / 'meta/tasks.parquet', 'task', lambda tasks: tasks[::-1])
+    edit_column(episodes_file(root), 'tasks', lambda tasks: tasks[::-1])
+    assert full(root) == set()
+    assert rules(verify(root, []).findings) == {'rows.task'}

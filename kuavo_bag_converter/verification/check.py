@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from kuavo_bag_converter.verification.conversion import check_conversion
 from kuavo_bag_converter.verification.description import Description, describe
 from kuavo_bag_converter.verification.findings import Finding, Findings
@@ -43,8 +45,9 @@ def check_described(dataset: Description, findings: Findings, depth: Depth) -> N
     check_metadata(dataset, findings)
     check_rows(dataset, findings, values=full)
     pictures = check_videos(dataset, findings, decode=full)
-    pools = check_episodes(dataset, findings, pictures if full else None)
-    if dataset.version == 'v3.0':
-        check_total(dataset, findings, pools, rows=full)
+    with np.errstate(all='ignore'):  # numbers that are not finite are findings
+        pools = check_episodes(dataset, findings, pictures if full else None)
+        if dataset.version == 'v3.0':
+            check_total(dataset, findings, pools, rows=full)
     if dataset.record is not None:
         check_conversion(dataset, dataset.record, findings)

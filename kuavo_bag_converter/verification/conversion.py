@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow.parquet as pq
 
+from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.verification.description import Description
 from kuavo_bag_converter.verification.findings import Findings
 from kuavo_bag_converter.verification.reading import ARROW_ERRORS
@@ -18,8 +20,10 @@ from kuavo_bag_converter.verification.record import (
 
 def check_conversion(dataset: Description, record: Record, findings: Findings) -> None:
     """Check the episodes and frames that the report counts, and the files beside it."""
-    if not (dataset.root / PROFILE_PATH).is_file():
-        findings.add('conversion.missing', 'no file', 'the profile', file=PROFILE_PATH)
+    try:
+        load_profile(dataset.root / PROFILE_PATH)
+    except UsageError as error:
+        findings.add('conversion.profile', error, 'a profile', file=PROFILE_PATH)
     for bag in record.bags:
         episodes = dataset.episodes[bag.first_episode : bag.first_episode + bag.episodes]
         frames = sum(episode.length for episode in episodes)

@@ -177,7 +177,9 @@ def describe(root: Path, findings: Findings) -> Description | None:
     else:
         tasks = _tasks_v21(root, findings)
         episodes = _episodes_v21(root, info, cameras, findings)
-    if tasks is None or episodes is None:
+    if episodes == ():
+        findings.add('episodes.missing', 'no episode', 'at least one')
+    if tasks is None or not episodes:
         return None
     record = read_record(root, findings)
     return Description(root, version, info, info['fps'], features, tasks, episodes, record)

@@ -82,6 +82,7 @@ def values_by_episode(
     """Yield the values (rows, width) of each column for each episode of a file in turn.
 
     Raises:
+        KeyError: A column is missing.
         ValueError: The file has another number of rows, or not every row has its numbers.
 
     """
@@ -92,7 +93,9 @@ def values_by_episode(
         held: list[Numbers] = [np.empty((0, column.width)) for column in columns]
         for episode in episodes:
             while len(held[0]) < episode.length:
-                _, arrays = next(parts)
+                _, arrays = next(parts, (0, None))
+                if arrays is None:
+                    raise ValueError(f'{path}: ends early')
                 held = [
                     _joined(part, numbers_of(arrays[column.key]).reshape(-1, column.width))
                     for part, column in zip(held, columns, strict=True)

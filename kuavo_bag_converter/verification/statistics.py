@@ -114,7 +114,7 @@ def _row_statistics(dataset: Description) -> Iterator[dict[str, dict[str, Values
                     for column, held in zip(columns, values, strict=True)
                 }
                 done += 1
-        except ARROW_ERRORS:  # reported as a finding of its own
+        except (*ARROW_ERRORS, KeyError):  # reported as a finding of its own
             yield from ({} for _ in episodes[done:])
 
 

@@ -103,17 +103,19 @@ def _check_nesting(dataset: Description, schema: pa.Schema, file: str, findings:
 
 def _stored_v21(dataset: Description, findings: Findings) -> Iterator[Batch]:
     file = EPISODES_STATS_PATH_V21
-    lines = read_json_lines(dataset.root, file, 'stats', findings)
-    for first in range(0, len(lines or ()), _BATCH_EPISODES):
-        part = (lines or [])[first : first + _BATCH_EPISODES]
-        episodes = dataset.episodes[first : first + len(part)]
-        for line, episode in zip(part, episodes, strict=False):
+    lines = read_json_lines(dataset.root, file, 'stats', findings) or []
+    if len(lines) > len(dataset.episodes):
+        findings.add('stats.order', f'{len(lines)} lines', len(dataset.episodes), file=file)
+    for first in range(0, min(len(lines), len(dataset.episodes)), _BATCH_EPISODES):
+        episodes = dataset.episodes[first : min(first + _BATCH_EPISODES, len(lines))]
+        part = lines[first : first + len(episodes)]
+        for line, episode in zip(part, episodes, strict=True):
             if line.get('episode_index') != episode.index:
                 findings.add(
                     'stats.order', line.get('episode_index'), episode.index, file=file,
                     episode=episode.index,
                 )  # fmt: skip
-        documents = [line.get('stats') for line in part[: len(episodes)]]
+        documents = [line.get('stats') for line in part]
         yield Batch(episodes, file, stacked(dataset, documents, file, findings))
 
 

@@ -19,7 +19,7 @@ from kuavo_bag_converter.verification.description import (
     Description,
 )
 from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import read_json
+from kuavo_bag_converter.verification.reading import ARROW_ERRORS, BROKEN, read_json
 from kuavo_bag_converter.verification.rows import batches, numbers_of
 from kuavo_bag_converter.verification.statistics import (
     BASIC,
@@ -58,10 +58,17 @@ def check_total(dataset: Description, findings: Findings, pools: Pools, *, rows:
         if pool is not None and pool.episodes == len(dataset.episodes):
             checker.compare(column.key, pool.pooled(), _OWN_POOLED if own else _OTHER_POOLED)
         if own and rows and column.is_numeric:
-            checker.compare(column.key, _total(dataset, column), OWN_VECTORS)
+            _compare_rows(dataset, checker, column)
     if own:
-        for key, expected in _pictures_of_all(dataset).items():
+        for key, expected in _pictures_of_all(dataset, findings).items():
             checker.compare(key, expected, _OWN_PICTURES)
+
+
+def _compare_rows(dataset: Description, checker: BatchCheck, column: Column) -> None:
+    try:
+        checker.compare(column.key, _total(dataset, column), OWN_VECTORS)
+    except (*ARROW_ERRORS, KeyError):  # reported as a finding of its own
+        return
 
 
 def _total(dataset: Description, column: Column) -> dict[str, Values]:
@@ -77,15 +84,19 @@ def _total(dataset: Description, column: Column) -> dict[str, Values]:
     return {name: np.asarray(value, float)[None] for name, value in found.items()}
 
 
-def _pictures_of_all(dataset: Description) -> Stored:
+def _pictures_of_all(dataset: Description, findings: Findings) -> Stored:
     """Return the statistics of the pictures that this converter notes beside the episodes."""
     file = dataset.files_on_disk(EPISODES_FILES)[-1]
-    note = (pq.read_metadata(dataset.root / file).metadata or {}).get(PICTURES.encode())
-    pictures = {} if note is None else decode_pictures(note.decode())
-    return {
-        key: {
-            name: np.asarray(value, float).reshape(1, -1)
-            for name, value in histogram.statistics().items()
+    try:
+        note = (pq.read_metadata(dataset.root / file).metadata or {}).get(PICTURES.encode())
+        pictures = {} if note is None else decode_pictures(note.decode())
+        return {
+            key: {
+                name: np.asarray(value, float).reshape(1, -1)
+                for name, value in histogram.statistics().items()
+            }
+            for key, histogram in pictures.items()
         }
-        for key, histogram in pictures.items()
-    }
+    except BROKEN as error:
+        findings.add('stats.unreadable', error, 'the pictures of all episodes', file=file)
+        return {}

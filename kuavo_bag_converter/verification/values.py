@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows, rows_of
+from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows
+from kuavo_bag_converter.errors import DatasetError
 from kuavo_bag_converter.table import Rows
 from kuavo_bag_converter.verification.description import Description, Episode
 from kuavo_bag_converter.verification.findings import Findings
@@ -60,9 +62,9 @@ class RowComparer:
         path = self._dataset.root / episode.data_file
         first = episode.first_row - self._first_rows[episode.data_file]
         try:
-            table = rows_of(read_rows(path, first, episode.length, self._features))
+            table = pa.concat_tables(read_rows(path, first, episode.length, self._features))
             self._stored = {f.key: column_of(table, f) for f in self._features}
-        except ARROW_ERRORS:  # reported as data.unreadable or data.missing
+        except (*ARROW_ERRORS, DatasetError):  # reported as data.unreadable or data.missing
             self._stored = {}
         self._episode, self._frame = episode, 0
 

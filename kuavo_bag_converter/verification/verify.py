@@ -91,7 +91,11 @@ def verify(
     if bags is None or dataset.record is None:
         return Verification(root, len(dataset.episodes), frames, tuple(findings))
     matches = match_bags(dataset.record, bags, findings)
-    replay = _replay(dataset, dataset.record, sample, findings)
+    try:
+        replay = _replay(dataset, dataset.record, sample, findings)
+    except UsageError as error:
+        findings.add('conversion.unreadable', error, 'the settings and the profile of the bags')
+        return Verification(root, len(dataset.episodes), frames, tuple(findings))
     for match in matches:
         replay.check(match)
     for camera in replay.cameras.values():

@@ -109,9 +109,9 @@ class _FileCheck:
             self._add('file.mode', oct(path.stat().st_mode & 0o777), oct(FILE_MODE))
         try:
             with av.open(str(path)) as container:
-                if len(container.streams.video) != 1:
-                    found = f'{len(container.streams.video)} video streams'
-                    self._add('video.stream', found, 'one')
+                streams = container.streams.video
+                if len(streams) != 1 or streams[0].codec_context is None:
+                    self._add('video.stream', f'{len(streams)} video streams', 'one to decode')
                     return self
                 self._check_stream(container)
                 packets = _read_packets(container)
