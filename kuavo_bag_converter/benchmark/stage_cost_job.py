@@ -2,16 +2,20 @@
 
 Pictures that serve frames are taken from three places of the bag and put through every way to do
 a stage that this Python has; the cheapest counts. No bag is read while the clock runs, and nothing
-but the stage itself is done.
+but the stage itself is done. As in a conversion there is a thread for each core, each with a
+camera at a time: cores that are all busy are slower than one alone.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from typing import Any, cast
 
 import av
@@ -31,6 +35,9 @@ from kuavo_bag_converter.settings import Settings, settings_from
 _PLACES = (1 / 6, 1 / 2, 5 / 6)
 _FRAMES_OF_A_PLACE = 30
 _ROUNDS = 3
+_PIX_FMT = 'yuv420p'
+_THREADED = ('libsvtav1',)
+"""Encoders that work on threads of their own, whose time is found when they work alone."""
 
 Ways = Mapping[str, Callable[[Any], Any]]
 """Functions that do a stage for one picture, by the name of the library."""
@@ -46,7 +53,16 @@ def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
             cameras = [_Camera(bag, camera) for camera in bag.binding.cameras]
             frames = len(bag.plan)
             _fill(bag, cameras)
-        return {'frames': frames, 'cameras': [camera.costs(listed) for camera in cameras]}
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            costs = list(pool.map(_Camera.front_costs, cameras))
+            for settings in listed:
+                encoding = partial(_Camera.encoding_cost, settings=settings)
+                alone = settings.vcodec in _THREADED
+                for cost, encode in zip(
+                    costs, (map if alone else pool.map)(encoding, cameras), strict=True
+                ):
+                    cost['encode'].append(encode)
+        return {'frames': frames, 'cameras': costs}
 
     return work
 
@@ -68,24 +84,32 @@ class _Camera:
         self.key = camera.feature.key
         self.stored: list[bytes] = []
         self._feature = camera.feature
+        self._ready: list[av.VideoFrame] = []
         self._pictures = len(np.unique(bag.plan.tracks[camera.track].first))
 
-    def costs(self, listed: Sequence[Settings]) -> dict[str, Any]:
-        """Return CPU milliseconds per picture: by stage and library, and by codec."""
+    def front_costs(self) -> dict[str, Any]:
+        """Return CPU milliseconds per picture, by stage before the encoder and library."""
         ways = _depth_decoders() if self._feature.depth else _color_decoders()
         decode = {name: _cost(way, self.stored) for name, way in ways.items()}
         decoded = [ways['PyAV'](data) for data in self.stored]
-        fit = self._depth_fitters() if self._feature.depth else self._color_fitters(listed[0])
+        fit = self._depth_fitters() if self._feature.depth else self._color_fitters()
         resize = {name: _cost(way, decoded) for name, way in fit.items()}
-        ready = [fit['this package'](frame) for frame in decoded]
-        del decoded
+        first = next(iter(fit.values()))
+        self._ready = [first(frame) for frame in decoded]
         return {
             'camera': self.key,
             'pictures': self._pictures,
             'decode': decode,
             'resize': resize,
-            'encode': [_encoding_cost(self._options(settings), ready) for settings in listed],
+            'encode': [],
         }
+
+    def encoding_cost(self, settings: Settings) -> float:
+        """Return CPU milliseconds per frame, without opening the encoder."""
+        options = self._options(settings)
+        clock = time.process_time if options.vcodec in _THREADED else time.thread_time
+        costs = [_encoding_cost(options, self._ready, clock) for _ in range(_ROUNDS)]
+        return statistics.median(costs)
 
     def _options(self, settings: Settings) -> VideoOptions:
         if self._feature.depth == 'metric12':
@@ -94,16 +118,16 @@ class _Camera:
             settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
         )
 
-    def _color_fitters(self, settings: Settings) -> Ways:
+    def _color_fitters(self) -> Ways:
         size = self._feature.size
-        fitter = Fitter(size, settings.pix_fmt)
+        fitter = Fitter(size, _PIX_FMT)
 
         def swscale(frame: av.VideoFrame) -> av.VideoFrame:
             height, width = size or (frame.height, frame.width)
             return frame.reformat(
                 width,
                 height,
-                settings.pix_fmt,
+                _PIX_FMT,
                 src_color_range='JPEG',
                 dst_color_range='MPEG',
                 interpolation='AREA',
@@ -131,7 +155,7 @@ class _Camera:
         def metric(frame: av.VideoFrame) -> av.VideoFrame:
             return av.VideoFrame.from_ndarray(codes[self._scaled(frame)], format='gray12le')
 
-        return {'this package': metric if self._feature.depth == 'metric12' else gray}
+        return {'OpenCV': metric if self._feature.depth == 'metric12' else gray}
 
     def _scaled(self, frame: av.VideoFrame) -> Any:
         data = frame.planes[0]
@@ -169,32 +193,30 @@ def _depth_decoders() -> Ways:
 
 
 def _cost(way: Callable[[Any], Any], pictures: Sequence[Any]) -> float:
-    """Return the median CPU milliseconds per picture of some rounds."""
+    """Return the median CPU milliseconds per picture of some rounds, of this thread alone."""
     rounds = []
     for _ in range(_ROUNDS):
         way(pictures[0])
-        before = time.process_time()
+        before = time.thread_time()
         for picture in pictures:
             way(picture)
-        rounds.append((time.process_time() - before) / len(pictures))
+        rounds.append((time.thread_time() - before) / len(pictures))
     return statistics.median(rounds) * 1000
 
 
-def _encoding_cost(options: VideoOptions, frames: Sequence[av.VideoFrame]) -> float:
-    """Return the median CPU milliseconds per frame, without opening the encoder."""
-    rounds = []
+def _encoding_cost(
+    options: VideoOptions, frames: Sequence[av.VideoFrame], clock: Callable[[], float]
+) -> float:
+    context = _encoder(options, frames[0])
     warm = len(frames) // 4
-    for _ in range(_ROUNDS):
-        context = _encoder(options, frames[0])
-        before = 0.0
-        for index, frame in enumerate(frames):
-            if index == warm:
-                before = time.process_time()
-            frame.pts = index
-            context.encode(frame)
-        context.encode(None)
-        rounds.append((time.process_time() - before) / (len(frames) - warm))
-    return statistics.median(rounds) * 1000
+    before = 0.0
+    for index, frame in enumerate(frames):
+        if index == warm:
+            before = clock()
+        frame.pts = index
+        context.encode(frame)
+    context.encode(None)
+    return (clock() - before) / (len(frames) - warm) * 1000
 
 
 def _encoder(options: VideoOptions, frame: av.VideoFrame) -> VideoCodecContext:
