@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from bag_edits import copied
 from conversions import report as report_of
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcap.writer import Writer as McapWriter
 
@@ -674,3 +676,49 @@ def test_a_sampled_bag_says_so_and_finds_the_same(samples, capsys, monkeypatch):
     assert header['offset_median_ms'] == pytest.approx(np.median(offset), abs=0.1)
     assert 'that were read are 0' in remarks(bag, '/joint_cmd')[0]
     assert topics_of(bag)[HEAD]['picture']['codec'] == 'jpeg'
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    storage=st.sampled_from(['bag', 'mcap', 'sqlite3']),
+    edits=st.lists(st.tuples(st.floats(-1, 1), st.binary(min_size=1, max_size=8)), max_size=4),
+    keep=st.floats(0, 1),
+    cut=st.booleans(),
+)
+def test_no_damage_stops_it(tiny, tmp_path_factory, storage, edits, keep, cut):
+    content = bytearray(tiny[storage].read_bytes())
+    for place, new in edits:
+        # Most structure is near the ends.
+        at = min(int(abs(place) ** 3 * len(content)), len(content) - 1)
+        at = at if place >= 0 else len(content) - 1 - at
+        content[at : at + len(new)] = new
+    path = tmp_path_factory.mktemp('broken') / f'a{tiny[storage].suffix}'
+    path.write_bytes(content[: int(keep * len(content))] if cut else content)
+    for form in ([], ['--json']):
+        with redirect_stdout(StringIO()) as out:
+            assert cli.run(['inspect', str(path), *form]) in (0, 1)
+        assert out.getvalue()
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    """The file of a very small recording in each storage."""
+    folder = tmp_path_factory.mktemp('tiny')
+    files = {}
+    for storage in ('bag', 'mcap', 'sqlite3'):
+        path = folder / storage / ('a.bag' if storage == 'bag' else 'a')
+        write_sample(path, storage=storage, seconds=0.2, size=(30, 40), extras=False)
+        files[storage] = path if storage == 'bag' else next(path.glob('a.*'))
+    return files
+
+
+def test_a_damaged_first_picture_is_named_and_does_not_rule_a_configuration_out(
+    plain, tmp_path, capsys
+):
+    copied(
+        plain[0], tmp_path / 'a.bag',
+        edited=lambda topic, n, data: data[:-40] + bytes(40) if (topic, n) == (HEAD, 0) else data,
+    )  # fmt: skip
+    bag = one(capsys, tmp_path / 'a.bag')
+    assert 'its first picture' in remarks(bag, HEAD)[0]
+    assert bag['profiles'][0]['fits']

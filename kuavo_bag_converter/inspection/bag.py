@@ -10,7 +10,7 @@ from pathlib import Path
 from kuavo_bag_converter.bags.discover import Recording
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.inspection.contents import (
     Contents,
     fields_of,
@@ -154,6 +154,8 @@ class _Inspector:
                 picture = picture_of(contents.first[topic], self._definitions)
                 if picture is None:
                     fields = fields_of(contents.first[topic], self._definitions)
+        except ImageError as found:
+            error = f'{topic}: its first picture: {str(found).removeprefix(f"{topic}: ")}'
         except BagError as found:
             error = str(found)
         return TopicReport(
@@ -228,6 +230,8 @@ def _span(
 
 def _iso(stamp: int) -> str:
     try:
-        return datetime.fromtimestamp(stamp // 10**9, timezone.utc).isoformat()
+        start = datetime.fromtimestamp(stamp // 10**9, timezone.utc)
+        start = start.replace(microsecond=stamp % 10**9 // 1000)
+        return start.isoformat(timespec='milliseconds')
     except (OverflowError, ValueError, OSError):
         return ''

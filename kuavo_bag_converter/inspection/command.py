@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
         reports.append(report)
     if options.json:
         document = {'format': FORMAT, 'bags': [asdict(report) for report in reports]}
-        print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))  # noqa: T201
+        print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201
     return 0 if all(report.ok for report in reports) else 1
 
 

@@ -60,7 +60,7 @@ def compression_of(files: Sequence[Path]) -> str | None:
         with closing(source):
             window = Window(source, source.size, _HEADER)
             return _of_rosbag1(window) if container == 'rosbag1' else _of_mcap(window)
-    except (BagError, DamagedError, sqlite3.Error):
+    except (BagError, DamagedError, sqlite3.Error, ValueError):
         return None
 
 

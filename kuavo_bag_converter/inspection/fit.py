@@ -298,6 +298,8 @@ def _wanted(part: Part) -> range:
     """Return the numbers of elements that a part can be made of."""
     if part.length is not None:
         return range(part.length, part.length + 1)
+    if part.joints:
+        return range(len(part.joints), 1 << 31)
     if part.select is None:
         return range(len(part.names), len(part.names) + 1)
     return range(max(part.select) + 1, 1 << 31)

@@ -103,7 +103,7 @@ class TopicReport:
     fields: Mapping[str, FieldValues]
     """By path, without those of headers."""
     error: str
-    """Why its messages cannot be decoded, or ''."""
+    """Why its messages, or the first of its pictures, cannot be decoded, or ''."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from kuavo_bag_converter.inspection.report import HeaderStamps, Outside, Timing
 
 _NS = 1_000_000_000
 _MS = 1e6
+_LEAST, _MOST = -(2**63), 2**63 - 1
 SILENCE = 600 * _NS
 """Where no topic at all says anything for so long, stamps belong to different recordings."""
 SLACK = _NS
@@ -64,7 +65,8 @@ def _pieces(stamps: Stamps) -> list[tuple[int, int, int]]:
 
 def inside(stamps: Stamps, span: Span) -> slice:
     """Return where ascending stamps lie within the recording."""
-    low, high = np.searchsorted(stamps, [span.start - SLACK, span.end + SLACK + 1])
+    low = np.searchsorted(stamps, max(span.start - SLACK, _LEAST), side='left')
+    high = np.searchsorted(stamps, min(span.end + SLACK, _MOST), side='right')
     return slice(int(low), int(high))
 
 
