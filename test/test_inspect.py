@@ -312,6 +312,11 @@ def test_topics_that_hold_what_is_missing_are_named(plain, tmp_path, capsys):
     assert '/front/jpeg' in camera['instead']
     assert (arms['topic'], arms['kind']) == ('/kuavo_arm_traj_synced', 'topic')
     assert arms['instead'] == ['/arms']
+    lines = shown(capsys, tmp_path / 'a.bag')[1]
+    nearest = lines[lines.index('does not fit; the nearest') :]
+    assert nearest[1] == '  kuavo 4pro leju_claw, without depth'
+    assert '      the bag has /arms' in nearest
+    assert not any(' arm, ' in line for line in nearest)
 
 
 def test_types_pictures_and_fields_that_do_not_fit_are_told_apart(plain, tmp_path, capsys):

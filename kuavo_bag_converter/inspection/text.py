@@ -129,18 +129,19 @@ def _profiles(report: BagReport) -> Iterator[list[str]]:
 
 
 def _without_less(fits: Sequence[Fit]) -> list[Fit]:
-    """Leave out what is like another one but without depth, and lacks as much."""
-    kept = [
-        (fit.profile, {**fit.settings, 'use_depth': False}, len(fit.misses))
-        for fit in fits
-        if fit.settings.get('use_depth')
-    ]
-    return [
-        fit
-        for fit in fits
-        if fit.settings.get('use_depth', True)
-        or (fit.profile, dict(fit.settings), len(fit.misses)) not in kept
-    ]
+    """Leave out what is like another one but with less of the robot, and lacks as much."""
+    return [fit for fit in fits if not any(_is_less(fit, other) for other in fits)]
+
+
+def _is_less(fit: Fit, other: Fit) -> bool:
+    mine, its = fit.settings, other.settings
+    if fit.profile != other.profile or mine == its or len(other.misses) > len(fit.misses):
+        return False
+    return (
+        all(mine[name] == its[name] for name in ('platform_type', 'eef_type'))
+        and its['which_arm'] in ('both', mine['which_arm'])
+        and its['use_depth'] in (True, mine['use_depth'])
+    )
 
 
 def _fit(fit: Fit) -> Iterator[str]:
