@@ -20,6 +20,7 @@ from bag_files import (
     records,
     ros1_payload,
     unfinished,
+    unindexed,
     write_mcap,
     write_rosbag1,
     write_rosbag2,
@@ -286,6 +287,18 @@ def test_scanning_goes_on_behind_a_broken_record(tmp_path):
     without_index[place : place + 8] = bytes(8)
     path.write_bytes(without_index)
     assert read(path, 'salvage')[0] == got
+
+
+def test_scanning_goes_on_behind_an_empty_chunk_with_a_broken_record(tmp_path):
+    path = unindexed(write_rosbag1(tmp_path / 'r.bag', SAMPLES))
+    data = bytearray(path.read_bytes())
+    at, header, _ = [r for r in records(data) if b'op=\x05' in r[1]][2]
+    data[at + 4 + len(header) : at + 8 + len(header)] = bytes(4)
+    data[at + 8 + len(header) : at + 12 + len(header)] = b'\xff' * 4
+    path.write_bytes(data)
+    got, problems = read(path, 'salvage')
+    assert got[-1] == expected(ros1_payload)[-1]
+    assert any(f'byte {at + 8 + len(header)}: ' in p and 'skipped' in p for p in problems)
 
 
 def test_a_summary_with_a_wrong_checksum_is_not_believed(tmp_path):

@@ -100,13 +100,15 @@ def _chunk_position(record: rb.Record, index: int) -> int:
 def find_chunk(source: Source, offset: int) -> int | None:
     """Search for a chunk record from ``offset`` on; its offset, or None."""
     word = b'compression='
+    first = offset
     while offset < source.size:
         block = source.read(offset, min(_STEP, source.size - offset))
         at = block.find(word)
         while at >= 0:
             for back in _BEFORE_COMPRESSION:
-                if is_chunk(source, offset + at - back):
-                    return offset + at - back
+                found = offset + at - back
+                if found >= first and is_chunk(source, found):
+                    return found
             at = block.find(word, at + 1)
         if offset + len(block) == source.size:
             break
