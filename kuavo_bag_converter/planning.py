@@ -13,6 +13,7 @@ from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.marks import marks_path, read_marks
 from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Source
 from kuavo_bag_converter.segments import (
     Cut,
@@ -112,17 +113,12 @@ def _on_clock(binding: Binding, index: TopicIndex) -> Stamps:
 def _values(source: Source, reader: BagReader, definitions: Definitions) -> list[Value]:
     """Read one field of every message of a topic, in the order of its ordinals."""
     ordinals = np.arange(reader.counts[source.topic], dtype=np.int64)
+    readers: dict[int, ValueReader] = {}
     values: dict[int, Value] = {}
     for message in reader.messages({source.topic: ordinals}):
-        value: object = definitions.decoder(message.connection)(bytes(message.data))
-        for name in source.fields[0].split('.'):
-            value = getattr(value, name, None)
-        if isinstance(value, np.generic):
-            value = value.item()
-        if not isinstance(value, (bool, int, float, str)):
-            raise BagError(
-                f'{source.topic}: {source.fields[0]} is no boolean, number or text in '
-                f'{message.connection.msgtype}'
-            )
-        values[message.ordinal] = value
+        connection = message.connection
+        if connection.id not in readers:
+            readers[connection.id] = ValueReader(source.fields[0], connection, definitions)
+        decoded = definitions.decoder(connection)(bytes(message.data))
+        values[message.ordinal] = readers[connection.id].read(decoded)
     return [values[ordinal] for ordinal in sorted(values)]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from kuavo_bag_converter.alignment import Fill, Plan, TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals
 from kuavo_bag_converter.binding import Binding, BoundPart
+from kuavo_bag_converter.elements import ElementReader
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.fields import FieldReader
 from kuavo_bag_converter.profiles.model import MARK, Part
 
 Values = npt.NDArray[np.float64]
@@ -75,16 +75,16 @@ class _Cells:
 class _Column:
     """One part: its place in the feature, its cells and how to fill them."""
 
-    def __init__(self, bound: BoundPart, plan: TrackPlan | None) -> None:
+    def __init__(self, bound: BoundPart, plan: TrackPlan | None, definitions: Definitions) -> None:
         self.part = bound.part
-        self.source = bound.source
         self.width = len(bound.part.names)
         self.plan = plan
         self.first: _Cells | None = None
         self.second: _Cells | None = None
         self.frames = np.empty(0, dtype=np.int64)
-        self._readers: dict[int, FieldReader] = {}
-        if plan is not None and not bound.part.gap_flag:
+        self.reader: ElementReader | None = None
+        if plan is not None and bound.source is not None and not bound.part.gap_flag:
+            self.reader = ElementReader(bound.part, bound.source, definitions)
             valued = np.flatnonzero(plan.fill == Fill.VALUE)
             mixed = valued[plan.second[valued] != plan.first[valued]]
             self.first = _Cells(plan.first[valued], valued)
@@ -94,30 +94,6 @@ class _Column:
     @property
     def interpolates(self) -> bool:
         return self.second is not None
-
-    def read(self, connection: Connection, decoded: object, definitions: Definitions) -> Values:
-        """Return the selected raw values of a decoded message, shape (width,)."""
-        assert self.source is not None
-        reader = self._readers.get(connection.id)
-        if reader is None:
-            reader = FieldReader(self.source.fields, connection, definitions)
-            self._readers[connection.id] = reader
-        values = reader.read(decoded)
-        part = self.part
-        wanted = part.length or (self.width if part.select is None else None)
-        if wanted is not None and len(values) != wanted:
-            raise BagError(
-                f'{connection.topic}: {"+".join(self.source.fields)} has {len(values)} elements, '
-                f'expected {wanted}; check the robot or the profile'
-            )
-        if part.select is None:
-            return values
-        if max(part.select) >= len(values):
-            raise BagError(
-                f'{connection.topic}: {"+".join(self.source.fields)} has {len(values)} elements, '
-                f'element {max(part.select)} is wanted; check the robot or the profile'
-            )
-        return values[list(part.select)]
 
     def finish(self, buffers: tuple[Values, Values | None], start: int, stop: int) -> Values:
         """Return the part's values for the frames from start to stop, shape (frames, width)."""
@@ -172,7 +148,7 @@ class Table:
         self._names: dict[str, tuple[str, ...]] = {}
         for vector in binding.vectors:
             columns = [
-                _Column(bound, plan.tracks[bound.track] if bound.track >= 0 else None)
+                _Column(bound, plan.tracks[bound.track] if bound.track >= 0 else None, definitions)
                 for bound in vector.parts
             ]
             self._columns += columns
@@ -211,24 +187,25 @@ class Table:
 
         """
         decoded = self._definitions.decoder(message.connection)(message.data)
-        self.take(message.connection, message.ordinal, decoded)
+        self.take(message.connection, message.ordinal, message.stamp, decoded)
 
-    def take(self, connection: Connection, ordinal: int, decoded: object) -> None:
-        """Put the values of a decoded message into the rows that it serves.
+    def take(self, connection: Connection, ordinal: int, stamp: int, decoded: object) -> None:
+        """Put the values of a decoded message, received at ``stamp``, into the rows it serves.
 
         Raises:
-            BagError: The message has another shape than it must.
+            BagError: The message does not have the elements that it must.
 
         """
         touched: set[int] = set()
         for index in self._by_topic[connection.topic]:
             column = self._columns[index]
             assert column.first is not None
+            assert column.reader is not None
             first = column.first.of(ordinal)
             second = column.second.of(ordinal) if column.second is not None else first[:0]
             if not len(first) and not len(second):
                 continue
-            values = column.read(connection, decoded, self._definitions)
+            values = column.reader.read(connection, stamp, decoded)
             for slot, frames in enumerate((first, second)):
                 for frame in frames.tolist():
                     touched.add(self._put(index, slot, frame, values))

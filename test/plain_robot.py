@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from ros_messages import ROS2
 from rosbags.rosbag2 import StoragePlugin
@@ -118,6 +119,40 @@ def ramps(count):
     return lambda _, time: [k + (k + 1) * time / NS for k in range(count)]
 
 
+def trajectory(values, names):
+    """Return a maker of JointTrajectory whose first point is ``values(number, time)``."""
+    kind = 'trajectory_msgs/msg/JointTrajectory'
+
+    def make(number, time):
+        none, soon = np.empty(0), _message('builtin_interfaces/msg/Duration', 0, 0)
+        position = np.array(values(number, time), dtype=np.float64)
+        point = _message(f'{kind}Point', position, none, none, none, soon)
+        return _message(kind, _header(), list(names), [point])
+
+    return make
+
+
+def joy(buttons):
+    """Return a maker of Joy with one list of buttons after the other."""
+    return lambda number, _: _message(
+        'sensor_msgs/msg/Joy',
+        _header(),
+        np.empty(0, np.float32),
+        np.array(buttons[number], np.int32),
+    )
+
+
+def diagnostics(texts):
+    """Return a maker of DiagnosticArray whose second status has one message after the other."""
+
+    def make(number, time):
+        kind = 'diagnostic_msgs/msg/DiagnosticStatus'
+        status = [_message(kind, 0, 'a', text, '', []) for text in ('first', texts[number])]
+        return _message('diagnostic_msgs/msg/DiagnosticArray', _header(), status)
+
+    return make
+
+
 def imu(orientation):
     """Return a maker of Imu with the orientation (x, y, z, w) ``orientation(number, time)``."""
     kind = 'geometry_msgs/msg/'
@@ -146,6 +181,27 @@ def image(camera, encoding='rgb8', size=(120, 160)):
         )  # fmt: skip
 
     return make
+
+
+def jpeg(camera):
+    """Return a maker of CompressedImage that carries its number as a code."""
+    raw = image(camera, 'bgr8')
+
+    def make(number, time):
+        picture = raw(number, time)
+        pixels = picture.data.reshape(picture.height, picture.width, 3)
+        data = cv2.imencode('.jpg', pixels)[1].reshape(-1)
+        return _message('sensor_msgs/msg/CompressedImage', _header(), 'jpeg', data)
+
+    return make
+
+
+def depth(number, time):
+    """Make an Image of depth, mm."""
+    levels = np.full((120, 160), 900, dtype='<u2')
+    draw_frame_number(levels, 'depth_h', number, (500, 1300))
+    data = np.frombuffer(levels.tobytes(), np.uint8)
+    return _message('sensor_msgs/msg/Image', _header(), 120, 160, '16UC1', 0, 320, data)
 
 
 def said(values, kind='String'):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,12 +19,17 @@ from plain_robot import (
     NS,
     Robot,
     at,
+    depth,
+    diagnostics,
     every,
     image,
     imu,
     joint_state,
+    joy,
+    jpeg,
     ramps,
     said,
+    trajectory,
 )
 
 from kuavo_bag_converter.display import plan_summary
@@ -162,12 +168,16 @@ def check_rows(table, robot, profile, plan):
 
 
 def values_of(robot, part, plan, use):
-    fields = part['from'].get('fields') or [part['from']['field']]
+    source = part['from']
+    fields = source.get('fields') or [source['field']]
 
     def read(ordinal):
-        return np.concatenate(
-            [value_at(robot.topics[use.topic][ordinal].message, path) for path in fields]
-        )
+        message = robot.topics[use.topic][ordinal].message
+        values = np.concatenate([value_at(message, path) for path in fields])
+        if 'joints' in part:
+            names = list(getattr(message, source.get('names_field', 'name')))
+            values = np.array([values[names.index(joint)] for joint in part['joints']])
+        return values
 
     values = []
     for cell in plan.cells(use):
@@ -181,8 +191,10 @@ def values_of(robot, part, plan, use):
 
 
 def value_at(message, path):
-    for name in path.split('.'):
+    for step in path.split('.'):
+        name, _, index = step.rstrip(']').partition('[')
         message = getattr(message, name)
+        message = message[int(index)] if index else message
     return np.atleast_1d(message)
 
 
@@ -240,7 +252,8 @@ def shipped_robot(encoding='rgb8'):
         '/camera/image_raw', every(30, SECONDS, jitter_ms=4),
         image('head_cam_h', encoding), (3, 25),
     )  # fmt: skip
-    robot.publish('/joint_states', every(125, SECONDS), joint_state(ramps(7)), (0, 2))
+    names = [*(f'joint_{number}' for number in range(1, 7)), 'gripper']
+    robot.publish('/joint_states', every(125, SECONDS), joint_state(ramps(7), names), (0, 2))
     robot.publish(
         '/joint_command', every(25, SECONDS - 0.5, 0.3, jitter_ms=9), joint_state(ramps(7)), (0, 2)
     )
@@ -252,7 +265,7 @@ def test_the_shipped_profile_converts_joint_states_and_raw_pictures(tmp_path, en
     robot = shipped_robot(encoding)
     root = converted(tmp_path, robot, 'joint_state_image')
     profile = yaml.safe_load(shipped_profiles()['joint_state_image'].read_text())
-    part = profile['features']['observation.state']['parts'][0]
+    (part,) = profile['features']['action']['parts']
     assert part.pop('select') == ['0:6', 6]  # all, in order
     plan = check(root, robot, profile)
     check_even(root)
@@ -276,6 +289,34 @@ def test_interpolated_joints_are_those_of_the_frame_and_held_ones_never_of_the_f
     assert (table['observation.state'] <= moved + np.arange(7) + 1e-6).all()
     assert (table['action'] <= moved + np.arange(7) + 1e-6).all()
     assert (table['action'] > moved + np.arange(7) - 0.06 * (np.arange(7) + 1)).all()
+
+
+def test_the_example_of_the_reference_converts(tmp_path):
+    text = (Path(__file__).parents[1] / 'docs' / 'profiles.md').read_text(encoding='utf-8')
+    (tmp_path / 'my_robot.yaml').write_text(re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)[0])
+    arm = ['wheel_l', 'wheel_r', *(f'arm_{number}' for number in range(7, 0, -1))]
+    robot = Robot()
+    robot.publish('/head/image_raw/compressed', every(30, 3), jpeg('head_cam_h'), (5, 20))
+    robot.publish('/head/depth/image_raw', every(30, 3, 0.003), depth, (5, 20))
+    robot.publish('/joint_states', every(100, 3), joint_state(ramps(9), arm), (0, 3))
+    robot.publish('/gripper/state', every(50, 3), joint_state(lambda _, time: [51 * time / NS]))
+    robot.publish('/imu', every(100, 3), imu(spinning))
+    robot.publish('/arm/trajectory', every(20, 3), trajectory(lambda *_: [180] * 7, arm[2:]))
+    robot.publish('/gripper/command', every(20, 3), said([255.0] * 60, 'Float64'))
+    robot.publish('/recording', at(0.0, 0.5, 1.5, 2.0), said([False, True, False, True], 'Bool'))
+    robot.publish('/prompt', at(0.1, 1.8), said(['Open the drawer', 'Close it']))
+    root = converted(tmp_path, robot, tmp_path / 'my_robot.yaml')
+    check_even(root)
+    assert [entry['tasks'] for entry in episodes(root)] == [['Open the drawer'], ['Close it']]
+    table = rows(root)
+    fastest_first = 9 - np.arange(7)  # arm_1 is the last of the message
+    stamps = alignment(root)['frame_stamp_ns']
+    time = (stamps - BEGIN)[:, None] / NS
+    moved = table['observation.state'][:, :7] - (fastest_first - 1)
+    assert np.abs(moved - fastest_first * time).max() < 0.03 * 9
+    assert np.abs(table['observation.state'][:, 7] - time[:, 0] / 5).max() < 0.01
+    assert np.abs(table['action'] - [*[np.pi] * 7, 1]).max() < 1e-6
+    assert info(root)['features']['observation.depth_head']['shape'] == [120, 160, 1]
 
 
 # Strategies.
@@ -378,6 +419,103 @@ def test_a_clock_without_header_stamps_cannot_align_by_them(tmp_path):
     robot.publish('/joint_command', every(40, 1), joint_state(ramps(3)))
     text = refusal(tmp_path, robot, profile_of(cameras=(), align={'timeline': 'header'}))
     assert '/camera/image_raw: no message with a header stamp; use timeline: bag' in text
+
+
+# Joints by name.
+
+ORDERS = [
+    ['a', 'b', 'c', 'd'],
+    ['d', 'c', 'b', 'a'],
+    ['c', 'a', 'd', 'b'],
+    ['b', 'd', 'x', 'c', 'a'],
+]
+SPEED = {'a': 1, 'b': 2, 'c': 3, 'd': 4, 'x': 99}
+
+
+def shuffled(number):
+    return ORDERS[number % len(ORDERS)]
+
+
+def by_name(number, time):
+    """Joint a is 1 rad/s fast, b 2 rad/s and so on, wherever they are in the message."""
+    return [SPEED[name] * time / NS for name in shuffled(number)]
+
+
+def named_robot():
+    robot = robot_of()
+    robot.publish('/joints', every(120, SECONDS, jitter_ms=2), joint_state(by_name, shuffled))
+    commands = trajectory(lambda _, time: [3 * time / NS, time / NS], ['c', 'a'])
+    robot.publish('/planned', every(50, SECONDS), commands)
+    return robot
+
+
+@pytest.mark.parametrize('strategy', ['nearest', 'linear'])
+def test_joints_chosen_by_name_stay_in_their_columns_whatever_order_they_come_in(
+    tmp_path, strategy
+):
+    robot = named_robot()
+    state = {
+        'from': {'topic': '/joints', 'field': 'position'}, 'joints': ['b', 'd', 'a'],
+        'names': ['elbow', 'wrist', 'hip'], 'align': {'strategy': strategy},
+    }  # fmt: skip
+    command = {
+        'from': {'topic': '/planned', 'field': 'points[0].positions', 'names_field': 'joint_names'},
+        'joints': ['a', 'c'], 'names': ['hip', 'knee'],
+    }  # fmt: skip
+    profile = profile_of(state=(state,), cameras=())
+    profile['features']['action']['parts'] = [command]
+    root = converted(tmp_path, robot, profile)
+    check(root, robot, profile)
+    table, stamps = rows(root), alignment(root)['frame_stamp_ns']
+    time = (stamps[:, None] - BEGIN) / NS
+    assert np.abs(table['observation.state'] - time * [2, 4, 1]).max() < 0.05
+    assert np.abs(table['action'] - time * [1, 3]).max() < 0.05
+    assert info(root)['features']['observation.state']['names'] == ['elbow', 'wrist', 'hip']
+
+
+def test_joints_name_their_columns_if_nothing_else_does(tmp_path):
+    robot = named_robot()
+    state = {'from': {'topic': '/joints', 'field': 'position'}, 'joints': ['d', 'a']}
+    root = converted(tmp_path, robot, profile_of(state=(state,), cameras=()))
+    assert info(root)['features']['observation.state']['names'] == ['d', 'a']
+
+
+@pytest.mark.parametrize(
+    ('names', 'joints', 'words'),
+    [
+        (['arm_1', 'arm_2'], ['arm_1', 'arm2'], r"has no joint 'arm2' \(in name: arm_1, arm_2\); "
+         r"check joints in the profile; did you mean 'arm_2'\?"),
+        ([], ['arm_1'], 'has 0 names in name for 2 elements in position; use select where'),
+        (['a', 'a'], ['a'], r"has several joints 'a' \(in name: a, a\)"),
+    ],
+)  # fmt: skip
+def test_a_joint_that_is_not_there_is_told_with_those_that_are(tmp_path, names, joints, words):
+    robot = robot_of()
+    robot.publish('/joints', every(100, SECONDS), joint_state(ramps(2), names))
+    state = {'from': {'topic': '/joints', 'field': 'position'}, 'joints': joints}
+    text = refusal(tmp_path, robot, profile_of(state=(state,), cameras=()))
+    assert re.match(rf'/joints: the message received at 1700000000\.0\d{{8}} {words}', text)
+
+
+def test_a_message_without_the_joint_is_named_by_its_stamp(tmp_path):
+    robot = robot_of()
+    robot.publish(
+        '/joints', every(100, SECONDS),
+        joint_state(ramps(2), lambda number: ['a', 'b'] if number < 123 else ['a', 'gripper']),
+    )  # fmt: skip
+    state = {'from': {'topic': '/joints', 'field': 'position'}, 'joints': ['b']}
+    text = refusal(tmp_path, robot, profile_of(state=(state,), cameras=()))
+    assert text.startswith('/joints: the message received at 1700000001.2')
+    assert "has no joint 'b' (in name: a, gripper)" in text
+
+
+def test_lists_that_name_no_joints_are_refused(tmp_path):
+    state = {
+        'from': {'topic': '/joint_states', 'field': 'position', 'names_field': 'velocity'},
+        'joints': ['a'],
+    }
+    text = refusal(tmp_path, robot_of(), profile_of(state=(state,), cameras=()))
+    assert text == '/joint_states: velocity is float64[], not a list of texts'
 
 
 # Tasks and episodes.
@@ -520,6 +658,39 @@ def test_a_bag_is_cut_exactly_where_the_rule_says(tmp_path, rule):
     found = report(root)['bags'][0]['plan']
     assert found['cut'] == counted
     assert found['segments_without_frames'] == 0
+
+
+def test_a_button_among_others_cuts_and_a_text_in_a_list_names_the_task(tmp_path):
+    robot = robot_of()
+    pressed = [(0.2, [0, 0]), (0.4, [1, 1]), (0.9, [1, 0]), (1.2, [0, 1]), (1.5, [1, 0])]
+    robot.publish('/joy', at(*(t for t, _ in pressed)), joy([b for _, b in pressed]))
+    robot.publish('/diagnostics', at(0, 0.6), diagnostics(['Reach', 'Grasp']))
+    profile = profile_of(
+        cameras=(),
+        task={'from': {'topic': '/diagnostics', 'field': 'status[1].message'}, 'default': 'Wait'},
+        episodes={'while_true': {'topic': '/joy', 'field': 'buttons[1]'}},
+    )
+    root = converted(tmp_path, robot, profile)
+    check(root, robot, profile, between((0.4, 0.9), (1.2, 1.5)))
+    assert [entry['tasks'] for entry in episodes(root)] == [['Reach', 'Grasp'], ['Grasp']]
+
+
+@pytest.mark.parametrize(
+    ('field', 'words'),
+    [
+        ('buttons', 'buttons is a list: give an index; a single boolean, number or text is needed'),
+        ('header.stamp', 'header.stamp is builtin_interfaces/msg/Time; a single'),
+        ('button', "sensor_msgs/msg/Joy has no field 'button'; did you mean 'buttons'?"),
+        ('buttons[7]', 'buttons has 2 elements, element 7 of buttons[7] is not there'),
+    ],
+)
+def test_a_marker_without_a_single_value_is_refused(tmp_path, field, words):
+    robot = robot_of()
+    robot.publish('/joy', at(0.4), joy([[1, 1]]))
+    profile = profile_of(episodes={'while_true': {'topic': '/joy', 'field': field}}, cameras=())
+    text = refusal(tmp_path, robot, profile)
+    assert text.startswith('/joy: ')
+    assert words in text
 
 
 def test_let_annotations_cut_and_name_the_episodes(tmp_path):

@@ -151,7 +151,8 @@ features:
                                 '/arm', ('left.q', 'right[0].q'), (), replace(mine, strategy='hold')
                             ),
                         ),
-                        14, (7, 8, 9, 12, 0), 'deg2rad', (0, 100), -1, 0.5, 0.25, True, False, mine,
+                        14, (7, 8, 9, 12, 0), (), 'deg2rad', (0, 100), -1, 0.5, 0.25, True, False,
+                        mine,
                     ),
                     Part(
                         ('late',), (Source('/tick'),), gap_flag=True,
@@ -235,6 +236,19 @@ def test_a_gap_flag_takes_over_the_time_line_alone(tmp_path):
     part = '{from: {topic: /tick}, names: [late], gap_flag: true, align: {gap_ms: 99}}'
     profile = load(tmp_path, f'{head}features: {{action: {{parts: [{part}]}}}}')
     assert profile.vectors[0].parts[0].align == Align(timeline='header', gap_ms=99)
+
+
+def test_joints_are_chosen_by_name_and_name_the_elements(tmp_path):
+    part = load_part(tmp_path, 'joints: [elbow, wrist]')
+    assert (part.joints, part.names, part.select) == (('elbow', 'wrist'), ('elbow', 'wrist'), None)
+    assert part.sources[0].names_field == 'name'
+    part = load_part(tmp_path, 'joints: [elbow, wrist], names: [a, b], length: 9')
+    assert (part.joints, part.names, part.length) == (('elbow', 'wrist'), ('a', 'b'), 9)
+    source = '{topic: /a, field: position, names_field: joint_names}'
+    profile = load(
+        tmp_path, f'{HEAD}features: {{action: {{parts: [{{from: {source}, joints: [a]}}]}}}}'
+    )
+    assert profile.vectors[0].parts[0].sources[0].names_field == 'joint_names'
 
 
 def test_plain_scalars_are_those_of_yaml_1_2(tmp_path):
@@ -397,6 +411,10 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('names: [a, b, c], align: {strategy: slerp}', 'slerp turns one quaternion, expected 4 '
          'elements, found 3'),
         ('names: [a], gap_flag: true', "unknown key|from: unknown key 'field'"),
+        ('joints: [a, b], select: [0, 1]', 'joints: expected select or joints, found both'),
+        ('joints: [a, b], names: [x]', 'names: expected 2 names, one for each element, found 1'),
+        ('joints: [a, a]', r"joints\[1\]: the name 'a' is given twice"),
+        ('joints: []', r'joints: expected a list of names, found \[\]'),
     ],
 )  # fmt: skip
 def test_parts_are_checked(tmp_path, keys, message):
@@ -410,6 +428,7 @@ def test_parts_are_checked(tmp_path, keys, message):
         ('{topic: /a, field: b, fields: [c]}', 'from: expected field or fields, found both'),
         ('{topic: /a, field: b..c}', 'from.field: expected a field path such as'),
         ('{topic: /a, fields: [b, c d]}', r'from.fields\[1\]: expected a field path such as'),
+        ('{topic: /a, field: b, names_field: c}', "from: unknown key 'names_field'"),
         ('{topic: /a, field: b, align: {strategy: slerp}}', 'slerp turns one quaternion'),
         ('{topic: /a, field: b, align: {on_gap: x}}', 'from.align.on_gap: expected one of'),
     ],
@@ -537,22 +556,36 @@ one_field = st.lists(field_paths, min_size=1, max_size=1)
 some_fields = st.lists(field_paths, min_size=1, max_size=3)
 
 
+named_sources = sources(one_field, aligns('vector')).flatmap(
+    lambda found: st.lists(field_paths, min_size=len(found), max_size=len(found)).map(
+        lambda paths: tuple(
+            replace(source, names_field=path) for source, path in zip(found, paths, strict=True)
+        )
+    )
+)
+
+
 @st.composite
 def parts(draw, names):
     if len(names) == 1 and draw(st.booleans()):
         align = Align(timeline=draw(timelines), gap_ms=draw(positive), tolerance_ms=draw(limits))
         return Part(names, draw(sources(no_fields)), gap_flag=True, align=align)
     length = select = None
+    joints = ()
     if draw(st.booleans()):
+        joints = tuple(draw(st.lists(texts, min_size=len(names), max_size=len(names), unique=True)))
+        length = draw(st.none() | st.integers(1, 40))
+    elif draw(st.booleans()):
         select = tuple(draw(st.lists(st.integers(0, 30), min_size=len(names), max_size=len(names))))
         length = draw(st.none() | st.integers(31, 40))
     elif draw(st.booleans()):
         length = len(names)
     return Part(
         names,
-        draw(sources(some_fields, aligns('vector'))),
+        draw(named_sources if joints else sources(some_fields, aligns('vector'))),
         length,
         select,
+        joints,
         draw(st.sampled_from(['', 'deg2rad', 'rad2deg'])),
         draw(st.none() | st.tuples(numbers, numbers).filter(lambda pair: pair[0] != pair[1])),
         draw(st.none() | numbers.filter(bool)),

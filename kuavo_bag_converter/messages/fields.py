@@ -30,6 +30,28 @@ class _Step(NamedTuple):
     element: int | None
 
 
+class _Path(NamedTuple):
+    """A path that was found in the type of a connection."""
+
+    topic: str
+    path: str
+    steps: tuple[_Step, ...]
+
+    def of(self, message: Any) -> Any:
+        """Return what the path leads to in a decoded message."""
+        value = message
+        for attribute, index in self.steps:
+            value = getattr(value, attribute)
+            if index is not None:
+                if index >= len(value):
+                    raise BagError(
+                        f'{self.topic}: {attribute} has {len(value)} elements, '
+                        f'element {index} of {self.path} is not there'
+                    )
+                value = value[index]
+        return value
+
+
 class FieldReader:
     """Reads fields of decoded messages of one connection as one vector."""
 
@@ -45,9 +67,8 @@ class FieldReader:
             BagError: A path is not in the type or does not lead to numbers.
 
         """
-        self._topic = connection.topic
         decoder = definitions.decoder(connection)
-        self._paths = [(path, _steps(decoder, path)) for path in paths]
+        self._paths = [_numbers_path(decoder, path) for path in paths]
 
     def read(self, message: Any) -> Values:
         """Return the fields one after the other.
@@ -59,21 +80,66 @@ class FieldReader:
             BagError: A list is too short for the index of a path.
 
         """
-        parts = [self._one(message, path, steps) for path, steps in self._paths]
+        parts = [np.array(path.of(message), dtype=np.float64, ndmin=1) for path in self._paths]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
-    def _one(self, message: Any, path: str, steps: list[_Step]) -> Values:
-        value = message
-        for attribute, index in steps:
-            value = getattr(value, attribute)
-            if index is not None:
-                if index >= len(value):
-                    raise BagError(
-                        f'{self._topic}: {attribute} has {len(value)} elements, '
-                        f'element {index} of {path} is not there'
-                    )
-                value = value[index]
-        return np.array(value, dtype=np.float64, ndmin=1)
+
+class ValueReader:
+    """Reads one boolean, number or text of decoded messages of one connection."""
+
+    def __init__(self, path: str, connection: Connection, definitions: Definitions) -> None:
+        """Check the path against the type of the connection.
+
+        Raises:
+            BagError: The path is not in the type or does not lead to a single value.
+
+        """
+        decoder = definitions.decoder(connection)
+        self._path, desc = _path(decoder, path)
+        if desc[0] != Nodetype.BASE:
+            what = 'a list: give an index' if _element(desc)[1] else f'{_type_name(desc)}'
+            raise BagError(
+                f'{decoder.topic}: {path} is {what}; a single boolean, number or text is needed'
+            )
+
+    def read(self, message: Any) -> bool | int | float | str:
+        """Return the value.
+
+        Raises:
+            BagError: A list is too short for the index of the path.
+
+        """
+        value = self._path.of(message)
+        if isinstance(value, np.generic):
+            value = value.item()
+        assert isinstance(value, (bool, int, float, str))
+        return value
+
+
+class TextsReader:
+    """Reads a list of texts, as the names of joints, of decoded messages of one connection."""
+
+    def __init__(self, path: str, connection: Connection, definitions: Definitions) -> None:
+        """Check the path against the type of the connection.
+
+        Raises:
+            BagError: The path is not in the type or does not lead to a list of texts.
+
+        """
+        decoder = definitions.decoder(connection)
+        self._path, desc = _path(decoder, path)
+        element, many = _element(desc)
+        if not many or element[0] == Nodetype.NAME or element[1][0] not in _TEXT:
+            raise BagError(f'{decoder.topic}: {path} is {_type_name(desc)}, not a list of texts')
+
+    def read(self, message: Any) -> tuple[str, ...]:
+        """Return the texts.
+
+        Raises:
+            BagError: A list is too short for the index of the path.
+
+        """
+        return tuple(self._path.of(message))
 
 
 def numeric_fields(decoder: MessageDecoder) -> dict[str, str]:
@@ -93,8 +159,20 @@ def _walk(decoder: MessageDecoder, msgtype: str, prefix: str) -> Iterator[tuple[
             yield f'{prefix}{name}', desc
 
 
-def _steps(decoder: MessageDecoder, path: str) -> list[_Step]:
-    """Split a path into attributes, following the types on the way."""
+def _numbers_path(decoder: MessageDecoder, path: str) -> _Path:
+    found, desc = _path(decoder, path)
+    element, _ = _element(desc)
+    if element[0] == Nodetype.NAME or element[1][0] in _TEXT:
+        numbers = ', '.join(numeric_fields(decoder)) or 'none'
+        raise BagError(
+            f'{decoder.topic}: {path} is {_type_name(desc)}, not numbers '
+            f'(numbers of {decoder.msgtype}: {numbers})'
+        )
+    return found
+
+
+def _path(decoder: MessageDecoder, path: str) -> tuple[_Path, FieldDesc]:
+    """Split a path into attributes, following the types on the way to the one that it leads to."""
     steps: list[_Step] = []
     msgtype = ''
     desc: FieldDesc = (Nodetype.NAME, decoder.msgtype)
@@ -122,14 +200,7 @@ def _steps(decoder: MessageDecoder, path: str) -> list[_Step]:
                 raise BagError(f'{decoder.topic}: {path}: {match["name"]} is not a list')
             desc = element
         steps.append(_Step(attribute, index))
-    element, _ = _element(desc)
-    if element[0] == Nodetype.NAME or element[1][0] in _TEXT:
-        numbers = ', '.join(numeric_fields(decoder)) or 'none'
-        raise BagError(
-            f'{decoder.topic}: {path} is {_type_name(desc)}, not numbers '
-            f'(numbers of {decoder.msgtype}: {numbers})'
-        )
-    return steps
+    return _Path(decoder.topic, path, tuple(steps)), desc
 
 
 def _element(desc: FieldDesc) -> tuple[Any, bool]:

@@ -21,7 +21,7 @@ class LoadedBag:
     def __init__(self, task: Task) -> None:
         """Begin with nothing loaded."""
         self._task = task
-        self._numbers: list[tuple[Connection, int, object]] = []
+        self._numbers: list[tuple[Connection, int, int, object]] = []
         self._pictures: dict[str, list[tuple[Connection, int, Picture]]] = {
             camera.feature.key: [] for camera in task.binding.cameras
         }
@@ -44,7 +44,7 @@ class LoadedBag:
         connection, ordinal, data = message.connection, message.ordinal, bytes(message.data)
         if connection.topic in task.binding.vector_topics:
             decoded = task.definitions.decoder(connection)(data)
-            self._numbers.append((connection, ordinal, decoded))
+            self._numbers.append((connection, ordinal, message.stamp, decoded))
         for camera in task.binding.cameras:
             if camera.source.topic == connection.topic:
                 key = camera.feature.key
@@ -59,8 +59,8 @@ class LoadedBag:
         task = self._task
         target = task.open_target(plan)
         table = Table(task.binding, plan, task.definitions, task.chunk_size, target.append_rows)
-        for connection, ordinal, decoded in self._numbers:
-            table.take(connection, ordinal, decoded)
+        for connection, ordinal, stamp, decoded in self._numbers:
+            table.take(connection, ordinal, stamp, decoded)
         table.close()
         decoded = PictureDecoder(lambda _: _Decoded(), is_stream=False)
         cameras = replace(task, decoders=dict.fromkeys(self._pictures, decoded)).cameras(

@@ -112,6 +112,8 @@ def _source(source: Source) -> dict[str, Any]:
         written['type'] = source.msgtypes[0]
     elif source.msgtypes:
         written['type'] = list(source.msgtypes)
+    if source.names_field != Source.names_field:
+        written['names_field'] = source.names_field
     if source.align is not None:
         written['align'] = _align(source.align)
     return written
@@ -144,6 +146,8 @@ def _part(part: Part, common: Align | None) -> dict[str, Any]:
         written['length'] = part.length
     if part.select is not None:
         written['select'] = _runs(part.select)
+    if part.joints:
+        written['joints'] = list(part.joints)
     written['names'] = list(part.names)
     if part.unit:
         written['unit'] = part.unit

@@ -38,8 +38,8 @@ _DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
 
 _Use = Literal['vector', 'camera', 'all', 'flag']
 """What an alignment is for; ``all`` is the profile's default."""
-_Fields = Literal['none', 'one', 'some', 'none or one']
-"""How many fields a source has."""
+_Fields = Literal['none', 'one', 'some', 'none or one', 'named']
+"""How many fields a source has; ``named`` is one whose elements have names."""
 _AlignKeys = Mapping[str, Node]
 """What is written of an alignment, with what is inherited."""
 
@@ -90,7 +90,7 @@ def _task(node: Node) -> tuple[str, tuple[Source, ...]]:
 def _clock(node: Node, fps: int) -> Clock:
     keys = node.mapping(
         'from', 'most_messages', 'fps', 'decimation', 'drop', 'end_trim', 'end_topics',
-        'timeline', required=('from', 'fps'),
+        'timeline', 'absurd_stamp_s', required=('from', 'fps'),
     )  # fmt: skip
     clock = Clock(
         sources=_sources(keys['from'], 'none'),
@@ -103,6 +103,7 @@ def _clock(node: Node, fps: int) -> Clock:
             end_trim=lambda node: node.choice('min_end', 'max_end', 'none'),
             end_topics=_topics,
             timeline=lambda node: node.choice(*get_args(Timeline)),
+            absurd_stamp_s=_seconds,
         ),
     )
     if clock.decimation == 'jump' and clock.source_fps < fps:
@@ -111,6 +112,13 @@ def _clock(node: Node, fps: int) -> Clock:
             f'Hz for {fps} Hz; set time'
         )
     return clock
+
+
+def _seconds(node: Node) -> float:
+    value = node.number('seconds')
+    if value < 0:
+        raise node.expected('seconds, or 0 for no limit')
+    return value
 
 
 def _given(keys: Mapping[str, Node], **readers: Callable[[Node], Any]) -> dict[str, Any]:
@@ -142,6 +150,8 @@ def _source(node: Node, fields: _Fields, inherited: _AlignKeys | None, use: _Use
         known.insert(1, 'field')
     if fields == 'some':
         known.insert(2, 'fields')
+    if fields == 'named':
+        known.insert(2, 'names_field')
     if inherited is not None:
         known.append('align')
     keys = node.mapping(*known, required=('topic',))
@@ -153,6 +163,7 @@ def _source(node: Node, fields: _Fields, inherited: _AlignKeys | None, use: _Use
         fields=_field_paths(node, keys, fields),
         msgtypes=_msgtypes(keys['type']) if 'type' in keys else (),
         align=align,
+        **_given(keys, names_field=_field_path),
     )
 
 
@@ -162,12 +173,15 @@ def _field_paths(node: Node, keys: Mapping[str, Node], wanted: _Fields) -> tuple
     items = [keys['field']] if 'field' in keys else []
     if 'fields' in keys:
         items = keys['fields'].items('field paths')
-    if not items and wanted in ('one', 'some'):
+    if not items and wanted in ('one', 'some', 'named'):
         raise node.error("the key 'field' is missing")
-    for item in items:
-        if not isinstance(item.value, str) or not _FIELD.fullmatch(item.value):
-            raise item.expected('a field path such as position or transforms[0].translation.x')
-    return tuple(item.text() for item in items)
+    return tuple(_field_path(item) for item in items)
+
+
+def _field_path(node: Node) -> str:
+    if not isinstance(node.value, str) or not _FIELD.fullmatch(node.value):
+        raise node.expected('a field path such as position or transforms[0].translation.x')
+    return node.value
 
 
 def _msgtypes(node: Node) -> tuple[str, ...]:
@@ -353,16 +367,21 @@ def _depth_range(node: Node) -> tuple[int, int]:
 
 def _part(node: Node, inherited: _AlignKeys) -> Part:
     known = (
-        'from', 'length', 'select', 'names', 'unit', 'range', 'scale', 'offset', 'threshold',
-        'relative_to_start', 'gap_flag', 'align',
+        'from', 'length', 'select', 'joints', 'names', 'unit', 'range', 'scale', 'offset',
+        'threshold', 'relative_to_start', 'gap_flag', 'align',
     )  # fmt: skip
-    keys = node.mapping(*known, required=('from', 'names'))
+    keys = node.mapping(*known, required=('from',))
     if 'gap_flag' in keys and keys['gap_flag'].flag():
         return _gap_flag(node, inherited)
+    joints = _joints(keys['joints'], keys) if 'joints' in keys else ()
+    if 'names' not in keys and not joints:
+        raise node.error("the key 'names' is missing")
     length = keys['length'].integer(1, _MAX_ELEMENTS) if 'length' in keys else None
     select = _select(keys['select'], length) if 'select' in keys else None
-    names = _names(keys['names'])
-    elements = len(select) if select is not None else length
+    names = _names(keys['names']) if 'names' in keys else joints
+    elements = length if select is None else len(select)
+    if joints:
+        elements = len(joints)
     if elements is not None and len(names) != elements:
         raise keys['names'].error(
             f'expected {elements} names, one for each element, found {len(names)}'
@@ -370,9 +389,10 @@ def _part(node: Node, inherited: _AlignKeys) -> Part:
     given = _merged(keys.get('align'), inherited)
     part = Part(
         names=names,
-        sources=_sources(keys['from'], 'some', given),
+        sources=_sources(keys['from'], 'named' if joints else 'some', given),
         length=length,
         select=select,
+        joints=joints,
         value_range=_range(keys['range']) if 'range' in keys else None,
         align=_align(given, 'vector', node),
         **_given(
@@ -416,6 +436,12 @@ def _names(node: Node) -> tuple[str, ...]:
             raise item.error(f'the name {name!r} is given twice')
         names[name] = None
     return tuple(names)
+
+
+def _joints(node: Node, keys: Mapping[str, Node]) -> tuple[str, ...]:
+    if 'select' in keys:
+        raise node.error('expected select or joints, found both')
+    return _names(node)
 
 
 def _select(node: Node, length: int | None) -> tuple[int, ...]:

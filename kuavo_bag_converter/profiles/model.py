@@ -42,6 +42,8 @@ class Source:
     """Types that fit, as ``pkg/msg/Type``; none means any that has the fields."""
     align: Align | None = None
     """In place of the part's or camera's own, if this source is taken."""
+    names_field: str = 'name'
+    """Path of the list that names the elements of the field, for a part with ``joints``."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Part:
     """Elements that the fields must have together; anything else is an error."""
     select: tuple[int, ...] | None = None
     """Elements to take, in this order; all if not given."""
+    joints: tuple[str, ...] = ()
+    """Elements to take by the names that each message gives them; in place of ``select``."""
     unit: Literal['', 'deg2rad', 'rad2deg'] = ''
     value_range: tuple[float, float] | None = None
     """Map this range to [0, 1] (values outside are not clipped)."""
