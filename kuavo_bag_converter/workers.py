@@ -169,7 +169,9 @@ class WorkerPool:
                     self._work.notify()
                 else:
                     strand.active = False
-                self._room.notify_all()
+                # Who submits is woken for many tasks at a time: each switch costs what a row costs.
+                if self._error or not self._unfinished or self._bytes <= self._max_bytes // 2:
+                    self._room.notify_all()
 
     def __enter__(self) -> WorkerPool:
         return self
