@@ -248,7 +248,7 @@ def test_the_robot_of_a_bag_is_found(tmp_path, capsys, eef_type, platform_type):
     assert (miss['kind'], miss['topic']) == ('length', '/sensors_data_raw')
     joints = {'4pro': 28, '5w': 20, '5': 29}
     assert f'has {joints[platform_type]} elements' in miss['text']
-    assert f'needs {joints[other]}' in miss['text']
+    assert f'expected {joints[other]}' in miss['text']
     other = next(name for name in ('leju_claw', 'qiangnao', 'rq2f85') if name != eef_type)
     assert [(m['kind'], m['feature']) for m in misses[platform_type, other, False]] == [
         ('topic', 'observation.state'), ('topic', 'action'),
@@ -364,8 +364,16 @@ def test_a_profile_is_checked_by_name_or_path(long, tmp_path, capsys):
     code, (bag,) = inspected(capsys, long, '--profile', path)
     assert code == 1
     (miss,) = bag['asked']['misses']
-    assert miss['text'] == '/kuavo_arm_traj: position has 14 elements; observation.state needs 2'
-    path.write_text(path.read_text().replace('names: [a, b]', 'select: [3, 4], names: [a, b]'))
+    assert (miss['kind'], miss['feature']) == ('length', 'observation.state')
+    assert miss['text'].startswith('/kuavo_arm_traj: position has 14 elements, expected 2')
+    path.write_text(
+        path.read_text().replace('names: [a, b]', 'joints: [arm_joint_1, wheel], names: [a, b]')
+    )
+    code, (bag,) = inspected(capsys, long, '--profile', path)
+    (miss,) = bag['asked']['misses']
+    assert miss['kind'] == 'names'
+    assert "no joint 'wheel'" in miss['text']
+    path.write_text(path.read_text().replace('joints: [arm_joint_1, wheel]', 'select: [3, 4]'))
     code, (bag,) = inspected(capsys, long, '--profile', path)
     assert code == 0
     assert bag['asked']['frames'] > 10

@@ -26,6 +26,8 @@ class First(NamedTuple):
     """The first message of a topic."""
 
     connection: Connection
+    stamp: int
+    """Receive stamp, ns."""
     data: bytes
 
 
@@ -57,7 +59,7 @@ def read_contents(reader: BagReader, sample: Sample) -> Contents:
     for message in reader.messages(sample.wanted):
         topic = message.connection.topic
         if message.ordinal == 0:
-            first[topic] = First(message.connection, bytes(message.data))
+            first[topic] = First(message.connection, message.stamp, bytes(message.data))
         if topic in stamps:
             header = header_stamp(message.connection.encoding, message.data)
             if header is not None:
@@ -78,7 +80,7 @@ def picture_of(message: First, definitions: Definitions) -> Picture | None:
         BagError: The picture is damaged or of a kind that is not supported.
 
     """
-    connection, data = message
+    connection, data = message.connection, message.data
     try:
         picture_decoder(connection, definitions)
     except BagError:
@@ -96,7 +98,7 @@ def fields_of(message: First, definitions: Definitions) -> dict[str, FieldValues
         BagError: The message cannot be decoded.
 
     """
-    connection, data = message
+    connection, data = message.connection, message.data
     decoder = definitions.decoder(connection)
     decoded = decoder(data)
     return {

@@ -13,9 +13,10 @@ import yaml
 from kuavo_bag_converter.alignment import make_plan, topics_with_header
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
 from kuavo_bag_converter.binding import Binding, bind
+from kuavo_bag_converter.elements import ElementReader
 from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.inspection.contents import First
-from kuavo_bag_converter.inspection.report import Fit, Miss, Picture, TopicReport
+from kuavo_bag_converter.inspection.report import Fit, Miss, MissKind, Picture, TopicReport
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder
 from kuavo_bag_converter.messages.fields import FieldReader
@@ -207,28 +208,33 @@ class _Fitter:
         source = binding.vectors[0].parts[0].source
         assert source is not None
         try:
-            length = self._length(source.topic, source.fields)
+            self._read(part, source)
         except BagError as error:
-            return Miss(key, source.topic, 'field', f'{error}; {key} needs it')
-        wanted = _wanted(part)
-        if length is None or length in wanted:
-            return None
-        least = f'{wanted.start}' if len(wanted) == 1 else f'{wanted.start} or more'
-        return Miss(
-            key,
-            source.topic,
-            'length',
-            f'{source.topic}: {"+".join(source.fields)} has {length} elements; {key} needs {least}',
-        )
+            kind = self._kind(part, source)
+            return Miss(key, source.topic, kind, f'{error} ({key})')
+        return None
 
-    def _length(self, topic: str, fields: tuple[str, ...]) -> int | None:
-        """Return the elements that fields of a topic's first message have; None without one."""
-        if topic not in self._bag.first:
-            return None
-        connection, data = self._bag.first[topic]
-        definitions = self._bag.definitions
-        reader = FieldReader(fields, connection, definitions)
-        return len(reader.read(definitions.decoder(connection)(data)))
+    def _read(self, part: Part, source: Source) -> None:
+        """Read a part from the first message of a topic, if there is a readable one.
+
+        Raises:
+            BagError: The message does not have the elements.
+
+        """
+        if source.topic in self._bag.first:
+            connection, stamp, data = self._bag.first[source.topic]
+            definitions = self._bag.definitions
+            decoded = definitions.decoder(connection)(data)
+            ElementReader(part, source, definitions).read(connection, stamp, decoded)
+
+    def _kind(self, part: Part, source: Source) -> MissKind:
+        """Tell whether the fields of a topic are missing, or elements of them."""
+        connection = self._bag.first[source.topic].connection
+        try:
+            FieldReader(source.fields, connection, self._bag.definitions)
+        except BagError:
+            return 'field'
+        return 'names' if part.joints else 'length'
 
     def _camera(self, camera: CameraFeature) -> Miss | None:
         if camera not in self._known:
@@ -243,14 +249,14 @@ class _Fitter:
         topic = binding.cameras[0].source.topic
         if topic not in self._bag.first:
             return None
-        connection, data = self._bag.first[topic]
+        connection, _, data = self._bag.first[topic]
         decoder = DepthDecoder if camera.depth else ColorDecoder
         try:
             decoder(connection, self._bag.definitions).decode(data)
         except ImageError:
             return None  # others may be good
         except BagError as error:
-            return Miss(camera.key, topic, 'picture', f'{error}; {camera.key} needs it')
+            return Miss(camera.key, topic, 'picture', f'{error} ({camera.key})')
         return None
 
     def _absent(self, user: str, sources: Sequence[Source], others: Sequence[str]) -> Miss:
@@ -274,17 +280,19 @@ class _Fitter:
         return Miss(user, topics[0], 'topic', f'no topic {names}; {needs}', tuple(others))
 
     def _numbers(self, part: Part) -> list[str]:
-        """List topics whose messages have the fields of a part, with as many elements."""
-        fields = dict.fromkeys(source.fields for source in part.sources)
+        """List topics whose first message has the elements of a part."""
         return [
-            topic for topic in self._bag.first if any(self._has(topic, f, part) for f in fields)
+            topic
+            for topic in self._bag.first
+            if any(self._has(part, replace(source, topic=topic)) for source in part.sources)
         ]
 
-    def _has(self, topic: str, fields: tuple[str, ...], part: Part) -> bool:
+    def _has(self, part: Part, source: Source) -> bool:
         try:
-            return self._length(topic, fields) in _wanted(part)
+            self._read(part, source)
         except BagError:
             return False
+        return True
 
     def _pictures(self, *, depth: bool) -> list[str]:
         return [
@@ -292,17 +300,6 @@ class _Fitter:
             for name, topic in self._bag.topics.items()
             if topic.picture and _is_depth(topic.picture) == depth
         ]
-
-
-def _wanted(part: Part) -> range:
-    """Return the numbers of elements that a part can be made of."""
-    if part.length is not None:
-        return range(part.length, part.length + 1)
-    if part.joints:
-        return range(len(part.joints), 1 << 31)
-    if part.select is None:
-        return range(len(part.names), len(part.names) + 1)
-    return range(max(part.select) + 1, 1 << 31)
 
 
 def _is_depth(picture: Picture) -> bool:

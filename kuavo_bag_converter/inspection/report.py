@@ -9,7 +9,9 @@ from typing import Literal
 Health = Literal['good', 'noted', 'damaged', 'unreadable']
 """``noted``: everything can be read, but the bag disagrees with itself or was not closed."""
 
-MissKind = Literal['topic', 'empty', 'type', 'field', 'length', 'picture', 'eef_type', 'frames']
+MissKind = Literal[
+    'topic', 'empty', 'type', 'field', 'length', 'names', 'picture', 'eef_type', 'frames'
+]
 
 
 @dataclass(frozen=True)
