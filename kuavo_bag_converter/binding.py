@@ -161,5 +161,9 @@ class _Binder:
         empty = [topic for topic in topics if topic in self._types]
         if empty:
             raise BagError(f'{empty[0]}: the topic has no messages; {user} needs it')
-        near = did_you_mean(topics[-1], self._types)
-        raise BagError(f'no topic {" or ".join(topics)} in the bag; {user} needs it{near}')
+        near = next(filter(None, (did_you_mean(topic, self._types) for topic in topics)), '')
+        tried = f' (nor {len(topics) - 1} other names of it)' if len(topics) > 1 else ''
+        raise BagError(
+            f'no topic {topics[0]} in the bag{tried}; {user} needs it{near}; the command inspect '
+            'tells what fits the bag'
+        )
