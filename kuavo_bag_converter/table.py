@@ -17,6 +17,7 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import MARK, Part
 
 Values = npt.NDArray[np.float64]
+Fills = npt.NDArray[np.uint8]
 Rows = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -95,6 +96,12 @@ class _Column:
     def interpolates(self) -> bool:
         return self.second is not None
 
+    def fill(self, start: int, stop: int) -> Fills:
+        """Return the :class:`Fill` of each frame from start to stop."""
+        if self.plan is None or self.part.gap_flag:
+            return np.zeros(stop - start, dtype=np.uint8)
+        return self.plan.fill[start:stop]
+
     def finish(self, buffers: tuple[Values, Values | None], start: int, stop: int) -> Values:
         """Return the part's values for the frames from start to stop, shape (frames, width)."""
         plan = self.plan
@@ -109,12 +116,19 @@ class _Column:
             second = np.where(weight[:, None] == 0, first, second)
             values = mix(plan.track.align.strategy, first, second, weight)
         values = convert(self.part, values)
-        fill = plan.fill[start:stop]
+        fill = self.fill(start, stop)
         if fill.any():
             values = values.copy()
             values[fill == Fill.ZEROS] = 0.0
             values[fill == Fill.MARK] = MARK
         return values
+
+
+class _Block(NamedTuple):
+    """Finished values and a :class:`Fill` for each, shape (frames, elements)."""
+
+    values: Values
+    fill: Fills
 
 
 class _Chunk(NamedTuple):
@@ -164,7 +178,8 @@ class Table:
             self._missing += np.bincount(column.frames // chunk_size, minlength=chunks)
         self._open: dict[int, _Chunk] = {}
         self._spare: list[_Chunk] = []
-        self._starts: dict[int, npt.NDArray[np.float32]] = {}
+        self._starts: dict[int, tuple[int, Values]] = {}
+        """By column, the number of the last episode that began and its first values."""
         self._episode_starts = np.array([start for start, _ in plan.episodes], dtype=np.int64)
         self._next = 0
         self._flush()
@@ -254,48 +269,58 @@ class Table:
             self._next += 1
 
     def _rows(self, chunk: _Chunk, start: int, stop: int) -> Rows:
-        finished: dict[int, npt.NDArray[np.float32]] = {}
-        for index, (column, pair) in enumerate(zip(self._columns, chunk.buffers, strict=True)):
-            first, second = pair
-            count = stop - start
-            used = (first[:count], None if second is None else second[:count])
-            values = column.finish(used, start, stop).astype(np.float32)
-            if column.part.relative_to_start:
-                values = self._relative(index, values, start, stop)
-            finished[id(column)] = values
-        rows = {
-            key: np.concatenate([finished[id(column)] for column in columns], axis=1)
-            for key, _, columns in self._features
+        blocks = [self._block(index, chunk, start, stop) for index in range(len(self._columns))]
+        vectors: dict[str, _Block] = {}
+        done = 0
+        for key, _, columns in self._features:
+            mine = blocks[done : done + len(columns)]
+            done += len(columns)
+            vectors[key] = _Block(
+                np.concatenate([block.values for block in mine], axis=1),
+                np.concatenate([block.fill for block in mine], axis=1),
+            )
+        return {
+            key: self._difference(vectors, key, minus).astype(np.float32)
+            for key, minus, _ in self._features
         }
-        for key, minus, _ in self._features:
-            if minus is not None:
-                rows[key] = self._difference(rows[key], key, rows[minus], minus)
-        return rows
 
-    def _relative(
-        self, index: int, values: npt.NDArray[np.float32], start: int, stop: int
-    ) -> npt.NDArray[np.float32]:
-        """Subtract from each row the row at the start of its episode."""
-        episodes = np.searchsorted(self._episode_starts, np.arange(start, stop), side='right') - 1
-        result = np.empty_like(values)
-        for episode in np.unique(episodes).tolist():
-            mine = episodes == episode
-            first = int(self._episode_starts[episode])
-            if first >= start:
-                self._starts[index] = values[first - start].copy()
-            result[mine] = values[mine] - self._starts[index]
+    def _block(self, index: int, chunk: _Chunk, start: int, stop: int) -> _Block:
+        """Return the finished values of a column for the frames from start to stop."""
+        column = self._columns[index]
+        first, second = chunk.buffers[index]
+        count = stop - start
+        used = (first[:count], None if second is None else second[:count])
+        values, fill = column.finish(used, start, stop), column.fill(start, stop)
+        if column.part.relative_to_start:
+            values = self._relative(index, values, fill, start)
+        return _Block(values, np.repeat(fill[:, None], column.width, axis=1))
+
+    def _relative(self, index: int, values: Values, fill: Fills, start: int) -> Values:
+        """Subtract from each value the first one of its episode; what is filled stays."""
+        frames = np.arange(start, start + len(values))
+        episodes = np.searchsorted(self._episode_starts, frames, side='right') - 1
+        episodes[fill != Fill.VALUE] = -1
+        result: Values = values.copy()
+        for episode in np.unique(episodes[episodes >= 0]).tolist():
+            mine = np.flatnonzero(episodes == episode)
+            if self._starts.get(index, (-1,))[0] != episode:
+                self._starts[index] = (episode, values[mine[0]].copy())
+            result[mine] -= self._starts[index][1]
         return result
 
-    def _difference(
-        self,
-        values: npt.NDArray[np.float32],
-        key: str,
-        base: npt.NDArray[np.float32],
-        base_key: str,
-    ) -> npt.NDArray[np.float32]:
-        base_names = self._names[base_key]
-        result: npt.NDArray[np.float32] = values.copy()
-        for column, name in enumerate(self._names[key]):
+    def _difference(self, vectors: Mapping[str, _Block], key: str, minus: str | None) -> Values:
+        """Subtract elements of the same name; from and to what is filled there is no difference."""
+        values, fill = vectors[key]
+        if minus is None:
+            return values
+        base, base_fill = vectors[minus]
+        base_names = self._names[minus]
+        result: Values = values.copy()
+        for element, name in enumerate(self._names[key]):
             if name in base_names:
-                result[:, column] -= base[:, base_names.index(name)]
+                other = base_names.index(name)
+                filled = np.maximum(fill[:, element], base_fill[:, other])
+                result[:, element] -= base[:, other]
+                result[filled == Fill.ZEROS, element] = 0.0
+                result[filled == Fill.MARK, element] = MARK
         return result

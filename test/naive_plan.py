@@ -152,7 +152,10 @@ def uses_of(profile):
 
 def use_of(profile, item):
     """Return the use of a part or a camera."""
-    align = {**profile.get('align', {}), **item.get('align', {})}
+    inherited = profile.get('align', {})
+    if item.get('gap_flag'):
+        inherited = {'on_gap': 'keep', 'timeline': inherited.get('timeline', 'bag')}
+    align = {**inherited, **item.get('align', {})}
     limits = (align.get('tolerance_ms'), align.get('gap_ms'))
     return Use(
         item['from']['topic'],

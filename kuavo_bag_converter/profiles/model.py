@@ -70,7 +70,7 @@ class Part:
     threshold: float | None = None
     """1 where the value is greater, else 0."""
     relative_to_start: bool = False
-    """Subtract the value at the first frame of the episode."""
+    """Subtract the value at the first frame of the episode that has one."""
     gap_flag: bool = False
     """The part is one element: 1 where the frame is in a gap of the topic (``gap_ms``), else 0."""
     align: Align = Align()

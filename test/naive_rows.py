@@ -1,0 +1,136 @@
+"""The numbers of every frame of a naive plan, element by element.
+
+Nothing here is shared with the code under test.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from naive_plan import use_of
+
+FILLED = {'zeros': 0.0, 'mark': 999.0}
+
+
+def rows_of(robot, profile, plan):
+    """Return the rows of every vector, shape (frames, elements)."""
+    vectors = {
+        key: _frames(robot, profile, plan, feature['parts'])
+        for key, feature in profile['features'].items()
+        if 'parts' in feature
+    }
+    rows = {}
+    for key, frames in vectors.items():
+        minus = profile['features'][key].get('minus')
+        bases = vectors[minus] if minus else [{} for _ in frames]
+        rows[key] = np.array(
+            [
+                [_difference(value, base.get(name, 0.0)) for name, value in frame.items()]
+                for frame, base in zip(frames, bases, strict=True)
+            ]
+        )
+    return rows
+
+
+def _difference(value, base):
+    """Return a number for two that may be 'zeros' or 'mark' instead."""
+    for fill in ('mark', 'zeros'):
+        if fill in (value, base):
+            return FILLED[fill]
+    return value - base
+
+
+def _frames(robot, profile, plan, parts):
+    """Return for each frame the elements by name, numbers or what is filled in."""
+    frames = [{} for _ in plan.frames]
+    for part in parts:
+        names = part.get('names') or part['joints']
+        cells = plan.cells(use_of(profile, part))
+        if part.get('gap_flag'):
+            values = [[float(cell.in_gap)] for cell in cells]
+        else:
+            values = [
+                [cell.fill] * len(names) if cell.fill else _operated(robot, profile, part, cell)
+                for cell in cells
+            ]
+        if part.get('relative_to_start'):
+            values = _relative(values, [len(episode) for episode in plan.episodes])
+        for frame, found in zip(frames, values, strict=True):
+            frame.update(zip(names, found, strict=True))
+    return frames
+
+
+def _relative(values, lengths):
+    """Subtract the first numbers of each episode."""
+    result, remaining = [], iter(values)
+    for length in lengths:
+        episode = [next(remaining) for _ in range(length)]
+        starts = next((found for found in episode if found[0] not in FILLED), None)
+        for found in episode:
+            filled = found[0] in FILLED
+            result.append(found if filled else [a - b for a, b in zip(found, starts, strict=True)])
+    return result
+
+
+def _operated(robot, profile, part, cell):
+    use = use_of(profile, part)
+    first, second = (
+        _read(robot.topics[use.topic][ordinal].message, part)
+        for ordinal in (cell.first, cell.second)
+    )
+    if use.strategy == 'slerp':
+        mixed = turned(first, second, cell.weight)
+    else:
+        mixed = [
+            (1 - cell.weight) * a + cell.weight * b for a, b in zip(first, second, strict=True)
+        ]
+    return [_converted(value, part) for value in mixed]
+
+
+def _converted(value, part):
+    if 'unit' in part:
+        value = {'deg2rad': math.radians, 'rad2deg': math.degrees}[part['unit']](value)
+    if 'range' in part:
+        low, high = part['range']
+        value = (value - low) / (high - low)
+    value = value * part.get('scale', 1) + part.get('offset', 0)
+    if 'threshold' in part:
+        value = float(value > part['threshold'])
+    return value
+
+
+def _read(message, part):
+    source = part['from']
+    values = []
+    for path in source.get('fields') or [source['field']]:
+        values += np.atleast_1d(_at(message, path)).tolist()
+    if 'joints' in part:
+        names = list(_at(message, source.get('names_field', 'name')))
+        return [values[names.index(joint)] for joint in part['joints']]
+    chosen = []
+    for item in part.get('select', range(len(values))):
+        low, _, high = str(item).partition(':')
+        chosen += values[int(low) : int(high or int(low) + 1)]
+    return chosen
+
+
+def _at(message, path):
+    for step in path.split('.'):
+        name, _, index = step.rstrip(']').partition('[')
+        message = getattr(message, name)
+        message = message[int(index)] if index else message
+    return message
+
+
+def turned(first, second, share):
+    """Turn by a share of the rotation between unit quaternions (x, y, z, w): q1 (q1* q2)^share."""
+    first, second = np.array(first), np.array(second)
+    vector, scalar = first[:3], first[3]
+    other = second if first @ second >= 0 else -second
+    between = scalar * other[:3] - other[3] * vector - np.cross(vector, other[:3])
+    half = np.arctan2(np.linalg.norm(between), scalar * other[3] + vector @ other[:3])
+    axis = between / max(np.linalg.norm(between), 1e-300)
+    step, cosine = axis * np.sin(share * half), np.cos(share * half)
+    imaginary = scalar * step + cosine * vector + np.cross(vector, step)
+    return np.array([*imaginary, scalar * cosine - vector @ step])
