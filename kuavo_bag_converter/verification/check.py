@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from kuavo_bag_converter.verification.conversion import check_conversion
-from kuavo_bag_converter.verification.description import Description, describe
+from kuavo_bag_converter.verification.describe import describe
+from kuavo_bag_converter.verification.description import Description
 from kuavo_bag_converter.verification.findings import Finding, Findings
 from kuavo_bag_converter.verification.metadata import check_metadata
 from kuavo_bag_converter.verification.rows import check_rows

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
+import numpy as np
 
-from kuavo_bag_converter.dataset.layout import (
-    EPISODES_PATH_V21,
-    INFO_PATH,
-    TASKS_PATH,
-    TASKS_PATH_V21,
-)
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import (
-    BROKEN,
-    first_line,
-    read_json,
-    read_json_lines,
-)
-from kuavo_bag_converter.verification.record import Record, read_record
+from kuavo_bag_converter.verification.record import Record
 
 DATA_FILES = 'data/*/*.parquet'
 EPISODES_FILES = 'meta/episodes/*/*.parquet'
 """LeRobot finds these files by globbing, sorted by path."""
-
-_INFO_KEYS = ('codebase_version', 'fps', 'features', 'total_episodes', 'data_path')
-_EPISODE_COLUMNS = (
-    'episode_index',
-    'tasks',
-    'length',
-    'data/chunk_index',
-    'data/file_index',
-    'dataset_from_index',
-    'dataset_to_index',
-)
-_VIDEO_COLUMNS = ('chunk_index', 'file_index', 'from_timestamp', 'to_timestamp')
 
 
 @dataclass(frozen=True)
@@ -67,7 +40,10 @@ class Column:
     @property
     def is_numeric(self) -> bool:
         """Whether it holds numbers in the table."""
-        return self.dtype not in ('video', 'image', 'string', 'language')
+        try:
+            return np.dtype(self.dtype).kind in 'biuf'
+        except (TypeError, ValueError):
+            return False
 
     @property
     def is_depth(self) -> bool:
@@ -135,12 +111,15 @@ class Description:
         """Frames of all episodes."""
         return sum(episode.length for episode in self.episodes)
 
+    def limit_mb(self, key: str) -> float:
+        """Return how far a kind of file grows, MB; infinite where info.json does not say."""
+        limit = self.info.get(key)
+        return limit if isinstance(limit, (int, float)) else math.inf
+
     def own(self, episodes: Iterable[Episode]) -> bool:
         """Whether this converter wrote all of these episodes: its writer's rules hold too."""
-        if self.record is None:
-            return False
-        converted = self.record.episodes
-        return all(episode.index in converted for episode in episodes)
+        record = self.record
+        return record is not None and all(record.wrote(episode.index) for episode in episodes)
 
     def data_files(self) -> dict[str, list[Episode]]:
         """Return the files of rows and the episodes in them, in order."""
@@ -159,226 +138,3 @@ class Description:
     def files_on_disk(self, pattern: str) -> list[str]:
         """Return the files that match a pattern, sorted by path, relative to the root."""
         return [path.relative_to(self.root).as_posix() for path in sorted(self.root.glob(pattern))]
-
-
-def describe(root: Path, findings: Findings) -> Description | None:
-    """Read the metadata of a dataset; None where it is too broken to go on."""
-    info = read_json(root, INFO_PATH, 'info', findings)
-    if info is None or not _check_keys(info, findings):
-        return None
-    version = _version(info, findings)
-    features = _features(info, findings)
-    if version is None or features is None:
-        return None
-    cameras = [key for key, column in features.items() if column.is_video]
-    if version == 'v3.0':
-        tasks = _tasks_v30(root, findings)
-        episodes = _episodes_v30(root, info, cameras, findings)
-    else:
-        tasks = _tasks_v21(root, findings)
-        episodes = _episodes_v21(root, info, cameras, findings)
-    if episodes == ():
-        findings.add('episodes.missing', 'no episode', 'at least one')
-    if tasks is None or not episodes:
-        return None
-    record = read_record(root, findings)
-    return Description(root, version, info, info['fps'], features, tasks, episodes, record)
-
-
-def _check_keys(info: Mapping[str, Any], findings: Findings) -> bool:
-    missing = [key for key in _INFO_KEYS if key not in info]
-    for key in missing:
-        findings.add('info.keys', f'no {key}', 'LeRobot needs it', file=INFO_PATH)
-    if missing:
-        return False
-    fps = info['fps']
-    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < math.inf:
-        findings.add('info.fps', repr(fps), 'a number greater than 0', file=INFO_PATH)
-        return False
-    return True
-
-
-def _version(info: Mapping[str, Any], findings: Findings) -> str | None:
-    version = info['codebase_version']
-    if version in ('v2.1', 'v3.0'):
-        return str(version)
-    findings.add('info.version', repr(version), "'v3.0' or 'v2.1'", file=INFO_PATH)
-    return None
-
-
-def _features(info: Mapping[str, Any], findings: Findings) -> dict[str, Column] | None:
-    try:
-        return {
-            key: Column(
-                key,
-                str(entry['dtype']),
-                tuple(int(length) for length in entry['shape']),
-                entry.get('names'),
-                entry.get('info') or entry.get('video_info') or {},
-            )
-            for key, entry in info['features'].items()
-        }
-    except BROKEN as error:
-        findings.add('features.entry', repr(error), 'dtype and shape for each', file=INFO_PATH)
-        return None
-
-
-def _tasks_v30(root: Path, findings: Findings) -> tuple[str, ...] | None:
-    """Read the tasks as LeRobot does: the text is the index of the pandas table."""
-    try:
-        table = pq.ParquetFile(root / TASKS_PATH).read()
-        pandas = json.loads((table.schema.metadata or {}).get(b'pandas', b'{}'))
-        names = [name for name in pandas.get('index_columns', ()) if isinstance(name, str)]
-        if len(names) != 1:
-            findings.add('tasks.index', f'pandas index {names}', "['task']", file=TASKS_PATH)
-        texts = table.column(names[0] if names else 'task').to_pylist()
-        index = table.column('task_index').to_pylist()
-    except FileNotFoundError:
-        findings.add('tasks.missing', 'no file', 'the tasks', file=TASKS_PATH)
-        return None
-    except BROKEN as error:
-        expected = 'columns task_index and task'
-        findings.add('tasks.unreadable', first_line(error), expected, file=TASKS_PATH)
-        return None
-    _check_order('tasks.order', index, TASKS_PATH, findings)
-    return tuple(str(text) for text in texts)
-
-
-def _tasks_v21(root: Path, findings: Findings) -> tuple[str, ...] | None:
-    lines = read_json_lines(root, TASKS_PATH_V21, 'tasks', findings)
-    if lines is None:
-        return None
-    try:
-        index, texts = [line['task_index'] for line in lines], [line['task'] for line in lines]
-    except KeyError as error:
-        findings.add('tasks.unreadable', f'no {error}', 'task_index, task', file=TASKS_PATH_V21)
-        return None
-    _check_order('tasks.order', index, TASKS_PATH_V21, findings)
-    return tuple(str(text) for text in texts)
-
-
-def _check_order(rule: str, index: Sequence[Any], file: str, findings: Findings) -> None:
-    wrong = [position for position, value in enumerate(index) if value != position]
-    if wrong:
-        findings.add(
-            rule, f'{index[wrong[0]]} in row {wrong[0]}', wrong[0], file=file, places=len(wrong)
-        )
-
-
-def _episodes_v30(
-    root: Path, info: Mapping[str, Any], cameras: Sequence[str], findings: Findings
-) -> tuple[Episode, ...] | None:
-    files = sorted(root.glob(EPISODES_FILES))
-    if not files:
-        findings.add('episodes.missing', 'no file', EPISODES_FILES)
-        return None
-    wanted = [*_EPISODE_COLUMNS]
-    wanted += [f'videos/{camera}/{name}' for camera in cameras for name in _VIDEO_COLUMNS]
-    rows: list[dict[str, Any]] = []
-    for path in files:
-        file = path.relative_to(root).as_posix()
-        try:
-            columns = pq.read_schema(path).names
-            missing = [name for name in wanted if name not in columns]
-            if not missing:
-                rows += pq.ParquetFile(path).read(wanted).to_pylist()
-        except BROKEN as error:
-            findings.add('episodes.unreadable', first_line(error), 'a Parquet file', file=file)
-            return None
-        if missing:
-            findings.add('episodes.columns', f'no {", ".join(missing)}', 'all of them', file=file)
-            return None
-        if {name.split('/')[1] for name in columns if name.startswith('videos/')} - {*cameras}:
-            findings.add('episodes.columns', 'videos of other cameras', cameras, file=file)
-    try:
-        _check_order('episodes.order', [row['episode_index'] for row in rows], '', findings)
-        lengths = [int(row['length']) for row in rows]
-        first_rows = [0, *accumulate(lengths)]
-        episodes = tuple(
-            _episode_v30(row, first_row, info, cameras)
-            for row, first_row in zip(rows, first_rows, strict=False)
-        )
-    except BROKEN as error:
-        findings.add('episodes.unreadable', repr(error), 'numbers and path templates')
-        return None
-    _check_rows_v30(episodes, rows, findings)
-    return episodes
-
-
-def _episode_v30(
-    row: Mapping[str, Any], first_row: int, info: Mapping[str, Any], cameras: Iterable[str]
-) -> Episode:
-    def place(camera: str) -> Place:
-        prefix = f'videos/{camera}'
-        file = info['video_path'].format(
-            video_key=camera,
-            chunk_index=row[f'{prefix}/chunk_index'],
-            file_index=row[f'{prefix}/file_index'],
-        )
-        start, stop = row[f'{prefix}/from_timestamp'], row[f'{prefix}/to_timestamp']
-        return Place(file, float(start), float(stop))
-
-    return Episode(
-        int(row['episode_index']),
-        int(row['length']),
-        first_row,
-        tuple(row['tasks']),
-        info['data_path'].format(
-            chunk_index=row['data/chunk_index'], file_index=row['data/file_index']
-        ),
-        {camera: place(camera) for camera in cameras},
-    )
-
-
-def _check_rows_v30(
-    episodes: Sequence[Episode], rows: Sequence[Mapping[str, Any]], findings: Findings
-) -> None:
-    for episode, row in zip(episodes, rows, strict=True):
-        found = (row['dataset_from_index'], row['dataset_to_index'])
-        expected = (episode.first_row, episode.first_row + episode.length)
-        if found != expected:
-            findings.add(
-                'episodes.rows',
-                'dataset_from_index {}, dataset_to_index {}'.format(*found),
-                '{} and {}, from the lengths'.format(*expected),
-                episode=episode.index,
-            )
-
-
-def _episodes_v21(
-    root: Path, info: Mapping[str, Any], cameras: Sequence[str], findings: Findings
-) -> tuple[Episode, ...] | None:
-    lines = read_json_lines(root, EPISODES_PATH_V21, 'episodes', findings)
-    if lines is None:
-        return None
-    episodes: list[Episode] = []
-    first_row = 0
-    try:
-        _check_order(
-            'episodes.order',
-            [line['episode_index'] for line in lines],
-            EPISODES_PATH_V21,
-            findings,
-        )
-        for line in lines:
-            index, length = int(line['episode_index']), int(line['length'])
-            names = {'episode_chunk': index // info['chunks_size'], 'episode_index': index}
-            videos = {
-                camera: Place(
-                    info['video_path'].format(video_key=camera, **names), 0.0, length / info['fps']
-                )
-                for camera in cameras
-            }
-            data_file = info['data_path'].format(**names)
-            tasks = tuple(line['tasks'])
-            episodes.append(Episode(index, length, first_row, tasks, data_file, videos))
-            first_row += length
-    except BROKEN as error:
-        findings.add(
-            'episodes.unreadable',
-            repr(error),
-            'episode_index, tasks, length',
-            file=EPISODES_PATH_V21,
-        )
-        return None
-    return tuple(episodes)

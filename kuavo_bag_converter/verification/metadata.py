@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from kuavo_bag_converter.dataset.layout import INFO_PATH
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.verification.description import Column, Description
@@ -35,9 +33,6 @@ def check_metadata(dataset: Description, findings: Findings) -> None:
         _check_column(dataset, column, findings)
     _check_default_columns(dataset, findings)
     _check_tasks(dataset, findings)
-    for episode in dataset.episodes:
-        if episode.length < 1:
-            findings.add('episodes.length', episode.length, 'at least 1', episode=episode.index)
 
 
 def _check_totals(dataset: Description, findings: Findings) -> None:
@@ -74,16 +69,12 @@ def _check_column(dataset: Description, column: Column, findings: Findings) -> N
 
 def _column_problems(column: Column) -> list[tuple[str, str]]:
     problems: list[tuple[str, str]] = []
-    if column.dtype not in _OTHER_DTYPES and not _is_numpy(column.dtype):
+    if column.dtype not in _OTHER_DTYPES and not column.is_numeric:
         problems.append((f'dtype {column.dtype!r}', 'a numpy dtype, string, image or video'))
-    if not column.shape or min(column.shape) < 1:
-        problems.append((f'shape {list(column.shape)}', 'lengths of at least 1'))
     if not column.is_picture:
         return problems
-    if len(column.shape) != 3:
-        problems.append((f'shape {list(column.shape)}', '[height, width, channels]'))
     names = column.names if isinstance(column.names, list) else []
-    if len(names) != 3 or not {names[0], names[2]} & {'channel', 'channels'}:
+    if len(names) != 3 or not any(name in ('channel', 'channels') for name in names[::2]):
         problems.append((f'names {column.names}', "['height', 'width', 'channels']"))
     if column.is_depth and column.is_video:
         problems += _depth_problems(column)
@@ -121,13 +112,6 @@ def _own_problems(column: Column) -> list[tuple[str, str]]:
 
 def _is_v30_info(info: Mapping[str, Any]) -> bool:
     return 'video.is_depth_map' not in info
-
-
-def _is_numpy(dtype: str) -> bool:
-    try:
-        return np.dtype(dtype).kind in 'biuf'
-    except TypeError:
-        return False
 
 
 def _check_default_columns(dataset: Description, findings: Findings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pyarrow as pa
 
 from kuavo_bag_converter.verification.findings import Findings
 
-BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError)
+BROKEN = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, OSError,
+)  # fmt: skip
 """What reading metadata of another form than the format's raises."""
 ARROW_ERRORS = (OSError, ValueError, pa.ArrowException)
 """What opening or reading a damaged Parquet file raises."""
@@ -28,7 +31,7 @@ def read_json(root: Path, file: str, area: str, findings: Findings) -> dict[str,
     except FileNotFoundError:
         findings.add(f'{area}.missing', 'no file', 'a JSON file', file=file)
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         findings.add(f'{area}.unreadable', error, 'a JSON object', file=file)
         return None
     if not isinstance(content, dict):
@@ -46,6 +49,15 @@ def read_json_lines(
         return [dict(json.loads(line)) for line in lines if line.strip()]
     except FileNotFoundError:
         findings.add(f'{area}.missing', 'no file', 'a JSON Lines file', file=file)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         findings.add(f'{area}.unreadable', error, 'one JSON object in each line', file=file)
     return None
+
+
+def check_order(rule: str, index: Sequence[Any], file: str, findings: Findings) -> None:
+    """Check that numbers count from 0."""
+    wrong = [position for position, value in enumerate(index) if value != position]
+    if wrong:
+        findings.add(
+            rule, f'{index[wrong[0]]} in row {wrong[0]}', wrong[0], file=file, places=len(wrong)
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +44,19 @@ class Record:
 
     settings: Mapping[str, Any]
     bags: tuple[ConvertedBag, ...]
+    """In the order of their episodes."""
 
-    @property
-    def episodes(self) -> frozenset[int]:
-        """The episodes of the dataset that the conversion wrote."""
-        return frozenset(
-            index
-            for bag in self.bags
-            for index in range(bag.first_episode, bag.first_episode + bag.episodes)
-        )
+    def wrote(self, episode: int) -> bool:
+        """Whether the conversion wrote an episode of the dataset."""
+        after = bisect_right(self._starts, episode)
+        if not after:
+            return False
+        bag = self.bags[after - 1]
+        return episode < bag.first_episode + bag.episodes
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [bag.first_episode for bag in self.bags]
 
 
 def read_record(root: Path, findings: Findings) -> Record | None:
@@ -74,6 +80,8 @@ def read_record(root: Path, findings: Findings) -> Record | None:
             for number, bag in enumerate(report['bags'])
             if bag['status'] == 'converted'
         ]
+        if any(bag.first_episode < 0 or bag.episodes < 1 for bag in bags):
+            raise ValueError('a bag without episodes')
         ordered = sorted(bags, key=lambda bag: bag.first_episode)
         return Record(dict(report['settings']), tuple(ordered))
     except BROKEN as error:

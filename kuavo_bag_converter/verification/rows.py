@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -204,7 +203,7 @@ class _FileCheck:
         lengths = [episode.length for episode in self._episodes]
         if groups != lengths:
             self._add('data.row_groups', groups[:5], f'one for each episode: {lengths[:5]}')
-        limit = self._dataset.info.get('data_files_size_in_mb', math.inf)
+        limit = self._dataset.limit_mb('data_files_size_in_mb')
         size = path.stat().st_size
         if len(lengths) > 1 and size >= FileLimits(data_mb=limit).data_bytes:
             self._add('data.size', f'{size} bytes', f'below {limit} MB')

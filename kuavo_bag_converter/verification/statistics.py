@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, vector_statistics
+from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.verification.description import (
     Column,
     Description,
@@ -25,8 +26,14 @@ from kuavo_bag_converter.verification.stored_statistics import (
     Values,
     stored_statistics,
 )
-from kuavo_bag_converter.verification.videos import PictureStatistics, depth_coding
+from kuavo_bag_converter.verification.videos import (
+    PICTURE_STATISTICS,
+    PictureStatistics,
+    depth_coding,
+)
 
+BOOKKEEPING = frozenset(feature.key for feature in DEFAULT_FEATURES)
+"""Columns whose statistics LeRobot's editing tools leave as they were."""
 _ORDER = ('min', *QUANTILES, 'max')
 BASIC = ('min', 'max', 'mean', 'std', 'count')
 _MILLIMETRES = 1000.0
@@ -91,7 +98,10 @@ def check_episodes(
         if pictures is not None:
             vectors = _stacked_vectors([next(rows) for _ in batch.episodes])
             for key, expected in vectors.items():
-                checker.compare(key, expected, OWN_VECTORS if checker.own else _OTHER_VECTORS)
+                if checker.own:
+                    checker.compare(key, expected, OWN_VECTORS)
+                elif key not in BOOKKEEPING:
+                    checker.compare(key, expected, _OTHER_VECTORS)
             for column in dataset.cameras:
                 checker.compare_pictures(column, pictures)
         for key, values in batch.values.items():
@@ -160,14 +170,17 @@ class BatchCheck:
             if {'min', 'max'} <= values.keys():
                 self._check_order(key, values)
 
-    def _check_numbers(self, column: Column, values: Mapping[str, Values]) -> None:
-        for name, value in values.items():
+    def _check_numbers(self, column: Column, values: dict[str, Values]) -> None:
+        """Report statistics of another form, and leave them out of what follows."""
+        for name, value in list(values.items()):
             expected = 1 if name == 'count' else _width(column)
             if value.shape[1] != expected:
                 self._findings.add(
                     'stats.form', f'{value.shape[1]} numbers of {name}', expected,
                     file=self._batch.file, feature=column.key,
                 )  # fmt: skip
+                del values[name]
+                continue
             wrong = ~np.isfinite(value).all(axis=1)
             self._report('stats.finite', column.key, name, wrong, value, 'finite numbers')
 
@@ -203,12 +216,11 @@ class BatchCheck:
 
     def compare_pictures(self, column: Column, pictures: PictureStatistics) -> None:
         """Compare a camera's statistics with those of its decoded video."""
-        known = [pictures.get((episode.index, column.key)) for episode in self._batch.episodes]
-        unknown = np.full(_width(column), np.nan)
-        expected = {
-            name: np.stack([unknown if k is None else k[name].reshape(-1) for k in known])
-            for name in (*_ORDER, 'mean', 'std')
-        }
+        unknown = np.full((len(PICTURE_STATISTICS), _width(column)), np.nan)
+        known = np.stack(
+            [pictures.get((episode.index, column.key), unknown) for episode in self._batch.episodes]
+        )
+        expected = {name: known[:, index] for index, name in enumerate(PICTURE_STATISTICS)}
         if not column.is_depth:
             tolerance = _OWN_PICTURES if self.own else _OTHER_PICTURES
             self.compare(column.key, expected, tolerance)

@@ -18,7 +18,7 @@ from kuavo_bag_converter.verification.description import (
     Episode,
 )
 from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import ARROW_ERRORS, read_json_lines
+from kuavo_bag_converter.verification.reading import ARROW_ERRORS, BROKEN, read_json_lines
 from kuavo_bag_converter.verification.rows import is_list, numbers_of
 
 Values = npt.NDArray[np.float64]
@@ -137,7 +137,7 @@ def stacked(
             shapes = {array.shape for array in arrays}
             if column is None or len(shapes) != 1 or not _fitting(column, name, shapes.pop()):
                 raise ValueError('not of its feature')
-        except (KeyError, TypeError, ValueError) as error:
+        except BROKEN as error:
             findings.add(
                 'stats.form', f'{name}: {error}', 'numbers in the shape of the feature', file=file,
                 feature=key,

@@ -23,6 +23,7 @@ from kuavo_bag_converter.verification.reading import ARROW_ERRORS, BROKEN, read_
 from kuavo_bag_converter.verification.rows import batches, numbers_of
 from kuavo_bag_converter.verification.statistics import (
     BASIC,
+    BOOKKEEPING,
     OWN_VECTORS,
     BatchCheck,
     Pools,
@@ -54,7 +55,7 @@ def check_total(dataset: Description, findings: Findings, pools: Pools, *, rows:
                 'stats.missing', 'no statistics', 'those of every camera: training needs them',
                 file=STATS_PATH, feature=column.key,
             )  # fmt: skip
-        pool = pools.get(column.key)
+        pool = pools.get(column.key) if own or column.key not in BOOKKEEPING else None
         if pool is not None and pool.episodes == len(dataset.episodes):
             checker.compare(column.key, pool.pooled(), _OWN_POOLED if own else _OTHER_POOLED)
         if own and rows and column.is_numeric:

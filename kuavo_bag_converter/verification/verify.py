@@ -16,7 +16,8 @@ from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.settings import SETTINGS, settings_from
 from kuavo_bag_converter.verification.bags import match_bags
 from kuavo_bag_converter.verification.check import check_described
-from kuavo_bag_converter.verification.description import Description, describe
+from kuavo_bag_converter.verification.describe import describe
+from kuavo_bag_converter.verification.description import Description
 from kuavo_bag_converter.verification.findings import Finding, Findings
 from kuavo_bag_converter.verification.pictures import CameraSummary, check_losses
 from kuavo_bag_converter.verification.record import PROFILE_PATH, REPORT_PATH, Record

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -21,13 +22,13 @@ from kuavo_bag_converter.dataset.depth import depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.dataset.files import FILE_MODE
 from kuavo_bag_converter.dataset.layout import FileLimits
-from kuavo_bag_converter.dataset.mp4 import frame_rate
-from kuavo_bag_converter.dataset.statistics import ImageStatistics, Statistics
+from kuavo_bag_converter.dataset.statistics import QUANTILES, ImageStatistics
 from kuavo_bag_converter.verification.description import Column, Description, Episode
 from kuavo_bag_converter.verification.findings import Findings
 
-PictureStatistics = dict[tuple[int, str], Statistics]
-"""Statistics of the decoded pictures, by episode and camera feature."""
+PICTURE_STATISTICS = ('min', 'max', 'mean', 'std', *QUANTILES)
+PictureStatistics = dict[tuple[int, str], npt.NDArray[np.float64]]
+"""Of the decoded pictures, by episode and camera feature: (PICTURE_STATISTICS, channels)."""
 
 MAX_SECONDS = 1024
 """From here on LeRobot's comparison of times in float32 fails."""
@@ -101,13 +102,13 @@ class _FileCheck:
         """Check the file; findings and statistics are in the attributes afterwards."""
         self._check_places()
         path = self._dataset.root / self.file
-        if not path.is_file():
-            episode = self._episodes[0].index
-            self._add('video.missing', 'no file', 'a video', episode=episode)
-            return self
-        if self._own and path.stat().st_mode & 0o777 != FILE_MODE:
-            self._add('file.mode', oct(path.stat().st_mode & 0o777), oct(FILE_MODE))
         try:
+            if not path.is_file():
+                episode = self._episodes[0].index
+                self._add('video.missing', 'no file', 'a video', episode=episode)
+                return self
+            if self._own and path.stat().st_mode & 0o777 != FILE_MODE:
+                self._add('file.mode', oct(path.stat().st_mode & 0o777), oct(FILE_MODE))
             with av.open(str(path)) as container:
                 streams = container.streams.video
                 if len(streams) != 1 or streams[0].codec_context is None:
@@ -154,36 +155,35 @@ class _FileCheck:
     def _check_stream(self, container: InputContainer) -> None:
         stream = container.streams.video[0]
         context = stream.codec_context
-        info = self._column.info
         size = (context.height, context.width)
         if size != self._column.picture_shape[:2]:
             self._add('video.size', f'height and width {size}', self._column.picture_shape[:2])
-        for name, found in (
-            ('video.codec', context.codec.canonical_name),
-            ('video.pix_fmt', context.pix_fmt),
-        ):
-            if info.get(name, found) != found:
-                self._add('video.info', f'{name} {found} in the file', f'{info[name]}')
-        for name, length in (('video.height', size[0]), ('video.width', size[1])):
-            if info.get(name, length) != length:
-                self._add('video.info', f'{name} {length} in the file', f'{info[name]}')
-        if info.get('video.fps', self._fps) != self._fps:
-            self._add('video.info', f'video.fps {info["video.fps"]}', self._fps)
         if self._column.is_depth and context.pix_fmt != _DEPTH_FORMAT:
             self._add('video.depth', f'pixels of {context.pix_fmt}', _DEPTH_FORMAT)
-        if self._own and len(container.streams) != 1:
-            self._add('video.stream', f'{len(container.streams)} streams', 'one')
-        self._check_rate(stream)
-
-    def _check_rate(self, stream: VideoStream) -> None:
-        rate = stream.average_rate
+        rate = float(stream.average_rate or 0)
         frames = max(self._first_frame(e) + e.length for e in self._episodes)
+        # torchcodec takes frame round(time * rate).
+        drift = _OWN_TOLERANCE if self._own else 0.5 / frames
+        if abs(rate / self._fps - 1) >= drift:
+            self._add('video.fps', f'{stream.average_rate} frames a second', self._fps)
         if self._own:
-            wrong = rate != frame_rate(self._fps)
-        else:  # torchcodec takes frame round(t * rate)
-            wrong = rate is None or abs(float(rate) / self._fps - 1) * frames >= 0.5
-        if wrong:
-            self._add('video.fps', f'{rate} frames a second', self._fps)
+            if len(container.streams) != 1:
+                self._add('video.stream', f'{len(container.streams)} streams', 'one')
+            self._check_info(context)
+
+    def _check_info(self, context: VideoCodecContext) -> None:
+        """Check what info.json says of the file; LeRobot reads none of it."""
+        found = {
+            'video.height': context.height,
+            'video.width': context.width,
+            'video.codec': context.codec.canonical_name,
+            'video.pix_fmt': context.pix_fmt,
+            'video.fps': self._fps,
+        }
+        for name, value in found.items():
+            stated = self._column.info.get(name, value)
+            if stated != value:
+                self._add('video.info', f'{name} {value}', f'{stated}, as info.json says')
 
     def _check_packets(self, packets: _Packets) -> None:
         if packets.damaged:
@@ -198,12 +198,9 @@ class _FileCheck:
                 self._add('video.keyframe', 'no key frame', 'one', episode=episode.index, frame=0)
         if not packets.in_order:
             self._add('video.order', 'frames decoded in another order', 'none: no B-frames')
-        limit = self._dataset.info.get('video_files_size_in_mb')
-        if (
-            limit
-            and len(self._episodes) > 1
-            and packets.bytes >= FileLimits(video_mb=limit).video_bytes
-        ):
+        limit = self._dataset.limit_mb('video_files_size_in_mb')
+        too_large = packets.bytes >= FileLimits(video_mb=limit).video_bytes
+        if too_large and len(self._episodes) > 1:
             self._add('video.bytes', f'{packets.bytes} bytes', f'below {limit} MB')
 
     def _check_times(self, found: npt.NDArray[np.float64]) -> None:
@@ -287,7 +284,10 @@ class _FileCheck:
             self._add('video.decode', f'{found} pictures', episode.length, episode=episode.index)
         elif collector is not None:
             key = (episode.index, self._column.key)
-            self.statistics[key] = collector.histograms()[0].statistics()
+            found_ones = collector.histograms()[0].statistics()
+            self.statistics[key] = np.stack(
+                [found_ones[name].reshape(-1) for name in PICTURE_STATISTICS]
+            ).astype(float)
 
     def _collector(self, stream: VideoStream, episode: Episode) -> ImageStatistics | None:
         if self._column.is_depth and stream.codec_context.pix_fmt != _DEPTH_FORMAT:
@@ -309,10 +309,9 @@ class _FileCheck:
 
 def depth_coding(column: Column) -> DepthCoding:
     """Return how a metric depth feature is coded; LeRobot's defaults where it does not say."""
-    names = ('depth_min', 'depth_max', 'shift', 'use_log')
-    return DepthCoding(
-        **{name: column.info[f'video.{name}'] for name in names if f'video.{name}' in column.info}
-    )
+    given = {name: column.info.get(f'video.{name}') for name in ('depth_min', 'depth_max', 'shift')}
+    numbers = {name: v for name, v in given.items() if isinstance(v, (int, float))}
+    return DepthCoding(**numbers, use_log=bool(column.info.get('video.use_log', True)))
 
 
 def _read_packets(container: InputContainer) -> _Packets:
