@@ -127,27 +127,6 @@ def test_info_describes_a_lerobot_dataset(dataset):
         assert features[key]['shape'] == [120, 160, 3]
 
 
-@pytest.mark.parametrize('method', ['whole_bag', 'streaming'])
-@pytest.mark.parametrize(
-    'values',
-    [
-        {},
-        {'align__strategy': 'linear', 'align__timeline': 'header', 'chunk_size': 7},
-        {'align__strategy': 'hold', 'align__tolerance_ms': 5, 'train_hz': 15, 'use_depth': False},
-        {'decimation': 'time', 'train_hz': 12, 'which_arm': 'left', 'delta_action': True},
-        {'relative_start': True, 'depth_coding': 'range8', 'which_arm': 'right', 'chunk_size': 1},
-        {'is_binary': True, 'depth_coding': 'metric12', 'end_trim': 'none', 'sample_drop': 0},
-        {'video': 'copy', 'late_eef': 'zeros_then_hold', 'end_trim': 'max_end', 'sample_drop': 0},
-    ],
-    ids=lambda values: '+'.join(values) or 'default',
-)  # fmt: skip
-def test_the_reference_methods_write_the_same_dataset(sample, tmp_path, method, values):
-    values = SMALL | values
-    run(sample, tmp_path / 'chunked', **values)
-    run(sample, tmp_path / method, method=method, **values)
-    assert same_frames(tmp_path / method) == same_frames(tmp_path / 'chunked')
-
-
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(chunk_size=st.integers(1, 40), threads=st.integers(1, 4))
 def test_chunks_and_threads_do_not_change_a_result(

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conversions import alignment, info, pictures, report, rows, run
+from conversions import alignment, info, pictures, report, rows, run, same_frames
 from naive_plan import NaivePlan, use_of
 from naive_rows import rows_of
 from plain_robot import (
@@ -798,6 +798,42 @@ def test_operations_are_done_in_their_order_and_rounded_once(tmp_path):
     check(root, robot, profile)
     table = rows(root)['observation.state']
     assert set(table[:, 3]) == set(table[:, 4]) == {0.0, 1.0}
+
+
+def everything():
+    """A robot and a profile with something of all that a profile can say."""
+    robot = named_robot()
+    robot.publish('/imu', every(30, SECONDS, jitter_ms=9), imu(tumbling), (0, 8))
+    robot.publish('/left/image_raw', every(12, SECONDS), image('wrist_cam_l', 'bgr8'), (2, 9))
+    robot.publish('/events', at(*(t for t, _ in EVENTS)), said([text for _, text in EVENTS]))
+    robot.publish('/task', at(0.3, 1.1), said(['Pick', 'Place']))
+    joints = {
+        'from': {'topic': '/joints', 'field': 'position'}, 'joints': ['d', 'b', 'a'],
+        'names': JOINTS, 'relative_to_start': True,
+        'align': {'strategy': 'linear', 'timeline': 'header'},
+    }  # fmt: skip
+    profile = profile_of(
+        fps=20, state=(joints, TURN), cameras=('/camera/image_raw', '/left/image_raw'),
+        task={'from': {'topic': '/task', 'field': 'data'}, 'default': 'Wait'},
+        episodes=CUTS['events'][0],
+    )  # fmt: skip
+    held = {**ACTION, 'align': {'strategy': 'hold', 'tolerance_ms': 22, 'on_gap': 'mark'}}
+    profile['features']['action'] = {'parts': [held], 'minus': 'observation.state'}
+    return robot, profile
+
+
+def test_every_method_agrees_on_a_profile_with_something_of_everything(tmp_path):
+    robot, profile = everything()
+    found = {}
+    for method, chunk_size in (('chunked', 3), ('streaming', 50), ('whole_bag', 50)):
+        folder = tmp_path / method
+        folder.mkdir()
+        root = converted(folder, robot, profile, method=method, chunk_size=chunk_size)
+        check(root, robot, profile, CUTS['events'][1])
+        check_even(root)
+        found[method] = same_frames(root)
+    assert found['chunked'] == found['streaming'] == found['whole_bag']
+    assert 999 in rows(root)['action']
 
 
 # Rates.

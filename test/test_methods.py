@@ -1,0 +1,99 @@
+"""The reference methods write the same dataset as the product, whatever the settings."""
+
+from __future__ import annotations
+
+import pytest
+from bag_edits import copied
+from conversions import report, run, same_frames
+from covering import covering
+
+from kuavo_bag_converter.sample.write import write_sample
+
+SIZE = (60, 80)
+SECONDS = 1.5
+PLATFORMS = {'claws': '4pro', 'hands': '4pro', 'grippers': '5w'}
+PARAMETERS = {
+    'bag': tuple(PLATFORMS),
+    'which_arm': ('both', 'left', 'right'),
+    'only_arm': (True, False),
+    'use_depth': (False, True),
+    'depth_coding': ('minmax8', 'range8', 'metric12'),
+    'video': ('encode', 'copy'),
+    'dex_dof_needed': (1, 2, 6),
+    'is_binary': (False, True),
+    'delta_action': (False, True),
+    'relative_start': (False, True),
+    'train_hz': (10, 12, 30),
+    'main_timeline': ('head_cam_h', 'most_messages'),
+    'sample_drop': (0, 2),
+    'decimation': ('auto', 'time', 'jump'),
+    'end_trim': ('min_end', 'max_end', 'none'),
+    'late_eef': ('nearest', 'zeros_then_hold'),
+    'align__strategy': ('nearest', 'hold', 'linear'),
+    'align__timeline': ('bag', 'header'),
+    'align__tolerance_ms': (0, 60),
+    'align__on_gap': ('auto', 'keep', 'hold', 'drop', 'split'),
+    'chunk_size': (1, 7, 100),
+    'threads': (1, 3),
+}
+
+
+def makes_sense(row):
+    """Only the bags with hands and claws have a base that moves."""
+    return row.get('only_arm', True) or row.get('bag') != 'grippers'
+
+
+ROWS = covering(PARAMETERS, makes_sense)
+
+
+@pytest.fixture(scope='module')
+def bags(tmp_path_factory):
+    """Bags in which topics are late or silent for a while, or cameras have different rates."""
+    folder = tmp_path_factory.mktemp('bags')
+    silent = {'/kuavo_arm_traj': ((0.5, 0.8),), '/sensors_data_raw': ((0.7, 0.95),)}
+    usual = {'size': SIZE, 'seconds': SECONDS, 'extras': False, 'gaps': silent}
+    write_sample(folder / 'whole.bag', whole_body=True, starts={'/leju_claw_command': 0.4}, **usual)
+    copied(
+        folder / 'whole.bag', folder / 'claws.bag',
+        keep=lambda topic, _: topic != '/kuavo_arm_traj_synced',
+    )  # fmt: skip
+    write_sample(
+        folder / 'hands', eef_type='qiangnao', whole_body=True, storage='mcap',
+        camera_rates=(30, 15, 60), **usual,
+    )  # fmt: skip
+    write_sample(
+        folder / 'grippers', eef_type='rq2f85', platform_type='5w', storage='sqlite3',
+        starts={'/gripper/command': 0.3}, **usual,
+    )  # fmt: skip
+    return {'claws': folder / 'claws.bag', 'hands': folder / 'hands',
+            'grippers': folder / 'grippers'}  # fmt: skip
+
+
+@pytest.mark.parametrize('row', ROWS, ids=range(len(ROWS)))
+def test_every_method_writes_the_same_dataset(bags, tmp_path, row):
+    settings = dict(row, platform_type=PLATFORMS[row['bag']])
+    settings |= {'resize__width': SIZE[1], 'resize__height': SIZE[0]}
+    bag = bags[settings.pop('bag')]
+    outcome = run(bag, tmp_path / 'chunked', **settings)
+    assert outcome.exit_code == 0, outcome.outcomes
+    plan = report(tmp_path / 'chunked')['bags'][0]['plan']
+    settings |= {'chunk_size': 100, 'threads': 1}
+    for method in ('streaming', 'whole_bag'):
+        run(bag, tmp_path / method, method=method, **settings)
+        assert same_frames(tmp_path / method) == same_frames(tmp_path / 'chunked')
+        assert report(tmp_path / method)['bags'][0]['plan'] == plan
+
+
+def test_the_settings_meet_in_every_pair():
+    missing = [
+        (one, a, other, b)
+        for one, first in PARAMETERS.items()
+        for other, second in PARAMETERS.items()
+        if one < other
+        for a in first
+        for b in second
+        if makes_sense({one: a, other: b})
+        and not any((row[one], row[other]) == (a, b) for row in ROWS)
+    ]
+    assert not missing
+    assert len(ROWS) < 40
