@@ -18,6 +18,11 @@ def _version() -> str:
     return match[1]
 
 
+def _requirements() -> list[str]:
+    lines = (ROOT / 'requirements.txt').read_text(encoding='utf-8').splitlines()
+    return [line for line in lines if not line.startswith('#')]
+
+
 def _shared(folder: str, pattern: str) -> list[tuple[str, list[str]]]:
     """Return the data_files entries that install a tree below share/, folder by folder."""
     files: dict[str, list[str]] = {}
@@ -45,7 +50,7 @@ setup(
         *_shared('config', '*.yaml'),
     ],
     python_requires='>=3.10',
-    install_requires=(ROOT / 'requirements.txt').read_text(encoding='utf-8').splitlines(),
+    install_requires=_requirements(),
     extras_require={
         'benchmark': ['imagecodecs', 'matplotlib'],
         'test': ['hypothesis', 'pytest'],

@@ -96,19 +96,21 @@ def test_every_data_file_of_the_package_is_installed(setup_arguments):
             assert any(file.match(pattern) for pattern in patterns), file
 
 
-def test_every_requirement_is_in_the_manifest(manifest):
+def names_of_requirements(setup_arguments):
+    return {re.split('[<>=]', line)[0].lower() for line in setup_arguments['install_requires']}
+
+
+def test_every_requirement_is_in_the_manifest(manifest, setup_arguments):
     # A key of rosdep, or, where there is none, the name of the PyPI package in a comment.
     text = (ROOT / 'package.xml').read_text()
-    for line in (ROOT / 'requirements.txt').read_text().split():
-        name = re.split('[<>=]', line)[0].lower()
+    for name in names_of_requirements(setup_arguments):
         keyed = {'opencv-python-headless': 'python3-opencv', 'pyyaml': 'python3-yaml'}
         assert re.search(rf'[>, ](python3-)?{keyed.get(name, name)}(-pip)?[<,. \n]', text), name
 
 
-def test_everything_that_is_imported_is_a_requirement_or_a_dependency(manifest):
+def test_everything_that_is_imported_is_a_requirement_or_a_dependency(manifest, setup_arguments):
     # All but the benchmark's, which names its extras itself.
-    lines = (ROOT / 'requirements.txt').read_text().split()
-    known = {re.split('[<>=]', line)[0].lower() for line in lines}
+    known = names_of_requirements(setup_arguments)
     known |= {item.text for item in manifest.iter('exec_depend')} | {NAME, 'cv2', 'yaml'}
     for path in (ROOT / NAME).rglob('*.py'):
         if 'benchmark' in path.parts:
