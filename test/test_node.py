@@ -297,7 +297,9 @@ def test_the_node_writes_the_same_dataset_as_the_command(bag, tmp_path, onlooker
 def test_a_failed_bag_is_an_error_in_diagnostics_and_exit_code_1(bag, tmp_path, onlooker):
     broken = tmp_path / 'broken.bag'
     broken.write_bytes(b'#ROSBAG V2.0\n' + bytes(100))
-    code, text = run_node(*parameters(bags=f'[{broken}]', output=tmp_path / 'dataset'))
+    # The good bag first: it lasts long enough for the nodes to find each other.
+    bags = f'[{bag}, {broken}]'
+    code, text = run_node(*parameters(bags=bags, output=tmp_path / 'dataset'))
     assert code == 1
     assert 'broken.bag' in text
     assert 'Traceback' not in text

@@ -18,6 +18,7 @@ from kuavo_bag_converter.benchmark.processes import memory_available
 from kuavo_bag_converter.benchmark.results import Result
 from kuavo_bag_converter.benchmark.runs import Run
 from kuavo_bag_converter.errors import ConverterError, UsageError
+from kuavo_bag_converter.settings import Settings, parse_assignments, updated
 
 _PACKAGE = 'kuavo_bag_converter.benchmark'
 _LEROBOT_JOB = Path(__file__).resolve().with_name('lerobot_job.py')
@@ -119,6 +120,18 @@ def scratch_folder(work: Path) -> Path:
     folder = work / 'scratch'
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def common_settings(assignments: Sequence[str], sample: Mapping[str, Any]) -> dict[str, object]:
+    """Return the settings of all conversions: what the user set, and what the sample asks for.
+
+    Raises:
+        UsageError: A setting is wrong.
+
+    """
+    settings = parse_assignments(assignments)
+    updated(Settings(), settings, '--set')
+    return settings if sample.get('depth', True) else {'use_depth': False, **settings}
 
 
 def made_bag(work: Path, options: Mapping[str, Any]) -> Path:

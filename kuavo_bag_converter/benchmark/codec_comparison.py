@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.benchmark.campaign import made_bag, say, scratch_folder
+from kuavo_bag_converter.benchmark.campaign import common_settings, made_bag, say, scratch_folder
 from kuavo_bag_converter.benchmark.markdown import table
 from kuavo_bag_converter.benchmark.measure import Measurement, measure
 from kuavo_bag_converter.benchmark.results import describe_machine
 from kuavo_bag_converter.dataset.features import VideoOptions
-from kuavo_bag_converter.settings import Settings, parse_assignments, updated
 
 _JOB = 'kuavo_bag_converter.benchmark.codec_job'
 
@@ -63,8 +62,7 @@ def compare_codecs(options: argparse.Namespace, sample: Mapping[str, object]) ->
         ConverterError: The bag cannot be made.
 
     """
-    settings = parse_assignments(options.assignments)
-    updated(Settings(), settings, '--set')
+    settings = common_settings(options.assignments, sample)
     work = Path(options.work)
     bag = Path(options.bag) if options.bag else made_bag(work, sample)
     path = scratch_folder(work) / 'video.mp4'

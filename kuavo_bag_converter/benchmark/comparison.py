@@ -12,6 +12,7 @@ from kuavo_bag_converter.benchmark.campaign import (
     Campaign,
     LeRobot,
     bag_bytes,
+    common_settings,
     find_lerobot,
     made_bag,
     say,
@@ -20,7 +21,6 @@ from kuavo_bag_converter.benchmark.markdown import as_markdown
 from kuavo_bag_converter.benchmark.presets import PRESETS
 from kuavo_bag_converter.benchmark.results import Result, Results, efficiency
 from kuavo_bag_converter.benchmark.runs import Run, conversions
-from kuavo_bag_converter.settings import Settings, parse_assignments, updated
 
 
 def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -> int:
@@ -35,8 +35,7 @@ def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -
         ConverterError: The bag cannot be made or read.
 
     """
-    settings = parse_assignments(options.assignments)
-    updated(Settings(), settings, '--set')
+    settings = common_settings(options.assignments, sample)
     lerobot = find_lerobot(options.lerobot_python) if options.lerobot_python else None
     runs = conversions(
         methods=options.methods,
