@@ -19,11 +19,14 @@ import numpy.typing as npt
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.profiles.model import Align, Clock
+from kuavo_bag_converter.stamps import TopicTimes, believed
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 _NS = 1_000_000_000
+_MOST_FRAMES = 50_000_000
+"""Of one bag: a plan of so many has gigabytes."""
 
 
 class Fill(IntEnum):
@@ -158,6 +161,7 @@ def make_plan(
     end_topics: Sequence[str] = (),
     segments: Sequence[Segment] | None = None,
     bad: Bad | None = None,
+    latched: AbstractSet[str] = frozenset(),
 ) -> Plan:
     """Decide which message serves which frame.
 
@@ -171,16 +175,21 @@ def make_plan(
         segments: Pieces that become episodes of their own, in order of time, not overlapping;
             frames outside are left out. The whole bag is one piece if not given.
         bad: Messages found to be undecodable, whose frames are cut.
+        latched: Topics whose last message lasts: their end does not count for ``clock.end_trim``.
 
     Raises:
         BagError: No frame is left, or a frame is in a gap that must not be.
 
     """
-    frames, clock_report = _clock_frames(clock, clock_topic, fps, tracks, index, end_topics)
+    times = believed(index, clock_topic, clock.absurd_stamp_s)
+    ending = {*(track.topic for track in tracks), *end_topics}
+    frames, clock_report = _clock_frames(
+        clock, clock_topic, fps, times, {clock_topic, *(ending - latched)}
+    )
     count = len(frames.bag)
     piece = _pieces(frames.on(clock.timeline), segments)
     inside = piece >= 0
-    served = [_serve(track, frames, index[track.topic], inside) for track in tracks]
+    served = [_serve(track, frames, times[track.topic], inside) for track in tracks]
     dropped = _any_cut(tracks, served, count, drop=True)
     split = _any_cut(tracks, served, count, drop=False)
     undecodable = _served_by(bad, tracks, served, count)
@@ -198,13 +207,14 @@ def make_plan(
     lengths = np.array([stop - start for start, stop in runs])
     ends = np.cumsum(lengths)
     plans = [
-        _track_plan(track, result, inside, keep, index[track.topic], fps)
+        _track_plan(track, result, inside, keep, times[track.topic], fps)
         for track, result in zip(tracks, served, strict=True)
     ]
     stamps = frames.on(clock.timeline)
     off = np.abs(np.concatenate([_unevenness(stamps[start:stop], fps) for start, stop in runs]))
     report: dict[str, object] = {
         **clock_report,
+        'latched_topics': sorted(ending & latched),
         'clock_error_ms': _milliseconds(off.max()),
         'frames_off_clock': int(np.sum(off > _NS / fps / 2)),
         'candidate_frames': count,
@@ -226,30 +236,32 @@ def _clock_frames(
     clock: Clock,
     topic: str,
     fps: int,
-    tracks: Sequence[Track],
-    index: Mapping[str, TopicIndex],
-    end_topics: Sequence[str],
+    times: Mapping[str, TopicTimes],
+    ending: AbstractSet[str],
 ) -> tuple[_Frames, dict[str, object]]:
-    stamps, _ = _usable(index[topic], clock.timeline)
+    stamps, _ = times[topic].usable(clock.timeline)
+    if not len(stamps):
+        raise times[topic].nothing_usable(topic, clock.timeline)
     if len(stamps) < 2 * clock.drop + 1:
         raise BagError(
             f'{topic}: {len(stamps)} messages are too few to drop {clock.drop} at each end; '
             'lower sample_drop or use a longer bag'
         )
     kept = stamps[clock.drop : len(stamps) - clock.drop]
-    decimation, frames = _decimate(clock, kept, fps)
-    candidates = _both_timelines(frames, clock, topic, index)
-    topics = {topic, *(track.topic for track in tracks), *end_topics}
-    before_end = candidates.only(_before_end(clock, candidates, topics, index))
+    decimation, frames = _decimate(clock, topic, kept, fps)
+    candidates = _both_timelines(frames, clock, topic, times[topic])
+    before_end = candidates.only(_before_end(clock, candidates, ending, times))
     frames = before_end.on(clock.timeline)
     if not len(frames):
+        first = min(ending, key=lambda name: int(times[name].index.receive[-1]))
         raise BagError(
-            f'{topic}: no frame lies before the end of the other topics; set end_trim to none or '
-            'check that the topics belong together'
+            f'{topic}: no frame lies before the end of the other topics ({first} is the first to '
+            'end); set end_trim to none or check that the topics belong together'
         )
     report = {
         'clock_topic': topic,
         'clock_messages': len(stamps),
+        'clock_stamps': {'topic': topic, **times[topic].counts(clock.timeline)},
         'decimation': decimation,
         'dropped_at_each_end': clock.drop,
         'frames_cut_by_end_trim': len(candidates.bag) - len(frames),
@@ -257,7 +269,7 @@ def _clock_frames(
     return before_end, report
 
 
-def _decimate(clock: Clock, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
+def _decimate(clock: Clock, topic: str, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
     if clock.decimation != 'time' and clock.source_fps >= fps:
         jumped = stamps[:: int(clock.source_fps // fps)]
         exact = clock.source_fps % fps == 0
@@ -270,7 +282,12 @@ def _decimate(clock: Clock, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
             f'decimation: jump needs a camera at least as fast as the frames, '
             f'found {clock.source_fps:g} Hz for {fps} Hz; set decimation: time'
         )
-    count = int((stamps[-1] - stamps[0]) * fps // _NS) + 1
+    count = (int(stamps[-1]) - int(stamps[0])) * fps // _NS + 1
+    if count > _MOST_FRAMES:
+        raise BagError(
+            f'{topic}: its {len(stamps)} messages span {count / fps / 86400:.0f} days, that is '
+            f'{count} frames; set a lower absurd_stamp_s'
+        )
     return 'time', stamps[0] + np.arange(count, dtype=np.int64) * _NS // fps
 
 
@@ -281,7 +298,7 @@ def _unevenness(frames: Stamps, fps: int) -> Stamps:
 
 
 def _before_end(
-    clock: Clock, frames: _Frames, topics: AbstractSet[str], index: Mapping[str, TopicIndex]
+    clock: Clock, frames: _Frames, topics: AbstractSet[str], times: Mapping[str, TopicTimes]
 ) -> Mask:
     """Tell which frames lie before the end of every topic, or of any, as ``end_trim`` says.
 
@@ -291,41 +308,28 @@ def _before_end(
         return np.ones(len(frames.bag), dtype=bool)
     before = []
     for topic in topics:
-        timeline = 'bag' if index[topic].header is None else clock.timeline
-        stamps, _ = _usable(index[topic], timeline)
+        timeline = 'bag' if times[topic].index.header is None else clock.timeline
+        stamps, _ = times[topic].usable(timeline)
         if len(stamps):
             before.append(frames.on(timeline) < stamps[-1])
     combine = np.logical_and if clock.end_trim == 'min_end' else np.logical_or
     return np.asarray(combine.reduce(before), dtype=bool)
 
 
-def _both_timelines(
-    frames: Stamps, clock: Clock, topic: str, index: Mapping[str, TopicIndex]
-) -> _Frames:
+def _both_timelines(frames: Stamps, clock: Clock, topic: str, times: TopicTimes) -> _Frames:
     """Give each frame its stamp on the other time line: that of its clock message, shifted."""
-    both = index[topic]
-    if both.header is None:
+    receive, header = times.index.receive, times.index.header
+    if header is None:
         return _Frames(frames, None)
-    stamps, ordinals = _usable(both, clock.timeline)
-    other = both.receive if clock.timeline == 'header' else both.header
-    known = other[ordinals] != 0  # unset header stamps are 0
-    if not known.any():
-        raise BagError(f'{topic}: no message with a header stamp; use timeline: bag')
-    stamps, ordinals = stamps[known], ordinals[known]
+    _, ordinals = times.usable('header')
+    if not len(ordinals):
+        raise times.nothing_usable(topic, 'header')
+    own, other = (header, receive) if clock.timeline == 'header' else (receive, header)
+    ordinals = ordinals[np.lexsort((ordinals, own[ordinals]))]
+    stamps = own[ordinals]
     near = _nearest(stamps, frames)
     shifted = other[ordinals[near]] + (frames - stamps[near])
     return _Frames(shifted, frames) if clock.timeline == 'header' else _Frames(frames, shifted)
-
-
-def _usable(index: TopicIndex, timeline: str) -> tuple[Stamps, Ordinals]:
-    """Return stamps in ascending order and their ordinals; unset header stamps are left out."""
-    if timeline == 'bag':
-        return index.receive, np.arange(len(index.receive), dtype=np.int64)
-    assert index.header is not None
-    ordinals = np.flatnonzero(index.header).astype(np.int64)
-    order = np.argsort(index.header[ordinals], kind='stable')
-    ordinals = ordinals[order]
-    return index.header[ordinals], ordinals
 
 
 def _nearest(stamps: Stamps, frames: Stamps) -> Ordinals:
@@ -343,12 +347,12 @@ def _latest(stamps: Stamps, frames: Stamps) -> Ordinals:
     return np.searchsorted(stamps, frames, side='right') - 1
 
 
-def _serve(track: Track, frames: _Frames, index: TopicIndex, inside: Mask) -> _Served:
+def _serve(track: Track, frames: _Frames, topic: TopicTimes, inside: Mask) -> _Served:
     align = track.align
     times = frames.on(align.timeline)
-    stamps, ordinals = _usable(index, align.timeline)
+    stamps, ordinals = topic.usable(align.timeline, held=align.strategy == 'hold')
     if not len(stamps):
-        raise BagError(f'{track.topic}: no message with a header stamp; use timeline: bag')
+        raise topic.nothing_usable(track.topic, align.timeline)
     first, second = _positions(align.strategy, stamps, times)
     missing = first < 0
     reach = np.maximum(np.abs(stamps[first] - times), np.abs(stamps[second] - times))
@@ -475,7 +479,7 @@ def _runs(keep: Mask, piece: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def _track_plan(
-    track: Track, served: _Served, inside: Mask, keep: Mask, index: TopicIndex, fps: int
+    track: Track, served: _Served, inside: Mask, keep: Mask, times: TopicTimes, fps: int
 ) -> TrackPlan:
     first, second, weight = served.first[keep], served.second[keep], served.weight[keep]
     if np.array_equal(first, second):
@@ -486,16 +490,16 @@ def _track_plan(
     used = used[used >= 0]
     valued = fill == Fill.VALUE
     distance = np.abs(error[valued])
-    stamps, _ = _usable(index, track.align.timeline)
+    messages = len(times.index.receive)
     report: dict[str, object] = {
         'name': track.name,
         'topic': track.topic,
         'strategy': track.align.strategy,
         'timeline': track.align.timeline,
-        'messages': len(index.receive),
-        'without_header_stamp': len(index.receive) - len(stamps),
+        'messages': messages,
+        **times.counts(track.align.timeline),
         'used': len(used),
-        'skipped': len(index.receive) - len(used),
+        'skipped': messages - len(used),
         'repeated': int(np.sum((first[1:] == first[:-1]) & (second[1:] == second[:-1])
                                & (weight[1:] == weight[:-1]) & valued[1:] & valued[:-1])),
         'error_ms': {

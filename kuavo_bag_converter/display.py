@@ -39,6 +39,8 @@ class Display(Observer):
         for track in plan['tracks']:
             for text in _remarks(track):
                 self._line(f'    {text}')
+        for text in _stamp_remarks(plan):
+            self._line(f'    {text}')
 
     def progressed(self, done: int, total: int) -> None:
         """Move the bar."""
@@ -167,8 +169,6 @@ def _alignment_rows(
 
 def _remarks(track: dict[str, Any]) -> list[str]:
     remarks = []
-    if track['without_header_stamp']:
-        remarks.append(f'{track["without_header_stamp"]} messages without header stamp not used')
     if track['beyond_half_frame']:
         remarks.append(
             f'{_count(track["beyond_half_frame"], "frame")} more than half a frame from their '
@@ -183,6 +183,30 @@ def _remarks(track: dict[str, Any]) -> list[str]:
     if track['marked']:
         remarks.append(f'{_count(track["marked"], "frame")} marked 999')
     return [f'{track["topic"]}: {text}' for text in remarks]
+
+
+def _stamp_remarks(plan: dict[str, Any]) -> list[str]:
+    """Say what was done about stamps that are not believed, once for each topic."""
+    judged = [plan['clock_stamps'], *plan['tracks']]
+    judged += [plan[key] for key in ('task_stamps',) if key in plan]
+    judged += [plan['cut']['stamps']] if 'stamps' in plan.get('cut', {}) else []
+    remarks = []
+    for topic in judged:
+        what = {
+            'outside_recording': 'received outside of the recording, not used',
+            'without_header_stamp': 'without header stamp, not used',
+            'absurd_header_stamps': 'with a header stamp far from its receive stamp, not used',
+            'backward_stamps': 'stamped before the one before it, sorted in',
+        }
+        if topic.get('strategy') == 'hold':
+            what['outside_recording'] = 'received outside of the recording, held from before it'
+        remarks += [
+            f'{topic["topic"]}: {_count(topic[key], "message")} {text}'
+            for key, text in what.items()
+            if topic[key]
+        ]
+    remarks += [f'{topic}: latched, so its end does not count' for topic in plan['latched_topics']]
+    return list(dict.fromkeys(remarks))
 
 
 def _count(number: int, noun: str) -> str:

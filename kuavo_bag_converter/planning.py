@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from kuavo_bag_converter.alignment import Bad, Plan, make_plan, topics_with_header
-from kuavo_bag_converter.bags.model import BagReader, Stamps, TopicIndex
+from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.binding import Binding
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.marks import marks_path, read_marks
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
@@ -24,6 +23,7 @@ from kuavo_bag_converter.segments import (
     cut_by_ranges,
     tasks_of_frames,
 )
+from kuavo_bag_converter.stamps import TopicTimes, believed
 
 
 def plan_bag(
@@ -39,8 +39,9 @@ def plan_bag(
 
     """
     index = _index(binding, reader)
-    cut = _cut(binding, reader, definitions, index)
     profile = binding.profile
+    times = believed(index, binding.clock_topic, profile.clock.absurd_stamp_s)
+    cut = _cut(binding, reader, definitions, times)
     plan = make_plan(
         profile.clock,
         binding.clock_topic,
@@ -50,18 +51,29 @@ def plan_bag(
         binding.end_topics,
         cut.segments if cut else None,
         bad,
+        latched_topics(reader.connections),
     )
     if cut:
         plan.report['cut'] = cut.report
     texts: list[str] = []
     stamps: Stamps = np.empty(0, dtype=np.int64)
     if binding.task_source is not None:
-        texts = [str(value) for value in _values(binding.task_source, reader, definitions)]
-        stamps = _on_clock(binding, index[binding.task_source.topic])
+        source = binding.task_source
+        stamps, ordinals = _on_clock(binding, times[source.topic], held=True)
+        texts = [str(value) for value in _values(source, ordinals, reader, definitions)]
+        plan.report['task_stamps'] = _counts(source.topic, times)
     tasks = tasks_of_frames(plan.stamps, profile.task, cut, stamps, texts)
     if profile.task_sources:
         plan.report['frames_with_default_task'] = tasks.by_default
     return replace(plan, tasks=tasks.texts, task_index=tasks.of_frame)
+
+
+def latched_topics(connections: Iterable[Connection]) -> frozenset[str]:
+    """Return the topics whose last message lasts, by what all their publishers declare."""
+    latched: dict[str, bool] = {}
+    for connection in connections:
+        latched[connection.topic] = latched.get(connection.topic, True) and connection.latched
+    return frozenset(topic for topic, lasts in latched.items() if lasts)
 
 
 def _index(binding: Binding, reader: BagReader) -> dict[str, TopicIndex]:
@@ -80,14 +92,15 @@ def _cut(
     binding: Binding,
     reader: BagReader,
     definitions: Definitions,
-    index: Mapping[str, TopicIndex],
+    times: Mapping[str, TopicTimes],
 ) -> Cut | None:
     episodes = binding.profile.episodes
-    clock = _on_clock(binding, index[binding.clock_topic])
-    clock = clock[clock > 0]  # unset header stamps are 0
+    clock, _ = _on_clock(binding, times[binding.clock_topic])
     if not len(clock):
-        raise BagError(f'{binding.clock_topic}: no header stamp is set; use timeline: bag')
-    span = Span(int(clock.min()), int(clock.max()))
+        raise times[binding.clock_topic].nothing_usable(
+            binding.clock_topic, binding.profile.clock.timeline
+        )
+    span = Span(int(clock[0]), int(clock[-1]))
     if episodes.ranges:
         return cut_by_ranges(episodes.ranges, span)
     if episodes.marks_file:
@@ -98,21 +111,31 @@ def _cut(
     source = binding.episode_source
     if source is None:
         return None
-    values = _values(source, reader, definitions) if source.fields else []
-    stamps = _on_clock(binding, index[source.topic])
-    return cut_by_messages(episodes, source.topic, stamps, values, span)
+    # Only a state lasts from before the recording; what was begun or said then is over.
+    held = episodes.rule == 'while_true'
+    stamps, ordinals = _on_clock(binding, times[source.topic], held=held)
+    values = _values(source, ordinals, reader, definitions) if source.fields else []
+    cut = cut_by_messages(episodes, source.topic, stamps, values, span)
+    cut.report['stamps'] = _counts(source.topic, times)
+    return cut
 
 
-def _on_clock(binding: Binding, index: TopicIndex) -> Stamps:
+def _counts(topic: str, times: Mapping[str, TopicTimes]) -> dict[str, object]:
+    return {'topic': topic, **times[topic].counts('bag')}
+
+
+def _on_clock(
+    binding: Binding, times: TopicTimes, *, held: bool = False
+) -> tuple[Stamps, Ordinals]:
     """Return stamps on the time line of the frame clock, or receive stamps without a header."""
-    if binding.profile.clock.timeline == 'header' and index.header is not None:
-        return index.header
-    return index.receive
+    on_header = binding.profile.clock.timeline == 'header' and times.index.header is not None
+    return times.usable('header' if on_header else 'bag', held=held)
 
 
-def _values(source: Source, reader: BagReader, definitions: Definitions) -> list[Value]:
-    """Read one field of every message of a topic, in the order of its ordinals."""
-    ordinals = np.arange(reader.counts[source.topic], dtype=np.int64)
+def _values(
+    source: Source, ordinals: Ordinals, reader: BagReader, definitions: Definitions
+) -> list[Value]:
+    """Read one field of some messages of a topic, in the order of ``ordinals``."""
     readers: dict[int, ValueReader] = {}
     values: dict[int, Value] = {}
     for message in reader.messages({source.topic: ordinals}):
@@ -121,4 +144,4 @@ def _values(source: Source, reader: BagReader, definitions: Definitions) -> list
             readers[connection.id] = ValueReader(source.fields[0], connection, definitions)
         decoded = definitions.decoder(connection)(bytes(message.data))
         values[message.ordinal] = readers[connection.id].read(decoded)
-    return [values[ordinal] for ordinal in sorted(values)]
+    return [values[ordinal] for ordinal in ordinals.tolist()]

@@ -157,6 +157,13 @@ class Settings:
         choices=('min_end', 'max_end', 'none'),
         kuavo=True,
     )
+    absurd_stamp_s: float = _setting(
+        60.0,
+        'Header stamps further than this from their receive stamp are not used, nor what a longer '
+        'silence of all topics (600 s at least) parts from the recording, s; 0 uses all.',
+        minimum=0.0,
+        kuavo=True,
+    )
     late_eef: str = _setting(
         'nearest',
         'End effector before its first message: nearest (that message) or zeros_then_hold.',

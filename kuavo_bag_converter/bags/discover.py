@@ -14,6 +14,7 @@ from kuavo_bag_converter.bags.open import open_portable
 from kuavo_bag_converter.bags.rosbag1 import time_range
 from kuavo_bag_converter.bags.rosbag2_metadata import NAME
 from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.stamps import SILENCE_S, Span, spans_of
 
 Recording = Path | tuple[Path, ...]
 """A file, a rosbag2 directory, or the files that one recording was split into."""
@@ -105,23 +106,20 @@ def _follows(first: Path, second: Path) -> bool:
     before, after = _part(first), _part(second)
     if not before or not after or after[1] != before[1] + 1:
         return False
-    early, late = _time_range(first), _time_range(second)
-    return bool(early and late and 0 <= late[0] - early[1] < GAP)
+    return any(0 <= b.start - a.stop < GAP for a in _spans(first) for b in _spans(second))
 
 
-def _time_range(path: Path) -> tuple[int, int] | None:
-    """First and last receive stamp; None for an empty or unreadable bag."""
+def _spans(path: Path) -> list[Span]:
+    """Stretches of time in which messages were received; none of an unreadable bag.
+
+    More than one need not be told apart where the index says that all is short.
+    """
     try:
-        if container_of(path) != 'rosbag1':
-            return None
-        times = time_range(path)
-        if times:
-            return times
-        with open_portable([path], Damage('salvage')) as reader:
+        times = time_range(path) if container_of(path) == 'rosbag1' else None
+        if times and times[1] - times[0] < SILENCE_S * 10**9:
+            return [Span(*times)]
+        with open_portable([path], Damage('fail' if times else 'salvage')) as reader:
             index = reader.index(set(reader.counts))
     except BagError:
-        return None
-    stamps = [topic.receive for topic in index.values() if len(topic.receive)]
-    if not stamps:
-        return None
-    return min(int(s[0]) for s in stamps), max(int(s[-1]) for s in stamps)
+        return []
+    return spans_of(topic.receive for topic in index.values())

@@ -62,6 +62,8 @@ class TopicIndex(NamedTuple):
     receive: Stamps
     header: Stamps | None
     """Header stamps where they were asked for; 0 where the publisher left them unset."""
+    backward: int = 0
+    """Messages received before the one that is stored before them."""
 
 
 class BagReader(Protocol):

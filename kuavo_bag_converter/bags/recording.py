@@ -57,6 +57,8 @@ class RecordingReader:
         self.counts: Mapping[str, int] = counts
         self._orders: dict[str, Ordinals | None] = {}
         """Per topic that was indexed, the place in storage of each ordinal; None if identical."""
+        self._backward: dict[str, int] = {}
+        """Per topic that was indexed, its messages received before the one stored before."""
         self._sizes: dict[str, list[int]] = {}
         """Per topic that was indexed, its messages in each file."""
         self._broken: dict[str, list[int]] = {}
@@ -77,7 +79,10 @@ class RecordingReader:
         self._check_headers(header)
         receive = self._receive_stamps(topics | header)
         headers = self._header_stamps(header) if header else {}
-        return {topic: TopicIndex(receive[topic], headers.get(topic)) for topic in topics | header}
+        return {
+            topic: TopicIndex(receive[topic], headers.get(topic), self._backward[topic])
+            for topic in topics | header
+        }
 
     def messages(self, wanted: Mapping[str, Ordinals]) -> Iterator[Message]:
         """Stream the wanted messages once; see :class:`.model.BagReader`."""
@@ -130,7 +135,7 @@ class RecordingReader:
                 raise BagError(
                     f'{self.path}: {connection.topic}: {connection.msgtype} '
                     f'({connection.encoding}) does not begin with a std_msgs/Header, '
-                    f'so it has no header stamps; use its receive stamps'
+                    f'so it has no header stamps; use timeline: bag for it'
                 )
 
     def _receive_stamps(self, topics: AbstractSet[str]) -> dict[str, Stamps]:
@@ -140,11 +145,12 @@ class RecordingReader:
             columns = [part[topic] for part in parts]
             stamps = columns[0] if len(columns) == 1 else np.concatenate(columns)
             self._sizes[topic] = [len(column) for column in columns]
+            self._backward[topic] = int(np.sum(stamps[1:] < stamps[:-1]))
             if topic in self._broken:
                 kept = np.delete(np.arange(len(stamps)), self._broken[topic])
                 self._orders[topic] = order = kept[np.argsort(stamps[kept], kind='stable')]
                 stamps = stamps[order]
-            elif np.all(stamps[1:] >= stamps[:-1]):
+            elif not self._backward[topic]:
                 self._orders[topic] = None
             else:
                 order = np.argsort(stamps, kind='stable')

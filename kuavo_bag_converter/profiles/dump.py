@@ -94,6 +94,7 @@ def _clock(clock: Clock) -> dict[str, Any]:
         'end_trim': clock.end_trim,
         'end_topics': list(clock.end_topics),
         'timeline': clock.timeline,
+        'absurd_stamp_s': clock.absurd_stamp_s,
     }
 
 

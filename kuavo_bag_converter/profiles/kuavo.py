@@ -276,6 +276,7 @@ def _clock(settings: Settings) -> Clock:
         end_trim=settings.end_trim,  # type: ignore[arg-type]
         end_topics=tuple(dict.fromkeys(known)),
         timeline=settings.align_timeline,  # type: ignore[arg-type]
+        absurd_stamp_s=settings.absurd_stamp_s,
     )
 
 

@@ -120,6 +120,8 @@ class Clock:
     end_topics: tuple[str, ...] = ()
     """Topics besides the features' own whose last message counts for ``end_trim``."""
     timeline: Timeline = 'bag'
+    absurd_stamp_s: float = 60.0
+    """Stamps that are further off are not believed, see :mod:`kuavo_bag_converter.stamps`."""
 
 
 @dataclass(frozen=True)

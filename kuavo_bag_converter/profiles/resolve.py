@@ -32,6 +32,7 @@ IN_A_PROFILE = {
     'sample_drop': 'clock.drop',
     'decimation': 'clock.decimation',
     'end_trim': 'clock.end_trim',
+    'absurd_stamp_s': 'clock.absurd_stamp_s',
     'late_eef': 'align.zeros_before_first of the parts',
     'task_description': 'task',
     'align.strategy': 'align.strategy',
