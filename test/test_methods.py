@@ -1,17 +1,19 @@
-"""The reference methods write the same dataset as the product, whatever the settings."""
+"""Whatever the settings of a Kuavo robot: the values are right, and every method writes them."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from bag_edits import copied
-from conversions import report, run, same_frames
+from conversions import report, rows, run, same_frames
 from covering import covering
+from naive_kuavo import KuavoRows
 
 from kuavo_bag_converter.sample.write import write_sample
 
 SIZE = (60, 80)
 SECONDS = 1.5
-PLATFORMS = {'claws': '4pro', 'hands': '4pro', 'grippers': '5w'}
+PLATFORMS = {'claws': '4pro', 'hands': '5', 'grippers': '5w'}
 PARAMETERS = {
     'bag': tuple(PLATFORMS),
     'which_arm': ('both', 'left', 'right'),
@@ -52,30 +54,40 @@ def bags(tmp_path_factory):
     folder = tmp_path_factory.mktemp('bags')
     silent = {'/kuavo_arm_traj': ((0.5, 0.8),), '/sensors_data_raw': ((0.7, 0.95),)}
     usual = {'size': SIZE, 'seconds': SECONDS, 'extras': False, 'gaps': silent}
-    write_sample(folder / 'whole.bag', whole_body=True, starts={'/leju_claw_command': 0.4}, **usual)
+    claws = write_sample(
+        folder / 'whole.bag', whole_body=True, starts={'/leju_claw_command': 0.4}, **usual
+    )
     copied(
         folder / 'whole.bag', folder / 'claws.bag',
         keep=lambda topic, _: topic != '/kuavo_arm_traj_synced',
     )  # fmt: skip
-    write_sample(
-        folder / 'hands', eef_type='qiangnao', whole_body=True, storage='mcap',
+    hands = write_sample(
+        folder / 'hands', eef_type='qiangnao', platform_type='5', whole_body=True, storage='mcap',
         camera_rates=(30, 15, 60), **usual,
     )  # fmt: skip
-    write_sample(
+    grippers = write_sample(
         folder / 'grippers', eef_type='rq2f85', platform_type='5w', storage='sqlite3',
         starts={'/gripper/command': 0.3}, **usual,
     )  # fmt: skip
-    return {'claws': folder / 'claws.bag', 'hands': folder / 'hands',
-            'grippers': folder / 'grippers'}  # fmt: skip
+    return {
+        'claws': (folder / 'claws.bag', claws),
+        'hands': (folder / 'hands', hands),
+        'grippers': (folder / 'grippers', grippers),
+    }
 
 
 @pytest.mark.parametrize('row', ROWS, ids=range(len(ROWS)))
-def test_every_method_writes_the_same_dataset(bags, tmp_path, row):
+def test_values_are_what_the_settings_say_and_the_same_by_every_method(bags, tmp_path, row):
     settings = dict(row, platform_type=PLATFORMS[row['bag']])
     settings |= {'resize__width': SIZE[1], 'resize__height': SIZE[0]}
-    bag = bags[settings.pop('bag')]
+    bag, truth = bags[settings.pop('bag')]
     outcome = run(bag, tmp_path / 'chunked', **settings)
     assert outcome.exit_code == 0, outcome.outcomes
+    expected = KuavoRows(tmp_path / 'chunked', truth, row['bag'], settings)
+    table = rows(tmp_path / 'chunked')
+    close = {'rtol': 2e-7, 'atol': 1e-7}
+    np.testing.assert_allclose(table['observation.state'], expected.state(), **close)
+    np.testing.assert_allclose(table['action'], expected.action(), **close)
     plan = report(tmp_path / 'chunked')['bags'][0]['plan']
     settings |= {'chunk_size': 100, 'threads': 1}
     for method in ('streaming', 'whole_bag'):
