@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kuavo_bag_converter.bags.compression import CompressionError, decompress, decompress_prefix
-from kuavo_bag_converter.bags.damage import Damage, DamagedError, span
+from kuavo_bag_converter.bags.damage import Damage, DamagedError
 from kuavo_bag_converter.bags.model import Connection, Stamps
 from kuavo_bag_converter.bags.source import Source, spans
 from kuavo_bag_converter.bags.storage import Picks, Rows, Selection, StampColumns, Stored
@@ -81,32 +81,6 @@ class Walked(NamedTuple):
 
     rows: Rows
     error: DamagedError | None
-
-
-class Loss:
-    """Damage in a chunk, and what the index records behind the chunk say it costs."""
-
-    def __init__(self, error: DamagedError, read: int) -> None:
-        """Hold the damage that ended a chunk after ``read`` messages."""
-        self._error = error
-        self._read = read
-        self._listed = 0
-        self._first, self._last = 2**63, -(2**63)
-
-    def add(self, stamps: Stamps) -> None:
-        """Take the stamps of an index record."""
-        if len(stamps):
-            self._listed += len(stamps)
-            self._first = min(self._first, int(stamps.min()))
-            self._last = max(self._last, int(stamps.max()))
-
-    def __str__(self) -> str:
-        if not self._listed:
-            return str(self._error)
-        return (
-            f'{self._error}: {self._listed - self._read} of the {self._listed} messages '
-            f'{span(self._first, self._last)} are lost'
-        )
 
 
 class ChunkedStorage(ABC):

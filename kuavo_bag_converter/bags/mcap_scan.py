@@ -9,13 +9,14 @@ import numpy as np
 from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 
-from kuavo_bag_converter.bags.chunked import Chunk, Loss, Readable, load_chunk, table_of
+from kuavo_bag_converter.bags.chunked import Chunk, Readable, load_chunk, table_of
 from kuavo_bag_converter.bags.damage import Damage, DamagedError
 from kuavo_bag_converter.bags.mcap_summary import Summary
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.bags.rosbag1_records import normal_type
+from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
-from kuavo_bag_converter.bags.storage import Rows, StampColumns
+from kuavo_bag_converter.bags.storage import Rows
 
 from . import mcap_records as mc
 
@@ -120,7 +121,7 @@ _ENDS: dict[int, int] = {Opcode.DATA_END: 4, Opcode.FOOTER: 20}
 _STOPS = {Opcode.CHUNK, *_ENDS}
 
 
-class McapScan:
+class McapScan(Scan):
     """One pass over a file's records; the results are its attributes."""
 
     def __init__(
@@ -138,18 +139,12 @@ class McapScan:
             BagError: damage was found and is not allowed.
 
         """
-        self.columns = StampColumns(known.connections)
-        self.chunks: list[Readable] = []
+        super().__init__(source, damage, known.connections)
         self._known = known
-        self._source = source
-        self._damage = damage
-        self._loss: Loss | None = None
-        offset: int | None = len(mc.MAGIC)
-        while offset is not None:
-            offset = self._run(offset, summary)
-        self._settle()
+        self._summary = summary
+        self.run(len(mc.MAGIC))
 
-    def _run(self, offset: int, summary: Summary | None) -> int | None:
+    def _run(self, offset: int) -> int | None:
         window = Window(self._source, self._source.size)
         at = offset
         try:
@@ -173,10 +168,8 @@ class McapScan:
                     at = record.end
         except DamagedError as error:
             self._settle()
-            after = summary.chunk_after(at) if summary else None
-            skipped = (after or self._source.size) - error.offset
-            self._damage.found(self._source.path, f'{error}: {skipped} bytes skipped')
-            return after
+            after = self._summary.chunk_after(at) if self._summary else None
+            return self._skip(error, error.offset, after)
         return None
 
     def _other(self, window: Window, record: mc.Record) -> None:
@@ -207,9 +200,7 @@ class McapScan:
             if stretch.error:
                 raise DamagedError(chunk.offset, f'chunk: {stretch.error.reason}')
         except DamagedError as error:
-            if not self._damage.salvage:
-                self._damage.found(self._source.path, error)
-            self._loss = Loss(error, read)
+            self._lose(error, read)
 
     def _loose(self, window: Window, begin: int) -> int:
         stretch = walk_stretch(window, begin, self._known, STRETCH)
@@ -220,8 +211,3 @@ class McapScan:
         if stretch.error:
             raise stretch.error
         return stretch.end
-
-    def _settle(self) -> None:
-        if self._loss:
-            self._damage.found(self._source.path, self._loss)
-            self._loss = None

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 
 from kuavo_bag_converter.bags.chunked import (
     Chunk,
-    Loss,
     Readable,
     Walked,
     load_chunk,
@@ -18,12 +15,11 @@ from kuavo_bag_converter.bags.chunked import (
 from kuavo_bag_converter.bags.damage import Damage, DamagedError
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.bags.rosbag1_index import Index, chunk_of, find_chunk
+from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
-from kuavo_bag_converter.bags.storage import Rows, StampColumns
+from kuavo_bag_converter.bags.storage import Rows
 
 from . import rosbag1_records as rb
-
-_U32 = struct.Struct('<I')
 
 
 class Declarations:
@@ -79,7 +75,7 @@ def walk_chunk(source: Source, chunk: Chunk, data: bytes | None, known: Declarat
     return Walked(rows, error)
 
 
-class Rosbag1Scan:
+class Rosbag1Scan(Scan):
     """One pass over a bag's records; the results are its attributes."""
 
     def __init__(
@@ -97,18 +93,12 @@ class Rosbag1Scan:
             BagError: damage was found and is not allowed.
 
         """
-        self.columns = StampColumns(known.connections)
-        self.chunks: list[Readable] = []
+        super().__init__(source, damage, known.connections)
         self._known = known
-        self._source = source
-        self._damage = damage
-        self._loss: Loss | None = None
-        offset: int | None = len(rb.MAGIC)
-        while offset is not None:
-            offset = self._run(offset, index)
-        self._settle()
+        self._index = index
+        self.run(len(rb.MAGIC))
 
-    def _run(self, offset: int, index: Index | None) -> int | None:
+    def _run(self, offset: int) -> int | None:
         window = Window(self._source, self._source.size)
         at = offset
         try:
@@ -130,10 +120,9 @@ class Rosbag1Scan:
                 at = record.end
         except DamagedError as error:
             self._settle()
+            index = self._index
             after = index.chunk_after(at) if index else find_chunk(self._source, at + 1)
-            skipped = (after or self._source.size) - at
-            self._damage.found(self._source.path, f'{error}: {skipped} bytes skipped')
-            return after
+            return self._skip(error, at, after)
         return None
 
     def _chunk(self, record: rb.Record, window: Window) -> bool:
@@ -164,13 +153,3 @@ class Rosbag1Scan:
         if chunk.compression:
             return False
         return rb.read_record(window, chunk.data).op not in {rb.MESSAGE, rb.CONNECTION}
-
-    def _lose(self, error: DamagedError, read: int) -> None:
-        if not self._damage.salvage:
-            self._damage.found(self._source.path, error)
-        self._loss = Loss(error, read)
-
-    def _settle(self) -> None:
-        if self._loss:
-            self._damage.found(self._source.path, self._loss)
-            self._loss = None

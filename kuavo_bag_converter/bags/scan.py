@@ -1,0 +1,94 @@
+"""One pass over a file's records, without its index and past what is damaged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from kuavo_bag_converter.bags.chunked import Readable
+from kuavo_bag_converter.bags.damage import Damage, DamagedError, span
+from kuavo_bag_converter.bags.model import Connection, Stamps
+from kuavo_bag_converter.bags.source import Source
+from kuavo_bag_converter.bags.storage import StampColumns
+
+
+class Scan(ABC):
+    """A pass over the records of a file of chunks."""
+
+    def __init__(self, source: Source, damage: Damage, connections: Sequence[Connection]) -> None:
+        """Prepare to scan.
+
+        Args:
+            source: the file.
+            damage: what to do with damage.
+            connections: those that the file has declared so far; may grow during the scan.
+
+        """
+        self.columns = StampColumns(connections)
+        """Stamps of all messages that can be read."""
+        self.chunks: list[Readable] = []
+        """Chunks that hold them, in storage order."""
+        self._source = source
+        self._damage = damage
+        self._loss: Loss | None = None
+        """Of the last chunk, until its index records are read."""
+
+    def run(self, offset: int) -> None:
+        """Scan from the record at ``offset`` to the end of the file.
+
+        Raises:
+            BagError: damage was found and is not allowed.
+
+        """
+        begin: int | None = offset
+        while begin is not None:
+            begin = self._run(begin)
+        self._settle()
+
+    @abstractmethod
+    def _run(self, offset: int) -> int | None:
+        """Scan until damage stops it; where to go on behind that, None at the end."""
+
+    def _lose(self, error: DamagedError, read: int) -> None:
+        """Give a chunk up behind its first ``read`` messages, until its index records are read."""
+        if not self._damage.salvage:
+            self._damage.found(self._source.path, error)
+        self._loss = Loss(error, read)
+
+    def _settle(self) -> None:
+        """Report a chunk that was given up: its index records are read."""
+        if self._loss:
+            self._damage.found(self._source.path, self._loss)
+            self._loss = None
+
+    def _skip(self, error: DamagedError, begin: int, after: int | None) -> int | None:
+        """Report the damage between ``begin`` and ``after``, None for the end; return ``after``."""
+        skipped = (after or self._source.size) - begin
+        self._damage.found(self._source.path, f'{error}: {skipped} bytes skipped')
+        return after
+
+
+class Loss:
+    """Damage in a chunk, and what the index records behind the chunk say it costs."""
+
+    def __init__(self, error: DamagedError, read: int) -> None:
+        """Hold the damage that ended a chunk after ``read`` messages."""
+        self._error = error
+        self._read = read
+        self._listed = 0
+        self._first, self._last = 2**63, -(2**63)
+
+    def add(self, stamps: Stamps) -> None:
+        """Take the stamps of an index record."""
+        if len(stamps):
+            self._listed += len(stamps)
+            self._first = min(self._first, int(stamps.min()))
+            self._last = max(self._last, int(stamps.max()))
+
+    def __str__(self) -> str:
+        if not self._listed:
+            return str(self._error)
+        return (
+            f'{self._error}: {self._listed - self._read} of the {self._listed} messages '
+            f'{span(self._first, self._last)} are lost'
+        )
