@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcap.writer import IndexType
 
-from kuavo_bag_converter.bags import open_bag
+from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.errors import BagError
 
 SAMPLES = recording(1.0)

@@ -12,7 +12,8 @@ from bag_files import (
     write_rosbag2,
 )
 
-from kuavo_bag_converter.bags import find_recordings, open_bag
+from kuavo_bag_converter.bags.discover import find_recordings
+from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.errors import UsageError
 
 SAMPLES = recording(0.5)

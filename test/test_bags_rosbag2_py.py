@@ -20,7 +20,7 @@ from bag_files import (
 )
 from mcap.writer import IndexType
 
-from kuavo_bag_converter.bags import open_bag
+from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.errors import BagError, UsageError
 
 SAMPLES = recording(1.0)

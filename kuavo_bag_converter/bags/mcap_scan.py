@@ -9,6 +9,7 @@ import numpy as np
 from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 
+from kuavo_bag_converter.bags import mcap_records as mc
 from kuavo_bag_converter.bags.chunked import Chunk, Readable, load_chunk, table_of
 from kuavo_bag_converter.bags.damage import Damage, DamagedError
 from kuavo_bag_converter.bags.mcap_summary import Summary
@@ -17,8 +18,6 @@ from kuavo_bag_converter.bags.rosbag1_records import normal_type
 from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
 from kuavo_bag_converter.bags.storage import Rows
-
-from . import mcap_records as mc
 
 STRETCH = 10_000
 """Messages outside chunks that are handled at a time."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.bags import mcap_records as mc
 from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
 from kuavo_bag_converter.bags.damage import Damage, DamagedError
 from kuavo_bag_converter.bags.mcap_scan import Declarations, McapScan, walk_stretch
@@ -16,8 +17,6 @@ from kuavo_bag_converter.bags.mcap_summary import Summary, has_footer, is_index,
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.source import Held, Window
 from kuavo_bag_converter.bags.storage import Selection
-
-from . import mcap_records as mc
 
 _STEP = 4 * 1024 * 1024
 

@@ -9,10 +9,9 @@ from typing import NamedTuple
 from mcap.opcode import Opcode
 from mcap.records import Channel, DataEnd, Schema, Statistics
 
+from kuavo_bag_converter.bags import mcap_records as mc
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.source import Source, Window
-
-from . import mcap_records as mc
 
 
 class Summary(NamedTuple):

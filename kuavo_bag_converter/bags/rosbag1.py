@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.bags import rosbag1_records as rb
 from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
 from kuavo_bag_converter.bags.damage import Damage, DamagedError
 from kuavo_bag_converter.bags.model import Stamps
@@ -16,8 +17,6 @@ from kuavo_bag_converter.bags.rosbag1_scan import Declarations, Rosbag1Scan, wal
 from kuavo_bag_converter.bags.source import Source, Window
 from kuavo_bag_converter.bags.storage import Selection
 from kuavo_bag_converter.errors import BagError
-
-from . import rosbag1_records as rb
 
 _HEADER = 256
 """Enough for the header of a chunk record or the bag header record."""

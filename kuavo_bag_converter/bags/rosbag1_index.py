@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kuavo_bag_converter.bags import rosbag1_records as rb
 from kuavo_bag_converter.bags.chunked import Chunk
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.source import Source, Window
-
-from . import rosbag1_records as rb
 
 _CHUNK_COUNT = np.dtype([('connection', '<u4'), ('count', '<u4')])
 _STEP = 1024 * 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kuavo_bag_converter.bags import rosbag1_records as rb
 from kuavo_bag_converter.bags.chunked import (
     Chunk,
     Readable,
@@ -18,8 +19,6 @@ from kuavo_bag_converter.bags.rosbag1_index import Index, chunk_of, find_chunk
 from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
 from kuavo_bag_converter.bags.storage import Rows
-
-from . import rosbag1_records as rb
 
 
 class Declarations:

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _topics(bag: str | None, settings: Settings) -> list[str]:
-    from kuavo_bag_converter.bags import open_bag
+    from kuavo_bag_converter.bags.open import open_bag
 
     if settings.profile != 'kuavo' or settings.eef_type != 'auto':
         return []
