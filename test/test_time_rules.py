@@ -1,0 +1,559 @@
+"""What becomes of stamps that cannot be true: tests for each rule of docs/time.md."""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from bag_files import BEGIN as START
+from bag_files import HEAD_MOTION, IMAGE, Sample, write_rosbag1
+from conversions import alignment, report, rows, run, same_frames
+from hypothesis import given
+from hypothesis import strategies as st
+from plain_robot import BEGIN, MS, NS, Robot, at, every, image, joint_state, ramps, said
+from ros_messages import ROS2
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Rosbag2Writer
+
+from kuavo_bag_converter.alignment import Track, make_plan
+from kuavo_bag_converter.bags.discover import find_recordings
+from kuavo_bag_converter.bags.model import TopicIndex
+from kuavo_bag_converter.cli import run as command
+from kuavo_bag_converter.display import Display
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.profiles.model import Align, Clock
+from kuavo_bag_converter.stamps import Span, spans_of
+
+CAMERA, JOINTS, COMMANDS = '/camera/image_raw', '/joint_states', '/joint_command'
+WEEK, YEAR = 7 * 24 * 3600 * NS, 365 * 24 * 3600 * NS
+BEFORE = {'zero': 0, '1970': 7 * NS, 'decades before': BEGIN - 30 * YEAR, 'last week': BEGIN - WEEK}
+AFTER = {'next week': BEGIN + WEEK, 'years after': BEGIN + 10 * YEAR}
+ABSURD = {**BEFORE, **AFTER}
+"""Stamps, ns."""
+TRANSIENT = Qos(
+    QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL,
+    QosTime(0, 0), QosTime(0, 0), QosLiveliness.AUTOMATIC, QosTime(0, 0), False,
+)  # fmt: skip
+
+
+def robot_of(begin=0.0):
+    robot = Robot()
+    robot.publish(CAMERA, every(30, 2, begin), image('head_cam_h', size=(32, 48)))
+    robot.publish(JOINTS, every(50, 2, begin), joint_state(ramps(2)), (1, 3))
+    robot.publish(COMMANDS, every(40, 1.9, begin + 0.1), joint_state(ramps(2)))
+    return robot
+
+
+def profile_of(folder, strategy='nearest', timeline='bag', commands='nearest', clock=None, **more):
+    """Write a profile of joints, commands and the camera that is the clock."""
+
+    def vector(topic, how):
+        align = {'strategy': how}
+        source = {'topic': topic, 'field': 'position'}
+        return {'parts': [{'from': source, 'names': ['a', 'b'], 'align': align}]}
+
+    profile = {
+        'robot_type': 'made_up',
+        'fps': 10,
+        'task': 'Pick',
+        'clock': {'from': {'topic': CAMERA}, 'fps': 30, 'timeline': timeline, **(clock or {})},
+        'align': {'timeline': timeline},
+        'features': {
+            'observation.state': vector(JOINTS, strategy),
+            'action': vector(COMMANDS, commands),
+            'observation.images.head': {'camera': {'from': {'topic': CAMERA}}},
+        },
+        **more,
+    }
+    path = folder / 'profile.yaml'
+    path.write_text(yaml.safe_dump(profile))
+    return str(path)
+
+
+def write(path, robot, latched=(), stored=None):
+    """Write a bag; ``stored`` sorts (received, topic, number) into the order of the file."""
+    messages = [
+        (sent.received, topic, number)
+        for topic, all_sent in robot.topics.items()
+        for number, sent in enumerate(all_sent)
+    ]
+    with Rosbag2Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        connections = {
+            topic: writer.add_connection(
+                topic,
+                sent[0].message.__msgtype__,
+                typestore=ROS2,
+                offered_qos_profiles=[TRANSIENT] if topic in latched else [],
+            )
+            for topic, sent in robot.topics.items()
+        }
+        for received, topic, number in sorted(messages, key=stored):
+            message = robot.topics[topic][number].message
+            data = ROS2.serialize_cdr(message, message.__msgtype__)
+            writer.write(connections[topic], received, data)
+    return path
+
+
+def converted(folder, robot, profile, **how):
+    root = folder / 'dataset'
+    (outcome,) = run(write(folder / 'bag', robot, **how), root, profile=profile, threads=1).outcomes
+    assert outcome.reason == ''
+    return root
+
+
+def refusal(folder, robot, profile, **how):
+    root = folder / 'dataset'
+    (outcome,) = run(write(folder / 'bag', robot, **how), root, profile=profile, threads=1).outcomes
+    assert outcome.status == 'failed'
+    assert not root.exists()
+    return outcome.reason
+
+
+def plan_of(root):
+    return report(root)['bags'][0]['plan']
+
+
+def track_of(root, topic):
+    return next(track for track in plan_of(root)['tracks'] if track['topic'] == topic)
+
+
+def add(robot, topic, *stamps):
+    """Add messages of a topic that were received at absurd times."""
+    sent = robot.topics[topic]
+    for stamp in stamps:
+        sent.append(sent[0]._replace(received=stamp))
+    return robot
+
+
+def stamped(robot, topic, number, taken):
+    """Give a message another header stamp."""
+    sent = robot.topics[topic]
+    message = copy.deepcopy(sent[number].message)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(taken, NS)
+    sent[number] = sent[number]._replace(taken=taken, message=message)
+    return robot
+
+
+def without(robot, topic, number):
+    del robot.topics[topic][number]
+    return robot
+
+
+def content(root):
+    """Digests of rows and pictures, and the frames' stamps; ordinals are left out."""
+    files = {n: d for n, d in same_frames(root).items() if not n.startswith('conversion/')}
+    return files, alignment(root)['frame_stamp_ns'].tolist()
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory):
+    """What becomes of the robot without any odd stamp, by strategy and time line."""
+    made = {}
+    for strategy, timeline in (('nearest', 'bag'), ('linear', 'bag'), ('nearest', 'header')):
+        folder = tmp_path_factory.mktemp('plain')
+        root = converted(folder, robot_of(), profile_of(folder, strategy, timeline))
+        made[strategy, timeline] = content(root)
+    return made
+
+
+# Receive stamps
+
+
+@pytest.mark.parametrize('when', ABSURD)
+@pytest.mark.parametrize(
+    ('topic', 'strategy'), [(CAMERA, 'nearest'), (JOINTS, 'nearest'), (JOINTS, 'linear')]
+)
+def test_a_message_received_far_from_the_recording_changes_nothing_but_a_count(
+    plain, tmp_path, topic, strategy, when
+):
+    robot = add(robot_of(), topic, ABSURD[when])
+    root = converted(tmp_path, robot, profile_of(tmp_path, strategy))
+    assert content(root) == plain[strategy, 'bag']
+    assert track_of(root, topic)['outside_recording'] == 1
+    assert plan_of(root)['clock_stamps']['outside_recording'] == (topic == CAMERA)
+
+
+@pytest.mark.parametrize('end_trim', ['min_end', 'max_end', 'none'])
+def test_a_message_received_far_from_the_recording_is_no_end(tmp_path, end_trim):
+    stamps = {}
+    for name, robot in (
+        ('plain', robot_of()),
+        ('odd', add(robot_of(), JOINTS, *ABSURD.values())),
+    ):
+        (tmp_path / name).mkdir()
+        profile = profile_of(tmp_path / name, clock={'end_trim': end_trim})
+        stamps[name] = content(converted(tmp_path / name, robot, profile))
+    assert stamps['odd'] == stamps['plain']
+
+
+@pytest.mark.parametrize('when', ABSURD)
+def test_topics_that_are_not_used_may_have_any_stamps(plain, tmp_path, when):
+    robot = robot_of().publish('/notes', at(0.5), said(['?']))
+    add(robot, '/notes', ABSURD[when])
+    root = converted(tmp_path, robot, profile_of(tmp_path))
+    assert content(root) == plain['nearest', 'bag']
+    assert '/notes' not in str(plan_of(root))
+
+
+def test_a_clock_that_is_set_while_recording_leaves_the_longer_part(tmp_path):
+    robot = robot_of()
+    for topic, sent in robot.topics.items():
+        robot.topics[topic] = [
+            s._replace(received=s.received - 20 * YEAR) if s.received < BEGIN + NS // 2 else s
+            for s in sent
+        ]
+    root = converted(tmp_path, robot, profile_of(tmp_path))
+    assert alignment(root)['frame_stamp_ns'][0] >= BEGIN + NS // 2
+    assert plan_of(root)['clock_stamps']['outside_recording'] == 15
+    assert track_of(root, JOINTS)['outside_recording'] == 25
+
+
+def test_a_pause_of_some_minutes_is_a_hole_and_no_end(tmp_path):
+    robot = robot_of()
+    later = robot_of(begin=300)
+    for topic in robot.topics:
+        robot.topics[topic] += later.topics[topic]
+    profile = profile_of(tmp_path, align={'tolerance_ms': 200})
+    root = converted(tmp_path, robot, profile)
+    assert track_of(root, JOINTS)['outside_recording'] == 0
+    assert len(np.unique(rows(root)['episode_index'])) == 2
+
+
+@pytest.mark.parametrize('timeline', ['bag', 'header'])
+def test_the_clock_of_a_simulator_begins_at_zero(tmp_path, timeline):
+    robot = robot_of(begin=-BEGIN // NS + 1)
+    for topic, sent in robot.topics.items():
+        robot.topics[topic] = [s._replace(received=s.received) for s in sent]
+    root = converted(tmp_path, robot, profile_of(tmp_path, timeline=timeline))
+    assert alignment(root)['frame_stamp_ns'][0] == NS
+    for track in plan_of(root)['tracks']:
+        assert (track['outside_recording'], track['without_header_stamp']) == (0, 0)
+
+
+def test_messages_are_taken_as_received_wherever_they_are_stored(tmp_path):
+    made = {}
+    for name, order in (('sorted', None), ('mixed', lambda m: (m[0] // (70 * MS), -m[0]))):
+        (tmp_path / name).mkdir()
+        profile = profile_of(tmp_path / name, 'linear')
+        root = converted(tmp_path / name, robot_of(), profile, stored=order)
+        made[name] = same_frames(root)
+        assert (track_of(root, JOINTS)['backward_stamps'] > 0) == (name == 'mixed')
+    assert made['mixed'] == made['sorted']
+
+
+# Latched topics, and what lasts
+
+
+@pytest.mark.parametrize('when', BEFORE)
+def test_what_was_said_before_the_recording_is_held(tmp_path, when):
+    robot = robot_of()
+    last = robot.topics[COMMANDS][0]._replace(received=BEFORE[when])
+    robot.topics[COMMANDS] = [last]
+    profile = profile_of(tmp_path, commands='hold')
+    root = converted(tmp_path, robot, profile, latched={COMMANDS})
+    assert (rows(root)['action'] == np.float32([last.message.position])).all()
+    assert track_of(root, COMMANDS)['outside_recording'] == 1
+    assert plan_of(root)['latched_topics'] == [COMMANDS]
+    assert plan_of(root)['frames'] == 20
+
+
+@pytest.mark.parametrize('when', AFTER)
+def test_what_is_said_after_the_recording_is_not_held(tmp_path, when):
+    robot = robot_of()
+    robot.topics[COMMANDS] = [robot.topics[COMMANDS][0]._replace(received=AFTER[when])]
+    text = refusal(tmp_path, robot, profile_of(tmp_path, commands='hold'))
+    assert text.startswith(f'{COMMANDS}: none of its 1 messages was received during the recording')
+
+
+def test_a_topic_with_nothing_but_absurd_stamps_is_refused_by_name(tmp_path):
+    robot = robot_of()
+    robot.topics[JOINTS] = [s._replace(received=s.received - YEAR) for s in robot.topics[JOINTS]]
+    text = refusal(tmp_path, robot, profile_of(tmp_path))
+    assert text.startswith(f'{JOINTS}: none of its 100 messages was received during the recording')
+    assert text.endswith('or a larger absurd_stamp_s')
+
+
+@pytest.mark.parametrize('age_s', [0, 1, 250])
+def test_the_end_of_a_latched_topic_does_not_count(tmp_path, age_s):
+    robot = robot_of()
+    first = robot.topics[COMMANDS][0]
+    robot.topics[COMMANDS] = [first._replace(received=BEGIN - age_s * NS)]
+    profile = profile_of(tmp_path)
+    root = converted(tmp_path, robot, profile, latched={COMMANDS})
+    assert plan_of(root)['frames'] == 20
+    assert plan_of(root)['latched_topics'] == [COMMANDS]
+
+
+def test_a_topic_that_is_over_before_the_first_frame_is_refused_by_name(tmp_path):
+    robot = robot_of()
+    robot.topics[COMMANDS] = [robot.topics[COMMANDS][0]._replace(received=BEGIN - NS)]
+    text = refusal(tmp_path, robot, profile_of(tmp_path))
+    assert f'no frame lies before the end of the other topics ({COMMANDS} is the first' in text
+
+
+def test_the_task_lasts_from_before_the_recording_and_not_from_after_it(tmp_path):
+    robot = robot_of().publish('/task', at(1.0), said(['Place']))
+    (place,) = robot.topics['/task']
+    for stamp, text in ((BEGIN - WEEK, 'Pick'), (BEGIN + WEEK, 'never')):
+        message = copy.deepcopy(place.message)
+        message.data = text
+        robot.topics['/task'].append(place._replace(received=stamp, message=message))
+    task = {'from': {'topic': '/task', 'field': 'data'}, 'default': 'Wait'}
+    root = converted(tmp_path, robot, profile_of(tmp_path, task=task))
+    assert rows(root)['task_index'].tolist() == [0] * 10 + [1] * 10
+    assert plan_of(root)['task_stamps']['outside_recording'] == 2
+    assert plan_of(root)['frames_with_default_task'] == 0
+
+
+@pytest.mark.parametrize(
+    ('rule', 'values', 'frames'),
+    [
+        ({'while_true': {'topic': '/mark', 'field': 'data'}}, [True, False, True], 10),
+        ({'each_message': {'topic': '/mark'}}, [True, False, True], 10),
+    ],
+)
+def test_episodes_are_cut_by_what_belongs_to_the_recording(tmp_path, rule, values, frames):
+    robot = robot_of().publish('/mark', at(0.0, 1.0, 2.0), said(values, 'Bool'))
+    sent = robot.topics['/mark']
+    sent[0] = sent[0]._replace(received=BEGIN - WEEK)
+    sent[2] = sent[2]._replace(received=BEGIN + WEEK)
+    root = converted(tmp_path, robot, profile_of(tmp_path, episodes=rule))
+    stamps = alignment(root)['frame_stamp_ns'] - BEGIN
+    assert (plan_of(root)['episodes'], len(stamps)) == (1, frames)
+    assert (stamps < NS).all() == ('while_true' in rule)
+    assert plan_of(root)['cut']['stamps']['outside_recording'] == 2
+
+
+# Header stamps
+
+
+@pytest.mark.parametrize('topic', [CAMERA, JOINTS])
+@pytest.mark.parametrize('when', [*ABSURD, 'two minutes before'])
+def test_a_message_with_an_absurd_header_stamp_is_as_if_it_were_not_there(tmp_path, topic, when):
+    stamp = {**ABSURD, 'two minutes before': BEGIN - 120 * NS}[when]
+    number = 9  # a picture that a frame would show
+    made = {}
+    for name, robot in (
+        ('odd', stamped(robot_of(), topic, number, stamp)),
+        ('none', without(robot_of(), topic, number)),
+    ):
+        (tmp_path / name).mkdir()
+        profile = profile_of(tmp_path / name, timeline='header')
+        root = converted(tmp_path / name, robot, profile)
+        made[name] = content(root), track_of(root, topic)
+    assert made['odd'][0] == made['none'][0]
+    key = 'without_header_stamp' if stamp == 0 else 'absurd_header_stamps'
+    assert made['odd'][1][key] == 1
+    assert made['none'][1][key] == 0
+
+
+@pytest.mark.parametrize('topic', [CAMERA, JOINTS])
+def test_header_stamps_do_not_matter_on_receive_stamps(plain, tmp_path, topic):
+    robot = robot_of()
+    for number, stamp in enumerate(ABSURD.values()):
+        stamped(robot, topic, 5 * number, stamp)
+    root = converted(tmp_path, robot, profile_of(tmp_path))
+    assert alignment(root)['frame_stamp_ns'].tolist() == plain['nearest', 'bag'][1]
+    assert track_of(root, topic)['absurd_header_stamps'] == 0
+
+
+def test_header_stamps_that_go_back_are_taken_in_their_order(plain, tmp_path):
+    robot = robot_of()
+    stamps = robot.stamps(JOINTS, 'header')
+    messages = robot.topics[JOINTS]
+    for a, b in ((10, 11), (20, 22)):
+        messages[a], messages[b] = (
+            messages[a]._replace(taken=stamps[b], message=messages[b].message),
+            messages[b]._replace(taken=stamps[a], message=messages[a].message),
+        )
+    root = converted(tmp_path, robot, profile_of(tmp_path, timeline='header'))
+    assert content(root) == plain['nearest', 'header']
+    assert track_of(root, JOINTS)['backward_stamps'] == 3
+
+
+@pytest.mark.parametrize('topics', [[CAMERA], [JOINTS], [CAMERA, JOINTS, COMMANDS]])
+def test_a_clock_that_is_off_in_every_message_is_refused_with_what_to_do(tmp_path, topics):
+    robot = robot_of()
+    for topic in topics:
+        for number, sent in enumerate(robot.topics[topic]):
+            stamped(robot, topic, number, sent.taken - YEAR)
+    text = refusal(tmp_path, robot, profile_of(tmp_path, timeline='header'))
+    off = -YEAR // NS
+    assert f'{topics[0]}: no header stamp is within 60 s of the receive stamp' in text
+    assert f'the first is {off}' in text
+    assert text.endswith('or a larger absurd_stamp_s where all clocks are off alike')
+
+
+@pytest.mark.parametrize('limit_s', [0, 2 * YEAR // NS])
+def test_clocks_that_are_all_off_alike_can_be_believed(plain, tmp_path, limit_s):
+    robot = robot_of()
+    for topic, all_sent in robot.topics.items():
+        for number, sent in enumerate(all_sent):
+            stamped(robot, topic, number, sent.taken - YEAR)
+    profile = profile_of(tmp_path, timeline='header', clock={'absurd_stamp_s': limit_s})
+    root = converted(tmp_path, robot, profile)
+    frames = alignment(root)['frame_stamp_ns'] + YEAR
+    assert frames.tolist() == plain['nearest', 'header'][1]
+    assert track_of(root, JOINTS)['absurd_header_stamps'] == 0
+
+
+def test_a_topic_without_header_cannot_be_aligned_by_header_stamps(tmp_path, capsys):
+    robot = robot_of().publish('/gripper', every(50, 2), said(list(np.zeros(100)), 'Float64'))
+    profile = yaml.safe_load(Path(profile_of(tmp_path, timeline='header')).read_text())
+    profile['features']['observation.state']['parts'].append(
+        {'from': {'topic': '/gripper', 'field': 'data'}, 'names': ['gripper']}
+    )
+    path = tmp_path / 'gripper.yaml'
+    path.write_text(yaml.safe_dump(profile))
+    bag = write(tmp_path / 'bag', robot)
+    before = sorted(tmp_path.rglob('*'))
+    code = command(
+        ['convert', str(bag), '--output', str(tmp_path / 'out'), '--set', f'profile={path}']
+    )
+    assert code == 1
+    out, err = capsys.readouterr()
+    (line,) = {line.partition('failed: ')[2] for line in err.splitlines() if 'failed: ' in line}
+    assert line.startswith(f'{bag}: /gripper: std_msgs/msg/Float64 (cdr) does not begin with')
+    assert line.endswith('use timeline: bag for it')
+    assert 'Traceback' not in out + err
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+# What is said
+
+
+def test_what_was_not_believed_is_printed_with_the_plan(tmp_path):
+    robot = add(robot_of(), CAMERA, 0)
+    add(robot, JOINTS, BEGIN - WEEK, BEGIN + WEEK)
+    stamped(robot, JOINTS, 7, 0)
+    stamped(robot, JOINTS, 8, 5 * NS)
+    root = converted(tmp_path, robot, profile_of(tmp_path, timeline='header'), latched={COMMANDS})
+    stream = io.StringIO()
+    Display(stream).planned(plan_of(root))
+    lines = [line.strip() for line in stream.getvalue().splitlines()]
+    for line in (
+        f'{CAMERA}: 1 message received outside of the recording, not used',
+        f'{JOINTS}: 2 messages received outside of the recording, not used',
+        f'{JOINTS}: 1 message without header stamp, not used',
+        f'{JOINTS}: 1 message with a header stamp far from its receive stamp, not used',
+        f'{COMMANDS}: latched, so its end does not count',
+    ):
+        assert lines.count(line) == 1, line
+
+
+# The plan alone
+
+
+CLOCK = Clock(sources=(), source_fps=30, decimation='jump', end_trim='none')
+times = st.integers(0, 400).map(lambda t: 1_000_000 * MS + t * MS // 4)
+some = st.lists(times, min_size=1, max_size=25).map(sorted)
+strategies = st.sampled_from(['nearest', 'hold', 'linear'])
+timelines = st.sampled_from(['bag', 'header'])
+odd = st.one_of(
+    st.integers(-(2**63), -NS * 10**6), st.just(0), st.integers(10**15 + 700 * NS, 2**63 - 1)
+)
+"""Receive stamps far from ``times``, the farthest that fit included."""
+
+
+def index_of(receive, header=None):
+    order = np.argsort(np.array(receive, dtype=np.int64), kind='stable')
+    receive = np.array(receive, dtype=np.int64)[order]
+    return TopicIndex(receive, None if header is None else np.array(header, np.int64)[order])
+
+
+def planned(clock, align, index, end_trim='none', absurd=60.0, **more):
+    clock = replace(clock, end_trim=end_trim, absurd_stamp_s=absurd, timeline=align.timeline)
+    try:
+        return make_plan(clock, '/clock', 30, [Track('x', '/x', align)], index, **more)
+    except BagError as error:
+        return str(error)
+
+
+def as_lists(plan, skip=0):
+    """The plan as plain values; ``skip`` is how far ordinals of the topic are shifted."""
+    if isinstance(plan, str):
+        return plan
+    (track,) = plan.tracks
+    first = np.where(track.first < 0, -1, track.first - skip)
+    second = np.where(track.second < 0, -1, track.second - skip)
+    arrays = (plan.stamps, first, second, track.weight, track.error, track.fill, track.in_gap)
+    return [array.tolist() for array in arrays], plan.episodes
+
+
+@given(
+    some, some, strategies, timelines, st.sampled_from(['min_end', 'max_end', 'none']),
+    st.sampled_from([None, 5, 20]),
+)  # fmt: skip
+def test_rules_never_change_a_recording_without_absurd_stamps(
+    frames, stamps, strategy, timeline, end_trim, tolerance_ms
+):
+    align = Align(strategy, timeline, tolerance_ms, on_gap='split' if tolerance_ms else 'keep')
+    index = {
+        '/clock': index_of(frames, [f + 7 for f in frames]),
+        '/x': index_of(stamps, [s - 9 for s in reversed(stamps)]),
+    }
+    believing = planned(CLOCK, align, index, end_trim, absurd=0.0)
+    judging = planned(CLOCK, align, index, end_trim)
+    assert as_lists(judging) == as_lists(believing)
+    if not isinstance(judging, str):
+        assert judging.report == believing.report
+
+
+@given(
+    st.lists(times, min_size=6, max_size=25).map(sorted), some,
+    st.sampled_from(['nearest', 'linear']), st.lists(odd, max_size=5),
+)  # fmt: skip
+def test_absurd_messages_never_serve_and_never_change_who_does(frames, stamps, strategy, absurd):
+    assert len(frames) > len(absurd), 'else they would be the recording'
+    align = Align(strategy)
+    expected = planned(CLOCK, align, {'/clock': index_of(frames), '/x': index_of(stamps)})
+    index = {'/clock': index_of(frames + absurd), '/x': index_of(stamps + absurd)}
+    found = planned(CLOCK, align, index)
+    assert as_lists(found, sum(stamp < stamps[0] for stamp in absurd)) == as_lists(expected)
+    assert found.tracks[0].report['outside_recording'] == len(absurd)
+
+
+@given(st.lists(st.lists(st.one_of(times, odd), max_size=20), max_size=4))
+def test_stretches_are_what_a_silence_parts(topics):
+    everything = sorted(stamp for topic in topics for stamp in topic)
+    expected = []
+    for stamp in everything:
+        if expected and stamp - expected[-1][1] <= 600 * NS:
+            expected[-1] = Span(expected[-1][0], stamp)
+        else:
+            expected.append(Span(stamp, stamp))
+    assert spans_of(np.array(sorted(topic), np.int64) for topic in topics) == expected
+
+
+def test_stamps_that_would_make_endless_frames_are_refused():
+    index = {'/clock': index_of([0, 2**62]), '/x': index_of([0])}
+    clock = replace(CLOCK, decimation='time')
+    text = planned(clock, Align(), index, absurd=0.0)
+    assert text.startswith('/clock: its 2 messages span 53376 days')
+    assert text.endswith('set a lower absurd_stamp_s')
+
+
+# Which files are one recording
+
+
+def test_an_absurd_stamp_does_not_part_a_split_recording(tmp_path):
+    def part(number, *absurd):
+        samples = [Sample(IMAGE, START + (10 * number + n) * NS // 10, b'.') for n in range(10)]
+        samples += [Sample(HEAD_MOTION, stamp, bytes(24)) for stamp in absurd]
+        return write_rosbag1(tmp_path / f'run_{number}.bag', samples)
+
+    paths = (part(0, START + YEAR), part(1), part(2, START - WEEK))
+    assert find_recordings([tmp_path]) == [paths]
