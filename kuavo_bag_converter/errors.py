@@ -15,6 +15,10 @@ class BagError(ConverterError):
     """One bag cannot be read or converted as asked (exit code 1, other bags go on)."""
 
 
+class DamagedBagError(BagError):
+    """A bag is damaged; what is left of it can be had with ``on_damage: salvage``."""
+
+
 class ImageError(BagError):
     """One picture of a camera cannot be decoded; others may."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.errors import BagError, DamagedBagError
 
 ADVICE = 'set on_damage: salvage to keep what can be read'
 
@@ -22,11 +22,17 @@ class DamagedError(Exception):
         return f'byte {self.offset}: {self.reason}'
 
 
+class ReadsWholeError(Exception):
+    """A file would have to be read whole to be opened; never seen by users."""
+
+
 class Damage:
     """The ``on_damage`` policy of one recording, and the lines for its report."""
 
-    def __init__(self, on_damage: str) -> None:
+    def __init__(self, on_damage: str, *, quick: bool = False) -> None:
+        """Follow ``on_damage``; with ``quick``, no file may be read whole to be opened."""
         self.salvage = on_damage == 'salvage'
+        self._quick = quick
         self.problems: list[str] = []
         self.count = 0
         """Damages that were found and survived."""
@@ -35,12 +41,12 @@ class Damage:
         """Stop, or note the damage and go on.
 
         Raises:
-            BagError: the policy is ``fail``.
+            DamagedBagError: the policy is ``fail``.
 
         """
         line = ' '.join(f'{path}: {what}'.split())
         if not self.salvage:
-            raise BagError(f'{line}; {ADVICE}')
+            raise DamagedBagError(f'{line}; {ADVICE}')
         self.count += 1
         self.note(line)
 
@@ -48,13 +54,23 @@ class Damage:
         """Raise an error, or note it and go on without what it is about.
 
         Raises:
-            BagError: the policy is ``fail``.
+            DamagedBagError: the policy is ``fail``.
 
         """
         if not self.salvage:
-            raise error
+            raise DamagedBagError(str(error)) from error
         self.count += 1
         self.note(str(error))
+
+    def reads_whole(self) -> None:
+        """Learn that a file is going to be read whole to be opened.
+
+        Raises:
+            ReadsWholeError: It must not be.
+
+        """
+        if self._quick:
+            raise ReadsWholeError
 
     def note(self, line: str) -> None:
         """Put a line that is no loss of data into the report, once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
@@ -23,11 +24,10 @@ _OTHERS = {
     b'Rar!': 'a rar archive; unpack it first',
     b'\x04\x22\x4d\x18': 'lz4 data; unpack it first',
     b'\x89HDF': 'an HDF5 file, not a bag',
-    b'<!DOCTYPE': 'a web page, not the recording; download it again',
-    b'<!doctype': 'a web page, not the recording; download it again',
-    b'<html': 'a web page, not the recording; download it again',
-    b'rosbag2_bagfile_information': 'the metadata of a rosbag2 directory; give the path of that',
 }
+_WEB = (b'<!doctype', b'<html', b'<?xml', b'<error')
+_BEGIN = 64
+"""Bytes that tell what a file is."""
 EXPECTED = 'a ROS 1 bag 2.0, an MCAP file or an sqlite3 file of rosbag2'
 
 
@@ -43,35 +43,62 @@ def container_of(path: Path, shown: Path | None = None) -> str:
 
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BagError(f'{path}: is no regular file; expected {EXPECTED}')
         with path.open('rb') as file:
-            begin = file.read(64)
-    except FileNotFoundError:
-        raise BagError(f'{path}: does not exist') from None
-    except PermissionError:
-        raise BagError(
-            f'{path}: permission denied; it may have been recorded by root: change its owner'
-        ) from None
+            begin = file.read(_BEGIN)
     except OSError as error:
-        raise BagError(f'{path}: cannot be read: {error.strerror}') from None
+        raise cannot_be_read(path, error) from None
     for magic, container in _CONTAINERS.items():
         if begin.startswith(magic):
             return container
-    raise BagError(f'{shown or path}: is {_name(begin, size)}')
+    raise BagError(f'{shown or path}: is {_name(begin, status.st_size)}')
+
+
+def cannot_be_read(path: Path, error: OSError) -> BagError:
+    """Return what to say of a file or folder that the system does not let be read."""
+    if isinstance(error, FileNotFoundError):
+        if path.is_symlink():
+            return BagError(f'{path}: is a link to {path.readlink()}, which does not exist')
+        return BagError(f'{path}: does not exist')
+    if isinstance(error, PermissionError):
+        return BagError(
+            f'{path}: permission denied; it may have been recorded by root: change its owner'
+        )
+    return BagError(f'{path}: cannot be read: {error.strerror}')
+
+
+def mistaken_for_a_bag(path: Path) -> str:
+    """Return what a file is that often takes a bag's place, '' for anything else."""
+    with path.open('rb') as file:
+        other = _other(file.read(_BEGIN))
+    return f'is {other}' if other else ''
+
+
+def _other(begin: bytes) -> str:
+    for magic, what in _OTHERS.items():
+        if begin.startswith(magic):
+            return what
+    if begin.removeprefix(b'\xef\xbb\xbf').lstrip().lower().startswith(_WEB):
+        return 'a web page, not the recording; download it again'
+    return ''
 
 
 def _name(begin: bytes, size: int) -> str:
     if size == 0:
         return f'empty (0 bytes); expected {EXPECTED}'
-    for magic, what in _OTHERS.items():
-        if begin.startswith(magic):
-            return what
+    other = _other(begin)
+    if other:
+        return other
     if begin.startswith(b'#ROSBAG V'):
         version = begin[9:13].split(b'\n')[0].decode(errors='replace')
         return (
             f'a ROS 1 bag of version {version}, expected 2.0; '
             f'rewrite it with ROS 1: rosbag filter OLD NEW True'
         )
+    if begin.startswith(b'rosbag2_bagfile_information'):
+        return 'the metadata of a rosbag2 directory; give the path of that'
     if not begin.strip(b'\0'):
         return f'not a recording: it begins with zeros; expected {EXPECTED}'
     return f'not a recording: it begins with {begin[:8]!r}; expected {EXPECTED}'

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.detect import cannot_be_read, container_of, mistaken_for_a_bag
 from kuavo_bag_converter.bags.rosbag2_metadata import NAME, Metadata, read_metadata
 from kuavo_bag_converter.errors import BagError
 
 SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd', '.mcap.zst', '.db3.zst')
+_STORAGES = ('mcap', 'sqlite3', '')
 _NUMBERED = re.compile(r'(?P<stem>.*)_(?P<number>\d+)(?:\.[a-z0-9]+)+')
 
 
@@ -31,7 +33,7 @@ def storage_files(folder: Path) -> list[Path]:
     try:
         files = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES)]
     except OSError as error:
-        raise BagError(f'{folder}: cannot be read: {error.strerror}') from None
+        raise cannot_be_read(folder, error) from None
     return sorted(files, key=natural)
 
 
@@ -56,14 +58,20 @@ def read_directory(folder: Path, damage: Damage) -> Directory:
     """
     found = storage_files(folder)
     path = folder / NAME
-    if not path.exists():
-        return Directory(_without_metadata(folder, found, damage), None)
+    metadata: Metadata | None = None
     try:
         metadata = read_metadata(path)
-    except (ValueError, OSError) as error:
-        damage.found(path, error)
-        return Directory(_without_metadata(folder, found, damage), None)
-    files: list[Path] = []
+    except FileNotFoundError:
+        files = _without_metadata(folder, found)
+        damage.note(f'{folder}: has no {NAME}; its {len(files)} storage files are read by name')
+        return Directory(files, None)
+    except OSError as error:
+        damage.survive(cannot_be_read(path, error))
+    except ValueError as error:
+        damage.found(path, mistaken_for_a_bag(path) or error)
+    if metadata is None:
+        return Directory(_without_metadata(folder, found), None)
+    files = []
     for name in metadata.files:
         file = _existing(folder / name)
         if file is None:
@@ -75,7 +83,26 @@ def read_directory(folder: Path, damage: Damage) -> Directory:
             damage.note(f'{path}: {file.name} is in the folder but not listed; it is not read')
     if not files:
         raise BagError(f'{folder}: none of the files that {NAME} lists is there')
+    if metadata.storage not in _STORAGES:
+        _check_content(files, metadata.storage)
     return Directory(files, metadata)
+
+
+def _check_content(files: list[Path], storage: str) -> None:
+    """Refuse files of a storage plugin that is not known, unless their content is.
+
+    Raises:
+        BagError: A file's content is not.
+
+    """
+    try:
+        for file in files:
+            container_of(file)
+    except BagError as error:
+        raise BagError(
+            f'{error}; {NAME} names the storage plugin {storage!r}, expected mcap or sqlite3: '
+            'use `ros2 bag convert` where that plugin is installed'
+        ) from None
 
 
 def _existing(path: Path) -> Path | None:
@@ -88,7 +115,7 @@ def _existing(path: Path) -> Path | None:
     return next((twin for twin in twins if twin.exists()), None)
 
 
-def _without_metadata(folder: Path, found: list[Path], damage: Damage) -> list[Path]:
+def _without_metadata(folder: Path, found: list[Path]) -> list[Path]:
     if not found:
         raise BagError(
             f'{folder}: is no rosbag2 directory: it has no {NAME} and no .mcap or .db3 files'
@@ -99,6 +126,4 @@ def _without_metadata(folder: Path, found: list[Path], damage: Damage) -> list[P
             f'{folder}: has no {NAME}, and its {len(found)} files are not the parts of one '
             f'recording; give the path of one of them'
         )
-    if not (folder / NAME).exists():
-        damage.note(f'{folder}: has no {NAME}; its {len(found)} storage files are read by name')
     return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import Damage
 from kuavo_bag_converter.bags.detect import container_of
@@ -20,11 +21,26 @@ Recording = Path | tuple[Path, ...]
 """A file, a rosbag2 directory, or the files that one recording was split into."""
 
 ROSBAG1_SUFFIXES = ('.bag', '.bag.active')
+_BESIDE_RECORDINGS = re.compile(r'(?P<stem>.+)\.(c|orig)\.bag')
+"""KuavoBrain's previews, and the backups of ``rosbag reindex``, ``compress`` and ``decompress``."""
 GAP = 10**9
 """Parts of a split recording follow each other within this many ns."""
 
 
+class Listing(NamedTuple):
+    """What paths hold."""
+
+    recordings: list[Recording]
+    left_out: list[Path]
+    """Previews and backups in folders."""
+
+
 def find_recordings(paths: Iterable[str | Path]) -> list[Recording]:
+    """Find the recordings at ``paths``; see :func:`list_recordings`."""
+    return list_recordings(paths).recordings
+
+
+def list_recordings(paths: Iterable[str | Path]) -> Listing:
     """Find the recordings at ``paths``, each a bag, a rosbag2 directory or a folder of either.
 
     Folders are searched one level deep, their entries are sorted by name (``bag_2`` before
@@ -32,31 +48,65 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Recording]:
     each begins less than a second after the one before it ends are one recording, as
     ``rosbag record --split`` leaves it.
 
+    In a folder, ``NAME.c.bag`` (a preview) and ``NAME.orig.bag`` (a backup) are left out where
+    ``NAME.bag`` or ``NAME.bag.active`` is beside them. Given by their own path, they are taken.
+    What must not be looked into is taken for a recording, so that opening it says so.
+
     Raises:
         UsageError: a path does not exist, or a folder holds no recording.
 
     """
     found: list[Path] = []
+    left_out: list[Path] = []
     for path in map(Path, paths):
-        if not path.exists():
+        if not _exists(path):
             raise UsageError(f'{path}: does not exist')
-        found += [path] if not path.is_dir() or _is_directory_bag(path) else _in_folder(path)
+        if not _is_folder(path) or _is_directory_bag(path):
+            found.append(path)
+        else:
+            bags = _in_folder(path)
+            beside = [bag for bag in bags if _is_beside(bag, set(bags))]
+            found += [bag for bag in bags if bag not in beside]
+            left_out += beside
     found = list(dict.fromkeys(found))
-    return [
+    recordings = [
         recording for _, group in groupby(found, key=_family) for recording in _joined(list(group))
     ]
+    return Listing(recordings, [bag for bag in dict.fromkeys(left_out) if bag not in found])
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False
+
+
+def _is_beside(bag: Path, bags: Set[Path]) -> bool:
+    """Tell whether a bag of a folder is a preview or backup of another."""
+    match = _BESIDE_RECORDINGS.fullmatch(bag.name)
+    return match is not None and any(
+        bag.with_name(match['stem'] + suffix) in bags for suffix in ROSBAG1_SUFFIXES
+    )
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    try:
-        entries = sorted(folder.iterdir(), key=natural)
-        bags = [
-            entry
-            for entry in entries
-            if (_is_directory_bag(entry) if entry.is_dir() else _is_bag(entry))
-        ]
-    except OSError as error:
-        raise UsageError(f'{folder}: cannot be read: {error.strerror}') from None
+    entries = sorted(folder.iterdir(), key=natural)
+    bags = [
+        entry
+        for entry in entries
+        if (_is_directory_bag(entry) if _is_folder(entry) else _is_bag(entry))
+    ]
     if not bags:
         raise UsageError(
             f'{folder}: holds no recording; looked for *.bag, *.bag.active, *.mcap, *.db3 '
@@ -71,9 +121,12 @@ def _is_bag(path: Path) -> bool:
 
 def _is_directory_bag(folder: Path) -> bool:
     """Tell whether a folder is a rosbag2 directory, which names its files after itself."""
-    if (folder / NAME).exists():
+    try:
+        if (folder / NAME).exists():
+            return True
+        files = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES)]
+    except OSError:
         return True
-    files = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES)]
     stems = {part[0] if (part := split_stem(path)) else path.name for path in files}
     return stems == {folder.name}
 

@@ -63,6 +63,7 @@ class McapStorage(ChunkedStorage):
             self._index = summary.chunks
             self.counts = self._promised(summary) or {}
         else:
+            self._damage.reads_whole()
             scan = McapScan(self._source, self._damage, self._known, summary)
             self._scanned, self._chunks = scan.columns, scan.chunks
             if summary:
@@ -88,6 +89,7 @@ class McapStorage(ChunkedStorage):
             summary.chunks and self._chunk_in(window, summary.chunks[0].start).crc
         ):
             return
+        self._damage.reads_whole()
         crc = 0
         for at in range(0, summary.data_end, _STEP):
             crc = zlib.crc32(self._source.read(at, min(_STEP, summary.data_end - at)), crc)

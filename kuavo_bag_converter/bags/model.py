@@ -103,6 +103,16 @@ class BagReader(Protocol):
 
         """
 
+    def first_messages(self, topic: str, limit: int) -> Iterator[Message]:
+        """Stream up to ``limit`` messages of a topic that are stored first, without the index.
+
+        The ordinal of each is its place in the file, which is another where stamps go back.
+
+        Raises:
+            BagError: damage was found, or the topic is not in the bag.
+
+        """
+
     def close(self) -> None:
         """Release files; the reader cannot be used afterwards."""
 

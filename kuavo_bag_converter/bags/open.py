@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kuavo_bag_converter.bags.compression import CompressionError, decompress_file
-from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.damage import Damage, ReadsWholeError
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.directory import Directory, read_directory
 from kuavo_bag_converter.bags.mcap_storage import McapStorage
@@ -63,14 +63,37 @@ def open_portable(paths: Sequence[Path], damage: Damage) -> RecordingReader:
     return _open(paths, damage, 'portable')
 
 
+def open_quickly(paths: Sequence[Path]) -> RecordingReader | None:
+    """Open a recording without ROS if that takes no more than its index; else return None.
+
+    Files without an index, and compressed ones, must be read whole: only their kind is checked.
+
+    Raises:
+        DamagedBagError: damage was found.
+        BagError: not a recording that can be read.
+
+    """
+    damage = Damage('fail', quick=True)
+    try:
+        return open_portable(paths, damage)
+    except ReadsWholeError:
+        for path in _directory(paths, damage).files:
+            container_of(path)
+    return None
+
+
+def _directory(paths: Sequence[Path], damage: Damage) -> Directory:
+    if len(paths) == 1 and paths[0].is_dir():
+        return read_directory(paths[0], damage)
+    return Directory(list(paths), None)
+
+
 def _open(paths: Sequence[Path], damage: Damage, reader: str) -> RecordingReader:
     resources = ExitStack()
     try:
-        if len(paths) == 1 and paths[0].is_dir():
-            directory = read_directory(paths[0], damage)
-        else:
-            directory = Directory(list(paths), None)
-        storages, backend = _open_files(directory.files, damage, resources), 'portable'
+        directory = _directory(paths, damage)
+        portable = storages = _open_files(directory.files, damage, resources)
+        backend = 'portable'
         if not storages:
             raise BagError(f'{paths[0]}: none of its files can be read')
         containers = sorted({storage.container for storage in storages})
@@ -81,7 +104,7 @@ def _open(paths: Sequence[Path], damage: Damage, reader: str) -> RecordingReader
             )
         if reader != 'portable':
             storages, backend = _by_rosbag2_py(paths[0], storages, damage, reader)
-        recording = RecordingReader(paths[0], storages, damage, resources, backend)
+        recording = RecordingReader(paths[0], storages, portable, damage, resources, backend)
         _compare(recording, directory, damage)
     except BaseException:
         resources.close()
@@ -145,6 +168,7 @@ def _open_or_survive(
 def _open_file(path: Path, damage: Damage, scratch: Scratch) -> Storage:
     container, file = container_of(path), path
     if container == 'zstd':
+        damage.reads_whole()
         file = scratch.folder() / path.stem
         try:
             decompress_file(path, file)

@@ -25,6 +25,7 @@ class RecordingReader:
         self,
         path: Path,
         storages: Sequence[Storage],
+        portable: Sequence[Storage],
         damage: Damage,
         resources: ExitStack,
         backend: str,
@@ -34,6 +35,7 @@ class RecordingReader:
         Args:
             path: what the recording is known by.
             storages: its files in order, one at least.
+            portable: the same files, read without ROS.
             damage: what to do with damage.
             resources: what :meth:`close` releases, files included.
             backend: who reads the payloads.
@@ -46,6 +48,7 @@ class RecordingReader:
         self._damage = damage
         self.storages = storages
         """The files, in order."""
+        self._portable = portable
         self._resources = resources
         self.connections: Sequence[Connection]
         self.connections, self._globals = _join_connections(storages)
@@ -103,6 +106,25 @@ class RecordingReader:
         for storage, connection, stored in self._stored(places, None):
             data = self._plain(storage, connection, stored)
             yield Message(connection, stored.rank, stored.stamp, data)
+
+    def first_messages(self, topic: str, limit: int) -> Iterator[Message]:
+        """Stream the messages of a topic that are stored first; see :class:`.model.BagReader`."""
+        self._check_topics({topic})
+        broken = self._broken.get(topic, [])
+        kept = np.setdiff1d(np.arange(limit + len(broken)), broken)[:limit]
+        begin = 0
+        for number, storage in enumerate(self._portable):
+            mine = [c.id for c in storage.connections if c.topic == topic]
+            end = begin + sum(storage.counts.get(connection, 0) for connection in mine)
+            positions = kept[(kept >= begin) & (kept < end)]
+            cursors = {topic: Cursor(positions - begin, positions)}
+            begin = end
+            if not len(positions):
+                continue
+            for stored in storage.messages(Selection(storage.connections, cursors)):
+                connection = self.connections[self._globals[number][stored.connection]]
+                data = self._plain(storage, connection, stored)
+                yield Message(connection, stored.rank, stored.stamp, data)
 
     def close(self) -> None:
         """Release files and temporary files."""

@@ -68,6 +68,7 @@ class Rosbag1Storage(ChunkedStorage):
             self.counts = self._totals(index, self._known)
 
     def _scan(self, index: Index | None) -> None:
+        self._damage.reads_whole()
         scan = Rosbag1Scan(self._source, self._damage, self._known, index)
         self._scanned, self._chunks = scan.columns, scan.chunks
         if index:

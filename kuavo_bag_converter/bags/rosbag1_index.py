@@ -56,7 +56,9 @@ def read_index(source: Source, header: rb.Record) -> Index:
 
     """
     start = header.u64(b'index_pos')
-    if start >= source.size > 0:
+    expected = header.u32(b'conn_count'), header.u32(b'chunk_count')
+    # The index of a recording in which nothing was received has no records, so it ends the file.
+    if start > source.size or (start == source.size and any(expected)):
         raise DamagedError(
             source.size, f'the file ends here, its index should be at byte {start}: truncated'
         )
@@ -77,7 +79,6 @@ def read_index(source: Source, header: rb.Record) -> Index:
                 begins.append(record.time(b'start_time'))
                 ends.append(record.time(b'end_time'))
     found = len(connections), len(chunks)
-    expected = header.u32(b'conn_count'), header.u32(b'chunk_count')
     if found != expected:
         raise DamagedError(
             start,

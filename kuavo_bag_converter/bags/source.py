@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kuavo_bag_converter.bags.damage import DamagedError
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.bags.detect import cannot_be_read
 
 GAP = 32 * 1024
 """Neighbours closer than this are read in one go: a call costs about as much as 32 KiB."""
@@ -41,7 +41,7 @@ class Source:
         try:
             self._file = path.open('rb', buffering=0)
         except OSError as error:
-            raise BagError(f'{path}: cannot be opened: {error.strerror}') from None
+            raise cannot_be_read(path, error) from None
         self.size = os.fstat(self._file.fileno()).st_size
         self.bytes_read = 0
 

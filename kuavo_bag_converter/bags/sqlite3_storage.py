@@ -335,6 +335,7 @@ def _connect(path: Path, damage: Damage, scratch: Scratch) -> tuple[sqlite3.Conn
         if (extra := path.with_name(path.name + suffix)).exists() and extra.stat().st_size
     ]
     if beside:
+        damage.reads_whole()
         damage.note(
             f'{path}: was not closed: {beside[0].name} is honoured on a temporary copy of the file'
         )
