@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -43,9 +44,7 @@ def container_of(path: Path, shown: Path | None = None) -> str:
 
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BagError(f'{path}: is no regular file; expected {EXPECTED}')
+        status = status_of(path)
         with path.open('rb') as file:
             begin = file.read(_BEGIN)
     except OSError as error:
@@ -54,6 +53,22 @@ def container_of(path: Path, shown: Path | None = None) -> str:
         if begin.startswith(magic):
             return container
     raise BagError(f'{shown or path}: is {_name(begin, status.st_size)}')
+
+
+def status_of(path: Path) -> os.stat_result:
+    """Return the status of a regular file; any other could keep its reader waiting.
+
+    Raises:
+        BagError: it is none, or the system does not tell.
+
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise cannot_be_read(path, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise BagError(f'{path}: is no regular file; expected {EXPECTED}')
+    return status
 
 
 def cannot_be_read(path: Path, error: OSError) -> BagError:

@@ -103,6 +103,14 @@ class BagReader(Protocol):
 
         """
 
+    def check_headers(self, topics: AbstractSet[str]) -> None:
+        """Check that the messages of topics begin with a header, by their types.
+
+        Raises:
+            BagError: a topic has no ``std_msgs/Header`` as its first field.
+
+        """
+
     def first_messages(self, topic: str, limit: int) -> Iterator[Message]:
         """Stream up to ``limit`` messages of a topic that are stored first, without the index.
 

@@ -63,10 +63,14 @@ def open_portable(paths: Sequence[Path], damage: Damage) -> RecordingReader:
     return _open(paths, damage, 'portable')
 
 
-def open_quickly(paths: Sequence[Path]) -> RecordingReader | None:
+def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingReader | None:
     """Open a recording without ROS if that takes no more than its index; else return None.
 
     Files without an index, and compressed ones, must be read whole: only their kind is checked.
+
+    Args:
+        paths: a bag file, a rosbag2 directory, or the files of one recording in order.
+        reader: what is going to read the recording.
 
     Raises:
         DamagedBagError: damage was found.
@@ -75,11 +79,17 @@ def open_quickly(paths: Sequence[Path]) -> RecordingReader | None:
     """
     damage = Damage('fail', quick=True)
     try:
-        return open_portable(paths, damage)
+        recording = open_portable(paths, damage)
     except ReadsWholeError:
         for path in _directory(paths, damage).files:
             container_of(path)
-    return None
+        return None
+    try:
+        _check_reader(paths[0], recording.container, reader)
+    except BaseException:
+        recording.close()
+        raise
+    return recording
 
 
 def _directory(paths: Sequence[Path], damage: Damage) -> Directory:
@@ -128,9 +138,8 @@ def _by_rosbag2_py(
     path: Path, storages: Sequence[Storage], damage: Damage, reader: str
 ) -> tuple[Sequence[Storage], str]:
     """Let rosbag2_py read the payloads, or say why the portable reader does; who it is."""
+    _check_reader(path, storages[0].container, reader)
     if storages[0].container == 'rosbag1':
-        if reader == 'rosbag2_py':
-            raise BagError(f'{path}: is a ROS 1 bag, which rosbag2_py does not read; {ADVICE}')
         return storages, 'portable'
     try:
         from kuavo_bag_converter.bags.rosbag2_backend import Rosbag2PyStorage
@@ -150,6 +159,11 @@ def _by_rosbag2_py(
             raise
         damage.note(f'{error}: it is read by the portable reader')
         return storages, 'portable'
+
+
+def _check_reader(path: Path, container: str, reader: str) -> None:
+    if (container, reader) == ('rosbag1', 'rosbag2_py'):
+        raise BagError(f'{path}: is a ROS 1 bag, which rosbag2_py does not read; {ADVICE}')
 
 
 def _open_or_survive(

@@ -79,7 +79,7 @@ class RecordingReader:
     ) -> dict[str, TopicIndex]:
         """Collect stamps; see :class:`.model.BagReader`."""
         self._check_topics(topics | header)
-        self._check_headers(header)
+        self.check_headers(header)
         receive = self._receive_stamps(topics | header)
         headers = self._header_stamps(header) if header else {}
         return {
@@ -149,7 +149,8 @@ class RecordingReader:
                 f'there are {", ".join(sorted(self.counts)) or "no topics at all"}'
             )
 
-    def _check_headers(self, topics: AbstractSet[str]) -> None:
+    def check_headers(self, topics: AbstractSet[str]) -> None:
+        """Check that topics have header stamps; see :class:`.model.BagReader`."""
         for connection in self.connections:
             if connection.topic not in topics:
                 continue

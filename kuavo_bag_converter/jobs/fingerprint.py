@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kuavo_bag_converter.bags.detect import cannot_be_read, status_of
+
 _EDGE = 1 << 20
 _SAMPLES = 64
 _SAMPLE = 4096
@@ -18,29 +20,35 @@ def fingerprint(paths: Sequence[Path]) -> dict[str, object]:
     the same for any size of bag.
 
     Raises:
-        OSError: A file cannot be read.
+        BagError: A file cannot be read, or is no regular file.
 
     """
-    files = []
-    for path in _files(paths):
-        stat = path.stat()
-        files.append(
-            {
-                'name': path.name,
-                'bytes': stat.st_size,
-                'changed_ns': stat.st_mtime_ns,
-                'digest': _digest(path, stat.st_size),
-            }
-        )
-    return {'files': files}
+    return {'files': [_described(path) for path in _files(paths)]}
+
+
+def _described(path: Path) -> dict[str, object]:
+    status = status_of(path)
+    try:
+        digest = _digest(path, status.st_size)
+    except OSError as error:
+        raise cannot_be_read(path, error) from None
+    return {
+        'name': path.name,
+        'bytes': status.st_size,
+        'changed_ns': status.st_mtime_ns,
+        'digest': digest,
+    }
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if path.is_dir():
-            yield from sorted(item for item in path.iterdir() if item.is_file())
-        else:
-            yield path
+        try:
+            files = [path]
+            if path.is_dir():
+                files = sorted(item for item in path.iterdir() if item.is_file())
+        except OSError as error:
+            raise cannot_be_read(path, error) from None
+        yield from files
 
 
 def _digest(path: Path, size: int) -> str:
