@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -134,8 +136,10 @@ def write_mcap(
     profile: str = 'ros2',
     index: IndexType = IndexType.ALL,
     chunk: int = 65536,
+    extras: bool = False,
     **options: bool,
 ) -> Path:
+    """Write an MCAP file; ``extras`` are records that are no messages, here and there."""
     with path.open('wb') as stream:
         writer = McapWriter(
             stream,
@@ -154,12 +158,38 @@ def write_mcap(
             )
             channels[topic] = writer.register_channel(topic.name, encoding, schema)
         serialize = cdr_payload if encoding == 'cdr' else ros1_payload
-        for sample in samples:
+        for number, sample in enumerate(samples):
             writer.add_message(
                 channels[sample.topic], sample.stamp, serialize(sample), sample.stamp - 1
             )
+            if extras and number % 20 == 0:
+                writer.add_attachment(BEGIN, BEGIN, 'calibration.json', 'text/plain', bytes(999))
+                writer.add_metadata('rosbag2', {'serialized_metadata': 'version: 9'})
         writer.finish()
     return path
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Take the right to write away from all that is below a folder, and see it unchanged after."""
+    paths = [folder, *folder.rglob('*')]
+    modes = {path: path.stat().st_mode for path in paths}
+    before = _contents(folder)
+    for path, mode in modes.items():
+        path.chmod(mode & ~0o222)
+    try:
+        yield
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    assert _contents(folder) == before
+
+
+def _contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b'')
+        for path in (folder, *folder.rglob('*'))
+    }
 
 
 def records(data):
@@ -201,10 +231,11 @@ def _without_index_pos(data):
     return data[:place] + bytes(8) + data[place + 8 :]
 
 
-def metadata_yaml(version, counts, files, storage='sqlite3', folder='r'):
+def metadata_yaml(version, counts, files, storage='sqlite3', folder='r', times=None):
     """The text of a metadata.yaml as rosbag2 of a version writes it.
 
-    ``counts`` are messages by (topic, type), ``files`` by file name.
+    ``counts`` are messages by (topic, type), ``files`` by file name, ``times`` the first and last
+    stamp by file name.
     """
     total = sum(files.values())
     topics = ''.join(
@@ -225,8 +256,13 @@ def metadata_yaml(version, counts, files, storage='sqlite3', folder='r'):
     if version >= 3:
         text += '  compression_format: ""\n  compression_mode: ""\n'
     if version >= 5:
+        times = times or dict.fromkeys(files, (BEGIN, BEGIN))
         text += '  files:\n' + ''.join(
-            f'    - path: {name}\n      message_count: {count}\n' for name, count in files.items()
+            f'    - path: {name}\n      starting_time:\n'
+            f'        nanoseconds_since_epoch: {times[name][0]}\n      duration:\n'
+            f'        nanoseconds: {times[name][1] - times[name][0]}\n'
+            f'      message_count: {count}\n'
+            for name, count in files.items()
         )
     if version >= 6:
         text += '  custom_data: ~\n'

@@ -13,9 +13,11 @@ import zstandard
 from bag_files import (
     BEGIN,
     CLAW,
+    HEAD_MOTION,
     TOPICS,
     cdr_payload,
     metadata_yaml,
+    read_only,
     recording,
     records,
     ros1_payload,
@@ -27,6 +29,7 @@ from bag_files import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mcap.opcode import Opcode
 from mcap.writer import IndexType
 
 from kuavo_bag_converter.bags.open import open_bag
@@ -70,12 +73,49 @@ def flip(path, at):
     return path
 
 
+def read_line(path, got):
+    """The line of the report that says exactly what was read of a file."""
+    stamps = sorted(stamp for _, stamp, _ in got)
+    first, last = (f'{stamp // 10**9}.{stamp % 10**9:09d}' for stamp in (stamps[0], stamps[-1]))
+    return f'{path}: salvaged {len(got)} messages from {first} to {last} s'
+
+
 def lost_and_read(problems):
     """The numbers in the report's lines: messages lost, messages salvaged."""
     text = '\n'.join(problems)
     lost = sum(int(n) for n in re.findall(r'(\d+) of the \d+ messages[^\n]*lost', text))
     (kept,) = re.findall(r'salvaged (\d+) messages', text)
     return lost, int(kept)
+
+
+PART = len(SAMPLES) // 3
+
+
+def split(folder, storage='MCAP', packed=False):
+    """A recording in three files, with the metadata.yaml of the newest version."""
+    folder.mkdir()
+    suffix = {'MCAP': 'mcap', 'SQLITE3': 'db3'}[storage]
+    end = '.zstd' if packed else ''
+    files = {}
+    for n in range(3):
+        mode = 'FILE' if packed else 'NONE'
+        part = SAMPLES[n * PART : n * PART + PART]
+        aside = write_rosbag2(folder.with_name(f'part_{n}'), part, storage, mode)
+        name = f'{folder.name}_{n}.{suffix}{end}'
+        (aside / f'{aside.name}.{suffix}{end}').rename(folder / name)
+        shutil.rmtree(aside)
+        files[name] = part
+    counts = {(t.name, t.msgtype): sum(s.topic is t for s in SAMPLES) for t in TOPICS}
+    (folder / 'metadata.yaml').write_text(
+        metadata_yaml(
+            9,
+            counts,
+            {name: len(part) for name, part in files.items()},
+            storage={'MCAP': 'mcap', 'SQLITE3': 'sqlite3'}[storage],
+            times={name: (part[0].stamp, part[-1].stamp) for name, part in files.items()},
+        )
+    )
+    return folder
 
 
 # --- cut files
@@ -89,7 +129,7 @@ def test_a_cut_ros1_bag_gives_what_lies_before_the_cut(compression, tmp_path):
     got, problems = read(path, 'salvage')
     assert 50 < len(got) < len(SAMPLES)
     assert got == expected(ros1_payload)[: len(got)]
-    assert any(f'salvaged {len(got)} messages from 1700000000.' in line for line in problems)
+    assert problems[-1] == read_line(path, got)
 
 
 @pytest.mark.parametrize('compression', ['NONE', 'LZ4', 'ZSTD'])
@@ -101,16 +141,17 @@ def test_a_cut_mcap_gives_what_lies_before_the_cut(compression, tmp_path):
     assert 50 < len(got) < len(SAMPLES)
     assert got == expected()[: len(got)]
     assert any('has no footer' in line for line in problems)
-    assert any(f'salvaged {len(got)} messages' in line for line in problems)
+    assert problems[-1] == read_line(path, got)
 
 
 def test_a_cut_mcap_without_chunks_gives_what_lies_before_the_cut(tmp_path):
     path = write_mcap(tmp_path / 'r.mcap', SAMPLES, use_chunking=False)
     cut(path, path.stat().st_size * 6 // 10)
     assert ADVICE in refusal(path)
-    got, _ = read(path, 'salvage')
+    got, problems = read(path, 'salvage')
     assert 50 < len(got) < len(SAMPLES)
     assert got == expected()[: len(got)]
+    assert problems[-1] == read_line(path, got)
 
 
 def test_a_cut_sqlite_file_gives_what_can_be_reached(tmp_path):
@@ -121,7 +162,7 @@ def test_a_cut_sqlite_file_gives_what_can_be_reached(tmp_path):
     got, problems = read(path, 'salvage')
     assert 20 < len(got) < len(SAMPLES)
     assert set(got) <= set(expected())
-    assert any(f'salvaged {len(got)} messages' in line for line in problems)
+    assert problems[-1] == read_line(path, got)
 
 
 @pytest.mark.parametrize('size', [0, 5, 100, 1000])
@@ -134,17 +175,19 @@ def test_a_file_with_almost_nothing_left_is_refused(size, tmp_path):
         assert str(path) in refusal(cut(path, size))
 
 
-def test_the_second_file_of_a_split_recording_is_cut(tmp_path):
-    folder = tmp_path / 'r'
-    folder.mkdir()
-    write_mcap(folder / 'r_0.mcap', SAMPLES[:60])
-    second = write_mcap(folder / 'r_1.mcap', SAMPLES[60:])
-    cut(second, second.stat().st_size // 2)
-    assert 'r_1.mcap: byte' in refusal(folder)
+@pytest.mark.parametrize('storage', ['MCAP', 'SQLITE3'])
+def test_the_second_file_of_a_split_recording_is_cut(storage, tmp_path):
+    folder = split(tmp_path / 'r', storage)
+    _, second, third = sorted(folder.glob('r_*'))
+    cut(second, second.stat().st_size * 6 // 10)
+    assert f'{second}: ' in refusal(folder)
     got, problems = read(folder, 'salvage')
-    assert 60 < len(got) < len(SAMPLES)
-    assert got == expected()[: len(got)]
-    assert any('r_1.mcap: salvaged' in line for line in problems)
+    assert 2 * PART < len(got) < len(SAMPLES)
+    assert set(got) < set(expected())
+    assert read_line(second, got[PART:-PART]) in problems
+    assert read_line(third, got[-PART:]) in problems
+    promised = f'{len(SAMPLES)} messages are promised, {len(got)} are stored'
+    assert problems[-1] == f'{folder}/metadata.yaml: the recording: {promised}'
 
 
 def test_a_cut_compressed_file_gives_what_lies_before_the_cut(tmp_path):
@@ -160,13 +203,11 @@ def test_a_cut_compressed_file_gives_what_lies_before_the_cut(tmp_path):
 
 def test_an_active_bag_is_read_by_scanning(tmp_path):
     path = unfinished(write_rosbag1(tmp_path / 'r.bag', SAMPLES))
-    before = path.read_bytes()
-    got, problems = read(path)
-    assert got == expected(ros1_payload)
-    assert problems == [f'{path}: has no index, its recording was not closed: it was scanned']
-    assert read(path, 'salvage') == (got, problems)
-    assert path.read_bytes() == before
-    assert list(tmp_path.glob('*.active')) == [path]
+    with read_only(tmp_path):
+        got, problems = read(path)
+        assert got == expected(ros1_payload)
+        assert problems == [f'{path}: has no index, its recording was not closed: it was scanned']
+        assert read(path, 'salvage') == (got, problems)
 
 
 def test_an_active_bag_that_ends_within_a_message(tmp_path):
@@ -195,7 +236,8 @@ def test_an_unindexed_bag_is_read_by_scanning(tmp_path):
     for n in range(200):
         writer.write(connection, BEGIN + n, bytes([n]))
     writer.abort()
-    got, problems = read(tmp_path / 'r.bag')
+    with read_only(tmp_path):
+        got, problems = read(tmp_path / 'r.bag')
     assert 190 < len(got) <= 200
     assert [data[0] for _, _, data in got] == list(range(len(got)))
     assert 'has no index' in problems[0]
@@ -207,7 +249,8 @@ def test_an_mcap_without_footer_is_read_by_scanning(tmp_path):
     (summary,) = struct.unpack_from('<Q', data, len(data) - 28)
     for end in (summary, summary - 13):
         path.write_bytes(data[:end])
-        got, problems = read(path)
+        with read_only(tmp_path):
+            got, problems = read(path)
         assert got == expected()
         assert problems == [f'{path}: has no footer, its recording was not closed: it was scanned']
 
@@ -228,11 +271,34 @@ def test_a_write_ahead_log_is_honoured_and_left_alone(tmp_path):
     for name in ('r.db3', 'r.db3-wal'):
         shutil.copy(path.with_name(name), crashed / name)
     writer.close()
-    before = {p.name: p.read_bytes() for p in crashed.iterdir()}
-    got, problems = read(crashed / 'r.db3')
+    with read_only(crashed):
+        got, problems = read(crashed / 'r.db3')
     assert got == expected()
     assert 'r.db3-wal is honoured' in problems[0]
-    assert before == {p.name: p.read_bytes() for p in crashed.iterdir()}
+
+
+def test_a_file_whose_write_ahead_log_was_merged_is_read_without_it(tmp_path):
+    path = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3') / 'r.db3'
+    writer = sqlite3.connect(path)
+    writer.execute('PRAGMA journal_mode=WAL')
+    writer.close()
+    with read_only(tmp_path):
+        assert read(path) == (expected(), [])
+
+
+def test_a_transaction_that_was_not_finished_is_rolled_back_in_a_copy(tmp_path):
+    path = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3') / 'r.db3'
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute('PRAGMA cache_size=5')
+    writer.execute('BEGIN')
+    writer.execute('DELETE FROM messages WHERE id < 100')
+    crashed = tmp_path / 'crashed'
+    shutil.copytree(path.parent, crashed)
+    writer.close()
+    with read_only(crashed):
+        got, problems = read(crashed / 'r.db3')
+    assert got == expected()
+    assert 'r.db3-journal is honoured' in problems[0]
 
 
 # --- corrupted files
@@ -262,6 +328,94 @@ def test_flipped_bytes_in_a_ros1_chunk_are_found(compression, tmp_path):
     lost, kept = lost_and_read([p for p in problems if 'chunk:' not in p])
     assert (lost, kept) == (len(SAMPLES) - len(got), len(got))
     assert set(got) < set(expected(ros1_payload))
+
+
+@pytest.mark.parametrize('off', [-500, -1, 1, 1000])
+@pytest.mark.parametrize('compression', ['', 'lz4', 'bz2'])
+def test_sizes_of_ros1_chunks_are_verified(compression, off, tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES, compression)
+    data = bytearray(path.read_bytes())
+    at, header, _ = [r for r in records(data) if b'op=\x05' in r[1]][1]
+    place = at + 4 + header.index(b'size=') + len(b'size=')
+    (size,) = struct.unpack_from('<I', data, place)
+    struct.pack_into('<I', data, place, size + off)
+    path.write_bytes(data)
+    line = f'byte {at}: chunk: ' + (
+        f'{compression} data does not give the {size + off} bytes' if compression
+        else 'its two sizes differ'
+    )  # fmt: skip
+    assert line in refusal(path)
+    got, problems = read(path, 'salvage')
+    assert line in problems[0]
+    assert problems[-1] == read_line(path, got)
+    if compression:
+        lost, _ = lost_and_read(problems[1:])
+        assert lost == len(SAMPLES) - len(got) > 0
+        assert f'{lost} of the {lost} messages from 1700000000.' in problems[0]
+    else:  # The other of the two sizes is right: all is there.
+        assert got == expected(ros1_payload)
+    unindexed(path)
+    assert line in refusal(path)
+    assert read(path, 'salvage')[0] == got
+
+
+@pytest.mark.parametrize('crcs', [True, False])
+@pytest.mark.parametrize('compression', ['NONE', 'LZ4', 'ZSTD'])
+def test_sizes_of_mcap_chunks_are_verified(compression, crcs, tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, compression, enable_crcs=crcs)
+    data = bytearray(path.read_bytes())
+    chunks = [at for op, at in mcap_records(data) if op == Opcode.CHUNK]
+    place = chunks[1] + 9 + 16
+    struct.pack_into('<Q', data, place, struct.unpack_from('<Q', data, place)[0] + 1)
+    path.write_bytes(data)
+    assert f'byte {chunks[1]}: chunk: ' in refusal(path)
+    got, problems = read(path, 'salvage')
+    assert set(got) < set(expected())
+    lost, kept = lost_and_read(problems[1:])
+    assert (lost, kept) == (len(SAMPLES) - len(got), len(got))
+    assert problems[-1] == read_line(path, got)
+
+
+def mcap_records(data):
+    """Opcode and offset of each top-level record."""
+    at = 8
+    while at < len(data) - 8:
+        op, length = struct.unpack_from('<BQ', data, at)
+        yield op, at
+        at += 9 + length
+
+
+@pytest.mark.parametrize('name', [b'chunk_count', b'conn_count'])
+def test_counts_in_a_bag_header_are_not_believed(name, tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
+    data = bytearray(path.read_bytes())
+    place = data.index(name + b'=') + len(name) + 1
+    data[place] += 1
+    path.write_bytes(data)
+    assert 'the bag header promises' in refusal(path)
+    got, problems = read(path, 'salvage')
+    assert got == expected(ros1_payload)
+    assert 'the bag header promises' in problems[0]
+
+
+@pytest.mark.parametrize('more', [5, -5])
+def test_counts_in_mcap_statistics_are_not_believed(more, tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, enable_crcs=False)
+    data = bytearray(path.read_bytes())
+    (at,) = (at for op, at in mcap_records(data) if op == Opcode.STATISTICS)
+    place = data.index(struct.pack('<Q', 100), at)  # of the claw
+    data[place] += more
+    path.write_bytes(data)
+    line = f'{CLAW.name}: the index lists 100 messages, the file says that it holds {100 + more}'
+    assert line in refusal(path)
+    got, problems = read(path, 'salvage')
+    assert got == expected()
+    total = len(SAMPLES) + more
+    said = (
+        f'{more} of the {total} messages that the file says it holds are lost' if more > 0
+        else f'{CLAW.name}: 100 messages were found, the file says that it holds {100 + more}'
+    )  # fmt: skip
+    assert problems[0] == f'{path}: {said}'
 
 
 def test_a_broken_index_does_not_stop_a_salvage(tmp_path):
@@ -397,13 +551,72 @@ def test_other_qos_in_metadata_loses_no_messages(tmp_path):
         ]
 
 
-def test_a_missing_file_of_a_split_recording(tmp_path):
+@pytest.mark.parametrize(
+    ('old', 'new', 'line'),
+    [
+        ('version: 9', 'version: 10', 'is version 10, newer than 9'),
+        ('identifier: mcap', 'identifier: sqlite3', 'storage sqlite3 is listed, mcap is stored'),
+        (
+            f'type: {CLAW.msgtype}',
+            'type: a_msgs/msg/Claw',
+            f'{CLAW.name}: type a_msgs/msg/Claw is listed, {CLAW.msgtype} is stored',
+        ),
+        (
+            '  - message_count: 2\n    topic_metadata:\n      name: /robot_head_motion_data\n',
+            '  - message_count: 0\n    topic_metadata:\n      name: /nowhere\n',
+            f'{HEAD_MOTION.name} is in the files but not listed',
+        ),
+    ],
+)
+def test_metadata_that_disagrees_with_the_files_is_reported(old, new, line, tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES)
+    metadata_of(folder, old, new)
+    assert read(folder) == (expected(), [f'{folder}/metadata.yaml: {line}'])
+
+
+@pytest.mark.parametrize('packed', [False, True])
+@pytest.mark.parametrize('storage', ['MCAP', 'SQLITE3'])
+def test_a_missing_file_of_a_split_recording(storage, packed, tmp_path):
+    folder = split(tmp_path / 'r', storage, packed)
+    lost = sorted(folder.glob('r_*'))[1]
+    lost.unlink()
+    times = [
+        f'{s.stamp // 10**9}.{s.stamp % 10**9:09d}' for s in (SAMPLES[PART], SAMPLES[2 * PART - 1])
+    ]
+    line = (
+        f'{folder}/metadata.yaml: {lost.name} is listed but missing: '
+        f'its {PART} messages from {times[0]} to {times[1]} s are lost'
+    )
+    assert refusal(folder) == f'{line}; {ADVICE}'
+    got, problems = read(folder, 'salvage')
+    assert got == expected()[:PART] + expected()[2 * PART :]
+    assert problems[0] == line
+    promised = f'{len(SAMPLES)} messages are promised, {2 * PART} are stored'
+    assert problems[-1] == f'{folder}/metadata.yaml: the recording: {promised}'
+
+
+def test_a_missing_file_of_which_metadata_says_no_more(tmp_path):
     folder = write_rosbag2(tmp_path / 'r', SAMPLES)
     metadata_of(folder, '  - r.mcap', '  - r.mcap\n  - r_1.mcap')
     assert f'r_1.mcap is listed but missing; {ADVICE}' in refusal(folder)
     got, problems = read(folder, 'salvage')
     assert got == expected()
     assert any('r_1.mcap is listed but missing' in line for line in problems)
+
+
+@pytest.mark.parametrize('packed', [False, True])
+def test_a_file_may_be_packed_or_unpacked_after_it_was_listed(packed, tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3', 'FILE' if packed else 'NONE')
+    file = folder / ('r.db3.zstd' if packed else 'r.db3')
+    data = file.read_bytes()
+    file.unlink()
+    if packed:
+        file.with_suffix('').write_bytes(
+            zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        )
+    else:
+        (folder / 'r.db3.zstd').write_bytes(zstandard.ZstdCompressor().compress(data))
+    assert read(folder) == (expected(), [])
 
 
 def test_a_file_that_metadata_does_not_list(tmp_path):
@@ -431,6 +644,28 @@ def test_split_files_without_metadata_are_read_by_number(tmp_path):
     for n in range(11):
         write_mcap(folder / f'r_{n}.mcap', SAMPLES[n * 10 : n * 10 + 10])
     assert read(folder)[0] == expected()[:110]
+
+
+def test_a_missing_number_is_noticed_without_metadata(tmp_path):
+    folder = split(tmp_path / 'r')
+    (folder / 'metadata.yaml').unlink()
+    (folder / 'r_1.mcap').unlink()
+    line = f'{folder}: r_0.mcap is followed by r_2.mcap: what lies between is missing'
+    assert refusal(folder) == f'{line}; {ADVICE}'
+    got, problems = read(folder, 'salvage')
+    assert got == expected()[:PART] + expected()[2 * PART :]
+    assert problems[0] == line
+
+
+@pytest.mark.parametrize('name', ['r', 'r_0'])
+def test_a_file_and_its_packed_twin_are_one(name, tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3')
+    (folder / 'metadata.yaml').unlink()
+    file = (folder / 'r.db3').rename(folder / f'{name}.db3')
+    (folder / f'{name}.db3.zstd').write_bytes(zstandard.compress(file.read_bytes()))
+    got, problems = read(folder)
+    assert got == expected()
+    assert problems[0] == f'{file}.zstd: is not read: {name}.db3 is the same unpacked'
 
 
 @pytest.mark.parametrize('text', ['', 'rosbag2_bagfile_information: 3', '{', 'a: b', '- 1'])

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import Damage
 from kuavo_bag_converter.bags.detect import cannot_be_read, container_of, mistaken_for_a_bag
-from kuavo_bag_converter.bags.rosbag2_metadata import NAME, Metadata, read_metadata
+from kuavo_bag_converter.bags.rosbag2_metadata import (
+    NAME,
+    Metadata,
+    plain_name,
+    read_metadata,
+)
 from kuavo_bag_converter.errors import BagError
 
 SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd', '.mcap.zst', '.db3.zst')
@@ -62,7 +68,7 @@ def read_directory(folder: Path, damage: Damage) -> Directory:
     try:
         metadata = read_metadata(path)
     except FileNotFoundError:
-        files = _without_metadata(folder, found)
+        files = _without_metadata(folder, found, damage)
         damage.note(f'{folder}: has no {NAME}; its {len(files)} storage files are read by name')
         return Directory(files, None)
     except OSError as error:
@@ -70,12 +76,14 @@ def read_directory(folder: Path, damage: Damage) -> Directory:
     except ValueError as error:
         damage.found(path, mistaken_for_a_bag(path) or error)
     if metadata is None:
-        return Directory(_without_metadata(folder, found), None)
+        return Directory(_without_metadata(folder, found, damage), None)
     files = []
     for name in metadata.files:
         file = _existing(folder / name)
         if file is None:
-            damage.found(path, f'{name} is listed but missing')
+            promise = metadata.file_promises.get(plain_name(name))
+            lost = f': its {promise} are lost' if promise else ''
+            damage.found(path, f'{name} is listed but missing{lost}')
         else:
             files.append(file)
     for file in found:
@@ -115,15 +123,35 @@ def _existing(path: Path) -> Path | None:
     return next((twin for twin in twins if twin.exists()), None)
 
 
-def _without_metadata(folder: Path, found: list[Path]) -> list[Path]:
+def _without_metadata(folder: Path, found: list[Path], damage: Damage) -> list[Path]:
     if not found:
         raise BagError(
             f'{folder}: is no rosbag2 directory: it has no {NAME} and no .mcap or .db3 files'
         )
-    stems = {part[0] if (part := split_stem(path)) else path.name for path in found}
+    files = _without_packed_twins(found, damage)
+    stems = {part[0] if (part := split_stem(path)) else path.name for path in files}
     if len(stems) > 1:
         raise BagError(
-            f'{folder}: has no {NAME}, and its {len(found)} files are not the parts of one '
+            f'{folder}: has no {NAME}, and its {len(files)} files are not the parts of one '
             f'recording; give the path of one of them'
         )
-    return found
+    for first, second in pairwise(files):
+        before, after = split_stem(first), split_stem(second)
+        if before and after and after[1] > before[1] + 1:
+            damage.found(
+                folder, f'{first.name} is followed by {second.name}: what lies between is missing'
+            )
+    return files
+
+
+def _without_packed_twins(found: list[Path], damage: Damage) -> list[Path]:
+    """Leave out files that are there unpacked too, as some readers leave them behind."""
+    plain = {path.name for path in found}
+    files: list[Path] = []
+    for path in found:
+        twin = plain_name(path.name)
+        if twin != path.name and twin in plain:
+            damage.note(f'{path}: is not read: {twin} is the same unpacked')
+        else:
+            files.append(path)
+    return files

@@ -131,6 +131,10 @@ class Rosbag1Scan(Scan):
         opened = chunk.length == 0 and room > 0 and not self._empty(chunk, window)
         if opened or chunk.length > room:
             chunk = chunk._replace(length=room, size=room, cut=True)
+        elif not chunk.compression and chunk.size != chunk.length:
+            error = DamagedError(chunk.offset, 'chunk: its two sizes differ')
+            self._damage.found(self._source.path, error)
+            chunk = chunk._replace(size=chunk.length)
         try:
             data = load_chunk(self._source, chunk) if needs_loading(chunk) else None
             if data is not None and chunk.cut:

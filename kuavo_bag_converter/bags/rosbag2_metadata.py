@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.damage import Damage, span
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.bags.qos import load_yaml, normal_qos
 from kuavo_bag_converter.bags.rosbag1_records import normal_type
@@ -29,6 +29,18 @@ class TopicPromise(NamedTuple):
     messages: int
 
 
+class FilePromise(NamedTuple):
+    """What metadata.yaml says of a file, since version 5."""
+
+    messages: int
+    times: tuple[int, int] | None
+    """First and last receive stamp, ns."""
+
+    def __str__(self) -> str:
+        where = f' {span(*self.times)}' if self.times else ''
+        return f'{self.messages} messages{where}'
+
+
 class Metadata(NamedTuple):
     """What metadata.yaml says of a recording."""
 
@@ -37,8 +49,8 @@ class Metadata(NamedTuple):
     """Plugin name, '' where it is not said."""
     files: list[str]
     """File names, in order."""
-    file_counts: dict[str, int]
-    """Messages by file name, since version 5."""
+    file_promises: dict[str, FilePromise]
+    """By file name without the suffix that says it is compressed."""
     topics: list[TopicPromise]
     compression: str
     """``file``, ``message`` or ''."""
@@ -58,21 +70,21 @@ def read_metadata(path: Path) -> Metadata:
     try:
         top: dict[str, Any] = document['rosbag2_bagfile_information']
         topics = [_topic(item) for item in top['topics_with_message_count'] or ()]
-        counts = {
-            _name(file['path']): int(file['message_count']) for file in top.get('files') or ()
+        promises = {
+            plain_name(_name(file['path'])): _promise(file) for file in top.get('files') or ()
         }
         return Metadata(
             version=int(top['version']),
             storage=str(top.get('storage_identifier') or ''),
             files=[_name(file) for file in top['relative_file_paths'] or ()],
-            file_counts=counts,
+            file_promises=promises,
             topics=topics,
             compression=str(top.get('compression_mode') or '').lower(),
             messages=int(top['message_count']),
         )
     except KeyError as error:
         raise ValueError(f'has no {error.args[0]}') from None
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f'has another form than rosbag2 writes ({error})') from None
 
 
@@ -84,6 +96,14 @@ def _topic(item: Mapping[str, Any]) -> TopicPromise:
         qos=topic.get('offered_qos_profiles'),
         messages=int(item['message_count']),
     )
+
+
+def _promise(file: Mapping[str, Any]) -> FilePromise:
+    times: tuple[int, int] | None = None
+    if 'starting_time' in file and 'duration' in file:
+        begin = int(file['starting_time']['nanoseconds_since_epoch'])
+        times = begin, begin + int(file['duration']['nanoseconds'])
+    return FilePromise(int(file['message_count']), times)
 
 
 def _name(path: str) -> str:
@@ -128,9 +148,9 @@ def compare(
     for topic in counts.keys() - {promise.topic for promise in metadata.topics}:
         damage.note(f'{path}: {topic} is in the files but not listed')
     stored = {plain_name(name): count for name, count in file_counts.items()}
-    for name, count in metadata.file_counts.items():
-        if plain_name(name) in stored:
-            _compare_count(path, name, count, stored[plain_name(name)], damage)
+    for name, promised in metadata.file_promises.items():
+        if name in stored:
+            _compare_count(path, name, promised.messages, stored[name], damage)
     _compare_count(path, 'the recording', metadata.messages, sum(counts.values()), damage)
 
 
