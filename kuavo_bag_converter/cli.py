@@ -85,6 +85,14 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
         dest='assignments',
         help='one setting; may be given several times, and wins over the file',
     )
+    parser.add_argument(
+        '--msg-path',
+        metavar='DIR',
+        action='append',
+        default=[],
+        help='folder with .msg files of types that a bag does not define; may be given several '
+        'times; short for --set msg_path=[DIR]',
+    )
     defaults = values_of(Settings())
     lines = ['settings (default):']
     for info in SETTINGS.values():
@@ -100,7 +108,9 @@ def _settings(options: argparse.Namespace) -> Settings:
     settings = Settings()
     if options.params_file:
         settings = updated(settings, read_params_file(options.params_file), options.params_file)
-    return updated(settings, parse_assignments(options.assignments), '--set')
+    settings = updated(settings, parse_assignments(options.assignments), '--set')
+    folders = {'msg_path': options.msg_path} if options.msg_path else {}
+    return updated(settings, folders, '--msg-path')
 
 
 def _convert(options: argparse.Namespace) -> int:

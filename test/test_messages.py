@@ -34,6 +34,8 @@ int8 kError = -1
 int8 kUnknown = 0   # not known
 int8 kMoving=1
 int8 kReached= 2
+int8 GRABBED=3
+float32 Mixed_Case = 0.5
 string note = no # comment here
 int8[] state # left, right
 endEffectorData data
@@ -134,6 +136,121 @@ module my_pkg { module msg {
     definitions = Definitions()
     reader = FieldReader(('inner.count', 'values', 'on'), connection, definitions)
     assert reader.read(definitions.decoder(connection)(payload)).tolist() == [4.0, 1.5, 1.0]
+
+
+IDL_SECTIONS = {
+    'my_pkg/msg/Wheel': """\
+// generated from rosidl_adapter/resource/msg.idl.em
+// with input from my_pkg/msg/Wheel.msg
+
+module my_pkg {
+  module msg {
+    @verbatim (language="comment", text=
+      "One wheel." "\\n"
+      "#include is no directive here")
+    struct Wheel {
+      @unit (value="rad/s")
+      double speed;
+
+      string<8> name;
+    };
+  };
+};
+""",
+    'my_pkg/msg/Base': """\
+// generated from rosidl_adapter/resource/msg.idl.em
+// with input from my_pkg/msg/Base.msg
+
+#include "my_pkg/msg/Wheel.idl"
+  #include "std_msgs/msg/Header.idl"
+
+module my_pkg {
+  module msg {
+    typedef my_pkg::msg::Wheel my_pkg__msg__Wheel;
+    typedef my_pkg__msg__Wheel my_pkg__msg__Wheel__2[2];
+    typedef double double__3[3];
+    module Base_Constants {
+      const uint8 MODE_OFF = 0;
+      const string kName = "base";
+      const boolean kFlag = TRUE;
+    };
+    struct Base {
+      std_msgs::msg::Header header;
+
+      my_pkg__msg__Wheel__2 wheels;
+
+      @verbatim (language="comment", text=
+        "x, y, yaw")
+      double__3 pose;
+
+      sequence<float, 4> currents;
+
+      @default (value=TRUE)
+      boolean on;
+    };
+  };
+};
+""",
+}
+"""Two types as rosidl_adapter writes them."""
+
+
+@pytest.mark.parametrize('first', ['my_pkg/msg/Wheel', 'my_pkg/msg/Base'])
+def test_idl_as_ros_generates_it_is_read_with_its_includes_in_any_order(first):
+    last = next(name for name in IDL_SECTIONS if name != first)
+    text = ''.join(f'{"=" * 80}\nIDL: {name}\n{IDL_SECTIONS[name]}' for name in (first, last))
+    msgtype = 'my_pkg/msg/Base'
+    fields = 'std_msgs/Header header\nWheel[2] wheels\nfloat64[3] pose\nfloat32[] currents\nbool on'
+    wheel = f'{"=" * 80}\nMSG: my_pkg/Wheel\nfloat64 speed\nstring name\n'
+    store = store_of(f'{fields}\n{wheel}', msgtype, ros1=False)
+    wheels = [store.types['my_pkg/msg/Wheel'](speed, 'left') for speed in (2.5, -2.5)]
+    message = store.types[msgtype](
+        header(), wheels, np.array([1.0, 2.0, 3.0]), np.array([7.0], np.float32), True
+    )
+    payload = bytes(store.serialize_cdr(message, msgtype))
+    connection = connection_of(msgtype, definition=text, definition_format='idl')
+    definitions = Definitions()
+    reader = FieldReader(('wheels[1].speed', 'pose', 'currents', 'on'), connection, definitions)
+    assert reader.read(definitions.decoder(connection)(payload)).tolist() == [-2.5, 1, 2, 3, 7, 1]
+
+
+EVENT = 'my_pkg/srv/Add_Event'
+
+
+def test_service_events_are_decoded_where_their_whole_definition_is_embedded():
+    section = '=' * 80 + '\nMSG: '
+    definition = (
+        'service_msgs/msg/ServiceEventInfo info\n'
+        'my_pkg/srv/Add_Request[<=1] request\nmy_pkg/srv/Add_Response[<=1] response\n'
+        f'{section}service_msgs/msg/ServiceEventInfo\nuint8 REQUEST_SENT=0\nuint8 event_type\n'
+        f'{section}my_pkg/srv/Add_Request\nint64 a\nint64 b\n'
+        f'{section}my_pkg/srv/Add_Response\nint64 sum\n'
+    )
+    connection = connection_of(EVENT, definition=definition)
+    definitions = Definitions()
+    # One request of 3 and 4, no response.
+    payload = b'\0\1\0\0' + np.array([1, 1], '<u4').tobytes() + np.array([3, 4], '<i8').tobytes()
+    message = definitions.decoder(connection)(payload + bytes(4))
+    reader = FieldReader(('info.event_type', 'request[0].b'), connection, definitions)
+    assert reader.read(message).tolist() == [1.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ('definition', 'line'),
+    [
+        ('', 'no definition of my_pkg/srv/Add_Event'),
+        (
+            '=' * 80 + '\nSRV: my_pkg/srv/Add\nint64 a\n---\nint64 sum\n',
+            'the bag holds a definition of my_pkg/srv/Add_Event that cannot be read '
+            "(no field in the line 'SRV: my_pkg/srv/Add')",
+        ),
+    ],
+)
+def test_service_events_of_other_recorders_are_refused_in_one_line(definition, line):
+    connection = connection_of(EVENT, topic='/add/_service_event', definition=definition)
+    with pytest.raises(BagError) as caught:
+        Definitions().decoder(connection)
+    assert str(caught.value) == f'/add/_service_event: {line}'
 
 
 def test_a_bag_without_definitions_uses_the_standard_types():

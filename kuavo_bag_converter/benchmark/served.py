@@ -52,7 +52,7 @@ class ServedBag:
         self._reader = open_bag(files, reader=settings.reader, on_damage=settings.on_damage)
         profile = resolve(settings, {connection.topic for connection in self._reader.connections})
         self.binding: Binding = bind(profile, self._reader)
-        self._definitions = Definitions(msg_path=tuple(map(Path, settings.msg_path)))
+        self._definitions = Definitions(settings.msg_path, settings.distro)
         self.plan: Plan = plan_bag(self.binding, self._reader, self._definitions)
 
     def pictures(self, frames: Ordinals) -> Iterator[Served]:

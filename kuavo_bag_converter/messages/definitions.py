@@ -37,6 +37,7 @@ DISTROS = tuple(
 """Distros whose standard types are known."""
 
 _SEPARATOR = '=' * 80
+_NOT_EMBEDDED = '; the bag embeds no definition: check msg_path and distro'
 _FIELD = re.compile(
     r'(?P<type>[A-Za-z][\w/]*(?:<=\d+)?(?:\[(?:<=)?\d*\])?)\s+(?P<name>[A-Za-z]\w*)\s*(?P<constant>=)?'
 )
@@ -47,8 +48,12 @@ _UNREADABLE = (TypesysError, AssertionError, KeyError, IndexError, ValueError, R
 class MessageDecoder:
     """Decodes the payloads of one connection; safe to share between threads."""
 
-    def __init__(self, topic: str, msgtype: str, encoding: str, store: Typestore) -> None:
+    def __init__(
+        self, topic: str, msgtype: str, encoding: str, store: Typestore, advice: str = ''
+    ) -> None:
+        """``advice`` ends the error about a payload that does not fit."""
         self.topic = topic
+        self._advice = advice
         self.msgtype = msgtype
         self._fields = {name: dict(entry[1]) for name, entry in store.fielddefs.items()}
         self._deserialize = store.deserialize_ros1 if encoding == 'ros1' else store.deserialize_cdr
@@ -70,7 +75,7 @@ class MessageDecoder:
         except _MALFORMED as error:
             raise BagError(
                 f'{self.topic}: a message of {len(data)} bytes does not fit the definition of '
-                f'{self.msgtype} ({error})'
+                f'{self.msgtype} ({error}){self._advice}'
             ) from None
 
     def fields(self, msgtype: str = '') -> dict[str, FieldDesc]:
@@ -137,7 +142,8 @@ class Definitions:
                     f'{topic}: the definition of {msgtype} cannot be used ({_brief(error)})'
                 ) from None
             self._stores[key] = store
-        return MessageDecoder(topic, msgtype, encoding, self._stores[key])
+        advice = '' if connection.definition.strip() else _NOT_EMBEDDED
+        return MessageDecoder(topic, msgtype, encoding, self._stores[key], advice)
 
     def _closure(self, topic: str, msgtype: str, encoding: str, embedded: Typesdict) -> Typesdict:
         """Return a type with all types that it contains."""
@@ -149,11 +155,10 @@ class Definitions:
                 continue
             types = embedded if name in embedded else self._elsewhere(name, encoding)
             if name not in types:
-                package, _, kind = name.partition('/msg/')
                 whole = '' if name == msgtype else f', which {msgtype} contains'
+                advice = f'; give a folder that holds {name}.msg as msg_path'
                 raise BagError(
-                    f'{topic}: no definition of {name}{whole}; give a folder that holds '
-                    f'{package}/msg/{kind}.msg as msg_path'
+                    f'{topic}: no definition of {name}{whole}{advice if "/msg/" in name else ""}'
                 )
             found[name] = types[name]
             pending += _contained(found[name][1])
@@ -192,7 +197,7 @@ def _embedded_types(connection: Connection, msgtype: str) -> Typesdict:
     try:
         if connection.definition_format == 'idl':
             return _types_of_idl(text)
-        return get_types_from_msg(_fields_only(text), msgtype)
+        return _types_of_msg(text, msgtype)
     except _UNREADABLE as error:
         raise BagError(
             f'{connection.topic}: the bag holds a definition of {msgtype} that cannot be read '
@@ -200,9 +205,35 @@ def _embedded_types(connection: Connection, msgtype: str) -> Typesdict:
         ) from None
 
 
+def _types_of_msg(text: str, name: str) -> Typesdict:
+    """Read MSG text: a type, and those that it contains under ``MSG: package/Type`` headings."""
+    types = get_types_from_msg(_fields_only(text), name)
+    return {
+        _service_name(kind): (constants, [(field, _service_names(desc)) for field, desc in fields])
+        for kind, (constants, fields) in types.items()
+    }
+
+
+def _service_name(name: str) -> str:
+    """Undo what the parser does to ``package/srv/Type``, the types of service events."""
+    return name.replace('/srv/msg/', '/srv/')
+
+
+def _service_names(desc: FieldDesc) -> FieldDesc:
+    if desc[0] == Nodetype.NAME:
+        return desc[0], _service_name(desc[1])
+    if desc[0] == Nodetype.ARRAY or desc[0] == Nodetype.SEQUENCE:
+        element, length = desc[1]
+        if element[0] == Nodetype.NAME:
+            return desc[0], ((element[0], _service_name(element[1])), length)
+    return desc
+
+
 def _types_of_idl(text: str) -> Typesdict:
     """Read IDL: one type, or several under ``IDL: package/msg/Type`` headings as in MCAP."""
     types: Typesdict = {}
+    # The parser does not know the directives of the preprocessor, which real files begin with.
+    text = re.sub(r'^[ \t]*#.*$', '', text, flags=re.MULTILINE)
     for section in text.split(f'{_SEPARATOR}\n'):
         body = section.partition('\n')[2] if section.startswith('IDL: ') else section
         if body.strip():
@@ -212,7 +243,7 @@ def _types_of_idl(text: str) -> Typesdict:
 
 def _types_of_file(path: Path, name: str) -> Typesdict:
     try:
-        return get_types_from_msg(_fields_only(path.read_text('utf-8')), name)
+        return _types_of_msg(path.read_text('utf-8'), name)
     except (*_UNREADABLE, OSError) as error:
         raise BagError(
             f'{path}: cannot be read as a message definition ({_brief(error)})'

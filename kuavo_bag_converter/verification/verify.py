@@ -127,7 +127,7 @@ def _replay(dataset: Description, record: Record, sample: int | None, findings: 
         ),
         copy=settings.video == 'copy',
         on_bad_image=settings.on_bad_image,
-        definitions=Definitions(msg_path=tuple(map(Path, settings.msg_path))),
+        definitions=Definitions(settings.msg_path, settings.distro),
         chunk_size=settings.chunk_size,
         threads=len(os.sched_getaffinity(0)),
         memory_limit_mb=0,
