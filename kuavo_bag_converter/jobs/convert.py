@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import random
 import shutil
 import threading
@@ -20,22 +19,20 @@ from threadpoolctl import threadpool_limits
 
 from kuavo_bag_converter import __version__
 from kuavo_bag_converter.bags.discover import Recording, find_recordings
+from kuavo_bag_converter.bags.fingerprint import fingerprint
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.binding import bind
+from kuavo_bag_converter.conversion.options import shard_options
+from kuavo_bag_converter.conversion.shard import write_shard
 from kuavo_bag_converter.dataset.assemble import assemble
-from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.errors import BagError, Cancelled, DatasetError, OutputError, UsageError
-from kuavo_bag_converter.jobs.cameras import ShardOptions
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
-from kuavo_bag_converter.jobs.fingerprint import fingerprint
 from kuavo_bag_converter.jobs.record import Record, read_record, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
-from kuavo_bag_converter.jobs.shard import write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace, differences, recover
 from kuavo_bag_converter.memory import peak_memory_mb
-from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.resolve import resolve, resolve_without_bag
@@ -106,10 +103,7 @@ class _Run:
         self._before = before
         self._observer = observer
         self._cancel = cancel
-        self._video = VideoOptions(
-            settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
-        )
-        self._definitions = Definitions(settings.msg_path, settings.distro)
+        self._options = shard_options(settings)
         self._profile = resolve_without_bag(settings)
 
     def run(self) -> Report:
@@ -179,25 +173,13 @@ class _Run:
         return _outcome(bag, 'converted', shard), shard
 
     def _write_shard(self, recording: Recording, path: Path, identity: dict[str, Any]) -> Shard:
-        settings = self._settings
+        settings, options = self._settings, self._options
         with self._open(recording) as reader:
-            options = ShardOptions(
-                settings.method,
-                self._video,
-                settings.video == 'copy',
-                settings.on_bad_image,
-                self._definitions,
-                settings.chunk_size,
-                settings.threads or len(os.sched_getaffinity(0)),
-                settings.memory_limit_mb,
-                settings.stall_timeout_s,
-                settings.debug_memory,
-            )
             profile = self._resolve(reader)
             binding = bind(profile, reader)
             if settings.check_disk:
                 estimate = shard_bytes(
-                    reader, profile, binding.clock_topic, self._video, copy=options.copy
+                    reader, profile, binding.clock_topic, options.video, copy=options.copy
                 )
                 self._disk.expect(_bytes_of(recording), estimate)
                 self._disk.check()

@@ -7,14 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from kuavo_bag_converter import __version__
-from kuavo_bag_converter.alignment import Plan
-from kuavo_bag_converter.dataset.files import link_or_copy, sync_file, sync_tree, write_text
+from kuavo_bag_converter.conversion.alignment_file import ALIGNMENT
+from kuavo_bag_converter.dataset.files import link_or_copy, sync_tree, write_text
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.jobs.report import Outcome
@@ -24,8 +19,6 @@ from kuavo_bag_converter.settings import Settings, values_of
 
 FOLDER = 'conversion'
 _REPORT = 'report.json'
-ALIGNMENT = 'alignment.parquet'
-"""The file that a shard keeps for the dataset's record."""
 
 
 class Record(NamedTuple):
@@ -74,7 +67,7 @@ def write_record(
 ) -> None:
     """Write ``report.json``, ``profile.yaml`` and ``alignment/<number of the bag>.parquet``.
 
-    They are durable on return. See :func:`write_alignment` for the last.
+    They are durable on return. See :mod:`.alignment_file` for the last.
 
     Args:
         root: The dataset.
@@ -128,29 +121,3 @@ def _place(bags: Sequence[Mapping[str, Any]], name: str) -> int:
         if bag['bag'] == name and bag['status'] != 'converted':
             return number
     return len(bags)
-
-
-def write_alignment(path: Path, plan: Plan) -> None:
-    """Write which messages serve each frame of a bag.
-
-    One row for each frame: ``frame_stamp_ns``, ``episode`` (within the bag), and for each track i
-    of the plan's report ``track.<i>.first`` and ``.second`` (ordinals, -1 where ``.fill`` tells
-    what stands in), ``.weight`` of the second and ``.error_ns``.
-    """
-    episode = np.repeat(
-        np.arange(len(plan.episodes)), [stop - start for start, stop in plan.episodes]
-    )
-    columns: dict[str, npt.NDArray[Any]] = {
-        'frame_stamp_ns': plan.stamps,
-        'episode': episode.astype(np.int64),
-    }
-    for number, track in enumerate(plan.tracks):
-        columns |= {
-            f'track.{number}.first': track.first,
-            f'track.{number}.second': track.second,
-            f'track.{number}.weight': track.weight,
-            f'track.{number}.error_ns': track.error,
-            f'track.{number}.fill': track.fill,
-        }
-    pq.write_table(pa.table(columns), path, compression='zstd')
-    sync_file(path)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.discover import Recording, find_recordings
+from kuavo_bag_converter.bags.fingerprint import fingerprint
 from kuavo_bag_converter.errors import UsageError
-from kuavo_bag_converter.jobs.fingerprint import fingerprint
 from kuavo_bag_converter.verification.findings import Findings
 from kuavo_bag_converter.verification.record import ConvertedBag, Record
 

@@ -14,7 +14,8 @@ from kuavo_bag_converter.alignment import Bad, Plan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.camera import Camera
-from kuavo_bag_converter.jobs.cameras import Cameras
+from kuavo_bag_converter.conversion.alignment_file import columns_of
+from kuavo_bag_converter.conversion.cameras import Cameras
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.planning import plan_bag
 from kuavo_bag_converter.verification.description import Episode
@@ -97,7 +98,7 @@ def check_plan(
         stored = {name: table.column(name).to_numpy() for name in table.column_names}
     except ARROW_ERRORS:  # reported as conversion.missing or conversion.unreadable
         return found == lengths
-    for name, column in _columns(plan, lengths).items():
+    for name, column in columns_of(plan).items():
         _compare(bag, name, stored.get(name), column, lengths, findings)
     return found == lengths
 
@@ -106,22 +107,6 @@ def _first_difference(first: Sequence[int], second: Sequence[int]) -> int:
     pairs = zip(first, second, strict=False)
     shorter = min(len(first), len(second))
     return next((index for index, (a, b) in enumerate(pairs) if a != b), max(0, shorter - 1))
-
-
-def _columns(plan: Plan, lengths: Sequence[int]) -> dict[str, Column]:
-    columns: dict[str, Column] = {
-        'frame_stamp_ns': plan.stamps,
-        'episode': np.repeat(np.arange(len(lengths)), lengths),
-    }
-    for number, track in enumerate(plan.tracks):
-        columns |= {
-            f'track.{number}.first': track.first,
-            f'track.{number}.second': track.second,
-            f'track.{number}.weight': track.weight,
-            f'track.{number}.error_ns': track.error,
-            f'track.{number}.fill': track.fill,
-        }
-    return columns
 
 
 def _compare(

@@ -16,8 +16,9 @@ from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.binding import bind
 from kuavo_bag_converter.camera import Camera
+from kuavo_bag_converter.conversion.cameras import Cameras
+from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.errors import ConverterError
-from kuavo_bag_converter.jobs.cameras import Cameras, ShardOptions
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.table import Table
 from kuavo_bag_converter.verification.bags import Match

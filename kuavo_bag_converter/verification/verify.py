@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.conversion.options import shard_options
 from kuavo_bag_converter.errors import UsageError
-from kuavo_bag_converter.jobs.cameras import ShardOptions
-from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.settings import SETTINGS, settings_from
 from kuavo_bag_converter.verification.bags import match_bags
@@ -120,18 +117,7 @@ def verify(
 def _replay(dataset: Description, record: Record, sample: int | None, findings: Findings) -> Replay:
     known = {name: value for name, value in record.settings.items() if name in SETTINGS}
     settings = settings_from(known, str(dataset.root / REPORT_PATH))
-    options = ShardOptions(
-        method=settings.method,
-        video=VideoOptions(
-            settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
-        ),
-        copy=settings.video == 'copy',
-        on_bad_image=settings.on_bad_image,
-        definitions=Definitions(settings.msg_path, settings.distro),
-        chunk_size=settings.chunk_size,
-        threads=len(os.sched_getaffinity(0)),
-        memory_limit_mb=0,
-        stall_timeout_s=settings.stall_timeout_s,
-    )
+    # Threads were chosen for the machine that converted; 0 takes this one's cores.
+    options = shard_options(replace(settings, threads=0))
     profile = load_profile(dataset.root / PROFILE_PATH)
     return Replay(dataset, profile, options, settings.on_damage, sample, findings)

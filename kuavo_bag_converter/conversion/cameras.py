@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import replace
 
 import numpy as np
 
 from kuavo_bag_converter.bags.model import BagReader, Connection
 from kuavo_bag_converter.binding import Binding, BoundCamera
+from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
 from kuavo_bag_converter.dataset.video import COPY
@@ -19,24 +19,6 @@ from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
 from kuavo_bag_converter.messages.images import ColorDecoder, PictureInfo, picture_info
 from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
 from kuavo_bag_converter.pictures import Decoder, Picture, PictureDecoder
-
-
-@dataclass(frozen=True)
-class ShardOptions:
-    """How a bag becomes a shard, apart from the profile."""
-
-    method: str
-    video: VideoOptions
-    copy: bool
-    """Copy JPEG pictures of colour cameras in place of encoding them."""
-    on_bad_image: str
-    definitions: Definitions
-    chunk_size: int
-    threads: int
-    memory_limit_mb: int
-    stall_timeout_s: float
-    debug_memory: bool = False
-
 
 _WITHIN = 600
 """Pictures among which a readable one must be."""
@@ -115,7 +97,7 @@ class _Camera:
                 definitions,
                 self._size,
                 pix_fmt,
-                use_cv_bridge=self.info.codec == 'raw' and find_spec('cv_bridge') is not None,
+                use_cv_bridge=self._options.use_cv_bridge,
             )
         depth = DepthDecoder(connection, definitions, self._size)
         if self._depth == 'metric12':

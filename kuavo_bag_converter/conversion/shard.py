@@ -13,13 +13,14 @@ import numpy as np
 from kuavo_bag_converter.alignment import Bad, Plan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
+from kuavo_bag_converter.conversion.alignment_file import ALIGNMENT, write_alignment
+from kuavo_bag_converter.conversion.cameras import Cameras
+from kuavo_bag_converter.conversion.memory import waiting_bytes
+from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunked
 from kuavo_bag_converter.errors import StalledError
-from kuavo_bag_converter.jobs.cameras import Cameras, ShardOptions
-from kuavo_bag_converter.jobs.memory import waiting_bytes
-from kuavo_bag_converter.jobs.record import ALIGNMENT, write_alignment
 from kuavo_bag_converter.memory import MB
 from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag

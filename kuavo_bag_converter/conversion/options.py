@@ -1,0 +1,64 @@
+"""How a bag becomes a shard, apart from the profile."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.settings import Settings
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """How a bag becomes a shard, apart from the profile."""
+
+    method: str
+    video: VideoOptions
+    copy: bool
+    """Copy JPEG pictures of colour cameras in place of encoding them."""
+    on_bad_image: str
+    definitions: Definitions
+    use_cv_bridge: bool
+    """Convert the pixels of Image messages by cv_bridge; the pictures are the same."""
+    chunk_size: int
+    """Frames that are flushed together."""
+    threads: int
+    memory_limit_mb: int
+    """0 for no limit."""
+    stall_timeout_s: float
+    debug_memory: bool = False
+
+
+def shard_options(settings: Settings) -> ShardOptions:
+    """Return what settings say about making shards.
+
+    Raises:
+        UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
+
+    """
+    return ShardOptions(
+        method=settings.method,
+        video=VideoOptions(
+            settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
+        ),
+        copy=settings.video == 'copy',
+        on_bad_image=settings.on_bad_image,
+        definitions=Definitions(settings.msg_path, settings.distro),
+        use_cv_bridge=_has_cv_bridge(),
+        chunk_size=settings.chunk_size,
+        threads=settings.threads or len(os.sched_getaffinity(0)),
+        memory_limit_mb=settings.memory_limit_mb,
+        stall_timeout_s=settings.stall_timeout_s,
+        debug_memory=settings.debug_memory,
+    )
+
+
+def _has_cv_bridge() -> bool:
+    """Tell whether cv_bridge can be imported, which one for another Python or numpy cannot."""
+    try:
+        from kuavo_bag_converter.messages import cv_bridge_backend  # noqa: F401  # may be missing
+    except ImportError:
+        return False
+    return True
