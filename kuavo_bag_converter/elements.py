@@ -33,6 +33,7 @@ class ElementReader:
         self._definitions = definitions
         self._readers: dict[int, _Readers] = {}
         self._select = None if part.select is None else np.array(part.select, dtype=np.int64)
+        self._last_selected = -1 if part.select is None else max(part.select)
         self._places: dict[tuple[str, ...], _Places] = {}
         """Of the joints among the names of a message; publishers keep to a few orders."""
 
@@ -60,10 +61,10 @@ class ElementReader:
             return values[places]
         if self._select is None:
             return values
-        if self._select.max() >= len(values):
+        if self._last_selected >= len(values):
             raise BagError(
                 f'{connection.topic}: {"+".join(self._source.fields)} has {len(values)} elements, '
-                f'element {self._select.max()} is wanted; check the robot or the profile'
+                f'element {self._last_selected} is wanted; check the robot or the profile'
             )
         return values[self._select]
 

@@ -94,6 +94,9 @@ class Task:
             raise Cancelled('cancelled; finished bags are kept for the next run')
 
 
+_LOOK_EVERY = 16
+"""Messages from one look at the progress to the next."""
+
 BadPictures = dict[str, Ordinals]
 """Ordinals of wanted messages whose picture could not be decoded, by topic."""
 
@@ -138,18 +141,21 @@ def _stream(
         strand = pool.strand(camera.topic)
         by_topic.setdefault(camera.topic, []).append((camera, strand))
     checked = 0
+    with_numbers = table.topics
     messages = task.reader.messages(_wanted(task, plan))
-    for message in stage_of_each('read', messages):
+    for count, message in enumerate(stage_of_each('read', messages)):
         task.check_cancelled()
         if task.memory_limit and resident_bytes() > task.memory_limit:
             pool.drain()
         connection, ordinal = message.connection, message.ordinal
-        if connection.topic in table.topics:
+        if connection.topic in with_numbers:
             with stage('numbers'):
                 table.feed(message)
         for camera, strand in by_topic.get(connection.topic, ()):
             data = bytes(message.data)
             strand.submit(partial(camera.take, connection, ordinal, data), len(data))
+        if count % _LOOK_EVERY:
+            continue
         done = min([table.frames_done, *(camera.frames_done for camera in cameras)])
         task.progress(done, len(plan))
         if task.debug_memory and done // task.chunk_size > checked:

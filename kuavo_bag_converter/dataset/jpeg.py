@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 _START_OF_IMAGE = b'\xff\xd8'
 _NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)  # Huffman tables, reserved, arithmetic conditioning
 _STANDALONE = (0x01, *range(0xD0, 0xD8))
 
 
-def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
-    """Return (width, height), or None where ``data`` is not a JPEG picture."""
+class FrameHeader(NamedTuple):
+    """What a JPEG picture says of itself.
+
+    Attributes:
+        size: (width, height).
+        end: How many bytes of the picture say so.
+    """
+
+    size: tuple[int, int]
+    end: int
+
+
+def frame_header(data: bytes | memoryview) -> FrameHeader | None:
+    """Return the frame header, or None where ``data`` is not a JPEG picture."""
     if bytes(data[:2]) != _START_OF_IMAGE:
         return None
     at = 2
@@ -17,10 +31,8 @@ def jpeg_size(data: bytes | memoryview) -> tuple[int, int] | None:
         if marker == 0xFF or marker in _STANDALONE:
             at += 1 if marker == 0xFF else 2
         elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER:
-            return (
-                int.from_bytes(data[at + 7 : at + 9], 'big'),
-                int.from_bytes(data[at + 5 : at + 7], 'big'),
-            )
+            height, width = (int.from_bytes(data[i : i + 2], 'big') for i in (at + 5, at + 7))
+            return FrameHeader((width, height), at + 9)
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
     return None

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
-from kuavo_bag_converter.dataset.jpeg import jpeg_size
+from kuavo_bag_converter.dataset.jpeg import frame_header
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.errors import DatasetError, UsageError
@@ -202,8 +202,9 @@ class _CameraWriter:
         self._starts = frozenset(
             end - length for end, length in zip(self._ends, episode_lengths, strict=True)
         )
-        self._rate = frame_rate(fps)
-        self._mp4 = Mp4Writer(path, self._rate, self._ends[-1])
+        rate = frame_rate(fps)
+        self._time_base = 1 / rate
+        self._mp4 = Mp4Writer(path, rate, self._ends[-1])
         self._episode = 0
 
     def _take(self) -> int:
@@ -301,7 +302,7 @@ class VideoWriter(_CameraWriter):
         if self._statistics is not None and self._statistics.wants(index):
             self._statistics.add_frame(index, frame)
         frame.pts = index
-        frame.time_base = 1 / self._rate
+        frame.time_base = self._time_base
         frame.pict_type = PictureType.I if index in self._starts else PictureType.NONE
         for packet in self._stream.encode(frame):
             self._mux_encoded(packet)
@@ -397,6 +398,7 @@ class PacketWriter(_CameraWriter):
         self._statistics = statistics
         self._decoder = cast('VideoCodecContext', av.CodecContext.create(COPY, 'r'))
         self._decoder.thread_count = 1
+        self._header = b''
         self._mp4.add_encoder(COPY, width, height, 'yuvj420p', {})  # it has nothing to encode
         self.join_key = f'{COPY} {self._expected}'
 
@@ -406,19 +408,25 @@ class PacketWriter(_CameraWriter):
         Raises:
             DatasetError: It is not a JPEG picture of the expected size, or one too many.
         """
-        found = jpeg_size(jpeg)
-        if found != self._expected:
-            raise DatasetError(
-                f'{self.path.name}: picture {self.frames} is '
-                f'{"not a JPEG" if found is None else f"{found[0]}x{found[1]}"}, expected JPEG '
-                f'{self._expected[0]}x{self._expected[1]}'
-            )
+        if not self._header or jpeg[: len(self._header)] != self._header:
+            self._check_size(jpeg)
         index = self._take()
         packet = cast('Packet[VideoStream]', Packet(bytes(jpeg)))
         packet.is_keyframe = True
         if self._statistics is not None and self._statistics.wants(index):
             self._statistics.add_frame(index, self._decode(packet))
         self._mux(packet)
+
+    def _check_size(self, jpeg: bytes | memoryview) -> None:
+        """Check a header; pictures that begin with the same bytes need not be looked into."""
+        header = frame_header(jpeg)
+        if header is None or header.size != self._expected:
+            raise DatasetError(
+                f'{self.path.name}: picture {self.frames} is '
+                f'{"not a JPEG" if header is None else "{}x{}".format(*header.size)}, expected '
+                f'JPEG {self._expected[0]}x{self._expected[1]}'
+            )
+        self._header = bytes(jpeg[: header.end])
 
     def _decode(self, packet: Packet[VideoStream]) -> av.VideoFrame:
         try:

@@ -18,7 +18,7 @@ from kuavo_bag_converter.messages.picture_headers import (
     DEPTH_HEADER,
     JPEG_MAGIC,
     PNG_MAGIC,
-    read_jpeg,
+    JpegReader,
     read_png,
     read_webp,
 )
@@ -121,6 +121,7 @@ class ColorDecoder:
             from kuavo_bag_converter.messages import cv_bridge_backend
 
             self._color_of = cv_bridge_backend.color_of
+        self._jpegs = JpegReader()
         self._pictures: dict[str, PictureCodec] = {}
         self._streams: dict[str, StreamCodec] = {}
 
@@ -167,7 +168,7 @@ class ColorDecoder:
             self._pictures[codec] = PictureCodec('mjpeg' if codec == 'jpeg' else codec)
         orientation = 1
         if codec == 'jpeg':
-            orientation = read_jpeg(payload).orientation
+            orientation = self._jpegs.read(payload).orientation
         elif codec == 'png':
             read_png(payload)
         else:
@@ -205,7 +206,7 @@ def _compressed_info(payload: memoryview, description: str) -> PictureInfo:
         payload = payload[DEPTH_HEADER:]
     codec = codec_of(payload, description)
     if codec == 'jpeg':
-        height, width, channels, orientation = read_jpeg(payload)
+        height, width, channels, orientation = JpegReader().read(payload)
         if orientation > 4:
             height, width = width, height
         return PictureInfo(height, width, codec, description, channels, orientation == 1)

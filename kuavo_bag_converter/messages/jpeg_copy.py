@@ -6,7 +6,7 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import naming
-from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegHeader, read_jpeg
+from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegHeader, JpegReader
 
 
 class JpegCopier:
@@ -16,6 +16,7 @@ class JpegCopier:
         """Prepare for a connection whose messages have ``data``, as CompressedImage."""
         self._topic = connection.topic
         self._message = definitions.decoder(connection)
+        self._headers = JpegReader()
         self._first: JpegHeader | None = None
 
     def decode(self, data: bytes | memoryview) -> bytes:
@@ -31,7 +32,7 @@ class JpegCopier:
         with naming(self._topic):
             if bytes(payload[:3]) != JPEG_MAGIC:
                 raise ImageError('the payload is no JPEG')
-            header = read_jpeg(payload)
+            header = self._headers.read(payload)
             first = self._first = self._first or header
             if header != first:
                 raise BagError(

@@ -57,14 +57,39 @@ def check_size(height: int, width: int) -> None:
         raise ImageError(f'the header claims {width}x{height} pixels')
 
 
-def read_jpeg(data: memoryview) -> JpegHeader:
-    """Read the header of a JPEG and check that the picture is all there.
+class JpegReader:
+    """Reads the headers of one camera's JPEGs; a header like the one before is read only once."""
 
-    Raises:
-        ImageError: The header is damaged, or the end of the picture is missing.
-        BagError: A kind of JPEG that is not supported.
+    def __init__(self) -> None:
+        self._begin = b''
+        self._header: JpegHeader | None = None
 
-    """
+    def read(self, data: memoryview) -> JpegHeader:
+        """Read the header of a JPEG and check that the picture is all there.
+
+        Raises:
+            ImageError: The header is damaged, or the end of the picture is missing.
+            BagError: A kind of JPEG that is not supported.
+
+        """
+        header = self._header
+        if header is None or bytes(data[: len(self._begin)]) != self._begin:
+            header, scan = _jpeg_header(data)
+            self._begin, self._header = bytes(data[:scan]), header
+        if header.height * header.width > _JPEG_LIMIT * len(data):
+            raise ImageError(
+                f'a JPEG of {len(data)} bytes cannot hold {header.width}x{header.height} pixels'
+            )
+        # Some drivers leave bytes after the end marker.
+        if data[-2:] != _END_OF_IMAGE and (
+            bytes(data[len(self._begin) :]).rfind(_END_OF_IMAGE) < 0
+        ):
+            raise ImageError('the JPEG is cut off: its end is missing')
+        return header
+
+
+def _jpeg_header(data: memoryview) -> tuple[JpegHeader, int]:
+    """Read everything before the picture; return where that begins, too."""
     frame: tuple[int, int, int] | None = None
     orientation = 1
     position = 2
@@ -76,30 +101,26 @@ def read_jpeg(data: memoryview) -> JpegHeader:
                 continue
             if prefix != 0xFF or length < 2:
                 raise ImageError('damaged JPEG header')
+            position += 2
             if marker == 0xDA:
                 break
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
                 frame = _jpeg_frame(data, position, marker)
-            elif marker == 0xE1 and bytes(data[position + 4 : position + 10]) == b'Exif\0\0':
-                segment = data[position + 10 : position + 2 + length]
+            elif marker == 0xE1 and bytes(data[position + 2 : position + 8]) == b'Exif\0\0':
+                segment = data[position + 8 : position + length]
                 orientation = _exif_orientation(segment)
-            position += 2 + length
+            position += length
     except struct.error:
         raise ImageError('the JPEG ends within its header') from None
     if frame is None:
         raise ImageError('damaged JPEG header')
     height, width, components = frame
     check_size(height, width)
-    if height * width > _JPEG_LIMIT * len(data):
-        raise ImageError(f'a JPEG of {len(data)} bytes cannot hold {width}x{height} pixels')
-    # Some drivers leave bytes after the end marker.
-    if data[-2:] != _END_OF_IMAGE and bytes(data[position:]).rfind(_END_OF_IMAGE) < 0:
-        raise ImageError('the JPEG is cut off: its end is missing')
-    return JpegHeader(height, width, components, orientation)
+    return JpegHeader(height, width, components, orientation), position
 
 
 def _jpeg_frame(data: memoryview, position: int, marker: int) -> tuple[int, int, int]:
-    precision, height, width, components = struct.unpack_from('>BHHB', data, position + 4)
+    precision, height, width, components = struct.unpack_from('>BHHB', data, position + 2)
     if marker > 0xC2 or precision != 8:
         raise BagError(
             f'a JPEG of kind SOF{marker - 0xC0} with {precision} bits; only 8 bit baseline, '
