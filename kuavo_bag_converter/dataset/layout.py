@@ -26,6 +26,11 @@ EPISODES_PATH_V21 = 'meta/episodes.jsonl'
 EPISODES_STATS_PATH_V21 = 'meta/episodes_stats.jsonl'
 TASKS_PATH_V21 = 'meta/tasks.jsonl'
 
+# How the dataset was made; LeRobot passes these by.
+REPORT_PATH = 'conversion/report.json'
+PROFILE_PATH = 'conversion/profile.yaml'
+ALIGNMENT_PATH = 'conversion/alignment/{bag:06d}.parquet'
+
 
 @dataclass(frozen=True, order=True)
 class FileNumber:

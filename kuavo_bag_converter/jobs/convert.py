@@ -26,6 +26,7 @@ from kuavo_bag_converter.binding import bind
 from kuavo_bag_converter.conversion.options import shard_options
 from kuavo_bag_converter.conversion.shard import write_shard
 from kuavo_bag_converter.dataset.assemble import assemble
+from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.errors import BagError, Cancelled, DatasetError, OutputError, UsageError
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
@@ -256,7 +257,7 @@ def _as_before(settings: Settings, before: Record) -> Settings:
         UsageError: Something that shapes the dataset differs, or nothing failed.
 
     """
-    was = settings_from(before.settings, 'conversion/report.json')
+    was = settings_from(before.settings, REPORT_PATH)
     if settings.retry_failed:
         failed = [bag['bag'] for bag in before.bags if bag['status'] != 'converted']
         if not failed:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kuavo_bag_converter import __version__
 from kuavo_bag_converter.conversion.alignment_file import ALIGNMENT
 from kuavo_bag_converter.dataset.files import link_or_copy, sync_tree, write_text
+from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.jobs.report import Outcome
@@ -17,20 +18,12 @@ from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings, values_of
 
-FOLDER = 'conversion'
-_REPORT = 'report.json'
-
 
 class Record(NamedTuple):
     """What ``conversion/report.json`` of a dataset says."""
 
     settings: dict[str, Any]
     bags: list[dict[str, Any]]
-
-    @property
-    def episodes(self) -> int:
-        """Episodes of the dataset."""
-        return sum(bag['episodes'] for bag in self.bags)
 
     def holds(self, fingerprint: Mapping[str, Any]) -> bool:
         """Tell whether a bag with this fingerprint is in the dataset."""
@@ -44,7 +37,7 @@ def read_record(root: Path) -> Record:
         UsageError: It has none, or one of another form.
 
     """
-    path = root / FOLDER / _REPORT
+    path = root / REPORT_PATH
     try:
         document = json.loads(path.read_text(encoding='utf-8'))
         return Record(dict(document['settings']), list(document['bags']))
@@ -79,9 +72,7 @@ def write_record(
             now takes its old place in the list.
 
     """
-    folder = root / FOLDER
-    (folder / 'alignment').mkdir(parents=True)
-    bags = _bags_before(before, folder) if before is not None else []
+    bags = _bags_before(before, root) if before is not None else []
     first = sum(bag['episodes'] for bag in bags)
     remaining = iter(shards)
     for outcome in outcomes:
@@ -93,7 +84,7 @@ def write_record(
         if outcome.episodes:
             shard = next(remaining)
             entry['fingerprint'] = shard.extra['identity']['bag']
-            link_or_copy(shard.attachment(ALIGNMENT), folder / 'alignment' / f'{number:06}.parquet')
+            link_or_copy(shard.attachment(ALIGNMENT), root / ALIGNMENT_PATH.format(bag=number))
             first += outcome.episodes
     document = {
         'converter': {'name': 'kuavo_bag_converter', 'version': __version__},
@@ -104,15 +95,18 @@ def write_record(
         },
         'bags': bags,
     }
-    write_text(folder / _REPORT, json.dumps(document, indent=2, ensure_ascii=False))
-    write_text(folder / 'profile.yaml', profile_as_yaml(profile))
-    sync_tree(folder)
+    write_text(root / REPORT_PATH, json.dumps(document, indent=2, ensure_ascii=False))
+    write_text(root / PROFILE_PATH, profile_as_yaml(profile))
+    sync_tree((root / REPORT_PATH).parent)
 
 
-def _bags_before(before: Path, folder: Path) -> list[dict[str, Any]]:
-    for path in sorted((before / FOLDER / 'alignment').glob('*.parquet')):
-        link_or_copy(path, folder / 'alignment' / path.name)
-    return read_record(before).bags
+def _bags_before(before: Path, root: Path) -> list[dict[str, Any]]:
+    bags = read_record(before).bags
+    for number in range(len(bags)):
+        path = ALIGNMENT_PATH.format(bag=number)
+        if (before / path).exists():
+            link_or_copy(before / path, root / path)
+    return bags
 
 
 def _place(bags: Sequence[Mapping[str, Any]], name: str) -> int:

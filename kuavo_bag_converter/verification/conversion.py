@@ -5,17 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow.parquet as pq
 
+from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.verification.description import Description
 from kuavo_bag_converter.verification.findings import Findings
 from kuavo_bag_converter.verification.reading import ARROW_ERRORS
-from kuavo_bag_converter.verification.record import (
-    PROFILE_PATH,
-    REPORT_PATH,
-    ConvertedBag,
-    Record,
-)
+from kuavo_bag_converter.verification.record import ConvertedBag, Record
 
 
 def check_conversion(dataset: Description, record: Record, findings: Findings) -> None:

@@ -9,11 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
 from kuavo_bag_converter.verification.findings import Findings
 from kuavo_bag_converter.verification.reading import BROKEN, read_json
-
-REPORT_PATH = 'conversion/report.json'
-PROFILE_PATH = 'conversion/profile.yaml'
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class ConvertedBag:
     @property
     def alignment_path(self) -> str:
         """The file that says which messages serve its frames."""
-        return f'conversion/alignment/{self.number:06}.parquet'
+        return ALIGNMENT_PATH.format(bag=self.number)
 
 
 @dataclass(frozen=True)

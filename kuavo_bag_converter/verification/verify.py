@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.conversion.options import shard_options
+from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.settings import SETTINGS, settings_from
@@ -17,7 +18,7 @@ from kuavo_bag_converter.verification.describe import describe
 from kuavo_bag_converter.verification.description import Description
 from kuavo_bag_converter.verification.findings import Finding, Findings
 from kuavo_bag_converter.verification.pictures import CameraSummary, check_losses
-from kuavo_bag_converter.verification.record import PROFILE_PATH, REPORT_PATH, Record
+from kuavo_bag_converter.verification.record import Record
 from kuavo_bag_converter.verification.replay import Replay
 
 
