@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -136,11 +136,6 @@ class TableWriter:
         with suppress(OSError):
             self._file.close()
         self.path.unlink(missing_ok=True)
-
-
-def rows_of(tables: Iterable[pa.Table]) -> pa.Table:
-    """Join tables to one with a single chunk."""
-    return pa.concat_tables(tables).combine_chunks()
 
 
 def read_rows(
