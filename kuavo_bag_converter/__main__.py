@@ -12,7 +12,14 @@ def main() -> int:
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
     from kuavo_bag_converter.cli import run
 
-    return run(sys.argv[1:])
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads the output, head for one, has enough of it; nor is there more to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
 
 
 if __name__ == '__main__':

@@ -98,9 +98,13 @@ def test_depth_maps_do_not_depend_on_the_ones_before(shape):
         assert np.array_equal(found, depth)
 
 
-def test_rvl_is_decoded():
+@pytest.mark.parametrize('header', [bytes(12), HEADER.pack(0, 100.0, 0.5), b''])
+def test_rvl_is_decoded_with_and_without_a_header(header):
     for depth in (scene(), scene(1, 1), np.zeros((5, 7), np.uint16), scene(33, 50, 60000)):
-        assert np.array_equal(decode(rvl(depth), RVL_FORMAT), depth)
+        data = header + rvl(depth)[12:]
+        assert np.array_equal(decode(data, RVL_FORMAT), depth)
+        info = picture_info(COMPRESSED, DEFINITIONS, compressed_image(data, RVL_FORMAT))
+        assert info[:3] == (*depth.shape, 'rvl')
 
 
 @settings(max_examples=60, deadline=None)
@@ -137,9 +141,11 @@ def test_inverse_depth_in_float_images_becomes_millimetres(transport):
     assert np.abs(found[seen] / 1000 - metres[seen]).max() < 0.01
 
 
-def test_float_depth_without_its_quantization_is_refused():
+@pytest.mark.parametrize('transport', ['png', 'rvl'])
+def test_float_depth_without_its_quantization_is_refused(transport):
+    data = png(scene(), b'') if transport == 'png' else rvl(scene())[12:]
     with pytest.raises(ImageError, match='header that holds its quantization'):
-        decode(png(scene(), b''), '32FC1; compressedDepth png')
+        decode(data, f'32FC1; compressedDepth {transport}')
 
 
 def test_a_png_of_8_bits_is_taken_as_it_is():
@@ -181,6 +187,9 @@ def test_image_messages_are_decoded(encoding, big_endian, padding):
 def test_what_means_no_depth_becomes_0():
     stored = np.array([[0, 65535, 65534, 7]], dtype=np.uint16)
     assert decode(png(stored)).tolist() == [[0, 0, 65534, 7]]
+    assert decode(rvl(stored), RVL_FORMAT).tolist() == [[0, 0, 65534, 7]]
+    message = image(stored.tobytes(), 1, 4, '16UC1', 8)
+    assert DepthDecoder(RAW, DEFINITIONS).decode(message).tolist() == [[0, 0, 65534, 7]]
     metres = np.array([np.nan, np.inf, -np.inf, -1, 0, 0.0004, 65.5346, 1e30, 1.2346], np.float32)
     message = image(metres.tobytes(), 1, 9, '32FC1', 36)
     found = DepthDecoder(RAW, DEFINITIONS).decode(message)

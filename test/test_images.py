@@ -1,9 +1,11 @@
 import contextlib
 import struct
+import zlib
 from fractions import Fraction
 
 import av
 import cv2
+import fake_cv_bridge
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
 from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
+from kuavo_bag_converter.messages.picture_headers import PNG_MAGIC
 
 DEFINITIONS = Definitions()
 COMPRESSED = connection_of('sensor_msgs/msg/CompressedImage', topic='/camera')
@@ -262,6 +265,44 @@ def test_every_kind_of_png_is_decoded_as_opencv_does(pixels, size):
     assert_shows(decode(data, 'png', size=size), shown)
 
 
+def png_of(width, height, bit_depth, color_type, rows, palette=b'', interlaced=False):
+    """A PNG made of filtered rows, for what OpenCV does not write."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+        )
+
+    header = struct.pack('>IIBBBBB', width, height, bit_depth, color_type, 0, 0, interlaced)
+    colors = chunk(b'PLTE', palette) if palette else b''
+    data = chunk(b'IDAT', zlib.compress(b''.join(b'\0' + row.tobytes() for row in rows)))
+    return PNG_MAGIC + chunk(b'IHDR', header) + colors + data + chunk(b'IEND', b'')
+
+
+def rare_pngs():
+    rgb = picture()[..., ::-1]
+    gray = np.ascontiguousarray(rgb[..., 0])
+    alpha = np.full((48, 64, 1), 200, np.uint8)
+    packed = gray >> 4 & 0xF0 | gray >> 4  # every pixel twice
+    palette = np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes()
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2),
+              (1, 0, 2, 1))  # fmt: skip
+    yield 'palette', png_of(64, 48, 8, 3, gray, palette)
+    yield 'palette of 4 bits', png_of(128, 48, 4, 3, gray >> 4, palette[:48])
+    yield 'grey of 4 bits', png_of(128, 48, 4, 0, packed)
+    yield 'grey and alpha', png_of(64, 48, 8, 4, np.dstack([gray, alpha]))
+    deep = np.dstack([rgb, alpha]).astype('>u2') * 257
+    yield 'RGBA of 16 bits', png_of(64, 48, 16, 6, deep)
+    rows = [np.ascontiguousarray(row) for y, x, dy, dx in passes for row in rgb[y::dy, x::dx]]
+    yield 'interlaced', png_of(64, 48, 8, 2, rows, interlaced=True)
+
+
+@pytest.mark.parametrize(('name', 'data'), list(rare_pngs()))
+def test_rare_kinds_of_png_are_decoded_as_opencv_does(name, data):
+    shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert_shows(decode(data, 'png'), shown, mean=1.5, greatest=200 if 'palette' in name else 8.0)
+
+
 @pytest.mark.parametrize('quality', [80, 101])
 def test_sizes_of_webp_are_read_from_every_kind_of_header(quality):
     for pixels in (picture(), cv2.cvtColor(picture(), cv2.COLOR_BGR2BGRA)):
@@ -387,23 +428,38 @@ def test_every_encoding_of_images_is_decoded(encoding, pixels, shown, padding):
     assert (info.height, info.width, info.codec, info.encoding) == (48, 64, 'raw', encoding)
 
 
+@pytest.fixture(params=['real', 'stand-in'])
+def cv_bridge(request):
+    """The real module where it is installed, and what stands for it."""
+    if request.param == 'real':
+        pytest.importorskip('cv_bridge', reason='needs a ROS with cv_bridge')
+        yield
+    else:
+        with fake_cv_bridge.installed():
+            yield
+
+
+@pytest.mark.parametrize('big_endian', [False, True])
 @pytest.mark.parametrize('encoding', [name for name, _, _ in raw_cases()])
-def test_cv_bridge_gives_the_same_frames(encoding):
-    pytest.importorskip('cv_bridge', reason='needs a ROS with cv_bridge')
+def test_cv_bridge_gives_the_same_frames(encoding, big_endian, cv_bridge):
     pixels = {name: pixels for name, pixels, _ in raw_cases()}[encoding]
+    if big_endian:
+        pixels = pixels.byteswap()
     data, step = padded(pixels, 6)
-    message = image(data, 48, 64, encoding, step)
+    message = image(data, 48, 64, encoding, step, big_endian=big_endian)
     own = ColorDecoder(RAW, DEFINITIONS).decode(message)
     other = ColorDecoder(RAW, DEFINITIONS, use_cv_bridge=True).decode(message)
     assert all(np.array_equal(a, b) for a, b in zip(planes(own), planes(other), strict=True))
 
 
-def test_big_endian_images_are_decoded():
-    pixels = picture()[..., 0].astype(np.uint16) * 257
-    little = image(*padded(pixels)[:1], 48, 64, 'mono16', 128)
-    big = image(pixels.byteswap().tobytes(), 48, 64, 'mono16', 128, big_endian=True)
+@pytest.mark.parametrize('encoding', ['mono16', 'bayer_rggb16', 'bgr8'])
+def test_big_endian_images_are_decoded(encoding):
+    pixels = {name: pixels for name, pixels, _ in raw_cases()}[encoding]
+    (little, step), (big, _) = padded(pixels), padded(pixels.byteswap())
     decoder = ColorDecoder(RAW, DEFINITIONS)
-    assert np.array_equal(planes(decoder.decode(little))[0], planes(decoder.decode(big))[0])
+    first = decoder.decode(image(little, 48, 64, encoding, step))
+    second = decoder.decode(image(big, 48, 64, encoding, step, big_endian=True))
+    assert all(np.array_equal(a, b) for a, b in zip(planes(first), planes(second), strict=True))
 
 
 def test_the_last_row_may_lack_its_padding():

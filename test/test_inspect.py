@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from itertools import pairwise
@@ -11,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from bag_edits import copied
+from bag_files import unindexed
 from conversions import report as report_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -423,6 +427,19 @@ def test_a_truncated_bag_says_what_would_be_salvaged(long, tmp_path, capsys):
     assert '--set on_damage=salvage' in best['command']
 
 
+def test_a_bag_that_was_not_closed_is_read_whole_and_said_to_be_so(plain, tmp_path, capsys):
+    path = tmp_path / 'open.bag'
+    path.write_bytes(plain[0].read_bytes())
+    bag = one(capsys, unindexed(path))
+    whole = one(capsys, plain[0])
+    assert (bag['health'], bag['error']) == ('noted', '')
+    assert bag['problems'] == [
+        f'{path}: has no index, its recording was not closed: it was scanned'
+    ]
+    assert bag['topics'] == whole['topics']
+    assert 'health: no damage in what was read, but:' in '\n'.join(shown(capsys, path)[1])
+
+
 def test_what_cannot_be_read_does_not_stop_the_others(long, tmp_path, capsys):
     (tmp_path / 'a.bag').write_bytes(b'hello')
     (tmp_path / 'b.bag').write_bytes(b'version https://git-lfs.github.com/spec/v1\n')
@@ -589,6 +606,20 @@ def test_the_keys_of_the_json_form_are_stable(samples, capsys):
     ]  # fmt: skip
     misses = bag['profiles'][-1]['misses']
     assert list(misses[0]) == ['feature', 'topic', 'kind', 'text', 'instead']
+
+
+def test_whoever_closes_the_pipe_gets_no_traceback(plain):
+    command = [sys.executable, '-m', 'kuavo_bag_converter', 'inspect', str(plain[0]), '--json']
+    path = os.pathsep.join(filter(None, sys.path))
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, 'PYTHONPATH': path},
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b''
+    assert process.returncode == 1
 
 
 def test_the_text_form_is_an_aligned_table(samples, capsys):

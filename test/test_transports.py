@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import fake_cv_bridge
 import pytest
 from bag_edits import copied
 from conversions import numbers, report, run, same_frames, serving
@@ -84,6 +87,15 @@ def test_each_transport_has_topics_of_its_own(tmp_path, transport, suffix):
     kinds = {topic.msgtype for topic in truth.topics.values() if topic.camera}
     assert ('sensor_msgs/msg/Image' in kinds) == (transport == 'raw')
     assert len(kinds) == 1
+
+
+def test_cv_bridge_does_not_show_in_the_dataset(tmp_path):
+    path, _ = sample_of(tmp_path, 'raw', extras=False)
+    run(path, tmp_path / 'without', **SMALL)
+    with fake_cv_bridge.installed():
+        run(path, tmp_path / 'with', **SMALL)
+        assert fake_cv_bridge.BACKEND in sys.modules
+    assert same_frames(tmp_path / 'with') == same_frames(tmp_path / 'without')
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])

@@ -100,7 +100,7 @@ class DepthDecoder:
     def _compressed(self, payload: memoryview, description: str) -> Depth:
         encoding = description.partition(';')[0].strip()
         # Simulators leave the header out, and nothing else tells.
-        start = DEPTH_HEADER if is_rvl(description) else find_png(payload)
+        start = rvl.begin_of(payload) if is_rvl(description) else find_png(payload)
         if is_rvl(description):
             stored: npt.NDArray[Any] = rvl.decode(payload[start:])
         elif start >= 0:

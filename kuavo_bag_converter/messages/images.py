@@ -201,7 +201,8 @@ def picture_info(
 
 def _compressed_info(payload: memoryview, description: str) -> PictureInfo:
     if is_rvl(description):
-        return PictureInfo(*rvl.read_size(payload[DEPTH_HEADER:]), 'rvl', description, 1)
+        begin = rvl.begin_of(payload)
+        return PictureInfo(*rvl.read_size(payload[begin:]), 'rvl', description, 1)
     if bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC:
         payload = payload[DEPTH_HEADER:]
     codec = codec_of(payload, description)

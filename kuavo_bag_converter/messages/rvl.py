@@ -1,7 +1,8 @@
 """RVL, the run-length and variable-length coding of depth that compressedDepth can use.
 
 Format: A. D. Wilson, Fast Lossless Depth Image Compression, ISS 2017, as written by
-compressed_depth_image_transport: int32 columns, int32 rows, then the code.
+compressed_depth_image_transport: int32 columns, int32 rows, then the code; all of it behind the
+header that compressedDepth has, unless the publisher leaves that out.
 """
 
 from __future__ import annotations
@@ -12,12 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from kuavo_bag_converter.errors import ImageError
-from kuavo_bag_converter.messages.picture_headers import check_size
+from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, MAX_SIDE, check_size
 
 _HEADER = struct.Struct('<II')
 _SHIFTS = np.arange(28, -1, -4, dtype=np.uint32)
 _MAX_DIGITS = 11
 """Three-bit digits of a 32 bit number."""
+
+
+def begin_of(payload: memoryview) -> int:
+    """Return where in a compressedDepth payload RVL begins: behind the header, if there is one.
+
+    The header begins with 0 (``INV_DEPTH``), which is no width, so the two cannot be mistaken.
+    """
+    if len(payload) < _HEADER.size:
+        return DEPTH_HEADER
+    sides = _HEADER.unpack_from(payload)
+    return 0 if all(0 < side <= MAX_SIDE for side in sides) else DEPTH_HEADER
 
 
 def read_size(data: memoryview) -> tuple[int, int]:
