@@ -6,6 +6,7 @@ import re
 import sys
 
 import pytest
+import ros_domain
 
 from kuavo_bag_converter import stages
 from kuavo_bag_converter.benchmark.markdown import as_markdown
@@ -152,6 +153,16 @@ def test_methods_that_stream_run_before_those_that_fill_the_memory():
     ]
     assert runs[2].settings['vcodec'] == 'libsvtav1'
     assert runs[3].settings == {'method': 'chunked', 'chunk_size': 50, 'threads': 1}
+
+
+def test_the_node_gets_the_settings_of_the_first_chunk_size():
+    runs = conversions(
+        methods=('chunked',), chunk_sizes=(50, 100), codecs=(), threads=(), node=True
+    )
+    plain, node = runs[0], runs[-1]
+    assert node.name == 'chunked (chunk=50, ROS node)'
+    assert node.settings == plain.settings
+    assert node.job != plain.job
 
 
 def measured(**changes):
@@ -313,6 +324,23 @@ def test_it_compares_methods_on_a_bag_of_its_own(tmp_path, capsys):
     assert text == capsys.readouterr().out
     assert len(table_of(text, 'Methods')) == 3
     assert not list((tmp_path / 'scratch').iterdir())
+
+
+def test_it_measures_the_ros_node_on_copied_pictures(tmp_path, capsys, monkeypatch):
+    pytest.importorskip('rclpy', reason='needs a sourced ROS 2 or its wheels')
+    for name, value in ros_domain.environment(tmp_path / 'log').items():
+        monkeypatch.setenv(name, value)
+    arguments = [
+        'benchmark', '--work', str(tmp_path), *SMALL, '--chunk-sizes', '4', '--codecs',
+        '--threads', '--methods', 'chunked', '--node', '--set', 'video=copy',
+    ]  # fmt: skip
+    assert run(arguments) == 0
+    capsys.readouterr()
+    found = json.loads((tmp_path / 'results' / 'small' / 'results.json').read_text())
+    plain, node = found['runs']
+    assert node['outcome']['frames'] == plain['outcome']['frames']
+    assert node['peak_mb'] > plain['peak_mb']
+    assert found['efficiency'] == []
 
 
 def test_it_uses_a_bag_again_and_stops_a_method_at_the_memory_limit(tmp_path, capsys):

@@ -61,8 +61,13 @@ class Campaign:
     def convert(self, run: Run) -> Result:
         """Run a method of this package."""
         output = self._fresh('dataset')
-        specification = {'settings': {**self._settings, **run.settings, 'output': str(output)}}
-        return self._measured(run, f'{_PACKAGE}.conversion_job', specification)
+        specification = {
+            'settings': {**self._settings, **run.settings, 'output': str(output)},
+            'parameters': str(self._scratch / 'parameters.yaml'),
+        }
+        result = self._measured(run, f'{_PACKAGE}.{run.job}', specification)
+        (self._scratch / 'parameters.yaml').unlink(missing_ok=True)
+        return result
 
     def write_with_lerobot(self, lerobot: LeRobot) -> list[Result]:
         """Run LeRobot's own writer on the same frames, in each of its ways."""

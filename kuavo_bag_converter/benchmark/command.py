@@ -61,6 +61,9 @@ def _run_arguments(parser: argparse._ArgumentGroup) -> None:
         help='besides that of the settings (default: 1)',
     )  # fmt: skip
     parser.add_argument(
+        '--node', action='store_true', help='convert in the ROS node, too (needs rclpy)'
+    )
+    parser.add_argument(
         '--set',
         metavar='NAME=VALUE',
         action='append',

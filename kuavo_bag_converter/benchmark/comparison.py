@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from kuavo_bag_converter.benchmark.campaign import (
@@ -21,6 +22,7 @@ from kuavo_bag_converter.benchmark.markdown import as_markdown
 from kuavo_bag_converter.benchmark.presets import PRESETS
 from kuavo_bag_converter.benchmark.results import Result, Results, efficiency
 from kuavo_bag_converter.benchmark.runs import Run, conversions
+from kuavo_bag_converter.errors import UsageError
 
 
 def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -> int:
@@ -31,17 +33,20 @@ def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -
         sample: Options of the bag to make.
 
     Raises:
-        UsageError: A setting is wrong, or there is no lerobot where it should be.
+        UsageError: A setting is wrong, or there is no lerobot or rclpy where one should be.
         ConverterError: The bag cannot be made or read.
 
     """
     settings = common_settings(options.assignments, sample)
+    if options.node and find_spec('rclpy') is None:
+        raise UsageError('--node needs rclpy: source a ROS 2, or use the Python of scripts/test')
     lerobot = find_lerobot(options.lerobot_python) if options.lerobot_python else None
     runs = conversions(
         methods=options.methods,
         chunk_sizes=options.chunk_sizes or PRESETS[options.preset].chunk_sizes,
         codecs=options.codecs,
         threads=options.threads,
+        node=options.node,
     )
     work = Path(options.work)
     bag = Path(options.bag) if options.bag else made_bag(work, sample)
@@ -74,8 +79,15 @@ def _measured(campaign: Campaign, runs: Sequence[Run], lerobot: LeRobot | None) 
 
 
 def _add_efficiency(results: Results, campaign: Campaign) -> None:
-    """Relate the first chunked run, and those with other codecs, to what they cannot avoid."""
-    chunked = results.of('chunked')
+    """Relate the first chunked run, and those with other codecs, to what they cannot avoid.
+
+    Where pictures are copied, neither decoding nor encoding is unavoidable.
+    """
+    chunked = [
+        result
+        for result in results.of('chunked')
+        if {**results.settings, **result.run.settings}.get('video') != 'copy'
+    ]
     related = [
         result
         for result in chunked

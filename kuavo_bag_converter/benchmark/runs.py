@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +27,8 @@ class Run:
     name: str
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    job: str = 'conversion_job'
+    """Module that does it."""
 
 
 def conversions(
@@ -35,10 +37,11 @@ def conversions(
     chunk_sizes: Sequence[int],
     codecs: Sequence[str],
     threads: Sequence[int],
+    node: bool = False,
 ) -> list[Run]:
     """Return the runs of this package's methods, those that hold the whole bag at the end.
 
-    Codecs and numbers of threads are compared at the first chunk size.
+    Codecs, numbers of threads and the ROS node are compared at the first chunk size.
     """
     runs = []
     if 'chunked' in methods:
@@ -46,6 +49,7 @@ def conversions(
         base = chunk_sizes[0]
         runs += [_chunked(base, codec, **CODECS[codec]) for codec in codecs if CODECS[codec]]
         runs += [_chunked(base, f'threads={count}', threads=count) for count in threads]
+        runs += [replace(_chunked(base, 'ROS node'), job='node_job')] if node else []
     runs += [Run(name, name, {'method': name}) for name in METHODS[1:] if name in methods]
     return runs
 
