@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from containers import (
     sample_recording,
     write_msg_files,
 )
-from conversions import report, rows, run, same_frames
+from conversions import alignment, report, rows, run, same_frames
 from mcap.writer import Writer as McapWriter
 from rosbags.rosbag1 import Reader as Rosbag1Reader
 from rosbags.rosbag1 import Writer as Rosbag1Writer
@@ -91,6 +92,59 @@ def test_every_container_gives_the_same_dataset(
 ):
     values = {'profile': str(profile), 'msg_path': [str(msg_path)]}
     assert made(CONTAINERS[container], recording, tmp_path, **values) == expected
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
+    return path
+
+
+def without_its_middle(folder):
+    sorted(folder.glob('run_*'))[1].unlink()
+    return folder
+
+
+def with_a_broken_chunk(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 1000] = bytes(1000)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('container', 'damage'),
+    [
+        ('bag', cut),
+        ('mcap', cut),
+        ('db3', cut),
+        ('mcap-zstd', with_a_broken_chunk),
+        ('bag-bz2', with_a_broken_chunk),
+        ('directory-mcap-split', without_its_middle),
+        ('directory-db3-split', without_its_middle),
+    ],
+)
+def test_a_damaged_recording_fails_by_default_and_is_salvaged_where_that_is_asked_for(
+    container, damage, recording, expected, msg_path, profile, tmp_path
+):
+    values = {'profile': str(profile), 'msg_path': [str(msg_path)], 'threads': 1}
+    (tmp_path / 'recording').mkdir()
+    bag = damage(CONTAINERS[container](tmp_path / 'recording', recording))
+    outcome = run(bag, tmp_path / 'out', **values)
+    assert outcome.exit_code == 1
+    assert outcome.outcomes[0].reason.endswith('set on_damage: salvage to keep what can be read')
+    assert [path.name for path in tmp_path.iterdir()] == ['recording']
+    outcome = run(bag, tmp_path / 'out', on_damage='salvage', **values)
+    assert outcome.exit_code == 0
+    (item,) = report(tmp_path / 'out')['bags']
+    assert any('lost' in line or 'cut' in line or 'ends' in line for line in item['problems'])
+    assert any(re.search(r'salvaged \d+ messages from \d+', line) for line in item['problems'])
+    whole = expected[1]
+    clock = next(t for t in item['plan']['tracks'] if t['topic'] == item['plan']['clock_topic'])
+    assert clock['messages'] < whole['clock_messages']
+    # A hole stays a hole: the frames before it and behind it are as far apart as ever.
+    stamps = alignment(tmp_path / 'out')['frame_stamp_ns']
+    assert np.abs(np.diff(stamps) - 10**8).max() < 5 * 10**6
+    assert (item['plan']['frames'] < whole['frames']) == (damage is cut)
 
 
 SERVICE = '=' * 80 + '\nSRV: my_pkg/srv/Add\nint64 a\n---\nint64 sum\n'
