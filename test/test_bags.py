@@ -103,6 +103,29 @@ def test_every_container_gives_the_same_messages(layout, on_damage, tmp_path):
     assert messages == expected
 
 
+@pytest.mark.parametrize('on_damage', ['fail', 'salvage'])
+@pytest.mark.parametrize(
+    ('layout', 'compression'),
+    [('bag', ''), ('bag-lz4', 'lz4'), ('bag-bz2', 'bz2'), ('mcap-none', ''), ('mcap-zstd', 'zstd'),
+     ('mcap-no-chunks', ''), ('directory-mcap-storage-zstd', 'zstd'),
+     ('directory-mcap-file-zstd', 'zstd file'), ('directory-mcap-message-zstd', 'zstd message'),
+     ('db3', ''), ('db3-zstd', 'zstd file'), ('directory-db3-message-zstd', 'zstd message')],
+)  # fmt: skip
+def test_compression_is_that_of_the_messages(layout, compression, on_damage, tmp_path):
+    with open_bag(LAYOUTS[layout](tmp_path), reader='portable', on_damage=on_damage) as bag:
+        assert bag.compression == compression
+
+
+def test_a_bag_without_messages_has_no_compression(tmp_path):
+    for path in (
+        write_rosbag1(tmp_path / 'r.bag', []),
+        write_mcap(tmp_path / 'r.mcap', []),
+        write_rosbag2(tmp_path / 'r', [], 'SQLITE3'),
+    ):
+        with open_bag(path, reader='portable', on_damage='salvage') as bag:
+            assert bag.compression is None
+
+
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_only_wanted_messages_are_yielded(layout, tmp_path):
     wanted = {IMAGE.name: np.array([0, 7, 8, 59]), CLAW.name: np.arange(5, 150, 20)}

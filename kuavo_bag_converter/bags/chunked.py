@@ -103,6 +103,17 @@ class ChunkedStorage(ABC):
         """What a scan has found."""
 
     @property
+    def compression(self) -> str:
+        """How the first chunk is packed; see :class:`.storage.Storage`."""
+        if self._scanned is not None:
+            return self._chunks[0].chunk.compression if self._chunks else ''
+        try:
+            return self._chunk_at(0).compression if self._chunk_count() else ''
+        except DamagedError as error:
+            self._damage.found(self.path, error)
+            return ''
+
+    @property
     def bytes_read(self) -> int:
         """Bytes read from disk so far."""
         return self._source.bytes_read

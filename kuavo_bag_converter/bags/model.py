@@ -81,6 +81,18 @@ class BagReader(Protocol):
     """One line for each disagreement or damage found so far, for the report."""
 
     @property
+    def compression(self) -> str | None:
+        """How the first message is packed; None where there is none.
+
+        ``lz4``, ``bz2`` or ``zstd`` for its chunk, ``zstd message`` for itself, ``zstd file``, or
+        '' for not at all.
+
+        Raises:
+            BagError: damage was found.
+
+        """
+
+    @property
     def bytes_read(self) -> int:
         """Payload and index bytes read from disk so far, where the backend can tell, else 0."""
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC, CompressionError, decompress_message
 from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.header_stamps import HEAD, begins_with_header, header_stamp
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.bags.storage import Cursor, Numbers, Selection, Storage, Stored
@@ -68,6 +69,24 @@ class RecordingReader:
         """Places in storage of messages that are left out."""
         if damage.salvage:
             self._leave_out_broken()
+
+    @property
+    def compression(self) -> str | None:
+        """How payloads are packed; see :class:`.model.BagReader`."""
+        storage = self._portable[0]
+        if container_of(storage.path) == 'zstd':
+            return 'zstd file'
+        every = {
+            c.topic: Cursor(np.zeros(1, np.int64), np.zeros(1, np.int64))
+            for c in storage.connections
+        }
+        selection = Selection(storage.connections, every)
+        first = next(storage.messages(selection, len(ZSTD_MAGIC)), None)
+        if first is None:
+            return None
+        encoding = storage.connections[first.connection].encoding
+        packed = encoding == 'cdr' and first.data == ZSTD_MAGIC
+        return 'zstd message' if packed else storage.compression
 
     @property
     def bytes_read(self) -> int:

@@ -51,6 +51,11 @@ class Rosbag2PyStorage:
         _close(reader)
 
     @property
+    def compression(self) -> str:
+        """How the first chunk is packed; see :class:`.storage.Storage`."""
+        return self._index.compression
+
+    @property
     def bytes_read(self) -> int:
         """Bytes read of the index; rosbag2_py does not tell."""
         return self._index.bytes_read

@@ -44,6 +44,8 @@ class Sqlite3Storage:
     """One ``.db3`` file."""
 
     container = 'sqlite3'
+    compression = ''
+    """There are no chunks."""
     bytes_read = 0
     """sqlite does not tell."""
 

@@ -213,6 +213,15 @@ class Storage(Protocol):
         """Offered QoS profiles per connection as the file words them (YAML), where it has any."""
 
     @property
+    def compression(self) -> str:
+        """How the first chunk is packed: ``lz4``, ``bz2``, ``zstd``, or '' for not at all.
+
+        Raises:
+            BagError: damage was found.
+
+        """
+
+    @property
     def bytes_read(self) -> int:
         """Bytes read from disk so far, 0 where it cannot be told."""
 

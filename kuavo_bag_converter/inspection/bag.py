@@ -18,7 +18,7 @@ from kuavo_bag_converter.inspection.contents import (
     picture_of,
     read_contents,
 )
-from kuavo_bag_converter.inspection.files import compression_of, files_of, size_of
+from kuavo_bag_converter.inspection.files import files_of, size_of
 from kuavo_bag_converter.inspection.fit import Bag, fit_all, fit_asked
 from kuavo_bag_converter.inspection.remarks import remarks_on
 from kuavo_bag_converter.inspection.report import (
@@ -56,7 +56,6 @@ def inspect_bag(
         files=tuple(map(str, files)),
         size_bytes=size_of(files),
         health='unreadable',
-        compression=compression_of(files),
     )
     inspector = _Inspector(paths, settings, definitions, asked=asked)
     try:
@@ -116,7 +115,10 @@ class _Inspector:
             bag = Bag(paths, reader, index, contents.first, by_name, self._definitions)
             report = self._fitted(report, bag, on_damage)
             report = replace(
-                report, problems=(*reader.problems, *problems), bytes_read=reader.bytes_read
+                report,
+                problems=(*reader.problems, *problems),
+                bytes_read=reader.bytes_read,
+                compression=reader.compression,
             )
         return replace(report, remarks=tuple(remarks_on(report)))
 
