@@ -1,7 +1,8 @@
 """sqlite3 files of rosbag2, all schemas from the first to version 4.
 
 Files are opened immutable, so that nothing is written beside them. Where a write-ahead log or a
-journal lies beside a file, both are copied to a temporary folder and opened there.
+journal lies beside a file, both are copied to a temporary folder and opened there. Of a file that
+is cut, its whole pages are copied, for sqlite shows what is missing as zeros.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Sqlite3Storage:
         self._base.set_progress_handler(self._in_circles, STEPS)
         try:
             self._base.execute('PRAGMA cell_size_check = ON')
-            if damage.salvage:  # Else sqlite refuses a file that is shorter than its header says.
+            if damage.salvage:  # Else sqlite refuses a broken schema as a whole.
                 self._base.execute('PRAGMA writable_schema = ON')
             self.connections: list[Connection] = []
             self.qos: dict[int, str] = {}
@@ -344,7 +345,8 @@ def _connect(path: Path, damage: Damage, scratch: Scratch) -> tuple[sqlite3.Conn
         path = _copied(path, beside, scratch)
         options = ''
     else:
-        _check_size(path, damage)
+        if page := _page_if_cut(path, damage):
+            path = _whole_pages(path, page, scratch)
         options = '?mode=ro&immutable=1'
     try:
         base = sqlite3.connect(
@@ -373,16 +375,35 @@ def _copied(path: Path, beside: list[Path], scratch: Scratch) -> Path:
     return folder / path.name
 
 
-def _check_size(path: Path, damage: Damage) -> None:
-    """Compare the size in the header, https://sqlite.org/fileformat2.html#the_database_header."""
+def _page_if_cut(path: Path, damage: Damage) -> int:
+    """Compare the size with the header's; the bytes of a page if the file is cut, else 0.
+
+    https://sqlite.org/fileformat2.html#the_database_header
+    """
     source = Source(path)
     header = source.read(0, min(100, source.size))
     source.close()
     if len(header) < 100:
         raise BagError(f'{path}: is cut within the sqlite header, nothing can be read')
     (page,) = struct.unpack_from('>H', header, 16)
+    page = 65536 if page == 1 else page
     change, pages = struct.unpack_from('>II', header, 24)
     (valid,) = struct.unpack_from('>I', header, 92)
-    size = pages * (65536 if page == 1 else page)
-    if change == valid and source.size < size:
-        damage.found(path, f'is cut: it has {source.size} of {size} bytes')
+    if change != valid or source.size >= pages * page:
+        return 0
+    damage.found(path, f'is cut: it has {source.size} of {pages * page} bytes')
+    if source.size < page:
+        raise BagError(f'{path}: is cut within the first page, nothing can be read')
+    return page
+
+
+def _whole_pages(path: Path, page: int, scratch: Scratch) -> Path:
+    """Copy a cut file without a part of a page, and with a header that says so."""
+    if path.parent != scratch.folder():  # Else it is a copy already.
+        path = _copied(path, [], scratch)
+    count = path.stat().st_size // page
+    with path.open('r+b') as file:
+        file.truncate(count * page)
+        file.seek(28)
+        file.write(struct.pack('>I', count))
+    return path
