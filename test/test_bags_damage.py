@@ -5,6 +5,7 @@ import re
 import shutil
 import sqlite3
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,24 @@ def test_a_file_whose_write_ahead_log_was_merged_is_read_without_it(tmp_path):
         assert read(path) == (expected(), [])
 
 
+@pytest.mark.parametrize('kind', ['log', 'packed'])
+def test_copies_lie_in_the_temporary_folder_and_go_with_the_reader(kind, tmp_path, monkeypatch):
+    scratch = tmp_path / 'scratch'
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(scratch))
+    folder = write_rosbag2(
+        tmp_path / 'r', SAMPLES, 'SQLITE3', 'FILE' if kind == 'packed' else 'NONE'
+    )
+    path = next(folder.glob('r.db3*'))
+    if kind == 'log':
+        # Of a log without a valid header sqlite reads nothing.
+        path.with_name('r.db3-wal').write_bytes(b'log')
+    with open_bag(path, reader='portable') as bag:
+        assert sum(bag.counts.values()) == len(SAMPLES)
+        assert len([p for p in scratch.rglob('*') if p.is_file()]) >= 1
+    assert list(scratch.iterdir()) == []
+
+
 def test_a_transaction_that_was_not_finished_is_rolled_back_in_a_copy(tmp_path):
     path = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3') / 'r.db3'
     writer = sqlite3.connect(path, isolation_level=None)
@@ -400,6 +419,27 @@ def mcap_records(data):
         at += 9 + length
 
 
+@pytest.mark.parametrize(
+    ('field', 'complaint'),
+    [
+        (b'time=', 'a message is not what the index says'),
+        (b'conn=', 'a message is not what the index says'),
+        (b'length', 'a message is longer than its place'),
+    ],
+)
+def test_messages_of_a_ros1_bag_are_compared_with_the_index(field, complaint, tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
+    data = bytearray(path.read_bytes())
+    payload = ros1_payload(SAMPLES[5])
+    at = data.index(payload)
+    place = at - 4 if field == b'length' else data.rindex(field, 0, at) + len(field)
+    data[place] ^= 1
+    if field == b'length':
+        data[place + 1] ^= 0x80
+    path.write_bytes(data)
+    assert complaint in refusal(path)
+
+
 @pytest.mark.parametrize('name', [b'chunk_count', b'conn_count'])
 def test_counts_in_a_bag_header_are_not_believed(name, tmp_path):
     path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
@@ -470,6 +510,27 @@ def test_scanning_goes_on_behind_an_empty_chunk_with_a_broken_record(tmp_path):
     assert any(f'byte {at + 8 + len(header)}: ' in p and 'skipped' in p for p in problems)
 
 
+def test_messages_of_an_mcap_are_compared_with_the_index(tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, enable_crcs=False)
+    data = path.read_bytes()
+    at = data.index(cdr_payload(SAMPLES[5]))
+    flip(path, at - 16)  # its log time
+    assert 'a message is not what the index says' in refusal(path)
+    path.write_bytes(data)
+    flip(path, at - 29)  # the length of its record
+    assert 'a message is longer than its place' in refusal(path)
+
+
+def test_chunks_that_nobody_needs_are_not_verified(tmp_path):
+    path = write_mcap(tmp_path / 'r.mcap', SAMPLES, 'ZSTD')
+    flip(path, path.stat().st_size // 2)
+    with open_bag(path, reader='portable') as bag:
+        (message,) = bag.messages({CLAW.name: np.arange(1)})
+        assert message.stamp == next(s.stamp for s in SAMPLES if s.topic is CLAW)
+        with pytest.raises(BagError, match='chunk: '):
+            list(bag.messages({CLAW.name: np.arange(100)}))
+
+
 def test_a_summary_with_a_wrong_checksum_is_not_believed(tmp_path):
     path = write_mcap(tmp_path / 'r.mcap', SAMPLES)
     flip(path, path.stat().st_size - 200)
@@ -483,6 +544,9 @@ def test_a_data_section_with_a_wrong_checksum_is_found(tmp_path):
     path = write_mcap(tmp_path / 'r.mcap', SAMPLES, enable_crcs=False, enable_data_crcs=True)
     flip(path, path.stat().st_size // 2)
     assert 'the data: its checksum (CRC-32) is wrong' in refusal(path)
+    got, problems = read(path, 'salvage')
+    assert [stamp for _, stamp, _ in got] == [sample.stamp for sample in SAMPLES]
+    assert 'the data: its checksum (CRC-32) is wrong' in problems[0]
 
 
 def test_a_message_that_does_not_decompress_is_named_or_left_out(tmp_path):
@@ -673,7 +737,7 @@ def test_a_missing_number_is_noticed_without_metadata(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['r', 'r_0'])
-def test_a_file_and_its_packed_twin_are_one(name, tmp_path):
+def test_a_file_and_its_packed_twin_are_one_without_metadata(name, tmp_path):
     folder = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3')
     (folder / 'metadata.yaml').unlink()
     file = (folder / 'r.db3').rename(folder / f'{name}.db3')
@@ -681,6 +745,16 @@ def test_a_file_and_its_packed_twin_are_one(name, tmp_path):
     got, problems = read(folder)
     assert got == expected()
     assert problems[0] == f'{file}.zstd: is not read: {name}.db3 is the same unpacked'
+
+
+def test_of_a_file_and_its_packed_twin_the_listed_one_is_read(tmp_path):
+    folder = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3', 'FILE')
+    (folder / 'r.db3').write_bytes(b'left behind by a reader that was killed')
+    got, problems = read(folder)
+    assert got == expected()
+    assert problems == [
+        f'{folder}/metadata.yaml: r.db3 is in the folder but not listed; it is not read'
+    ]
 
 
 @pytest.mark.parametrize('text', ['', 'rosbag2_bagfile_information: 3', '{', 'a: b', '- 1'])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 
+import cv2
 import fake_cv_bridge
+import numpy as np
 import pytest
 from bag_edits import copied
 from conversions import numbers, report, run, same_frames, serving
+from ros_messages import ROS1
 
 from kuavo_bag_converter.sample.streams import KEY_INTERVAL
 from kuavo_bag_converter.sample.write import write_sample
@@ -18,6 +22,8 @@ COLOR = {
     'observation.images.wrist_cam_l': 'wrist_cam_l',
     'observation.images.wrist_cam_r': 'wrist_cam_r',
 }
+HEAD = '/cam_h/color/image_raw/compressed'
+KIND = 'sensor_msgs/msg/CompressedImage'
 DEPTH = {f'observation.depth_{letter}': f'depth_{letter}' for letter in 'hlr'}
 CUT = 7
 """Messages that the cut stream lacks before its first."""
@@ -87,6 +93,31 @@ def test_each_transport_has_topics_of_its_own(tmp_path, transport, suffix):
     kinds = {topic.msgtype for topic in truth.topics.values() if topic.camera}
     assert ('sensor_msgs/msg/Image' in kinds) == (transport == 'raw')
     assert len(kinds) == 1
+
+
+def turned(topic, _number, data):
+    """Store a head picture upside down, with the Exif orientation that says so."""
+    if topic != HEAD:
+        return data
+    message = ROS1.deserialize_ros1(data, KIND)
+    pixels = cv2.rotate(cv2.imdecode(message.data, cv2.IMREAD_COLOR), cv2.ROTATE_180)
+    jpeg = cv2.imencode('.jpg', pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    tiff = b'II' + struct.pack('<HIHHHIII', 42, 8, 1, 0x0112, 3, 1, 3, 0)
+    exif = b'\xff\xe1' + struct.pack('>H', len(tiff) + 8) + b'Exif\0\0' + tiff
+    message.data = np.frombuffer(jpeg[:2] + exif + jpeg[2:], np.uint8)
+    return bytes(ROS1.serialize_ros1(message, KIND))
+
+
+def test_pictures_that_exif_turns_are_stored_upright_and_never_copied(tmp_path):
+    path, _ = sample_of(tmp_path, 'jpeg', depth=False, extras=False)
+    bag = copied(path, tmp_path / 'turned.bag', edited=turned)
+    values = {**SMALL, 'use_depth': False}
+    assert run(bag, tmp_path / 'out', **values).exit_code == 0
+    expected = [('head_cam_h', n) for n in serving(tmp_path / 'out', HEAD).tolist()]
+    assert numbers(tmp_path / 'out', 'observation.images.head_cam_h') == expected
+    (outcome,) = run(bag, tmp_path / 'copy', video='copy', **values).outcomes
+    assert outcome.reason.startswith(f'{HEAD}: ')
+    assert 'needs upright JPEG pictures' in outcome.reason
 
 
 def test_cv_bridge_does_not_show_in_the_dataset(tmp_path):
