@@ -125,12 +125,16 @@ def split(folder, storage='MCAP', packed=False):
 @pytest.mark.parametrize('compression', ['', 'lz4', 'bz2'])
 def test_a_cut_ros1_bag_gives_what_lies_before_the_cut(compression, tmp_path):
     path = write_rosbag1(tmp_path / 'r.bag', SAMPLES, compression)
+    chunks = [end for _, header, end in records(path.read_bytes()) if b'op=\x05' in header]
     cut(path, path.stat().st_size * 6 // 10)
     assert re.search(rf'r\.bag: byte \d+: the file ends here.*truncated; {ADVICE}', refusal(path))
     got, problems = read(path, 'salvage')
     assert 50 < len(got) < len(SAMPLES)
     assert got == expected(ros1_payload)[: len(got)]
     assert problems[-1] == read_line(path, got)
+    touched = sum(end < path.stat().st_size for end in chunks) + 1  # the last one in part
+    lost = f'{len(chunks) - touched} of its {len(chunks)} chunks are lost'
+    assert problems[-2] == f'{path}: {lost}'
 
 
 @pytest.mark.parametrize('compression', ['NONE', 'LZ4', 'ZSTD'])

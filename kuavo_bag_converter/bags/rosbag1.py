@@ -48,11 +48,13 @@ class Rosbag1Storage(ChunkedStorage):
 
     def _open(self) -> None:
         index: Index | None = None
+        chunks = 0
         try:
             header = _bag_header(self._source)
             if header.fields.get(b'encryptor'):
                 raise BagError(f'{self.path}: is encrypted; decrypt it with `rosbag decrypt`')
             if header.u64(b'index_pos'):
+                chunks = header.u32(b'chunk_count')
                 index = read_index(self._source, header)
             else:
                 self._damage.note(
@@ -61,18 +63,22 @@ class Rosbag1Storage(ChunkedStorage):
         except DamagedError as error:
             self._damage.found(self.path, error)
         if index is None or self._damage.salvage:
-            self._scan(index)
+            self._scan(index, chunks)
         else:
             self._declare(index, self._known)
             self._index = index
             self.counts = self._totals(index, self._known)
 
-    def _scan(self, index: Index | None) -> None:
+    def _scan(self, index: Index | None, chunks: int) -> None:
+        """Scan a bag whose header promises so many chunks, 0 if it was not closed."""
         self._damage.reads_whole()
         scan = Rosbag1Scan(self._source, self._damage, self._known, index)
         self._scanned, self._chunks = scan.columns, scan.chunks
         if index:
             self._declare(index, self._known)
+        elif chunks > len(self._chunks):
+            lost = chunks - len(self._chunks)
+            self._damage.note(f'{self.path}: {lost} of its {chunks} chunks are lost')
         self._settle_scan(self._totals(index, self._known) if index else None)
 
     def _declare(self, index: Index, known: Declarations) -> None:
