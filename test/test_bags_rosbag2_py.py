@@ -19,6 +19,7 @@ from bag_files import (
     write_rosbag2,
 )
 from mcap.writer import IndexType
+from ros_modules import needed
 
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.errors import BagError, UsageError
@@ -35,7 +36,7 @@ BACKEND = 'kuavo_bag_converter.bags.rosbag2_backend'
 def rosbag2_py(request, monkeypatch):
     """The real module where it is installed, and what stands for each distro's."""
     if request.param == 'real':
-        yield pytest.importorskip('rosbag2_py', reason='rosbag2_py comes with ROS 2 only')
+        yield needed('rosbag2_py', 'rosbag2_py comes with ROS 2 only')
         return
     fake = importlib.reload(fake_rosbag2_py)
     fake.SequentialReader = getattr(fake, request.param)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import ros_domain
+from ros_modules import needed
 
 from kuavo_bag_converter import stages
 from kuavo_bag_converter.benchmark.markdown import as_markdown
@@ -327,7 +328,7 @@ def test_it_compares_methods_on_a_bag_of_its_own(tmp_path, capsys):
 
 
 def test_it_measures_the_ros_node_on_copied_pictures(tmp_path, capsys, monkeypatch):
-    pytest.importorskip('rclpy', reason='needs a sourced ROS 2 or its wheels')
+    needed('rclpy', 'needs a sourced ROS 2 or its wheels')
     for name, value in ros_domain.environment(tmp_path / 'log').items():
         monkeypatch.setenv(name, value)
     arguments = [

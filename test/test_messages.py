@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ros_messages import ROS1, ROS2, connection_of, header, store_of
+from ros_modules import needed
 
 from kuavo_bag_converter.errors import BagError, UsageError
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -282,7 +283,7 @@ def test_types_that_a_definition_leaves_out_are_found_elsewhere():
 
 
 def test_types_are_found_in_the_packages_of_a_sourced_ros(tmp_path, monkeypatch):
-    pytest.importorskip('ament_index_python', reason='needs a ROS with its package index')
+    needed('ament_index_python', 'needs a ROS with its package index')
     index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
     folder = tmp_path / 'share' / 'my_pkg' / 'msg'
     for path in (index, folder):
