@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 _Item = TypeVar('_Item')
@@ -63,12 +62,7 @@ class _Stage(AbstractContextManager[None]):
     def __enter__(self) -> None:
         self._times.enter(self._name)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._times.leave()
 
 
