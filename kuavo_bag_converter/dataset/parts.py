@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from kuavo_bag_converter.dataset.existing import Existing
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.files import link_or_copy
 from kuavo_bag_converter.dataset.layout import Episode, FileLimits, whole_shard
+from kuavo_bag_converter.dataset.metadata import Summary
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate, read_packets
 from kuavo_bag_converter.dataset.statistics import Statistics, vector_statistics
 from kuavo_bag_converter.dataset.tables import (
@@ -53,6 +55,17 @@ class Assembly:
     def columns(self) -> list[Feature]:
         """The columns of its table."""
         return [*vectors(self.features), *DEFAULT_FEATURES]
+
+    def summary(self, before: Existing, episodes: Sequence[Episode], tasks: Tasks) -> Summary:
+        """Return what info.json says when ``episodes`` have come after those in ``before``."""
+        return Summary(
+            fps=self.fps,
+            robot_type=self.robot_type,
+            features=self.entries,
+            episodes=before.episodes + len(episodes),
+            frames=before.frames + sum(episode.length for episode in episodes),
+            tasks=len(tasks.names),
+        )
 
 
 @dataclass

@@ -20,7 +20,6 @@ from kuavo_bag_converter.dataset.layout import (
     Episode,
 )
 from kuavo_bag_converter.dataset.metadata import (
-    Summary,
     as_lists,
     info_v21,
     write_info,
@@ -74,15 +73,7 @@ def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -
         [{'task_index': index, 'task': task} for index, task in enumerate(tasks.names)],
     )
     sync_tree(job.root)
-    summary = Summary(
-        fps=job.fps,
-        robot_type=job.robot_type,
-        features=job.entries,
-        episodes=before.episodes + len(episodes),
-        frames=before.frames + sum(episode.length for episode in episodes),
-        tasks=len(tasks.names),
-    )
-    write_info(job.root, info_v21(summary))
+    write_info(job.root, info_v21(job.summary(before, episodes, tasks)))
     sync_tree(job.root)
 
 

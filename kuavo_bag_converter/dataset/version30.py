@@ -23,7 +23,6 @@ from kuavo_bag_converter.dataset.layout import (
 )
 from kuavo_bag_converter.dataset.metadata import (
     EpisodesWriter,
-    Summary,
     info_v30,
     write_info,
     write_stats,
@@ -67,14 +66,7 @@ def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -
             path = job.root / file.number.path(VIDEO_PATH, video_key=key)
             write_video(path, file.episodes, key, job.fps)
             job.advance(len(file.episodes))
-    summary = Summary(
-        fps=job.fps,
-        robot_type=job.robot_type,
-        features=job.entries,
-        episodes=before.episodes + len(episodes),
-        frames=before.frames + sum(episode.length for episode in episodes),
-        tasks=len(tasks.names),
-    )
+    summary = job.summary(before, episodes, tasks)
     write_tasks(job.root, tasks.names)
     write_stats(job.root, _statistics(job, before, summary.frames, pictures))
     sync_tree(job.root)
