@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import av
 import numpy as np
 import pyarrow.parquet as pq
+from dataset_reading import tree
 
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.sample.barcode import read_frame_number
+from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 
+COLOR = {
+    'observation.images.head_cam_h': '/cam_h/color/image_raw/compressed',
+    'observation.images.wrist_cam_l': '/cam_l/color/image_raw/compressed',
+    'observation.images.wrist_cam_r': '/cam_r/color/image_raw/compressed',
+}
+DEPTH = {
+    'observation.depth_h': '/cam_h/depth/image_raw/compressedDepth',
+    'observation.depth_l': '/cam_l/depth/image_rect_raw/compressedDepth',
+    'observation.depth_r': '/cam_r/depth/image_rect_raw/compressedDepth',
+}
+"""Cameras of a sample by their features."""
 
-def run(bags, output, **values):
+
+def write_samples(folder, count, **options):
+    """Write ROS 1 bags that differ by their seed; return their paths in order."""
+    paths = [folder / f'{seed}.bag' for seed in range(count)]
+    for seed, path in enumerate(paths):
+        write_sample(path, seed=seed, **options)
+    return paths
+
+
+def run(bags, output, *, observer=None, cancel=None, **values):
     """Convert; names with dots are written with two underscores. Return the report."""
     bags = bags if isinstance(bags, (list, tuple)) else [bags]
     given = {name.replace('__', '.'): value for name, value in values.items()}
     given |= {'bags': [str(bag) for bag in bags], 'output': str(output)}
-    return convert(settings_from(given, 'test'))
+    return convert(settings_from(given, 'test'), observer=observer, cancel=cancel)
 
 
 def rows(root):
@@ -29,10 +50,6 @@ def rows(root):
     return {
         name: np.array(table[name].to_pylist(), dtype=None) for name in table.column_names
     }  # fmt: skip
-
-
-def info(root):
-    return json.loads((Path(root) / 'meta' / 'info.json').read_text())
 
 
 def report(root):
@@ -62,16 +79,6 @@ def pictures(root, key):
 def numbers(root, key):
     """Return the camera and frame number in each picture of a camera."""
     return [read_frame_number(picture) for picture in pictures(root, key)]
-
-
-def tree(root):
-    """Return a digest of every file below a folder."""
-    root = Path(root)
-    return {
-        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob('*'))
-        if path.is_file()
-    }
 
 
 def same_frames(root):

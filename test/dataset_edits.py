@@ -9,15 +9,12 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from dataset_reading import info
 
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.video import COPY, DEPTH_OPTIONS, PacketWriter, VideoWriter
 
 CAMERA = 'observation.images.head_cam_h'
-
-
-def info(root):
-    return json.loads((root / 'meta/info.json').read_text())
 
 
 def edit_json(path, change):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from fractions import Fraction
 
 import av
@@ -152,12 +151,3 @@ def table(root):
         for key, values in pq.read_table(file).to_pydict().items():
             columns.setdefault(key, []).extend(values)
     return columns
-
-
-def hashes(root):
-    """Return the hash of every file in a folder."""
-    return {
-        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(root.rglob('*'))
-        if file.is_file()
-    }

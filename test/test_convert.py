@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 from conversions import (
+    COLOR,
+    DEPTH,
     alignment,
-    info,
     numbers,
     pictures,
     report,
@@ -17,8 +18,8 @@ from conversions import (
     run,
     same_frames,
     serving,
-    tree,
 )
+from dataset_reading import info, tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,16 +28,6 @@ from kuavo_bag_converter.sample.write import write_sample
 
 SIZE = {'resize__width': 160, 'resize__height': 120}
 SMALL = {**SIZE, 'sample_drop': 3}
-COLOR = {
-    'observation.images.head_cam_h': '/cam_h/color/image_raw/compressed',
-    'observation.images.wrist_cam_l': '/cam_l/color/image_raw/compressed',
-    'observation.images.wrist_cam_r': '/cam_r/color/image_raw/compressed',
-}
-DEPTH = {
-    'observation.depth_h': '/cam_h/depth/image_raw/compressedDepth',
-    'observation.depth_l': '/cam_l/depth/image_rect_raw/compressedDepth',
-    'observation.depth_r': '/cam_r/depth/image_rect_raw/compressedDepth',
-}
 
 
 @pytest.fixture(scope='module')

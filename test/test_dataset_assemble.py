@@ -16,7 +16,6 @@ from dataset_files import (
     STATE,
     WRIST,
     decode,
-    hashes,
     make_dataset,
     make_shard,
     make_shards,
@@ -25,6 +24,7 @@ from dataset_files import (
     rows,
     table,
 )
+from dataset_reading import info, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,10 +54,6 @@ def dataset(shards, tmp_path_factory):
 @pytest.fixture(scope='module')
 def dataset21(shards, tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp('v21') / 'dataset', shards, version='v2.1')
-
-
-def info(root):
-    return json.loads((root / 'meta/info.json').read_text())
 
 
 def episodes(root):
@@ -301,7 +297,7 @@ def test_a_thousand_files_fill_a_folder():
 
 @pytest.mark.parametrize('version', ['v3.0', 'v2.1'])
 def test_the_same_shards_give_the_same_bytes(tmp_path, shards, version):
-    trees = [hashes(make_dataset(tmp_path / name, shards, version=version)) for name in ('a', 'b')]
+    trees = [tree(make_dataset(tmp_path / name, shards, version=version)) for name in ('a', 'b')]
     assert trees[0] == trees[1]
 
 
@@ -313,7 +309,7 @@ def test_how_rows_were_cut_into_calls_does_not_show(lengths, step):
         for name, size in (('whole', 1000), ('cut', step)):
             features = (STATE, ACTION)
             shard = make_shard(Path(folder, name, 'shard'), lengths, features=features, step=size)
-            trees.append(hashes(make_dataset(Path(folder, name, 'dataset'), [shard])))
+            trees.append(tree(make_dataset(Path(folder, name, 'dataset'), [shard])))
         assert trees[0] == trees[1]
 
 
@@ -324,7 +320,7 @@ def test_how_episodes_were_cut_into_shards_does_not_show(lengths):
         features = (STATE, ACTION)
         together = [[length for episodes in lengths for length in episodes]]
         one, many = (
-            hashes(
+            tree(
                 make_dataset(
                     Path(folder, name, 'dataset'),
                     make_shards(Path(folder, name), cut, features=features),
@@ -400,9 +396,9 @@ def test_v21_has_no_metric_depth(tmp_path):
 @pytest.mark.parametrize('version', ['v3.0', 'v2.1'])
 def test_appending_leaves_old_files_alone(tmp_path, shards, version):
     old = make_dataset(tmp_path / 'old', shards[:2], version=version)
-    before = hashes(old)
+    before = tree(old)
     new = make_dataset(tmp_path / 'new', shards[2:], version=version, onto=old)
-    assert hashes(old) == before
+    assert tree(old) == before
     kept = [name for name in before if name.startswith(('data/', 'videos/', 'meta/episodes/'))]
     assert kept
     assert all((new / name).samefile(old / name) for name in kept)
@@ -426,7 +422,7 @@ def test_appending_episodes_gives_the_same_as_assembling_all(tmp_path, shards, d
 def test_appending_to_v21_gives_the_same_as_assembling_all(tmp_path, shards, dataset21):
     old = make_dataset(tmp_path / 'old', shards[:2], version='v2.1')
     new = make_dataset(tmp_path / 'new', shards[2:], version='v2.1', onto=old)
-    assert hashes(new) == hashes(dataset21)
+    assert tree(new) == tree(dataset21)
 
 
 def test_appending_a_new_task_goes_on_from_the_old_ones(tmp_path):
@@ -534,4 +530,4 @@ def test_every_numeric_type_is_kept(tmp_path, dtype):
 
 def test_a_shard_is_found_again_by_its_folder(tmp_path, shards, dataset):
     again = [Shard.load(shard.path) for shard in shards]
-    assert hashes(make_dataset(tmp_path / 'dataset', again)) == hashes(dataset)
+    assert tree(make_dataset(tmp_path / 'dataset', again)) == tree(dataset)

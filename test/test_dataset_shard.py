@@ -17,11 +17,11 @@ from dataset_files import (
     decode,
     fill,
     frame,
-    hashes,
     make_shard,
     number_of,
     rows,
 )
+from dataset_reading import tree
 
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
@@ -76,7 +76,7 @@ def test_nothing_has_the_shards_name_before_it_is_complete(tmp_path):
         assert not path.exists()
         writer.finish({})
     assert sorted(p.name for p in tmp_path.iterdir()) == ['shard']
-    assert sorted(hashes(path)) == [
+    assert sorted(tree(path)) == [
         'data.parquet',
         'shard.json',
         'videos/observation.images.front.mp4',
@@ -128,10 +128,10 @@ def test_leftovers_of_a_killed_run_do_not_matter(tmp_path):
 
 def test_an_existing_shard_is_not_overwritten(tmp_path):
     make_shard(tmp_path / 'shard', [3])
-    before = hashes(tmp_path)
+    before = tree(tmp_path)
     with pytest.raises(DatasetError, match='exists already'):
         open_writer(tmp_path / 'shard')
-    assert hashes(tmp_path) == before
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_the_same_frames_give_the_same_shard(tmp_path):
     for name in ('a', 'b'):
         (tmp_path / name).mkdir()
         make_shard(tmp_path / name / 'shard', [5, 2])
-    assert hashes(tmp_path / 'a') == hashes(tmp_path / 'b')
+    assert tree(tmp_path / 'a') == tree(tmp_path / 'b')
 
 
 def test_the_manifest_is_compact(tmp_path):

@@ -13,13 +13,11 @@ import sys
 import time
 
 import pytest
-from conversions import run, tree
+from conversions import run, write_samples
+from dataset_reading import tree
 
 from kuavo_bag_converter.errors import OutputError, UsageError
-from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
-from kuavo_bag_converter.sample.write import write_sample
-from kuavo_bag_converter.settings import settings_from
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
 KILLS = 36
@@ -40,16 +38,7 @@ PHASES = {
 @pytest.fixture(scope='module')
 def bags(tmp_path_factory):
     folder = tmp_path_factory.mktemp('bags')
-    for seed in range(4):
-        write_sample(
-            folder / f'{seed}.bag',
-            storage='bag',
-            seconds=1.2,
-            size=(60, 80),
-            seed=seed,
-            depth=False,
-        )
-    return sorted(folder.iterdir())
+    return write_samples(folder, 4, seconds=1.2, size=(60, 80), depth=False)
 
 
 @pytest.fixture(scope='module')
@@ -177,7 +166,7 @@ def test_a_disk_that_fills_up_stops_the_run_with_one_line(bags, expected, tmp_pa
 
 def test_an_output_that_cannot_be_made_is_one_line():
     with pytest.raises((UsageError, OutputError), match='/proc/1/nowhere'):
-        convert(settings_from({'bags': [__file__], 'output': '/proc/1/nowhere/out'}, 'test'))
+        run(__file__, '/proc/1/nowhere/out')
 
 
 def test_a_write_that_fails_stops_the_run_and_keeps_finished_bags(
@@ -212,8 +201,6 @@ def test_a_bag_that_changes_while_it_is_read_is_not_in_the_dataset(bags, tmp_pat
                     file.write(b'more')
 
     grown = []
-    given = {name.replace('__', '.'): value for name, value in VALUES.items()}
-    given |= {'bags': copies, 'output': str(tmp_path / 'out')}
-    outcome = convert(settings_from(given, 'test'), observer=Grow())
+    outcome = run(copies, tmp_path / 'out', observer=Grow(), **VALUES)
     assert [item.status for item in outcome.outcomes] == ['failed', 'converted']
     assert 'changed while it was read' in outcome.outcomes[0].reason

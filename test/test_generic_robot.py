@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conversions import alignment, info, pictures, report, rows, run, same_frames
+from conversions import alignment, pictures, report, rows, run, same_frames
+from dataset_reading import info
 from naive_plan import NaivePlan, use_of
 from naive_rows import rows_of
 from plain_robot import (

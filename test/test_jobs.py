@@ -8,12 +8,12 @@ import shutil
 import threading
 
 import pytest
-from conversions import info, report, rows, run, tree
+from conversions import report, rows, run, write_samples
+from dataset_reading import info, tree
 
 from kuavo_bag_converter.errors import Cancelled, OutputError, StalledError, UsageError
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
-from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.workers import WorkerPool
 
@@ -23,15 +23,7 @@ VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_dept
 @pytest.fixture(scope='module')
 def recorded(tmp_path_factory):
     folder = tmp_path_factory.mktemp('bags')
-    for seed in range(3):
-        write_sample(
-            folder / f'{seed}.bag',
-            storage='bag',
-            seconds=1.5,
-            size=(60, 80),
-            seed=seed,
-            depth=False,
-        )
+    write_samples(folder, 3, seconds=1.5, size=(60, 80), depth=False)
     return folder
 
 
@@ -56,11 +48,9 @@ class CancelAfter(Observer):
 
 
 def interrupted(bags, output, after, **values):
-    given = {name.replace('__', '.'): value for name, value in (VALUES | values).items()}
-    given |= {'bags': [str(bag) for bag in bags], 'output': str(output)}
     observer = CancelAfter(after)
     with pytest.raises(Cancelled):
-        convert(settings_from(given, 'test'), observer=observer, cancel=observer.cancel)
+        run(bags, output, observer=observer, cancel=observer.cancel, **VALUES | values)
 
 
 def test_a_cancelled_run_goes_on_and_ends_as_if_it_had_not_been(bags, tmp_path):
@@ -103,9 +93,7 @@ def test_two_runs_cannot_write_to_one_place(bags, tmp_path):
             with pytest.raises(UsageError, match='another conversion is writing'):
                 run(bags, tmp_path / 'out', **VALUES)
 
-    given = {name.replace('__', '.'): value for name, value in VALUES.items()}
-    given |= {'bags': [str(bags[0])], 'output': str(tmp_path / 'out')}
-    assert convert(settings_from(given, 'test'), observer=Second()).exit_code == 0
+    assert run(bags[0], tmp_path / 'out', observer=Second(), **VALUES).exit_code == 0
 
 
 @pytest.mark.parametrize('version', ['v3.0', 'v2.1'])

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conversions import report, rows, run, serving
+from conversions import COLOR, DEPTH, report, rows, run, serving, write_samples
 from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 
 from kuavo_bag_converter.sample.barcode import read_frame_number
-from kuavo_bag_converter.sample.write import write_sample
 
 SIZE = {'resize__width': 320, 'resize__height': 240}
-CAMERAS = {
-    'observation.images.head_cam_h': '/cam_h/color/image_raw/compressed',
-    'observation.images.wrist_cam_l': '/cam_l/color/image_raw/compressed',
-    'observation.images.wrist_cam_r': '/cam_r/color/image_raw/compressed',
-    'observation.depth_h': '/cam_h/depth/image_raw/compressedDepth',
-    'observation.depth_l': '/cam_l/depth/image_rect_raw/compressedDepth',
-    'observation.depth_r': '/cam_r/depth/image_rect_raw/compressedDepth',
-}
+CAMERAS = COLOR | DEPTH
 
 
 @pytest.fixture(scope='module')
 def roots(tmp_path_factory):
     folder = tmp_path_factory.mktemp('lerobot')
-    bags = [folder / f'{seed}.bag' for seed in range(2)]
-    for seed, bag in enumerate(bags):
-        write_sample(bag, storage='bag', seconds=2.0, size=(240, 320), seed=seed)
+    bags = write_samples(folder, 2, seconds=2.0, size=(240, 320))
     variants = {
         'default': {},
         'copy': {'video': 'copy'},

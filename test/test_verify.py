@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conversions import alignment, run
+from conversions import alignment, run, write_samples
 from dataset_edits import (
     CAMERA,
     data_file,
@@ -54,14 +54,7 @@ KINDS = {
 @pytest.fixture(scope='module')
 def bags(tmp_path_factory):
     folder = tmp_path_factory.mktemp('bags')
-    for seed in range(2):
-        write_sample(
-            folder / f'{seed}.bag',
-            seconds=2.4,
-            size=(96, 128),
-            seed=seed,
-            extras=False,
-        )
+    write_samples(folder, 2, seconds=2.4, size=(96, 128), extras=False)
     return folder
 
 
