@@ -18,15 +18,13 @@ import numpy.typing as npt
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.frame_clock import Frames, Mask, clock_frames, unevenness
 from kuavo_bag_converter.profiles.model import Align, Clock
-from kuavo_bag_converter.stamps import TopicTimes, believed
+from kuavo_bag_converter.stamps import TopicTimes, believed, nearest
 
-Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 _NS = 1_000_000_000
-_MOST_FRAMES = 50_000_000
-"""Of one bag: a plan of so many has gigabytes."""
 
 
 class Fill(IntEnum):
@@ -116,21 +114,6 @@ class Bad(NamedTuple):
     on_bad: Literal['drop', 'split']
 
 
-class _Frames(NamedTuple):
-    """Stamps of the frames on both time lines."""
-
-    bag: Stamps
-    header: Stamps | None
-
-    def on(self, timeline: str) -> Stamps:
-        stamps = self.header if timeline == 'header' else self.bag
-        assert stamps is not None, 'header stamps of the clock are asked for by topics_with_header'
-        return stamps
-
-    def only(self, chosen: Mask) -> _Frames:
-        return _Frames(self.bag[chosen], None if self.header is None else self.header[chosen])
-
-
 class _Served(NamedTuple):
     """The outcome for one track before frames are cut."""
 
@@ -183,8 +166,8 @@ def make_plan(
     """
     times = believed(index, clock_topic, clock.absurd_stamp_s)
     ending = {*(track.topic for track in tracks), *end_topics}
-    frames, clock_report = _clock_frames(
-        clock, clock_topic, fps, times, {clock_topic, *(ending - latched)}
+    frames, clock_report = clock_frames(
+        clock, clock_topic, fps, times, sorted(ending - latched - {clock_topic})
     )
     count = len(frames.bag)
     piece = _pieces(frames.on(clock.timeline), segments)
@@ -211,7 +194,7 @@ def make_plan(
         for track, result in zip(tracks, served, strict=True)
     ]
     stamps = frames.on(clock.timeline)
-    off = np.abs(np.concatenate([_unevenness(stamps[start:stop], fps) for start, stop in runs]))
+    off = np.abs(np.concatenate([unevenness(stamps[start:stop], fps) for start, stop in runs]))
     report: dict[str, object] = {
         **clock_report,
         'latched_topics': sorted(ending & latched),
@@ -232,127 +215,13 @@ def make_plan(
     return Plan(stamps[keep], episodes, tuple(plans), report)
 
 
-def _clock_frames(
-    clock: Clock,
-    topic: str,
-    fps: int,
-    times: Mapping[str, TopicTimes],
-    ending: AbstractSet[str],
-) -> tuple[_Frames, dict[str, object]]:
-    stamps, _ = times[topic].usable(clock.timeline)
-    if not len(stamps):
-        raise times[topic].nothing_usable(topic, clock.timeline)
-    if len(stamps) < 2 * clock.drop + 1:
-        raise BagError(
-            f'{topic}: {len(stamps)} messages are too few to drop {clock.drop} at each end; '
-            'lower sample_drop or use a longer bag'
-        )
-    kept = stamps[clock.drop : len(stamps) - clock.drop]
-    decimation, frames = _decimate(clock, topic, kept, fps)
-    candidates = _both_timelines(frames, clock, topic, times[topic])
-    before_end = candidates.only(_before_end(clock, candidates, ending, times))
-    frames = before_end.on(clock.timeline)
-    if not len(frames):
-        first = min(ending, key=lambda name: int(times[name].index.receive[-1]))
-        raise BagError(
-            f'{topic}: no frame lies before the end of the other topics ({first} is the first to '
-            'end); set end_trim to none or check that the topics belong together'
-        )
-    report = {
-        'clock_topic': topic,
-        'clock_messages': len(stamps),
-        'clock_stamps': {'topic': topic, **times[topic].counts(clock.timeline)},
-        'decimation': decimation,
-        'dropped_at_each_end': clock.drop,
-        'frames_cut_by_end_trim': len(candidates.bag) - len(frames),
-    }
-    return before_end, report
-
-
-def _decimate(clock: Clock, topic: str, stamps: Stamps, fps: int) -> tuple[str, Stamps]:
-    if clock.decimation != 'time' and clock.source_fps >= fps:
-        jumped = stamps[:: int(clock.source_fps // fps)]
-        exact = clock.source_fps % fps == 0
-        if clock.decimation == 'jump' or (
-            exact and np.ptp(_unevenness(jumped, fps)) <= _NS / fps / 2
-        ):
-            return 'jump', jumped
-    elif clock.decimation == 'jump':
-        raise BagError(
-            f'decimation: jump needs a camera at least as fast as the frames, '
-            f'found {clock.source_fps:g} Hz for {fps} Hz; set decimation: time'
-        )
-    count = (int(stamps[-1]) - int(stamps[0])) * fps // _NS + 1
-    if count > _MOST_FRAMES:
-        raise BagError(
-            f'{topic}: its {len(stamps)} messages span {count / fps / 86400:.0f} days, that is '
-            f'{count} frames; set a lower absurd_stamp_s'
-        )
-    return 'time', stamps[0] + np.arange(count, dtype=np.int64) * _NS // fps
-
-
-def _unevenness(frames: Stamps, fps: int) -> Stamps:
-    """Return how much later each frame is than index / fps after the first, ns."""
-    ideal: Stamps = frames[0] + np.arange(len(frames), dtype=np.int64) * _NS // fps
-    return frames - ideal
-
-
-def _before_end(
-    clock: Clock, frames: _Frames, topics: AbstractSet[str], times: Mapping[str, TopicTimes]
-) -> Mask:
-    """Tell which frames lie before the end of every topic, or of any, as ``end_trim`` says.
-
-    On header stamps, topics without them end when their last message was received.
-    """
-    if clock.end_trim == 'none':
-        return np.ones(len(frames.bag), dtype=bool)
-    before = []
-    for topic in topics:
-        timeline = 'bag' if times[topic].index.header is None else clock.timeline
-        stamps, _ = times[topic].usable(timeline)
-        if len(stamps):
-            before.append(frames.on(timeline) < stamps[-1])
-    combine = np.logical_and if clock.end_trim == 'min_end' else np.logical_or
-    return np.asarray(combine.reduce(before), dtype=bool)
-
-
-def _both_timelines(frames: Stamps, clock: Clock, topic: str, times: TopicTimes) -> _Frames:
-    """Give each frame its stamp on the other time line: that of its clock message, shifted."""
-    receive, header = times.index.receive, times.index.header
-    if header is None:
-        return _Frames(frames, None)
-    _, ordinals = times.usable('header')
-    if not len(ordinals):
-        raise times.nothing_usable(topic, 'header')
-    own, other = (header, receive) if clock.timeline == 'header' else (receive, header)
-    ordinals = ordinals[np.lexsort((ordinals, own[ordinals]))]
-    stamps = own[ordinals]
-    near = _nearest(stamps, frames)
-    shifted = other[ordinals[near]] + (frames - stamps[near])
-    return _Frames(shifted, frames) if clock.timeline == 'header' else _Frames(frames, shifted)
-
-
-def _nearest(stamps: Stamps, frames: Stamps) -> Ordinals:
-    """Return positions of the nearest stamps: of equally near ones the earlier, the first."""
-    right = np.searchsorted(stamps, frames, side='left')
-    left = np.maximum(right - 1, 0)
-    right = np.minimum(right, len(stamps) - 1)
-    closer_right = np.abs(stamps[right] - frames) < np.abs(stamps[left] - frames)
-    chosen = np.where(closer_right, right, left)
-    return np.searchsorted(stamps, stamps[chosen], side='left')
-
-
-def _latest(stamps: Stamps, frames: Stamps) -> Ordinals:
-    """Return positions of the last stamps not after the frames, -1 where there is none."""
-    return np.searchsorted(stamps, frames, side='right') - 1
-
-
-def _serve(track: Track, frames: _Frames, topic: TopicTimes, inside: Mask) -> _Served:
+def _serve(track: Track, frames: Frames, topic: TopicTimes, inside: Mask) -> _Served:
     align = track.align
     times = frames.on(align.timeline)
-    stamps, ordinals = topic.usable(align.timeline, held=align.strategy == 'hold')
+    held = align.strategy == 'hold'
+    stamps, ordinals = topic.usable(align.timeline, held=held)
     if not len(stamps):
-        raise topic.nothing_usable(track.topic, align.timeline)
+        raise topic.nothing_usable(track.topic, align.timeline, held=held)
     first, second = _positions(align.strategy, stamps, times)
     missing = first < 0
     reach = np.maximum(np.abs(stamps[first] - times), np.abs(stamps[second] - times))
@@ -397,10 +266,15 @@ def _serve(track: Track, frames: _Frames, topic: TopicTimes, inside: Mask) -> _S
     )
 
 
+def _latest(stamps: Stamps, frames: Stamps) -> Ordinals:
+    """Return positions of the last stamps not after the frames, -1 where there is none."""
+    return np.searchsorted(stamps, frames, side='right') - 1
+
+
 def _positions(strategy: str, stamps: Stamps, times: Stamps) -> tuple[Ordinals, Ordinals]:
     """Return positions of the two messages of each frame, equal where one serves it alone."""
     if strategy == 'nearest':
-        near = _nearest(stamps, times)
+        near = nearest(stamps, times)
         return near, near
     latest = _latest(stamps, times)
     if strategy == 'hold':
@@ -425,10 +299,10 @@ def _pieces(frames: Stamps, segments: Sequence[Segment] | None) -> npt.NDArray[n
     """Return the number of each frame's segment, -1 outside."""
     if segments is None:
         return np.zeros(len(frames), dtype=np.int64)
-    piece = np.full(len(frames), -1, dtype=np.int64)
-    for number, segment in enumerate(segments):
-        piece[(frames >= segment.start) & (frames < segment.stop)] = number
-    return piece
+    starts = np.array([segment.start for segment in segments], dtype=np.int64)
+    stops = np.array([-(2**63), *(segment.stop for segment in segments)], dtype=np.int64)
+    begun = np.searchsorted(starts, frames, side='right')
+    return np.where(frames < stops[begun], begun - 1, -1)
 
 
 def _empty_segments(segments: Sequence[Segment] | None, kept: npt.NDArray[np.int64]) -> int:
@@ -534,7 +408,7 @@ def _gap_text(track: Track, gap: Mask, missing: Mask, times: Stamps, reach: Stam
     )
 
 
-def _nothing_left(tracks: Sequence[Track], served: Sequence[_Served], frames: _Frames) -> str:
+def _nothing_left(tracks: Sequence[Track], served: Sequence[_Served], frames: Frames) -> str:
     worst = max(range(len(tracks)), key=lambda i: int(served[i].cut.sum()))
     return (
         f'no frame is left of {len(frames.bag)}: {tracks[worst].topic} serves '

@@ -90,12 +90,11 @@ def plan_summary(plan: dict[str, Any]) -> str:
         f'{plan["frames"]} frames in {_count(plan["episodes"], "episode")}, '
         f'{plan["decimation"]} from {plan["clock_messages"]} pictures of {plan["clock_topic"]}'
     )
-    cut = plan['frames_cut'] + plan['frames_cut_by_end_trim']
+    at_the_end = plan['frames_cut_by_end_trim']
+    cut = plan['frames_cut'] + at_the_end
     if cut:
-        text += (
-            f'; {_count(cut, "frame")} cut ({plan["frames_cut_by_end_trim"]} at the end, '
-            f'{plan["frames_cut"]} in gaps)'
-        )
+        where = f'at the end of {plan["end_trim_topic"]}' if at_the_end else 'at the end'
+        text += f'; {_count(cut, "frame")} cut ({at_the_end} {where}, {plan["frames_cut"]} in gaps)'
     if plan['frames_outside_segments']:
         text += f'; {_count(plan["frames_outside_segments"], "frame")} outside of every episode'
     if plan['frames_off_clock']:
@@ -184,23 +183,31 @@ def _stamp_remarks(plan: dict[str, Any]) -> list[str]:
     judged = [plan['clock_stamps'], *plan['tracks']]
     judged += [plan[key] for key in ('task_stamps',) if key in plan]
     judged += [plan['cut']['stamps']] if 'stamps' in plan.get('cut', {}) else []
-    remarks = []
-    for topic in judged:
-        what = {
-            'outside_recording': 'received outside of the recording, not used',
-            'without_header_stamp': 'without header stamp, not used',
-            'absurd_header_stamps': 'with a header stamp far from its receive stamp, not used',
-            'backward_stamps': 'stamped before the one before it, sorted in',
-        }
-        if topic.get('strategy') == 'hold':
-            what['outside_recording'] = 'received outside of the recording, held from before it'
-        remarks += [
-            f'{topic["topic"]}: {_count(topic[key], "message")} {text}'
-            for key, text in what.items()
-            if topic[key]
-        ]
+    remarks = [
+        f'{topic["topic"]}: {_count(topic[key], "message")} {text}'
+        for topic in judged
+        for key, text in _stamp_texts(topic).items()
+        if topic[key]
+    ]
     remarks += [f'{topic}: latched, so its end does not count' for topic in plan['latched_topics']]
+    if plan['frames_cut_by_end_trim'] > plan['frames']:
+        remarks.append(
+            f'{plan["end_trim_topic"]}: its end cuts most frames; if its last message lasts, set '
+            'end_trim: none'
+        )
     return list(dict.fromkeys(remarks))
+
+
+def _stamp_texts(topic: dict[str, Any]) -> dict[str, str]:
+    held = topic.get('held', topic.get('strategy') == 'hold')
+    used = 'used only if it lasts from before' if held else 'not used'
+    apart = f'{topic["outside_by_s"] or 0:.0f} s or more'
+    return {
+        'outside_recording': f'received outside of the recording (by {apart}), {used}',
+        'without_header_stamp': 'without header stamp, not used',
+        'absurd_header_stamps': 'with a header stamp far from its receive stamp, not used',
+        'backward_stamps': 'stamped before the one before it, sorted in',
+    }
 
 
 def _count(number: int, noun: str) -> str:

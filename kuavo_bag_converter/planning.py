@@ -59,9 +59,9 @@ def plan_bag(
     stamps: Stamps = np.empty(0, dtype=np.int64)
     if binding.task_source is not None:
         source = binding.task_source
-        stamps, ordinals = _on_clock(binding, times[source.topic], held=True)
+        stamps, ordinals = _on_clock(binding, times, source.topic, held=True)
         texts = [str(value) for value in _values(source, ordinals, reader, definitions)]
-        plan.report['task_stamps'] = _counts(source.topic, times)
+        plan.report['task_stamps'] = _counts(times, source.topic, held=True)
     tasks = tasks_of_frames(plan.stamps, profile.task, cut, stamps, texts)
     if profile.task_sources:
         plan.report['frames_with_default_task'] = tasks.by_default
@@ -76,16 +76,22 @@ def latched_topics(connections: Iterable[Connection]) -> frozenset[str]:
     return frozenset(topic for topic, lasts in latched.items() if lasts)
 
 
-def _index(binding: Binding, reader: BagReader) -> dict[str, TopicIndex]:
-    clock = binding.profile.clock
+def topics_of(binding: Binding) -> frozenset[str]:
+    """Return the topics whose stamps a plan takes into account."""
     read = [binding.task_source, binding.episode_source]
-    topics = {
-        binding.clock_topic,
-        *binding.end_topics,
-        *(track.topic for track in binding.tracks),
-        *(source.topic for source in read if source is not None),
-    }
-    return reader.index(topics, topics_with_header(binding.clock_topic, clock, binding.tracks))
+    return frozenset(
+        [
+            binding.clock_topic,
+            *binding.end_topics,
+            *(track.topic for track in binding.tracks),
+            *(source.topic for source in read if source is not None),
+        ]
+    )
+
+
+def _index(binding: Binding, reader: BagReader) -> dict[str, TopicIndex]:
+    headed = topics_with_header(binding.clock_topic, binding.profile.clock, binding.tracks)
+    return reader.index(topics_of(binding), headed)
 
 
 def _cut(
@@ -95,11 +101,10 @@ def _cut(
     times: Mapping[str, TopicTimes],
 ) -> Cut | None:
     episodes = binding.profile.episodes
-    clock, _ = _on_clock(binding, times[binding.clock_topic])
+    timeline = binding.profile.clock.timeline
+    clock, _ = times[binding.clock_topic].usable(timeline)
     if not len(clock):
-        raise times[binding.clock_topic].nothing_usable(
-            binding.clock_topic, binding.profile.clock.timeline
-        )
+        raise times[binding.clock_topic].nothing_usable(binding.clock_topic, timeline)
     span = Span(int(clock[0]), int(clock[-1]))
     if episodes.ranges:
         return cut_by_ranges(episodes.ranges, span)
@@ -113,23 +118,25 @@ def _cut(
         return None
     # Only a state lasts from before the recording; what was begun or said then is over.
     held = episodes.rule == 'while_true'
-    stamps, ordinals = _on_clock(binding, times[source.topic], held=held)
+    stamps, ordinals = _on_clock(binding, times, source.topic, held=held)
     values = _values(source, ordinals, reader, definitions) if source.fields else []
     cut = cut_by_messages(episodes, source.topic, stamps, values, span)
-    cut.report['stamps'] = _counts(source.topic, times)
+    cut.report['stamps'] = _counts(times, source.topic, held=held)
     return cut
 
 
-def _counts(topic: str, times: Mapping[str, TopicTimes]) -> dict[str, object]:
-    return {'topic': topic, **times[topic].counts('bag')}
+def _counts(times: Mapping[str, TopicTimes], topic: str, *, held: bool) -> dict[str, object]:
+    return {'topic': topic, 'held': held, **times[topic].counts('bag')}
 
 
 def _on_clock(
-    binding: Binding, times: TopicTimes, *, held: bool = False
+    binding: Binding, times: Mapping[str, TopicTimes], topic: str, *, held: bool
 ) -> tuple[Stamps, Ordinals]:
-    """Return stamps on the time line of the frame clock, or receive stamps without a header."""
-    on_header = binding.profile.clock.timeline == 'header' and times.index.header is not None
-    return times.usable('header' if on_header else 'bag', held=held)
+    """Return when messages were received, ascending, on the time line of the frame clock."""
+    stamps, ordinals = times[topic].usable('bag', held=held)
+    if binding.profile.clock.timeline == 'header':
+        stamps = np.maximum.accumulate(times[binding.clock_topic].moved(stamps, 'header'))
+    return stamps, ordinals
 
 
 def _values(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -456,7 +457,9 @@ def _converted(info: SettingInfo, value: object) -> Any:
     if info.kind == 'int':
         return value if isinstance(value, int) else None
     if info.kind == 'float':
-        return float(value) if isinstance(value, (int, float)) else None
+        if not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+            return None
+        return float(value)
     return value if isinstance(value, str) else None
 
 

@@ -41,7 +41,7 @@ def spans_of(topics: Iterable[Stamps], silence_s: float = SILENCE_S) -> list[Spa
         silence_s: Seconds.
 
     """
-    silence = int(silence_s * _NS)
+    silence = min(int(min(silence_s, 2e10) * _NS), 2**64 - 1)
     joined: list[Span] = []
     for start, stop in sorted(span for stamps in topics for span in _stretches(stamps, silence)):
         if joined and start - joined[-1].stop <= silence:
@@ -59,7 +59,7 @@ def _stretches(stamps: Stamps, silence: int) -> list[Span]:
         return [Span(first, last)]
     # A difference of int64 stamps need not fit int64, but does modulo 2**64.
     steps = stamps[1:].view(np.uint64) - stamps[:-1].view(np.uint64)
-    cuts = np.flatnonzero(steps > min(silence, 2**64 - 1)).tolist()
+    cuts = np.flatnonzero(steps > silence).tolist()
     starts = [first, *(int(stamps[cut + 1]) for cut in cuts)]
     stops = [*(int(stamps[cut]) for cut in cuts), last]
     return [Span(*ends) for ends in zip(starts, stops, strict=True)]
@@ -70,8 +70,10 @@ class TopicTimes:
     """The stamps of one topic, and which of them are believed."""
 
     index: TopicIndex
+    recording: Span
+    """When messages must have been received."""
     during: slice
-    """Ordinals of the messages that were received during the recording."""
+    """Ordinals of the messages that were."""
     header_limit: float
     """How far a header stamp may be from its receive stamp, ns."""
 
@@ -80,28 +82,41 @@ class TopicTimes:
 
         With ``held``, what was received before the recording counts too: it lasts into it.
         """
-        low, high = self.during.start, self.during.stop
-        if held:
-            low = int(np.searchsorted(self.index.receive, 0))
-        ordinals = np.arange(low, high, dtype=np.int64)
+        heard = self._heard(held=held)
+        ordinals = np.arange(heard.start, heard.stop, dtype=np.int64)
         if timeline == 'bag':
-            return self.index.receive[low:high], ordinals
+            return self.index.receive[heard], ordinals
         assert self.index.header is not None
-        ordinals = ordinals[self._believed()[low:high]]
+        ordinals = ordinals[self._believed()[heard]]
         stamps = self.index.header[ordinals]
         order = np.argsort(stamps, kind='stable')
         return stamps[order], ordinals[order]
 
-    def counts(self, timeline: str) -> dict[str, int]:
+    def moved(self, stamps: Stamps, onto: str) -> Stamps:
+        """Bring stamps of the other time line onto one: the nearest message's stamps, shifted.
+
+        That is exact where all messages are under way for as long.
+        """
+        receive, header = self.index.receive, self.index.header
+        assert header is not None
+        _, ordinals = self.usable('header')
+        own, other = (header, receive) if onto == 'bag' else (receive, header)
+        ordinals = ordinals[np.lexsort((ordinals, own[ordinals]))]
+        known = own[ordinals]
+        near = nearest(known, stamps)
+        return other[ordinals[near]] + (stamps - known[near])
+
+    def counts(self, timeline: str) -> dict[str, float | None]:
         """Count the messages about which a rule had to decide on a time line.
 
-        ``outside_recording``: received long before or after it. ``backward_stamps``: received
-        before the message stored before them, or stamped so in the header. On header stamps also
+        ``outside_recording``: received long before or after it, the nearest of them by
+        ``outside_by_s`` seconds (None if there is none). ``backward_stamps``: received before the
+        message stored before them, or stamped so in the header. On header stamps also
         ``without_header_stamp`` (0) and ``absurd_header_stamps`` (too far from receiving).
         """
-        messages = len(self.index.receive)
-        counts = {
-            'outside_recording': messages - (self.during.stop - self.during.start),
+        counts: dict[str, float | None] = {
+            'outside_recording': len(self.index.receive) - _length(self.during),
+            'outside_by_s': self._outside_by_s(),
             'without_header_stamp': 0,
             'absurd_header_stamps': 0,
             'backward_stamps': self.index.backward,
@@ -117,6 +132,21 @@ class TopicTimes:
             counts['backward_stamps'] = int(np.sum(stamps[1:] < stamps[:-1]))
         return counts
 
+    def _heard(self, *, held: bool) -> slice:
+        """Return the ordinals received during the recording, or ``held`` from before it."""
+        since_1970 = int(np.searchsorted(self.index.receive, 0))
+        low = min(since_1970, self.during.start) if held else self.during.start
+        return slice(low, self.during.stop)
+
+    def _outside_by_s(self) -> float | None:
+        receive = self.index.receive
+        apart = []
+        if self.during.start > 0:
+            apart.append(self.recording.start - int(receive[self.during.start - 1]))
+        if self.during.stop < len(receive):
+            apart.append(int(receive[self.during.stop]) - self.recording.stop)
+        return round(min(apart) / _NS, 3) if apart else None
+
     def _believed(self) -> npt.NDArray[np.bool_]:
         header, receive = self.index.header, self.index.receive
         assert header is not None
@@ -124,17 +154,22 @@ class TopicTimes:
         apart: npt.NDArray[np.float64] = np.abs(header.astype(np.float64) - receive)
         return np.asarray((header != 0) & (apart <= self.header_limit))
 
-    def nothing_usable(self, topic: str, timeline: str) -> BagError:
-        """Return the error for a topic of which no stamp is believed."""
+    def nothing_usable(self, topic: str, timeline: str, *, held: bool = False) -> BagError:
+        """Return the error for a topic of which :meth:`usable` gives nothing."""
         receive, header = self.index.receive, self.index.header
-        if self.during.start >= self.during.stop:
+        heard = self._heard(held=held)
+        if heard.start >= heard.stop:
+            when, way_out = 'during', 'strategy: hold where what was said before holds, or '
+            if held:
+                when, way_out = 'before or during', ''
             return BagError(
-                f'{topic}: none of its {len(receive)} messages was received during the recording; '
-                'use strategy: hold where what was said before holds, or a larger absurd_stamp_s'
+                f'{topic}: none of its {len(receive)} messages was received {when} the recording, '
+                f'the nearest is {self._outside_by_s() or 0:.0f} s off; use {way_out}a larger '
+                'absurd_stamp_s'
             )
-        if timeline == 'bag' or header is None or not header[self.during].any():
+        if timeline == 'bag' or header is None or not header[heard].any():
             return BagError(f'{topic}: no message with a header stamp; use timeline: bag')
-        first = int(np.flatnonzero(header[self.during])[0]) + self.during.start
+        first = int(np.flatnonzero(header[heard])[0]) + heard.start
         apart = (int(header[first]) - int(receive[first])) / _NS
         return BagError(
             f'{topic}: no header stamp is within {self.header_limit / _NS:g} s of the receive '
@@ -153,21 +188,36 @@ def believed(
     outside of it are not used, nor are header stamps further than ``absurd_stamp_s`` from the
     receive stamp. 0 believes every stamp but unset ones.
     """
-    if not absurd_stamp_s:
-        return {
-            topic: TopicTimes(times, slice(0, len(times.receive)), np.inf)
-            for topic, times in index.items()
-        }
-    clock = index[clock_topic].receive
-    spans = spans_of((t.receive for t in index.values()), max(SILENCE_S, absurd_stamp_s))
-    inside = [_inside(clock, span) for span in spans]
-    recording = spans[max(range(len(spans)), key=lambda n: inside[n].stop - inside[n].start)]
+    recording, header_limit = Span(-(2**63), 2**63 - 1), np.inf
+    if absurd_stamp_s:
+        spans = spans_of((t.receive for t in index.values()), max(SILENCE_S, absurd_stamp_s))
+        clock = index[clock_topic].receive
+        recording = max(spans, key=lambda span: _length(within(clock, span)))
+        header_limit = absurd_stamp_s * _NS
     return {
-        topic: TopicTimes(times, _inside(times.receive, recording), absurd_stamp_s * _NS)
+        topic: TopicTimes(times, recording, within(times.receive, recording), header_limit)
         for topic, times in index.items()
     }
 
 
-def _inside(stamps: Stamps, span: Span) -> slice:
+def within(stamps: Stamps, span: Span) -> slice:
+    """Return where ascending stamps lie within a stretch of time."""
     low = np.searchsorted(stamps, span.start, side='left')
     return slice(int(low), int(np.searchsorted(stamps, span.stop, side='right')))
+
+
+def nearest(stamps: Stamps, times: Stamps) -> Ordinals:
+    """Return positions of the nearest of ascending stamps: of equally near ones the earlier.
+
+    Of equal ones it is the first.
+    """
+    right = np.searchsorted(stamps, times, side='left')
+    left = np.maximum(right - 1, 0)
+    right = np.minimum(right, len(stamps) - 1)
+    closer_right = np.abs(stamps[right] - times) < np.abs(stamps[left] - times)
+    chosen = np.where(closer_right, right, left)
+    return np.searchsorted(stamps, stamps[chosen], side='left')
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)

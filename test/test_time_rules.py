@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import io
-from dataclasses import replace
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import yaml
 from bag_files import BEGIN as START
 from bag_files import HEAD_MOTION, IMAGE, Sample, write_rosbag1
-from conversions import alignment, report, rows, run, same_frames
-from hypothesis import given
+from conversions import alignment, report, rows, same_frames
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plain_robot import BEGIN, MS, NS, Robot, at, every, image, joint_state, ramps, said
-from ros_messages import ROS2
+from ros_messages import ROS1, ROS2
 from rosbags.interfaces import (
     Qos,
     QosDurability,
@@ -25,10 +28,11 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
+from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 
-from kuavo_bag_converter.alignment import Track, make_plan
+from kuavo_bag_converter.alignment import Segment, Track, make_plan
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.model import TopicIndex
 from kuavo_bag_converter.cli import run as command
@@ -43,9 +47,12 @@ BEFORE = {'zero': 0, '1970': 7 * NS, 'decades before': BEGIN - 30 * YEAR, 'last 
 AFTER = {'next week': BEGIN + WEEK, 'years after': BEGIN + 10 * YEAR}
 ABSURD = {**BEFORE, **AFTER}
 """Stamps, ns."""
-TRANSIENT = Qos(
-    QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL,
-    QosTime(0, 0), QosTime(0, 0), QosLiveliness.AUTOMATIC, QosTime(0, 0), False,
+TRANSIENT, VOLATILE = (
+    Qos(
+        QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, durability,
+        QosTime(0, 0), QosTime(0, 0), QosLiveliness.AUTOMATIC, QosTime(0, 0), False,
+    )
+    for durability in (QosDurability.TRANSIENT_LOCAL, QosDurability.VOLATILE)
 )  # fmt: skip
 
 
@@ -83,43 +90,96 @@ def profile_of(folder, strategy='nearest', timeline='bag', commands='nearest', c
     return str(path)
 
 
-def write(path, robot, latched=(), stored=None):
-    """Write a bag; ``stored`` sorts (received, topic, number) into the order of the file."""
-    messages = [
-        (sent.received, topic, number)
-        for topic, all_sent in robot.topics.items()
-        for number, sent in enumerate(all_sent)
-    ]
-    with Rosbag2Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
-        connections = {
-            topic: writer.add_connection(
-                topic,
-                sent[0].message.__msgtype__,
-                typestore=ROS2,
-                offered_qos_profiles=[TRANSIENT] if topic in latched else [],
-            )
-            for topic, sent in robot.topics.items()
-        }
-        for received, topic, number in sorted(messages, key=stored):
-            message = robot.topics[topic][number].message
+def write(path, robot, container='db3', latched=None, stored=None):
+    """Write a bag.
+
+    ``latched`` has for a topic whether each of its publishers latches it; ``stored`` sorts
+    (received, topic, number) into the order of the file.
+    """
+    order = sorted(
+        (
+            (sent.received, topic, number)
+            for topic, all_sent in robot.topics.items()
+            for number, sent in enumerate(all_sent)
+        ),
+        key=stored,
+    )
+    publishers = {topic: (latched or {}).get(topic, [False]) for topic in robot.topics}
+    messages = [(topic, at_, robot.topics[topic][number].message) for at_, topic, number in order]
+    if container == 'bag':
+        return _rosbag1(path.with_suffix('.bag'), messages, publishers)
+    plugin = StoragePlugin.MCAP if 'mcap' in container else StoragePlugin.SQLITE3
+    with Rosbag2Writer(path, version=9, storage_plugin=plugin) as writer:
+        connections = {}
+        for topic, received, message in messages:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(
+                    topic, message.__msgtype__, typestore=ROS2,
+                    offered_qos_profiles=[TRANSIENT if kept else VOLATILE
+                                          for kept in publishers[topic]],
+                )  # fmt: skip
             data = ROS2.serialize_cdr(message, message.__msgtype__)
             writer.write(connections[topic], received, data)
+    return next(path.glob('*.mcap')) if container == 'mcap file' else path
+
+
+def _rosbag1(path, messages, publishers):
+    with Rosbag1Writer(path) as writer:
+        connections = {}
+        for topic, received, message in messages:
+            if topic not in connections:
+                connections[topic] = [
+                    writer.add_connection(
+                        topic, message.__msgtype__, typestore=ROS1, callerid=f'/node_{number}',
+                        latching=int(kept),
+                    )
+                    for number, kept in enumerate(publishers[topic])
+                ]  # fmt: skip
+            data = ROS1.serialize_ros1(in_ros1(message), message.__msgtype__)
+            writer.write(connections[topic][0], received, data)
     return path
 
 
-def converted(folder, robot, profile, **how):
+def in_ros1(value):
+    """Make the ROS 1 message that says the same."""
+    kind = getattr(value, '__msgtype__', None)
+    if kind is None:
+        return value
+    given = {item.name: in_ros1(getattr(value, item.name)) for item in fields(value)}
+    return ROS1.types[kind](**given, **({'seq': 0} if kind == 'std_msgs/msg/Header' else {}))
+
+
+def convert(bags, root, profile):
+    """Convert from the command line; return the exit code and the lines that are printed."""
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(out):
+        code = command(
+            ['convert', *map(str, bags), '--output', str(root), '--set', f'profile={profile}',
+             '--set', 'threads=1']
+        )  # fmt: skip
+    assert 'Traceback' not in out.getvalue()
+    return code, [line.strip() for line in out.getvalue().splitlines()]
+
+
+def converted(folder, robot, profile, container='db3', **how):
     root = folder / 'dataset'
-    (outcome,) = run(write(folder / 'bag', robot, **how), root, profile=profile, threads=1).outcomes
-    assert outcome.reason == ''
+    code, lines = convert([write(folder / 'run', robot, container, **how)], root, profile)
+    assert code == 0, lines
     return root
 
 
 def refusal(folder, robot, profile, **how):
-    root = folder / 'dataset'
-    (outcome,) = run(write(folder / 'bag', robot, **how), root, profile=profile, threads=1).outcomes
-    assert outcome.status == 'failed'
-    assert not root.exists()
-    return outcome.reason
+    """Return why the ROS 1 bag and the rosbag2 directory are refused, without their paths."""
+    reasons = set()
+    for container in ('bag', 'mcap'):
+        bag = write(folder / 'run', robot, container, **how)
+        before = sorted(folder.rglob('*'))
+        code, lines = convert([bag], folder / 'dataset', profile)
+        assert code == 1
+        assert sorted(folder.rglob('*')) == before
+        (reason,) = {line.partition('failed: ')[2] for line in lines if 'failed: ' in line}
+        reasons.add(reason.removeprefix(f'{bag}: '))
+    return reasons
 
 
 def plan_of(root):
@@ -169,13 +229,29 @@ def plain(tmp_path_factory):
     return made
 
 
+LACKING = 9
+"""The number of a message that serves a frame."""
+
+
+@pytest.fixture(scope='module')
+def lacking(tmp_path_factory):
+    """What becomes of the robot if a topic lacks that message, on header stamps."""
+    made = {}
+    for topic in (CAMERA, JOINTS):
+        folder = tmp_path_factory.mktemp('lacking')
+        robot = without(robot_of(), topic, LACKING)
+        root = converted(folder, robot, profile_of(folder, timeline='header'))
+        made[topic] = content(root)
+        track = track_of(root, topic)
+        assert (track['absurd_header_stamps'], track['without_header_stamp']) == (0, 0)
+    return made
+
+
 # Receive stamps
 
 
 @pytest.mark.parametrize('when', ABSURD)
-@pytest.mark.parametrize(
-    ('topic', 'strategy'), [(CAMERA, 'nearest'), (JOINTS, 'nearest'), (JOINTS, 'linear')]
-)
+@pytest.mark.parametrize(('topic', 'strategy'), [(CAMERA, 'nearest'), (JOINTS, 'linear')])
 def test_a_message_received_far_from_the_recording_changes_nothing_but_a_count(
     plain, tmp_path, topic, strategy, when
 ):
@@ -183,6 +259,8 @@ def test_a_message_received_far_from_the_recording_changes_nothing_but_a_count(
     root = converted(tmp_path, robot, profile_of(tmp_path, strategy))
     assert content(root) == plain[strategy, 'bag']
     assert track_of(root, topic)['outside_recording'] == 1
+    apart = track_of(root, topic)['outside_by_s']
+    assert apart == pytest.approx(abs(ABSURD[when] - BEGIN) / NS, abs=2)
     assert plan_of(root)['clock_stamps']['outside_recording'] == (topic == CAMERA)
 
 
@@ -199,10 +277,9 @@ def test_a_message_received_far_from_the_recording_is_no_end(tmp_path, end_trim)
     assert stamps['odd'] == stamps['plain']
 
 
-@pytest.mark.parametrize('when', ABSURD)
-def test_topics_that_are_not_used_may_have_any_stamps(plain, tmp_path, when):
+def test_topics_that_are_not_used_may_have_any_stamps(plain, tmp_path):
     robot = robot_of().publish('/notes', at(0.5), said(['?']))
-    add(robot, '/notes', ABSURD[when])
+    add(robot, '/notes', *ABSURD.values())
     root = converted(tmp_path, robot, profile_of(tmp_path))
     assert content(root) == plain['nearest', 'bag']
     assert '/notes' not in str(plan_of(root))
@@ -233,14 +310,16 @@ def test_a_pause_of_some_minutes_is_a_hole_and_no_end(tmp_path):
 
 
 @pytest.mark.parametrize('timeline', ['bag', 'header'])
-def test_the_clock_of_a_simulator_begins_at_zero(tmp_path, timeline):
-    robot = robot_of(begin=-BEGIN // NS + 1)
-    for topic, sent in robot.topics.items():
-        robot.topics[topic] = [s._replace(received=s.received) for s in sent]
-    root = converted(tmp_path, robot, profile_of(tmp_path, timeline=timeline))
-    assert alignment(root)['frame_stamp_ns'][0] == NS
+@pytest.mark.parametrize('begin_s', [0, 1])
+def test_the_clock_of_a_simulator_begins_at_zero(tmp_path, timeline, begin_s):
+    robot = robot_of(begin=begin_s - BEGIN // NS)
+    root = converted(tmp_path, robot, profile_of(tmp_path, timeline=timeline), 'bag')
+    unset = int(begin_s == 0 and timeline == 'header')
+    first = begin_s * NS + unset * NS // 30
+    assert alignment(root)['frame_stamp_ns'][0] == pytest.approx(first, abs=1000)
     for track in plan_of(root)['tracks']:
-        assert (track['outside_recording'], track['without_header_stamp']) == (0, 0)
+        assert track['outside_recording'] == 0
+        assert track['without_header_stamp'] == (unset if track['topic'] != COMMANDS else 0)
 
 
 def test_messages_are_taken_as_received_wherever_they_are_stored(tmp_path):
@@ -263,7 +342,7 @@ def test_what_was_said_before_the_recording_is_held(tmp_path, when):
     last = robot.topics[COMMANDS][0]._replace(received=BEFORE[when])
     robot.topics[COMMANDS] = [last]
     profile = profile_of(tmp_path, commands='hold')
-    root = converted(tmp_path, robot, profile, latched={COMMANDS})
+    root = converted(tmp_path, robot, profile, latched={COMMANDS: [True]})
     assert (rows(root)['action'] == np.float32([last.message.position])).all()
     assert track_of(root, COMMANDS)['outside_recording'] == 1
     assert plan_of(root)['latched_topics'] == [COMMANDS]
@@ -274,14 +353,14 @@ def test_what_was_said_before_the_recording_is_held(tmp_path, when):
 def test_what_is_said_after_the_recording_is_not_held(tmp_path, when):
     robot = robot_of()
     robot.topics[COMMANDS] = [robot.topics[COMMANDS][0]._replace(received=AFTER[when])]
-    text = refusal(tmp_path, robot, profile_of(tmp_path, commands='hold'))
-    assert text.startswith(f'{COMMANDS}: none of its 1 messages was received during the recording')
+    (text,) = refusal(tmp_path, robot, profile_of(tmp_path, commands='hold'))
+    assert text.startswith(f'{COMMANDS}: none of its 1 messages was received before or during the')
 
 
 def test_a_topic_with_nothing_but_absurd_stamps_is_refused_by_name(tmp_path):
     robot = robot_of()
     robot.topics[JOINTS] = [s._replace(received=s.received - YEAR) for s in robot.topics[JOINTS]]
-    text = refusal(tmp_path, robot, profile_of(tmp_path))
+    (text,) = refusal(tmp_path, robot, profile_of(tmp_path))
     assert text.startswith(f'{JOINTS}: none of its 100 messages was received during the recording')
     assert text.endswith('or a larger absurd_stamp_s')
 
@@ -292,7 +371,7 @@ def test_the_end_of_a_latched_topic_does_not_count(tmp_path, age_s):
     first = robot.topics[COMMANDS][0]
     robot.topics[COMMANDS] = [first._replace(received=BEGIN - age_s * NS)]
     profile = profile_of(tmp_path)
-    root = converted(tmp_path, robot, profile, latched={COMMANDS})
+    root = converted(tmp_path, robot, profile, latched={COMMANDS: [True]})
     assert plan_of(root)['frames'] == 20
     assert plan_of(root)['latched_topics'] == [COMMANDS]
 
@@ -300,8 +379,12 @@ def test_the_end_of_a_latched_topic_does_not_count(tmp_path, age_s):
 def test_a_topic_that_is_over_before_the_first_frame_is_refused_by_name(tmp_path):
     robot = robot_of()
     robot.topics[COMMANDS] = [robot.topics[COMMANDS][0]._replace(received=BEGIN - NS)]
-    text = refusal(tmp_path, robot, profile_of(tmp_path))
-    assert f'no frame lies before the end of the other topics ({COMMANDS} is the first' in text
+    (text,) = refusal(tmp_path, robot, profile_of(tmp_path))
+    assert text == (
+        f'{CAMERA}: no frame lies before the end of {COMMANDS}, whose last message (of 1) is '
+        '1.000 s before the first frame; set end_trim: none if it lasts, or check that the topics '
+        'belong together'
+    )
 
 
 def test_the_task_lasts_from_before_the_recording_and_not_from_after_it(tmp_path):
@@ -337,27 +420,57 @@ def test_episodes_are_cut_by_what_belongs_to_the_recording(tmp_path, rule, value
     assert plan_of(root)['cut']['stamps']['outside_recording'] == 2
 
 
+@pytest.mark.parametrize('container', ['bag', 'mcap', 'db3'])
+def test_a_topic_that_only_some_publishers_latch_has_an_end(tmp_path, container):
+    robot = robot_of()
+    robot.topics[COMMANDS] = robot.topics[COMMANDS][:20]
+    profile = profile_of(tmp_path)
+    root = converted(tmp_path, robot, profile, container, latched={COMMANDS: [True, False]})
+    assert plan_of(root)['latched_topics'] == []
+    assert plan_of(root)['end_trim_topic'] == COMMANDS
+
+
+@pytest.mark.parametrize('container', ['bag', 'mcap', 'mcap file'])
+def test_a_topic_whose_end_cuts_the_recording_is_named_with_the_way_out(tmp_path, container):
+    robot = robot_of()
+    robot.topics[COMMANDS] = [robot.topics[COMMANDS][5]]  # 0.225 s after the first picture
+    root = tmp_path / 'dataset'
+    bag = write(tmp_path / 'run', robot, container)
+    code, lines = convert([bag], root, profile_of(tmp_path))
+    assert code == 0
+    assert plan_of(root)['frames_cut_by_end_trim'] == 17
+    assert plan_of(root)['end_trim_topic'] == COMMANDS
+    assert any(f'; 17 frames cut (17 at the end of {COMMANDS}, 0 in gaps)' in li for li in lines)
+    remark = 'its end cuts most frames; if its last message lasts, set end_trim: none'
+    assert f'{COMMANDS}: {remark}' in lines
+
+
+def test_inspect_foresees_the_frames_of_a_bag_with_odd_stamps(tmp_path, capsys):
+    robot = add(robot_of(), JOINTS, *ABSURD.values())
+    robot.publish('/notes', every(1 / 500, 10_000), said(['?'] * 20))
+    robot.topics[COMMANDS] = robot.topics[COMMANDS][:1]
+    bag = write(tmp_path / 'run', robot, 'mcap', {COMMANDS: [True]})
+    profile = profile_of(tmp_path)
+    assert command(['inspect', str(bag), '--json', '--set', f'profile={profile}']) == 0
+    (inspected,) = json.loads(capsys.readouterr().out)['bags']
+    assert convert([bag], tmp_path / 'dataset', profile)[0] == 0
+    assert inspected['asked']['frames'] == plan_of(tmp_path / 'dataset')['frames'] == 20
+
+
 # Header stamps
 
 
 @pytest.mark.parametrize('topic', [CAMERA, JOINTS])
 @pytest.mark.parametrize('when', [*ABSURD, 'two minutes before'])
-def test_a_message_with_an_absurd_header_stamp_is_as_if_it_were_not_there(tmp_path, topic, when):
+def test_a_message_with_an_absurd_header_stamp_is_as_if_it_were_not_there(
+    lacking, tmp_path, topic, when
+):
     stamp = {**ABSURD, 'two minutes before': BEGIN - 120 * NS}[when]
-    number = 9  # a picture that a frame would show
-    made = {}
-    for name, robot in (
-        ('odd', stamped(robot_of(), topic, number, stamp)),
-        ('none', without(robot_of(), topic, number)),
-    ):
-        (tmp_path / name).mkdir()
-        profile = profile_of(tmp_path / name, timeline='header')
-        root = converted(tmp_path / name, robot, profile)
-        made[name] = content(root), track_of(root, topic)
-    assert made['odd'][0] == made['none'][0]
+    robot = stamped(robot_of(), topic, LACKING, stamp)
+    root = converted(tmp_path, robot, profile_of(tmp_path, timeline='header'))
+    assert content(root) == lacking[topic]
     key = 'without_header_stamp' if stamp == 0 else 'absurd_header_stamps'
-    assert made['odd'][1][key] == 1
-    assert made['none'][1][key] == 0
+    assert track_of(root, topic)[key] == 1
 
 
 @pytest.mark.parametrize('topic', [CAMERA, JOINTS])
@@ -390,7 +503,7 @@ def test_a_clock_that_is_off_in_every_message_is_refused_with_what_to_do(tmp_pat
     for topic in topics:
         for number, sent in enumerate(robot.topics[topic]):
             stamped(robot, topic, number, sent.taken - YEAR)
-    text = refusal(tmp_path, robot, profile_of(tmp_path, timeline='header'))
+    (text,) = refusal(tmp_path, robot, profile_of(tmp_path, timeline='header'))
     off = -YEAR // NS
     assert f'{topics[0]}: no header stamp is within 60 s of the receive stamp' in text
     assert f'the first is {off}' in text
@@ -410,7 +523,7 @@ def test_clocks_that_are_all_off_alike_can_be_believed(plain, tmp_path, limit_s)
     assert track_of(root, JOINTS)['absurd_header_stamps'] == 0
 
 
-def test_a_topic_without_header_cannot_be_aligned_by_header_stamps(tmp_path, capsys):
+def test_a_topic_without_header_cannot_be_aligned_by_header_stamps(tmp_path):
     robot = robot_of().publish('/gripper', every(50, 2), said(list(np.zeros(100)), 'Float64'))
     profile = yaml.safe_load(Path(profile_of(tmp_path, timeline='header')).read_text())
     profile['features']['observation.state']['parts'].append(
@@ -418,18 +531,197 @@ def test_a_topic_without_header_cannot_be_aligned_by_header_stamps(tmp_path, cap
     )
     path = tmp_path / 'gripper.yaml'
     path.write_text(yaml.safe_dump(profile))
-    bag = write(tmp_path / 'bag', robot)
-    before = sorted(tmp_path.rglob('*'))
-    code = command(
-        ['convert', str(bag), '--output', str(tmp_path / 'out'), '--set', f'profile={path}']
-    )
+    reasons = refusal(tmp_path, robot, path)
+    assert reasons == {
+        f'/gripper: std_msgs/msg/Float64 ({encoding}) does not begin with a std_msgs/Header, so it '
+        'has no header stamps; use timeline: bag for it'
+        for encoding in ('ros1', 'cdr')
+    }
+
+
+def test_the_reason_of_a_refusal_is_in_the_report_of_the_other_bags(tmp_path):
+    profile = profile_of(tmp_path, timeline='header')
+    unset = robot_of()
+    for number in range(len(unset.topics[JOINTS])):
+        stamped(unset, JOINTS, number, 0)
+    frozen = robot_of()
+    for number in range(len(frozen.topics[CAMERA])):
+        stamped(frozen, CAMERA, number, BEGIN)
+    bags = [
+        write(tmp_path / name, robot, 'mcap')
+        for name, robot in (('good', robot_of()), ('unset', unset), ('frozen', frozen))
+    ]
+    root = tmp_path / 'dataset'
+    code, lines = convert(bags, root, profile)
     assert code == 1
-    out, err = capsys.readouterr()
-    (line,) = {line.partition('failed: ')[2] for line in err.splitlines() if 'failed: ' in line}
-    assert line.startswith(f'{bag}: /gripper: std_msgs/msg/Float64 (cdr) does not begin with')
-    assert line.endswith('use timeline: bag for it')
-    assert 'Traceback' not in out + err
-    assert sorted(tmp_path.rglob('*')) == before
+    good, *failed = report(root)['bags']
+    assert good['status'] == 'converted'
+    assert [bag['reason'] for bag in failed] == [
+        f'{JOINTS}: no message with a header stamp; use timeline: bag',
+        f'{CAMERA}: its 60 messages all have the same header stamp and so are no clock; use '
+        'timeline: bag',
+    ]
+    for bag in failed:
+        assert any(line.endswith(f'failed: {bag["reason"]}') for line in lines)
+
+
+def test_a_bag_without_any_header_stamp_is_refused_on_header_stamps(tmp_path):
+    robot = robot_of()
+    for topic, all_sent in robot.topics.items():
+        for number in range(len(all_sent)):
+            stamped(robot, topic, number, 0)
+    reasons = refusal(tmp_path, robot, profile_of(tmp_path, timeline='header'))
+    assert reasons == {f'{CAMERA}: no message with a header stamp; use timeline: bag'}
+
+
+def with_one_receive_stamp():
+    """The robot, as after a recorder that stamps all messages when it writes them."""
+    robot = robot_of()
+    for topic, sent in robot.topics.items():
+        robot.topics[topic] = [s._replace(received=BEGIN) for s in sent]
+    return robot
+
+
+def test_receive_stamps_that_are_all_equal_are_no_clock(tmp_path):
+    reasons = refusal(tmp_path, with_one_receive_stamp(), profile_of(tmp_path))
+    assert reasons == {
+        f'{CAMERA}: its 60 messages all have the same receive stamp and so are no clock; use '
+        'timeline: header'
+    }
+
+
+def test_receive_stamps_that_are_all_equal_do_not_matter_on_header_stamps(plain, tmp_path):
+    profile = profile_of(tmp_path, timeline='header')
+    root = converted(tmp_path, with_one_receive_stamp(), profile)
+    assert content(root) == plain['nearest', 'header']
+
+
+@pytest.mark.parametrize('cut', ['task', 'episodes'])
+def test_texts_without_header_count_when_they_were_received_whatever_the_header_clock(
+    tmp_path, cut
+):
+    robot = robot_of().publish('/task', at(0.0, 1.0), said(['Pick', 'Place']))
+    for topic, all_sent in robot.topics.items():
+        if topic != '/task':
+            for number, sent in enumerate(all_sent):
+                stamped(robot, topic, number, sent.taken - YEAR)
+    source = {'from': {'topic': '/task', 'field': 'data'}}
+    rule = {
+        'task': {'task': {**source, 'default': 'Wait'}},
+        'episodes': {'episodes': {'each_message': source['from']}},
+    }[cut]
+    profile = profile_of(tmp_path, timeline='header', clock={'absurd_stamp_s': 0}, **rule)
+    root = converted(tmp_path, robot, profile)
+    assert rows(root)['task_index'].tolist() == [0] * 10 + [1] * 10
+    assert plan_of(root)['frames_with_default_task' if cut == 'task' else 'frames_cut'] == 0
+
+
+# Every kind of stamp at once, in every kind of container
+
+CALIBRATION = '/calibration'
+
+
+def odd_robot(timeline):
+    """The robot, a task and a calibration, with messages that must not change anything."""
+    robot = normal_robot()
+    add(robot, CAMERA, 0, AFTER['years after'])
+    add(robot, JOINTS, BEFORE['1970'], BEFORE['decades before'])
+    add(robot, '/task', AFTER['next week'])
+    robot.topics[CALIBRATION] = [
+        robot.topics[CALIBRATION][0]._replace(received=BEFORE['last week'])
+    ]
+    if timeline == 'header':
+        for stamp in ABSURD.values():
+            extra = robot.topics[JOINTS][30]
+            robot.topics[JOINTS].append(extra._replace(received=extra.received + 1))
+            stamped(robot, JOINTS, len(robot.topics[JOINTS]) - 1, stamp)
+        swap_received(robot, COMMANDS, 20, 21)
+    return robot
+
+
+def normal_robot():
+    robot = robot_of().publish('/task', at(0.0), said(['Pick']))
+    return robot.publish(CALIBRATION, at(-1.0), joint_state(ramps(1)))
+
+
+def swap_received(robot, topic, a, b):
+    sent = robot.topics[topic]
+    sent[a], sent[b] = sent[b]._replace(received=sent[a].received), sent[a]._replace(
+        received=sent[b].received
+    )  # fmt: skip
+
+
+def calibrated_profile(folder, timeline):
+    """The profile with a task from a topic, and an element that is said once."""
+    task = {'from': {'topic': '/task', 'field': 'data'}, 'default': 'Wait'}
+    profile = yaml.safe_load(Path(profile_of(folder, timeline=timeline, task=task)).read_text())
+    profile['features']['observation.state']['parts'].append(
+        {
+            'from': {'topic': CALIBRATION, 'field': 'position'}, 'names': ['c'],
+            'align': {'strategy': 'hold', 'timeline': 'bag'},
+        }
+    )  # fmt: skip
+    path = folder / 'profile.yaml'
+    path.write_text(yaml.safe_dump(profile))
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def calibrated(tmp_path_factory):
+    """What becomes of the robot without any odd stamp, by time line."""
+    made = {}
+    for timeline in ('bag', 'header'):
+        folder = tmp_path_factory.mktemp('calibrated')
+        root = converted(
+            folder, normal_robot(), calibrated_profile(folder, timeline),
+            latched={CALIBRATION: [True]},
+        )  # fmt: skip
+        assert plan_of(root)['frames'] == 20
+        made[timeline] = content(root)
+    return made
+
+
+@pytest.mark.parametrize('timeline', ['bag', 'header'])
+@pytest.mark.parametrize('container', ['bag', 'mcap', 'mcap file', 'db3'])
+def test_every_kind_of_stamp_is_counted_and_printed_in_every_container(
+    calibrated, tmp_path, container, timeline
+):
+    bag = write(
+        tmp_path / 'run', odd_robot(timeline), container, {CALIBRATION: [True]},
+        stored=lambda m: (m[0] // (70 * MS), -m[0]),
+    )  # fmt: skip
+    root = tmp_path / 'dataset'
+    code, lines = convert([bag], root, calibrated_profile(tmp_path, timeline))
+    assert code == 0, lines
+    assert content(root) == calibrated[timeline]
+    outside, week = 'received outside of the recording', WEEK // NS
+    expected = [
+        f'{CAMERA}: 2 messages {outside} (by {10 * YEAR // NS - 2} s or more), not used',
+        f'{JOINTS}: 2 messages {outside} (by {30 * YEAR // NS} s or more), not used',
+        f'/task: 1 message {outside} (by {week - 2} s or more), used only if it lasts from before',
+        f'{CALIBRATION}: 1 message {outside} (by {week} s or more), used only if it lasts from '
+        'before',
+        f'{CALIBRATION}: latched, so its end does not count',
+    ]
+    plan = plan_of(root)
+    assert plan['latched_topics'] == [CALIBRATION]
+    assert plan['clock_stamps']['outside_recording'] == 2
+    assert plan['task_stamps']['outside_recording'] == 1
+    if timeline == 'header':
+        expected += [
+            f'{JOINTS}: 1 message without header stamp, not used',
+            f'{JOINTS}: 5 messages with a header stamp far from its receive stamp, not used',
+            f'{COMMANDS}: 1 message stamped before the one before it, sorted in',
+        ]
+        assert track_of(root, JOINTS)['absurd_header_stamps'] == 5
+    else:
+        backward = track_of(root, JOINTS)['backward_stamps']
+        assert backward > 20
+        expected.append(
+            f'{JOINTS}: {backward} messages stamped before the one before it, sorted in'
+        )
+    for line in expected:
+        assert lines.count(line) == 1, line
 
 
 # What is said
@@ -440,13 +732,15 @@ def test_what_was_not_believed_is_printed_with_the_plan(tmp_path):
     add(robot, JOINTS, BEGIN - WEEK, BEGIN + WEEK)
     stamped(robot, JOINTS, 7, 0)
     stamped(robot, JOINTS, 8, 5 * NS)
-    root = converted(tmp_path, robot, profile_of(tmp_path, timeline='header'), latched={COMMANDS})
+    profile = profile_of(tmp_path, timeline='header')
+    root = converted(tmp_path, robot, profile, latched={COMMANDS: [True]})
     stream = io.StringIO()
     Display(stream).planned(plan_of(root))
     lines = [line.strip() for line in stream.getvalue().splitlines()]
     for line in (
-        f'{CAMERA}: 1 message received outside of the recording, not used',
-        f'{JOINTS}: 2 messages received outside of the recording, not used',
+        f'{CAMERA}: 1 message received outside of the recording (by 1700000000 s or more), '
+        'not used',
+        f'{JOINTS}: 2 messages received outside of the recording (by 604798 s or more), not used',
         f'{JOINTS}: 1 message without header stamp, not used',
         f'{JOINTS}: 1 message with a header stamp far from its receive stamp, not used',
         f'{COMMANDS}: latched, so its end does not count',
@@ -460,6 +754,7 @@ def test_what_was_not_believed_is_printed_with_the_plan(tmp_path):
 CLOCK = Clock(sources=(), source_fps=30, decimation='jump', end_trim='none')
 times = st.integers(0, 400).map(lambda t: 1_000_000 * MS + t * MS // 4)
 some = st.lists(times, min_size=1, max_size=25).map(sorted)
+normal = st.lists(times, min_size=6, max_size=25, unique=True).map(sorted)
 strategies = st.sampled_from(['nearest', 'hold', 'linear'])
 timelines = st.sampled_from(['bag', 'header'])
 odd = st.one_of(
@@ -513,8 +808,7 @@ def test_rules_never_change_a_recording_without_absurd_stamps(
 
 
 @given(
-    st.lists(times, min_size=6, max_size=25).map(sorted), some,
-    st.sampled_from(['nearest', 'linear']), st.lists(odd, max_size=5),
+    normal, some, st.sampled_from(['nearest', 'linear']), st.lists(odd, max_size=5),
 )  # fmt: skip
 def test_absurd_messages_never_serve_and_never_change_who_does(frames, stamps, strategy, absurd):
     assert len(frames) > len(absurd), 'else they would be the recording'
@@ -544,6 +838,98 @@ def test_stamps_that_would_make_endless_frames_are_refused():
     text = planned(clock, Align(), index, absurd=0.0)
     assert text.startswith('/clock: its 2 messages span 53376 days')
     assert text.endswith('set a lower absurd_stamp_s')
+
+
+# Long recordings, and the law
+
+
+def after_a_pause(pause_s):
+    """The robot, and half as much of it again after a pause."""
+    robot = robot_of()
+    later = robot_of(begin=2 + pause_s)
+    for topic, sent in later.topics.items():
+        robot.topics[topic] += sent[: len(sent) // 2]
+    return robot
+
+
+def test_a_pause_of_more_than_ten_minutes_ends_the_recording_and_is_reported(plain, tmp_path):
+    bag = write(tmp_path / 'run', after_a_pause(900), 'bag')
+    root = tmp_path / 'dataset'
+    code, lines = convert([bag], root, profile_of(tmp_path))
+    assert code == 0
+    assert content(root) == plain['nearest', 'bag']
+    assert plan_of(root)['clock_stamps']['outside_by_s'] == pytest.approx(900, abs=0.1)
+    text = 'received outside of the recording (by 900 s or more), not used'
+    assert f'{CAMERA}: 30 messages {text}' in lines
+
+
+def test_a_larger_limit_joins_what_a_pause_parts(tmp_path):
+    profile = profile_of(
+        tmp_path, align={'tolerance_ms': 200}, clock={'absurd_stamp_s': 1000}
+    )  # fmt: skip
+    root = converted(tmp_path, after_a_pause(900), profile, 'bag')
+    assert plan_of(root)['clock_stamps']['outside_recording'] == 0
+    assert len(np.unique(rows(root)['episode_index'])) == 2
+
+
+def test_a_recording_of_half_a_day_is_planned_whole():
+    seconds = 12 * 3600
+    frames = BEGIN + np.arange(30 * seconds, dtype=np.int64) * NS // 30
+    stamps = BEGIN + np.arange(50 * seconds, dtype=np.int64) * (NS // 50)
+    odd_stamps = np.array([0, BEGIN - WEEK], np.int64)
+    index = {
+        '/clock': TopicIndex(frames, None),
+        '/x': TopicIndex(np.concatenate([odd_stamps, stamps]), None),
+    }
+    marks = np.arange(0, seconds, 10, dtype=np.int64) * NS + BEGIN
+    segments = [Segment(int(start), int(start) + 9 * NS) for start in marks]
+    clock, tracks = Clock((), 30), [Track('x', '/x', Align())]
+    plan = make_plan(clock, '/clock', 10, tracks, index, segments=segments)
+    assert len(plan) == 9 * 10 * len(marks)
+    assert len(plan.episodes) == len(marks)
+    assert np.abs(plan.tracks[0].error).max() <= NS // 100
+    assert (plan.tracks[0].first >= 2).all()
+
+
+absurd_messages = st.lists(
+    st.tuples(
+        st.sampled_from([CAMERA, JOINTS, COMMANDS, '/task']),
+        st.integers(0, 2**32 * NS - 1).filter(lambda stamp: abs(stamp - BEGIN) > 700 * NS),
+        st.booleans(),
+        st.integers(0, 2 * NS),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(absurd_messages, st.sampled_from(['bag', 'header']), st.sampled_from(['bag', 'mcap', 'db3']))
+def test_no_absurd_messages_change_the_dataset(calibrated, tmp_path, messages, timeline, container):
+    robot = normal_robot()
+    for topic, stamp, by_header, when in messages:
+        if topic == '/task':  # what was said before the recording lasts
+            add(robot, topic, BEGIN + 700 * NS + stamp % (80 * YEAR))
+        elif by_header and timeline == 'header':
+            add(robot, topic, BEGIN + when)
+            stamped(robot, topic, len(robot.topics[topic]) - 1, stamp % (2**31 * NS))
+        else:
+            add(robot, topic, stamp)
+    with TemporaryDirectory(dir=tmp_path) as name:
+        folder = Path(name)
+        profile = calibrated_profile(folder, timeline)
+        root = converted(folder, robot, profile, container, latched={CALIBRATION: [True]})
+        assert content(root) == calibrated[timeline]
+        assert plan_of(root)['clock_stamps']['topic'] == CAMERA
+
+
+@pytest.mark.parametrize('value', ['.inf', '.nan', '-1', '1e999'])
+def test_a_limit_is_a_finite_number(tmp_path, value):
+    out = io.StringIO()
+    with redirect_stderr(out):
+        code = command(['convert', 'run.bag', '--output', str(tmp_path / 'out'),
+                        '--set', f'absurd_stamp_s={value}'])  # fmt: skip
+    assert code == 2
+    assert 'absurd_stamp_s: expected float of at least 0, found' in out.getvalue()
 
 
 # Which files are one recording

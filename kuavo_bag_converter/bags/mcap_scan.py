@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from kuavo_bag_converter.bags.chunked import Chunk, Readable, load_chunk, table_
 from kuavo_bag_converter.bags.damage import Damage, DamagedError
 from kuavo_bag_converter.bags.mcap_summary import Summary
 from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.bags.qos import is_latched
 from kuavo_bag_converter.bags.rosbag1_records import normal_type
 from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
@@ -23,7 +23,6 @@ STRETCH = 10_000
 """Messages outside chunks that are handled at a time."""
 
 _FORMATS = {'ros1msg': 'msg', 'ros2msg': 'msg', 'ros2idl': 'idl'}
-_LATCHED = re.compile(r'durability:\s*(1\b|transient_local)')
 
 
 class Declarations:
@@ -60,7 +59,7 @@ class Declarations:
                 definition=schema.data.decode(errors='replace') if schema and kind else '',
                 definition_format=kind if schema and schema.data else '',
                 md5=channel.metadata.get('md5sum', ''),
-                latched=channel.metadata.get('latching') == '1' or bool(_LATCHED.search(qos)),
+                latched=channel.metadata.get('latching') == '1' or is_latched(qos),
             )
         )
 

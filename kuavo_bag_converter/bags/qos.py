@@ -22,7 +22,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
 }
 """The words of rmw/types.h by their numbers."""
-_LATCHED = re.compile(r'durability:\s*(1\b|transient_local)')
+_DURABILITY = re.compile(r'durability:\s*(\w+)')
 
 
 def load_yaml(text: str) -> Any:
@@ -39,8 +39,9 @@ def load_yaml(text: str) -> Any:
 
 
 def is_latched(profiles: str) -> bool:
-    """Tell whether one of the profiles keeps messages for late subscribers."""
-    return bool(_LATCHED.search(profiles))
+    """Tell whether all publishers keep messages for late subscribers, by their profiles."""
+    durability = _DURABILITY.findall(profiles)
+    return bool(durability) and set(durability) <= {'1', 'transient_local'}
 
 
 def normal_qos(profiles: object) -> list[dict[str, Any]] | None:

@@ -29,9 +29,10 @@ from kuavo_bag_converter.inspection.report import (
     TopicReport,
 )
 from kuavo_bag_converter.inspection.sampling import Sample, choose
-from kuavo_bag_converter.inspection.timing import Span, outside_of, span_of, timing_of
+from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.stamps import Span
 
 
 def inspect_bag(
@@ -218,7 +219,7 @@ def _timed(report: BagReport, span: Span) -> BagReport:
         report,
         start_ns=span.start,
         start=_iso(span.start),
-        duration_s=(span.end - span.start) / 1e9,
+        duration_s=(span.stop - span.start) / 1e9,
     )
 
 

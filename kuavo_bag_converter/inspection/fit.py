@@ -21,6 +21,7 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder
 from kuavo_bag_converter.messages.fields import FieldReader
 from kuavo_bag_converter.messages.images import ColorDecoder
+from kuavo_bag_converter.planning import latched_topics, topics_of
 from kuavo_bag_converter.profiles.model import (
     CameraFeature,
     Clock,
@@ -165,8 +166,10 @@ class _Fitter:
         clock, topic = profile.clock, binding.clock_topic
         if topics_with_header(topic, clock, binding.tracks) or profile.episodes != Episodes():
             return None, None
+        index = {used: self._bag.index[used] for used in topics_of(binding)}
+        latched = latched_topics(self._bag.reader.connections)
         plan = make_plan(
-            clock, topic, profile.fps, binding.tracks, self._bag.index, binding.end_topics
+            clock, topic, profile.fps, binding.tracks, index, binding.end_topics, latched=latched
         )
         return len(plan), len(plan.episodes)
 

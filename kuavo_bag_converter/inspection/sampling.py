@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
-from kuavo_bag_converter.inspection.timing import Span
+from kuavo_bag_converter.stamps import Span
 
 WHOLE_BYTES = 64 << 20
 """Bags up to this size are read whole."""
@@ -44,7 +44,7 @@ def choose(
 
     """
     whole = size_bytes <= WHOLE_BYTES
-    starts = np.linspace(span.start, max(span.start, span.end - WINDOW_S * 1e9), WINDOWS)
+    starts = np.linspace(span.start, max(span.start, span.stop - WINDOW_S * 1e9), WINDOWS)
     wanted = {}
     read = total = 0
     for topic, stamps in receive.items():

@@ -3,71 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
 from kuavo_bag_converter.inspection.report import HeaderStamps, Outside, Timing
+from kuavo_bag_converter.stamps import Span, spans_of, within
 
 _NS = 1_000_000_000
 _MS = 1e6
 _LEAST, _MOST = -(2**63), 2**63 - 1
-SILENCE = 600 * _NS
-"""Where no topic at all says anything for so long, stamps belong to different recordings."""
 SLACK = _NS
 """Latched messages so near to the recording are a part of it."""
-
-
-class Span(NamedTuple):
-    """The time of a recording, both ends included."""
-
-    start: int
-    end: int
 
 
 def span_of(topics: Iterable[Stamps]) -> Span | None:
     """Return the time in which a recording was made; None without messages.
 
-    Stamps are parted wherever all topics are silent for more than ``SILENCE``; the part with most
-    messages is the recording. So a clock that was not set yet, or an absurd stamp, does not
-    stretch it. Give the stamps of latched topics only if there are no others.
+    Stamps are parted as :func:`.stamps.spans_of` does; the part with most messages is the
+    recording. So a clock that was not set yet, or an absurd stamp, does not stretch it. Give the
+    stamps of latched topics only if there are no others.
 
     Args:
         topics: Stamps of each topic, ascending.
 
     """
-    pieces = sorted(piece for stamps in topics for piece in _pieces(stamps))
-    parts: list[list[int]] = []
-    for start, end, count in pieces:
-        if parts and start - parts[-1][1] <= SILENCE:
-            parts[-1][1] = max(parts[-1][1], end)
-            parts[-1][2] += count
-        else:
-            parts.append([start, end, count])
-    if not parts:
-        return None
-    start, end, _ = max(parts, key=lambda part: part[2])
-    return Span(start, end)
-
-
-def _pieces(stamps: Stamps) -> list[tuple[int, int, int]]:
-    """Return start, end and number of stamps between silences."""
-    if not len(stamps):
-        return []
-    # A difference of int64 stamps may not fit int64.
-    apart = stamps[1:].astype(np.float64) - stamps[:-1].astype(np.float64)
-    cuts = np.flatnonzero(apart > SILENCE) + 1
-    starts = [0, *cuts.tolist()]
-    ends = [*cuts.tolist(), len(stamps)]
-    return [(int(stamps[a]), int(stamps[b - 1]), b - a) for a, b in zip(starts, ends, strict=True)]
+    each = list(topics)
+    return max(
+        spans_of(each),
+        key=lambda span: sum(len(stamps[within(stamps, span)]) for stamps in each),
+        default=None,
+    )
 
 
 def inside(stamps: Stamps, span: Span) -> slice:
     """Return where ascending stamps lie within the recording."""
-    low = np.searchsorted(stamps, max(span.start - SLACK, _LEAST), side='left')
-    high = np.searchsorted(stamps, min(span.end + SLACK, _MOST), side='right')
-    return slice(int(low), int(high))
+    return within(stamps, Span(max(span.start - SLACK, _LEAST), min(span.stop + SLACK, _MOST)))
 
 
 def timing_of(stamps: Stamps, span: Span) -> Timing | None:
@@ -99,7 +70,7 @@ def outside_of(stamps: Stamps, span: Span) -> Outside | None:
     if not count:
         return None
     before = span.start - int(stamps[0]) if where.start > 0 else 0
-    after = int(stamps[-1]) - span.end if where.stop < len(stamps) else 0
+    after = int(stamps[-1]) - span.stop if where.stop < len(stamps) else 0
     return Outside(count, before / _NS, after / _NS)
 
 
