@@ -20,6 +20,8 @@ from kuavo_bag_converter.profiles.model import (
 )
 from kuavo_bag_converter.settings import did_you_mean
 
+_ADVICE = 'the command inspect tells what fits the bag'
+
 
 class BoundPart(NamedTuple):
     """A part of a vector, its source and the track that aligns it."""
@@ -156,14 +158,13 @@ class _Binder:
         if present:
             types = ', '.join(sorted(self._types[present[0].topic]))
             wanted = ' or '.join(sorted({t for source in present for t in source.msgtypes}))
-            raise BagError(f'{present[0].topic}: {user} needs {wanted}, the bag has {types}')
+            raise BagError(
+                f'{present[0].topic}: {user} needs {wanted}, the bag has {types}; {_ADVICE}'
+            )
         topics = list(dict.fromkeys(source.topic for source in sources))
         empty = [topic for topic in topics if topic in self._types]
         if empty:
-            raise BagError(f'{empty[0]}: the topic has no messages; {user} needs it')
+            raise BagError(f'{empty[0]}: the topic has no messages; {user} needs it; {_ADVICE}')
         near = next(filter(None, (did_you_mean(topic, self._types) for topic in topics)), '')
         tried = f' (nor {len(topics) - 1} other names of it)' if len(topics) > 1 else ''
-        raise BagError(
-            f'no topic {topics[0]} in the bag{tried}; {user} needs it{near}; the command inspect '
-            'tells what fits the bag'
-        )
+        raise BagError(f'no topic {topics[0]} in the bag{tried}; {user} needs it{near}; {_ADVICE}')

@@ -25,6 +25,18 @@ class Display(Observer):
         self._bar_shown = False
         self._started = self._last = 0.0
 
+    def left_out(self, remark: str) -> None:
+        """Name the files that are left out."""
+        self._line(remark)
+
+    def checking(self, total: int) -> None:
+        """Say that all bags are checked first."""
+        self._line(f'checking {_count(total, "bag")}')
+
+    def bag_refused(self, number: int, total: int, outcome: Outcome) -> None:
+        """Say why a bag is not going to be converted."""
+        self._line(f'[{number}/{total}] {Path(outcome.bag).name}: failed: {outcome.reason}')
+
     def bag_started(self, number: int, total: int, bag: str) -> None:
         """Name the bag."""
         self._label = f'[{number}/{total}] {Path(bag).name}'

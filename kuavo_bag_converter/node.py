@@ -102,6 +102,11 @@ class Progress(Display):
         self._values = {'state': 'reading timestamps', 'bag': bag}
         self._numbers |= {'bags_total': total, 'frames_done': 0, 'frames_total': 0}
 
+    def bag_refused(self, number: int, total: int, outcome: Outcome) -> None:
+        """Log why a bag is not going to be converted, as an error."""
+        self._numbers['bags_total'] = total
+        self._failed(outcome, f'[{number}/{total}] ')
+
     def planned(self, plan: dict[str, Any]) -> None:
         """Log the plan."""
         super().planned(plan)
@@ -115,17 +120,21 @@ class Progress(Display):
 
     def bag_finished(self, outcome: Outcome) -> None:
         """Log what became of the bag, as an error where it is not in the dataset."""
-        self._numbers['bags_done'] += 1
         if outcome.status in ('failed', 'skipped'):
-            self._numbers['bags_failed'] += 1
-            self._logger.error(f'{outcome.bag}: {outcome.status}: {outcome.reason}')
+            self._failed(outcome)
         else:
+            self._numbers['bags_done'] += 1
             super().bag_finished(outcome)
 
     def assembling(self, episodes: int) -> None:
         """Log that the dataset is being put together."""
         super().assembling(episodes)
         self.ended('assembling')
+
+    def _failed(self, outcome: Outcome, place: str = '') -> None:
+        self._numbers['bags_done'] += 1
+        self._numbers['bags_failed'] += 1
+        self._logger.error(f'{place}{outcome.bag}: {outcome.status}: {outcome.reason}')
 
     def ended(self, state: str) -> None:
         """Set the state in which no bag is being converted."""

@@ -79,7 +79,9 @@ class _Cells:
 class _Column:
     """One part: its place in the feature, its cells and how to fill them."""
 
-    def __init__(self, bound: BoundPart, plan: TrackPlan | None, definitions: Definitions) -> None:
+    def __init__(
+        self, bound: BoundPart, plan: TrackPlan | None, definitions: Definitions, key: str
+    ) -> None:
         self.part = bound.part
         self.width = len(bound.part.names)
         self.plan = plan
@@ -88,7 +90,7 @@ class _Column:
         self.frames = np.empty(0, dtype=np.int64)
         self.reader: ElementReader | None = None
         if plan is not None and bound.source is not None and not bound.part.gap_flag:
-            self.reader = ElementReader(bound.part, bound.source, definitions)
+            self.reader = ElementReader(bound.part, bound.source, definitions, key)
             valued = np.flatnonzero(plan.fill == Fill.VALUE)
             mixed = valued[plan.second[valued] != plan.first[valued]]
             self.first = _Cells(plan.first[valued], valued)
@@ -164,13 +166,19 @@ class Table:
         self._features: list[tuple[str, str | None, list[_Column]]] = []
         self._names: dict[str, tuple[str, ...]] = {}
         for vector in binding.vectors:
+            key = vector.feature.key
             columns = [
-                _Column(bound, plan.tracks[bound.track] if bound.track >= 0 else None, definitions)
+                _Column(
+                    bound,
+                    plan.tracks[bound.track] if bound.track >= 0 else None,
+                    definitions,
+                    key,
+                )
                 for bound in vector.parts
             ]
             self._columns += columns
-            self._features.append((vector.feature.key, vector.feature.minus, columns))
-            self._names[vector.feature.key] = vector.feature.names
+            self._features.append((key, vector.feature.minus, columns))
+            self._names[key] = vector.feature.names
         self._by_topic: dict[str, list[int]] = {}
         for index, column in enumerate(self._columns):
             if column.first is not None and column.plan is not None:

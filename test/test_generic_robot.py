@@ -460,7 +460,8 @@ def test_lists_that_name_no_joints_are_refused(tmp_path):
         'joints': ['a'],
     }
     text = refusal(tmp_path, robot_of(), profile_of(state=(state,), cameras=()))
-    assert text == '/joint_states: velocity is float64[], not a list of texts'
+    said = '/joint_states: velocity is float64[], not a list of texts (observation.state)'
+    assert text == said
 
 
 # Tasks and episodes.

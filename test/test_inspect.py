@@ -370,7 +370,7 @@ def test_a_profile_is_checked_by_name_or_path(long, tmp_path, capsys):
     assert code == 1
     (miss,) = bag['asked']['misses']
     assert (miss['kind'], miss['feature']) == ('length', 'observation.state')
-    assert miss['text'].startswith('/kuavo_arm_traj: position has 14 elements, expected 2')
+    assert 'has 14 elements in position, expected 2; check the robot' in miss['text']
     path.write_text(
         path.read_text().replace('names: [a, b]', 'joints: [arm_joint_1, wheel], names: [a, b]')
     )

@@ -23,6 +23,8 @@ Recording = Path | tuple[Path, ...]
 ROSBAG1_SUFFIXES = ('.bag', '.bag.active')
 _BESIDE_RECORDINGS = re.compile(r'(?P<stem>.+)\.(c|orig)\.bag')
 """KuavoBrain's previews, and the backups of ``rosbag reindex``, ``compress`` and ``decompress``."""
+_NAMED = 5
+"""Files that a remark names."""
 GAP = 10**9
 """Parts of a split recording follow each other within this many ns."""
 
@@ -33,6 +35,19 @@ class Listing(NamedTuple):
     recordings: list[Recording]
     left_out: list[Path]
     """Previews and backups in folders."""
+
+    @property
+    def remark(self) -> str:
+        """One line about what is left out, '' if nothing is."""
+        count = len(self.left_out)
+        if not count:
+            return ''
+        names = ', '.join(bag.name for bag in self.left_out[:_NAMED])
+        more = f' and {count - _NAMED} more' if count > _NAMED else ''
+        return (
+            f'left out {count} {"file" if count == 1 else "files"}, previews or backups of the '
+            f'bags beside them: {names}{more}; to convert one, give its own path'
+        )
 
 
 def find_recordings(paths: Iterable[str | Path]) -> list[Recording]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-import numpy as np
-
-from kuavo_bag_converter.bags.model import BagReader, Connection
+from kuavo_bag_converter.bags.model import BagReader, Connection, Message
 from kuavo_bag_converter.binding import Binding, BoundCamera
 from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
 from kuavo_bag_converter.dataset.video import COPY
-from kuavo_bag_converter.errors import BagError, ImageError
+from kuavo_bag_converter.errors import BagError, DamagedBagError, ImageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
 from kuavo_bag_converter.messages.images import ColorDecoder, PictureInfo, picture_info
@@ -28,17 +27,21 @@ class Cameras:
     """What the first pictures of a bag's cameras say, and what follows from it."""
 
     def __init__(self, binding: Binding, reader: BagReader, options: ShardOptions) -> None:
-        """Read the first good picture of every camera.
+        """Read and decode the first good picture of every camera.
 
         Raises:
             BagError: It is no picture of the camera's kind, or cannot be copied as asked.
 
         """
         self._options = options
-        first = _first_pictures(binding, reader, options.definitions)
-        self._cameras = [
-            _Camera(camera, first[camera.source.topic], options) for camera in binding.cameras
-        ]
+        self._cameras = []
+        for bound in binding.cameras:
+            with needed_for(bound.feature.key):
+                info, message = _first_picture(bound, reader, options.definitions)
+                camera = _Camera(bound, info, options)
+                with suppress(ImageError):  # on_bad_image decides, if a frame needs it
+                    camera.decoder(message.connection).decode(bytes(message.data))
+            self._cameras.append(camera)
 
     def features(self) -> list[Feature]:
         """Return the video features."""
@@ -112,35 +115,38 @@ class _Camera:
         return shard.video_writer(self.key).write
 
 
-def _first_pictures(
-    binding: Binding, reader: BagReader, definitions: Definitions
-) -> dict[str, PictureInfo]:
-    """Read the headers of the first picture of every camera topic that tells what is needed.
+@contextmanager
+def needed_for(user: str) -> Iterator[None]:
+    """Say in errors what a topic is needed for."""
+    try:
+        yield
+    except DamagedBagError:
+        raise
+    except BagError as error:
+        raise BagError(f'{error} ({user})') from None
+
+
+def _first_picture(
+    camera: BoundCamera, reader: BagReader, definitions: Definitions
+) -> tuple[PictureInfo, Message]:
+    """Read the headers of the first picture of a camera that tells what is needed.
 
     Damaged pictures are passed, and so are those of a stream before its first key frame where the
     size is not known. Whether frames need them is not known yet; then ``on_bad_image`` decides.
     """
-    topics = {camera.source.topic for camera in binding.cameras}
-    unsized = {camera.source.topic for camera in binding.cameras if camera.feature.size is None}
-    found: dict[str, PictureInfo] = {}
-    damage: dict[str, ImageError] = {}
-    first = {topic: np.arange(min(reader.counts[topic], _WITHIN)) for topic in topics}
-    for message in reader.messages(first):
-        topic = message.connection.topic
-        if topic in found:
-            continue
+    topic = camera.source.topic
+    damage: ImageError | None = None
+    tried = 0
+    for message in reader.first_messages(topic, _WITHIN):
+        tried += 1
         try:
             info = picture_info(message.connection, definitions, message.data)
         except ImageError as error:
-            damage.setdefault(topic, error)
+            damage = damage or error
             continue
-        if info.height or topic not in unsized:
-            found[topic] = info
-        if len(found) == len(topics):
-            break
-    for topic in sorted(topics - found.keys()):
-        raise _nothing_found(topic, len(first[topic]), damage.get(topic))
-    return found
+        if info.height or camera.feature.size is not None:
+            return info, message
+    raise _nothing_found(topic, tried, damage)
 
 
 def _nothing_found(topic: str, tried: int, damage: ImageError | None) -> BagError:

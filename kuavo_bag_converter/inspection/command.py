@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
         UsageError: A path does not exist, or the settings do not fit each other.
 
     """
-    from kuavo_bag_converter.bags.discover import find_recordings
+    from kuavo_bag_converter.bags.discover import list_recordings
     from kuavo_bag_converter.inspection.bag import inspect_bag
     from kuavo_bag_converter.inspection.text import as_text
     from kuavo_bag_converter.messages.definitions import Definitions
@@ -52,8 +53,11 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
         settings = replace(settings, profile=options.profile)
     asked = bool(options.profile) or any(_shapes_frames(name) for name in given)
     definitions = Definitions(settings.msg_path, settings.distro)
+    listed = list_recordings(options.bags)
+    if listed.left_out:
+        print(listed.remark, file=sys.stderr)  # noqa: T201  # its purpose
     reports = []
-    for recording in find_recordings(options.bags):
+    for recording in listed.recordings:
         report = inspect_bag(recording, settings, definitions, asked=asked)
         if not options.json:
             print(as_text(report), flush=True)  # noqa: T201  # its purpose

@@ -211,14 +211,13 @@ class _Fitter:
         source = binding.vectors[0].parts[0].source
         assert source is not None
         try:
-            self._read(part, source)
+            self._read(part, source, key)
         except BagError as error:
-            kind = self._kind(part, source)
-            return Miss(key, source.topic, kind, f'{error} ({key})')
+            return Miss(key, source.topic, self._kind(part, source), str(error))
         return None
 
-    def _read(self, part: Part, source: Source) -> None:
-        """Read a part from the first message of a topic, if there is a readable one.
+    def _read(self, part: Part, source: Source, key: str) -> None:
+        """Read a part of a feature from the first message of a topic, if there is a readable one.
 
         Raises:
             BagError: The message does not have the elements.
@@ -227,8 +226,8 @@ class _Fitter:
         if source.topic in self._bag.first:
             connection, stamp, data = self._bag.first[source.topic]
             definitions = self._bag.definitions
-            decoded = definitions.decoder(connection)(data)
-            ElementReader(part, source, definitions).read(connection, stamp, decoded)
+            elements = ElementReader(part, source, definitions, key)
+            elements.read(connection, stamp, definitions.decoder(connection)(data))
 
     def _kind(self, part: Part, source: Source) -> MissKind:
         """Tell whether the fields of a topic are missing, or elements of them."""
@@ -292,7 +291,7 @@ class _Fitter:
 
     def _has(self, part: Part, source: Source) -> bool:
         try:
-            self._read(part, source)
+            self._read(part, source, '')
         except BagError:
             return False
         return True

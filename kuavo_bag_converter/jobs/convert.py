@@ -8,7 +8,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,10 @@ import cv2
 from threadpoolctl import threadpool_limits
 
 from kuavo_bag_converter import __version__
-from kuavo_bag_converter.bags.discover import Recording, find_recordings
+from kuavo_bag_converter.bags.discover import Recording, list_recordings
 from kuavo_bag_converter.bags.fingerprint import fingerprint
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.binding import bind
 from kuavo_bag_converter.conversion.options import shard_options
 from kuavo_bag_converter.conversion.shard import write_shard
 from kuavo_bag_converter.dataset.assemble import assemble
@@ -30,6 +29,7 @@ from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.errors import BagError, Cancelled, DatasetError, OutputError, UsageError
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
+from kuavo_bag_converter.jobs.preflight import bind_and_try, try_bag
 from kuavo_bag_converter.jobs.record import Record, read_record, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
 from kuavo_bag_converter.jobs.workspace import Workspace, differences, recover
@@ -111,7 +111,8 @@ class _Run:
         started = time.monotonic()
         settings = self._settings
         output = Path(settings.output)
-        recordings = _chosen(find_recordings(settings.bags), settings)
+        listed = list_recordings(settings.bags)
+        recordings = _chosen(listed.recordings, settings)
         workspace = Workspace(
             output,
             _configuration(settings),
@@ -119,24 +120,78 @@ class _Run:
             redo=settings.on_change == 'redo',
         )
         with workspace, _one_thread_each():
-            outcomes, shards = self._convert_all(workspace, recordings)
+            if listed.left_out:
+                self._observer.left_out(listed.remark)
+            # One bag is checked when it is opened to be converted, which is at once.
+            refused = self._check_all(workspace, recordings) if len(recordings) > 1 else {}
+            outcomes, shards = self._convert_all(workspace, recordings, refused)
             if shards:
                 self._assemble(workspace, shards, outcomes)
         return Report(output, tuple(outcomes), time.monotonic() - started, peak_memory_mb())
 
-    def _convert_all(
+    def _check_all(
         self, workspace: Workspace, recordings: Sequence[Recording]
+    ) -> dict[int, Outcome]:
+        """Return the outcomes of the bags that cannot be converted, by their numbers from 1.
+
+        Damage further inside, and that of bags without an index, is found when their turn comes.
+        """
+        total = len(recordings)
+        self._observer.checking(total)
+        refused: dict[int, Outcome] = {}
+        for number, recording in enumerate(recordings, start=1):
+            self._check_cancelled()
+            reason = self._refusal(workspace, recording)
+            if reason:
+                refused[number] = Outcome(_name(recording), 'failed', reason)
+                self._observer.bag_refused(number, total, refused[number])
+        return refused
+
+    def _refusal(self, workspace: Workspace, recording: Recording) -> str:
+        """Return why a bag cannot be converted, '' if nothing is against it."""
+        settings = self._settings
+        try:
+            profile = try_bag(
+                _paths(recording),
+                self._profile_for,
+                self._options,
+                reader=settings.reader,
+                on_damage=settings.on_damage,
+            )
+        except (BagError, OSError) as error:
+            return '' if self._is_done(workspace, recording) else _one_line(error)
+        self._profile = self._profile or profile
+        return ''
+
+    def _is_done(self, workspace: Workspace, recording: Recording) -> bool:
+        """Tell whether a bag is in the dataset, or was converted by an unfinished run."""
+        try:
+            mark = fingerprint(_paths(recording))
+        except BagError:
+            return False
+        present = self._before is not None and self._before.holds(mark)
+        return present or workspace.shard_path(_name(recording), {'bag': mark}).exists()
+
+    def _convert_all(
+        self,
+        workspace: Workspace,
+        recordings: Sequence[Recording],
+        refused: Mapping[int, Outcome],
     ) -> tuple[list[Outcome], list[Shard]]:
         outcomes: list[Outcome] = []
         shards: list[Shard] = []
-        stopped = False
-        sizes = [_bytes_of(recording) for recording in recordings]
+        stopped = bool(refused) and self._settings.on_error == 'stop'
+        numbered = list(enumerate(recordings, start=1))
+        sizes = [0 if number in refused else _bytes_of(bag) for number, bag in numbered]
         self._disk = DiskWatch(workspace.root, sizes)
-        for number, (recording, size) in enumerate(zip(recordings, sizes, strict=True), start=1):
+        for (number, recording), size in zip(numbered, sizes, strict=True):
+            if number in refused:
+                outcomes.append(refused[number])
+                continue
             bag = _name(recording)
             self._observer.bag_started(number, len(recordings), bag)
             if stopped:
-                outcome = Outcome(bag, 'skipped', 'on_error: stop, after the failure before')
+                outcome = Outcome(bag, 'skipped', 'on_error: stop, because of the one that failed')
             else:
                 outcome, shard = self._convert_one(workspace, recording, bag)
                 self._disk.note(size, 0 if shard is None else _bytes_of(shard.path))
@@ -161,7 +216,7 @@ class _Run:
                 shard = Shard.load(path)
                 if self._profile is None:
                     with self._open(recording) as reader:
-                        self._resolve(reader)
+                        self._profile = self._profile_for(reader)
                 return _outcome(bag, 'kept', shard), shard
             shard = self._write_shard(recording, path, identity)
             if fingerprint(_paths(recording)) != mark:
@@ -176,8 +231,9 @@ class _Run:
     def _write_shard(self, recording: Recording, path: Path, identity: dict[str, Any]) -> Shard:
         settings, options = self._settings, self._options
         with self._open(recording) as reader:
-            profile = self._resolve(reader)
-            binding = bind(profile, reader)
+            profile = self._profile_for(reader)
+            binding = bind_and_try(profile, reader, options.definitions)
+            self._profile = profile
             if settings.check_disk:
                 estimate = shard_bytes(
                     reader, profile, binding.clock_topic, options.video, copy=options.copy
@@ -204,12 +260,12 @@ class _Run:
             _paths(recording), reader=self._settings.reader, on_damage=self._settings.on_damage
         )
 
-    def _resolve(self, reader: BagReader) -> Profile:
-        """Return the profile of the run, which the first bag that opens settles."""
-        if self._profile is None:
-            topics = {connection.topic for connection in reader.connections}
-            self._profile = resolve(self._settings, topics)
-        return self._profile
+    def _profile_for(self, reader: BagReader) -> Profile:
+        """Return the profile of the run, which the first bag that fits one settles."""
+        if not any(reader.counts.values()):
+            raise BagError('the bag has no messages; leave it out, or record it again')
+        topics = {connection.topic for connection in reader.connections}
+        return self._profile or resolve(self._settings, topics)
 
     def _assemble(
         self, workspace: Workspace, shards: Sequence[Shard], outcomes: Sequence[Outcome]

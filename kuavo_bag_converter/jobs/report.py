@@ -78,6 +78,15 @@ class Report:
 class Observer:
     """Is told how a run goes on; does nothing itself."""
 
+    def left_out(self, remark: str) -> None:
+        """Learn in a line which previews and backups in the given folders are left out."""
+
+    def checking(self, total: int) -> None:
+        """Learn that all bags are checked before the first one is converted."""
+
+    def bag_refused(self, number: int, total: int, outcome: Outcome) -> None:
+        """Learn that bag ``number`` of ``total`` (from 1) is not going to be converted."""
+
     def bag_started(self, number: int, total: int, bag: str) -> None:
         """Learn that bag ``number`` of ``total`` (from 1) is being opened."""
 

@@ -1,0 +1,147 @@
+"""What is wrong with a bag is said before the first bag is converted, at little cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from kuavo_bag_converter.alignment import topics_with_header
+from kuavo_bag_converter.bags.model import BagReader, Message
+from kuavo_bag_converter.bags.open import open_quickly
+from kuavo_bag_converter.binding import Binding, bind
+from kuavo_bag_converter.conversion.cameras import Cameras, needed_for
+from kuavo_bag_converter.conversion.options import ShardOptions
+from kuavo_bag_converter.elements import ElementReader
+from kuavo_bag_converter.errors import BagError, DamagedBagError
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.fields import ValueReader
+from kuavo_bag_converter.profiles.model import Part, Profile, Source
+
+_WITHIN = 100
+"""Messages of a topic among which one must be as the profile needs it."""
+
+
+def try_bag(
+    paths: Sequence[Path],
+    settle: Callable[[BagReader], Profile],
+    options: ShardOptions,
+    *,
+    reader: str,
+    on_damage: str,
+) -> Profile | None:
+    """Try a recording as far as its index and the first messages of its topics tell.
+
+    A recording that must be read whole to be opened is not tried, and one that is damaged only if
+    that fails it.
+
+    Args:
+        paths: A bag file, a rosbag2 directory, or the files of one recording.
+        settle: Gives the profile.
+        options: How the bag is going to be converted.
+        reader: What is going to read it.
+        on_damage: ``fail`` or ``salvage``.
+
+    Returns:
+        The profile that fits the bag; None if it was not tried.
+
+    Raises:
+        BagError: The bag cannot be converted.
+
+    """
+    try:
+        bag = open_quickly(paths, reader)
+        if bag is None:
+            return None
+        with bag:
+            profile = settle(bag)
+            Cameras(bind_and_try(profile, bag, options.definitions), bag, options)
+    except DamagedBagError:
+        if on_damage == 'fail':
+            raise
+        return None
+    return profile
+
+
+def bind_and_try(profile: Profile, reader: BagReader, definitions: Definitions) -> Binding:
+    """Bind a profile to a bag, and try to read its numbers and texts from the first messages.
+
+    Raises:
+        BagError: The bag does not have what the profile needs.
+
+    """
+    binding = bind(profile, reader)
+    reader.check_headers(topics_with_header(binding.clock_topic, profile.clock, binding.tracks))
+    for topic, uses in _uses(binding, definitions).items():
+        _try_topic(reader, topic, uses)
+    return binding
+
+
+_Use = Callable[[Message], object]
+
+
+def _uses(binding: Binding, definitions: Definitions) -> dict[str, list[_Use]]:
+    """Return what is read of the messages of each topic."""
+    uses: dict[str, list[_Use]] = {}
+    for vector in binding.vectors:
+        for part, source, _ in vector.parts:
+            if source is not None and not part.gap_flag:
+                use = partial(_read_part, part, source, definitions, vector.feature.key)
+                uses.setdefault(source.topic, []).append(use)
+    for single, user in ((binding.task_source, 'task'), (binding.episode_source, 'episodes')):
+        if single is not None and single.fields:
+            use = partial(_read_value, single, definitions, user)
+            uses.setdefault(single.topic, []).append(use)
+    return uses
+
+
+def _read_part(
+    part: Part, source: Source, definitions: Definitions, key: str, message: Message
+) -> None:
+    with needed_for(key):
+        decoded = _decoded(definitions, message)
+    elements = ElementReader(part, source, definitions, key)
+    elements.read(message.connection, message.stamp, decoded)
+
+
+def _read_value(source: Source, definitions: Definitions, user: str, message: Message) -> None:
+    with needed_for(user):
+        reader = ValueReader(source.fields[0], message.connection, definitions)
+        reader.read(_decoded(definitions, message))
+
+
+def _decoded(definitions: Definitions, message: Message) -> object:
+    return definitions.decoder(message.connection)(bytes(message.data))
+
+
+def _try_topic(reader: BagReader, topic: str, uses: Sequence[_Use]) -> None:
+    """Try the first messages of a topic until each use has found one that it can read.
+
+    Whether frames need those before it is not known yet.
+
+    Raises:
+        BagError: None of them can be read; what the first one lacks.
+
+    """
+    errors: list[BagError | None] = [None] * len(uses)
+    left = dict(enumerate(uses))
+    for message in reader.first_messages(topic, _WITHIN):
+        for number, use in tuple(left.items()):
+            error = _error_of(use, message)
+            errors[number] = errors[number] or error
+            if error is None:
+                del left[number]
+        if not left:
+            return
+    for number in left:
+        error = errors[number]
+        if error is not None:
+            raise error
+
+
+def _error_of(use: _Use, message: Message) -> BagError | None:
+    try:
+        use(message)
+    except BagError as error:
+        return error
+    return None
