@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
@@ -23,22 +24,34 @@ BEGIN = 1_700_000_000 * SECOND
 class Topic(NamedTuple):
     name: str
     msgtype: str
-    definition: str
+    ros1: str
+    """Definition as ROS 1 embeds it."""
+    ros2: str
+    """Definition as ROS 2 embeds it."""
+    md5: str = '0123456789abcdef0123456789abcdef'
+    latched: bool = False
 
 
-IMAGE = Topic(
+def _topic(name: str, msgtype: str, definition: str, *, latched: bool = False) -> Topic:
+    return Topic(name, msgtype, definition, definition, latched=latched)
+
+
+IMAGE = _topic(
     '/cam_h/color/image_raw/compressed',
     'sensor_msgs/msg/CompressedImage',
     'std_msgs/Header header\nstring format\nuint8[] data\n' + HEADER_DEFINITION,
 )
-CLAW = Topic(
+CLAW = _topic(
     '/leju_claw_state',
     'kuavo_msgs/msg/lejuClawState',
     'int8 kError = -1\nint8 kUnknown = 0\nint8 kMoving = 1\n'
     'Header header\nint8[] state\n' + HEADER_DEFINITION,
 )
-HEAD_MOTION = Topic(
-    '/robot_head_motion_data', 'kuavo_msgs/msg/robotHeadMotionData', 'float64[] joint_data\n'
+HEAD_MOTION = _topic(
+    '/robot_head_motion_data',
+    'kuavo_msgs/msg/robotHeadMotionData',
+    'float64[] joint_data\n',
+    latched=True,
 )
 TOPICS = (IMAGE, CLAW, HEAD_MOTION)
 
@@ -53,6 +66,29 @@ class Sample(NamedTuple):
     @property
     def header_stamp(self) -> int:
         return self.stamp - 5_000_000
+
+    @property
+    def ros1(self) -> bytes:
+        return ros1_payload(self)
+
+    @property
+    def cdr(self) -> bytes:
+        return cdr_payload(self)
+
+
+class Message(Protocol):
+    """What the writers write."""
+
+    topic: Topic
+    stamp: int
+
+    @property
+    def ros1(self) -> bytes:
+        """The payload as ROS 1 serializes it."""
+
+    @property
+    def cdr(self) -> bytes:
+        """The payload as ROS 2 serializes it."""
 
 
 def ros1_payload(sample: Sample) -> bytes:
@@ -85,58 +121,73 @@ def recording(seconds: float = 2.0) -> list[Sample]:
 
 
 def write_rosbag1(
-    path: Path, samples: list[Sample], compression: str = '', chunk: int = 65536
+    path: Path,
+    messages: Sequence[Message],
+    compression: str = '',
+    chunk: int = 65536,
+    topics: Sequence[Topic] = TOPICS,
+    publishers: int = 1,
 ) -> Path:
+    """Write a ROS 1 bag; the publishers of a topic take turns."""
     writer = Rosbag1Writer(path)
     if compression:
         writer.set_compression(Rosbag1Writer.CompressionFormat[compression.upper()])
     writer.chunk_threshold = chunk
     with writer:
         connections = {
-            topic: writer.add_connection(
-                topic.name,
-                topic.msgtype,
-                msgdef=topic.definition,
-                md5sum='0123456789abcdef0123456789abcdef',
-                latching=1 if topic is HEAD_MOTION else None,
+            topic: cycle(
+                [
+                    writer.add_connection(
+                        topic.name,
+                        topic.msgtype,
+                        msgdef=topic.ros1,
+                        md5sum=topic.md5,
+                        callerid=f'/publisher_{number}',
+                        latching=1 if topic.latched else None,
+                    )
+                    for number in range(publishers)
+                ]
             )
-            for topic in TOPICS
+            for topic in topics
         }
-        for sample in samples:
-            writer.write(connections[sample.topic], sample.stamp, ros1_payload(sample))
+        for message in messages:
+            writer.write(next(connections[message.topic]), message.stamp, message.ros1)
     return path
 
 
 def write_rosbag2(
     path: Path,
-    samples: list[Sample],
+    messages: Sequence[Message],
     storage: str = 'MCAP',
     compression: str = 'NONE',
     version: int = 9,
+    topics: Sequence[Topic] = TOPICS,
 ) -> Path:
+    """Write a rosbag2 directory."""
     writer = Rosbag2Writer(path, version=version, storage_plugin=StoragePlugin[storage])
     writer.set_compression(CompressionMode[compression], CompressionFormat.ZSTD)
     with writer:
         connections = {
             topic: writer.add_connection(
-                topic.name, topic.msgtype, msgdef=topic.definition, rihs01='RIHS01_0'
+                topic.name, topic.msgtype, msgdef=topic.ros2, rihs01='RIHS01_0'
             )
-            for topic in TOPICS
+            for topic in topics
         }
-        for sample in samples:
-            writer.write(connections[sample.topic], sample.stamp, cdr_payload(sample))
+        for message in messages:
+            writer.write(connections[message.topic], message.stamp, message.cdr)
     return path
 
 
 def write_mcap(
     path: Path,
-    samples: list[Sample],
+    messages: Sequence[Message],
     compression: str = 'NONE',
     encoding: str = 'cdr',
     profile: str = 'ros2',
     index: IndexType = IndexType.ALL,
     chunk: int = 65536,
     extras: bool = False,
+    topics: Sequence[Topic] = TOPICS,
     **options: bool,
 ) -> Path:
     """Write an MCAP file; ``extras`` are records that are no messages, here and there."""
@@ -150,18 +201,16 @@ def write_mcap(
         )
         writer.start(profile)
         channels = {}
-        for topic in TOPICS:
-            schema = writer.register_schema(
-                topic.msgtype if encoding == 'cdr' else topic.msgtype.replace('/msg/', '/'),
-                'ros2msg' if encoding == 'cdr' else 'ros1msg',
-                topic.definition.encode(),
-            )
+        for topic in topics:
+            if encoding == 'cdr':
+                words = topic.msgtype, 'ros2msg', topic.ros2.encode()
+            else:
+                words = topic.msgtype.replace('/msg/', '/'), 'ros1msg', topic.ros1.encode()
+            schema = writer.register_schema(*words)
             channels[topic] = writer.register_channel(topic.name, encoding, schema)
-        serialize = cdr_payload if encoding == 'cdr' else ros1_payload
-        for number, sample in enumerate(samples):
-            writer.add_message(
-                channels[sample.topic], sample.stamp, serialize(sample), sample.stamp - 1
-            )
+        for number, message in enumerate(messages):
+            payload = message.cdr if encoding == 'cdr' else message.ros1
+            writer.add_message(channels[message.topic], message.stamp, payload, message.stamp - 1)
             if extras and number % 20 == 0:
                 writer.add_attachment(BEGIN, BEGIN, 'calibration.json', 'text/plain', bytes(999))
                 writer.add_metadata('rosbag2', {'serialized_metadata': 'version: 9'})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import sqlite3
 import struct
@@ -10,28 +9,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import zstandard
-from bag_files import metadata_yaml, unfinished, unindexed
+from bag_files import (
+    Topic,
+    metadata_yaml,
+    unfinished,
+    unindexed,
+    write_mcap,
+    write_rosbag1,
+    write_rosbag2,
+)
 from mcap.reader import make_reader
-from mcap.writer import CompressionType, IndexType
-from mcap.writer import Writer as McapWriter
+from mcap.writer import IndexType
 from rosbags.rosbag1 import Reader as Rosbag1Reader
-from rosbags.rosbag1 import Writer as Rosbag1Writer
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
-from rosbags.rosbag2 import Writer as Rosbag2Writer
 
 from kuavo_bag_converter.sample.write import write_sample
 
 _HEADING = '=' * 80 + '\nMSG: '
-
-
-class Topic(NamedTuple):
-    name: str
-    msgtype: str
-    ros1: str
-    """Definition as ROS 1 embeds it."""
-    md5: str
-    ros2: str
-    """Definition as ROS 2 embeds it."""
 
 
 class Sent(NamedTuple):
@@ -70,37 +63,16 @@ def sample_recording(folder: Path, **options) -> Recording:
             name = connection.topic
             if name not in topics:
                 topics[name] = Topic(
-                    name, connection.msgtype, connection.msgdef.data, connection.digest,
-                    schema.data.decode(),
+                    name, connection.msgtype, connection.msgdef.data, schema.data.decode(),
+                    connection.digest,
                 )  # fmt: skip
             messages.append(Sent(topics[name], stamp, bytes(payload), bytes(cdr.data)))
     return Recording(list(topics.values()), messages)
 
 
-def _rosbag1(path, recording, compression='', chunk=200_000, publishers=1):
-    writer = Rosbag1Writer(path)
-    if compression:
-        writer.set_compression(Rosbag1Writer.CompressionFormat[compression.upper()])
-    writer.chunk_threshold = chunk
-    with writer:
-        connections = {
-            topic: itertools.cycle(
-                [
-                    writer.add_connection(
-                        topic.name,
-                        topic.msgtype,
-                        msgdef=topic.ros1,
-                        md5sum=topic.md5,
-                        callerid=f'/publisher_{number}',
-                    )
-                    for number in range(publishers)
-                ]
-            )
-            for topic in recording.topics
-        }
-        for sent in recording.messages:
-            writer.write(next(connections[sent.topic]), sent.stamp, sent.ros1)
-    return path
+def _rosbag1(path, recording, *words, **options):
+    options = {'chunk': 200_000, 'topics': recording.topics, **options}
+    return write_rosbag1(path, recording.messages, *words, **options)
 
 
 def _rosbag1_parts(folder, recording):
@@ -110,27 +82,9 @@ def _rosbag1_parts(folder, recording):
     ]
 
 
-def _mcap(path, recording, compression='NONE', encoding='cdr', profile='ros2', **options):
-    with path.open('wb') as stream:
-        writer = McapWriter(
-            stream,
-            compression=CompressionType[compression],
-            **{'chunk_size': 200_000, **options},
-        )
-        writer.start(profile)
-        channels = {}
-        for topic in recording.topics:
-            if encoding == 'cdr':
-                words = topic.msgtype, 'ros2msg', topic.ros2.encode()
-            else:
-                words = topic.msgtype.replace('/msg/', '/'), 'ros1msg', topic.ros1.encode()
-            schema = writer.register_schema(*words)
-            channels[topic] = writer.register_channel(topic.name, encoding, schema)
-        for sent in recording.messages:
-            payload = sent.cdr if encoding == 'cdr' else sent.ros1
-            writer.add_message(channels[sent.topic], sent.stamp, payload, sent.stamp)
-        writer.finish()
-    return path
+def _mcap(path, recording, *words, **options):
+    options = {'chunk': 200_000, 'topics': recording.topics, **options}
+    return write_mcap(path, recording.messages, *words, **options)
 
 
 def _mcap_without_footer(path, recording, **options):
@@ -140,19 +94,8 @@ def _mcap_without_footer(path, recording, **options):
     return path
 
 
-def _directory(path, recording, storage='MCAP', compression='NONE', version=9):
-    writer = Rosbag2Writer(path, version=version, storage_plugin=StoragePlugin[storage])
-    writer.set_compression(CompressionMode[compression], CompressionFormat.ZSTD)
-    with writer:
-        connections = {
-            topic: writer.add_connection(
-                topic.name, topic.msgtype, msgdef=topic.ros2, rihs01='RIHS01_0'
-            )
-            for topic in recording.topics
-        }
-        for sent in recording.messages:
-            writer.write(connections[sent.topic], sent.stamp, sent.cdr)
-    return path
+def _directory(path, recording, *words, **options):
+    return write_rosbag2(path, recording.messages, *words, topics=recording.topics, **options)
 
 
 def _split_directory(path, recording, storage, *, metadata=True):
@@ -273,11 +216,11 @@ CONTAINERS = {
     'mcap-lz4': lambda p, r: _mcap(p / 'run.mcap', r, 'LZ4'),
     'mcap-zstd': lambda p, r: _mcap(p / 'run.mcap', r, 'ZSTD'),
     'mcap-no-chunks': lambda p, r: _mcap(p / 'run.mcap', r, use_chunking=False),
-    'mcap-no-index': lambda p, r: _mcap(p / 'run.mcap', r, index_types=IndexType.NONE),
+    'mcap-no-index': lambda p, r: _mcap(p / 'run.mcap', r, index=IndexType.NONE),
     'mcap-no-index-zstd': lambda p, r: _mcap(
-        p / 'run.mcap', r, 'ZSTD', index_types=IndexType.NONE
+        p / 'run.mcap', r, 'ZSTD', index=IndexType.NONE
     ),
-    'mcap-no-message-index': lambda p, r: _mcap(p / 'run.mcap', r, index_types=IndexType.CHUNK),
+    'mcap-no-message-index': lambda p, r: _mcap(p / 'run.mcap', r, index=IndexType.CHUNK),
     'mcap-no-crc': lambda p, r: _mcap(p / 'run.mcap', r, enable_crcs=False),
     'mcap-no-footer': lambda p, r: _mcap_without_footer(p / 'run.mcap', r),
     'mcap-no-footer-zstd': lambda p, r: _mcap_without_footer(

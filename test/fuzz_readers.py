@@ -260,7 +260,7 @@ class Targets:
         self.seeds += [('picture', *seed) for seed in picture_seeds()]
         self.seeds += [('stream', *seed) for seed in stream_seeds()]
         self.seeds += [('raw', *seed) for seed in raw_seeds()]
-        definitions = (CLAW.definition, HEAD_MOTION.definition, IMAGE.definition)
+        definitions = (CLAW.ros1, HEAD_MOTION.ros1, IMAGE.ros1)
         self.seeds += [('definition', 'msg', text.encode()) for text in definitions]
         self.counts = Counter()
 

@@ -159,7 +159,7 @@ def test_a_ros1_connection_tells_what_the_bag_declares(tmp_path):
         assert (bag.container, bag.backend) == ('rosbag1', 'portable')
     assert claw.msgtype == 'kuavo_msgs/msg/lejuClawState'
     assert claw.encoding == 'ros1'
-    assert claw.definition == CLAW.definition
+    assert claw.definition == CLAW.ros1
     assert claw.definition_format == 'msg'
     assert claw.md5 == '0123456789abcdef0123456789abcdef'
     assert not claw.latched
