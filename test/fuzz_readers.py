@@ -46,6 +46,7 @@ with atheris.instrument_imports(['kuavo_bag_converter']) if atheris else nullcon
         write_rosbag1,
         write_rosbag2,
     )
+    from depth_payloads import rvl
     from ros_messages import compressed_image, connection_of, image
 
     from kuavo_bag_converter.bags.open import open_bag
@@ -181,29 +182,9 @@ def picture_seeds():
         ('webp', encoded(webp, color, cv2.IMWRITE_WEBP_QUALITY, 101)),
         ('16UC1; compressedDepth', bytes(12) + encoded(png, depth)),
         ('32FC1; compressedDepth', head + encoded(png, depth)),
-        ('16UC1; compressedDepth rvl', bytes(12) + rvl(depth)),
-        ('32FC1; compressedDepth rvl', head + rvl(depth)),
+        ('16UC1; compressedDepth rvl', rvl(depth)),
+        ('32FC1; compressedDepth rvl', rvl(depth, head)),
     ]
-
-
-def rvl(depth):
-    """Code a map that has depth everywhere; see messages/rvl.py for the format."""
-    steps = np.diff(depth.reshape(-1).astype(np.int64), prepend=0)
-    numbers = [0, depth.size, *((steps << 1) ^ (steps >> 63)).tolist()]
-    digits = []
-    for number in numbers:
-        rest = number
-        while rest > 7:
-            digits.append(rest & 7 | 8)
-            rest >>= 3
-        digits.append(rest)
-    digits += [0] * (-len(digits) % 8)
-    words = [
-        sum(digit << 28 - 4 * place for place, digit in enumerate(digits[at : at + 8]))
-        for at in range(0, len(digits), 8)
-    ]
-    height, width = depth.shape
-    return struct.pack('<II', width, height) + np.array(words, '<u4').tobytes()
 
 
 def stream_seeds():

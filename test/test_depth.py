@@ -4,6 +4,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from depth_payloads import png, rvl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -30,42 +31,6 @@ def scene(height=48, width=64, far=4000):
     depth[generator.random((height, width)) < 0.2] = 0
     depth[3:7, 5:30] = 0
     return depth.astype(np.uint16)
-
-
-def png(depth, header=bytes(12)):
-    return header + cv2.imencode('.png', depth, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
-
-
-def rvl(depth):
-    """Encode as in the paper: Wilson, Fast Lossless Depth Image Compression, 2017."""
-    nibbles = []
-
-    def put(number):
-        while True:
-            digit, number = number & 7, number >> 3
-            nibbles.append(digit | (8 if number else 0))
-            if not number:
-                return
-
-    values, previous, index = depth.reshape(-1).tolist(), 0, 0
-    while index < len(values):
-        for empty in (True, False):
-            end = index
-            while end < len(values) and (values[end] == 0) == empty:
-                end += 1
-            put(end - index)
-            for value in () if empty else values[index:end]:
-                step = value - previous
-                put(step << 1 ^ step >> 31)
-                previous = value
-            index = end
-    nibbles += [0] * (-len(nibbles) % 8)
-    words = [
-        int(''.join(f'{nibble:x}' for nibble in nibbles[i : i + 8]), 16)
-        for i in range(0, len(nibbles), 8)
-    ]
-    height, width = depth.shape
-    return bytes(12) + struct.pack('<II', width, height) + struct.pack(f'<{len(words)}I', *words)
 
 
 def decode(data, image_format=PNG_FORMAT, size=None, encoding='cdr'):
@@ -101,7 +66,7 @@ def test_depth_maps_do_not_depend_on_the_ones_before(shape):
 @pytest.mark.parametrize('header', [bytes(12), HEADER.pack(0, 100.0, 0.5), b''])
 def test_rvl_is_decoded_with_and_without_a_header(header):
     for depth in (scene(), scene(1, 1), np.zeros((5, 7), np.uint16), scene(33, 50, 60000)):
-        data = header + rvl(depth)[12:]
+        data = rvl(depth, header)
         assert np.array_equal(decode(data, RVL_FORMAT), depth)
         info = picture_info(COMPRESSED, DEFINITIONS, compressed_image(data, RVL_FORMAT))
         assert info[:3] == (*depth.shape, 'rvl')
@@ -130,7 +95,7 @@ def test_inverse_depth_in_float_images_becomes_millimetres(transport):
     metres = scene().astype(np.float32) / 1000
     metres[0, :5] = np.nan
     codes, header = inverse_depth(metres)
-    data = png(codes, header) if transport == 'png' else header + rvl(codes)[12:]
+    data = png(codes, header) if transport == 'png' else rvl(codes, header)
     found = decode(data, f'32FC1; compressedDepth {transport}')
     _, first, second = HEADER.unpack(header)
     with np.errstate(divide='ignore'):
@@ -143,7 +108,7 @@ def test_inverse_depth_in_float_images_becomes_millimetres(transport):
 
 @pytest.mark.parametrize('transport', ['png', 'rvl'])
 def test_float_depth_without_its_quantization_is_refused(transport):
-    data = png(scene(), b'') if transport == 'png' else rvl(scene())[12:]
+    data = png(scene(), b'') if transport == 'png' else rvl(scene(), b'')
     with pytest.raises(ImageError, match='header that holds its quantization'):
         decode(data, f'32FC1; compressedDepth {transport}')
 
