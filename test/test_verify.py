@@ -192,9 +192,6 @@ def as_lerobot_writes(root):
 
     edit_json(root / 'meta/stats.json', less_exact)
 
-    def unnamed_index(document):
-        document['index_columns'] = ['__index_level_0__']
-
     tasks = pq.ParquetFile(root / 'meta/tasks.parquet').read()
     pandas = json.loads(tasks.schema.metadata[b'pandas'])
     pandas['index_columns'] = ['__index_level_0__']
