@@ -26,8 +26,10 @@ LAYERS = """
     conversion
     verification
     jobs
-    benchmark  display
-    cli  node
+    display
+    node
+    benchmark
+    cli
     __main__
 """
 """Each imports from lines above its own, and from itself."""
