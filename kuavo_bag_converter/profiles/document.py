@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,20 @@ class Node:
             return 'a mapping'
         shown = repr(value)
         return shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}...'
+
+
+def read_given(keys: Mapping[str, Node], **readers: Callable[[Node], Any]) -> dict[str, Any]:
+    """Read the keys that are there, so that the model's defaults hold for the rest.
+
+    Args:
+        keys: Of a mapping.
+        readers: What reads the value of a key.
+
+    Raises:
+        UsageError: A reader does not take its value.
+
+    """
+    return {key: read(keys[key]) for key, read in readers.items() if key in keys}
 
 
 def read_document(path: str | Path) -> Node:

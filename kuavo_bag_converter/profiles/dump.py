@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from kuavo_bag_converter.profiles.alignment_keys import fits_every_feature
 from kuavo_bag_converter.profiles.document import FLOAT_FIRST, FLOAT_PATTERN, FLOAT_TAG
-from kuavo_bag_converter.profiles.loader import fits_every_feature
 from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,

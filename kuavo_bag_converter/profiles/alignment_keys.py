@@ -1,0 +1,109 @@
+"""What a profile says under ``align``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from kuavo_bag_converter.profiles.document import Node
+from kuavo_bag_converter.profiles.model import Align, OnGap, Strategy, Timeline
+
+Use = Literal['vector', 'camera', 'all', 'flag']
+"""What an alignment is for; ``all`` is the profile's default."""
+AlignKeys = Mapping[str, Node]
+"""What is written of an alignment, with what is inherited."""
+
+_KEYS = tuple(field.name for field in dataclasses.fields(Align))
+
+
+def fits_every_feature(align: Align) -> bool:
+    """Tell whether an alignment may be the default of a profile, for vectors and cameras."""
+    return (
+        align.strategy in ('nearest', 'hold')
+        and align.on_gap != 'mark'
+        and not align.zeros_before_first
+    )
+
+
+def default_align(node: Node | None) -> AlignKeys:
+    """Return what is written of the alignment of all features, if anything is.
+
+    Raises:
+        UsageError: It is not allowed, or not for vectors and cameras alike.
+
+    """
+    if node is None:
+        return {}
+    given = node.mapping(*_KEYS)
+    read_align(given, 'all', node)
+    return given
+
+
+def merged(node: Node | None, inherited: AlignKeys) -> AlignKeys:
+    """Return the keys of an alignment of its own, if there is one, on top of inherited ones.
+
+    Raises:
+        UsageError: It is no mapping, or has an unknown key.
+
+    """
+    own = node.mapping(*_KEYS) if node is not None else {}
+    return {**inherited, **own}
+
+
+def read_align(given: AlignKeys, use: Use, node: Node) -> Align:
+    """Read an alignment; ``node`` is where it is used, for errors about the whole.
+
+    Raises:
+        UsageError: A value is not allowed for ``use``, or does not fit the others.
+
+    """
+    values: dict[str, Any] = {}
+    if 'strategy' in given:
+        values['strategy'] = _strategy(given['strategy'], use)
+    if 'timeline' in given:
+        values['timeline'] = given['timeline'].choice(*get_args(Timeline))
+    for key in ('tolerance_ms', 'gap_ms'):
+        if key in given and given[key].value is not None:
+            what = 'a number greater than 0, or null for no limit'
+            values[key] = given[key].positive(what)
+    values['on_gap'] = 'split' if 'tolerance_ms' in values or 'gap_ms' in values else 'keep'
+    if use == 'flag':
+        values['on_gap'] = 'keep'
+    if 'on_gap' in given:
+        values['on_gap'] = _on_gap(given['on_gap'], use)
+    if 'zeros_before_first' in given:
+        values['zeros_before_first'] = given['zeros_before_first'].flag()
+    align = Align(**values)
+    if align.zeros_before_first and use != 'vector':
+        raise given['zeros_before_first'].error('only for the parts of vectors')
+    if align.zeros_before_first and align.strategy != 'hold':
+        raise given['zeros_before_first'].error(
+            f'needs strategy hold, found {align.strategy}; set strategy: hold'
+        )
+    if use == 'flag' and align.tolerance_ms is None and align.gap_ms is None:
+        raise node.error('a gap_flag needs to know what a gap is; set align.gap_ms')
+    return align
+
+
+def _strategy(node: Node, use: Use) -> Strategy:
+    strategy: Strategy = node.choice(*get_args(Strategy))
+    if strategy in ('linear', 'slerp') and use in ('camera', 'all'):
+        place = 'for cameras' if use == 'camera' else 'as the default of all, cameras included'
+        raise node.error(
+            f'{strategy} is not possible {place}; set nearest or hold, and {strategy} at the parts '
+            'that want it'
+        )
+    return strategy
+
+
+def _on_gap(node: Node, use: Use) -> OnGap:
+    on_gap: OnGap = node.choice(*get_args(OnGap))
+    if use == 'flag' and on_gap != 'keep':
+        raise node.error(f'a gap_flag keeps the frames that it flags, found {on_gap}; set keep')
+    if on_gap == 'mark' and use in ('camera', 'all'):
+        raise node.error(
+            'mark writes 999 in place of numbers, which pictures do not have; set it at the parts '
+            'that want it'
+        )
+    return on_gap

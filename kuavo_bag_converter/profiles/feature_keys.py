@@ -1,0 +1,256 @@
+"""What a profile says under ``features``: vectors with their parts, and cameras."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, merged, read_align
+from kuavo_bag_converter.profiles.document import Node, read_given
+from kuavo_bag_converter.profiles.model import CameraFeature, Part, VectorFeature
+from kuavo_bag_converter.profiles.source_keys import read_sources
+from kuavo_bag_converter.settings import did_you_mean
+
+_DEFAULT_COLUMNS = ('timestamp', 'frame_index', 'episode_index', 'index', 'task_index', 'task')
+_KEY = re.compile(r'[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*')
+_SLICE = re.compile(r'([0-9]+):([0-9]+)')
+_QUATERNION = 4
+_MAX_ELEMENTS = 100_000
+_DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
+
+
+def read_features(node: Node, inherited: AlignKeys) -> tuple[VectorFeature | CameraFeature, ...]:
+    """Read the features; what they do not say of their alignment is ``inherited``.
+
+    Raises:
+        UsageError: There is none, LeRobot cannot hold one, or a key or value is not allowed.
+
+    """
+    members = node.members('a mapping of features')
+    if not members:
+        raise node.expected('at least one feature')
+    features = tuple(_feature(key, item, inherited) for key, item in members.items())
+    vectors = {item.key: item for item in features if isinstance(item, VectorFeature)}
+    for vector in vectors.values():
+        if vector.minus is not None:
+            _check_minus(vector, vectors, members[vector.key].mapping('parts', 'minus')['minus'])
+    return features
+
+
+def _feature(key: str, node: Node, inherited: AlignKeys) -> VectorFeature | CameraFeature:
+    if not isinstance(node.value, dict) or ('parts' in node.value) == ('camera' in node.value):
+        found = 'both' if isinstance(node.value, dict) and 'parts' in node.value else 'neither'
+        raise node.error(f'expected a mapping with parts or camera, found {found}')
+    _check_key(key, node, camera='camera' in node.value)
+    if 'camera' in node.value:
+        return _camera(key, node.mapping('camera')['camera'], inherited)
+    keys = node.mapping('parts', 'minus', required=('parts',))
+    parts = []
+    seen: dict[str, str] = {}
+    for item in keys['parts'].items('parts'):
+        part = _part(item, inherited)
+        for name in part.names:
+            if name in seen:
+                raise item.error(
+                    f'names: {name!r} is in {seen[name]} already; the elements of a feature need '
+                    'different names'
+                )
+            seen[name] = item.path
+        parts.append(part)
+    return VectorFeature(key, tuple(parts), keys['minus'].text() if 'minus' in keys else None)
+
+
+def _check_key(key: str, node: Node, *, camera: bool) -> None:
+    """Refuse keys that LeRobot cannot hold or would take for something else."""
+    if key in _DEFAULT_COLUMNS:
+        raise node.error(f'{key} is a column that every LeRobot dataset has; choose another key')
+    if not _KEY.fullmatch(key):
+        raise node.error(
+            'a key consists of words of letters, digits, _ and -, joined by dots; choose another '
+            'key'
+        )
+    if camera and not key.startswith('observation.'):
+        raise node.error(
+            'the key of a camera starts with observation., as observation.images.'
+            f'{key.rpartition(".")[2]}'
+        )
+    if not camera and key != 'action' and not key.startswith(('action.', 'observation.')):
+        raise node.error(
+            'LeRobot knows vectors by action, action.<name> and observation.<name>; choose such a '
+            f'key{did_you_mean(key, ["action", "observation.state"])}'
+        )
+    if not camera and 'image' in key:
+        raise node.error('LeRobot takes every key with "image" in it for pictures; choose another')
+
+
+def _check_minus(vector: VectorFeature, vectors: Mapping[str, VectorFeature], node: Node) -> None:
+    base = vectors.get(vector.minus or '')
+    if base is None or base is vector:
+        others = [key for key in vectors if key != vector.key]
+        raise node.error(
+            f'expected the key of another vector, found {vector.minus!r}'
+            f'{did_you_mean(vector.minus or "", others)}'
+        )
+    if base.minus is not None:
+        raise node.error(f'{base.key} is a difference itself; expected a vector without minus')
+    if not set(base.names) & set(vector.names):
+        raise node.error(
+            f'{base.key} has no element with a name of {vector.key}; elements of the same name are '
+            'subtracted'
+        )
+
+
+def _camera(key: str, node: Node, inherited: AlignKeys) -> CameraFeature:
+    keys = node.mapping('from', 'size', 'depth', 'depth_range', 'align', required=('from',))
+    given = merged(keys.get('align'), inherited)
+    if 'depth_range' in keys and 'depth' not in keys:
+        raise keys['depth_range'].error(
+            f'only for depth cameras; set depth to one of {", ".join(_DEPTH_CODINGS)}'
+        )
+    return CameraFeature(
+        key=key,
+        sources=read_sources(keys['from'], 'none', given, 'camera'),
+        size=_size(keys['size']) if 'size' in keys else None,
+        align=read_align(given, 'camera', node),
+        **read_given(
+            keys, depth=lambda node: node.choice(*_DEPTH_CODINGS), depth_range=_depth_range
+        ),
+    )
+
+
+def _size(node: Node) -> tuple[int, int]:
+    keys = node.mapping('width', 'height', required=('width', 'height'))
+    return keys['height'].integer(16, 8192), keys['width'].integer(16, 8192)
+
+
+def _depth_range(node: Node) -> tuple[int, int]:
+    what = '[min, max] in mm, both whole and min below max'
+    items = node.items('two integers')
+    if len(items) != 2 or not all(type(item.value) is int for item in items):
+        raise node.expected(what)
+    low, high = (item.integer(0, 65535) for item in items)
+    if low >= high:
+        raise node.expected(what)
+    return low, high
+
+
+def _part(node: Node, inherited: AlignKeys) -> Part:
+    known = (
+        'from', 'length', 'select', 'joints', 'names', 'unit', 'range', 'scale', 'offset',
+        'threshold', 'relative_to_start', 'gap_flag', 'align',
+    )  # fmt: skip
+    keys = node.mapping(*known, required=('from',))
+    if 'gap_flag' in keys and keys['gap_flag'].flag():
+        return _gap_flag(node, inherited)
+    joints = _joints(keys['joints'], keys) if 'joints' in keys else ()
+    if 'names' not in keys and not joints:
+        raise node.error("the key 'names' is missing")
+    length = keys['length'].integer(1, _MAX_ELEMENTS) if 'length' in keys else None
+    select = _select(keys['select'], length) if 'select' in keys else None
+    names = _names(keys['names']) if 'names' in keys else joints
+    elements = length if select is None else len(select)
+    if joints:
+        elements = len(joints)
+    if elements is not None and len(names) != elements:
+        raise keys['names'].error(
+            f'expected {elements} names, one for each element, found {len(names)}'
+        )
+    given = merged(keys.get('align'), inherited)
+    part = Part(
+        names=names,
+        sources=read_sources(keys['from'], 'named' if joints else 'some', given),
+        length=length,
+        select=select,
+        joints=joints,
+        value_range=_range(keys['range']) if 'range' in keys else None,
+        align=read_align(given, 'vector', node),
+        **read_given(
+            keys,
+            unit=lambda node: node.choice('deg2rad', 'rad2deg'),
+            scale=_scale,
+            offset=Node.number,
+            threshold=Node.number,
+            relative_to_start=Node.flag,
+        ),
+    )
+    aligns = [part.align, *(source.align for source in part.sources if source.align)]
+    if any(align.strategy == 'slerp' for align in aligns) and len(names) != _QUATERNION:
+        raise node.error(
+            f'slerp turns one quaternion, expected {_QUATERNION} elements, found {len(names)}; '
+            'make it a part of its own'
+        )
+    return part
+
+
+def _gap_flag(node: Node, inherited: AlignKeys) -> Part:
+    keys = node.mapping('from', 'names', 'gap_flag', 'align', required=('from', 'names'))
+    names = _names(keys['names'])
+    if len(names) != 1:
+        raise keys['names'].error(f'expected 1 name for a gap_flag, found {len(names)}')
+    time = {key: value for key, value in inherited.items() if key == 'timeline'}
+    return Part(
+        names=names,
+        sources=read_sources(keys['from'], 'none'),
+        gap_flag=True,
+        align=read_align(merged(keys.get('align'), time), 'flag', node),
+    )
+
+
+def _names(node: Node) -> tuple[str, ...]:
+    items = node.items('names')
+    names: dict[str, None] = {}
+    for item in items:
+        name = item.text('a name (texts that look like numbers in quotes)')
+        if name in names:
+            raise item.error(f'the name {name!r} is given twice')
+        names[name] = None
+    return tuple(names)
+
+
+def _joints(node: Node, keys: Mapping[str, Node]) -> tuple[str, ...]:
+    if 'select' in keys:
+        raise node.error('expected select or joints, found both')
+    return _names(node)
+
+
+def _select(node: Node, length: int | None) -> tuple[int, ...]:
+    chosen: list[int] = []
+    for item in node.items('elements, as 6 or "0:6"'):
+        what = 'an element such as 6 or a range such as "0:6" (6 not included)'
+        match = _SLICE.fullmatch(item.value) if isinstance(item.value, str) else None
+        if match is not None:
+            start, stop = int(match[1]), int(match[2])
+            if start >= stop or stop > _MAX_ELEMENTS:
+                raise item.expected(f'{what}, start below stop')
+            elements = range(start, stop)
+        elif isinstance(item.value, str):
+            raise item.expected(what)
+        else:
+            element = item.integer(0, _MAX_ELEMENTS)
+            elements = range(element, element + 1)
+        if length is not None and elements[-1] >= length:
+            raise item.error(
+                f'expected elements from 0 to {length - 1} (length is {length}), found '
+                f'{elements[-1]}'
+            )
+        if len(chosen) + len(elements) > _MAX_ELEMENTS:
+            raise node.error(f'expected at most {_MAX_ELEMENTS} elements')
+        chosen += elements
+    return tuple(chosen)
+
+
+def _range(node: Node) -> tuple[float, float]:
+    items = node.items('two numbers')
+    if len(items) != 2:
+        raise node.expected('[low, high], what becomes 0 and what becomes 1')
+    low, high = (item.number() for item in items)
+    if low == high:
+        raise node.expected('[low, high] with low and high different')
+    return low, high
+
+
+def _scale(node: Node) -> float:
+    value = node.number()
+    if value == 0:
+        raise node.expected('a number that is not 0')
+    return value

@@ -1,0 +1,89 @@
+"""What a profile says under ``from``: topics and the fields of their messages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, Use, merged, read_align
+from kuavo_bag_converter.profiles.document import Node, read_given
+from kuavo_bag_converter.profiles.model import Source
+
+Fields = Literal['none', 'one', 'some', 'none or one', 'named']
+"""How many fields a source has; ``named`` is one whose elements have names."""
+
+_FIELD = re.compile(r'[A-Za-z]\w*(\[\d+\])?(\.[A-Za-z]\w*(\[\d+\])?)*')
+_MSGTYPE = re.compile(r'[A-Za-z]\w*/msg/[A-Za-z]\w*')
+
+
+def read_sources(
+    node: Node, fields: Fields, inherited: AlignKeys | None = None, use: Use = 'vector'
+) -> tuple[Source, ...]:
+    """Read a ``from``: one source, or a list of alternatives.
+
+    Args:
+        node: The value.
+        fields: How many fields each source has.
+        inherited: What is written of the alignment so far; without it, sources may have none of
+            their own.
+        use: What that alignment is for.
+
+    Raises:
+        UsageError: A key or value is not allowed.
+
+    """
+    if isinstance(node.value, dict):
+        return (_source(node, fields, inherited, use),)
+    return tuple(
+        _source(item, fields, inherited, use)
+        for item in node.items('alternatives, or a mapping with the key topic')
+    )
+
+
+def _source(node: Node, fields: Fields, inherited: AlignKeys | None, use: Use) -> Source:
+    known = ['topic', 'type']
+    if fields != 'none':
+        known.insert(1, 'field')
+    if fields == 'some':
+        known.insert(2, 'fields')
+    if fields == 'named':
+        known.insert(2, 'names_field')
+    if inherited is not None:
+        known.append('align')
+    keys = node.mapping(*known, required=('topic',))
+    align = None
+    if inherited is not None and 'align' in keys:
+        align = read_align(merged(keys['align'], inherited), use, keys['align'])
+    return Source(
+        topic=keys['topic'].word('a topic'),
+        fields=_field_paths(node, keys, fields),
+        msgtypes=_msgtypes(keys['type']) if 'type' in keys else (),
+        align=align,
+        **read_given(keys, names_field=_field_path),
+    )
+
+
+def _field_paths(node: Node, keys: Mapping[str, Node], wanted: Fields) -> tuple[str, ...]:
+    if 'field' in keys and 'fields' in keys:
+        raise node.error('expected field or fields, found both')
+    items = [keys['field']] if 'field' in keys else []
+    if 'fields' in keys:
+        items = keys['fields'].items('field paths')
+    if not items and wanted in ('one', 'some', 'named'):
+        raise node.error("the key 'field' is missing")
+    return tuple(_field_path(item) for item in items)
+
+
+def _field_path(node: Node) -> str:
+    if not isinstance(node.value, str) or not _FIELD.fullmatch(node.value):
+        raise node.expected('a field path such as position or transforms[0].translation.x')
+    return node.value
+
+
+def _msgtypes(node: Node) -> tuple[str, ...]:
+    items = node.items('message types') if isinstance(node.value, list) else [node]
+    for item in items:
+        if not isinstance(item.value, str) or not _MSGTYPE.fullmatch(item.value):
+            raise item.expected('a message type such as sensor_msgs/msg/JointState')
+    return tuple(item.text() for item in items)
