@@ -110,9 +110,11 @@ def read_pictures(connection, payloads):
             picture_info(connection, DEFINITIONS, payload)
 
 
-def read_definition(text, payload):
+def read_definition(kind, text, payload):
     """Decode a message by a definition."""
-    connection = connection_of(CLAW.msgtype, definition=text, encoding='ros1')
+    connection = connection_of(
+        CLAW.msgtype, definition=text, definition_format=kind, encoding='ros1'
+    )
     definitions = Definitions()
     with refusals():
         decoded = definitions.decoder(connection)(payload)
@@ -182,8 +184,14 @@ def picture_seeds():
         ('webp', encoded(webp, color, cv2.IMWRITE_WEBP_QUALITY, 101)),
         ('16UC1; compressedDepth', bytes(12) + encoded(png, depth)),
         ('32FC1; compressedDepth', head + encoded(png, depth)),
+<<<<<<< Updated upstream
         ('16UC1; compressedDepth rvl', rvl(depth)),
         ('32FC1; compressedDepth rvl', rvl(depth, head)),
+=======
+        ('16UC1; compressedDepth rvl', bytes(12) + rvl(depth)),
+        ('16UC1; compressedDepth rvl', rvl(depth)),
+        ('32FC1; compressedDepth rvl', head + rvl(depth)),
+>>>>>>> Stashed changes
     ]
 
 
@@ -232,6 +240,22 @@ def raw_seeds():
     ]
 
 
+IDL = """\
+#include "std_msgs/msg/Header.idl"
+module kuavo_msgs { module msg {
+  typedef double double__3[3];
+  module lejuClawState_Constants { const uint8 OPEN = 1 + (2 << 1); };
+  @verbatim (language="comment", text="a" "b")
+  struct lejuClawState {
+    std_msgs::msg::Header header;
+    sequence<int8, 4> state;
+    double__3 pose;
+    string<8> name;
+  };
+}; };
+"""
+
+
 class Targets:
     """Everything that is fuzzed; a target takes bytes that a seed became."""
 
@@ -243,6 +267,7 @@ class Targets:
         self.seeds += [('raw', *seed) for seed in raw_seeds()]
         definitions = (CLAW.ros1, HEAD_MOTION.ros1, IMAGE.ros1)
         self.seeds += [('definition', 'msg', text.encode()) for text in definitions]
+        self.seeds.append(('definition', 'idl', IDL.encode()))
         self.counts = Counter()
 
     def run(self, number, data):
@@ -269,8 +294,8 @@ class Targets:
     def _raw(self, _name, data):
         read_pictures(RAW, [data])
 
-    def _definition(self, _name, data):
-        read_definition(data.decode(errors='replace'), bytes(range(64)))
+    def _definition(self, name, data):
+        read_definition(name, data.decode(errors='replace'), bytes(range(64)))
 
 
 def mutated(data, others, rng):

@@ -215,6 +215,36 @@ def test_idl_as_ros_generates_it_is_read_with_its_includes_in_any_order(first):
     assert reader.read(definitions.decoder(connection)(payload)).tolist() == [-2.5, 1, 2, 3, 7, 1]
 
 
+@pytest.mark.parametrize(
+    ('declared', 'expected'),
+    [
+        ('const string URL = "http://x/#(a)@b(("; struct A { double x; };', ['x']),
+        ('const long N = 1 + 2; struct A { double x; double y[N]; };', ['x', 'y']),
+        (f'const long N = {"(" * 9}1{")" * 9}; struct A {{ double x; }};', ['x']),
+        ('module A_Constants { const boolean a = TRUE; }; struct A { double x; };', ['x']),
+        ('/* a (b) */ struct A { @unit ("(m") double x; // (m)\n };', ['x']),
+    ],
+)
+def test_what_idl_says_besides_its_types_does_not_matter(declared, expected):
+    text = f'module p {{ module msg {{ {declared} }}; }};'
+    connection = connection_of('p/msg/A', definition=text, definition_format='idl')
+    assert list(numeric_fields(Definitions().decoder(connection))) == expected
+
+
+@pytest.mark.parametrize(
+    'declared',
+    [
+        f'const long N = {"(" * 9}1{")" * 9}; struct A {{ double x[N]; }};',
+        f'struct A {{ {"sequence<" * 40}double{">" * 40} x; }};',
+    ],
+)
+def test_idl_that_would_take_the_parser_for_ever_is_refused(declared):
+    text = f'module p {{ module msg {{ {declared} }}; }};'
+    connection = connection_of('p/msg/A', definition=text, definition_format='idl')
+    with pytest.raises(BagError, match=r'^/topic: .*p/msg/A .*nested parentheses or sequences'):
+        Definitions().decoder(connection)
+
+
 EVENT = 'my_pkg/srv/Add_Event'
 
 

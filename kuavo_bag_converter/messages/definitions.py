@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,15 @@ _NOT_EMBEDDED = '; the bag embeds no definition: check msg_path and distro'
 _FIELD = re.compile(
     r'(?P<type>[A-Za-z][\w/]*(?:<=\d+)?(?:\[(?:<=)?\d*\])?)\s+(?P<name>[A-Za-z]\w*)\s*(?P<constant>=)?'
 )
+_STRING = r'"(?:\\.|[^"\\])*"'
+_IDL_NOISE = re.compile(
+    rf'(?P<string>{_STRING})|//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*'
+    rf'|@\w+(?:\s*\((?:[^()"]|{_STRING})*\))?',
+    re.DOTALL | re.MULTILINE,
+)
+"""Comments, annotations, and the directives that the parser does not know; strings are kept."""
+_IDL_CONSTANT = re.compile(rf'(?P<head>\bconst\s[^=;"]*?(?P<name>\w+)\s*=)(?:[^;"]|{_STRING})*;')
+_IDL_NESTING = re.compile(rf'{_STRING}|[()]|sequence\s*<\s*sequence')
 _MALFORMED = (SerdeError, struct.error, ValueError, IndexError, OverflowError, AssertionError)
 _UNREADABLE = (TypesysError, AssertionError, KeyError, IndexError, ValueError, RecursionError)
 
@@ -234,13 +244,37 @@ def _service_names(desc: FieldDesc) -> FieldDesc:
 def _types_of_idl(text: str) -> Typesdict:
     """Read IDL: one type, or several under ``IDL: package/msg/Type`` headings as in MCAP."""
     types: Typesdict = {}
-    # The parser does not know the directives of the preprocessor, which real files begin with.
-    text = re.sub(r'^[ \t]*#.*$', '', text, flags=re.MULTILINE)
     for section in text.split(f'{_SEPARATOR}\n'):
         body = section.partition('\n')[2] if section.startswith('IDL: ') else section
+        body = _IDL_NOISE.sub(lambda match: match['string'] or ' ', body)
         if body.strip():
+            body = _without_values(body)
+            _check_idl(body)
             types.update(get_types_from_idl(body))
     return types
+
+
+def _without_values(text: str) -> str:
+    """Set constants that nothing refers to to 0: the parser takes seconds for some expressions."""
+    words = Counter(re.findall(r'\w+', text))
+    words.subtract(match['name'] for match in _IDL_CONSTANT.finditer(text))
+    return _IDL_CONSTANT.sub(
+        lambda match: match[0] if words[match['name']] else f'{match["head"]} 0;', text
+    )
+
+
+def _check_idl(text: str) -> None:
+    """Refuse what takes the parser time that is exponential in its depth; ROS has none of it.
+
+    Raises:
+        TypesysError: Parentheses within parentheses, or a sequence of sequences.
+
+    """
+    depth = 0
+    for word in _IDL_NESTING.findall(text):
+        depth += {'(': 1, ')': -1}.get(word, 0)
+        if depth > 1 or word.startswith('sequence'):
+            raise TypesysError('nested parentheses or sequences')
 
 
 def _types_of_file(path: Path, name: str) -> Typesdict:
