@@ -184,14 +184,9 @@ def picture_seeds():
         ('webp', encoded(webp, color, cv2.IMWRITE_WEBP_QUALITY, 101)),
         ('16UC1; compressedDepth', bytes(12) + encoded(png, depth)),
         ('32FC1; compressedDepth', head + encoded(png, depth)),
-<<<<<<< Updated upstream
         ('16UC1; compressedDepth rvl', rvl(depth)),
+        ('16UC1; compressedDepth rvl', rvl(depth, b'')),
         ('32FC1; compressedDepth rvl', rvl(depth, head)),
-=======
-        ('16UC1; compressedDepth rvl', bytes(12) + rvl(depth)),
-        ('16UC1; compressedDepth rvl', rvl(depth)),
-        ('32FC1; compressedDepth rvl', head + rvl(depth)),
->>>>>>> Stashed changes
     ]
 
 
