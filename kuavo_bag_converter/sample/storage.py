@@ -19,7 +19,7 @@ from rosbags.interfaces import (
 )
 
 from kuavo_bag_converter.sample.definitions import Definition
-from kuavo_bag_converter.sample.topics import Topic
+from kuavo_bag_converter.sample.topic import Topic
 
 _NO_DEADLINE = QosTime(2147483647, 4294967295)
 _ROSBAG2_VERSION: Literal[8] = 8  # The newest that stores QoS as Humble and Iron read it.

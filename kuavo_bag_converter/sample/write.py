@@ -21,7 +21,8 @@ from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import Timeline
 from kuavo_bag_converter.sample.stamps import published, received, seeded
 from kuavo_bag_converter.sample.storage import recorder
-from kuavo_bag_converter.sample.topics import Topic, topics_of
+from kuavo_bag_converter.sample.topic import Topic
+from kuavo_bag_converter.sample.topics import topics_of
 from kuavo_bag_converter.sample.truth import SampleTruth, TopicTruth
 
 START = 1_767_500_000 * NANOSECONDS

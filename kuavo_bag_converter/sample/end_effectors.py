@@ -1,0 +1,159 @@
+"""The topics of the end effectors: claws, hands or grippers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from kuavo_bag_converter.sample.joints import JOINT_STATE, NOTHING, joint_state
+from kuavo_bag_converter.sample.messages import Messages, Moment
+from kuavo_bag_converter.sample.options import SampleOptions
+from kuavo_bag_converter.sample.robot import Band, Timeline
+from kuavo_bag_converter.sample.stamps import Timing
+from kuavo_bag_converter.sample.topic import Topic
+from kuavo_bag_converter.sample.truth import Ramp
+
+_PAIR = np.array([[0.0, 1.0], [0.0, 1.0]])
+_EEF_STATE = Band(0.1, 0.8)
+_EEF_COMMAND = Band(0.15, 0.9)
+_GRIPPER_STATE_TIMING = Timing(500, jitter_ms=0.1)
+_GRIPPER_COMMAND_TIMING = Timing(200, jitter_ms=0.3)
+
+
+def end_effectors(options: SampleOptions, timeline: Timeline) -> Iterator[Topic]:
+    """Yield the state and the command of the end effectors."""
+    if options.eef_type == 'leju_claw':
+        yield from _claws(timeline)
+    elif options.eef_type == 'qiangnao':
+        yield from _hands(timeline)
+    elif options.gripper_messages == 'JointState':
+        yield from _grippers(timeline)
+    else:
+        yield from _typed_grippers(timeline)
+
+
+def _claws(timeline: Timeline) -> Iterator[Topic]:
+    names = ['left_claw', 'right_claw']
+    state = timeline.sweep(_PAIR * 100, _EEF_STATE)
+    command = timeline.sweep(_PAIR * 100, _EEF_COMMAND)
+    moving = np.array([1, 1], np.int8)
+
+    def build_state(messages: Messages, moment: Moment) -> Any:
+        data = messages.end_effectors(names, state.at(moment.time), np.zeros(2), np.zeros(2))
+        return messages.new(
+            'lejuClawState',
+            header=messages.header(moment, 'leju_claw'),
+            state=moving,
+            data=data,
+        )
+
+    def build_command(messages: Messages, moment: Moment) -> Any:
+        data = messages.end_effectors(names, command.at(moment.time), np.full(2, 90.0), NOTHING)
+        return messages.new('lejuClawCommand', header=messages.header(moment), data=data)
+
+    yield Topic(
+        '/leju_claw_state',
+        'kuavo_msgs/msg/lejuClawState',
+        Timing(500, jitter_ms=0.1),
+        build_state,
+        ramps={'data.position': state},
+    )
+    yield Topic(
+        '/leju_claw_command',
+        'kuavo_msgs/msg/lejuClawCommand',
+        Timing(100, jitter_ms=1.0),
+        build_command,
+        ramps={'data.position': command},
+    )
+
+
+def _hands(timeline: Timeline) -> Iterator[Topic]:
+    fingers = ('thumb', 'thumb_aux', 'index', 'middle', 'ring', 'pinky')
+    names = [f'{side}_{finger}' for side in 'lr' for finger in fingers]
+    state = timeline.sweep(np.tile([0.0, 100.0], (len(names), 1)), _EEF_STATE)
+    steps = np.arange(len(fingers), dtype=np.int64) * 7
+
+    def build_command(messages: Messages, moment: Moment) -> Any:
+        # Bytes are too coarse for a line in time, so they count messages instead.
+        left = (moment.ordinal + steps) % 101
+        return messages.new(
+            'robotHandPosition',
+            header=messages.header(moment),
+            left_hand_position=left.astype(np.uint8),
+            right_hand_position=((left + 50) % 101).astype(np.uint8),
+        )
+
+    yield Topic(
+        '/dexhand/state',
+        JOINT_STATE,
+        Timing(100, jitter_ms=1.0),
+        joint_state(names, state),
+        ramps={'position': state},
+    )
+    yield Topic(
+        '/control_robot_hand_position',
+        'kuavo_msgs/msg/robotHandPosition',
+        Timing(100, jitter_ms=1.0),
+        build_command,
+    )
+
+
+def _gripper_ramps(timeline: Timeline) -> tuple[Ramp, Ramp]:
+    return timeline.sweep(_PAIR * 0.8, _EEF_STATE), timeline.sweep(_PAIR * 255, _EEF_COMMAND)
+
+
+def _grippers(timeline: Timeline) -> Iterator[Topic]:
+    names = ['left_gripper', 'right_gripper']
+    state, command = _gripper_ramps(timeline)
+    for name, timing, ramp in (
+        ('/gripper/state', _GRIPPER_STATE_TIMING, state),
+        ('/gripper/command', _GRIPPER_COMMAND_TIMING, command),
+    ):
+        yield Topic(name, JOINT_STATE, timing, joint_state(names, ramp), ramps={'position': ramp})
+
+
+def _typed_grippers(timeline: Timeline) -> Iterator[Topic]:
+    state, command = _gripper_ramps(timeline)
+
+    def build_state(messages: Messages, moment: Moment) -> Any:
+        left, right = state.at(moment.time).tolist()
+        return messages.new(
+            'Rq2f85ClawState',
+            header=messages.header(moment),
+            left_position=left,
+            left_velocity=0.0,
+            left_force=0.0,
+            right_position=right,
+            right_velocity=0.0,
+            right_force=0.0,
+        )
+
+    def build_command(messages: Messages, moment: Moment) -> Any:
+        left, right = command.at(moment.time).tolist()
+        return messages.new(
+            'Rq2f85ClawCmd', header=messages.header(moment), left_cmd=left, right_cmd=right
+        )
+
+    yield Topic(
+        '/gripper/state',
+        'kuavo_msgs/msg/Rq2f85ClawState',
+        _GRIPPER_STATE_TIMING,
+        build_state,
+        ramps=_sides(timeline, state, 'position'),
+    )
+    yield Topic(
+        '/gripper/command',
+        'kuavo_msgs/msg/Rq2f85ClawCmd',
+        _GRIPPER_COMMAND_TIMING,
+        build_command,
+        ramps=_sides(timeline, command, 'cmd'),
+    )
+
+
+def _sides(timeline: Timeline, ramp: Ramp, suffix: str) -> dict[str, Ramp]:
+    return {
+        f'{side}_{suffix}': timeline.ramp(ramp.first[[i]], ramp.last[[i]])
+        for i, side in enumerate(('left', 'right'))
+    }

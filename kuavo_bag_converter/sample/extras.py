@@ -1,0 +1,68 @@
+"""The topics that a recording has besides those that become a dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from kuavo_bag_converter.sample.messages import Messages, Moment
+from kuavo_bag_converter.sample.robot import ARM_NAMES
+from kuavo_bag_converter.sample.stamps import Timing
+from kuavo_bag_converter.sample.topic import Build, Topic
+
+
+def extras() -> Iterator[Topic]:
+    """Yield transforms, calibration and the motion of the head, most of them without a header."""
+    once = Timing(0)
+    tf_message = 'tf2_msgs/msg/TFMessage'
+    array = 'std_msgs/msg/Float32MultiArray'
+    yield Topic('/tf', tf_message, Timing(50), _transform('odom', 'base_link'), has_header=False)
+    yield Topic(
+        '/tf_static',
+        tf_message,
+        once,
+        _transform('base_link', 'camera_base'),
+        has_header=False,
+        latched=True,
+    )
+    for name in ('/kuavo/arm_zeros', '/kuavo/offset'):
+        yield Topic(name, array, once, _calibration, has_header=False, latched=True)
+    yield Topic(
+        '/robot_head_motion_data',
+        'kuavo_msgs/msg/robotHeadMotionData',
+        Timing(10, jitter_ms=8.0),
+        _head_motion,
+        has_header=False,
+    )
+
+
+def _transform(parent: str, child: str) -> Build:
+    def build(messages: Messages, moment: Moment) -> Any:
+        transform = messages.new(
+            'geometry_msgs/msg/Transform',
+            translation=messages.vector3(z=0.8),
+            rotation=messages.rotation(0.0),
+        )
+        stamped = messages.new(
+            'geometry_msgs/msg/TransformStamped',
+            header=messages.header(moment, parent),
+            child_frame_id=child,
+            transform=transform,
+        )
+        return messages.new('tf2_msgs/msg/TFMessage', transforms=[stamped])
+
+    return build
+
+
+def _calibration(messages: Messages, _: Moment) -> Any:
+    layout = messages.new('std_msgs/msg/MultiArrayLayout', dim=[], data_offset=0)
+    data = np.zeros(len(ARM_NAMES), np.float32)
+    return messages.new('std_msgs/msg/Float32MultiArray', layout=layout, data=data)
+
+
+def _head_motion(messages: Messages, moment: Moment) -> Any:
+    turn = math.sin(moment.ordinal / 20)
+    return messages.new('robotHeadMotionData', joint_data=np.array([25 * turn, 15 * turn]))
