@@ -15,9 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kuavo_bag_converter.bags.model import Stamps
-from kuavo_bag_converter.sample.barcode import CAMERAS, read_frame_number
-
-__all__ = ['CAMERAS', 'Ramp', 'SampleTruth', 'TopicTruth', 'joint_time', 'read_frame_number']
 
 Vector = npt.NDArray[np.float64]
 
