@@ -333,7 +333,12 @@ def settings_from(values: Mapping[str, object], source: str) -> Settings:
 
 
 def updated(settings: Settings, values: Mapping[str, object], source: str) -> Settings:
-    """Like :func:`settings_from`, on top of other settings."""
+    """Like :func:`settings_from`, on top of other settings.
+
+    Raises:
+        UsageError: A name is unknown or a value is not allowed.
+
+    """
     changes: dict[str, Any] = {}
     for name, value in _flat(values):
         info = SETTINGS.get(name)

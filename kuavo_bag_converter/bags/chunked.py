@@ -330,5 +330,5 @@ def _holds(record: memoryview, found: Found | None, head: int | None) -> bool:
 
 
 def table_of(raw: bytes, entry: np.dtype[np.void]) -> npt.NDArray[np.void]:
-    """Whole index entries of an index record that may be cut."""
+    """Whole index entries of an index record that may be cut, shape (entries,)."""
     return np.frombuffer(raw[: len(raw) - len(raw) % entry.itemsize], entry)

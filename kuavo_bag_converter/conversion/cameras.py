@@ -117,7 +117,12 @@ class _Camera:
 
 @contextmanager
 def needed_for(user: str) -> Iterator[None]:
-    """Say in errors what a topic is needed for."""
+    """Say in errors what a topic is needed for.
+
+    Raises:
+        BagError: Was raised inside; what it says ends with ``user``.
+
+    """
     try:
         yield
     except DamagedBagError:

@@ -99,7 +99,7 @@ class Mp4Writer:
         self._stream = self._container.add_stream_from_template(template, opaque=True)
 
     def mux(self, packet: Packet[VideoStream]) -> None:
-        """Write the packet of the next frame."""
+        """Write the packet of the next frame; a stream has been added."""
         if self._stream is None:
             raise RuntimeError('mux() before a stream was added')
         packet.stream = self._stream

@@ -77,7 +77,7 @@ class Tasks:
     def renumber(
         self, task_index: NDArray[np.int64], names: Sequence[str]
     ) -> tuple[NDArray[np.int64], list[str]]:
-        """Turn a shard's ``task_index`` into the dataset's; return also the tasks in it."""
+        """Turn a shard's ``task_index``, (frames,), into the dataset's; return also its tasks."""
         numbers = np.zeros(len(names), np.int64)
         used = []
         for local in np.unique(task_index):

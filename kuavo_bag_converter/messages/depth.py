@@ -88,7 +88,16 @@ class DepthDecoder:
         """Ignore a message whose map is not used."""
 
     def decode_as_recorded(self, data: bytes | memoryview) -> Depth:
-        """Decode as :meth:`decode` does, but leave 65535 as it is."""
+        """Decode as :meth:`decode` does, but leave 65535 as it is.
+
+        Returns:
+            Millimetres, uint16 (height, width).
+
+        Raises:
+            ImageError: This map is damaged.
+            BagError: The message does not fit its definition, or is no depth.
+
+        """
         message = self._message(data)
         with naming(self.topic):
             if self._is_compressed:

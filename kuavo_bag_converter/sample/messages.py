@@ -69,7 +69,7 @@ class Messages:
         velocity: npt.NDArray[np.float64],
         effort: npt.NDArray[np.float64],
     ) -> Any:
-        """Make a ``kuavo_msgs/endEffectorData``."""
+        """Make a ``kuavo_msgs/endEffectorData``; an array has the shape (names,) or is empty."""
         return self.new(
             'endEffectorData', name=names, position=position, velocity=velocity, effort=effort
         )

@@ -110,7 +110,7 @@ class ColorScene(_Scene):
         return frame
 
     def encode(self, number: int, time: int) -> npt.NDArray[np.uint8]:
-        """Draw a picture; return its JPEG bytes."""
+        """Draw a picture; return its JPEG as uint8 (bytes,)."""
         return _encoded('.jpg', self.draw(number, time), self._parameters)
 
     def _draw_box(self, world: _Picture) -> None:
@@ -157,7 +157,7 @@ class DepthScene(_Scene):
         return depth
 
     def encode(self, number: int, time: int) -> npt.NDArray[np.uint8]:
-        """Draw a picture; return header and PNG bytes."""
+        """Draw a picture; return header and PNG as uint8 (bytes,)."""
         png = _encoded('.png', self.draw(number, time), _PNG)
         return np.concatenate([np.frombuffer(self._prefix, np.uint8), png])
 

@@ -203,7 +203,7 @@ class BatchCheck:
                 self._report(self._rule, key, 'count', wrong, values['count'], lengths)
 
     def compare(self, key: str, expected: Mapping[str, Values], tolerance: Tolerance) -> None:
-        """Compare a feature's statistics with what they should be; NaN is not known."""
+        """Compare a feature's statistics, (episodes, width), with ``expected``; NaN is not known."""
         found = self._batch.values.get(key, {})
         for name in tolerance.spread:
             if name not in found or found[name].shape != expected[name].shape:
@@ -280,12 +280,12 @@ class Pool:
         self._parts: list[dict[str, Values]] = []
 
     def add(self, values: Mapping[str, Values]) -> None:
-        """Add some episodes' statistics of one feature."""
+        """Add some episodes' statistics of one feature, each (episodes, width)."""
         if all(name in values for name in BASIC):
             self._parts.append({name: values[name] for name in BASIC})
 
     def pooled(self) -> dict[str, Values]:
-        """Return those of all episodes together, each weighing by its count."""
+        """Return those of all episodes together, (1, width), each weighing by its count."""
         parts = {name: np.concatenate([part[name] for part in self._parts]) for name in BASIC}
         weight = parts['count'] / parts['count'].sum()
         mean = (weight * parts['mean']).sum(axis=0)
