@@ -203,7 +203,7 @@ class BatchCheck:
                 self._report(self._rule, key, 'count', wrong, values['count'], lengths)
 
     def compare(self, key: str, expected: Mapping[str, Values], tolerance: Tolerance) -> None:
-        """Compare a feature's statistics, (episodes, width), with ``expected``; NaN is not known."""
+        """Compare a feature's statistics, (episodes, width), with others; NaN is not known."""
         found = self._batch.values.get(key, {})
         for name in tolerance.spread:
             if name not in found or found[name].shape != expected[name].shape:
