@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from kuavo_bag_converter.environment import set_defaults
+
 
 def main() -> int:
     """Run the command line; see :mod:`kuavo_bag_converter.cli`."""
-    # Before numpy is imported: threads that only cost memory and start-up time here.
-    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+    set_defaults()
     from kuavo_bag_converter.cli import run
 
     try:

@@ -19,7 +19,7 @@ from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.camera import Camera
 from kuavo_bag_converter.errors import Cancelled
-from kuavo_bag_converter.memory import resident_bytes
+from kuavo_bag_converter.memory import give_back, resident_bytes
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.pictures import Picture, PictureDecoder
 from kuavo_bag_converter.planning import plan_bag
@@ -68,8 +68,10 @@ class Task:
 
     @staged('pass 1')
     def plan(self) -> Plan:
-        """Make pass 1."""
-        return plan_bag(self.binding, self.reader, self.definitions, self.bad)
+        """Make pass 1, whose memory grows with the bag and is given back."""
+        plan = plan_bag(self.binding, self.reader, self.definitions, self.bad)
+        give_back()
+        return plan
 
     def cameras(self, plan: Plan, target: Target) -> list[Camera]:
         """Return what follows each camera's track of the plan, in the order of the binding."""

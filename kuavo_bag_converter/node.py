@@ -9,7 +9,6 @@ end; ``~/cancel`` (``std_srvs/Trigger``) stops the run. The exit code is the com
 from __future__ import annotations
 
 import io
-import os
 import resource
 import signal
 import sys
@@ -34,6 +33,7 @@ from rclpy.utilities import remove_ros_args
 from std_srvs.srv import Trigger
 
 from kuavo_bag_converter.display import Display, print_report
+from kuavo_bag_converter.environment import set_defaults
 from kuavo_bag_converter.errors import Cancelled, ConverterError, UsageError
 from kuavo_bag_converter.jobs.report import Outcome, Report
 from kuavo_bag_converter.settings import (
@@ -249,8 +249,7 @@ def _descriptor(info: SettingInfo, *, read_only: bool = False) -> ParameterDescr
 
 def main() -> int:
     """Run the node and return the exit code."""
-    # As for the command: before numpy is imported.
-    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+    set_defaults()
     cancel = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: cancel.set())

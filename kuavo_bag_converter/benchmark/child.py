@@ -27,10 +27,13 @@ EXIT_FAILED = 1
 
 def main(job: str, specification: str, result: str) -> int:
     """Run one job and write its result with the time that it took."""
-    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # as the command does
     protocol = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # What libraries print belongs to the log.
-    functions = runpy.run_path(job) if job.endswith('.py') else vars(importlib.import_module(job))
+    if job.endswith('.py'):
+        functions = runpy.run_path(job)
+    else:
+        importlib.import_module('kuavo_bag_converter.environment').set_defaults()
+        functions = vars(importlib.import_module(job))
     work = functions['prepare'](json.loads(Path(specification).read_text(encoding='utf-8')))
     protocol.write('prepared\n')
     protocol.flush()

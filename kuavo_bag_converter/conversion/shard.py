@@ -21,7 +21,7 @@ from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunked
 from kuavo_bag_converter.errors import StalledError
-from kuavo_bag_converter.memory import MB
+from kuavo_bag_converter.memory import MB, give_back
 from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag
 from kuavo_bag_converter.profiles.model import Profile
@@ -98,7 +98,9 @@ def write_shard(
                 attempt.abandon()
                 raise
             if not found or options.on_bad_image == 'repeat':
-                return attempt.finish(extra, reader, found)
+                shard = attempt.finish(extra, reader, found)
+                give_back()
+                return shard
         bad = _with(bad, found, options.on_bad_image)
 
 
