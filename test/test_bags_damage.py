@@ -837,7 +837,7 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_a_folder_without_recording_is_refused(tmp_path):
-    assert 'is no rosbag2 directory: it has no metadata.yaml and no' in refusal(tmp_path)
+    assert 'holds no recording: no metadata.yaml, no .bag, .mcap or .db3' in refusal(tmp_path)
 
 
 def test_a_folder_of_unrelated_files_is_refused(tmp_path):

@@ -91,8 +91,10 @@ def test_unreadable_files_are_left_for_the_reader_to_refuse(tmp_path):
     assert len(find_recordings([tmp_path])) == 2
 
 
-def test_a_folder_without_recordings_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r'holds no recording; looked for \*\.bag, '):
-        find_recordings([tmp_path])
+def test_a_folder_without_recordings_is_left_for_the_reader_to_refuse(tmp_path):
+    assert find_recordings([tmp_path]) == [tmp_path]
+
+
+def test_a_path_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(UsageError, match='nowhere: does not exist'):
         find_recordings([tmp_path / 'nowhere'])

@@ -126,7 +126,8 @@ def _existing(path: Path) -> Path | None:
 def _without_metadata(folder: Path, found: list[Path], damage: Damage) -> list[Path]:
     if not found:
         raise BagError(
-            f'{folder}: is no rosbag2 directory: it has no {NAME} and no .mcap or .db3 files'
+            f'{folder}: holds no recording: no {NAME}, no .bag, .mcap or .db3 files, and no '
+            'rosbag2 directories; folders in it are not searched'
         )
     files = _without_packed_twins(found, damage)
     stems = {part[0] if (part := split_stem(path)) else path.name for path in files}

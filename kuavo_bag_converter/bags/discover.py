@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Set
 from itertools import groupby
@@ -65,10 +66,11 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
 
     In a folder, ``NAME.c.bag`` (a preview) and ``NAME.orig.bag`` (a backup) are left out where
     ``NAME.bag`` or ``NAME.bag.active`` is beside them. Given by their own path, they are taken.
-    What must not be looked into is taken for a recording, so that opening it says so.
+    A folder that holds nothing of all that, or must not be looked into, is taken for a recording,
+    so that opening it says what is wrong.
 
     Raises:
-        UsageError: a path does not exist, or a folder holds no recording.
+        UsageError: a path does not exist.
 
     """
     found: list[Path] = []
@@ -76,7 +78,7 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
     for path in map(Path, paths):
         if not _exists(path):
             raise UsageError(f'{path}: does not exist')
-        if not _is_folder(path) or _is_directory_bag(path):
+        if not os.path.isdir(path) or _is_directory_bag(path):
             found.append(path)
         else:
             bags = _in_folder(path)
@@ -100,13 +102,6 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except PermissionError:
-        return False
-
-
 def _is_beside(bag: Path, bags: Set[Path]) -> bool:
     """Tell whether a bag of a folder is a preview or backup of another."""
     match = _BESIDE_RECORDINGS.fullmatch(bag.name)
@@ -120,14 +115,9 @@ def _in_folder(folder: Path) -> list[Path]:
     bags = [
         entry
         for entry in entries
-        if (_is_directory_bag(entry) if _is_folder(entry) else _is_bag(entry))
+        if (_is_directory_bag(entry) if os.path.isdir(entry) else _is_bag(entry))
     ]
-    if not bags:
-        raise UsageError(
-            f'{folder}: holds no recording; looked for *.bag, *.bag.active, *.mcap, *.db3 '
-            f'and rosbag2 directories, in it and not deeper'
-        )
-    return bags
+    return bags or [folder]
 
 
 def _is_bag(path: Path) -> bool:

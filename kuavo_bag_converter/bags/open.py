@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -93,7 +94,7 @@ def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingRe
 
 
 def _directory(paths: Sequence[Path], damage: Damage) -> Directory:
-    if len(paths) == 1 and paths[0].is_dir():
+    if len(paths) == 1 and os.path.isdir(paths[0]):
         return read_directory(paths[0], damage)
     return Directory(list(paths), None)
 

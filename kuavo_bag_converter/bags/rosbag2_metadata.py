@@ -67,6 +67,8 @@ def read_metadata(path: Path) -> Metadata:
 
     """
     document = load_yaml(path.read_text(encoding='utf-8', errors='replace'))
+    if document is None:
+        raise ValueError('is empty')
     try:
         top: dict[str, Any] = document['rosbag2_bagfile_information']
         topics = [_topic(item) for item in top['topics_with_message_count'] or ()]

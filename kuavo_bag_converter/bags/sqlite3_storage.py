@@ -28,6 +28,8 @@ from kuavo_bag_converter.errors import BagError
 
 ROWS = 20_000
 """Rows of the index that are fetched at a time."""
+FIRST_ROWS = 100
+"""Rows that are fetched first, so that the first messages of a topic are found quickly."""
 PAYLOADS = 200
 """Payloads that one statement asks for."""
 LAST_ID = 2**63 - 1
@@ -190,8 +192,10 @@ class Sqlite3Storage:
                 last,
                 *numbers,
             )
-            while table := cursor.fetchmany(ROWS):
+            count = FIRST_ROWS
+            while table := cursor.fetchmany(count):
                 yield self._table(table)
+                count = min(2 * count, ROWS)
 
     def _table(self, table: list[tuple[Any, ...]]) -> Rows:
         columns = np.array(table, dtype=np.int64)

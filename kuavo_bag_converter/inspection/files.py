@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from kuavo_bag_converter.errors import BagError
 def files_of(recording: Recording) -> list[Path]:
     """Return the files of a recording that are there, in order."""
     paths = [recording] if isinstance(recording, Path) else list(recording)
-    if len(paths) == 1 and paths[0].is_dir():
+    if len(paths) == 1 and os.path.isdir(paths[0]):
         try:
             return read_directory(paths[0], Damage('salvage')).files
         except BagError:
@@ -24,4 +25,4 @@ def files_of(recording: Recording) -> list[Path]:
 
 def size_of(files: Sequence[Path]) -> int:
     """Return the bytes of the files that can be seen."""
-    return sum(path.stat().st_size for path in files if path.is_file())
+    return sum(path.stat().st_size for path in files if os.path.isfile(path))

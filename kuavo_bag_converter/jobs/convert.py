@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import random
 import shutil
 import threading
@@ -370,13 +371,11 @@ def _configuration(settings: Settings) -> dict[str, object]:
 
 
 def _bytes_of(recording: Recording) -> int:
-    """Return the bytes of a recording's files, or of all files in a folder."""
-    files = [
-        file
-        for path in _paths(recording)
-        for file in ([path] if path.is_file() else path.rglob('*'))
-    ]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    """Return the bytes of a recording's files, or of all files in a folder, that can be seen."""
+    files = list(_paths(recording))
+    for path in _paths(recording):
+        files += [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return sum(file.stat().st_size for file in files if os.path.isfile(file))
 
 
 def _one_line(error: Exception) -> str:
