@@ -546,6 +546,14 @@ def test_options_that_cannot_be_met_are_refused_and_leave_nothing(tmp_path, chan
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    assert cli.run(['sample', str(tmp_path / 'file' / 'bag'), '--seconds', '1']) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f'error: sample: {tmp_path / "file" / "bag"}: cannot be written')
+    assert error.count('\n') == 1
+
+
 @pytest.mark.parametrize(
     ('argument', 'value'), [('--size', '640'), ('--gap', '/a=1'), ('--start', '/a')]
 )

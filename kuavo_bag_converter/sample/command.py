@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.errors import OutputError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +88,11 @@ def run(arguments: argparse.Namespace) -> int:
     if truth_path.exists():
         raise UsageError(f'sample: {truth_path} exists already; remove it or name another place')
     path = directory / ('sample.bag' if options.storage == 'bag' else 'sample')
-    truth = write_sample(path, options)
-    truth.save(truth_path)
+    try:
+        truth = write_sample(path, options)
+        truth.save(truth_path)
+    except OSError as error:
+        raise OutputError(f'sample: {directory}: cannot be written ({error.strerror})') from None
     messages = sum(len(topic.receive) for topic in truth.topics.values())
     print(f'{path}: {messages} messages on {len(truth.topics)} topics')  # noqa: T201
     print(f'{truth_path}: their stamps and values')  # noqa: T201
