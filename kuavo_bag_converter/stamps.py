@@ -5,64 +5,17 @@ All stamps are int64 nanoseconds. The rules are stated in docs/time.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.bags.spans import SILENCE_S, Span, spans_of, within
 from kuavo_bag_converter.errors import BagError
 
-SILENCE_S = 600.0
-"""Where no topic at all says anything for so long, stamps do not belong together."""
-
 _NS = 1_000_000_000
-
-
-class Span(NamedTuple):
-    """A stretch of time, both ends included."""
-
-    start: int
-    stop: int
-
-
-class _Part(NamedTuple):
-    span: Span
-    messages: int
-
-
-def spans_of(topics: Iterable[Stamps], silence_s: float = SILENCE_S) -> list[Span]:
-    """Return the stretches between which all topics are silent for longer than ``silence_s``.
-
-    Args:
-        topics: Stamps of each topic, ascending.
-        silence_s: Seconds.
-
-    """
-    silence = min(int(min(silence_s, 2e10) * _NS), 2**64 - 1)
-    joined: list[Span] = []
-    for start, stop in sorted(span for stamps in topics for span in _stretches(stamps, silence)):
-        if joined and start - joined[-1].stop <= silence:
-            joined[-1] = Span(joined[-1].start, max(joined[-1].stop, stop))
-        else:
-            joined.append(Span(start, stop))
-    return joined
-
-
-def _stretches(stamps: Stamps, silence: int) -> list[Span]:
-    if not len(stamps):
-        return []
-    first, last = int(stamps[0]), int(stamps[-1])
-    if last - first <= silence:
-        return [Span(first, last)]
-    # A difference of int64 stamps need not fit int64, but does modulo 2**64.
-    steps = stamps[1:].view(np.uint64) - stamps[:-1].view(np.uint64)
-    cuts = np.flatnonzero(steps > silence).tolist()
-    starts = [first, *(int(stamps[cut + 1]) for cut in cuts)]
-    stops = [*(int(stamps[cut]) for cut in cuts), last]
-    return [Span(*ends) for ends in zip(starts, stops, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,12 +151,6 @@ def believed(
         topic: TopicTimes(times, recording, within(times.receive, recording), header_limit)
         for topic, times in index.items()
     }
-
-
-def within(stamps: Stamps, span: Span) -> slice:
-    """Return where ascending stamps lie within a stretch of time."""
-    low = np.searchsorted(stamps, span.start, side='left')
-    return slice(int(low), int(np.searchsorted(stamps, span.stop, side='right')))
 
 
 def nearest(stamps: Stamps, times: Stamps) -> Ordinals:

@@ -11,11 +11,10 @@ NAME = 'kuavo_bag_converter'
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
-    errors
+    errors  environment
     settings  marks  memory  stages  workers
-    bags.model
-    stamps
     bags
+    stamps
     messages  dataset  profiles  pictures
     frame_clock  elements  sample
     alignment

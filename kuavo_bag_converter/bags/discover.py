@@ -15,8 +15,8 @@ from kuavo_bag_converter.bags.directory import SUFFIXES, natural, split_stem
 from kuavo_bag_converter.bags.open import open_portable
 from kuavo_bag_converter.bags.rosbag1 import time_range
 from kuavo_bag_converter.bags.rosbag2_metadata import NAME
+from kuavo_bag_converter.bags.spans import SILENCE_S, Span, spans_of
 from kuavo_bag_converter.errors import BagError, UsageError
-from kuavo_bag_converter.stamps import SILENCE_S, Span, spans_of
 
 Recording = Path | tuple[Path, ...]
 """A file, a rosbag2 directory, or the files that one recording was split into."""

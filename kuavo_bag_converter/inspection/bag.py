@@ -10,6 +10,7 @@ from pathlib import Path
 from kuavo_bag_converter.bags.discover import Recording
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.bags.spans import Span
 from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.inspection.contents import (
     Contents,
@@ -32,7 +33,6 @@ from kuavo_bag_converter.inspection.sampling import Sample, choose
 from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.stamps import Span
 
 
 def inspect_bag(

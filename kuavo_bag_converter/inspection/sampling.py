@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
-from kuavo_bag_converter.stamps import Span
+from kuavo_bag_converter.bags.spans import Span
 
 WHOLE_BYTES = 64 << 20
 """Bags up to this size are read whole."""

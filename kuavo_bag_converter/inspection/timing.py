@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
+from kuavo_bag_converter.bags.spans import Span, spans_of, within
 from kuavo_bag_converter.inspection.report import HeaderStamps, Outside, Timing
-from kuavo_bag_converter.stamps import Span, spans_of, within
 
 _NS = 1_000_000_000
 _MS = 1e6
