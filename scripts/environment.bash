@@ -3,18 +3,32 @@
 #   environment FILE...   install the requirements of these files; then "$python" has them
 #
 # Where ROS 2 is sourced, its Python is used, and only what ROS does not bring is installed, in a
-# virtual environment that sees the system's packages. Else everything comes from PyPI.
+# virtual environment that sees the system's packages. Else everything comes from PyPI. The folder
+# is .venv, or .venv-<distro> with ROS, or what is set as venv_name.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+# While pip installs: if it is killed, packages may lack files and pass for complete.
+UNFINISHED=unfinished
+
 # The PyPI wheels of rclpy leave this to their children, whose own rclpy would then not start.
 unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
+# Root's pip fails where its cache cannot be written; others' goes without.
+[ -w "${HOME:-/nowhere}" ] || export PIP_NO_CACHE_DIR=1
 
 fail() {
   printf 'error: %s\n' "$1" >&2
   shift
   [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
   exit 1
+}
+
+# apt_line PACKAGE...: prints the command that installs them.
+apt_line() {
+  local sudo='sudo '
+  [ "$(id -u)" -ne 0 ] || sudo=''
+  echo "${sudo}apt update && ${sudo}apt install $*"
 }
 
 ros_is_sourced() {
@@ -36,10 +50,10 @@ find_base() {
       fi
     done
     [ -n "${base:-}" ] || fail "ROS 2 $ROS_DISTRO is sourced, but python3 cannot import rclpy:" \
-      "sudo apt install ros-$ROS_DISTRO-rclpy   (or use a shell in which ROS is not sourced)"
+      "$(apt_line "ros-$ROS_DISTRO-rclpy")   (or use a shell in which ROS is not sourced)"
     "$base" -c 'import diagnostic_msgs, std_srvs' 2>/dev/null ||
       fail "ROS 2 $ROS_DISTRO is sourced, but lacks message packages:" \
-        "sudo apt install ros-$ROS_DISTRO-diagnostic-msgs ros-$ROS_DISTRO-std-srvs"
+        "$(apt_line "ros-$ROS_DISTRO-diagnostic-msgs" "ros-$ROS_DISTRO-std-srvs")"
     return
   fi
   # python3 first; a name with a version helps where python3 is older.
@@ -49,7 +63,7 @@ find_base() {
       return
     fi
   done
-  fail 'Python 3.10 or newer is needed:' 'sudo apt install python3 python3-venv'
+  fail 'Python 3.10 or newer is needed:' "$(apt_line python3 python3-venv)"
 }
 
 # Whether PyPI has rclpy for this Python on this machine; what needs it is left out elsewhere.
@@ -62,9 +76,9 @@ make_venv() {
   local options=(--clear)
   ros_is_sourced && options+=(--system-site-packages)
   "$base" -c 'import ensurepip, venv' 2>/dev/null || fail "$base has no venv module:" \
-    "sudo apt install $("$base" -c 'import sys
+    "$(apt_line "$("$base" -c 'import sys
 name = "python3" if sys.executable == "/usr/bin/python3" else "python%d.%d" % sys.version_info[:2]
-print(name + "-venv")')"
+print(name + "-venv")')")"
   echo "making $venv with $("$base" --version)"
   "$base" -m venv "${options[@]}" "$venv"
 }
@@ -87,9 +101,9 @@ pip_arguments() {
 }
 
 install_requirements() {
-  local file=$1 stamp=$venv/$(basename "$1") arguments constraints=()
+  local file=$1 stamp=$venv/${1//\//_} arguments constraints=() installed=yes
   [ -f "$stamp" ] && [ "$(<"$file")" = "$(<"$stamp")" ] && return
-  echo "installing what $(basename "$file") asks for"
+  echo "installing what $file asks for"
   if ros_is_sourced; then
     # cv_bridge is compiled against the numpy that is there; pyarrow 26 refuses numpy 1.
     "$python" -c 'import numpy
@@ -98,18 +112,21 @@ if numpy.__version__ < "2": print("pyarrow<26")' >"$venv/constraints.txt"
     constraints=(--constraint "$venv/constraints.txt")
   fi
   mapfile -t arguments < <(pip_arguments "$file")
+  touch "$venv/$UNFINISHED"
   "$python" -m pip install --quiet --disable-pip-version-check "${constraints[@]}" \
-    "${arguments[@]}" || fail "pip could not install $(basename "$file"), see above"
+    "${arguments[@]}" || installed=no
+  rm "$venv/$UNFINISHED"
+  [ "$installed" = yes ] || fail "pip could not install $file, see above"
   cp "$file" "$stamp"
 }
 
 environment() {
-  local file base='' venv
+  local file base='' venv=$root/.venv
   find_base
-  venv=$root/.venv
   ros_is_sourced && venv=$root/.venv-$ROS_DISTRO
+  [ -z "${venv_name:-}" ] || venv=$root/$venv_name
   python=$venv/bin/python
-  if ! "$python" -m pip --version >/dev/null 2>&1; then
+  if [ -e "$venv/$UNFINISHED" ] || ! "$python" -m pip --version >/dev/null 2>&1; then
     make_venv
   fi
   for file in "$@"; do
