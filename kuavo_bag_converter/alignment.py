@@ -65,7 +65,7 @@ class TrackPlan:
 
     def wanted(self) -> Ordinals:
         """Return the ordinals that some frame needs, ascending."""
-        needed = np.unique(np.concatenate([self.first, self.second]))
+        needed: Ordinals = np.unique(np.concatenate([self.first, self.second]))
         return needed[needed >= 0]
 
 

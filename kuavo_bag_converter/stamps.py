@@ -36,7 +36,7 @@ class TopicTimes:
         With ``held``, what was received before the recording counts too: it lasts into it.
         """
         heard = self._heard(held=held)
-        ordinals = np.arange(heard.start, heard.stop, dtype=np.int64)
+        ordinals: Ordinals = np.arange(heard.start, heard.stop, dtype=np.int64)
         if timeline == 'bag':
             return self.index.receive[heard], ordinals
         assert self.index.header is not None
@@ -57,7 +57,8 @@ class TopicTimes:
         ordinals = ordinals[np.lexsort((ordinals, own[ordinals]))]
         known = own[ordinals]
         near = nearest(known, stamps)
-        return other[ordinals[near]] + (stamps - known[near])
+        moved: Stamps = other[ordinals[near]] + (stamps - known[near])
+        return moved
 
     def counts(self, timeline: str) -> dict[str, float | None]:
         """Count the messages about which a rule had to decide on a time line.
@@ -163,7 +164,8 @@ def nearest(stamps: Stamps, times: Stamps) -> Ordinals:
     right = np.minimum(right, len(stamps) - 1)
     closer_right = np.abs(stamps[right] - times) < np.abs(stamps[left] - times)
     chosen = np.where(closer_right, right, left)
-    return np.searchsorted(stamps, stamps[chosen], side='left')
+    found: Ordinals = np.searchsorted(stamps, stamps[chosen], side='left')
+    return found
 
 
 def _length(part: slice) -> int:

@@ -196,7 +196,9 @@ class RecordingReader:
         return receive
 
     def _header_stamps(self, topics: AbstractSet[str]) -> dict[str, Stamps]:
-        columns = {topic: np.zeros(self.counts[topic], np.int64) for topic in topics}
+        columns: dict[str, Stamps] = {
+            topic: np.zeros(self.counts[topic], np.int64) for topic in topics
+        }
         places: dict[str, tuple[Numbers, Ordinals]] = {}
         for topic, column in columns.items():
             ordinals = np.arange(len(column))

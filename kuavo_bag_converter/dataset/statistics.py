@@ -177,7 +177,7 @@ def pooled(parts: Sequence[tuple[Statistics, int]]) -> Statistics:
     frames = np.array([weight for _, weight in parts])
 
     def average(values: list[NDArray[Any]]) -> NDArray[np.float64]:
-        return np.average(np.stack(values), axis=0, weights=frames)
+        return np.asarray(np.average(np.stack(values), axis=0, weights=frames))
 
     columns = {
         name: [np.asarray(statistics[name]) for statistics, _ in parts] for name in QUANTILES

@@ -178,7 +178,7 @@ def read_arrays(
     Raises:
         DatasetError: The file is damaged or too short.
     """
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         feature.key: np.empty((count, feature.shape[0]), feature.dtype) for feature in features
     }
     filled = 0

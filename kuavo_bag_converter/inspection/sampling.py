@@ -45,12 +45,12 @@ def choose(
     """
     whole = size_bytes <= WHOLE_BYTES
     starts = np.linspace(span.start, max(span.start, span.stop - WINDOW_S * 1e9), WINDOWS)
-    wanted = {}
+    wanted: dict[str, Ordinals] = {}
     read = total = 0
     for topic, stamps in receive.items():
         if not len(stamps):
             continue
-        chosen = np.zeros(1, dtype=np.int64)
+        chosen: Ordinals = np.zeros(1, dtype=np.int64)
         if topic in with_header:
             total += len(stamps)
             if whole or len(stamps) <= FEW:

@@ -69,7 +69,7 @@ def decode(data: memoryview) -> npt.NDArray[np.uint16]:
 def _numbers(code: memoryview) -> npt.NDArray[np.int64]:
     """Split the code into its numbers: digits of three bits, lowest first, and a bit 'goes on'."""
     words = np.frombuffer(code, '<u4', count=len(code) // 4)
-    nibbles = (words[:, None] >> _SHIFTS & 15).astype(np.int64).reshape(-1)
+    nibbles: npt.NDArray[np.int64] = (words[:, None] >> _SHIFTS & 15).astype(np.int64).reshape(-1)
     ends = np.flatnonzero(nibbles < 8)
     if not len(ends):
         raise ImageError('the RVL picture is cut off')
