@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import category
 
 import pytest
 from hypothesis import given, settings
@@ -517,9 +518,8 @@ def test_long_values_are_shortened_in_errors(tmp_path):
     assert len(refused(tmp_path, f'{HEAD}features: "{"x" * 10000}"')) < 200
 
 
-texts = st.text(
-    st.characters(exclude_categories=['Cs', 'Cc', 'Zl', 'Zp']), min_size=1, max_size=12
-).filter(lambda text: text.strip())
+characters = st.characters().filter(lambda one: category(one) not in {'Cs', 'Cc', 'Zl', 'Zp'})
+texts = st.text(characters, min_size=1, max_size=12).filter(lambda text: text.strip())
 words = texts.filter(lambda text: not any(character.isspace() for character in text))
 field_paths = st.from_regex(r'\A[a-zA-Z][a-z_0-9]{0,5}(\[[0-9]\])?(\.[a-z]{1,3})?\Z')
 msgtypes = st.sampled_from(['sensor_msgs/msg/JointState', 'a/msg/B'])
