@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -399,8 +400,11 @@ class ShardWriter:
         for key in self._options:
             if key not in self._writers:
                 raise DatasetError(f'{self._path.name}: no frames of {key} were written')
-            self._writers[key].close()
-        self._table.close()
+        files = [*self._writers.values(), self._table]
+        # Each waits for the disk, which takes all files in about the time of one.
+        with ThreadPoolExecutor(len(files)) as pool:
+            for closed in [pool.submit(file.close) for file in files]:
+                closed.result()
 
     def _manifest(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {
