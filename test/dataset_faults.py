@@ -380,11 +380,6 @@ FAULTS = {
     'no pandas index': ('v3.0', without_pandas_index, {'cheap': 'tasks.index'}),
     'row groups joined': ('v3.0', one_row_group, {'cheap': 'data.row_groups'}),
     'undeclared column': ('v3.0', extra_column, {'cheap': 'data.columns'}),
-    'file not readable by others': (
-        'v3.0',
-        lambda r: video_file(r).chmod(0o600),
-        {'cheap': 'file.mode'},
-    ),
     'file of rows left over': (
         'v3.0',
         lambda r: shutil.copy(data_file(r), data_file(r).with_name('file-009.parquet')),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from dataset_edits import (
     video_file,
     write_groups,
 )
-from dataset_faults import FAULTS
+from dataset_faults import FAULTS, one_row_group
 from rosbags.rosbag1 import Reader, Writer
 
 from kuavo_bag_converter import cli
@@ -237,14 +238,28 @@ def test_faults_are_found_in_a_dataset_of_lerobot_too(copy_of, fault):
 
 def test_what_lerobot_added_to_a_dataset_is_held_to_its_own_rules(copy_of):
     root = copy_of('v3.0')
-    video_file(root).chmod(0o600)
-    assert cheap(root) == {'file.mode'}
+    one_row_group(root)
+    assert cheap(root) == {'data.row_groups'}
 
     def forget_last(document):
         document['bags'].pop()
 
     edit_json(root / 'conversion/report.json', forget_last)
     assert cheap(root) == set()
+
+
+@pytest.mark.parametrize('mode', [0o600, 0o440, 0o000])
+@pytest.mark.parametrize('kind', ['v3.0', 'v2.1'])
+def test_permissions_are_the_users_as_long_as_files_can_be_read(copy_of, kind, mode):
+    root = copy_of(kind)
+    for path in root.rglob('*'):
+        if path.suffix in ('.mp4', '.parquet'):
+            path.chmod(mode)
+    found = cheap(root)
+    if os.access(video_file(root), os.R_OK):
+        assert found == set()
+    else:
+        assert found >= {'video.unreadable', 'data.unreadable'} or 'episodes.unreadable' in found
 
 
 def test_the_command_says_by_its_exit_code_what_it_found(copy_of, bags, tmp_path, capsys):
@@ -287,26 +302,70 @@ def test_bags_are_looked_for_where_they_were_converted(datasets, bags):
 
 
 def test_a_bag_is_known_by_its_content_under_any_name(datasets, bags, tmp_path):
-    moved = tmp_path / 'elsewhere' / '1.bag'
+    moved = tmp_path / 'elsewhere' / 'renamed.bag'
     moved.parent.mkdir()
     shutil.copy(bags / '1.bag', moved)
     result = verify(datasets('v3.0'), [str(moved)], 2)
     assert result.ok
+    assert [Path(bag).name for bag in result.bags] == ['1.bag']
     assert [Path(bag).name for bag in result.not_compared] == ['0.bag']
 
 
-def test_a_bag_that_has_changed_is_named(datasets, bags, tmp_path):
+def test_a_bag_that_has_changed_is_named(datasets, tmp_path):
     changed = tmp_path / '1.bag'
-    shutil.copy(bags / '0.bag', changed)
+    write_sample(changed, seconds=2.4, size=(96, 128), seed=9, extras=False)
     found = rules(verify(datasets('v3.0'), [str(changed)], None).findings)
     assert {'bags.changed', 'plan.alignment', 'rows.value', 'pictures.scene'} <= found
 
 
-def test_a_bag_of_another_dataset_is_refused(datasets, tmp_path):
+def test_bags_none_of_which_is_in_the_dataset_are_refused(datasets, tmp_path):
     other = tmp_path / 'other.bag'
     write_sample(other, seconds=1, size=(96, 128), seed=9, extras=False)
-    with pytest.raises(UsageError, match='was not made from this bag'):
+    with pytest.raises(UsageError, match=r'other\.bag: no bag that the dataset was made from'):
         verify(datasets('v3.0'), [str(other)])
+    assert cli.run(['verify', str(datasets('v3.0')), '--bags', str(other)]) == 2
+
+
+def test_bags_of_the_folder_that_are_not_in_the_dataset_are_listed(bags, tmp_path, capsys):
+    folder = tmp_path / 'day'
+    folder.mkdir()
+    for name in ('0.bag', '1.bag'):
+        shutil.copy(bags / name, folder)
+    (folder / 'broken.bag').write_bytes(b'#ROSBAG V2.0\n' + bytes(500))
+    root = tmp_path / 'out'
+    values = {'use_depth': False, 'sample_drop': 2} | SIZE
+    assert run(folder, root, **values).exit_code == 1
+    # Another recording of a name that is in the dataset, and one that came later.
+    (folder / 'later').mkdir()
+    shutil.copy(bags / '0.bag', folder / 'later.bag')
+    with (folder / 'later.bag').open('ab') as file:
+        file.write(b'more')
+    write_sample(folder / 'later' / '0.bag', seconds=1, size=(96, 128), seed=9, extras=False)
+    paths = [str(folder), str(folder / 'later' / '0.bag')]
+    assert cli.run(['verify', str(root), '--bags', *paths, '--sample', '2']) == 0
+    text = capsys.readouterr().out
+    result = verify(root, paths, 2)
+    assert [Path(bag).name for bag in result.bags] == ['0.bag', '1.bag']
+    broken, later, other = result.others
+    assert broken.startswith(f'{folder / "broken.bag"} (failed: ')
+    assert [later, other] == [str(folder / 'later.bag'), str(folder / 'later' / '0.bag')]
+    for bag in result.others:
+        assert f'not in the dataset: {bag}' in text
+    document = result.as_json()
+    assert document['bags_not_in_dataset'] == [broken, later, other]
+
+
+def test_recorded_bags_that_are_gone_are_not_compared(bags, tmp_path):
+    paths = [shutil.copy(bags / name, tmp_path) for name in ('0.bag', '1.bag')]
+    root = tmp_path / 'out'
+    run(paths, root, use_depth=False, sample_drop=2, **SIZE)
+    Path(paths[0]).unlink()
+    result = verify(root, [], 2)
+    assert result.ok
+    assert [Path(bag).name for bag in result.not_compared] == ['0.bag']
+    Path(paths[1]).unlink()
+    with pytest.raises(UsageError, match='the recorded paths: no bag'):
+        verify(root, [], 2)
 
 
 def test_a_dataset_without_a_record_cannot_be_compared_with_bags(copy_of, bags):

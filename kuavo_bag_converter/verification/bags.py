@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.bags.discover import Recording, find_recordings
+from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.fingerprint import fingerprint
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.errors import BagError, UsageError
 from kuavo_bag_converter.verification.findings import Findings
 from kuavo_bag_converter.verification.record import ConvertedBag, Record
-
-_CONTENT = ('name', 'bytes', 'digest')
-"""What of a fingerprint stays when a bag is copied."""
 
 
 class Match(NamedTuple):
@@ -23,53 +20,74 @@ class Match(NamedTuple):
     files: tuple[Path, ...]
 
 
-def match_bags(record: Record, paths: Sequence[str], findings: Findings) -> list[Match]:
-    """Find the bags of a dataset by their content, or else by name, in the dataset's order.
+class Matches(NamedTuple):
+    """Which of the given bags are in the dataset."""
+
+    found: list[Match]
+    """In the dataset's order, each bag once."""
+    others: list[str]
+    """The bags that are not in the dataset, and why if the record tells."""
+
+
+def match_bags(record: Record, paths: Sequence[str], findings: Findings) -> Matches:
+    """Find the bags of a dataset by their content, or else by name.
 
     Args:
         record: What the dataset was made from.
         paths: Bags and folders of bags; the recorded paths if there are none.
-        findings: Gets a finding for a bag that has changed.
+        findings: Gets a finding for a bag that has changed or cannot be read.
 
     Raises:
-        UsageError: A path holds no bag, or a bag that the dataset was not made from.
+        UsageError: A path does not exist, or none of the bags is in the dataset.
 
     """
-    given = paths or [bag.name for bag in record.bags]
-    matches = []
+    given = paths or [bag.name for bag in record.bags if Path(bag.name).exists()]
+    found: dict[int, Match] = {}
+    left: list[tuple[tuple[Path, ...], str]] = []
     for recording in find_recordings(given):
-        files = _files(recording)
-        content = _content(fingerprint(files))
-        bag = _equal(record, content) or _namesake(record, files)
+        files = (recording,) if isinstance(recording, Path) else recording
+        try:
+            content = _content(fingerprint(files))
+        except BagError as error:
+            left.append((files, str(error)))
+            continue
+        bag = next((bag for bag in record.bags if _content(bag.fingerprint) == content), None)
         if bag is None:
-            raise UsageError(f'{files[0]}: the dataset was not made from this bag')
-        if _content(bag.fingerprint) != content:
-            findings.add(
-                'bags.changed',
-                f'{files[0]}: another size or content',
-                'the bag as it was converted',
-                file=bag.name,
-            )
-        matches.append(Match(bag, files))
-    return sorted(matches, key=lambda match: match.bag.first_episode)
+            left.append((files, ''))
+        else:
+            found.setdefault(bag.number, Match(bag, files))
+    others = []
+    changed = False
+    for files, problem in left:
+        bag = _namesake(record, files[0].name)
+        if bag is None or bag.number in found:
+            others.append(_described(record, files[0]))
+            continue
+        changed = True
+        if problem:
+            findings.add('bags.unreadable', problem, 'the bag as it was converted', file=bag.name)
+            continue
+        found[bag.number] = Match(bag, files)
+        different = f'{files[0]}: another size or content'
+        findings.add('bags.changed', different, 'the bag as it was converted', file=bag.name)
+    if not found and not changed:
+        places = ', '.join(map(str, paths)) or 'the recorded paths'
+        raise UsageError(f'{places}: no bag that the dataset was made from')
+    return Matches(sorted(found.values(), key=lambda match: match.bag.first_episode), others)
 
 
-def _files(recording: Recording) -> tuple[Path, ...]:
-    return (recording,) if isinstance(recording, Path) else recording
+def _content(mark: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return what of a fingerprint stays when a bag is copied or renamed."""
+    return sorted((file.get('bytes'), file.get('digest')) for file in mark.get('files', ()))
 
 
-def _content(mark: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{key: file.get(key) for key in _CONTENT} for file in mark['files']]
-
-
-def _equal(record: Record, content: list[dict[str, Any]]) -> ConvertedBag | None:
-    for bag in record.bags:
-        if _content(bag.fingerprint) == content:
-            return bag
-    return None
-
-
-def _namesake(record: Record, files: Sequence[Path]) -> ConvertedBag | None:
+def _namesake(record: Record, name: str) -> ConvertedBag | None:
     """Return the only bag of this file name."""
-    named = [bag for bag in record.bags if Path(bag.name).name == files[0].name]
+    named = [bag for bag in record.bags if Path(bag.name).name == name]
     return named[0] if len(named) == 1 else None
+
+
+def _described(record: Record, path: Path) -> str:
+    """Return a bag that is not in the dataset, with the reason if its conversion failed."""
+    reasons = [reason for bag, reason in record.failed if Path(bag).name == path.name]
+    return f'{path} (failed: {reasons[0]})' if reasons else str(path)

@@ -30,6 +30,10 @@ def _lines(result: Verification) -> Iterator[str]:
         yield f'compared with {len(result.bags)} bags'
     if result.not_compared:
         yield f'not compared: {len(result.not_compared)} bags that were not given'
+    for bag in result.others[:_SHOWN]:
+        yield f'not in the dataset: {bag}'
+    if len(result.others) > _SHOWN:
+        yield f'not in the dataset: {len(result.others) - _SHOWN} more; --json has all of them'
     if result.cameras:
         yield ''
         yield from table(

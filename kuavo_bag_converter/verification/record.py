@@ -43,6 +43,8 @@ class Record:
     settings: Mapping[str, Any]
     bags: tuple[ConvertedBag, ...]
     """In the order of their episodes."""
+    failed: tuple[tuple[str, str], ...] = ()
+    """Path and reason of each bag that could not be converted."""
 
     def wrote(self, episode: int) -> bool:
         """Whether the conversion wrote an episode of the dataset."""
@@ -81,7 +83,12 @@ def read_record(root: Path, findings: Findings) -> Record | None:
         if any(bag.first_episode < 0 or bag.episodes < 1 for bag in bags):
             raise ValueError('a bag without episodes')
         ordered = sorted(bags, key=lambda bag: bag.first_episode)
-        return Record(dict(report['settings']), tuple(ordered))
+        failed = tuple(
+            (str(bag['bag']), str(bag['reason']))
+            for bag in report['bags']
+            if bag['status'] == 'failed'
+        )
+        return Record(dict(report['settings']), tuple(ordered), failed)
     except BROKEN as error:
         expected = 'settings and bags, as the conversion wrote them'
         findings.add('conversion.unreadable', repr(error), expected, file=REPORT_PATH)

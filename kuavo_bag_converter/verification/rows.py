@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.files import FILE_MODE
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, table_schema
 from kuavo_bag_converter.verification.description import (
@@ -183,9 +182,6 @@ class _FileCheck:
     def _check_own_form(self) -> None:
         """Check what this converter promises of a file beyond what LeRobot reads."""
         path = self._dataset.root / self._file
-        mode = path.stat().st_mode & 0o777
-        if mode != FILE_MODE:
-            self._add('file.mode', oct(mode), oct(FILE_MODE))
         features = [
             Feature(column.key, column.dtype, column.shape)
             for column in self._columns

@@ -34,6 +34,8 @@ class Verification:
     """Bags that the dataset was compared with, by the path of the conversion."""
     not_compared: tuple[str, ...] = ()
     """Bags of the dataset that were not given."""
+    others: tuple[str, ...] = ()
+    """Given bags that are not in the dataset, with the reason where their conversion failed."""
     cameras: tuple[CameraSummary, ...] = ()
     timing: tuple[dict[str, Any], ...] = field(default=())
     """State minus picture, ms, by state topic and camera."""
@@ -53,6 +55,7 @@ class Verification:
             'findings': [finding.as_json() for finding in self.findings],
             'bags': list(self.bags),
             'bags_not_compared': list(self.not_compared),
+            'bags_not_in_dataset': list(self.others),
             'pictures': [camera.as_json() for camera in self.cameras],
             'state_minus_picture_ms': list(self.timing),
         }
@@ -95,11 +98,11 @@ def verify(
     except UsageError as error:
         findings.add('conversion.unreadable', error, 'the settings and the profile of the bags')
         return Verification(root, len(dataset.episodes), frames, tuple(findings))
-    for match in matches:
+    for match in matches.found:
         replay.check(match)
     for camera in replay.cameras.values():
         check_losses(camera, findings)
-    compared = [match.bag.name for match in matches]
+    compared = [match.bag.name for match in matches.found]
     return Verification(
         root,
         len(dataset.episodes),
@@ -107,6 +110,7 @@ def verify(
         tuple(findings),
         tuple(compared),
         tuple(bag.name for bag in dataset.record.bags if bag.name not in compared),
+        tuple(matches.others),
         tuple(replay.cameras.values()),
         tuple(
             {'state': entry.topic, 'picture': entry.camera, **entry.summary()}

@@ -20,7 +20,6 @@ from av.video.stream import VideoStream
 
 from kuavo_bag_converter.dataset.depth import depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding
-from kuavo_bag_converter.dataset.files import FILE_MODE
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.statistics import QUANTILES, ImageStatistics
 from kuavo_bag_converter.verification.description import Column, Description, Episode
@@ -107,8 +106,6 @@ class _FileCheck:
                 episode = self._episodes[0].index
                 self._add('video.missing', 'no file', 'a video', episode=episode)
                 return self
-            if self._own and path.stat().st_mode & 0o777 != FILE_MODE:
-                self._add('file.mode', oct(path.stat().st_mode & 0o777), oct(FILE_MODE))
             with av.open(str(path)) as container:
                 streams = container.streams.video
                 if len(streams) != 1 or streams[0].codec_context is None:
