@@ -19,7 +19,14 @@ from kuavo_bag_converter.profiles.model import MARK, Part
 
 Values = npt.NDArray[np.float64]
 Fills = npt.NDArray[np.uint8]
-Rows = Mapping[str, npt.NDArray[np.float32]]
+
+
+class Rows(NamedTuple):
+    """Finished rows of consecutive frames."""
+
+    frames: int
+    vectors: Mapping[str, npt.NDArray[np.float32]]
+    """Values of each vector feature by its key, shape (frames, elements)."""
 
 
 def mix(strategy: str, first: Values, second: Values, weight: Values) -> Values:
@@ -290,10 +297,13 @@ class Table:
                 np.concatenate([block.values for block in mine], axis=1),
                 np.concatenate([block.fill for block in mine], axis=1),
             )
-        return {
-            key: self._difference(vectors, key, minus).astype(np.float32)
-            for key, minus, _ in self._features
-        }
+        return Rows(
+            stop - start,
+            {
+                key: self._difference(vectors, key, minus).astype(np.float32)
+                for key, minus, _ in self._features
+            },
+        )
 
     def _block(self, index: int, chunk: _Chunk, start: int, stop: int) -> _Block:
         """Return the finished values of a column for the frames from start to stop."""

@@ -72,7 +72,7 @@ def fill(writer, features, frames, options=H264, first=0, step=7, task_index=Non
     """Write the frames ``first`` to ``first + frames - 1`` of all features to a shard."""
     for start in range(0, frames, step):
         count = min(step, frames - start)
-        tasks = None if task_index is None else task_index[start : start + count]
+        tasks = np.zeros(count, np.int64) if task_index is None else task_index[start:][:count]
         writer.append_rows(rows(features, first + start, count), tasks)
     for feature in features:
         numbers = range(first, first + frames)

@@ -6,7 +6,9 @@ import shutil
 from collections import Counter
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import yaml
 from conversions import (
     COLOR,
     DEPTH,
@@ -282,3 +284,26 @@ def test_pictures_look_like_those_of_the_bag(dataset):
 def test_nothing_is_held_after_a_chunk(sample, tmp_path, strategy):
     values = {'debug_memory': True, 'chunk_size': 4, 'align__strategy': strategy}
     assert run(sample, tmp_path / 'out', **SMALL, **values).exit_code == 0
+
+
+@pytest.mark.parametrize('version', ['v3.0', 'v2.1'])
+@pytest.mark.parametrize('kept', ['cameras', 'vectors'])
+def test_a_profile_with_cameras_only_or_vectors_only_makes_a_dataset(
+    sample, dataset, tmp_path, kept, version
+):
+    profile = yaml.safe_load((dataset / 'conversion/profile.yaml').read_text())
+    features = profile['features'].items()
+    profile['features'] = {k: v for k, v in features if ('camera' in v) == (kept == 'cameras')}
+    path = tmp_path / 'robot.yaml'
+    path.write_text(yaml.safe_dump(profile, sort_keys=False))
+    root = tmp_path / 'out'
+    given = {'profile': str(path), 'lerobot_version': version}
+    done = run(sample, root, **given)
+    assert done.exit_code == 0
+    assert list(info(root)['features'])[:-5] == list(profile['features'])
+    assert (info(root)['video_path'] is None) == (kept == 'vectors')
+    # It ends with the topics that are left, and may have more frames.
+    table = pq.ParquetDataset(sorted(root.glob('data/*/*.parquet'))).read()
+    assert table.num_rows == done.frames >= 10
+    assert table['frame_index'].to_pylist() == list(range(done.frames))
+    assert command(['verify', str(root), '--bags', str(sample)]) == 0

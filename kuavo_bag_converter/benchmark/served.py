@@ -91,7 +91,7 @@ class ServedBag:
         parts: dict[str, list[npt.NDArray[np.float32]]] = {}
 
         def append(rows: Rows) -> None:
-            for key, values in rows.items():
+            for key, values in rows.vectors.items():
                 parts.setdefault(key, []).append(values)
 
         chunk_size = self._settings.chunk_size

@@ -165,12 +165,14 @@ def _with(bad: Bad | None, found: BadPictures, on_bad: str) -> Bad:
 
 
 def _rows_with_tasks(shard: ShardWriter, plan: Plan) -> Callable[[Rows], None]:
+    task_index = plan.task_index
+    if task_index is None:
+        task_index = np.zeros(len(plan), dtype=np.int64)
     written = 0
 
     def append(rows: Rows) -> None:
         nonlocal written
-        start, written = written, written + len(next(iter(rows.values())))
-        tasks = None if plan.task_index is None else plan.task_index[start:written]
-        shard.append_rows(rows, tasks)
+        start, written = written, written + rows.frames
+        shard.append_rows(rows.vectors, task_index[start:written])
 
     return append

@@ -47,14 +47,14 @@ class RowComparer:
 
     def append(self, rows: Rows) -> None:
         """Compare the next rows of the bag."""
-        count = len(next(iter(rows.values())))
         start = 0
-        while start < count:
+        while start < rows.frames:
             if self._episode is None or self._frame == self._episode.length:
                 self._open(next(self._left))
             assert self._episode is not None
-            stop = min(count, start + self._episode.length - self._frame)
-            self._compare(self._episode, {key: value[start:stop] for key, value in rows.items()})
+            stop = min(rows.frames, start + self._episode.length - self._frame)
+            vectors = {key: values[start:stop] for key, values in rows.vectors.items()}
+            self._compare(self._episode, Rows(stop - start, vectors))
             self._frame += stop - start
             start = stop
 
@@ -69,8 +69,8 @@ class RowComparer:
         self._episode, self._frame = episode, 0
 
     def _compare(self, episode: Episode, rows: Rows) -> None:
-        count = len(next(iter(rows.values())))
-        for key, expected in rows.items():
+        count = rows.frames
+        for key, expected in rows.vectors.items():
             stored = self._stored.get(key)
             if stored is None or len(stored) != episode.length:
                 continue  # reported as data.columns or data.rows
