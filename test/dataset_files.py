@@ -103,6 +103,7 @@ def make_shard(
     task_index=None,
 ):
     """Write a shard whose frames are numbered from ``first`` on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     writer = ShardWriter(path, features, fps, episode_lengths=lengths, tasks=tasks, video=options)
     with writer:
         fill(writer, features, sum(lengths), options, first, step, task_index)

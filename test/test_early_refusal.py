@@ -8,9 +8,7 @@ import os
 import random
 import shutil
 import sqlite3
-import tempfile
 import threading
-import traceback
 import zipfile
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from bag_files import unindexed
 from conversions import report, run
 from mcap.reader import make_reader
 from mcap.writer import Writer as McapWriter
+from ordinary_user import as_nobody
 from plain_robot import BEGIN, NS, Robot, depth, every, image, joint_state, ramps, said
 from rosbags.rosbag1 import Writer as Rosbag1Writer
 
@@ -245,39 +244,6 @@ def test_a_pipe_a_device_and_a_broken_link_keep_nobody_waiting(capsys, tmp_path,
 
 
 # --- what must not be read
-
-
-@pytest.fixture
-def place():
-    """A folder that an unprivileged user can reach and write to."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o777)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def as_nobody(function):
-    """Run a function without the rights of root; it returns what JSON can hold."""
-    if os.geteuid() != 0:
-        return function()
-    read, write = os.pipe()
-    process = os.fork()
-    if process == 0:
-        try:
-            os.setgroups([])
-            os.setegid(65534)
-            os.seteuid(65534)
-            text = json.dumps([function(), ''])
-        except BaseException:  # noqa: BLE001  # passed on
-            text = json.dumps([None, traceback.format_exc()])
-        os.write(write, text.encode())
-        os._exit(0)
-    os.close(write)
-    with open(read, encoding='utf-8') as stream:
-        result, error = json.load(stream)
-    os.waitpid(process, 0)
-    assert not error, error
-    return result
 
 
 def locked_file(bad, good):

@@ -15,6 +15,7 @@ import time
 import pytest
 from conversions import run, write_samples
 from dataset_reading import tree
+from ordinary_user import as_nobody
 
 from kuavo_bag_converter.errors import OutputError, UsageError
 from kuavo_bag_converter.jobs.report import Observer
@@ -45,6 +46,18 @@ def bags(tmp_path_factory):
 def expected(bags, tmp_path_factory):
     root = tmp_path_factory.mktemp('expected') / 'dataset'
     run(bags, root, **VALUES)
+    return tree(root)
+
+
+@pytest.fixture(scope='module')
+def two(bags):
+    return bags[:2]
+
+
+@pytest.fixture(scope='module')
+def expected_two(two, tmp_path_factory):
+    root = tmp_path_factory.mktemp('expected') / 'dataset'
+    run(two, root, **VALUES)
     return tree(root)
 
 
@@ -128,40 +141,107 @@ def test_a_signal_ends_the_command_soon_and_cleanly(bags, expected, tmp_path, nu
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A place that is soon full: a tmpfs, or where none can be had, a limit on file sizes."""
+def disk(tmp_path):
+    """A small disk, and what mounts it anew with other options."""
     disk = tmp_path / 'disk'
     disk.mkdir()
-    mounted = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', 'size=600k', 'tmpfs', str(disk)], capture_output=True
+    options = ['-t', 'tmpfs', '-o', 'size=600k', 'tmpfs', str(disk)]
+    mounted = subprocess.run(['mount', *options], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f'no disk can be mounted: {mounted.stderr.strip()}')  # as in a container
+    yield (
+        disk,
+        lambda text: subprocess.run(['mount', '-o', f'remount,{text}', str(disk)], check=True),
     )
-    if mounted.returncode == 0:
-        yield (
-            disk,
-            lambda: subprocess.run(['mount', '-o', 'remount,size=64m', str(disk)], check=True),
-        )
-        subprocess.run(['umount', '-l', str(disk)], check=True)
-        return
+    subprocess.run(['umount', '-l', str(disk)], check=True)
+
+
+@pytest.fixture
+def file_limit():
+    """Lets no file grow beyond so many bytes; None for no limit."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield disk, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size or before[0], before[1]))
+
+    yield limit
+    limit(None)
     signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_disk_that_fills_up_stops_the_run_with_one_line(bags, expected, tmp_path, small_disk):
-    disk, make_room = small_disk
-    output = disk / 'dataset'
-    with pytest.raises(OutputError, match='cannot be written') as caught:
-        run(bags, output, check_disk=False, **VALUES)
+def stopped(bags, output, expected, reason, mend, **values):
+    """Check that a run ends with one line, and goes on when its cause is mended."""
+    with pytest.raises(OutputError, match=f'cannot be written: {reason};') as caught:
+        run(bags, output, check_disk=False, **VALUES, **values)
     assert len(str(caught.value).splitlines()) == 1
     assert not output.exists()
-    make_room()
-    run(bags, output, check_disk=False, **VALUES)
+    mend()
+    assert run(bags, output, check_disk=False, **VALUES).exit_code == 0
     digest = tree(output)
-    digest.pop('conversion/report.json')
+    digest.pop('conversion/report.json')  # names the settings
     assert digest.items() <= expected.items()
+
+
+@pytest.mark.root
+def test_a_disk_that_fills_up_stops_the_run_with_one_line(bags, expected, disk):
+    folder, remount = disk
+    reason = 'No space left on device'
+    stopped(bags, folder / 'dataset', expected, reason, lambda: remount('size=64m'))
+
+
+def test_a_file_that_may_not_grow_stops_the_run_with_one_line(
+    two, expected_two, tmp_path, file_limit
+):
+    file_limit(20_000)
+    stopped(two, tmp_path / 'dataset', expected_two, 'File too large', lambda: file_limit(None))
+
+
+class WithTheSecond(Observer):
+    """Does something when the second bag has been planned."""
+
+    def __init__(self, action):
+        self._action = action
+        self._planned = 0
+
+    def planned(self, plan):
+        self._planned += 1
+        if self._planned == 2:
+            self._action()
+
+
+@pytest.mark.root
+def test_a_disk_that_becomes_read_only_stops_the_run_with_one_line(two, expected_two, disk):
+    folder, remount = disk
+    remount('size=64m')
+    observer = WithTheSecond(lambda: remount('ro'))
+    stopped(two, folder / 'dataset', expected_two, 'Read-only file system',
+            lambda: remount('rw'), observer=observer)  # fmt: skip
+
+
+def test_an_output_that_may_not_be_written_stops_the_run_with_one_line(two, expected_two, place):
+    copies = [shutil.copy(bag, place) for bag in two]
+    shards = place / 'dataset.unfinished/shards'
+    observer = WithTheSecond(lambda: shards.chmod(0o500))
+    as_nobody(
+        lambda: stopped(copies, place / 'dataset', expected_two, 'Permission denied',
+                        lambda: shards.chmod(0o700), observer=observer)
+    )  # fmt: skip
+
+
+def test_work_that_is_removed_stops_the_run_with_one_line(two, expected_two, tmp_path):
+    work = tmp_path / 'dataset.unfinished'
+    observer = WithTheSecond(lambda: shutil.rmtree(work))
+    stopped(two, tmp_path / 'dataset', expected_two, 'No such file or directory', lambda: None,
+            observer=observer)  # fmt: skip
+
+
+def test_a_bag_that_goes_away_is_the_fault_of_no_output(bags, tmp_path):
+    copies = [shutil.copy(bag, tmp_path) for bag in bags[:3]]
+    observer = WithTheSecond(lambda: os.unlink(copies[2]))
+    outcome = run(copies, tmp_path / 'out', observer=observer, **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['converted', 'converted', 'failed']
+    assert outcome.outcomes[2].reason == f'{copies[2]}: does not exist'
 
 
 def test_an_output_that_cannot_be_made_is_one_line():

@@ -198,8 +198,8 @@ class ShardWriter:
     thread.
 
     Args:
-        path: The shard's folder, which must not exist; leftovers of a broken run beside it are
-            removed.
+        path: The shard's folder, which must not exist, in one that does; leftovers of a broken run
+            beside it are removed.
         features: The dataset's features without the default ones.
         fps: Frames per second.
         episode_lengths: Frames of each episode, at least one each.
@@ -237,7 +237,8 @@ class ShardWriter:
             raise DatasetError(f'{path}: exists already')
         self._partial = path.with_name(f'{path.name}.partial')
         shutil.rmtree(self._partial, ignore_errors=True)
-        (self._partial / 'videos').mkdir(parents=True)
+        self._partial.mkdir()
+        (self._partial / 'videos').mkdir()
         self._columns = [*vectors(self._features), TASK_INDEX]
         self._table = TableWriter(self._partial / _TABLE, table_schema(self._columns))
         self._writers: dict[str, VideoWriter | DepthWriter | PacketWriter] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import random
@@ -45,8 +44,6 @@ _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb
                        'reader', 'on_error', 'method', 'append', 'retry_failed', 'on_change',
                        'stall_timeout_s', 'check_disk', 'debug_memory')  # fmt: skip
 """Settings that do not change what a bag becomes."""
-_OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""What no other bag would fare better with."""
 
 
 def convert(
@@ -85,9 +82,12 @@ def convert(
     try:
         return run.run()
     except OSError as error:
+        # What reading a bag meets is a BagError.
+        advice = 'finished bags are kept beside it, run the same command again when this is mended'
+        if isinstance(error, FileNotFoundError):
+            advice = 'was its unfinished work removed? Run the same command again'
         raise OutputError(
-            f'{settings.output}: cannot be written: {error.strerror or error}; finished bags are '
-            'kept beside it, run the same command again when this is mended'
+            f'{settings.output}: cannot be written: {error.strerror or error}; {advice}'
         ) from error
 
 
@@ -223,9 +223,7 @@ class _Run:
             if fingerprint(_paths(recording)) != mark:
                 shutil.rmtree(path)
                 raise BagError('the bag changed while it was read; wait until it is complete')
-        except (BagError, DatasetError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in _OUTPUT_FAILS:
-                raise
+        except (BagError, DatasetError) as error:
             return Outcome(bag, 'failed', _one_line(error)), None
         return _outcome(bag, 'converted', shard), shard
 
@@ -257,9 +255,13 @@ class _Run:
             raise Cancelled('cancelled; finished bags are kept for the next run')
 
     def _open(self, recording: Recording) -> BagReader:
-        return open_bag(
-            _paths(recording), reader=self._settings.reader, on_damage=self._settings.on_damage
-        )
+        settings = self._settings
+        try:
+            return open_bag(
+                _paths(recording), reader=settings.reader, on_damage=settings.on_damage
+            )
+        except OSError as error:  # of a temporary folder
+            raise BagError(f'{_name(recording)}: cannot be read: {error}') from error
 
     def _profile_for(self, reader: BagReader) -> Profile:
         """Return the profile of the run, which the first bag that fits one settles."""
