@@ -183,9 +183,9 @@ def image(camera, encoding='rgb8', size=(120, 160)):
     return make
 
 
-def jpeg(camera):
+def jpeg(camera, size=(120, 160)):
     """Return a maker of CompressedImage that carries its number as a code."""
-    raw = image(camera, 'bgr8')
+    raw = image(camera, 'bgr8', size)
 
     def make(number, time):
         picture = raw(number, time)

@@ -11,8 +11,8 @@ from kuavo_bag_converter.binding import Binding, BoundCamera
 from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
-from kuavo_bag_converter.dataset.video import COPY
-from kuavo_bag_converter.errors import BagError, DamagedBagError, ImageError
+from kuavo_bag_converter.dataset.video import COPY, DEPTH_OPTIONS, check_video_size
+from kuavo_bag_converter.errors import BagError, DamagedBagError, ImageError, UsageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
 from kuavo_bag_converter.messages.images import ColorDecoder, PictureInfo, picture_info
@@ -30,7 +30,8 @@ class Cameras:
         """Read and decode the first good picture of every camera.
 
         Raises:
-            BagError: It is no picture of the camera's kind, or cannot be copied as asked.
+            BagError: It is no picture of the camera's kind, or cannot be stored as asked.
+            UsageError: The size that the profile gives a camera cannot be encoded.
 
         """
         self._options = options
@@ -50,6 +51,10 @@ class Cameras:
     def video_options(self) -> dict[str, VideoOptions]:
         """Return the encoder settings of every camera."""
         return {camera.key: camera.video_options() for camera in self._cameras}
+
+    def topics(self) -> dict[str, str]:
+        """Return the topic of every camera, by the key of its feature."""
+        return {camera.key: camera.topic for camera in self._cameras}
 
     def encoders(self) -> list[tuple[Feature, VideoOptions]]:
         """Return the video features with their encoder settings."""
@@ -71,6 +76,7 @@ class _Camera:
     def __init__(self, bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> None:
         feature = bound.feature
         self.key = feature.key
+        self.topic = bound.source.topic
         self.info = info
         self._depth = feature.depth
         self._depth_range = feature.depth_range
@@ -78,7 +84,18 @@ class _Camera:
         self._options = options
         self._copied = options.copy and not feature.depth
         if self._copied:
-            _check_copy(bound.source.topic, info, self._size)
+            _check_copy(self.topic, info, self._size)
+        else:
+            self._check_encoded(given=feature.size is not None)
+
+    def _check_encoded(self, *, given: bool) -> None:
+        """Refuse sizes that the encoder does not take; ``given`` ones are the fault of no bag."""
+        try:
+            check_video_size(self.video_options(), *self._size)
+        except UsageError as error:
+            if given:
+                raise UsageError(f'{self.key}: {error}') from None
+            raise BagError(f'{self.topic}: {error}') from None
 
     def feature(self) -> Feature:
         metric = self._depth == 'metric12'
@@ -86,6 +103,8 @@ class _Camera:
         return Feature(self.key, 'video', shape, depth=DepthCoding() if metric else None)
 
     def video_options(self) -> VideoOptions:
+        if self._depth == 'metric12':
+            return DEPTH_OPTIONS
         options = self._options.video
         return replace(options, vcodec=COPY) if self._copied else options
 

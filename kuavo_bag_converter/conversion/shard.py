@@ -38,6 +38,7 @@ _METHODS: Mapping[str, Callable[[Task], BadPictures]] = {
 def write_shard(
     reader: BagReader,
     binding: Binding,
+    cameras: Cameras,
     path: Path,
     options: ShardOptions,
     extra: Mapping[str, Any],
@@ -51,6 +52,7 @@ def write_shard(
     Args:
         reader: The bag.
         binding: What to read, and for which feature.
+        cameras: The picture side of it.
         path: Where the shard goes.
         options: How to convert.
         extra: Kept in the shard's manifest, with the plan's report.
@@ -64,17 +66,12 @@ def write_shard(
         Cancelled: ``cancel`` was set.
 
     """
-    profile = binding.profile
-    cameras = Cameras(binding, reader, options)
-    features = [
-        *(Feature(v.key, 'float32', (len(v.names),), v.names) for v in profile.vectors),
-        *cameras.features(),
-    ]
+    features = shard_features(binding, cameras)
     waiting = waiting_bytes(options.memory_limit_mb, cameras.encoders())
     bad: Bad | None = None
     while True:
         with ExitStack() as stack:
-            attempt = _Attempt(path, features, profile, cameras, planned, stack)
+            attempt = _Attempt(path, features, binding.profile, cameras, planned, stack)
             task = Task(
                 reader,
                 binding,
@@ -102,6 +99,15 @@ def write_shard(
                 give_back()
                 return shard
         bad = _with(bad, found, options.on_bad_image)
+
+
+def shard_features(binding: Binding, cameras: Cameras) -> tuple[Feature, ...]:
+    """Return the features of a bag's shard."""
+    vectors = binding.profile.vectors
+    return (
+        *(Feature(v.key, 'float32', (len(v.names),), v.names) for v in vectors),
+        *cameras.features(),
+    )
 
 
 class _Attempt:

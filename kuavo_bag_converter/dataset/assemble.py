@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,12 +66,7 @@ def assemble(
     if version not in ('v3.0', 'v2.1'):
         raise UsageError(f'lerobot version {version!r} is not one of v3.0, v2.1')
     options = common_options(shards, features, fps)
-    for feature in features:
-        if version == 'v2.1' and feature.depth is not None:
-            raise UsageError(
-                f'{feature.key}: LeRobot {version} has no metric depth; use v3.0, or store depth '
-                'as 8-bit pictures'
-            )
+    check_format(features, version)
     if root.exists() and any(root.iterdir()):
         raise DatasetError(f'{root}: is not empty; a dataset is assembled in a folder of its own')
     fps = shards[0].fps
@@ -89,6 +84,45 @@ def assemble(
         _assemble_v30(job, shards, onto)
     else:
         _assemble_v21(job, shards, onto)
+
+
+def check_format(features: Sequence[Feature], version: str) -> None:
+    """Refuse features that a format cannot hold.
+
+    Raises:
+        UsageError: The format has no metric depth.
+    """
+    for feature in features:
+        if version == 'v2.1' and feature.depth is not None:
+            raise UsageError(
+                f'{feature.key}: LeRobot {version} has no metric depth; use v3.0, or store depth '
+                'as 8-bit pictures'
+            )
+
+
+def check_fits(
+    onto: Path,
+    features: Sequence[Feature],
+    options: Mapping[str, VideoOptions],
+    *,
+    fps: float,
+    robot_type: str | None,
+    version: str,
+) -> None:
+    """Refuse a shard that cannot be appended to a dataset, before it is made.
+
+    Args:
+        onto: The dataset.
+        features: The shard's.
+        options: Its encoder settings by camera.
+        fps: Its frames per second.
+        robot_type: Of the profile.
+        version: LeRobot's format.
+
+    Raises:
+        DatasetError: Names what differs.
+    """
+    read_info(onto, version, feature_entries(features, options, fps, version), fps, robot_type)
 
 
 def _assemble_v30(job: Assembly, shards: Sequence[Shard], onto: Path | None) -> None:

@@ -119,25 +119,60 @@ def read_info(
     info = _read_json(root / INFO_PATH)
     try:
         found = info['features']
-        wanted = {'version': version, 'fps': fps, 'robot_type': robot_type, 'keys': list(entries)}
+        wanted = {
+            'version': version,
+            'fps': fps,
+            'robot_type': robot_type,
+            'features': list(entries),
+        }
         has = {
             'version': info['codebase_version'],
             'fps': info['fps'],
             'robot_type': info.get('robot_type'),
-            'keys': list(found),
+            'features': list(found),
         }
         for key in entries:
             if key in found:
-                wanted[key], has[key] = _comparable(entries[key], found[key])
+                ours, theirs = _comparable(entries[key], found[key])
+                wanted |= {f'{key} ({name})': value for name, value in ours.items()}
+                has |= {f'{key} ({name})': value for name, value in theirs.items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f'{root / INFO_PATH}: not a LeRobot info.json ({error!r})') from error
+        raise _no_info(root, error) from error
     for name, value in wanted.items():
         if has[name] != value:
             raise DatasetError(
-                f'{root}: its {name} is {has[name]}, the new episodes have {value}; only equal '
-                'ones can be appended'
+                f'{root}: its {name} is {_apart(has[name], value)}, the new episodes have '
+                f'{_apart(value, has[name])}; only equal ones can be appended'
             )
     return info
+
+
+def _apart(value: Any, other: Any) -> Any:
+    """Return of names those that others are without, if there are any; else the value."""
+    if not isinstance(value, list) or not isinstance(other, list):
+        return value
+    return [item for item in value if isinstance(item, str) and item not in other] or value
+
+
+def sizes_of(root: Path) -> dict[str, tuple[int, ...]]:
+    """Return the (height, width) of each video of a dataset, as its info.json states them.
+
+    Raises:
+        DatasetError: It is no info.json of LeRobot.
+    """
+    info = _read_json(root / INFO_PATH)
+    try:
+        return {
+            key: tuple(entry['shape'][:2])
+            for key, entry in info['features'].items()
+            if entry['dtype'] == 'video'
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _no_info(root, error) from error
+
+
+def _no_info(root: Path, error: Exception) -> DatasetError:
+    return DatasetError(f'{root / INFO_PATH}: not a LeRobot info.json ({error!r})')
 
 
 def _comparable(

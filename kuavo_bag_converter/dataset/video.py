@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
 
 import av
 import numpy as np
+from av.codec import CodecContext
 from av.codec.codec import Codec, UnknownCodecError
 from av.error import InvalidDataError
 from av.packet import Packet
@@ -55,6 +58,8 @@ _PRESETS = {
 _MAX_CRF = {'h264': 51, 'hevc': 51, 'libsvtav1': 63}
 _HEVC = 'open-gop=0:bframes=0:pools=none:frame-threads=1:rc-lookahead=0:log-level=error'
 _LOSSLESS = 'lossless=1:ctu=16:min-cu-size=16'
+_SMALL = 64
+"""Sides of pictures that every encoder takes, and larger ones."""
 _BT601 = 6
 _LIMITED_RANGE = 1
 
@@ -114,8 +119,38 @@ def check_video_size(options: VideoOptions, height: int, width: int) -> None:
     if height < 1 or width < 1 or (even_height and height % 2) or (even_width and width % 2):
         raise UsageError(
             f'pictures of {width}x{height} cannot be stored as {options.pix_fmt}, which halves '
-            'the colour planes: resize to even numbers or use pix_fmt yuv444p'
+            'the colour planes; give the camera a size of even numbers, or set pix_fmt: yuv444p'
         )
+    if encoded and min(height, width) < _SMALL:
+        _try_encoder(options, height, width)
+
+
+@lru_cache
+def _try_encoder(options: VideoOptions, height: int, width: int) -> None:
+    """Open an encoder: the least size that one takes differs between encoders and versions.
+
+    Raises:
+        UsageError: It does not take pictures of this size.
+    """
+    context = cast('VideoCodecContext', CodecContext.create(ENCODERS[options.vcodec], 'w'))
+    context.width, context.height, context.pix_fmt = width, height, options.pix_fmt
+    context.framerate = Fraction(30)
+    context.time_base = 1 / context.framerate
+    context.options = encoder_options(options)
+    _open_encoder(context, options)
+
+
+def _open_encoder(context: VideoCodecContext, options: VideoOptions) -> None:
+    if options.vcodec == 'libsvtav1':
+        os.environ.setdefault('SVT_LOG', '1')
+    try:
+        context.open()
+    except av.FFmpegError as error:
+        raise UsageError(
+            f'vcodec {options.vcodec} cannot encode {context.width}x{context.height} '
+            f'{options.pix_fmt} ({error.strerror}); give the camera another size, or set another '
+            'vcodec'
+        ) from error
 
 
 def encoder_options(options: VideoOptions) -> dict[str, str]:
@@ -268,8 +303,6 @@ class VideoWriter(_CameraWriter):
         super().__init__(path, fps, episode_lengths)
         self._expected = (width, height, options.pix_fmt)
         self._statistics = statistics
-        if options.vcodec == 'libsvtav1':
-            os.environ.setdefault('SVT_LOG', '1')
         self._stream = self._mp4.add_encoder(
             ENCODERS[options.vcodec], width, height, options.pix_fmt, encoder_options(options)
         )
@@ -277,13 +310,10 @@ class VideoWriter(_CameraWriter):
             self._stream.codec_context.colorspace = _BT601
             self._stream.codec_context.color_range = _LIMITED_RANGE
         try:
-            self._stream.codec_context.open()
-        except av.FFmpegError as error:
+            _open_encoder(self._stream.codec_context, options)
+        except UsageError:
             self.abort()
-            raise UsageError(
-                f'vcodec {options.vcodec} cannot encode {width}x{height} {options.pix_fmt} '
-                f'({error.strerror})'
-            ) from error
+            raise
 
     @staged('encode')
     def write(self, frame: av.VideoFrame) -> None:
@@ -396,7 +426,7 @@ class PacketWriter(_CameraWriter):
         super().__init__(path, fps, episode_lengths)
         self._expected = (width, height)
         self._statistics = statistics
-        self._decoder = cast('VideoCodecContext', av.CodecContext.create(COPY, 'r'))
+        self._decoder = cast('VideoCodecContext', CodecContext.create(COPY, 'r'))
         self._decoder.thread_count = 1
         self._header = b''
         self._mp4.add_encoder(COPY, width, height, 'yuvj420p', {})  # it has nothing to encode

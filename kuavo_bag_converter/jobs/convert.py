@@ -28,8 +28,9 @@ from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.errors import BagError, Cancelled, DatasetError, OutputError, UsageError
+from kuavo_bag_converter.jobs.agreement import Agreement, Form
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
-from kuavo_bag_converter.jobs.preflight import bind_and_try, try_bag
+from kuavo_bag_converter.jobs.preflight import Prospect, prospect_of, try_bag
 from kuavo_bag_converter.jobs.record import Record, read_record, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
 from kuavo_bag_converter.jobs.workspace import Workspace, differences, recover
@@ -121,6 +122,9 @@ class _Run:
             redo=settings.on_change == 'redo',
         )
         with workspace, _one_thread_each():
+            self._agreement = Agreement(
+                settings.lerobot_version, workspace.output if self._before else None
+            )
             if listed.left_out:
                 self._observer.left_out(listed.remark)
             # One bag is checked when it is opened to be converted, which is at once.
@@ -140,29 +144,43 @@ class _Run:
         total = len(recordings)
         self._observer.checking(total)
         refused: dict[int, Outcome] = {}
+        forms: dict[int, Form] = {}
+
+        def refuse(number: int, recording: Recording, error: Exception) -> None:
+            if not self._is_done(workspace, recording):
+                refused[number] = Outcome(_name(recording), 'failed', _one_line(error))
+                self._observer.bag_refused(number, total, refused[number])
+
         for number, recording in enumerate(recordings, start=1):
             self._check_cancelled()
-            reason = self._refusal(workspace, recording)
-            if reason:
-                refused[number] = Outcome(_name(recording), 'failed', reason)
-                self._observer.bag_refused(number, total, refused[number])
+            try:
+                prospect = self._try(recording)
+            except (BagError, OSError) as error:
+                refuse(number, recording, error)
+                continue
+            if prospect is not None:
+                forms[number] = prospect.form
+        self._agreement.settle({_name(recordings[n - 1]): form for n, form in forms.items()})
+        for number, form in forms.items():
+            recording = recordings[number - 1]
+            try:
+                self._agreement.check(_name(recording), form)
+            except (BagError, DatasetError) as error:
+                refuse(number, recording, error)
         return refused
 
-    def _refusal(self, workspace: Workspace, recording: Recording) -> str:
-        """Return why a bag cannot be converted, '' if nothing is against it."""
+    def _try(self, recording: Recording) -> Prospect | None:
         settings = self._settings
-        try:
-            profile = try_bag(
-                _paths(recording),
-                self._profile_for,
-                self._options,
-                reader=settings.reader,
-                on_damage=settings.on_damage,
-            )
-        except (BagError, OSError) as error:
-            return '' if self._is_done(workspace, recording) else _one_line(error)
-        self._profile = self._profile or profile
-        return ''
+        prospect = try_bag(
+            _paths(recording),
+            self._profile_for,
+            self._options,
+            reader=settings.reader,
+            on_damage=settings.on_damage,
+        )
+        if prospect is not None:
+            self._profile = self._profile or prospect.binding.profile
+        return prospect
 
     def _is_done(self, workspace: Workspace, recording: Recording) -> bool:
         """Tell whether a bag is in the dataset, or was converted by an unfinished run."""
@@ -218,6 +236,9 @@ class _Run:
                 if self._profile is None:
                     with self._open(recording) as reader:
                         self._profile = self._profile_for(reader)
+                options = {key: video.options for key, video in shard.videos.items()}
+                form = Form(shard.features, options, shard.fps, self._profile.robot_type)
+                self._agreement.check(bag, form)
                 return _outcome(bag, 'kept', shard), shard
             shard = self._write_shard(recording, path, identity)
             if fingerprint(_paths(recording)) != mark:
@@ -231,17 +252,19 @@ class _Run:
         settings, options = self._settings, self._options
         with self._open(recording) as reader:
             profile = self._profile_for(reader)
-            binding = bind_and_try(profile, reader, options.definitions)
+            prospect = prospect_of(profile, reader, options)
+            self._agreement.check(_name(recording), prospect.form)
             self._profile = profile
             if settings.check_disk:
                 estimate = shard_bytes(
-                    reader, profile, binding.clock_topic, options.video, copy=options.copy
+                    reader, profile, prospect.binding.clock_topic, options.video, copy=options.copy
                 )
                 self._disk.expect(_bytes_of(recording), estimate)
                 self._disk.check()
             return write_shard(
                 reader,
-                binding,
+                prospect.binding,
+                prospect.cameras,
                 path,
                 options,
                 {'identity': identity},
@@ -257,9 +280,7 @@ class _Run:
     def _open(self, recording: Recording) -> BagReader:
         settings = self._settings
         try:
-            return open_bag(
-                _paths(recording), reader=settings.reader, on_damage=settings.on_damage
-            )
+            return open_bag(_paths(recording), reader=settings.reader, on_damage=settings.on_damage)
         except OSError as error:  # of a temporary folder
             raise BagError(f'{_name(recording)}: cannot be read: {error}') from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +13,36 @@ from kuavo_bag_converter.bags.open import open_quickly
 from kuavo_bag_converter.binding import Binding, bind
 from kuavo_bag_converter.conversion.cameras import Cameras, needed_for
 from kuavo_bag_converter.conversion.options import ShardOptions
+from kuavo_bag_converter.conversion.shard import shard_features
 from kuavo_bag_converter.elements import ElementReader
 from kuavo_bag_converter.errors import BagError, DamagedBagError
+from kuavo_bag_converter.jobs.agreement import Form
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Part, Profile, Source
 
 _WITHIN = 100
 """Messages of a topic among which one must be as the profile needs it."""
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a bag is going to become, as far as its first messages tell."""
+
+    binding: Binding
+    cameras: Cameras
+
+    @property
+    def form(self) -> Form:
+        """What must agree with other shards."""
+        profile = self.binding.profile
+        return Form(
+            shard_features(self.binding, self.cameras),
+            self.cameras.video_options(),
+            profile.fps,
+            profile.robot_type,
+            self.cameras.topics(),
+        )
 
 
 def try_bag(
@@ -29,7 +52,7 @@ def try_bag(
     *,
     reader: str,
     on_damage: str,
-) -> Profile | None:
+) -> Prospect | None:
     """Try a recording as far as its index and the first messages of its topics tell.
 
     A recording that must be read whole to be opened is not tried, and one that is damaged only if
@@ -43,7 +66,7 @@ def try_bag(
         on_damage: ``fail`` or ``salvage``.
 
     Returns:
-        The profile that fits the bag; None if it was not tried.
+        What the bag is going to become; None if it was not tried.
 
     Raises:
         BagError: The bag cannot be converted.
@@ -54,22 +77,25 @@ def try_bag(
         if bag is None:
             return None
         with bag:
-            profile = settle(bag)
-            Cameras(bind_and_try(profile, bag, options.definitions), bag, options)
+            return prospect_of(settle(bag), bag, options)
     except DamagedBagError:
         if on_damage == 'fail':
             raise
         return None
-    return profile
 
 
-def bind_and_try(profile: Profile, reader: BagReader, definitions: Definitions) -> Binding:
-    """Bind a profile to a bag, and try to read its numbers and texts from the first messages.
+def prospect_of(profile: Profile, reader: BagReader, options: ShardOptions) -> Prospect:
+    """Bind a profile to a bag, and try to read what it names from the first messages.
 
     Raises:
-        BagError: The bag does not have what the profile needs.
+        BagError: The bag does not have what the profile needs, or its pictures cannot be stored.
 
     """
+    binding = _bind_and_try(profile, reader, options.definitions)
+    return Prospect(binding, Cameras(binding, reader, options))
+
+
+def _bind_and_try(profile: Profile, reader: BagReader, definitions: Definitions) -> Binding:
     binding = bind(profile, reader)
     reader.check_headers(topics_with_header(binding.clock_topic, profile.clock, binding.tracks))
     for topic, uses in _uses(binding, definitions).items():

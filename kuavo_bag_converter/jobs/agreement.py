@@ -1,0 +1,97 @@
+"""What the bags of a run must agree in, because their shards are joined to one dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kuavo_bag_converter.dataset.assemble import check_fits, check_format
+from kuavo_bag_converter.dataset.existing import sizes_of
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
+from kuavo_bag_converter.dataset.video import COPY
+from kuavo_bag_converter.errors import BagError
+
+_Sizes = Mapping[str, tuple[int, ...]]
+"""(height, width) of the pictures of every camera feature."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What of a shard must be as in every other shard of a dataset."""
+
+    features: tuple[Feature, ...]
+    video: Mapping[str, VideoOptions]
+    """Encoder settings by camera feature."""
+    fps: float
+    robot_type: str
+    topics: Mapping[str, str] = field(default_factory=dict)
+    """The topic of each camera, for errors."""
+
+    @property
+    def sizes(self) -> _Sizes:
+        """The sizes of the pictures."""
+        return {feature.key: feature.shape[:2] for feature in self.features if feature.is_video}
+
+
+class Agreement:
+    """The form that all shards of a run must have.
+
+    All bags of a run have its profile and settings; what they may differ in is the size of their
+    pictures, where the profile gives a camera none. Most bags settle it, or the dataset that they
+    are added to.
+    """
+
+    def __init__(self, version: str, onto: Path | None) -> None:
+        """Agree on a dataset of LeRobot's format ``version``, added to the one at ``onto``."""
+        self._version = version
+        self._onto = onto
+        self._sizes: _Sizes = {} if onto is None else sizes_of(onto)
+        self._first = ''
+        """The first bag with these sizes."""
+
+    def settle(self, forms: Mapping[str, Form]) -> None:
+        """Take the form that most bags have, by name; of as many, the one that comes first."""
+        if self._onto is not None or self._first or not forms:
+            return
+        counts = Counter(tuple(form.sizes.items()) for form in forms.values())
+        ((sizes, _),) = counts.most_common(1)
+        self._sizes = dict(sizes)
+        self._first = next(name for name, form in forms.items() if form.sizes == self._sizes)
+
+    def check(self, name: str, form: Form) -> None:
+        """Refuse a bag whose shard would not fit the others; the first one settles their form.
+
+        Raises:
+            BagError: The pictures of a camera have another size.
+            DatasetError: Something differs from the dataset that the run adds to.
+            UsageError: The format cannot hold the features.
+
+        """
+        check_format(form.features, self._version)
+        self.settle({name: form})
+        for key, size in form.sizes.items():
+            if size != self._sizes.get(key, size):
+                raise self._other_size(key, form)
+        if self._onto is not None:
+            check_fits(
+                self._onto,
+                form.features,
+                form.video,
+                fps=form.fps,
+                robot_type=form.robot_type,
+                version=self._version,
+            )
+
+    def _other_size(self, key: str, form: Form) -> BagError:
+        found, wanted = ('{1}x{0}'.format(*sizes[key]) for sizes in (form.sizes, self._sizes))
+        whose = f'those of the run are {wanted}, as in {Path(self._first).name}'
+        advice = 'give the camera a size in the profile'
+        if form.video[key].vcodec == COPY:
+            advice += ' and set video: encode'
+        if self._onto is not None:
+            whose, advice = f'those of the dataset are {wanted}', 'choose another output for it'
+        return BagError(
+            f'{form.topics.get(key, key)}: pictures of {found}, {whose}; {advice} ({key})'
+        )
