@@ -586,7 +586,7 @@ def test_the_keys_of_the_json_form_are_stable(samples, capsys):
     topic = topics_of(bag)[HEAD]
     assert list(topic) == [
         'topic', 'types', 'encoding', 'messages', 'publishers', 'latched', 'timing', 'outside',
-        'header', 'picture', 'fields', 'error',
+        'header', 'picture', 'fields', 'error', 'trailing_bytes',
     ]  # fmt: skip
     assert list(topic['timing']) == [
         'first_s', 'last_s', 'rate_hz', 'median_rate_hz', 'jitter_p95_ms', 'largest_gap_ms',

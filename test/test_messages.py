@@ -1,4 +1,6 @@
 import contextlib
+from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -364,8 +366,13 @@ def test_wrong_folders_and_distros_are_refused(tmp_path):
         Definitions(distro='kinetic')
 
 
-@pytest.mark.parametrize('encoding', ['ros1', 'cdr'])
-@pytest.mark.parametrize('damage', [lambda d: d[:-9], lambda d: d + bytes(8), lambda _: b''])
+@pytest.mark.parametrize(
+    ('encoding', 'damage'),
+    [
+        *product(['ros1', 'cdr'], [lambda d: d[:-9], lambda _: b'']),
+        ('ros1', lambda d: d + bytes(8)),
+    ],
+)
 def test_a_payload_of_the_wrong_length_names_topic_and_type(encoding, damage):
     connection = connection_of('sensor_msgs/msg/JointState', encoding=encoding, topic='/joints')
     with pytest.raises(BagError, match=r'^/joints: .*sensor_msgs/msg/JointState'):
@@ -506,3 +513,80 @@ def test_a_list_of_messages_needs_an_index():
 def test_numbers_of_a_list_of_messages_are_listed_by_its_first_element():
     fields = numeric_fields(Definitions().decoder(connection_of('tf2_msgs/msg/TFMessage')))
     assert fields['transforms[0].transform.translation.x'] == 'float64'
+
+
+# --- bytes behind the end of a message
+
+
+def _other_end(payload):
+    """The same CDR message in the other byte order."""
+    return bytes(ROS2.serialize_cdr(
+        ROS2.deserialize_cdr(payload, 'sensor_msgs/msg/JointState'),
+        'sensor_msgs/msg/JointState',
+        little_endian=False,
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize('order', ['little', 'big'])
+@pytest.mark.parametrize('extra', [b'\0' * 4, b'\0' * 8, b'\xff' * 8, bytes(range(100))])
+def test_bytes_behind_a_cdr_message_are_ignored_and_counted(order, extra):
+    payload = joint_state('cdr') if order == 'little' else _other_end(joint_state('cdr'))
+    definitions = Definitions()
+    decoder = definitions.decoder(connection_of('sensor_msgs/msg/JointState', topic='/joints'))
+    before = definitions.trailing.counts()
+    plain = decoder(payload)
+    longer = decoder(payload + extra)
+    assert longer.position.tolist() == plain.position.tolist() == [1.0, 2.0, 3.0]
+    assert longer.name == plain.name
+    assert decoder.trailing_bytes(payload + extra) == len(extra)
+    assert decoder.trailing_bytes(payload) == 0
+    assert definitions.trailing.lines_since(before) == [
+        f'/joints: 1 message has {len(extra)} bytes behind the end, which are ignored'
+    ]
+
+
+def test_messages_of_another_length_each_make_one_line():
+    definitions = Definitions()
+    decoder = definitions.decoder(connection_of('sensor_msgs/msg/JointState', topic='/joints'))
+    decoder(joint_state('cdr') + bytes(8))
+    before = definitions.trailing.counts()
+    for extra in (3, 4, 8, 8, 5000):
+        decoder(joint_state('cdr') + bytes(extra))
+    assert definitions.trailing.lines_since(before) == [
+        '/joints: 4 messages have 4 to 1000 or more bytes behind the end, which are ignored'
+    ]
+
+
+def test_padding_is_no_surplus():
+    definitions = Definitions()
+    decoder = definitions.decoder(connection_of('sensor_msgs/msg/JointState'))
+    decoder(joint_state('cdr') + bytes(3))
+    assert decoder.trailing_bytes(joint_state('cdr') + bytes(3)) == 0
+    assert not definitions.trailing.counts()
+
+
+@pytest.mark.parametrize('order', ['little', 'big'])
+def test_a_cut_cdr_message_is_refused_wherever_it_is_cut(order):
+    payload = joint_state('cdr') if order == 'little' else _other_end(joint_state('cdr'))
+    decoder = Definitions().decoder(connection_of('sensor_msgs/msg/JointState'))
+    for length in range(len(payload)):
+        with pytest.raises(BagError, match='does not fit the definition'):
+            decoder(payload[:length])
+
+
+def test_bytes_behind_a_ros1_message_mean_another_definition():
+    decoder = Definitions().decoder(connection_of('sensor_msgs/msg/JointState', encoding='ros1'))
+    payload = joint_state('ros1')
+    decoder(payload)
+    with pytest.raises(BagError, match=f'{len(payload)} bytes by the definition'):
+        decoder(payload + bytes(8))
+
+
+def test_where_no_definition_is_embedded_the_line_says_what_to_check():
+    connection = connection_of('sensor_msgs/msg/JointState', topic='/joints', definition='')
+    definitions = Definitions()
+    definitions.decoder(connection)(joint_state('cdr') + bytes(8))
+    (line,) = definitions.trailing.lines_since(Counter())
+    assert line.endswith(
+        'which are ignored; the bag embeds no definition: check msg_path and distro'
+    )

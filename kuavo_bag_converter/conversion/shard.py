@@ -69,7 +69,9 @@ def write_shard(
     features = shard_features(binding, cameras)
     waiting = waiting_bytes(options.memory_limit_mb, cameras.encoders())
     bad: Bad | None = None
+    trailing = options.definitions.trailing
     while True:
+        met_before = trailing.counts()
         with ExitStack() as stack:
             attempt = _Attempt(path, features, binding.profile, cameras, planned, stack)
             task = Task(
@@ -95,7 +97,8 @@ def write_shard(
                 attempt.abandon()
                 raise
             if not found or options.on_bad_image == 'repeat':
-                shard = attempt.finish(extra, reader, found)
+                problems = [*reader.problems, *trailing.lines_since(met_before)]
+                shard = attempt.finish({**extra, 'problems': problems}, found)
                 give_back()
                 return shard
         bad = _with(bad, found, options.on_bad_image)
@@ -151,13 +154,13 @@ class _Attempt:
         """Leave the shard as it is: a stuck thread may still hold its files."""
         self._stack.pop_all()
 
-    def finish(self, extra: Mapping[str, Any], reader: BagReader, repeated: BadPictures) -> Shard:
+    def finish(self, extra: Mapping[str, Any], repeated: BadPictures) -> Shard:
         assert self._shard is not None
         report = {
             **self._report,
             'bad_images': {topic: len(ordinals) for topic, ordinals in repeated.items()},
         }
-        return self._shard.finish({**extra, 'plan': report, 'problems': list(reader.problems)})
+        return self._shard.finish({**extra, 'plan': report})
 
 
 def _with(bad: Bad | None, found: BadPictures, on_bad: str) -> Bad:

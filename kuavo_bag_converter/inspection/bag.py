@@ -150,10 +150,13 @@ class _Inspector:
         picture: Picture | None = None
         fields: Mapping[str, FieldValues] = {}
         error = ''
+        trailing = 0
         try:
             for connection in connections:
                 self._definitions.decoder(connection)
             if topic in contents.first:
+                connection, _, data = contents.first[topic]
+                trailing = self._definitions.decoder(connection).trailing_bytes(data)
                 picture = picture_of(contents.first[topic], self._definitions)
                 if picture is None:
                     fields = fields_of(contents.first[topic], self._definitions)
@@ -174,6 +177,7 @@ class _Inspector:
             picture=picture,
             fields=fields,
             error=error,
+            trailing_bytes=trailing,
         )
 
     def _fitted(self, report: BagReport, bag: Bag, on_damage: str) -> BagReport:

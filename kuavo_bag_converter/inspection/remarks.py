@@ -28,6 +28,11 @@ def _on_topic(topic: TopicReport, duration: float) -> Iterator[str]:
     if topic.error:
         # The error names the topic itself.
         yield topic.error.removeprefix(f'{topic.topic}: ')
+    if topic.trailing_bytes:
+        yield (
+            f'its first message has {topic.trailing_bytes} bytes behind the end; a conversion '
+            'ignores and counts them'
+        )
     if len(topic.types) > 1:
         yield f'has messages of {len(topic.types)} types: {", ".join(topic.types)}'
     yield from _on_stamps(topic)

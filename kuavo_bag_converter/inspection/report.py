@@ -106,6 +106,8 @@ class TopicReport:
     """By path, without those of headers."""
     error: str
     """Why its messages, or the first of its pictures, cannot be decoded, or ''."""
+    trailing_bytes: int = 0
+    """Bytes behind the end of its first message."""
 
 
 @dataclass(frozen=True)

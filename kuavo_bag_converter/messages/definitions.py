@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rosbags.interfaces import Nodetype
 from rosbags.serde import SerdeError
@@ -37,6 +37,11 @@ DISTROS = tuple(
 )
 """Distros whose standard types are known."""
 
+_CDR_BEGIN = 4
+"""Bytes that tell the encapsulation."""
+_PADDING = 3
+"""Bytes that may fill the last word of a CDR message."""
+_MANY = 1000
 _SEPARATOR = '=' * 80
 _NOT_EMBEDDED = '; the bag embeds no definition: check msg_path and distro'
 _FIELD = re.compile(
@@ -55,21 +60,95 @@ _MALFORMED = (SerdeError, struct.error, ValueError, IndexError, OverflowError, A
 _UNREADABLE = (TypesysError, AssertionError, KeyError, IndexError, ValueError, RecursionError)
 
 
+class Surplus(NamedTuple):
+    """Bytes behind the end of messages of a topic."""
+
+    topic: str
+    extra: int
+    """Bytes behind a message; those from 1000 on count as 1000."""
+    advice: str
+    """What to check, '' where the bag embeds the definition."""
+
+
+class TrailingBytes:
+    """Counts payloads with bytes behind the end of their message; used by many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[Surplus] = Counter()
+
+    def add(self, topic: str, extra: int, advice: str) -> None:
+        """Count a payload with so many bytes behind its message."""
+        with self._lock:
+            self._counts[Surplus(topic, min(extra, _MANY), advice)] += 1
+
+    def counts(self) -> Counter[Surplus]:
+        """Return how many payloads were met so far."""
+        with self._lock:
+            return Counter(self._counts)
+
+    def lines_since(self, before: Counter[Surplus]) -> list[str]:
+        """Say in a line for each topic how many payloads were met since ``before``."""
+        topics: dict[tuple[str, str], dict[int, int]] = {}
+        for (topic, extra, advice), count in sorted((self.counts() - before).items()):
+            topics.setdefault((topic, advice), {})[extra] = count
+        return [
+            f'{topic}: {trailing_text(sum(sizes.values()), min(sizes), max(sizes))}{advice}'
+            for (topic, advice), sizes in topics.items()
+        ]
+
+
+def trailing_text(messages: int, least: int, most: int) -> str:
+    """Say of messages that there are bytes behind their end."""
+    size = f'{least}' if least == most else f'{least} to {most}'
+    size += ' or more' if most == _MANY else ''
+    have = 'message has' if messages == 1 else 'messages have'
+    return f'{messages} {have} {size} bytes behind the end, which are ignored'
+
+
 class MessageDecoder:
     """Decodes the payloads of one connection; safe to share between threads."""
 
     def __init__(
-        self, topic: str, msgtype: str, encoding: str, store: Typestore, advice: str = ''
+        self,
+        topic: str,
+        msgtype: str,
+        encoding: str,
+        store: Typestore,
+        trailing: TrailingBytes,
+        advice: str = '',
     ) -> None:
-        """``advice`` ends the error about a payload that does not fit."""
+        """Decode by a store that holds the type.
+
+        Args:
+            topic: For errors, and for ``trailing``.
+            msgtype: The type of the messages.
+            encoding: ``ros1`` or ``cdr``.
+            store: Where the type and those that it contains are registered.
+            trailing: Counts the payloads that are longer than their message.
+            advice: Ends the error about a payload that does not fit.
+
+        """
         self.topic = topic
-        self._advice = advice
         self.msgtype = msgtype
+        self.advice = advice
+        """Ends errors: what to check where the bag embeds no definition."""
+        self._trailing = trailing
         self._fields = {name: dict(entry[1]) for name, entry in store.fielddefs.items()}
-        self._deserialize = store.deserialize_ros1 if encoding == 'ros1' else store.deserialize_cdr
+        self._store = store
+        message = store.get_msgdef(msgtype)
+        self._class = message.cls
+        self._by_begin = (
+            {} if encoding == 'ros1'
+            else {b'\0\0': message.deserialize_cdr_be, b'\0\1': message.deserialize_cdr_le}
+        )  # fmt: skip
+        self._ros1 = message.deserialize_ros1
 
     def __call__(self, data: bytes | memoryview) -> Any:
         """Decode one payload.
+
+        Bytes behind the end of a CDR message are allowed (writers that estimate the size leave
+        them) and counted. ROS 1 knows none: there they tell of another definition.
 
         Returns:
             An object with the fields as attributes. Arrays of numbers are numpy arrays that may
@@ -79,13 +158,43 @@ class MessageDecoder:
             BagError: The payload does not fit the definition.
 
         """
+        message, extra = self._decoded(data)
+        if extra > _PADDING:
+            self._trailing.add(self.topic, extra, self.advice)
+        return message
+
+    def trailing_bytes(self, data: bytes | memoryview) -> int:
+        """Return how many bytes of a payload lie behind its message, 0 for mere padding.
+
+        Raises:
+            BagError: The payload does not fit the definition.
+
+        """
+        _, extra = self._decoded(data)
+        return extra if extra > _PADDING else 0
+
+    def _decoded(self, data: bytes | memoryview) -> tuple[Any, int]:
+        """Return the message, and how many bytes lie behind its end."""
+        # A memoryview, because slices of bytes would copy pictures.
+        view = memoryview(data)
         try:
-            # A memoryview, because slices of bytes would copy pictures.
-            return self._deserialize(memoryview(data), self.msgtype)
+            if not self._by_begin:
+                message, end = self._ros1(view, 0, self._class, self._store)
+                if end != len(view):
+                    raise ValueError(f'it has {end} bytes by the definition')
+                return message, 0
+            decode = self._by_begin.get(bytes(view[:2]))
+            if decode is None or len(view) < _CDR_BEGIN:
+                raise ValueError(f'CDR does not begin with {bytes(view[:_CDR_BEGIN])!r}')
+            body = view[_CDR_BEGIN:]
+            message, end = decode(body, 0, self._class, self._store)
+            if end > len(body):
+                raise ValueError('it is cut')
+            return message, len(body) - end
         except _MALFORMED as error:
             raise BagError(
                 f'{self.topic}: a message of {len(data)} bytes does not fit the definition of '
-                f'{self.msgtype} ({error}){self._advice}'
+                f'{self.msgtype} ({error}){self.advice}'
             ) from None
 
     def fields(self, msgtype: str = '') -> dict[str, FieldDesc]:
@@ -114,6 +223,8 @@ class Definitions:
         if distro not in DISTROS:
             raise UsageError(f'distro: expected one of {", ".join(DISTROS)}, found {distro!r}')
         self._standard = {'cdr': Stores(f'ros2_{distro}'), 'ros1': Stores.ROS1_NOETIC}
+        self.trailing = TrailingBytes()
+        """Of the payloads that the decoders have met."""
         self._lock = threading.Lock()
         self._decoders: dict[Connection, MessageDecoder] = {}
         self._stores: dict[tuple[str, ...], Typestore] = {}
@@ -153,7 +264,7 @@ class Definitions:
                 ) from None
             self._stores[key] = store
         advice = '' if connection.definition.strip() else _NOT_EMBEDDED
-        return MessageDecoder(topic, msgtype, encoding, self._stores[key], advice)
+        return MessageDecoder(topic, msgtype, encoding, self._stores[key], self.trailing, advice)
 
     def _closure(self, topic: str, msgtype: str, encoding: str, embedded: Typesdict) -> Typesdict:
         """Return a type with all types that it contains."""

@@ -188,7 +188,7 @@ def _path(decoder: MessageDecoder, path: str) -> tuple[_Path, FieldDesc]:
             available = ', '.join(fields) or 'none'
             raise BagError(
                 f'{decoder.topic}: {path}: {msgtype} has no field {part!r}'
-                f'{did_you_mean(part, fields)} (it has {available})'
+                f'{did_you_mean(part, fields)} (it has {available}){decoder.advice}'
             )
         desc = fields[match['name']]
         attribute = f'{match["name"]}_' if keyword.iskeyword(match['name']) else match['name']
