@@ -19,6 +19,7 @@ from kuavo_bag_converter.profiles.model import (
     VectorFeature,
 )
 from kuavo_bag_converter.settings import did_you_mean
+from kuavo_bag_converter.texts import listed
 
 _ADVICE = 'the command inspect tells what fits the bag'
 
@@ -156,7 +157,7 @@ class _Binder:
             return fitting
         present = self.present(sources)
         if present:
-            types = ', '.join(sorted(self._types[present[0].topic]))
+            types = listed(sorted(self._types[present[0].topic]))
             wanted = ' or '.join(sorted({t for source in present for t in source.msgtypes}))
             raise BagError(
                 f'{present[0].topic}: {user} needs {wanted}, the bag has {types}; {_ADVICE}'

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
+from kuavo_bag_converter.texts import visible
 
 _BAR = 30
 _LOG_EVERY_S = 10.0
@@ -39,7 +40,7 @@ class Display(Observer):
 
     def bag_started(self, number: int, total: int, bag: str) -> None:
         """Name the bag."""
-        self._label = f'[{number}/{total}] {Path(bag).name}'
+        self._label = visible(f'[{number}/{total}] {Path(bag).name}')
         self._started = self._last = time.monotonic()
         if not self._terminal:
             self._line(f'{self._label}: reading timestamps')
@@ -85,7 +86,7 @@ class Display(Observer):
         if self._bar_shown:
             self._stream.write('\r\033[K')
             self._bar_shown = False
-        self._stream.write(text + '\n')
+        self._stream.write(visible(text) + '\n')
         self._stream.flush()
 
     def __enter__(self) -> Display:
@@ -227,6 +228,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[visible(text) for text in row] for row in rows]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     numeric = [
         all(row[i].replace('.', '', 1).isdigit() for row in rows) for i in range(len(header))

@@ -14,6 +14,7 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, TextsReader
 from kuavo_bag_converter.profiles.model import Part, Source
 from kuavo_bag_converter.settings import did_you_mean
+from kuavo_bag_converter.texts import listed
 
 Values = npt.NDArray[np.float64]
 _Places = npt.NDArray[np.int64]
@@ -120,7 +121,7 @@ class ElementReader:
                 what = 'no joint' if joint not in names else 'several joints'
                 raise BagError(
                     f'{message} has {what} {joint!r} (in {source.names_field}: '
-                    f'{", ".join(names) or "nothing"}); check joints in the profile'
+                    f'{listed(names) or "nothing"}); check joints in the profile'
                     f'{did_you_mean(joint, names) if joint not in names else ""}'
                 )
         return np.array([names.index(joint) for joint in self._part.joints], dtype=np.int64)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from kuavo_bag_converter.texts import one_line
+
 
 class ConverterError(Exception):
     """Anything that stops a conversion and is not a defect of the converter."""
+
+    def __init__(self, message: str = '') -> None:
+        """Say in one line what it is; whatever the text contains, it stays one line."""
+        super().__init__(one_line(message))
 
 
 class UsageError(ConverterError):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
+from bag_files import BEGIN, metadata_yaml
 from conversions import report, rows, run
+from hypothesis import given
+from hypothesis import strategies as st
+from mcap.writer import Writer as McapWriter
 from plain_robot import Robot, every, joint_state, jpeg, ramps
 
 from kuavo_bag_converter import cli
+from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.bags.qos import LIMIT
+from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.texts import LINE, one_line, shown
 
 PROFILE = """
 robot_type: made_up
@@ -80,3 +90,169 @@ def test_messages_longer_than_they_are_are_counted_where_the_user_looks(
     assert code == 0
     assert f'  {JOINTS}: its first message has 8 bytes behind the end; a conversion ignores and ' \
         'counts them' in lines  # fmt: skip
+
+
+# --- texts that come from a bag
+
+BOMB = """
+a: &a ["lol","lol","lol","lol","lol","lol","lol","lol","lol"]
+""" + ''.join(
+    f'{name}: &{name} [{",".join(["*" + before] * 9)}]\n'
+    for before, name in pairwise('abcdefghi')
+)  # fmt: skip
+
+
+def edited_metadata(bag, old, new):
+    path = bag / 'metadata.yaml'
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return bag
+
+
+@pytest.mark.parametrize('place', ['version: 9', 'offered_qos_profiles: []'])
+def test_a_metadata_file_that_unfolds_is_refused_in_a_short_line(
+    robot, profile, tmp_path, capsys, place
+):
+    bag = robot.write(tmp_path / 'bomb')
+    path = bag / 'metadata.yaml'
+    key = place.partition(':')[0]
+    path.write_text(BOMB + path.read_text().replace(place, f'{key}: *i', 1))
+    for words in (
+        ('convert', bag, '--output', tmp_path / 'out', '--set', f'profile={profile}'),
+        ('inspect', bag),
+    ):
+        code, lines = printed(capsys, *words)
+        assert code == 1
+        assert any('has the anchor &a, which no recorder writes' in line for line in lines)
+        assert max(map(len, lines)) < 500
+    salvaged = run(bag, tmp_path / 'out', profile=profile, on_damage='salvage')
+    assert salvaged.frames
+
+
+def test_a_metadata_file_that_is_too_long_is_not_read(robot, profile, tmp_path):
+    bag = robot.write(tmp_path / 'long')
+    with (bag / 'metadata.yaml').open('a') as file:
+        file.write('# ' + 'x' * LIMIT)
+    (outcome,) = run(bag, tmp_path / 'out', profile=profile).outcomes
+    assert f'metadata.yaml: has more than {LIMIT} bytes' in outcome.reason
+
+
+def test_a_metadata_file_that_is_too_deep_is_refused(robot, profile, tmp_path):
+    deep = '[' * 300 + ']' * 300
+    bag = edited_metadata(robot.write(tmp_path / 'deep'), 'version: 9', f'version: {deep}')
+    (outcome,) = run(bag, tmp_path / 'out', profile=profile).outcomes
+    assert 'metadata.yaml: is nested more than 20 deep' in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'line'),
+    [
+        ('version: 9', 'version: [1]', 'version: expected a whole number, found a list'),
+        ('version: 9', 'version: 9.5', "version: expected a whole number, found '9.5'"),
+        ('version: 9', 'version: 1' + '0' * 5000, 'found \'1000'),
+        ('storage_identifier: mcap', 'storage_identifier: {a: b}',
+         'storage_identifier: expected a text, found keys and values'),
+        ('relative_file_paths:', 'relative_file_paths: 7\n  more:',
+         "relative_file_paths: expected a list, found '7'"),
+        ('relative_file_paths:\n', 'relative_file_paths:\n  - [a]\n',
+         'relative_file_paths[0]: expected a text, found a list'),
+        ('message_count: 40', 'message_count: many',
+         "[0].message_count: expected a whole number, found 'many'"),
+        ('topic_metadata:', 'topic_metadata: here\n    more:',
+         "[0].topic_metadata: expected keys and values, found 'here'"),
+        ('    name: /joints', '    named: /joints', 'has no '),
+    ],
+)  # fmt: skip
+def test_what_a_metadata_file_holds_at_each_place_is_checked(
+    robot, profile, tmp_path, old, new, line
+):
+    bag = edited_metadata(robot.write(tmp_path / 'bag'), old, new)
+    (outcome,) = run(bag, tmp_path / 'out', profile=profile).outcomes
+    assert 'metadata.yaml: ' in outcome.reason
+    assert line in outcome.reason
+    assert len(outcome.reason) < 500
+
+
+def foreign_mcap(path, topics):
+    """Write an MCAP file with one empty message for each (topic, type, encoding, metadata)."""
+    with path.open('wb') as stream:
+        writer = McapWriter(stream)
+        writer.start('ros2')
+        for number, (topic, kind, encoding, metadata) in enumerate(topics):
+            schema = writer.register_schema(kind, 'ros2msg', b'int8 a')
+            channel = writer.register_channel(topic, encoding, schema, metadata)
+            writer.add_message(channel, BEGIN + number, b'\0\1\0\0\1', BEGIN + number)
+        writer.finish()
+    return path
+
+
+EVIL = '/\x1b[2J\x1b]0;owned\x07\n\u202e\x9b'
+
+
+def test_nothing_that_a_bag_says_acts_on_the_terminal(profile, tmp_path, capsys):
+    long = '/' + 'x' * 100_000
+    bag = foreign_mcap(
+        tmp_path / 'evil.mcap',
+        [
+            (EVIL, 'std_msgs/msg/Int8', 'cdr', {}),
+            (long, f'std_msgs/msg/{"Y" * 100_000}', 'cdr', {}),
+            ('/odd', EVIL, EVIL * 1000, {}),
+        ],
+    )
+    for words in (
+        ('inspect', bag),
+        ('convert', bag, '--output', tmp_path / 'out', '--set', f'profile={profile}'),
+    ):
+        _, lines = printed(capsys, *words)
+        assert all(char.isprintable() for line in lines for char in line)
+        assert max(map(len, lines)) < 4200
+    _, lines = printed(capsys, 'inspect', bag)
+    assert any('(100001 characters)' in line for line in lines)
+    assert any(r'/\x1b[2J\x1b]0;owned\x07\n' in line for line in lines)
+
+
+def test_qos_profiles_in_a_file_that_unfold_are_other_profiles(robot, tmp_path):
+    """They are compared with those that metadata.yaml lists."""
+    bag = tmp_path / 'bag'
+    bag.mkdir()
+    bomb = f'{BOMB}history: *i'
+    foreign_mcap(bag / 'bag_0.mcap', [('/a', 'std_msgs/msg/Int8', 'cdr',
+                                       {'offered_qos_profiles': bomb})])  # fmt: skip
+    text = metadata_yaml(9, {('/a', 'std_msgs/msg/Int8'): 1}, {'bag_0.mcap': 1}, 'mcap')
+    (bag / 'metadata.yaml').write_text(text)
+    with open_bag(bag) as reader:
+        assert reader.problems == [
+            f'{bag}/metadata.yaml: /a: other QoS profiles are listed than stored'
+        ]
+
+
+@pytest.mark.parametrize(
+    ('text', 'line'),
+    [
+        ('plain', 'plain'),
+        ('two\nlines\t', r'two\nlines\t'),
+        ('\u6d4b\u8bd5\u3000\xa0', '\u6d4b\u8bd5\u3000\xa0'),
+        ('\ud800\x7f\x85\u2028', r'\ud800\x7f\x85\u2028'),
+        ('x' * 120, 'x' * 120),
+        ('x' * 121, 'x' * 120 + '... (121 characters)'),
+    ],
+)
+def test_a_text_is_shown_in_one_line(text, line):
+    assert shown(text) == line
+    assert one_line(shown(text)) == line
+
+
+@given(st.text(st.characters(), max_size=300), st.integers(0, 100))
+def test_any_text_becomes_a_printable_line_of_bounded_length(text, times):
+    for made in (one_line(text * times), shown(text * times), str(BagError(text * times))):
+        assert len(made) < 12 * 5000
+        assert all(char.isprintable() or char.isspace() for char in made)
+        assert len(made.splitlines()) <= 1
+        assert one_line(made[:LINE]) == made[:LINE]
+
+
+def test_the_end_of_a_long_error_is_kept():
+    error = str(BagError(f'{"a" * 9000}; set on_damage: salvage'))
+    assert len(error) < 4100
+    assert error.endswith('; set on_damage: salvage')

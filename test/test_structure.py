@@ -11,6 +11,7 @@ NAME = 'kuavo_bag_converter'
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
+    texts
     errors  environment
     settings  marks  memory  stages  workers
     bags

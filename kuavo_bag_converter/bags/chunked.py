@@ -205,7 +205,7 @@ class ChunkedStorage(ABC):
             if listed != told:
                 self._damage.found(
                     self.path,
-                    f'{connection.topic}: the index lists {listed} messages, '
+                    f'{connection.label}: the index lists {listed} messages, '
                     f'the file says that it holds {told}',
                 )
 
@@ -221,7 +221,7 @@ class ChunkedStorage(ABC):
             found = self.counts.get(connection, 0)
             lost += max(count - found, 0)
             if count < found:
-                topic = self.connections[connection].topic
+                topic = self.connections[connection].label
                 self._damage.note(
                     f'{self.path}: {topic}: {found} messages were found, '
                     f'the file says that it holds {count}'

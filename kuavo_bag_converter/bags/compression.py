@@ -11,6 +11,7 @@ import lz4.frame
 import zstandard
 
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.texts import quoted
 
 LIMIT = 2**31
 """No chunk or message is decompressed to more than this many bytes."""
@@ -141,4 +142,4 @@ def _stream(method: str) -> _Decompressor:
         return stream
     if method == 'bz2':
         return bz2.BZ2Decompressor()
-    raise CompressionError(f'compression {method!r} is not known; expected lz4, bz2 or zstd')
+    raise CompressionError(f'compression {quoted(method)} is not known; expected lz4, bz2 or zstd')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kuavo_bag_converter.errors import BagError, DamagedBagError
+from kuavo_bag_converter.texts import one_line
 
 ADVICE = 'set on_damage: salvage to keep what can be read'
 
@@ -44,7 +45,7 @@ class Damage:
             DamagedBagError: the policy is ``fail``.
 
         """
-        line = ' '.join(f'{path}: {what}'.split())
+        line = one_line(' '.join(f'{path}: {what}'.split()))
         if not self.salvage:
             raise DamagedBagError(f'{line}; {ADVICE}')
         self.count += 1
@@ -74,6 +75,7 @@ class Damage:
 
     def note(self, line: str) -> None:
         """Put a line that is no loss of data into the report, once."""
+        line = one_line(line)
         if line not in self.problems:
             self.problems.append(line)
 

@@ -16,6 +16,7 @@ from kuavo_bag_converter.bags.rosbag2_metadata import (
     read_metadata,
 )
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.texts import quoted, shown
 
 SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd', '.mcap.zst', '.db3.zst')
 _STORAGES = ('mcap', 'sqlite3', '')
@@ -83,7 +84,7 @@ def read_directory(folder: Path, damage: Damage) -> Directory:
         if file is None:
             promise = metadata.file_promises.get(plain_name(name))
             lost = f': its {promise} are lost' if promise else ''
-            damage.found(path, f'{name} is listed but missing{lost}')
+            damage.found(path, f'{shown(name)} is listed but missing{lost}')
         else:
             files.append(file)
     for file in found:
@@ -108,8 +109,8 @@ def _check_content(files: list[Path], storage: str) -> None:
             container_of(file)
     except BagError as error:
         raise BagError(
-            f'{error}; {NAME} names the storage plugin {storage!r}, expected mcap or sqlite3: '
-            'use `ros2 bag convert` where that plugin is installed'
+            f'{error}; {NAME} names the storage plugin {quoted(storage)}, expected mcap or '
+            'sqlite3: use `ros2 bag convert` where that plugin is installed'
         ) from None
 
 

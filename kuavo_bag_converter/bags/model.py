@@ -19,6 +19,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.texts import shown
+
 Stamps = npt.NDArray[np.int64]
 """Nanoseconds since the epoch, shape (n,)."""
 
@@ -42,6 +44,11 @@ class Connection(NamedTuple):
     """``msg``, ``idl`` or '' (unknown or none)."""
     md5: str = ''
     latched: bool = False
+
+    @property
+    def label(self) -> str:
+        """The topic as messages to people name it."""
+        return shown(self.topic)
 
 
 class Message(NamedTuple):

@@ -20,6 +20,7 @@ from kuavo_bag_converter.bags.scratch import Scratch
 from kuavo_bag_converter.bags.sqlite3_storage import Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
 from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.texts import shown
 
 READERS = ('auto', 'rosbag2_py', 'portable')
 ADVICE = 'set reader: auto or portable'
@@ -206,7 +207,9 @@ def _compare(reader: RecordingReader, directory: Directory, damage: Damage) -> N
         return
     path = reader.path / NAME
     if metadata.storage not in {reader.container, ''}:
-        damage.note(f'{path}: storage {metadata.storage} is listed, {reader.container} is stored')
+        damage.note(
+            f'{path}: storage {shown(metadata.storage)} is listed, {reader.container} is stored'
+        )
     stored = [
         (connection, storage.qos.get(connection.id, ''))
         for storage in reader.storages

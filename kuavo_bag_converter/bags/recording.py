@@ -16,6 +16,7 @@ from kuavo_bag_converter.bags.header_stamps import HEAD, begins_with_header, hea
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.bags.storage import Cursor, Numbers, Selection, Storage, Stored
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.texts import listed, shown
 
 
 class RecordingReader:
@@ -117,7 +118,7 @@ class RecordingReader:
             count = self.counts[topic]
             if len(unique) and (unique[0] < 0 or unique[-1] >= count):
                 raise BagError(
-                    f'{self.path}: {topic}: message {unique[-1]} was asked for, '
+                    f'{self.path}: {shown(topic)}: message {unique[-1]} was asked for, '
                     f'the topic has {count}'
                 )
             places[topic] = _in_storage_order(unique, self._orders[topic])
@@ -158,8 +159,8 @@ class RecordingReader:
         missing = sorted(set(topics) - self.counts.keys())
         if missing:
             raise BagError(
-                f'{self.path}: no topic {", ".join(missing)}; '
-                f'there are {", ".join(sorted(self.counts)) or "no topics at all"}'
+                f'{self.path}: no topic {listed(missing)}; '
+                f'there are {listed(sorted(self.counts)) or "no topics at all"}'
             )
 
     def check_headers(self, topics: AbstractSet[str]) -> None:
@@ -169,8 +170,8 @@ class RecordingReader:
                 continue
             if connection.encoding not in {'ros1', 'cdr'} or not begins_with_header(connection):
                 raise BagError(
-                    f'{self.path}: {connection.topic}: {connection.msgtype} '
-                    f'({connection.encoding}) does not begin with a std_msgs/Header, '
+                    f'{self.path}: {connection.label}: {shown(connection.msgtype)} '
+                    f'({shown(connection.encoding)}) does not begin with a std_msgs/Header, '
                     f'so it has no header stamps; use timeline: bag for it'
                 )
 
@@ -227,7 +228,7 @@ class RecordingReader:
         if stamp is None:
             self._damage.found(
                 storage.path,
-                f'{connection.topic}: message {stored.rank} is too short for a header',
+                f'{connection.label}: message {stored.rank} is too short for a header',
             )
         else:
             columns[connection.topic][stored.rank] = stamp
@@ -250,7 +251,7 @@ class RecordingReader:
             for topic, cursor in cursors.items():
                 if cursor.missing:
                     raise BagError(
-                        f'{storage.path}: {topic}: {cursor.missing} messages that the index '
+                        f'{storage.path}: {shown(topic)}: {cursor.missing} messages that the index '
                         f'lists are not there'
                     )
 
@@ -272,7 +273,8 @@ class RecordingReader:
         for topic, broken in self._broken.items():
             self._counts[topic] -= len(broken)
             self._damage.note(
-                f'{self.path}: {topic}: {len(broken)} messages that cannot be decompressed are lost'
+                f'{self.path}: {shown(topic)}: {len(broken)} messages that cannot be decompressed '
+                f'are lost'
             )
 
     def _is_broken(self, storage: Storage, connection: Connection, stored: Stored) -> bool:
@@ -295,7 +297,7 @@ class RecordingReader:
         data = stored.data
         if connection.encoding != 'cdr' or data[:1] == b'\0':
             return data
-        where = f'{storage.path}: {connection.topic}: message {stored.rank}'
+        where = f'{storage.path}: {connection.label}: message {stored.rank}'
         if data[:4] != ZSTD_MAGIC:
             raise BagError(f'{where}: is no CDR message: it begins with {bytes(data[:4])!r}')
         try:

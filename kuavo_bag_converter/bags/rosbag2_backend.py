@@ -20,6 +20,7 @@ from kuavo_bag_converter.bags.damage import Damage
 from kuavo_bag_converter.bags.model import Connection, Stamps
 from kuavo_bag_converter.bags.storage import Selection, Storage, Stored
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.texts import shown
 
 ADVICE = 'set reader: portable to read without it'
 _ERRORS = (RuntimeError, ValueError, IndexError, OSError)
@@ -83,7 +84,7 @@ class Rosbag2PyStorage:
             if place >= len(expected[topic]) or expected[topic][place] != stamp:
                 self._damage.found(
                     self.path,
-                    f'{topic}: message {place} of rosbag2_py has stamp {stamp} ns, '
+                    f'{shown(topic)}: message {place} of rosbag2_py has stamp {stamp} ns, '
                     f'which is not what the index lists; {ADVICE}',
                 )
                 return
@@ -96,7 +97,7 @@ class Rosbag2PyStorage:
             if count != len(expected[topic]):
                 self._damage.found(
                     self.path,
-                    f'{topic}: rosbag2_py read {count} messages, '
+                    f'{shown(topic)}: rosbag2_py read {count} messages, '
                     f'the index lists {len(expected[topic])}; {ADVICE}',
                 )
 

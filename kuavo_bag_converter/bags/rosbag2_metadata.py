@@ -7,17 +7,20 @@ is believed: the files decide.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.damage import Damage, span
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.bags.qos import load_yaml, normal_qos
+from kuavo_bag_converter.bags.qos import LIMIT, load_yaml, normal_qos
 from kuavo_bag_converter.bags.rosbag1_records import normal_type
+from kuavo_bag_converter.texts import quoted, shown
 
 NAME = 'metadata.yaml'
 NEWEST = 9
+_NUMBER = re.compile(r'[+-]?[0-9]{1,19}')
 
 
 class TopicPromise(NamedTuple):
@@ -66,46 +69,102 @@ def read_metadata(path: Path) -> Metadata:
         OSError: it cannot be read.
 
     """
-    document = load_yaml(path.read_text(encoding='utf-8', errors='replace'))
-    if document is None:
+    with path.open('rb') as file:
+        data = file.read(LIMIT + 1)
+    if len(data) > LIMIT:
+        raise ValueError(f'has more than {LIMIT} bytes, which is too long for a {NAME}')
+    document = load_yaml(data.decode(errors='replace'))
+    if not document:
         raise ValueError('is empty')
-    try:
-        top: dict[str, Any] = document['rosbag2_bagfile_information']
-        topics = [_topic(item) for item in top['topics_with_message_count'] or ()]
-        promises = {
-            plain_name(_name(file['path'])): _promise(file) for file in top.get('files') or ()
-        }
-        return Metadata(
-            version=int(top['version']),
-            storage=str(top.get('storage_identifier') or ''),
-            files=[_name(file) for file in top['relative_file_paths'] or ()],
-            file_promises=promises,
-            topics=topics,
-            compression=str(top.get('compression_mode') or '').lower(),
-            messages=int(top['message_count']),
-        )
-    except KeyError as error:
-        raise ValueError(f'has no {error.args[0]}') from None
-    except (TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f'has another form than rosbag2 writes ({error})') from None
-
-
-def _topic(item: Mapping[str, Any]) -> TopicPromise:
-    topic = item['topic_metadata']
-    return TopicPromise(
-        topic=str(topic['name']),
-        msgtype=normal_type(str(topic['type'])),
-        qos=topic.get('offered_qos_profiles'),
-        messages=int(item['message_count']),
+    top = _Part(document, '').part('rosbag2_bagfile_information')
+    return Metadata(
+        version=top.number('version'),
+        storage=top.text('storage_identifier', ''),
+        files=[_name(part.whole_text()) for part in top.parts('relative_file_paths')],
+        file_promises={
+            plain_name(_name(file.text('path'))): _promise(file)
+            for file in top.parts('files', needed=False)
+        },
+        topics=[_topic(item) for item in top.parts('topics_with_message_count')],
+        compression=top.text('compression_mode', '').lower(),
+        messages=top.number('message_count'),
     )
 
 
-def _promise(file: Mapping[str, Any]) -> FilePromise:
+class _Part:
+    """A value of the document with its place; whatever is not as expected is a ValueError."""
+
+    def __init__(self, value: Any, place: str) -> None:
+        self._value = value
+        self._place = place
+
+    def has(self, key: str) -> bool:
+        return key in self._mapping()
+
+    def value(self, key: str) -> Any:
+        return self._mapping().get(key)
+
+    def part(self, key: str) -> _Part:
+        if not self.has(key):
+            raise ValueError(f'has no {self._named(key)}')
+        return _Part(self._mapping()[key], self._named(key))
+
+    def parts(self, key: str, *, needed: bool = True) -> list[_Part]:
+        if not needed and not self.has(key):
+            return []
+        part = self.part(key)
+        items = part._value or []
+        if not isinstance(items, list):
+            raise part._other('a list')
+        return [_Part(item, f'{part._place}[{number}]') for number, item in enumerate(items)]
+
+    def text(self, key: str, default: str | None = None) -> str:
+        if default is not None and not self.has(key):
+            return default
+        return self.part(key).whole_text()
+
+    def whole_text(self) -> str:
+        if not isinstance(self._value, str):
+            raise self._other('a text')
+        return self._value
+
+    def number(self, key: str) -> int:
+        part = self.part(key)
+        if not isinstance(part._value, str) or not _NUMBER.fullmatch(part._value):
+            raise part._other('a whole number')
+        return int(part._value)
+
+    def _mapping(self) -> dict[str, Any]:
+        if not isinstance(self._value, dict):
+            raise self._other('keys and values')
+        return self._value
+
+    def _named(self, key: str) -> str:
+        return f'{self._place}.{key}' if self._place else key
+
+    def _other(self, expected: str) -> ValueError:
+        found = quoted(self._value) if isinstance(self._value, str) else 'keys and values'
+        if isinstance(self._value, list):
+            found = 'a list'
+        return ValueError(f'{self._place or "the whole"}: expected {expected}, found {found}')
+
+
+def _topic(item: _Part) -> TopicPromise:
+    topic = item.part('topic_metadata')
+    return TopicPromise(
+        topic=topic.text('name'),
+        msgtype=normal_type(topic.text('type')),
+        qos=topic.value('offered_qos_profiles'),
+        messages=item.number('message_count'),
+    )
+
+
+def _promise(file: _Part) -> FilePromise:
     times: tuple[int, int] | None = None
-    if 'starting_time' in file and 'duration' in file:
-        begin = int(file['starting_time']['nanoseconds_since_epoch'])
-        times = begin, begin + int(file['duration']['nanoseconds'])
-    return FilePromise(int(file['message_count']), times)
+    if file.has('starting_time') and file.has('duration'):
+        begin = file.part('starting_time').number('nanoseconds_since_epoch')
+        times = begin, begin + file.part('duration').number('nanoseconds')
+    return FilePromise(file.number('message_count'), times)
 
 
 def _name(path: str) -> str:
@@ -144,15 +203,15 @@ def compare(
         damage.note(f'{path}: is version {metadata.version}, newer than {NEWEST}')
     for promise in metadata.topics:
         _compare_count(
-            path, f'{promise.topic}', promise.messages, counts.get(promise.topic, 0), damage
+            path, shown(promise.topic), promise.messages, counts.get(promise.topic, 0), damage
         )
         _compare_topic(path, promise, connections, damage)
     for topic in counts.keys() - {promise.topic for promise in metadata.topics}:
-        damage.note(f'{path}: {topic} is in the files but not listed')
+        damage.note(f'{path}: {shown(topic)} is in the files but not listed')
     stored = {plain_name(name): count for name, count in file_counts.items()}
     for name, promised in metadata.file_promises.items():
         if name in stored:
-            _compare_count(path, name, promised.messages, stored[name], damage)
+            _compare_count(path, shown(name), promised.messages, stored[name], damage)
     _compare_count(path, 'the recording', metadata.messages, sum(counts.values()), damage)
 
 
@@ -167,13 +226,14 @@ def _compare_count(path: Path, what: str, promised: int, stored: int, damage: Da
 def _compare_topic(
     path: Path, promise: TopicPromise, connections: list[tuple[Connection, str]], damage: Damage
 ) -> None:
+    topic = shown(promise.topic)
     for connection, qos in connections:
         if connection.topic != promise.topic:
             continue
         if connection.msgtype != promise.msgtype:
             damage.note(
-                f'{path}: {promise.topic}: type {promise.msgtype} is listed, '
-                f'{connection.msgtype} is stored'
+                f'{path}: {topic}: type {shown(promise.msgtype)} is listed, '
+                f'{shown(connection.msgtype)} is stored'
             )
         if normal_qos(qos) != normal_qos(promise.qos):
-            damage.note(f'{path}: {promise.topic}: other QoS profiles are listed than stored')
+            damage.note(f'{path}: {topic}: other QoS profiles are listed than stored')

@@ -98,7 +98,7 @@ class Sqlite3Storage:
                 for connection in self.connections:
                     count = columns.count(connection.id)
                     if connection.topic in topics and count != self.counts.get(connection.id, 0):
-                        raise ValueError(f'{connection.topic}: its messages cannot be counted')
+                        raise ValueError(f'{connection.label}: its messages cannot be counted')
             except _BROKEN as error:
                 self._damage.found(self.path, f'sqlite: {error}')
         return {topic: columns.stamps(topic) for topic in topics}

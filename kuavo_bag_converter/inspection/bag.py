@@ -33,6 +33,7 @@ from kuavo_bag_converter.inspection.sampling import Sample, choose
 from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.texts import shown
 
 
 def inspect_bag(
@@ -161,7 +162,8 @@ class _Inspector:
                 if picture is None:
                     fields = fields_of(contents.first[topic], self._definitions)
         except ImageError as found:
-            error = f'{topic}: its first picture: {str(found).removeprefix(f"{topic}: ")}'
+            name = shown(topic)
+            error = f'{name}: its first picture: {str(found).removeprefix(f"{name}: ")}'
         except BagError as found:
             error = str(found)
         return TopicReport(

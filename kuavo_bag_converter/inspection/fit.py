@@ -34,6 +34,7 @@ from kuavo_bag_converter.profiles.model import (
 from kuavo_bag_converter.profiles.resolve import resolve
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
+from kuavo_bag_converter.texts import listed
 
 _PROGRAM = 'python -m kuavo_bag_converter'
 _ALWAYS_SAID = ('platform_type', 'eef_type')
@@ -267,7 +268,7 @@ class _Fitter:
         needs = 'the frame clock needs it' if user == 'clock' else f'{user} needs it'
         for source in sources:
             if counts.get(source.topic):
-                types = ', '.join(self._bag.topics[source.topic].types)
+                types = listed(self._bag.topics[source.topic].types)
                 wanted = ' or '.join(sorted({t for s in sources for t in s.msgtypes}))
                 text = f'{source.topic}: has {types}; {user} needs {wanted}'
                 return Miss(user, source.topic, 'type', text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kuavo_bag_converter.inspection.report import BagReport, Timing, TopicReport
+from kuavo_bag_converter.texts import listed, shown
 
 _LATE_S = 0.5
 _GAP_PERIODS = 5.0
@@ -21,20 +22,20 @@ def remarks_on(report: BagReport) -> Iterator[str]:
         yield 'the bag has no messages'
     for topic in report.topics:
         for text in _on_topic(topic, report.duration_s or 0.0):
-            yield f'{topic.topic}: {text}'
+            yield f'{shown(topic.topic)}: {text}'
 
 
 def _on_topic(topic: TopicReport, duration: float) -> Iterator[str]:
     if topic.error:
         # The error names the topic itself.
-        yield topic.error.removeprefix(f'{topic.topic}: ')
+        yield topic.error.removeprefix(f'{shown(topic.topic)}: ')
     if topic.trailing_bytes:
         yield (
             f'its first message has {topic.trailing_bytes} bytes behind the end; a conversion '
             'ignores and counts them'
         )
     if len(topic.types) > 1:
-        yield f'has messages of {len(topic.types)} types: {", ".join(topic.types)}'
+        yield f'has messages of {len(topic.types)} types: {listed(topic.types)}'
     yield from _on_stamps(topic)
     if topic.timing is not None and topic.messages > 1:
         yield from _on_timing(topic.timing, duration)

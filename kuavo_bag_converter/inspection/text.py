@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kuavo_bag_converter.inspection.report import BagReport, FieldValues, Fit, TopicReport
+from kuavo_bag_converter.texts import listed, shown, visible
 
 _NEAREST = 3
 _FIELDS = 3
@@ -31,7 +32,7 @@ def as_text(report: BagReport) -> str:
     if report.topics:
         sections += [_topics(report), _first_messages(report.topics)]
     sections += [_remarks(report), *_profiles(report)]
-    return '\n\n'.join('\n'.join(lines) for lines in sections if lines) + '\n'
+    return '\n\n'.join('\n'.join(map(visible, lines)) for lines in sections if lines) + '\n'
 
 
 def _head(report: BagReport) -> Iterator[str]:
@@ -70,8 +71,8 @@ def _row(topic: TopicReport) -> tuple[str, ...]:
         median = timing.median_rate_hz
     offset = (header.offset_median_ms, header.offset_min_ms, header.offset_max_ms) if header else ()
     return (
-        topic.topic,
-        ' + '.join(topic.types),
+        shown(topic.topic),
+        ' + '.join(map(shown, topic.types)),
         str(topic.messages),
         _number(timing.rate_hz if timing else None),
         _number(median),
@@ -87,7 +88,7 @@ def _picture(topic: TopicReport) -> str:
     if picture is None:
         return 'cannot be decoded' if topic.error else ''
     size = f' {picture.width}x{picture.height}' if picture.width else ''
-    name = picture.encoding if picture.codec == 'raw' else picture.codec
+    name = shown(picture.encoding) if picture.codec == 'raw' else picture.codec
     return f'{name}{size}'
 
 
@@ -96,13 +97,13 @@ def _first_messages(topics: Sequence[TopicReport]) -> list[str]:
     for topic in topics:
         if topic.types[0] == _HIDDEN:
             continue
-        shown = {path: item for path, item in topic.fields.items() if item.length}
-        shown = shown or {path: item for path, item in topic.fields.items() if item.first}
-        for path, item in list(shown.items())[:_FIELDS]:
+        fields = {path: item for path, item in topic.fields.items() if item.length}
+        fields = fields or {path: item for path, item in topic.fields.items() if item.first}
+        for path, item in list(fields.items())[:_FIELDS]:
             length = f'[{item.length}]' if item.length is not None else ''
-            rows.append((topic.topic, f'{path}{length}', _first_values(item)))
-        if len(shown) > _FIELDS:
-            rows.append((topic.topic, f'and {len(shown) - _FIELDS} more', ''))
+            rows.append((shown(topic.topic), f'{shown(path)}{length}', _first_values(item)))
+        if len(fields) > _FIELDS:
+            rows.append((shown(topic.topic), f'and {len(fields) - _FIELDS} more', ''))
     return ['first values', *(f'  {line}' for line in aligned(rows, (0, 1, 2)))] if rows else []
 
 
@@ -152,7 +153,7 @@ def _fit(fit: Fit) -> Iterator[str]:
     for miss in fit.misses:
         yield f'    {miss.text}'
         if miss.instead:
-            yield f'      the bag has {", ".join(miss.instead)}'
+            yield f'      the bag has {listed(miss.instead)}'
     if fit.fits:
         yield f'    {fit.command}'
 

@@ -11,6 +11,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.picture_headers import MAX_PIXELS
+from kuavo_bag_converter.texts import quoted
 
 _START_CODE = b'\x00\x00\x01'
 _NAL = re.compile(re.escape(_START_CODE) + b'(..)', re.DOTALL)
@@ -137,7 +138,7 @@ def stream_codec_name(data: memoryview, description: str) -> str:
     for name, signs in names.items():
         if any(sign in description.lower() for sign in signs):
             return name
-    raise BagError(f'a video stream whose format {description!r} is neither h264 nor h265')
+    raise BagError(f'a video stream whose format {quoted(description)} is neither h264 nor h265')
 
 
 def _open(name: str) -> VideoCodecContext:

@@ -27,6 +27,7 @@ from rosbags.typesys import (
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.texts import quoted, shown
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc, Typesdict
@@ -194,7 +195,7 @@ class MessageDecoder:
         except _MALFORMED as error:
             raise BagError(
                 f'{self.topic}: a message of {len(data)} bytes does not fit the definition of '
-                f'{self.msgtype} ({error}){self.advice}'
+                f'{shown(self.msgtype)} ({_brief(error)}){self.advice}'
             ) from None
 
     def fields(self, msgtype: str = '') -> dict[str, FieldDesc]:
@@ -245,11 +246,12 @@ class Definitions:
         return decoder
 
     def _make(self, connection: Connection) -> MessageDecoder:
-        topic, encoding = connection.topic, connection.encoding
+        topic, encoding = connection.label, connection.encoding
         msgtype = _normalized(connection.msgtype)
         if encoding not in self._standard:
             raise BagError(
-                f'{topic}: its payloads are encoded as {encoding!r}; only ros1 and cdr can be read'
+                f'{topic}: its payloads are encoded as {quoted(encoding)}; only ros1 and cdr can '
+                'be read'
             )
         key = (msgtype, encoding, connection.definition_format, connection.definition)
         if key not in self._stores:
@@ -260,7 +262,7 @@ class Definitions:
                 store.get_msgdef(msgtype)
             except _UNREADABLE as error:
                 raise BagError(
-                    f'{topic}: the definition of {msgtype} cannot be used ({_brief(error)})'
+                    f'{topic}: the definition of {shown(msgtype)} cannot be used ({_brief(error)})'
                 ) from None
             self._stores[key] = store
         advice = '' if connection.definition.strip() else _NOT_EMBEDDED
@@ -276,10 +278,11 @@ class Definitions:
                 continue
             types = embedded if name in embedded else self._elsewhere(name, encoding)
             if name not in types:
-                whole = '' if name == msgtype else f', which {msgtype} contains'
-                advice = f'; give a folder that holds {name}.msg as msg_path'
+                missing = shown(name)
+                whole = '' if name == msgtype else f', which {shown(msgtype)} contains'
+                advice = f'; give a folder that holds {missing}.msg as msg_path'
                 raise BagError(
-                    f'{topic}: no definition of {name}{whole}{advice if "/msg/" in name else ""}'
+                    f'{topic}: no definition of {missing}{whole}{advice if "/msg/" in name else ""}'
                 )
             found[name] = types[name]
             pending += _contained(found[name][1])
@@ -323,8 +326,8 @@ def _embedded_types(connection: Connection, msgtype: str) -> Typesdict:
         return _types_of_msg(text, msgtype)
     except _UNREADABLE as error:
         raise BagError(
-            f'{connection.topic}: the bag holds a definition of {msgtype} that cannot be read '
-            f'({_brief(error)})'
+            f'{connection.label}: the bag holds a definition of {shown(msgtype)} that cannot be '
+            f'read ({_brief(error)})'
         ) from None
 
 
@@ -415,7 +418,7 @@ def _fields_only(text: str) -> str:
         else:
             field = _FIELD.match(line)
             if field is None:
-                raise TypesysError(f'no field in the line {line!r}')
+                raise TypesysError(f'no field in the line {quoted(line)}')
             if not field['constant']:
                 lines.append(f'{field["type"]} {field["name"]}')
     return '\n'.join(lines) + '\n'
@@ -444,5 +447,4 @@ def _installed_share(package: str) -> Path | None:
 
 def _brief(error: BaseException) -> str:
     """Return an error's text as one short line."""
-    text = ' '.join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f'{text[:197]}...'
+    return shown(' '.join(str(error).split()) or type(error).__name__)

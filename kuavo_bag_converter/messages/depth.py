@@ -26,6 +26,7 @@ from kuavo_bag_converter.messages.frames import Gray, gray_frame, plane
 from kuavo_bag_converter.messages.images import codec_of, is_rvl, naming, picture_decoder
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
+from kuavo_bag_converter.texts import quoted
 
 Depth = npt.NDArray[np.uint16]
 
@@ -60,7 +61,7 @@ class DepthDecoder:
             BagError: The type holds no picture, or its definition is missing.
 
         """
-        self.topic = connection.topic
+        self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
         self._size = size
         self._png = PictureCodec('png')
@@ -99,11 +100,11 @@ class DepthDecoder:
 
         """
         message = self._message(data)
-        with naming(self.topic):
+        with naming(self._topic):
             if self._is_compressed:
                 return self._compressed(memoryview(message.data), message.format)
             if message.encoding in ENCODINGS and message.encoding not in _ENCODINGS:
-                raise BagError(f'image encoding {message.encoding!r} is no depth')
+                raise BagError(f'image encoding {quoted(message.encoding)} is no depth')
             return self._finished(pixels_of(message))
 
     def _compressed(self, payload: memoryview, description: str) -> Depth:

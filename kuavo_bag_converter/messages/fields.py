@@ -15,6 +15,7 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
 from kuavo_bag_converter.settings import did_you_mean
+from kuavo_bag_converter.texts import listed, shown
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc
@@ -163,10 +164,10 @@ def _numbers_path(decoder: MessageDecoder, path: str) -> _Path:
     found, desc = _path(decoder, path)
     element, _ = _element(desc)
     if element[0] == Nodetype.NAME or element[1][0] in _TEXT:
-        numbers = ', '.join(numeric_fields(decoder)) or 'none'
+        numbers = listed(numeric_fields(decoder)) or 'none'
         raise BagError(
             f'{decoder.topic}: {path} is {_type_name(desc)}, not numbers '
-            f'(numbers of {decoder.msgtype}: {numbers})'
+            f'(numbers of {shown(decoder.msgtype)}: {numbers})'
         )
     return found
 
@@ -185,9 +186,9 @@ def _path(decoder: MessageDecoder, path: str) -> tuple[_Path, FieldDesc]:
         match = _STEP.fullmatch(part)
         fields = decoder.fields(msgtype)
         if match is None or match['name'] not in fields:
-            available = ', '.join(fields) or 'none'
+            available = listed(fields) or 'none'
             raise BagError(
-                f'{decoder.topic}: {path}: {msgtype} has no field {part!r}'
+                f'{decoder.topic}: {path}: {shown(msgtype)} has no field {part!r}'
                 f'{did_you_mean(part, fields)} (it has {available}){decoder.advice}'
             )
         desc = fields[match['name']]
@@ -214,8 +215,8 @@ def _type_name(desc: FieldDesc) -> str:
     element, many = _element(desc)
     name = element[1] if element[0] == Nodetype.NAME else element[1][0]
     if not many:
-        return str(name)
-    return f'{name}[{desc[1][1] if desc[0] == Nodetype.ARRAY else ""}]'
+        return shown(str(name))
+    return f'{shown(str(name))}[{desc[1][1] if desc[0] == Nodetype.ARRAY else ""}]'
 
 
 def _joined(steps: list[_Step]) -> str:

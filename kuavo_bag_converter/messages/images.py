@@ -22,6 +22,7 @@ from kuavo_bag_converter.messages.picture_headers import (
     read_png,
     read_webp,
 )
+from kuavo_bag_converter.texts import quoted, shown
 
 STREAMS = ('h264', 'hevc')
 """Codecs whose pictures need the pictures before them."""
@@ -77,7 +78,7 @@ def picture_decoder(
     if all(name in fields for name in _COMPRESSED):
         return decoder, True
     raise BagError(
-        f'{connection.topic}: {connection.msgtype} holds no picture; expected '
+        f'{connection.label}: {shown(connection.msgtype)} holds no picture; expected '
         'sensor_msgs/msg/CompressedImage or sensor_msgs/msg/Image'
     )
 
@@ -113,7 +114,7 @@ class ColorDecoder:
             BagError: The type holds no picture, or its definition is missing.
 
         """
-        self._topic = connection.topic
+        self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
         self._fitter = Fitter(size, pix_fmt)
         self._color_of = raw_images.color_of
@@ -190,7 +191,7 @@ def picture_info(
     """
     decoder, is_compressed = picture_decoder(connection, definitions)
     message = decoder(data)
-    with naming(connection.topic):
+    with naming(connection.label):
         if not is_compressed:
             encoding = raw_images.encoding_of(message)
             raw_images.pixels_of(message)
@@ -254,7 +255,8 @@ def codec_of(payload: memoryview, description: str) -> str:
         raise BagError('compressedDepth pictures; make it a depth camera')
     found = f'starts with {start.hex(" ")}' if start else 'is empty'
     raise ImageError(
-        f'the payload (format {description!r}) {found}; expected JPEG, PNG, WebP, H.264 or H.265'
+        f'the payload (format {quoted(description)}) {found}; expected JPEG, PNG, WebP, H.264 or '
+        'H.265'
     )
 
 

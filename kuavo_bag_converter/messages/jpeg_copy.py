@@ -14,7 +14,7 @@ class JpegCopier:
 
     def __init__(self, connection: Connection, definitions: Definitions) -> None:
         """Prepare for a connection whose messages have ``data``, as CompressedImage."""
-        self._topic = connection.topic
+        self._topic = connection.label
         self._message = definitions.decoder(connection)
         self._headers = JpegReader()
         self._first: JpegHeader | None = None

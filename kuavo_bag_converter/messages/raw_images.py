@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.picture_headers import check_size
+from kuavo_bag_converter.texts import quoted, shown
 
 Pixels = npt.NDArray[Any]
 
@@ -66,7 +67,7 @@ def encoding_of(message: Any) -> Encoding:
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
         raise BagError(
-            f'image encoding {message.encoding!r} is not supported; supported are '
+            f'image encoding {quoted(message.encoding)} is not supported; supported are '
             f'{", ".join(ENCODINGS)}'
         )
     return encoding
@@ -92,7 +93,7 @@ def pixels_of(message: Any) -> Pixels:
     needed = (height - 1) * step + row
     if step < row or len(message.data) < needed:
         raise ImageError(
-            f'{width}x{height} pixels of {message.encoding} need rows of {row} bytes; '
+            f'{width}x{height} pixels of {shown(message.encoding)} need rows of {row} bytes; '
             f'step is {step}, data has {len(message.data)} bytes'
         )
     shape: tuple[int, ...] = (height, width)
@@ -136,10 +137,14 @@ def check_color(message: Any, encoding: Encoding) -> None:
 
     """
     if not encoding.pix_fmt:
-        raise BagError(f'image encoding {message.encoding!r} is depth; make it a depth camera')
+        raise BagError(
+            f'image encoding {quoted(message.encoding)} is depth; make it a depth camera'
+        )
     if encoding.channels == 2 and message.width % 2:
         raise _odd_size(message)
 
 
 def _odd_size(message: Any) -> ImageError:
-    return ImageError(f'{message.width}x{message.height} pixels cannot be {message.encoding}')
+    return ImageError(
+        f'{message.width}x{message.height} pixels cannot be {shown(message.encoding)}'
+    )

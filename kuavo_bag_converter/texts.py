@@ -1,0 +1,57 @@
+"""Texts from elsewhere (bags, file names) in lines for people: short, one line, nothing acts."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+SHORT = 120
+"""Characters of a text that are shown."""
+LINE = 4000
+"""Characters of a line that are shown."""
+_NAMES = 20
+
+
+def visible(text: str) -> str:
+    """Escape what breaks a line, acts on a terminal or cannot be printed, as Python would."""
+    if text.isprintable():
+        return text
+    return ''.join(c if c.isprintable() or _is_blank(c) else _escaped(c) for c in text)
+
+
+def shown(text: str) -> str:
+    """Make a text fit into a line: shortened, with its length said, and escaped."""
+    if len(text) <= SHORT:
+        return visible(text)
+    return f'{visible(text[:SHORT])}... ({len(text)} characters)'
+
+
+def quoted(text: str) -> str:
+    """As :func:`shown`, in quotes."""
+    if len(text) <= SHORT:
+        return repr(text)
+    return f'{text[:SHORT]!r}... ({len(text)} characters)'
+
+
+def one_line(text: str) -> str:
+    """Make a message one line of bounded length; what it ends with, the advice, is kept."""
+    if len(text) > LINE:
+        end = LINE // 4
+        text = f'{text[: LINE - end]} ... ({len(text)} characters) ... {text[-end:]}'
+    return visible(text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """List names that come from a bag, the first few; '' for none."""
+    each = list(names)
+    more = f' and {len(each) - _NAMES} more' if len(each) > _NAMES else ''
+    return ', '.join(map(shown, each[:_NAMES])) + more
+
+
+def _is_blank(character: str) -> bool:
+    """Tell whether it is a blank as the ideographic one, which Python does not call printable."""
+    return unicodedata.category(character) == 'Zs'
+
+
+def _escaped(character: str) -> str:
+    return character.encode('unicode_escape').decode()
