@@ -48,11 +48,13 @@ def test_statistics_of_each_episode_are_kept(tmp_path):
     shard = make_shard(tmp_path / 'shard', [5, 3])
     expected = rows([STATE], 0, 8)[STATE.key].astype(np.float64)
     first, second = shard.statistics()
-    np.testing.assert_allclose(first[STATE.key]['mean'], expected[:5].mean(axis=0))
-    np.testing.assert_allclose(second[STATE.key]['q90'], np.quantile(expected[5:], 0.9, axis=0))
-    assert second[ACTION.key]['count'].tolist() == [3]
-    assert [part[FRONT.key].frames for part in shard.histograms()] == [5, 3]
-    assert shard.histograms()[0][FRONT.key].statistics()['max'].max() == 1.0
+    np.testing.assert_allclose(first.vectors[STATE.key]['mean'], expected[:5].mean(axis=0))
+    np.testing.assert_allclose(
+        second.vectors[STATE.key]['q90'], np.quantile(expected[5:], 0.9, axis=0)
+    )
+    assert second.vectors[ACTION.key]['count'].tolist() == [3]
+    assert [part.pictures[FRONT.key].frames for part in (first, second)] == [5, 3]
+    assert first.pictures[FRONT.key].statistics()['max'].max() == 1.0
 
 
 def test_cameras_may_have_settings_of_their_own(tmp_path):
@@ -78,6 +80,7 @@ def test_nothing_has_the_shards_name_before_it_is_complete(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ['shard']
     assert sorted(tree(path)) == [
         'data.parquet',
+        'episodes.jsonl',
         'shard.json',
         'videos/observation.images.front.mp4',
         'videos/observation.images.wrist.mp4',
@@ -217,7 +220,8 @@ def test_settings_that_make_no_dataset_are_refused_at_once(tmp_path, settings, m
         ('shard.json', b'{"format"', 'not readable'),
         ('shard.json', b'[]', 'shard format None'),
         ('shard.json', b'{"format": 99}', 'shard format 99'),
-        ('shard.json', b'{"format": 1}', 'not a complete shard manifest'),
+        ('shard.json', b'{"format": 2}', 'not a complete shard manifest'),
+        ('episodes.jsonl', b'', 'episodes.jsonl: 0 bytes, expected'),
         ('data.parquet', b'', 'data.parquet: 0 bytes, expected'),
         ('data.parquet', None, 'data.parquet: missing'),
         ('videos/observation.images.wrist.mp4', b'x', 'wrist.mp4: 1 bytes'),
@@ -243,5 +247,6 @@ def test_the_same_frames_give_the_same_shard(tmp_path):
 def test_the_manifest_is_compact(tmp_path):
     make_shard(tmp_path / 'shard', [30])
     manifest = tmp_path / 'shard' / 'shard.json'
-    assert manifest.stat().st_size < 10_000
-    assert json.loads(manifest.read_text())['episodes'][0]['length'] == 30
+    assert manifest.stat().st_size < 4_000
+    assert (tmp_path / 'shard' / 'episodes.jsonl').stat().st_size < 6_000
+    assert json.loads(manifest.read_text())['episode_lengths'] == [30]

@@ -1,5 +1,6 @@
 import itertools
 import math
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -157,6 +158,25 @@ def test_only_sampled_frames_are_wanted_in_each_episode():
     wanted = [index for index in range(550) if statistics.wants(index)]
     assert len([index for index in wanted if index < 500]) == 105
     assert wanted[-50:] == list(range(500, 550))
+
+
+def test_memory_does_not_grow_with_the_episodes():
+    maps = np.random.default_rng(0).integers(0, 65536, (20, 8, 8)).astype(np.uint16)
+    statistics = ImageStatistics([2] * 400, 8, 8, depth=True)
+    tracemalloc.start()
+    for index in range(800):
+        statistics.add_array(index, maps[index % len(maps)])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2 * statistics.histograms()[-1].counts.nbytes
+    assert sum(1 for _ in statistics.encoded()) == 400
+
+
+def test_a_frame_of_an_episode_that_has_ended_is_refused():
+    statistics = ImageStatistics([2, 2], 48, 64)
+    statistics.add_array(2, picture(2))
+    with pytest.raises(ValueError, match='frame 1 comes after frame 2'):
+        statistics.add_array(1, picture(1))
 
 
 def test_a_frame_counts_as_its_rgb_picture():

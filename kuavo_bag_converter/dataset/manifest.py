@@ -10,7 +10,7 @@ from typing import Any
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature
 from kuavo_bag_converter.errors import DatasetError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = 'shard.json'
 
 

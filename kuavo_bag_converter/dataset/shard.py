@@ -1,4 +1,7 @@
-"""A bag's part of a dataset, on disk: ``data.parquet``, ``videos/<key>.mp4``, ``shard.json``.
+"""A bag's part of a dataset, on disk.
+
+It has ``data.parquet``, ``videos/<key>.mp4``, ``episodes.jsonl`` (the statistics of each episode)
+and ``shard.json``, its manifest.
 
 A shard is written under a temporary name beside its own and renamed when everything in it is on
 disk: under its name it is complete or does not exist. It holds one episode or more; each camera
@@ -9,12 +12,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -55,6 +58,14 @@ from kuavo_bag_converter.dataset.video import (
 from kuavo_bag_converter.errors import DatasetError, UsageError
 
 _TABLE = 'data.parquet'
+_EPISODES = 'episodes.jsonl'
+
+
+class EpisodeStatistics(NamedTuple):
+    """The statistics of one episode, by feature."""
+
+    vectors: dict[str, Statistics]
+    pictures: dict[str, Histogram]
 
 
 @dataclass(frozen=True)
@@ -111,29 +122,22 @@ class Shard:
         """Return a file that the caller keeps with the shard."""
         return self.path / name
 
-    def statistics(self) -> list[dict[str, Statistics]]:
-        """Return the statistics of the vectors of each episode, by feature."""
-        return [
-            {
-                key: {name: np.array(value) for name, value in statistics.items()}
-                for key, statistics in episode['statistics'].items()
-            }
-            for episode in self._manifest()['episodes']
-        ]
-
-    def histograms(self) -> list[dict[str, Histogram]]:
-        """Return the histograms of the pictures of each episode, by feature."""
+    def statistics(self) -> Iterator[EpisodeStatistics]:
+        """Yield the statistics of each episode."""
         scales = {f.key: 1.0 if f.depth else 1 / 255 for f in self.features}
-        return [
-            {
-                key: Histogram.decode(text, episode['length'], scales[key])
-                for key, text in episode['histograms'].items()
-            }
-            for episode in self._manifest()['episodes']
-        ]
-
-    def _manifest(self) -> dict[str, Any]:
-        return read_manifest(self.path)
+        with (self.path / _EPISODES).open(encoding='utf-8') as file:
+            for length, line in zip(self.episode_lengths, file, strict=True):
+                episode = json.loads(line)
+                yield EpisodeStatistics(
+                    {
+                        key: {name: np.array(value) for name, value in statistics.items()}
+                        for key, statistics in episode['statistics'].items()
+                    },
+                    {
+                        key: Histogram.decode(text, length, scales[key])
+                        for key, text in episode['histograms'].items()
+                    },
+                )
 
     @staticmethod
     def load(path: Path) -> Shard:
@@ -146,7 +150,7 @@ class Shard:
         manifest = read_manifest(path)
         try:
             shard = _shard_of(path, manifest)
-            sizes = {_TABLE: manifest['data_bytes']} | {
+            sizes = {name: manifest['bytes'][name] for name in (_TABLE, _EPISODES)} | {
                 str(shard.video_path(key).relative_to(path)): video.bytes
                 for key, video in shard.videos.items()
             }
@@ -175,7 +179,7 @@ def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
         path=path,
         features=tuple(feature_of(described) for described in manifest['features']),
         fps=manifest['fps'],
-        episode_lengths=tuple(episode['length'] for episode in manifest['episodes']),
+        episode_lengths=tuple(manifest['episode_lengths']),
         tasks=tuple(manifest['tasks']),
         videos={
             key: ShardVideo(
@@ -355,7 +359,13 @@ class ShardWriter:
     def _video_settings(self, key: str) -> dict[str, Any]:
         feature = self._feature(key)
         height, width, _ = feature.shape
-        statistics = ImageStatistics(self._lengths, height, width, depth=feature.depth is not None)
+        statistics = ImageStatistics(
+            self._lengths,
+            height,
+            width,
+            depth=feature.depth is not None,
+            folder=self._partial,
+        )
         self._image_statistics[key] = statistics
         return {
             'fps': self._fps,
@@ -380,6 +390,7 @@ class ShardWriter:
         """
         try:
             self._close_files()
+            self._write_episodes()
             manifest = self._manifest(extra)
             write_text(self._partial / MANIFEST, json.dumps(manifest, ensure_ascii=False))
             sync_tree(self._partial)
@@ -413,8 +424,8 @@ class ShardWriter:
             'fps': self._fps,
             'features': [asdict(feature) for feature in self._features],
             'tasks': self._tasks,
-            'episodes': self._episodes(),
-            'data_bytes': (self._partial / _TABLE).stat().st_size,
+            'episode_lengths': self._lengths,
+            'bytes': {name: (self._partial / name).stat().st_size for name in (_TABLE, _EPISODES)},
             'videos': {
                 key: {
                     'options': asdict(self._options[key]),
@@ -433,29 +444,24 @@ class ShardWriter:
             'extra': extra,
         }
 
-    def _episodes(self) -> list[dict[str, Any]]:
-        histograms = {key: s.histograms() for key, s in self._image_statistics.items()}
-        episodes = []
+    def _write_episodes(self) -> None:
+        encoded = {key: s.encoded() for key, s in sorted(self._image_statistics.items())}
         first = 0
-        for index, length in enumerate(self._lengths):
-            statistics = {
-                feature.key: self._vector_statistics(feature, first, length)
-                for feature in vectors(self._features)
-            }
-            episodes.append(
-                {
-                    'length': length,
+        with (self._partial / _EPISODES).open('w', encoding='utf-8') as file:
+            for length in self._lengths:
+                statistics = {
+                    feature.key: self._vector_statistics(feature, first, length)
+                    for feature in vectors(self._features)
+                }
+                episode = {
                     'statistics': {
                         key: {name: values[name].tolist() for name in STATISTICS}
                         for key, values in statistics.items()
                     },
-                    'histograms': {
-                        key: histograms[key][index].encode() for key in sorted(histograms)
-                    },
+                    'histograms': {key: next(texts) for key, texts in encoded.items()},
                 }
-            )
-            first += length
-        return episodes
+                file.write(json.dumps(episode) + '\n')
+                first += length
 
     def _vector_statistics(self, feature: Feature, first: int, length: int) -> Statistics:
         path = self._partial / _TABLE

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import av
@@ -28,6 +30,7 @@ Statistics = Mapping[str, NDArray[np.float64] | NDArray[np.int64]]
 Batches = Callable[[], Iterable[NDArray[np.generic]]]
 
 _BLOCK_BYTES = 8 << 20
+_SPOOLED_BYTES = 64 << 10
 _TIE = 1e-12
 _HISTOGRAM_TYPES = {'<i8': np.dtype(np.int64), '<f8': np.dtype(np.float64)}
 
@@ -212,31 +215,44 @@ def sample_step(height: int, width: int) -> int:
 class ImageStatistics:
     """Collects one camera's histograms, one for each episode, while its frames pass by.
 
+    Frames come in ascending order. The histogram of an episode is in memory until a frame of the
+    next one comes (512 KB for depth, 6 KB for colour), and as text in a temporary file from then
+    on, so that memory does not grow with the number of episodes.
+
     Args:
         episode_lengths: Frames of each episode; frames are numbered through all of them.
         height: Height of a picture.
         width: Width of a picture.
         depth: Whether pictures are uint16 depth maps and not RGB.
+        folder: Where the temporary file goes, which has no name; the system's place if None.
     """
 
     def __init__(
-        self, episode_lengths: Sequence[int], height: int, width: int, *, depth: bool = False
+        self,
+        episode_lengths: Sequence[int],
+        height: int,
+        width: int,
+        *,
+        depth: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self._lengths = tuple(episode_lengths)
-        self._ends = np.cumsum(self._lengths)
-        starts = self._ends - self._lengths
-        self._samples = frozenset(
-            int(start + index)
-            for start, length in zip(starts, self._lengths, strict=True)
-            for index in sample_indices(length)
-        )
         self._step = sample_step(height, width)
         channels, bins, self._scale = (1, 65536, 1.0) if depth else (3, 256, 1 / 255)
-        self._counts = np.zeros((len(self._lengths), channels, bins), np.int64)
+        self._counts = np.zeros((channels, bins), np.int64)
+        self._episode = -1
+        self._first = self._stop = 0
+        self._samples: frozenset[int] = frozenset()
+        place = None if folder is None else str(folder)
+        self._ended = SpooledTemporaryFile(  # noqa: SIM115  # open as long as frames come
+            _SPOOLED_BYTES, 'w+', encoding='ascii', dir=place
+        )
         self._reformatter = VideoReformatter()
+        self._begin_episode()
 
     def wants(self, frame_index: int) -> bool:
         """Whether the statistics need this frame."""
+        self._go_to(frame_index)
         return frame_index in self._samples
 
     @staged('statistics')
@@ -247,14 +263,48 @@ class ImageStatistics:
     @staged('statistics')
     def add_array(self, frame_index: int, picture: NDArray[Any]) -> None:
         """Count the pixels of a picture: uint8 (height, width, 3) or uint16 (height, width)."""
-        counts = self._counts[int(np.searchsorted(self._ends, frame_index, side='right'))]
+        self._go_to(frame_index)
+        counts = self._counts
         sampled = picture[:: self._step, :: self._step].reshape(-1, len(counts))
         for channel in range(len(counts)):
             counts[channel] += np.bincount(sampled[:, channel], minlength=counts.shape[1])
 
+    def encoded(self) -> Iterator[str]:
+        """Yield the histogram of each episode as ``Histogram.encode`` returns it; ends adding."""
+        while self._episode < len(self._lengths):
+            self._end_episode()
+        self._ended.seek(0)
+        for line in self._ended:
+            yield line.rstrip()
+
     def histograms(self) -> list[Histogram]:
-        """Return what was counted, episode by episode."""
+        """Return the histogram of each episode; ends adding."""
         return [
-            Histogram(counts, frames, self._scale)
-            for counts, frames in zip(self._counts, self._lengths, strict=True)
+            Histogram.decode(text, frames, self._scale)
+            for text, frames in zip(self.encoded(), self._lengths, strict=True)
         ]
+
+    def _go_to(self, frame_index: int) -> None:
+        """End the episodes that lie before a frame.
+
+        Raises:
+            ValueError: The frame lies in an episode that has ended.
+        """
+        if frame_index < self._first:
+            raise ValueError(f'frame {frame_index} comes after frame {self._first}')
+        while frame_index >= self._stop:
+            self._end_episode()
+
+    def _begin_episode(self) -> None:
+        self._episode += 1
+        self._first = self._stop
+        if self._episode < len(self._lengths):
+            length = self._lengths[self._episode]
+            self._stop += length
+            self._samples = frozenset((self._first + sample_indices(length)).tolist())
+
+    def _end_episode(self) -> None:
+        length = self._lengths[self._episode]
+        self._ended.write(Histogram(self._counts, length, self._scale).encode() + '\n')
+        self._counts.fill(0)
+        self._begin_episode()

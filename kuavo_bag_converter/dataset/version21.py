@@ -49,11 +49,10 @@ def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -
     episode_lines = list(before.episode_lines)
     statistics_lines = list(before.statistics_lines)
     for shard, group in groupby(episodes, attrgetter('shard')):
-        statistics, histograms = shard.statistics(), shard.histograms()
-        for episode in group:
+        for episode, statistics in zip(group, shard.statistics(), strict=True):
             names, own = _write_rows(job, episode, tasks)
-            pictures = {key: h.statistics() for key, h in histograms[episode.place].items()}
-            known = {**statistics[episode.place], **pictures, **own}
+            pictures = {key: h.statistics() for key, h in statistics.pictures.items()}
+            known = {**statistics.vectors, **pictures, **own}
             episode_lines.append(
                 {'episode_index': episode.index, 'tasks': names, 'length': episode.length}
             )

@@ -133,8 +133,7 @@ def _write_episodes(
         job.root, job.features, before.episodes_number, job.limits.data_bytes, before.pictures
     )
     for shard, group in groupby(episodes, attrgetter('shard')):
-        statistics, histograms = shard.statistics(), shard.histograms()
-        for episode in group:
+        for episode, statistics in zip(group, shard.statistics(), strict=True):
             table, names = episode_table(episode, job.features, job.fps, tasks)
             rows.write(table)
             own = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
@@ -149,8 +148,8 @@ def _write_episodes(
                     'dataset_to_index': episode.first_row + episode.length,
                     **video_columns.get(episode.index, {}),
                 },
-                statistics[episode.place] | own,
-                histograms[episode.place],
+                statistics.vectors | own,
+                statistics.pictures,
             )
             job.advance(1)
     rows.close()
