@@ -7,15 +7,13 @@ Modules that need numpy and the codecs are imported by the subcommand that uses 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from kuavo_bag_converter import __version__
 from kuavo_bag_converter.errors import ConverterError, UsageError
+from kuavo_bag_converter.signals import cancel_on_signals
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.settings import Settings
@@ -128,29 +126,10 @@ def _convert(options: argparse.Namespace) -> int:
     if options.retry_failed:
         given['retry_failed'] = True
     settings = updated(_settings(options), given, 'command line')
-    with Display(sys.stderr) as display, _cancel_on_signals() as cancel:
+    with Display(sys.stderr) as display, cancel_on_signals() as cancel:
         report = convert(settings, observer=display, cancel=cancel)
     print_report(report, sys.stdout)
     return report.exit_code
-
-
-@contextmanager
-def _cancel_on_signals() -> Iterator[threading.Event]:
-    """Set an event on the first Ctrl-C or SIGTERM; the second one ends the process as usual."""
-    cancel = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, _: object) -> None:
-        signal.signal(number, before[signal.Signals(number)])
-        cancel.set()
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield cancel
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:

@@ -38,6 +38,8 @@ class Target:
     append_rows: Callable[[Rows], None]
     write_picture: Mapping[str, Callable[[Picture], None]]
     """Appends a picture as the next frame of a camera feature, by its key."""
+    abandon: Callable[[], None]
+    """Leaves all as it is, because a thread that is stuck may still write."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Task:
 
         """
         if self.cancel.is_set():
-            raise Cancelled('cancelled; finished bags are kept for the next run')
+            raise Cancelled
 
 
 _LOOK_EVERY = 16
@@ -109,6 +111,7 @@ def convert_chunked(task: Task) -> BadPictures:
     Raises:
         BagError: The bag is damaged, a message does not decode, or one that was promised is not
             there.
+        StalledError: A codec is stuck.
         Cancelled: The user asked to stop.
 
     """
@@ -116,11 +119,16 @@ def convert_chunked(task: Task) -> BadPictures:
     target = task.open_target(plan)
     table = Table(task.binding, plan, task.definitions, task.chunk_size, target.append_rows)
     cameras = task.cameras(plan, target)
-    with WorkerPool(
-        task.threads, task.waiting_bytes, task.chunk_size, task.stall_timeout_s
-    ) as pool:
-        _stream(task, plan, table, cameras, pool)
-        pool.drain()
+    pool = WorkerPool(
+        task.threads, task.waiting_bytes, task.chunk_size, task.stall_timeout_s, task.cancel
+    )
+    try:
+        with pool:
+            _stream(task, plan, table, cameras, pool)
+            pool.drain()
+    finally:
+        if pool.stuck:
+            target.abandon()
     table.close()
     task.progress(len(plan), len(plan))
     return bad_pictures(cameras)

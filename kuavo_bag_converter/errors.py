@@ -43,3 +43,8 @@ class OutputError(ConverterError):
 
 class Cancelled(ConverterError):  # noqa: N818  # it is no error of anybody
     """The user asked to stop."""
+
+    def __init__(self, remark: str = '') -> None:
+        """Say what becomes of the work that is done, and add a remark."""
+        text = 'cancelled; finished bags are kept for the next run'
+        super().__init__(f'{text}; {remark}' if remark else text)

@@ -2,15 +2,14 @@
 
 Parameters are the settings (:mod:`kuavo_bag_converter.settings`), read once at the start. Progress
 is published on ``/diagnostics`` (``diagnostic_msgs/DiagnosticArray``) once a second and at the
-end; ``~/cancel`` (``std_srvs/Trigger``) stops the run. The exit code is the command's: 0 done,
-1 a bag failed or the run was stopped, 2 wrong use.
+end; ``~/cancel`` (``std_srvs/Trigger``), Ctrl-C and SIGTERM stop the run, a second signal ends the
+process. The exit code is the command's: 0 done, 1 a bag failed or the run was stopped, 2 wrong use.
 """
 
 from __future__ import annotations
 
 import io
 import resource
-import signal
 import sys
 import threading
 import time
@@ -43,6 +42,7 @@ from kuavo_bag_converter.settings import (
     settings_from,
     values_of,
 )
+from kuavo_bag_converter.signals import cancel_on_signals
 
 _USAGE = 'takes ROS parameters only, as in: --ros-args -p bags:="[run1.bag]" -p output:=dataset'
 _TYPES = {
@@ -250,9 +250,11 @@ def _descriptor(info: SettingInfo, *, read_only: bool = False) -> ParameterDescr
 def main() -> int:
     """Run the node and return the exit code."""
     set_defaults()
-    cancel = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: cancel.set())
+    with cancel_on_signals() as cancel:
+        return _run_in_ros(cancel)
+
+
+def _run_in_ros(cancel: threading.Event) -> int:
     try:
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:

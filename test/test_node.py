@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import ros_domain
+from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
 
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
@@ -333,3 +334,38 @@ def test_a_signal_stops_the_run_as_cancel_does(number, bag, tmp_path, onlooker):
     assert process.returncode == 1
     assert 'Traceback' not in text
     assert not output.exists()
+
+
+def start_stuck_node(hang, *arguments):
+    program = f'{hang}\nimport sys\nfrom kuavo_bag_converter.node import main\nsys.exit(main())'
+    return subprocess.Popen(
+        [sys.executable, '-c', program, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_signal_ends_the_node_though_a_codec_is_stuck(bag, tmp_path):
+    given = parameters(bags=f'[{bag}]', output=tmp_path / 'dataset')
+    process = start_stuck_node(DECODER_HANGS, *given)
+    wait_for_line(process, 'stuck')
+    os.kill(process.pid, signal.SIGINT)
+    text, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert 'cancelled; finished bags are kept for the next run; /cam_' in text
+    assert 'a picture has kept its decoder or encoder busy' in text
+    assert 'Traceback' not in text
+
+
+@pytest.mark.parametrize('second', [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_node_at_once(second, bag, tmp_path):
+    given = parameters(bags=f'[{bag}]', output=tmp_path / 'dataset')
+    process = start_stuck_node(PASS_HANGS, *given)
+    wait_for_line(process, 'stuck')
+    os.kill(process.pid, signal.SIGINT)
+    wait_for_line(process, 'cancelled')
+    os.kill(process.pid, second)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == -second

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
     texts
-    errors  environment
+    errors  environment  signals
     settings  marks  memory  stages  workers
     bags
     stamps

@@ -20,7 +20,6 @@ from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunked
-from kuavo_bag_converter.errors import StalledError
 from kuavo_bag_converter.memory import MB, give_back
 from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag
@@ -65,6 +64,7 @@ def write_shard(
         DatasetError: What came out is not complete.
         Cancelled: ``cancel`` was set.
 
+    A codec that is stuck leaves its files beside ``path`` for the next run to remove.
     """
     features = shard_features(binding, cameras)
     waiting = waiting_bytes(options.memory_limit_mb, cameras.encoders())
@@ -91,14 +91,12 @@ def write_shard(
                 progress,
                 cancel,
             )
-            try:
-                found = _METHODS[options.method](task)
-            except StalledError:
-                attempt.abandon()
-                raise
+            found = _METHODS[options.method](task)
             if not found or options.on_bad_image == 'repeat':
                 problems = [*reader.problems, *trailing.lines_since(met_before)]
-                shard = attempt.finish({**extra, 'problems': problems}, found)
+                shard = attempt.finish(
+                    {**extra, 'problems': problems}, found, options.stall_timeout_s
+                )
                 give_back()
                 return shard
         bad = _with(bad, found, options.on_bad_image)
@@ -148,19 +146,21 @@ class _Attempt:
             )
         )
         write_alignment(self._shard.attachment(ALIGNMENT), plan)
-        return Target(_rows_with_tasks(self._shard, plan), self._cameras.writers(self._shard))
+        return Target(
+            _rows_with_tasks(self._shard, plan),
+            self._cameras.writers(self._shard),
+            self._shard.abandon,
+        )
 
-    def abandon(self) -> None:
-        """Leave the shard as it is: a stuck thread may still hold its files."""
-        self._stack.pop_all()
-
-    def finish(self, extra: Mapping[str, Any], repeated: BadPictures) -> Shard:
+    def finish(
+        self, extra: Mapping[str, Any], repeated: BadPictures, stall_timeout_s: float
+    ) -> Shard:
         assert self._shard is not None
         report = {
             **self._report,
             'bad_images': {topic: len(ordinals) for topic, ordinals in repeated.items()},
         }
-        return self._shard.finish({**extra, 'plan': report})
+        return self._shard.finish({**extra, 'plan': report}, stall_timeout_s)
 
 
 def _with(bad: Bad | None, found: BadPictures, on_bad: str) -> Bad:

@@ -10,11 +10,13 @@ has one file for all of them.
 
 from __future__ import annotations
 
+import glob
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -56,9 +58,11 @@ from kuavo_bag_converter.dataset.video import (
     check_video_size,
 )
 from kuavo_bag_converter.errors import DatasetError, UsageError
+from kuavo_bag_converter.workers import WorkerPool
 
 _TABLE = 'data.parquet'
 _EPISODES = 'episodes.jsonl'
+_ATTEMPTS = count(1)
 
 
 class EpisodeStatistics(NamedTuple):
@@ -239,8 +243,10 @@ class ShardWriter:
         self._check()
         if path.exists():
             raise DatasetError(f'{path}: exists already')
-        self._partial = path.with_name(f'{path.name}.partial')
-        shutil.rmtree(self._partial, ignore_errors=True)
+        for leftover in path.parent.glob(f'{glob.escape(path.name)}.*partial'):
+            shutil.rmtree(leftover, ignore_errors=True)
+        # Never the same twice, so that a stuck thread of an attempt before finds no file of this.
+        self._partial = path.with_name(f'{path.name}.{next(_ATTEMPTS)}.partial')
         self._partial.mkdir()
         (self._partial / 'videos').mkdir()
         self._columns = [*vectors(self._features), TASK_INDEX]
@@ -379,17 +385,19 @@ class ShardWriter:
         """Return the place of a file that the caller wants to keep with the shard."""
         return self._partial / name
 
-    def finish(self, extra: Mapping[str, Any]) -> Shard:
+    def finish(self, extra: Mapping[str, Any], stall_timeout_s: float = math.inf) -> Shard:
         """Close all files, check them against each other and give the shard its name.
 
         Args:
             extra: Anything that JSON can hold, kept in the manifest.
+            stall_timeout_s: How long an encoder may take to give what it still holds.
 
         Raises:
             DatasetError: Rows or frames are missing; nothing is left of the shard.
+            StalledError: An encoder is stuck; the shard is abandoned.
         """
         try:
-            self._close_files()
+            self._close_files(stall_timeout_s)
             self._write_episodes()
             manifest = self._manifest(extra)
             write_text(self._partial / MANIFEST, json.dumps(manifest, ensure_ascii=False))
@@ -402,7 +410,7 @@ class ShardWriter:
         sync(self._path.parent)
         return Shard.load(self._path)
 
-    def _close_files(self) -> None:
+    def _close_files(self, stall_timeout_s: float) -> None:
         frames = sum(self._lengths)
         if self._table.rows != frames:
             raise DatasetError(
@@ -412,11 +420,18 @@ class ShardWriter:
         for key in self._options:
             if key not in self._writers:
                 raise DatasetError(f'{self._path.name}: no frames of {key} were written')
-        files = [*self._writers.values(), self._table]
+        closings = {key: writer.close for key, writer in self._writers.items()}
+        closings[_TABLE] = self._table.close
         # Each waits for the disk, which takes all files in about the time of one.
-        with ThreadPoolExecutor(len(files)) as pool:
-            for closed in [pool.submit(file.close) for file in files]:
-                closed.result()
+        pool = WorkerPool(len(closings), 0, 1, stall_timeout_s)
+        try:
+            with pool:
+                for name, close in closings.items():
+                    pool.strand(name).submit(close, 0)
+                pool.drain()
+        finally:
+            if pool.stuck:
+                self.abandon()
 
     def _manifest(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -471,8 +486,15 @@ class ShardWriter:
             feature.shape[0],
         )
 
+    def abandon(self) -> None:
+        """Leave all as it is, because a thread that is stuck may still write.
+
+        Whoever writes the shard next removes it.
+        """
+        self._open = False
+
     def abort(self) -> None:
-        """Stop and remove everything; a finished shard stays."""
+        """Stop and remove everything; a finished or abandoned shard stays."""
         if not self._open:
             return
         self._open = False

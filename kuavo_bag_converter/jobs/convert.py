@@ -275,7 +275,7 @@ class _Run:
 
     def _check_cancelled(self, *_: int) -> None:
         if self._cancel.is_set():
-            raise Cancelled('cancelled; finished bags are kept for the next run')
+            raise Cancelled
 
     def _open(self, recording: Recording) -> BagReader:
         settings = self._settings

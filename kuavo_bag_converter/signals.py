@@ -1,0 +1,31 @@
+"""What Ctrl-C and SIGTERM do to a conversion."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def cancel_on_signals() -> Iterator[threading.Event]:
+    """Set an event on the first Ctrl-C or SIGTERM; the next one of either ends the process."""
+    cancel = threading.Event()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def stop(*_: object) -> None:
+        cancel.set()
+        for number in _SIGNALS:
+            # At once, also where the main thread waits for something that does not end.
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in _SIGNALS:
+        signal.signal(number, stop)
+    try:
+        yield cancel
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
