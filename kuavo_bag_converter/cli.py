@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from kuavo_bag_converter import __version__
@@ -30,29 +31,32 @@ class _Command(NamedTuple):
 
 def run(arguments: Sequence[str]) -> int:
     """Run one subcommand and return the exit code: 0 done, 1 a bag failed, 2 wrong use."""
+    try:
+        return _run(arguments)
+    except ConverterError as error:
+        print(f'error: {error}', file=sys.stderr)  # noqa: T201
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=_PROGRAM, description='Convert ROS bags to LeRobot datasets in small, flat memory.'
     )
     parser.add_argument('--version', action='version', version=__version__)
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    commands = {command.name: command for command in _COMMANDS}
-    for command in commands.values():
+    named = next((word for word in arguments if not word.startswith('-')), '')
+    for command in _COMMANDS:
         subparser = subparsers.add_parser(
             command.name,
             help=command.summary,
             description=command.summary,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_arguments(subparser)
+        if command.name == named:
+            command.add_arguments(subparser)
+            subparser.set_defaults(run=command.run)
     options = parser.parse_args(arguments)
-    try:
-        return commands[options.command].run(options)
-    except UsageError as error:
-        print(f'error: {error}', file=sys.stderr)  # noqa: T201
-        return 2
-    except ConverterError as error:
-        print(f'error: {error}', file=sys.stderr)  # noqa: T201
-        return 1
+    return int(options.run(options))
 
 
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +74,7 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
+    from kuavo_bag_converter.settings import Settings, known_settings
 
     parser.add_argument(
         '--params-file', metavar='YAML', help='settings, in the form of a ROS 2 parameter file'
@@ -91,12 +95,11 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
         help='folder with .msg files of types that a bag does not define; may be given several '
         'times; short for --set msg_path=[DIR]',
     )
-    defaults = values_of(Settings())
     lines = ['settings (default):']
-    for info in SETTINGS.values():
+    for info in known_settings().values():
         if info.name in ('bags', 'output'):
             continue
-        lines.append(f'  {info.name} ({defaults[info.name]!r}): {info.description}')
+        lines.append(f'  {info.name} ({info.value_in(Settings())!r}): {info.description}')
     parser.epilog = '\n'.join(lines)
 
 
@@ -149,62 +152,35 @@ def _inspect(options: argparse.Namespace) -> int:
     return run_inspect(options, _settings(options), given)
 
 
-def _sample_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.sample.command import add_arguments
-
-    add_arguments(parser)
-
-
-def _sample(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.sample.command import run as run_sample
-
-    return run_sample(options)
-
-
 def _profile_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.profiles.command import add_arguments
+    from kuavo_bag_converter.robots.command import add_arguments
 
     add_arguments(parser)
     _settings_arguments(parser)
 
 
 def _profile(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.profiles.command import run as run_profile
+    from kuavo_bag_converter.robots.command import run as run_profile
 
     return run_profile(options, _settings(options))
 
 
-def _benchmark_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.benchmark.command import add_arguments
-
-    add_arguments(parser)
-
-
-def _benchmark(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.benchmark.command import run as run_benchmark
-
-    return run_benchmark(options)
-
-
-def _verify_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.verification.command import add_arguments
-
-    add_arguments(parser)
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.verification.command import run as run_verify
-
-    return run_verify(options)
+def _of_module(name: str, summary: str, module: str) -> _Command:
+    """Return a command without settings, whose module has ``add_arguments`` and ``run``."""
+    module = f'kuavo_bag_converter.{module}'
+    return _Command(
+        name,
+        summary,
+        lambda parser: import_module(module).add_arguments(parser),
+        lambda options: int(import_module(module).run(options)),
+    )
 
 
 _COMMANDS = (
     _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
     _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
-    _Command(
-        'verify', 'Check a dataset, and compare it with its bags.', _verify_arguments, _verify
-    ),
-    _Command('sample', 'Make a Kuavo bag with known truth.', _sample_arguments, _sample),
+    _of_module('verify', 'Check a dataset, and compare it with its bags.', 'verification.command'),
+    _of_module('sample', 'Make a Kuavo bag with known truth.', 'sample.command'),
     _Command('profile', 'Show, check and list profiles.', _profile_arguments, _profile),
-    _Command('benchmark', 'Compare methods and codecs.', _benchmark_arguments, _benchmark),
+    _of_module('benchmark', 'Compare methods and codecs.', 'benchmark.command'),
 )

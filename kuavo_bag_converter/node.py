@@ -37,8 +37,9 @@ from kuavo_bag_converter.errors import Cancelled, ConverterError, UsageError
 from kuavo_bag_converter.jobs.report import Outcome, Report
 from kuavo_bag_converter.settings import (
     NODE_NAME,
-    SETTINGS,
+    RESERVED,
     SettingInfo,
+    known_settings,
     settings_from,
     values_of,
 )
@@ -54,8 +55,6 @@ _TYPES = {
     'str list': Parameter.Type.STRING_ARRAY,
 }
 _FAILED = ('failed', 'cancelled')
-_OF_RCLPY = ('use_sim_time', 'start_type_description_service')
-"""Parameters that every node has."""
 _LARGEST_INTEGER = 2**63 - 1
 _PERIOD_S = 1.0
 _SPIN_S = 0.1
@@ -201,14 +200,14 @@ class ConvertNode(Node):  # type: ignore[misc] # rclpy has no types
         """Return the values from outside, which rclpy has declared as they were written."""
         given: dict[str, object] = {}
         for name, parameter in self.get_parameters_by_prefix('').items():
-            if name in _OF_RCLPY or name.startswith('qos_overrides.'):
+            if name.partition('.')[0] in RESERVED:
                 continue
             value = parameter.value
             given[name] = list(value) if isinstance(value, array) else value
         return given
 
     def _declare(self, values: Mapping[str, object]) -> None:
-        for info in SETTINGS.values():
+        for info in known_settings().values():
             if self.has_parameter(info.name):
                 self.undeclare_parameter(info.name)
             kind = _TYPES[info.kind]

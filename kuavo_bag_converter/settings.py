@@ -11,19 +11,21 @@ command line::
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
+import functools
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
-
-import yaml
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.plugins import ROBOTS, Plugin, plugins
 
 NODE_NAME = 'convert_node'
+RESERVED = ('use_sim_time', 'start_type_description_service', 'qos_overrides', 'version')
+"""Parameters that every ROS node has, and what the record of a conversion has beside settings."""
+_Options = TypeVar('_Options')
 
 _KINDS: dict[Any, str] = {
     bool: 'bool',
@@ -35,7 +37,7 @@ _KINDS: dict[Any, str] = {
 }
 
 
-def _setting(
+def setting(
     default: Any,
     description: str,
     *,
@@ -43,15 +45,29 @@ def _setting(
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
     maximum: float | None = None,
-    kuavo: bool = False,
+    yaml: str = '',
 ) -> Any:
+    """Declare a setting as a field of :class:`Settings` or of a robot's options.
+
+    The field is a bool, an int, a float, a str, or a tuple of any number of int or of str.
+
+    Args:
+        default: Its value where none is given.
+        description: One sentence for --help, parameter files and ROS parameters.
+        name: As users write it, if not as the field; groups are dotted (``resize.width``).
+        choices: All that a text may be; any, if there are none.
+        minimum: Of a number, or of each in a list.
+        maximum: Likewise.
+        yaml: What a YAML profile has in place of a robot's option.
+
+    """
     metadata = {
         'name': name,
         'description': description,
         'choices': choices,
         'minimum': minimum,
         'maximum': maximum,
-        'kuavo': kuavo,
+        'yaml': yaml,
     }
     return field(default=default, metadata=metadata)
 
@@ -60,222 +76,107 @@ def _setting(
 class Settings:
     """The settings of one run; a field's metadata holds its description, choices and range."""
 
-    bags: tuple[str, ...] = _setting(
+    bags: tuple[str, ...] = setting(
         (), 'Bags to convert: files, rosbag2 directories, or folders that hold many of them.'
     )
-    output: str = _setting('', 'Folder of the dataset to write; it must not exist yet.')
-    profile: str = _setting(
+    output: str = setting('', 'Folder of the dataset to write; it must not exist yet.')
+    profile: str = setting(
         'kuavo',
-        'What a frame is made of: "kuavo" (built from the Kuavo settings) or a YAML profile, by '
-        'path or by the name of a shipped one.',
+        'What a frame is made of: "kuavo" or another robot (built from its settings), or a YAML '
+        'profile, by path or by the name of a shipped one.',
     )
-    method: str = _setting(
+    method: str = setting(
         'chunked',
         'How to convert; all methods write the same dataset, the others are references.',
         choices=('chunked', 'streaming', 'whole_bag'),
     )
 
-    # Kuavo: what the original converter is configured with, under its names.
-    platform_type: str = _setting(
-        '4pro',
-        'Robot: 4pro (28 joints), 5w (20 joints), 5 (waist joint, 29).',
-        choices=('4pro', '5w', '5'),
-        kuavo=True,
-    )
-    eef_type: str = _setting(
-        'auto',
-        'End effector; "auto" takes the one whose topics the first bag has.',
-        choices=('auto', 'leju_claw', 'qiangnao', 'rq2f85'),
-        kuavo=True,
-    )
-    which_arm: str = _setting(
-        'both',
-        'Arms, end effectors and wrist cameras to use.',
-        choices=('left', 'right', 'both'),
-        kuavo=True,
-    )
-    only_arm: bool = _setting(
-        True,
-        'Arms only; false adds base motion (x, y, yaw and the gap flag) to the action.',
-        kuavo=True,
-    )
-    use_depth: bool = _setting(True, 'Convert the depth cameras too.', kuavo=True)
-    depth_range: tuple[int, ...] = _setting(
-        (0, 1500), 'Depth is clipped to this range, [min, max] in mm.', minimum=0, kuavo=True
-    )
-    depth_coding: str = _setting(
-        'minmax8',
-        'Depth video: minmax8 (8 bit, stretched frame by frame as the original does), range8 '
-        '(8 bit over depth_range, scale kept), metric12 (lossless 12 bit, LeRobot 0.6 or later).',
-        choices=('minmax8', 'range8', 'metric12'),
-        kuavo=True,
-    )
-    dex_dof_needed: int = _setting(
-        1, 'Degrees of freedom of each dexterous hand to use.', minimum=1, maximum=6, kuavo=True
-    )
-    is_binary: bool = _setting(
-        False, 'Reduce the end effector to open (0) or closed (1).', kuavo=True
-    )
-    delta_action: bool = _setting(
-        False, 'Write the action as its difference from the state at the frame.', kuavo=True
-    )
-    relative_start: bool = _setting(
-        False, 'Write joints as their difference from the first frame of the episode.', kuavo=True
-    )
-    resize_width: int = _setting(
-        640, 'Width of the pictures, pixels.', name='resize.width', minimum=16, maximum=8192,
-        kuavo=True,
-    )  # fmt: skip
-    resize_height: int = _setting(
-        480, 'Height of the pictures, pixels.', name='resize.height', minimum=16, maximum=8192,
-        kuavo=True,
-    )  # fmt: skip
-    train_hz: int = _setting(
-        10, 'Frames per second of the dataset.', minimum=1, maximum=1000, kuavo=True
-    )
-    main_timeline: str = _setting(
-        'head_cam_h',
-        'Camera that sets the frame clock; most_messages takes the one with most in the bag.',
-        choices=('head_cam_h', 'wrist_cam_l', 'wrist_cam_r', 'most_messages'),
-        kuavo=True,
-    )
-    main_timeline_fps: int = _setting(
-        30, 'Nominal rate of that camera, Hz.', minimum=1, maximum=1000, kuavo=True
-    )
-    sample_drop: int = _setting(
-        10, 'Pictures of the main camera to drop at each end of a bag.', minimum=0, kuavo=True
-    )
-    decimation: str = _setting(
-        'auto',
-        'How the main camera becomes the frame clock: jump (every n-th picture, as the original), '
-        'time (an even clock), auto (jump where that is even to half a frame, else time).',
-        choices=('auto', 'jump', 'time'),
-        kuavo=True,
-    )
-    end_trim: str = _setting(
-        'min_end',
-        'Frames end before the first (min_end) or the last (max_end) topic ends, or not (none).',
-        choices=('min_end', 'max_end', 'none'),
-        kuavo=True,
-    )
-    absurd_stamp_s: float = _setting(
-        60.0,
-        'Header stamps further than this from their receive stamp are not used, nor what a longer '
-        'silence of all topics (600 s at least) parts from the recording, s; 0 uses all.',
-        minimum=0.0,
-        kuavo=True,
-    )
-    late_eef: str = _setting(
-        'nearest',
-        'End effector before its first message: nearest (that message) or zeros_then_hold.',
-        choices=('nearest', 'zeros_then_hold'),
-        kuavo=True,
-    )
-    task_description: str = _setting('Pick and Place', 'Task of every episode.', kuavo=True)
-    align_strategy: str = _setting(
-        'nearest',
-        'Which message serves a frame; linear is for joints, pictures then use nearest.',
-        name='align.strategy',
-        choices=('nearest', 'hold', 'linear'),
-        kuavo=True,
-    )
-    align_timeline: str = _setting(
-        'bag',
-        'Stamps to align on: when a message was received (bag) or taken (header).',
-        name='align.timeline',
-        choices=('bag', 'header'),
-        kuavo=True,
-    )
-    align_tolerance_ms: float = _setting(
-        0.0,
-        'Largest distance between a frame and its message, ms; 0 is no limit.',
-        name='align.tolerance_ms',
-        minimum=0.0,
-        kuavo=True,
-    )
-    align_on_gap: str = _setting(
-        'auto',
-        'Frames beyond the tolerance: keep, hold (last message before), drop (keep the longest '
-        'piece), split (new episode after the hole), fail; auto is split with a tolerance, else '
-        'keep.',
-        name='align.on_gap',
-        choices=('auto', 'keep', 'hold', 'drop', 'split', 'fail'),
-        kuavo=True,
-    )
+    robot_options: tuple[Any, ...] = ()
+    """Options of robots, see :meth:`options_of`; those that are all defaults are left out."""
 
-    num_used: int = _setting(0, 'Bags to use, drawn at random with seed 42; 0 is all.', minimum=0)
-    chunk_size: int = _setting(
+    num_used: int = setting(0, 'Bags to use, drawn at random with seed 42; 0 is all.', minimum=0)
+    chunk_size: int = setting(
         100, 'Frames that are buffered at most and flushed together.', minimum=1, maximum=100000
     )
-    reader: str = _setting(
+    reader: str = setting(
         'auto',
         'Bag reader: rosbag2_py (ROS 2), portable (needs no ROS), auto (rosbag2_py where it is).',
         choices=('auto', 'rosbag2_py', 'portable'),
     )
-    on_damage: str = _setting(
+    on_damage: str = setting(
         'fail',
         'A damaged bag: fail, or salvage what can be read and report what is lost.',
         choices=('fail', 'salvage'),
     )
-    on_bad_image: str = _setting(
+    on_bad_image: str = setting(
         'fail',
         'A picture that cannot be decoded: fail the bag, repeat (the picture before it stands in), '
         'drop (keep the longest piece without), split (new episode after it).',
         choices=('fail', 'repeat', 'drop', 'split'),
     )
-    on_error: str = _setting(
+    on_error: str = setting(
         'continue',
         'After a bag that cannot be converted: continue with the next, or stop.',
         choices=('continue', 'stop'),
     )
-    append: bool = _setting(
+    append: bool = setting(
         False, 'Add the bags to the dataset that output already is; bags in it are left out.'
     )
-    retry_failed: bool = _setting(
+    retry_failed: bool = setting(
         False,
         'Convert the bags that failed when output was made, with the settings it was made with.',
     )
-    on_change: str = _setting(
+    on_change: str = setting(
         'fail',
         'An unfinished run beside output that had other settings, or a bag that has changed since: '
         'fail, or redo what differs.',
         choices=('fail', 'redo'),
     )
-    check_disk: bool = _setting(
+    check_disk: bool = setting(
         True, 'Stop before a bag if the disk has less room than the run is estimated to need.'
     )
-    stall_timeout_s: float = _setting(
+    stall_timeout_s: float = setting(
         300.0, 'Give a bag up when no message is finished for so long, s.', minimum=1.0
     )
-    msg_path: tuple[str, ...] = _setting(
+    msg_path: tuple[str, ...] = setting(
         (), 'Folders with .msg files, for bags that embed no message definitions.'
     )
-    distro: str = _setting(
+    distro: str = setting(
         'humble', 'ROS 2 distro of standard message types that a bag does not define.'
     )
-    lerobot_version: str = _setting(
+    lerobot_version: str = setting(
         'v3.0', 'Dataset format: v3.0 (LeRobot 0.4 or later) or v2.1.', choices=('v3.0', 'v2.1')
     )
-    video: str = _setting(
+    video: str = setting(
         'encode',
         'encode, or copy the JPEG pictures of the bag into the video as they are.',
         choices=('encode', 'copy'),
     )
-    vcodec: str = _setting('h264', 'Video codec.', choices=('h264', 'hevc', 'libsvtav1'))
-    crf: int = _setting(
+    vcodec: str = setting('h264', 'Video codec.', choices=('h264', 'hevc', 'libsvtav1'))
+    crf: int = setting(
         23, 'Constant rate factor: lower is better and larger.', minimum=0, maximum=63
     )
-    preset: str = _setting('superfast', 'Speed preset of the encoder, in its own terms.')
-    gop: int = _setting(2, 'Pictures from one key frame to the next.', minimum=1, maximum=600)
-    pix_fmt: str = _setting('yuv420p', 'Pixel format of the video.', choices=('yuv420p', 'yuv444p'))
-    threads: int = _setting(
+    preset: str = setting('superfast', 'Speed preset of the encoder, in its own terms.')
+    gop: int = setting(2, 'Pictures from one key frame to the next.', minimum=1, maximum=600)
+    pix_fmt: str = setting('yuv420p', 'Pixel format of the video.', choices=('yuv420p', 'yuv444p'))
+    threads: int = setting(
         0, 'Threads that decode and encode; 0 is one for each core.', minimum=0, maximum=256
     )
-    debug_memory: bool = _setting(
+    debug_memory: bool = setting(
         False,
         'After each chunk, wait until its messages are written and fail if one is still held.',
     )
-    memory_limit_mb: int = _setting(0, 'Memory that the run may use, MB; 0 is no limit.', minimum=0)
+    memory_limit_mb: int = setting(0, 'Memory that the run may use, MB; 0 is no limit.', minimum=0)
+
+    def options_of(self, kind: type[_Options]) -> _Options:
+        """Return the options of a robot, by their class."""
+        return next((mine for mine in self.robot_options if type(mine) is kind), kind())
+
+    def with_options(self, options: object) -> Settings:
+        """Return these settings with other options of one robot."""
+        kind = type(options)
+        mine = [other for other in self.robot_options if type(other) is not kind]
+        return replace(self, robot_options=(*mine, *([options] if options != kind() else [])))
 
 
 class SettingInfo(NamedTuple):
@@ -290,32 +191,69 @@ class SettingInfo(NamedTuple):
     choices: tuple[str, ...]
     minimum: float | None
     maximum: float | None
-    kuavo: bool
-    """Whether the setting shapes the Kuavo profile and means nothing to a YAML profile."""
+    yaml: str
+    """What a YAML profile has in place of a robot's option."""
+    owner: type
+    """The dataclass of which it is a field: :class:`Settings` or a robot's options."""
+    robot: Plugin | None
+    """The robot whose option it is."""
+
+    def value_in(self, settings: Settings) -> Any:
+        """Return its value in some settings, a list as a list."""
+        owner = settings if self.robot is None else settings.options_of(self.owner)
+        return _plain(getattr(owner, self.attribute))
+
+    def is_default_in(self, settings: Settings) -> bool:
+        """Tell whether it has its default in some settings."""
+        return bool(self.value_in(settings) == _plain(self.default))
 
 
-def _describe() -> dict[str, SettingInfo]:
-    hints = get_type_hints(Settings)
-    rows = {}
-    for item in fields(Settings):
-        meta = item.metadata
-        name = meta['name'] or item.name
-        rows[name] = SettingInfo(
-            name,
-            item.name,
-            _KINDS[hints[item.name]],
-            item.default,
-            meta['description'],
-            meta['choices'],
-            meta['minimum'],
-            meta['maximum'],
-            meta['kuavo'],
-        )
+@functools.cache
+def known_settings() -> Mapping[str, SettingInfo]:
+    """Return every setting by its name, with the options of every robot after ``method``.
+
+    Raises:
+        UsageError: A robot that is installed beside the package cannot be used.
+
+    """
+    own = {info.name: info for info in _described(Settings)}
+    owners = dict.fromkeys((_group(name) for name in (*own, *RESERVED)), 'the converter')
+    options: dict[str, SettingInfo] = {}
+    for robot in plugins(ROBOTS).values():
+        for info in _described(getattr(robot.value, 'options', Plugin), robot):
+            owner = owners.setdefault(_group(info.name), robot.name)
+            if owner != robot.name or info.name in options:
+                raise UsageError(f'{robot}: the setting {info.name!r} is taken by {owner}')
+            options[info.name] = info
+    rows: dict[str, SettingInfo] = {}
+    for name, info in own.items():
+        rows |= {name: info, **(options if name == 'method' else {})}
     return rows
 
 
-SETTINGS: Mapping[str, SettingInfo] = _describe()
-"""Every setting by its name."""
+def _described(owner: type, robot: Plugin | None = None) -> Iterator[SettingInfo]:
+    try:
+        hints = get_type_hints(owner)
+        for item in fields(owner):
+            if item.name == 'robot_options' and robot is None:
+                continue
+            rest = dict(item.metadata)
+            name = rest.pop('name') or item.name
+            kind = _KINDS[hints[item.name]]
+            yield SettingInfo(name, item.name, kind, item.default, **rest, owner=owner, robot=robot)
+    except (KeyError, TypeError, NameError) as error:
+        raise UsageError(
+            f'{robot}: its options must be a dataclass whose fields are made by setting(), each a '
+            f'{", ".join(_KINDS.values())} ({error!r})'
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _group(name: str) -> str:
+    return name.partition('.')[0]
 
 
 def settings_from(values: Mapping[str, object], source: str) -> Settings:
@@ -339,22 +277,35 @@ def updated(settings: Settings, values: Mapping[str, object], source: str) -> Se
         UsageError: A name is unknown or a value is not allowed.
 
     """
-    changes: dict[str, Any] = {}
+    known = known_settings()
+    changes: dict[type, dict[str, Any]] = {}
     for name, value in _flat(values):
-        info = SETTINGS.get(name)
+        info = known.get(name)
         if info is None:
-            raise UsageError(f'{source}: unknown setting {name!r}{did_you_mean(name, SETTINGS)}')
-        changes[info.attribute] = _checked(info, value, source)
-    return dataclasses.replace(settings, **changes)
+            raise UsageError(f'{source}: unknown setting {name!r}{did_you_mean(name, known)}')
+        changes.setdefault(info.owner, {})[info.attribute] = _checked(info, value, source)
+    settings = replace(settings, **changes.pop(Settings, {}))
+    for owner, changed in changes.items():
+        settings = settings.with_options(replace(settings.options_of(owner), **changed))
+    return settings
 
 
 def values_of(settings: Settings) -> dict[str, object]:
-    """Return the settings by name, lists as lists: what JSON and YAML can hold."""
-    values = {}
-    for info in SETTINGS.values():
-        value = getattr(settings, info.attribute)
-        values[info.name] = list(value) if isinstance(value, tuple) else value
-    return values
+    """Return all settings by name, lists as lists: what JSON and YAML can hold."""
+    return {name: info.value_in(settings) for name, info in known_settings().items()}
+
+
+def recorded_values(settings: Settings) -> dict[str, object]:
+    """Return the settings that a dataset is made with, by name, as JSON can hold them.
+
+    Options of a robot that is installed beside the package are among them if it is the profile's:
+    else a dataset would depend on what is installed.
+    """
+    return {
+        name: info.value_in(settings)
+        for name, info in known_settings().items()
+        if info.robot is None or not info.robot.package or info.robot.name == settings.profile
+    }
 
 
 def read_params_file(path: str) -> dict[str, object]:
@@ -364,6 +315,8 @@ def read_params_file(path: str) -> dict[str, object]:
         UsageError: The file cannot be read or has another form.
 
     """
+    import yaml  # here, so that --help is quick
+
     try:
         text = Path(path).read_text(encoding='utf-8')
         document = yaml.safe_load(text)
@@ -397,6 +350,8 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
         UsageError: A pair has no ``=`` or its value is not valid YAML.
 
     """
+    import yaml
+
     values: dict[str, object] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition('=')
@@ -418,7 +373,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _flat(values: Mapping[Any, object], prefix: str = '') -> Iterable[tuple[str, object]]:
     for key, value in values.items():
         name = f'{prefix}{key}'
-        if isinstance(value, Mapping) and name not in SETTINGS:
+        if isinstance(value, Mapping) and name not in known_settings():
             yield from _flat(value, f'{name}.')
         else:
             yield name, value

@@ -30,7 +30,7 @@ from kuavo_bag_converter.errors import BagError, Cancelled
 from kuavo_bag_converter.jobs import preflight
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
-from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 

@@ -19,12 +19,13 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.binding import bind
 from kuavo_bag_converter.cli import run as command
 from kuavo_bag_converter.errors import BagError, UsageError
-from kuavo_bag_converter.profiles.branches import BRANCHES
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
-from kuavo_bag_converter.profiles.kuavo import end_effector_of, kuavo_profile
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Align, Clock
-from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.robots.kuavo.branches import BRANCHES
+from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
+from kuavo_bag_converter.robots.kuavo.profile import end_effector_of, kuavo_profile
+from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.settings import Settings, settings_from, updated
 from kuavo_bag_converter.table import convert
 
@@ -38,7 +39,8 @@ PLAIN, SYNCED = '/kuavo_arm_traj', '/kuavo_arm_traj_synced'
 
 def profile_of(eef='leju_claw', **values):
     values = {name.replace('__', '.'): value for name, value in values.items()}
-    return kuavo_profile(settings_from(values, 'test'), eef)
+    options = settings_from(values, 'test').options_of(KuavoOptions)
+    return kuavo_profile(replace(options, eef_type=eef))
 
 
 def feature(profile, key):
@@ -401,7 +403,7 @@ def test_the_table_of_branches_in_the_docs_is_what_the_command_prints(capsys):
 def test_the_settings_of_every_branch_make_a_profile():
     for branch in BRANCHES:
         chosen = updated(Settings(), branch.settings, branch.name)
-        profile = kuavo_profile(chosen, chosen.eef_type)
+        profile = kuavo_profile(chosen.options_of(KuavoOptions))
         assert profile.clock.decimation == 'jump'
         assert profile.clock.end_trim == {'dev': 'max_end', 'research_scenario': 'none'}.get(
             branch.name, 'min_end'

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import ros_domain
+from robot_packages import build_example, installed
 from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
 
 from kuavo_bag_converter.errors import UsageError
-from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
+from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
+from kuavo_bag_converter.settings import Settings, known_settings, values_of
 
 if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
@@ -180,7 +182,7 @@ def test_parameters_tell_type_range_choices_and_meaning(make_node):
         'int list': Parameter.Type.INTEGER_ARRAY,
         'str list': Parameter.Type.STRING_ARRAY,
     }
-    for info in SETTINGS.values():
+    for info in known_settings().values():
         descriptor = node.describe_parameter(info.name)
         assert descriptor.type == types[info.kind].value
         assert descriptor.description == info.description
@@ -207,8 +209,7 @@ def test_values_come_from_arguments_and_parameter_files(make_node, tmp_path):
         'convert_node: {ros__parameters: {train_hz: 6}}\n'
     )
     node = make_node('--ros-args', '--params-file', str(file), '-p', 'chunk_size:=7')
-    assert node.settings.train_hz == 6
-    assert node.settings.resize_width == 320
+    assert node.settings.options_of(KuavoOptions) == KuavoOptions(train_hz=6, resize_width=320)
     assert node.settings.bags == ('a.bag', 'b.bag')
     assert node.settings.chunk_size == 7
     assert node.get_parameter('resize.width').value == 320
@@ -216,9 +217,21 @@ def test_values_come_from_arguments_and_parameter_files(make_node, tmp_path):
 
 def test_values_are_as_lenient_as_in_the_command(make_node):
     node = make_node('--ros-args', '-p', 'align.tolerance_ms:=5', '-p', 'platform_type:=5')
-    assert node.settings.align_tolerance_ms == 5.0
-    assert node.settings.platform_type == '5'
+    options = node.settings.options_of(KuavoOptions)
+    assert options == KuavoOptions(align_tolerance_ms=5.0, platform_type='5')
     assert node.get_parameter('platform_type').value == '5'
+
+
+def test_options_of_a_robot_that_another_package_adds_are_parameters(make_node, tmp_path):
+    with installed(build_example(tmp_path)):
+        node = make_node('--ros-args', '-p', 'profile:=two_arms', '-p', 'two_arms.fps:=15')
+        assert values_of(node.settings)['two_arms.fps'] == 15
+    assert node.get_parameter('two_arms.fps').value == 15
+    assert node.get_parameter('two_arms.arms').value == 'auto'
+    descriptor = node.describe_parameter('two_arms.fps')
+    assert descriptor.read_only
+    (span,) = descriptor.integer_range
+    assert (span.from_value, span.to_value) == (1, 100)
 
 
 def test_the_parameters_that_every_node_has_are_no_unknown_settings(make_node):

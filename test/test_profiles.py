@@ -15,7 +15,6 @@ from kuavo_bag_converter import cli
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles import shipped
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
-from kuavo_bag_converter.profiles.kuavo import kuavo_profile
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import (
     Align,
@@ -28,10 +27,12 @@ from kuavo_bag_converter.profiles.model import (
     TimeRange,
     VectorFeature,
 )
-from kuavo_bag_converter.profiles.resolve import IN_A_PROFILE, resolve
+from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
+from kuavo_bag_converter.robots.kuavo.profile import kuavo_profile
+from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.settings import (
-    SETTINGS,
     Settings,
+    known_settings,
     read_params_file,
     settings_from,
     updated,
@@ -758,7 +759,8 @@ def test_shipped_parameter_files_mean_what_their_names_say(tmp_path):
     for name, expected in robots.items():
         path = str(files[name])
         found = settings_from(read_params_file(path), path)
-        assert (found.platform_type, found.eef_type) == expected
+        options = found.options_of(KuavoOptions)
+        assert (options.platform_type, options.eef_type) == expected
         profile = resolve(found, [])
         assert load(tmp_path, profile_as_yaml(profile)) == profile
 
@@ -771,9 +773,8 @@ def test_the_file_of_all_settings_is_in_step_with_the_settings():
     )
     values = read_params_file(str(path))
     assert settings_from(values, str(path)) == Settings()
-    assert set(SETTINGS) - set(values) == {
-        info.name for info in SETTINGS.values() if info.default == ()
-    }
+    known = known_settings()
+    assert set(known) - set(values) == {info.name for info in known.values() if info.default == ()}
 
 
 @pytest.mark.parametrize(
@@ -815,11 +816,12 @@ def test_kuavo_settings_have_no_meaning_with_another_profile(tmp_path):
     with pytest.raises(
         UsageError, match=r'^train_hz: has no meaning with profile .*robot\.yaml; set fps there$'
     ):
-        resolve(replace(mine, train_hz=30), [])
-    kuavo = {info.name for info in SETTINGS.values() if info.kuavo}
-    assert kuavo == set(IN_A_PROFILE)
-    for name in kuavo:
-        info = SETTINGS[name]
+        resolve(updated(mine, {'train_hz': 30}, 'test'), [])
+    kuavo = [info for info in known_settings().values() if info.owner is KuavoOptions]
+    assert len(kuavo) == 26
+    for info in kuavo:
+        assert info.yaml
+        name = info.name
         other = next((c for c in info.choices if c != info.default), None)
         if other is None:
             other = {'bool': not info.default, 'str': 'other', 'int list': [1, 2]}.get(
@@ -840,7 +842,7 @@ def command(capsys, *arguments):
 def test_the_command_shows_what_the_settings_mean(tmp_path, capsys):
     code, out, _ = command(capsys, '--show', '--set', 'eef_type=qiangnao', '--set', 'train_hz=15')
     assert code == 0
-    expected = kuavo_profile(replace(Settings(), eef_type='qiangnao', train_hz=15), 'qiangnao')
+    expected = kuavo_profile(KuavoOptions(eef_type='qiangnao', train_hz=15))
     assert load(tmp_path, out) == expected
 
 

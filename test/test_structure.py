@@ -13,11 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = """
     texts
     errors  environment  signals
+    plugins
     settings  marks  memory  stages  workers
     bags
     stamps
     messages  dataset  profiles  pictures
-    frame_clock  elements  sample
+    frame_clock  elements  sample  robots
     alignment
     binding  segments  camera
     planning  table

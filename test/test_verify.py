@@ -32,7 +32,7 @@ from kuavo_bag_converter import cli
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Episodes, TimeRange
-from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.verification.check import check_dataset

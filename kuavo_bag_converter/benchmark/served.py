@@ -19,7 +19,7 @@ from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, PNG_MAGIC
 from kuavo_bag_converter.planning import plan_bag
-from kuavo_bag_converter.profiles.resolve import resolve
+from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.table import Rows, Table
 

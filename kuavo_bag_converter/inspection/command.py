@@ -70,8 +70,9 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
 
 def _shapes_frames(name: str) -> bool:
     """Tell whether a setting, or a group of them, says what a frame is made of."""
-    from kuavo_bag_converter.settings import SETTINGS
+    from kuavo_bag_converter.settings import known_settings
 
     return name == 'profile' or any(
-        info.kuavo for info in SETTINGS.values() if name in (info.name, info.name.split('.')[0])
+        info.robot and name in (info.name, info.name.partition('.')[0])
+        for info in known_settings().values()
     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import yaml
 
@@ -22,6 +21,7 @@ from kuavo_bag_converter.messages.depth import DepthDecoder
 from kuavo_bag_converter.messages.fields import FieldReader
 from kuavo_bag_converter.messages.images import ColorDecoder
 from kuavo_bag_converter.planning import latched_topics, topics_of
+from kuavo_bag_converter.plugins import ROBOTS, plugins
 from kuavo_bag_converter.profiles.model import (
     CameraFeature,
     Clock,
@@ -31,15 +31,12 @@ from kuavo_bag_converter.profiles.model import (
     Source,
     VectorFeature,
 )
-from kuavo_bag_converter.profiles.resolve import resolve
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
-from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
+from kuavo_bag_converter.robots.resolve import resolve, robot_of, undecided
+from kuavo_bag_converter.settings import SettingInfo, Settings, known_settings, updated
 from kuavo_bag_converter.texts import listed
 
 _PROGRAM = 'python -m kuavo_bag_converter'
-_ALWAYS_SAID = ('platform_type', 'eef_type')
-_TELLING = (*_ALWAYS_SAID, 'which_arm', 'use_depth')
-"""Settings that tell the Kuavo configurations apart."""
 _NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used')
 _RATE_TOLERANCE = 0.1
 _DEPTH_SIGNS = ('16UC1', '32FC1', 'compressedDepth')
@@ -71,43 +68,28 @@ def fit_asked(bag: Bag, settings: Settings) -> Fit:
 
 
 def fit_all(bag: Bag, base: Settings) -> tuple[Fit, ...]:
-    """Try the Kuavo configurations and the shipped profiles; the nearest come first.
+    """Try the variants of every robot and the shipped profiles; the nearest come first.
 
-    Everything else is as in ``base``. Configurations of one arm are tried where none of both fits.
+    Everything else is as in ``base``.
 
     Raises:
         UsageError: The settings of ``base`` do not fit each other.
 
     """
     fitter = _Fitter(bag)
-    fits = [fitter.fit(fitter.tuned(settings)) for settings in _kuavo(base)]
-    if base.which_arm == 'both' and not any(fit.fits for fit in fits):
-        for side, other_wrist in (('left', 'wrist_cam_r'), ('right', 'wrist_cam_l')):
-            if base.main_timeline != other_wrist:
-                one = replace(base, which_arm=side)
-                fits += [fitter.fit(fitter.tuned(settings)) for settings in _kuavo(one)]
-    fits += [fitter.fit(settings) for settings in _shipped(base)]
+    fits: list[Fit] = []
+    for name, (_, robot, _) in plugins(ROBOTS).items():
+        settings = replace(base, profile=name, robot_options=())
+        for variants in robot.variants(base.options_of(robot.options)):
+            named = [settings.with_options(options) for options in variants]
+            tried = [fitter.fit(fitter.tuned(one)) for one in named]
+            fits += tried
+            if any(fit.fits for fit in tried):
+                break
+    fits += [
+        fitter.fit(replace(base, profile=name, robot_options=())) for name in shipped_profiles()
+    ]
     return tuple(sorted(fits, key=lambda fit: len(fit.misses)))
-
-
-def _kuavo(base: Settings) -> Iterator[Settings]:
-    end_effectors = [name for name in SETTINGS['eef_type'].choices if name != 'auto']
-    for platform_type, eef_type, use_depth in product(
-        SETTINGS['platform_type'].choices, end_effectors, (True, False)
-    ):
-        yield replace(
-            base,
-            profile='kuavo',
-            platform_type=platform_type,
-            eef_type=eef_type,
-            use_depth=use_depth,
-        )
-
-
-def _shipped(base: Settings) -> Iterator[Settings]:
-    defaults = {info.attribute: info.default for info in SETTINGS.values() if info.kuavo}
-    for name in shipped_profiles():
-        yield replace(base, profile=name, **defaults)
 
 
 class _Fitter:
@@ -129,7 +111,7 @@ class _Fitter:
         try:
             profile = resolve(settings, self._bag.reader.counts)
         except BagError as error:
-            misses.append(Miss('', '', 'eef_type', str(error)))
+            misses.append(Miss('', '', undecided(settings), str(error)))
         else:
             misses += self._misses(profile)
             if not misses:
@@ -137,11 +119,9 @@ class _Fitter:
                     frames, episodes = self._frames(profile)
                 except BagError as error:
                     misses.append(Miss('', '', 'frames', str(error)))
-        values = values_of(settings)
-        telling = _TELLING if settings.profile == 'kuavo' else ()
         return Fit(
             settings.profile,
-            {name: values[name] for name in telling},
+            {name: known_settings()[name].value_in(settings) for name in _distinguishing(settings)},
             not misses,
             frames,
             episodes,
@@ -150,16 +130,21 @@ class _Fitter:
         )
 
     def tuned(self, settings: Settings) -> Settings:
-        """Set the rate of the main camera to what it is in the bag, where that is another."""
-        default = SETTINGS['main_timeline_fps'].default
-        if settings.main_timeline_fps != default:
+        """Set the rate of the clock's topic to what it is in the bag, where that is another."""
+        robot = robot_of(settings.profile)
+        info = known_settings()[robot.clock_fps] if robot and robot.clock_fps else None
+        if info is None or not info.is_default_in(settings):
             return settings
-        binding = self._bound(resolve(settings, ()).clock)
+        try:
+            binding = self._bound(resolve(settings, self._bag.reader.counts).clock)
+        except BagError:
+            return settings
         topic = self._bag.topics[binding.clock_topic] if binding else None
         rate = _rate(topic) if topic else None
-        if rate is None or abs(rate / default - 1) <= _RATE_TOLERANCE:
+        if rate is None or abs(rate / info.default - 1) <= _RATE_TOLERANCE:
             return settings
-        return replace(settings, main_timeline_fps=min(max(round(rate), 1), 1000))
+        allowed = min(max(round(rate), info.minimum or 1), info.maximum or 1000)
+        return updated(settings, {info.name: allowed}, 'inspect')
 
     def _frames(self, profile: Profile) -> tuple[int | None, int | None]:
         """Return how many frames and episodes there would be, where receive stamps tell."""
@@ -317,17 +302,22 @@ def _rate(topic: TopicReport) -> float | None:
 
 def _command(files: Sequence[str], settings: Settings) -> str:
     words = [*(shlex.quote(file) for file in files), '--output DIR']
-    said = _ALWAYS_SAID if settings.profile == 'kuavo' else ()
-    defaults = values_of(Settings())
-    for name, value in values_of(settings).items():
-        if name not in _NOT_SAID and (name in said or value != defaults[name]):
-            text = value if _is_plain(name, value) else json.dumps(value)
+    said = [name for name, most in _distinguishing(settings).items() if most is None]
+    for name, info in known_settings().items():
+        if name not in _NOT_SAID and (name in said or not info.is_default_in(settings)):
+            value = info.value_in(settings)
+            text = value if _is_plain(info, value) else json.dumps(value)
             words.append(f'--set {shlex.quote(f"{name}={text}")}')
     return f'{_PROGRAM} convert {" ".join(words)}'
 
 
-def _is_plain(name: str, value: object) -> bool:
+def _distinguishing(settings: Settings) -> Mapping[str, object]:
+    robot = robot_of(settings.profile)
+    return robot.distinguishing if robot else {}
+
+
+def _is_plain(info: SettingInfo, value: object) -> bool:
     """Tell whether a text needs no quotes in YAML; JSON is YAML for everything else."""
     if not isinstance(value, str):
         return False
-    return bool(SETTINGS[name].choices) or yaml.safe_load(value) == value
+    return bool(info.choices) or yaml.safe_load(value) == value

@@ -9,9 +9,7 @@ from typing import Literal
 Health = Literal['good', 'noted', 'damaged', 'unreadable']
 """``noted``: everything can be read, but the bag disagrees with itself or was not closed."""
 
-MissKind = Literal[
-    'topic', 'empty', 'type', 'field', 'length', 'names', 'picture', 'eef_type', 'frames'
-]
+MissKind = Literal['topic', 'empty', 'type', 'field', 'length', 'names', 'picture', 'frames']
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,8 @@ class Miss:
     feature: str
     """Key of the feature, ``clock`` or ``episodes``; '' for the whole."""
     topic: str
-    kind: MissKind
+    kind: MissKind | str
+    """Or the setting, as ``eef_type``, that the topics do not settle."""
     text: str
     instead: tuple[str, ...] = ()
     """Other topics of the bag that hold what is needed."""
@@ -169,7 +168,7 @@ class BagReport:
     asked: Fit | None = None
     """The configuration that the settings name, if they name one."""
     profiles: tuple[Fit, ...] = field(default=())
-    """Shipped profiles and Kuavo configurations, the nearest first."""
+    """Shipped profiles and variants of robots, the nearest first."""
 
     @property
     def ok(self) -> bool:

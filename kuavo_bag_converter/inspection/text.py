@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kuavo_bag_converter.inspection.report import BagReport, FieldValues, Fit, TopicReport
+from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.texts import listed, shown, visible
 
 _NEAREST = 3
@@ -138,11 +139,9 @@ def _is_less(fit: Fit, other: Fit) -> bool:
     mine, its = fit.settings, other.settings
     if fit.profile != other.profile or mine == its or len(other.misses) > len(fit.misses):
         return False
-    return (
-        all(mine[name] == its[name] for name in ('platform_type', 'eef_type'))
-        and its['which_arm'] in ('both', mine['which_arm'])
-        and its['use_depth'] in (True, mine['use_depth'])
-    )
+    robot = robot_of(fit.profile)
+    most = robot.distinguishing if robot else {}
+    return all(its[name] in (mine[name], most[name]) for name in mine)
 
 
 def _fit(fit: Fit) -> Iterator[str]:
@@ -159,13 +158,8 @@ def _fit(fit: Fit) -> Iterator[str]:
 
 
 def _name(fit: Fit) -> str:
-    settings = fit.settings
-    if not settings:
-        return fit.profile
-    name = f'{fit.profile} {settings["platform_type"]} {settings["eef_type"]}'
-    if settings['which_arm'] != 'both':
-        name += f', {settings["which_arm"]} arm'
-    return name if settings['use_depth'] else f'{name}, without depth'
+    robot = robot_of(fit.profile)
+    return f'{fit.profile} {robot.title(fit.settings)}' if robot else fit.profile
 
 
 def _count(number: int | None, noun: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import shutil
@@ -35,10 +34,9 @@ from kuavo_bag_converter.jobs.record import Record, read_record, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
 from kuavo_bag_converter.jobs.workspace import Workspace, differences, recover
 from kuavo_bag_converter.memory import peak_memory_mb
-from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.profiles.resolve import resolve, resolve_without_bag
-from kuavo_bag_converter.settings import Settings, settings_from, values_of
+from kuavo_bag_converter.robots.resolve import profile_version, resolve, resolve_without_bag
+from kuavo_bag_converter.settings import Settings, recorded_values, settings_from
 from kuavo_bag_converter.verification.check import check_dataset
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
@@ -383,13 +381,12 @@ def _name(recording: Recording) -> str:
 def _configuration(settings: Settings) -> dict[str, object]:
     values = {
         name: value
-        for name, value in values_of(settings).items()
+        for name, value in recorded_values(settings).items()
         if name not in _NOT_IN_THE_DATASET
     }
-    if settings.profile != 'kuavo':
-        text = profile_as_yaml(resolve(settings, ()))
-        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-        values['profile'] = f'{settings.profile} ({digest})'
+    version = profile_version(settings)
+    if version:
+        values['profile'] = f'{settings.profile} ({version})'
     return {'version': __version__, **values}
 
 

@@ -16,7 +16,7 @@ from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.settings import Settings, values_of
+from kuavo_bag_converter.settings import Settings, recorded_values
 
 
 class Record(NamedTuple):
@@ -90,7 +90,7 @@ def write_record(
         'converter': {'name': 'kuavo_bag_converter', 'version': __version__},
         'settings': {
             name: value
-            for name, value in values_of(settings).items()
+            for name, value in recorded_values(settings).items()
             if name not in ('bags', 'output', 'append', 'retry_failed')
         },
         'bags': bags,

@@ -1,1 +1,1 @@
-"""What a frame is made of: the model, YAML profiles and the profile of the Kuavo robots."""
+"""What a frame is made of: the model, and profiles in YAML."""

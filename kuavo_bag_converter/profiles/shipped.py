@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from kuavo_bag_converter.errors import UsageError
-from kuavo_bag_converter.settings import SETTINGS, Settings, values_of
+from kuavo_bag_converter.settings import Settings, known_settings
 
 _NAME = 'kuavo_bag_converter'
 _WIDTH = 99
@@ -69,8 +69,8 @@ def parameter_file_template() -> str:
         '  ros__parameters:',
     ]
     group = ''
-    for name, value in values_of(Settings()).items():
-        info = SETTINGS[name]
+    for name, info in known_settings().items():
+        value = info.value_in(Settings())
         outer, dot, inner = name.rpartition('.')
         if dot and outer != group:
             lines.append(f'    {outer}:')

@@ -11,7 +11,7 @@ from kuavo_bag_converter.conversion.options import shard_options
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
-from kuavo_bag_converter.settings import SETTINGS, settings_from
+from kuavo_bag_converter.settings import known_settings, settings_from
 from kuavo_bag_converter.verification.bags import match_bags
 from kuavo_bag_converter.verification.check import check_described
 from kuavo_bag_converter.verification.describe import describe
@@ -120,8 +120,9 @@ def verify(
 
 
 def _replay(dataset: Description, record: Record, sample: int | None, findings: Findings) -> Replay:
-    known = {name: value for name, value in record.settings.items() if name in SETTINGS}
-    settings = settings_from(known, str(dataset.root / REPORT_PATH))
+    known = known_settings()
+    recorded = {name: value for name, value in record.settings.items() if name in known}
+    settings = settings_from(recorded, str(dataset.root / REPORT_PATH))
     # Threads were chosen for the machine that converted; 0 takes this one's cores.
     options = shard_options(replace(settings, threads=0))
     profile = load_profile(dataset.root / PROFILE_PATH)

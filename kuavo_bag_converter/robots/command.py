@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.plugins import ROBOTS, plugins
 from kuavo_bag_converter.settings import Settings
 
 
@@ -40,11 +41,11 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         BagError: The bag cannot be read.
 
     """
-    from kuavo_bag_converter.profiles.branches import branches_as_markdown
     from kuavo_bag_converter.profiles.dump import profile_as_yaml
     from kuavo_bag_converter.profiles.loader import load_profile
-    from kuavo_bag_converter.profiles.resolve import resolve
     from kuavo_bag_converter.profiles.shipped import parameter_file_template
+    from kuavo_bag_converter.robots.kuavo.branches import branches_as_markdown
+    from kuavo_bag_converter.robots.resolve import resolve
 
     if options.show:
         text = profile_as_yaml(resolve(settings, _topics(options.bag, settings)))
@@ -63,11 +64,13 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
 
 def _topics(bag: str | None, settings: Settings) -> list[str]:
     from kuavo_bag_converter.bags.open import open_bag
+    from kuavo_bag_converter.robots.resolve import undecided
 
-    if settings.profile != 'kuavo' or settings.eef_type != 'auto':
+    name = undecided(settings)
+    if not name:
         return []
     if bag is None:
-        raise UsageError('eef_type: auto is settled by a bag; give BAG, or set eef_type')
+        raise UsageError(f'{name}: auto is settled by a bag; give BAG, or set {name}')
     with open_bag(bag, reader=settings.reader, on_damage=settings.on_damage) as reader:
         return [connection.topic for connection in reader.connections]
 
@@ -75,7 +78,8 @@ def _topics(bag: str | None, settings: Settings) -> list[str]:
 def _shipped() -> str:
     from kuavo_bag_converter.profiles.shipped import shipped_parameter_files, shipped_profiles
 
-    lines = ['profiles, for the setting profile:', '  kuavo  made from the Kuavo settings']
+    lines = ['profiles, for the setting profile:']
+    lines += [f'  {name}  {robot.value.summary}' for name, robot in plugins(ROBOTS).items()]
     lines += [f'  {name}  {path}' for name, path in shipped_profiles().items()]
     lines += ['parameter files, for --params-file:']
     lines += [f'  {path}' for path in shipped_parameter_files().values()]

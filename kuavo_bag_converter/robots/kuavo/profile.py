@@ -16,7 +16,7 @@ from kuavo_bag_converter.profiles.model import (
     Source,
     VectorFeature,
 )
-from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 
 _JOINT_STATE = 'sensor_msgs/msg/JointState'
 _SIDES = ('left', 'right')
@@ -163,140 +163,140 @@ def end_effector_of(topics: Collection[str]) -> str:
     raise BagError(f'topics of several end effectors in the bag; set eef_type to one of {found}')
 
 
-def kuavo_profile(settings: Settings, eef_type: str) -> Profile:
-    """Build the profile of ``settings`` with ``eef_type`` (never ``auto``).
+def kuavo_profile(options: KuavoOptions) -> Profile:
+    """Build the profile of ``options``, whose ``eef_type`` is not ``auto``.
 
     Raises:
-        UsageError: Settings do not fit each other or the robot.
+        UsageError: KuavoOptions do not fit each other or the robot.
 
     """
-    _check(settings)
-    platform = _PLATFORMS[settings.platform_type]
-    eef = _END_EFFECTORS[eef_type]
-    align = _align(settings)
+    _check(options)
+    platform = _PLATFORMS[options.platform_type]
+    eef = _END_EFFECTORS[options.eef_type]
+    align = _align(options)
     command_align = align
-    if settings.late_eef == 'zeros_then_hold':
+    if options.late_eef == 'zeros_then_hold':
         command_align = replace(align, strategy='hold', zeros_before_first=True)
 
     state: list[Part] = []
     action: list[Part] = []
-    for side in _sides(settings):
-        state.append(_joints(settings, platform, side, align))
-        state.append(_hand(settings, eef, side, align, command=False))
-        action.append(_arm_command(settings, side, align))
-        action.append(_hand(settings, eef, side, command_align, command=True))
-    if not settings.only_arm:
-        action += _base_motion(settings, align)
+    for side in _sides(options):
+        state.append(_joints(options, platform, side, align))
+        state.append(_hand(options, eef, side, align, command=False))
+        action.append(_arm_command(options, side, align))
+        action.append(_hand(options, eef, side, command_align, command=True))
+    if not options.only_arm:
+        action += _base_motion(options, align)
 
-    size = (settings.resize_height, settings.resize_width)
+    size = (options.resize_height, options.resize_width)
     picture_align = replace(align, strategy='nearest') if align.strategy == 'linear' else align
     cameras: list[CameraFeature] = []
-    for name in _camera_names(settings):
+    for name in _camera_names(options):
         color = tuple(map(Source, _COLOR_TOPICS[name]))
         cameras.append(
             CameraFeature(f'observation.images.{name}', color, size, align=picture_align)
         )
-        if settings.use_depth:
+        if options.use_depth:
             depth = f'depth_{name[-1]}'
             cameras.append(
                 CameraFeature(
                     f'observation.{depth}',
                     tuple(map(Source, _DEPTH_TOPICS[depth])),
                     size,
-                    settings.depth_coding,  # type: ignore[arg-type]  # checked against the choices
-                    (settings.depth_range[0], settings.depth_range[1]),
+                    options.depth_coding,  # type: ignore[arg-type]  # checked against the choices
+                    (options.depth_range[0], options.depth_range[1]),
                     picture_align,
                 )
             )
     return Profile(
         name='kuavo',
         robot_type=platform.robot_type,
-        fps=settings.train_hz,
-        clock=_clock(settings),
+        fps=options.train_hz,
+        clock=_clock(options),
         features=(
             VectorFeature('observation.state', tuple(state)),
             VectorFeature(
                 'action',
                 tuple(action),
-                minus='observation.state' if settings.delta_action else None,
+                minus='observation.state' if options.delta_action else None,
             ),
             *cameras,
         ),
-        task=settings.task_description,
+        task=options.task_description,
     )
 
 
-def _check(settings: Settings) -> None:
-    span = settings.depth_range
+def _check(options: KuavoOptions) -> None:
+    span = options.depth_range
     if len(span) != 2 or span[0] >= span[1]:
         raise UsageError(f'depth_range: expected [min, max] in mm, found {list(span)}')
-    if settings.dex_dof_needed not in (1, 2, 6):
-        raise UsageError(f'dex_dof_needed: expected 1, 2 or 6, found {settings.dex_dof_needed}')
-    if settings.main_timeline not in ('most_messages', *_camera_names(settings)):
+    if options.dex_dof_needed not in (1, 2, 6):
+        raise UsageError(f'dex_dof_needed: expected 1, 2 or 6, found {options.dex_dof_needed}')
+    if options.main_timeline not in ('most_messages', *_camera_names(options)):
         raise UsageError(
-            f'main_timeline: {settings.main_timeline} is not used with which_arm '
-            f'{settings.which_arm}; set it to head_cam_h'
+            f'main_timeline: {options.main_timeline} is not used with which_arm '
+            f'{options.which_arm}; set it to head_cam_h'
         )
 
 
-def _sides(settings: Settings) -> tuple[str, ...]:
-    return _SIDES if settings.which_arm == 'both' else (settings.which_arm,)
+def _sides(options: KuavoOptions) -> tuple[str, ...]:
+    return _SIDES if options.which_arm == 'both' else (options.which_arm,)
 
 
-def _camera_names(settings: Settings) -> list[str]:
-    return ['head_cam_h', *(f'wrist_cam_{side[0]}' for side in _sides(settings))]
+def _camera_names(options: KuavoOptions) -> list[str]:
+    return ['head_cam_h', *(f'wrist_cam_{side[0]}' for side in _sides(options))]
 
 
-def _align(settings: Settings) -> Align:
-    tolerance = settings.align_tolerance_ms or None
-    on_gap = settings.align_on_gap
+def _align(options: KuavoOptions) -> Align:
+    tolerance = options.align_tolerance_ms or None
+    on_gap = options.align_on_gap
     if on_gap == 'auto':
         on_gap = 'split' if tolerance else 'keep'
     return Align(
-        strategy=settings.align_strategy,  # type: ignore[arg-type]  # checked against the choices
-        timeline=settings.align_timeline,  # type: ignore[arg-type]
+        strategy=options.align_strategy,  # type: ignore[arg-type]  # checked against the choices
+        timeline=options.align_timeline,  # type: ignore[arg-type]
         tolerance_ms=tolerance,
         on_gap=on_gap,  # type: ignore[arg-type]
     )
 
 
-def _clock(settings: Settings) -> Clock:
+def _clock(options: KuavoOptions) -> Clock:
     # The original trims at the end of every topic that it knows, used or not.
     known = [_STATE_TOPIC, _COMMAND_TOPIC, _PLAIN_ARM_TOPIC, _SYNCED_ARM_TOPIC, _BASE_TOPIC]
     for eef in _END_EFFECTORS.values():
         known += [source.topic for source in (*eef.state[:1], *eef.command)]
-    automatic = settings.main_timeline == 'most_messages'
-    names = _camera_names(settings) if automatic else [settings.main_timeline]
+    automatic = options.main_timeline == 'most_messages'
+    names = _camera_names(options) if automatic else [options.main_timeline]
     return Clock(
         sources=tuple(Source(topic) for name in names for topic in _COLOR_TOPICS[name]),
         most_messages=automatic,
-        source_fps=settings.main_timeline_fps,
-        decimation=settings.decimation,  # type: ignore[arg-type]
-        drop=settings.sample_drop,
-        end_trim=settings.end_trim,  # type: ignore[arg-type]
+        source_fps=options.main_timeline_fps,
+        decimation=options.decimation,  # type: ignore[arg-type]
+        drop=options.sample_drop,
+        end_trim=options.end_trim,  # type: ignore[arg-type]
         end_topics=tuple(dict.fromkeys(known)),
-        timeline=settings.align_timeline,  # type: ignore[arg-type]
-        absurd_stamp_s=settings.absurd_stamp_s,
+        timeline=options.align_timeline,  # type: ignore[arg-type]
+        absurd_stamp_s=options.absurd_stamp_s,
     )
 
 
-def _joints(settings: Settings, platform: _Platform, side: str, align: Align) -> Part:
+def _joints(options: KuavoOptions, platform: _Platform, side: str, align: Align) -> Part:
     start = platform.arm_start + _ARM_JOINTS * _SIDES.index(side)
     return Part(
         names=_arm_names(side),
         sources=(Source(_STATE_TOPIC, ('joint_data.joint_q',)),),
         length=platform.joints,
         select=tuple(range(start, start + _ARM_JOINTS)),
-        relative_to_start=settings.relative_start,
+        relative_to_start=options.relative_start,
         align=align,
     )
 
 
-def _arm_command(settings: Settings, side: str, align: Align) -> Part:
+def _arm_command(options: KuavoOptions, side: str, align: Align) -> Part:
     start = _ARM_JOINTS * _SIDES.index(side)
     plain_align = None
-    if not settings.only_arm:
-        plain_align = replace(align, gap_ms=_gap_ms(settings), on_gap='mark')
+    if not options.only_arm:
+        plain_align = replace(align, gap_ms=_gap_ms(options), on_gap='mark')
     return Part(
         names=_arm_names(side),
         sources=(
@@ -306,15 +306,17 @@ def _arm_command(settings: Settings, side: str, align: Align) -> Part:
         length=2 * _ARM_JOINTS,
         select=tuple(range(start, start + _ARM_JOINTS)),
         unit='deg2rad',
-        relative_to_start=settings.relative_start,
+        relative_to_start=options.relative_start,
         align=align,
     )
 
 
-def _hand(settings: Settings, eef: _EndEffector, side: str, align: Align, *, command: bool) -> Part:
+def _hand(
+    options: KuavoOptions, eef: _EndEffector, side: str, align: Align, *, command: bool
+) -> Part:
     per_side = eef.length // 2
     start = per_side * _SIDES.index(side)
-    used = settings.dex_dof_needed if eef.name == 'qiangnao' else per_side
+    used = options.dex_dof_needed if eef.name == 'qiangnao' else per_side
     if eef.name == 'qiangnao':
         names = tuple(f'{side}_qiangnao_{i + 1}' for i in range(used))
     else:
@@ -329,13 +331,13 @@ def _hand(settings: Settings, eef: _EndEffector, side: str, align: Align, *, com
         sources=sources,
         length=eef.length,
         select=tuple(range(start, start + used)),
-        value_range=None if settings.is_binary else span,
-        threshold=threshold if settings.is_binary else None,
+        value_range=None if options.is_binary else span,
+        threshold=threshold if options.is_binary else None,
         align=align,
     )
 
 
-def _base_motion(settings: Settings, align: Align) -> list[Part]:
+def _base_motion(options: KuavoOptions, align: Align) -> list[Part]:
     fields = ('twist.linear.x', 'twist.linear.y', 'twist.angular.z')
     return [
         Part(
@@ -348,14 +350,14 @@ def _base_motion(settings: Settings, align: Align) -> list[Part]:
             names=('ctrl_change_cmd',),
             sources=(Source(_PLAIN_ARM_TOPIC),),
             gap_flag=True,
-            align=Align(timeline=align.timeline, gap_ms=_gap_ms(settings)),
+            align=Align(timeline=align.timeline, gap_ms=_gap_ms(options)),
         ),
     ]
 
 
-def _gap_ms(settings: Settings) -> float:
+def _gap_ms(options: KuavoOptions) -> float:
     """Return the original's rule: 150 ms at 10 Hz, in proportion at other rates."""
-    return 150.0 * 10 / settings.train_hz
+    return 150.0 * 10 / options.train_hz
 
 
 def _arm_names(side: str) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Robots whose options build a profile, and which profile the settings mean."""

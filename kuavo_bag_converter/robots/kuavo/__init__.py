@@ -1,0 +1,1 @@
+"""The Kuavo robots of Leju: their options, their profile and what the original did."""

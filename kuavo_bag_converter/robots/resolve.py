@@ -1,0 +1,118 @@
+"""From settings to the profile that they mean."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.plugins import ROBOTS, plugins
+from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.profiles.shipped import shipped_profiles
+from kuavo_bag_converter.robots.robot import Robot
+from kuavo_bag_converter.settings import Settings, did_you_mean, known_settings
+
+
+def robot_of(profile: str) -> Robot[Any] | None:
+    """Return the robot of which a profile is built; None if it is read from a file.
+
+    Raises:
+        UsageError: A robot that is installed beside the package cannot be used.
+
+    """
+    plugin = plugins(ROBOTS).get(profile)
+    return plugin.value if plugin else None
+
+
+def resolve(settings: Settings, topics: Collection[str]) -> Profile:
+    """Return the profile of ``settings``; ``topics`` of a bag settle what is ``auto``.
+
+    Options of other robots than the profile's must have their defaults: others would be ignored.
+
+    Raises:
+        UsageError: The settings name no profile, do not fit each other or have no meaning.
+        BagError: The topics leave open what is ``auto``.
+
+    """
+    robot = robot_of(settings.profile)
+    if robot is not None:
+        _check_unused(settings)
+        return robot.build(settings.options_of(robot.options), topics)
+    path = _file_of(settings.profile)
+    _check_unused(settings)
+    return load_profile(path)
+
+
+def undecided(settings: Settings) -> str:
+    """Return the setting that only the topics of a bag settle, '' if none; check the options.
+
+    Raises:
+        UsageError: The options of the robot do not fit each other.
+
+    """
+    robot = robot_of(settings.profile)
+    return robot.undecided(settings.options_of(robot.options)) if robot else ''
+
+
+def resolve_without_bag(settings: Settings) -> Profile | None:
+    """Return the profile, or None if it takes a bag to settle it; check the settings either way.
+
+    Raises:
+        UsageError: The settings name no profile, do not fit each other or have no meaning.
+
+    """
+    if undecided(settings):
+        _check_unused(settings)
+        return None
+    return resolve(settings, ())
+
+
+def profile_version(settings: Settings) -> str:
+    """Return what tells apart profiles that other code or another file makes of the same settings.
+
+    That is '' for the robots of this package, whose version tells.
+
+    Raises:
+        UsageError: The settings name no profile, do not fit each other or have no meaning.
+
+    """
+    if robot_of(settings.profile) is None:
+        from kuavo_bag_converter.profiles.dump import profile_as_yaml
+
+        text = profile_as_yaml(resolve(settings, ()))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return plugins(ROBOTS)[settings.profile].package
+
+
+def _file_of(profile: str) -> Path:
+    """Return the file of a YAML profile that is given by path or by the name of a shipped one.
+
+    What has a ``/`` or ends in ``.yaml`` or ``.yml`` is a path.
+
+    Raises:
+        UsageError: There is no shipped profile of that name.
+
+    """
+    if '/' in profile or profile.endswith(('.yaml', '.yml')):
+        return Path(profile)
+    shipped = shipped_profiles()
+    if profile not in shipped:
+        known = [*plugins(ROBOTS), *shipped]
+        raise UsageError(
+            f'profile: {profile!r} is not known; expected one of {", ".join(known)}, or a path '
+            f'that ends in .yaml{did_you_mean(profile, known)}'
+        )
+    return shipped[profile]
+
+
+def _check_unused(settings: Settings) -> None:
+    for info in known_settings().values():
+        robot = info.robot
+        if robot and robot.name != settings.profile and not info.is_default_in(settings):
+            advice = 'leave it out' if robot_of(settings.profile) else f'set {info.yaml} there'
+            raise UsageError(
+                f'{info.name}: has no meaning with profile {settings.profile}; {advice}'
+            )

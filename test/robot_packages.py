@@ -1,0 +1,71 @@
+"""Packages that add a robot to the converter, installed for the time of a test."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from plain_robot import Robot, every, image, joint_state, ramps
+
+from kuavo_bag_converter.plugins import plugins
+from kuavo_bag_converter.settings import known_settings
+
+EXAMPLE = Path(__file__).resolve().parent.parent / 'examples' / 'two_arms'
+
+
+def build_example(folder):
+    """Copy the example to a folder with the metadata that installing it gives."""
+    package = shutil.copytree(EXAMPLE, folder / 'two_arms')
+    subprocess.run(
+        [sys.executable, 'setup.py', '-q', 'egg_info'], cwd=package, check=True, capture_output=True
+    )
+    return package
+
+
+def write_package(folder, name, code, entry='it'):
+    """Write a package ``name`` 1.0 with a module of its own and one robot of the same name."""
+    metadata = folder / f'{name}-1.0.dist-info'
+    metadata.mkdir(parents=True)
+    (metadata / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n')
+    (metadata / 'entry_points.txt').write_text(
+        f'[kuavo_bag_converter.robots]\n{name} = module_of_{name}:{entry}\n'
+    )
+    (folder / f'module_of_{name}.py').write_text(code)
+    return folder
+
+
+@contextmanager
+def installed(*folders):
+    """Let the packages in folders be installed."""
+    before, modules = list(sys.path), set(sys.modules)
+    sys.path[:0] = map(str, folders)
+    try:
+        _look_again()
+        yield
+    finally:
+        sys.path[:] = before
+        for name in set(sys.modules) - modules:
+            if any(str(getattr(sys.modules[name], '__file__', '')).startswith(str(folder))
+                   for folder in folders):  # fmt: skip
+                del sys.modules[name]
+        _look_again()
+
+
+def _look_again():
+    importlib.invalidate_caches()
+    plugins.cache_clear()
+    known_settings.cache_clear()
+
+
+def two_arms_bag(path, *, sides=('left', 'right'), seconds=2.0, camera_hz=30):
+    """Write a bag of the example's robot; joint k begins at k and goes k + 1 rad/s."""
+    robot = Robot()
+    robot.publish('/camera/image_raw', every(camera_hz, seconds), image('head_cam_h'))
+    for side in sides:
+        robot.publish(f'/{side}_arm/joint_states', every(100, seconds), joint_state(ramps(7)))
+        robot.publish(f'/{side}_arm/joint_commands', every(100, seconds), joint_state(ramps(7)))
+    return robot.write(path)
