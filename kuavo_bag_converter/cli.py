@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kuavo_bag_converter import __version__
 from kuavo_bag_converter.errors import ConverterError, UsageError
-from kuavo_bag_converter.signals import cancel_on_signals
+from kuavo_bag_converter.signals import cancel_on_signals, exit_on_sigterm
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.settings import Settings

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import tempfile
 from itertools import pairwise
 
 import pytest
-from bag_files import BEGIN, metadata_yaml
+import zstandard
+from bag_files import BEGIN, metadata_yaml, recording, write_rosbag2
 from conversions import report, rows, run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +20,7 @@ from plain_robot import Robot, every, joint_state, jpeg, ramps
 from kuavo_bag_converter import cli
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.qos import LIMIT
+from kuavo_bag_converter.bags.scratch import RESERVE, Scratch
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.texts import LINE, one_line, shown
 
@@ -256,3 +262,137 @@ def test_the_end_of_a_long_error_is_kept():
     error = str(BagError(f'{"a" * 9000}; set on_damage: salvage'))
     assert len(error) < 4100
     assert error.endswith('; set on_damage: salvage')
+
+
+# --- room for temporary copies
+
+MB = 1_000_000
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """The temporary folder, on a disk whose free bytes the test sets."""
+    folder = tmp_path / 'scratch'
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(folder))
+
+    def set_free(free):
+        def usage(_):
+            used = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
+            return shutil._ntuple_diskusage(free, used, free - used)
+
+        monkeypatch.setattr(shutil, 'disk_usage', usage)
+
+    return folder, set_free
+
+
+def packed_file(path, sizes, *, known=True):
+    """Write zstd frames of zeros of so many bytes behind the begin of an MCAP file."""
+    begin = b'\x89MCAP0\r\n'
+    with path.open('wb') as file:
+        for number, size in enumerate(sizes):
+            packer = zstandard.ZstdCompressor(write_content_size=known)
+            stream = packer.compressobj(size=size) if known else packer.compressobj()
+            file.write(stream.compress(begin if not number else bytes(len(begin))))
+            for at in range(len(begin), size, MB):
+                file.write(stream.compress(bytes(min(MB, size - at))))
+            file.write(stream.flush())
+    return path
+
+
+def no_room(line, folder):
+    return f'{folder} (TMPDIR), which needs' in line and 'point TMPDIR to another folder' in line
+
+
+def test_a_packed_file_that_says_its_size_is_not_unpacked_without_room(
+    tmp_path, scratch, capsys, profile
+):
+    folder, set_free = scratch
+    bag = packed_file(tmp_path / 'big.mcap.zstd', [50 * MB])
+    set_free(RESERVE + 49 * MB)
+    code, lines = printed(capsys, 'inspect', bag)
+    assert code == 1
+    (line,) = {line.strip() for line in lines if no_room(line, folder)}
+    assert line.startswith(f'{bag}: ')
+    assert 'needs 50 MB more and a reserve of 67 MB; 116 MB are free' in line
+    words = 'convert', bag, bag, '--output', tmp_path / 'out', '--set', f'profile={profile}'
+    code, lines = printed(capsys, *words)
+    assert code == 1
+    assert any(no_room(line, folder) for line in lines)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize('sizes', [[500 * MB], [9, 500 * MB]])
+def test_a_packed_file_that_hides_its_size_is_stopped_on_its_way(
+    tmp_path, scratch, sizes, monkeypatch
+):
+    folder, set_free = scratch
+    bag = packed_file(tmp_path / 'big.mcap.zstd', sizes, known=False)
+    set_free(RESERVE + 70 * MB)
+    with pytest.raises(BagError) as error:
+        open_bag(bag, on_damage='salvage')
+    assert no_room(str(error.value), folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_files_that_find_no_room_are_not_left_out(tmp_path, scratch):
+    """Salvaging goes on without a damaged file; this one is not damaged."""
+    folder, set_free = scratch
+    bag = tmp_path / 'run'
+    bag.mkdir()
+    for number in range(2):
+        packed_file(bag / f'run_{number}.mcap.zstd', [30 * MB], known=number == 0)
+    set_free(RESERVE + 20 * MB)
+    for on_damage in ('fail', 'salvage'):
+        with pytest.raises(BagError) as error:
+            open_bag(bag, on_damage=on_damage)
+        assert no_room(str(error.value), folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_an_sqlite_file_with_its_log_is_not_copied_without_room(tmp_path, scratch):
+    folder, set_free = scratch
+    path = write_rosbag2(tmp_path / 'r', recording(), 'SQLITE3') / 'r.db3'
+    path.with_name('r.db3-wal').write_bytes(b'log')
+    set_free(RESERVE + 100)
+    with pytest.raises(BagError) as error:
+        open_bag(path)
+    assert no_room(str(error.value), folder)
+    assert list(folder.iterdir()) == []
+    set_free(RESERVE + 10 * MB)
+    with open_bag(path) as reader:
+        assert sum(reader.counts.values()) == len(recording())
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'none'))
+    bag = packed_file(tmp_path / 'a.mcap.zstd', [MB])
+    code, lines = printed(capsys, 'inspect', bag)
+    assert code == 1
+    assert any('no temporary folder can be made (No such file' in line for line in lines)
+
+
+@pytest.mark.parametrize('command', ['inspect', 'verify'])
+def test_a_signal_to_end_leaves_no_copy(tmp_path, scratch, monkeypatch, command, robot, profile):
+    folder, _ = scratch
+    (file,) = robot.write(tmp_path / 'bag').glob('*.mcap')
+    bag = tmp_path / 'a.mcap.zstd'
+    bag.write_bytes(zstandard.compress(file.read_bytes()))
+    words = [command, str(bag)]
+    if command == 'verify':
+        assert run(bag, tmp_path / 'out', profile=profile).frames
+        words = [command, str(tmp_path / 'out'), '--bags', str(bag)]
+    seen = []
+
+    def signalled(self, *_):
+        seen.append(self.folder().exists())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Scratch, 'check_room', signalled)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        cli.run(words)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert seen == [True]
+    assert list(folder.iterdir()) == []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import bz2
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import lz4.frame
 import zstandard
 
+from kuavo_bag_converter.bags.scratch import NoRoomError
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.texts import quoted
 
@@ -17,6 +19,11 @@ LIMIT = 2**31
 """No chunk or message is decompressed to more than this many bytes."""
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 _STEP = 1024 * 1024
+_PIECE = 16 * 1024
+"""Bytes that are decompressed at a time: they cannot become more than 512 MiB."""
+_LOOK = 64 * 1024 * 1024
+_FRAME_HEADER = 18
+"""Bytes of the longest header of a zstd frame."""
 
 
 class CompressionError(Exception):
@@ -65,9 +72,9 @@ def decompress_prefix(method: str, data: bytes) -> bytes:
         if method == 'zstd'
         else _stream(method).decompress
     )
-    for at in range(0, len(data), 65536):
+    for at in range(0, len(data), _PIECE):
         try:
-            parts.append(feed(data[at : at + 65536]))
+            parts.append(feed(data[at : at + _PIECE]))
         except (RuntimeError, OSError, EOFError, ValueError, zstandard.ZstdError):
             break
         total += len(parts[-1])
@@ -92,32 +99,70 @@ def decompress_message(data: bytes | memoryview) -> bytes:
     return _zstd(data, size)
 
 
-def decompress_file(source: Path, target: Path) -> None:
-    """Decompress a whole zstd file.
+def decompress_file(source: Path, target: Path, check_room: Callable[[int], None]) -> None:
+    """Decompress a whole zstd file, as long as there is room for it.
+
+    Args:
+        source: the file.
+        target: what becomes of it.
+        check_room: is called with the bytes that are still to come, as far as the file tells,
+            at the beginning and every 64 MiB; raises BagError where there is no room for them.
 
     Raises:
         CompressionError: broken data; what lies before it has been written.
-        BagError: the disk is full.
+        BagError: there is no room, or the disk fails.
 
     """
     try:
-        with source.open('rb') as packed, target.open('wb') as plain:
-            stream = zstandard.ZstdDecompressor().decompressobj()
-            while block := packed.read(_STEP):
-                while block:
-                    if stream.eof:
-                        stream = zstandard.ZstdDecompressor().decompressobj()
-                    plain.write(stream.decompress(block))
-                    block = stream.unused_data
-            if not stream.eof:
-                raise CompressionError('zstd data is cut')
+        with source.open('rb') as packed, target.open('wb', buffering=_STEP) as plain:
+            claimed = _claimed(packed.read(_FRAME_HEADER))
+            packed.seek(0)
+            check_room(claimed)
+            written = looked = 0
+            for part in _decompressed(packed):
+                written += plain.write(part)
+                if written - looked >= _LOOK:
+                    plain.flush()
+                    check_room(max(0, claimed - written))
+                    looked = written
     except zstandard.ZstdError as error:
         raise CompressionError(f'zstd data is broken ({error})') from None
     except OSError as error:
-        raise BagError(
+        kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else BagError
+        raise kind(
             f'{source}: cannot be decompressed to {target}: {error.strerror}; '
             f'point TMPDIR to a folder with enough space'
         ) from None
+
+
+def _decompressed(packed: IO[bytes]) -> Iterator[bytes]:
+    stream = zstandard.ZstdDecompressor().decompressobj()
+    while block := packed.read(_STEP):
+        for at in range(0, len(block), _PIECE):
+            piece = block[at : at + _PIECE]
+            while piece:
+                if stream.eof:
+                    stream = zstandard.ZstdDecompressor().decompressobj()
+                yield stream.decompress(piece)
+                piece = stream.unused_data
+    if not stream.eof:
+        raise CompressionError('zstd data is cut')
+
+
+def claimed_size(path: Path) -> int:
+    """Return what a zstd file says that it becomes, in bytes; 0 where it does not, or is none."""
+    try:
+        with path.open('rb') as packed:
+            return _claimed(packed.read(_FRAME_HEADER))
+    except OSError:
+        return 0
+
+
+def _claimed(header: bytes) -> int:
+    try:
+        return max(0, int(zstandard.frame_content_size(header)))
+    except zstandard.ZstdError:
+        return 0
 
 
 def _zstd(data: bytes | memoryview, size: int) -> bytes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from kuavo_bag_converter.bags.compression import CompressionError, decompress_file
+from kuavo_bag_converter.bags.compression import CompressionError, claimed_size, decompress_file
 from kuavo_bag_converter.bags.damage import Damage, ReadsWholeError
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.directory import Directory, read_directory
@@ -16,7 +17,7 @@ from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.recording import RecordingReader
 from kuavo_bag_converter.bags.rosbag1 import Rosbag1Storage
 from kuavo_bag_converter.bags.rosbag2_metadata import NAME, compare
-from kuavo_bag_converter.bags.scratch import Scratch
+from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
 from kuavo_bag_converter.bags.sqlite3_storage import Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
 from kuavo_bag_converter.errors import BagError, UsageError
@@ -127,6 +128,9 @@ def _open(paths: Sequence[Path], damage: Damage, reader: str) -> RecordingReader
 def _open_files(files: Sequence[Path], damage: Damage, resources: ExitStack) -> Sequence[Storage]:
     scratch = Scratch()
     resources.callback(scratch.close)
+    unpacked = sum(map(claimed_size, files))
+    if unpacked:
+        scratch.check_room(files[0], unpacked)
     storages: list[Storage] = []
     for path in files:
         storage = _open_or_survive(path, damage, scratch, alone=len(files) == 1)
@@ -175,7 +179,7 @@ def _open_or_survive(
     try:
         return _open_file(path, damage, scratch)
     except BagError as error:
-        if alone:
+        if alone or isinstance(error, NoRoomError):
             raise
         damage.survive(error)
         return None
@@ -187,7 +191,7 @@ def _open_file(path: Path, damage: Damage, scratch: Scratch) -> Storage:
         damage.reads_whole()
         file = scratch.folder() / path.stem
         try:
-            decompress_file(path, file)
+            decompress_file(path, file, partial(scratch.check_room, path))
         except CompressionError as error:
             damage.found(path, error)
         container = container_of(file, path)

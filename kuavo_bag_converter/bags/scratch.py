@@ -1,9 +1,23 @@
-"""A temporary folder outside the bag's, made when it is needed and removed with the reader."""
+"""A temporary folder outside the bag's, made when it is needed and removed with the reader.
+
+What is killed leaves it behind: ``kuavo_bag_*`` in ``TMPDIR``, which may be deleted.
+"""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from kuavo_bag_converter.errors import BagError
+
+RESERVE = 64 * 1024 * 1024
+"""Bytes that are left for others on the disk."""
+
+
+class NoRoomError(BagError):
+    """The disk has no room for a temporary copy; salvaging helps nothing."""
 
 
 class Scratch:
@@ -13,10 +27,56 @@ class Scratch:
         self._folder: TemporaryDirectory[str] | None = None
 
     def folder(self) -> Path:
-        """Give the folder, in ``TMPDIR``."""
+        """Give the folder, in ``TMPDIR``.
+
+        Raises:
+            NoRoomError: It cannot be made.
+
+        """
         if self._folder is None:
-            self._folder = TemporaryDirectory(prefix='kuavo_bag_')
+            try:
+                self._folder = TemporaryDirectory(prefix='kuavo_bag_')
+            except OSError as error:
+                raise NoRoomError(
+                    f'no temporary folder can be made ({error.strerror or error}); '
+                    'point TMPDIR to a folder that can be written'
+                ) from None
         return Path(self._folder.name)
+
+    def copied(self, files: Sequence[Path]) -> Path:
+        """Copy files into the folder; return the copy of the first.
+
+        Raises:
+            NoRoomError: There is no room for them, or the disk fails.
+
+        """
+        folder = self.folder()
+        try:
+            self.check_room(files[0], sum(file.stat().st_size for file in files))
+            for file in files:
+                shutil.copyfile(file, folder / file.name)
+        except OSError as error:
+            raise NoRoomError(
+                f'{files[0]}: cannot be copied to {folder}: {error.strerror}; '
+                f'point TMPDIR to a folder with enough space'
+            ) from None
+        return folder / files[0].name
+
+    def check_room(self, source: Path, size: int) -> None:
+        """Check that the folder's disk has room for so many more bytes, and for others a reserve.
+
+        Raises:
+            NoRoomError: It has not.
+
+        """
+        folder = self.folder()
+        free = shutil.disk_usage(folder).free
+        if size + RESERVE > free:
+            raise NoRoomError(
+                f'{source}: is unpacked or copied to {folder.parent} (TMPDIR), which needs '
+                f'{size / 1e6:.0f} MB more and a reserve of {RESERVE / 1e6:.0f} MB; '
+                f'{free / 1e6:.0f} MB are free: make room, or point TMPDIR to another folder'
+            )
 
     def close(self) -> None:
         """Remove the folder and what is in it."""

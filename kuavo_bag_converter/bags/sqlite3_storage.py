@@ -7,7 +7,6 @@ is cut, its whole pages are copied, for sqlite shows what is missing as zeros.
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import struct
 from collections.abc import Collection, Iterator
@@ -346,7 +345,7 @@ def _connect(path: Path, damage: Damage, scratch: Scratch) -> tuple[sqlite3.Conn
         damage.note(
             f'{path}: was not closed: {beside[0].name} is honoured on a temporary copy of the file'
         )
-        path = _copied(path, beside, scratch)
+        path = scratch.copied([path, *beside])
         options = ''
     else:
         if page := _page_if_cut(path, damage):
@@ -364,19 +363,6 @@ def _connect(path: Path, damage: Damage, scratch: Scratch) -> tuple[sqlite3.Conn
 
 def _text(data: bytes) -> str:
     return data.decode(errors='replace')
-
-
-def _copied(path: Path, beside: list[Path], scratch: Scratch) -> Path:
-    folder = scratch.folder()
-    try:
-        for file in (path, *beside):
-            shutil.copyfile(file, folder / file.name)
-    except OSError as error:
-        raise BagError(
-            f'{path}: cannot be copied to {folder}: {error.strerror}; '
-            f'point TMPDIR to a folder with enough space'
-        ) from None
-    return folder / path.name
 
 
 def _page_if_cut(path: Path, damage: Damage) -> int:
@@ -404,7 +390,7 @@ def _page_if_cut(path: Path, damage: Damage) -> int:
 def _whole_pages(path: Path, page: int, scratch: Scratch) -> Path:
     """Copy a cut file without a part of a page, and with a header that says so."""
     if path.parent != scratch.folder():  # Else it is a copy already.
-        path = _copied(path, [], scratch)
+        path = scratch.copied([path])
     count = path.stat().st_size // page
     with path.open('r+b') as file:
         file.truncate(count * page)
