@@ -23,6 +23,9 @@ from typing import Any, NamedTuple
 
 from kuavo_bag_converter.errors import BagError
 
+_OUTER = ('.active', '.zstd', '.zst')
+"""Endings behind that of the container."""
+
 
 class Mark(NamedTuple):
     """A marked piece of a recording."""
@@ -38,17 +41,52 @@ class Mark(NamedTuple):
     """English if there is any, else Chinese; '' without text."""
 
 
-def marks_path(pattern: str, folder: Path, bag: str) -> Path:
-    """Return the annotation of a bag.
+def find_marks(pattern: str, bag: Path) -> Path:
+    """Find the annotation of a bag.
+
+    ``{bag}`` stands for the bag's name without endings: first that of a recording that was not
+    closed or is packed (``.active``, ``.zstd``, ``.zst``), then that of the container. A name that
+    keeps the last, or both, is found too, if there is only one such file. A folder has no endings.
 
     Args:
-        pattern: Path that is absolute or relative to the bag's folder; ``{bag}`` in it stands for
-            the bag's name.
-        folder: Folder of the bag.
-        bag: Name of the bag without ending.
+        pattern: Path that is absolute or relative to the bag's folder, with ``{bag}`` or without.
+        bag: The bag file or folder.
+
+    Raises:
+        BagError: There is no such file, or there are several.
 
     """
-    return folder / pattern.replace('{bag}', bag)
+    bag = bag if bag.name.strip('.') else bag.resolve()
+    paths = [bag.parent / pattern.replace('{bag}', name) for name in _names(bag)]
+    found: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        if path.exists():
+            status = path.stat()
+            found.setdefault((status.st_dev, status.st_ino), path)
+    if len(found) > 1:
+        raise BagError(
+            f'{" and ".join(map(str, found.values()))}: both may hold the marks of {bag.name}; '
+            'keep one of them'
+        )
+    if not found:
+        others = ', '.join(dict.fromkeys(path.name for path in paths[1:] if path != paths[0]))
+        raise BagError(
+            f'{paths[0]}: cannot read the marks of the bag: there is no such file'
+            f'{f", nor {others}" if others else ""}'
+        )
+    return next(iter(found.values()))
+
+
+def _names(bag: Path) -> list[str]:
+    """Return what a bag may be called, the shortest name first."""
+    if bag.is_dir():
+        return [bag.name]
+    names = [bag.name]
+    for endings in (_OUTER, None):
+        stem, dot, ending = names[0].rpartition('.')
+        if stem and (endings is None or dot + ending in endings):
+            names.insert(0, stem)
+    return names
 
 
 def read_marks(path: Path) -> tuple[Mark, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from kuavo_bag_converter.alignment import Bad, Plan, make_plan, topics_with_header
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.binding import Binding
-from kuavo_bag_converter.marks import marks_path, read_marks
+from kuavo_bag_converter.marks import find_marks, read_marks
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Source
@@ -109,9 +109,7 @@ def _cut(
     if episodes.ranges:
         return cut_by_ranges(episodes.ranges, span)
     if episodes.marks_file:
-        name = reader.path.name.removesuffix('.active')
-        name = name if reader.path.is_dir() else name.rpartition('.')[0]
-        path = marks_path(episodes.marks_file, reader.path.parent, name)
+        path = find_marks(episodes.marks_file, reader.path)
         return cut_by_marks(read_marks(path), span, path.name)
     source = binding.episode_source
     if source is None:

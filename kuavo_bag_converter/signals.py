@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do to a conversion."""
+"""What Ctrl-C and SIGTERM do."""
 
 from __future__ import annotations
 

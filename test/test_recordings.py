@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -396,3 +397,68 @@ def test_a_signal_to_end_leaves_no_copy(tmp_path, scratch, monkeypatch, command,
     assert signal.getsignal(signal.SIGTERM) == before
     assert seen == [True]
     assert list(folder.iterdir()) == []
+
+
+# --- the annotation beside a bag
+
+
+def annotated(tmp_path, robot, name, annotations, pattern='{bag}.json'):
+    """Convert a recording of that name; return the outcome."""
+    (file,) = robot.write(tmp_path / 'recorded').glob('*.mcap')
+    folder = tmp_path / 'bags'
+    (folder / 'labels').mkdir(parents=True)
+    data = file.read_bytes()
+    bag = folder / name
+    if name.endswith('/'):
+        shutil.move(tmp_path / 'recorded', bag)
+    else:
+        bag.write_bytes(zstandard.compress(data) if name.endswith(('.zstd', '.zst')) else data)
+    marks = {'marks': [{'startPosition': 0.25, 'endPosition': 0.75}]}
+    for path in annotations:
+        (folder / path).write_text(json.dumps(marks))
+    profile = tmp_path / 'marks.yaml'
+    profile.write_text(f'{PROFILE}episodes: {{marks_file: "{pattern}"}}\n')
+    return run(bag, tmp_path / 'out', profile=str(profile)).outcomes[0]
+
+
+@pytest.mark.parametrize(
+    ('name', 'annotation'),
+    [
+        ('run_0.mcap', 'run_0.json'),
+        ('run_0.mcap', 'run_0.mcap.json'),
+        ('run_0.mcap.zstd', 'run_0.json'),
+        ('run_0.mcap.zstd', 'run_0.mcap.json'),
+        ('run_0.mcap.zst', 'run_0.mcap.zst.json'),
+        ('run.v2.mcap', 'run.v2.json'),
+        ('run.bag.active', 'run.json'),
+        ('run.bag.active', 'run.bag.json'),
+        ('run', 'run.json'),
+        ('run.d/', 'run.d.json'),
+    ],
+)
+def test_the_annotation_of_a_bag_is_found_by_its_name(tmp_path, robot, name, annotation):
+    outcome = annotated(tmp_path, robot, name, [annotation, 'other.json'])
+    assert outcome.status == 'converted', outcome.reason
+    assert outcome.plan['cut']['rule'] == 'marks_file'
+    assert 8 <= outcome.frames <= 11
+
+
+def test_two_annotations_of_a_bag_are_one_too_many(tmp_path, robot):
+    outcome = annotated(tmp_path, robot, 'run_0.mcap.zstd', ['run_0.json', 'run_0.mcap.json'])
+    assert outcome.reason == (
+        f'{tmp_path}/bags/run_0.json and {tmp_path}/bags/run_0.mcap.json: both may hold the marks '
+        'of run_0.mcap.zstd; keep one of them'
+    )
+
+
+def test_an_annotation_that_is_missing_is_named_with_its_other_names(tmp_path, robot):
+    outcome = annotated(tmp_path, robot, 'run_0.mcap.zstd', [], 'labels/{bag}.json')
+    assert outcome.reason == (
+        f'{tmp_path}/bags/labels/run_0.json: cannot read the marks of the bag: there is no such '
+        'file, nor run_0.mcap.json, run_0.mcap.zstd.json'
+    )
+
+
+def test_one_annotation_for_all_bags_is_one(tmp_path, robot):
+    outcome = annotated(tmp_path, robot, 'run_0.mcap.zstd', ['all.json'], 'all.json')
+    assert outcome.status == 'converted'

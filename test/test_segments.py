@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from kuavo_bag_converter.alignment import Segment, Track, make_plan
 from kuavo_bag_converter.bags.model import TopicIndex
 from kuavo_bag_converter.errors import BagError
-from kuavo_bag_converter.marks import Mark, marks_path, read_marks
+from kuavo_bag_converter.marks import Mark, find_marks, read_marks
 from kuavo_bag_converter.profiles.model import Align, Clock, Episodes, Source, TimeRange
 from kuavo_bag_converter.segments import (
     Cut,
@@ -281,10 +280,20 @@ def test_files_that_are_no_annotation_are_refused(tmp_path, text, message):
         read_marks(tmp_path / 'none.json')
 
 
-def test_the_annotation_lies_beside_the_bag():
-    assert marks_path('{bag}.json', Path('/data'), 'run-v1') == Path('/data/run-v1.json')
-    assert marks_path('labels/{bag}.json', Path('/data'), 'run') == Path('/data/labels/run.json')
-    assert marks_path('/labels/all.json', Path('/data'), 'run') == Path('/labels/all.json')
+@pytest.mark.parametrize(
+    ('pattern', 'place'),
+    [
+        ('{bag}.json', 'data/run-v1.json'),
+        ('labels/{bag}.json', 'data/labels/run-v1.json'),
+        ('{root}/labels/all.json', 'labels/all.json'),
+    ],
+)
+def test_the_annotation_lies_beside_the_bag(tmp_path, pattern, place):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True)
+    path.touch()
+    pattern = pattern.replace('{root}', str(tmp_path))
+    assert find_marks(pattern, tmp_path / 'data' / 'run-v1.bag') == path
 
 
 @given(
