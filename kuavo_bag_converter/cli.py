@@ -32,7 +32,8 @@ class _Command(NamedTuple):
 def run(arguments: Sequence[str]) -> int:
     """Run one subcommand and return the exit code: 0 done, 1 a bag failed, 2 wrong use."""
     try:
-        return _run(arguments)
+        with exit_on_sigterm():
+            return _run(arguments)
     except ConverterError as error:
         print(f'error: {error}', file=sys.stderr)  # noqa: T201
         return 2 if isinstance(error, UsageError) else 1
