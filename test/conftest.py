@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
+import av
+import cv2
+import numpy
+import pyarrow
 import pytest
 from hypothesis import settings
 from lerobot_readers import PYTHONS
@@ -33,6 +38,9 @@ def pytest_runtest_setup(item):
 
 
 def pytest_report_header():
+    readers = 'tests with a real LeRobot left out: no KUAVO_LEROBOT_PYTHON, see make readers'
     if PYTHONS:
-        return f'LeRobot readers: {", ".join(PYTHONS)}'
-    return 'tests with a real LeRobot left out: it is not installed, KUAVO_LEROBOT_PYTHON not set'
+        readers = f'LeRobot readers: {", ".join(PYTHONS)}'
+    modules = (numpy, cv2, av, pyarrow)
+    versions = [f'{module.__name__} {module.__version__}' for module in modules]
+    return [readers, ', '.join([*versions, f'rosbags {version("rosbags")}'])]
