@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = 'kuavo_bag_converter'
+HOME = 'https://r-seed-3eb575c8.example/kuavo_bag_converter'
 # colcon's symlink install runs a link to this file, beside which the rest is not.
 ROOT = Path(__file__).resolve().parent
 
@@ -39,6 +40,28 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    url=HOME,
+    project_urls={
+        'Source': HOME,
+        'Issues': f'{HOME}/issues',
+        'Changelog': f'{HOME}/blob/main/CHANGELOG.rst',
+    },
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Environment :: Console',
+        'Intended Audience :: Developers',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Multimedia :: Video :: Conversion',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
+    ],
+    keywords='ros ros2 rosbag mcap lerobot robot dataset imitation-learning',
     maintainer='kuavo_bag_converter maintainers',
     maintainer_email='maintainers@users.noreply.r-seed-3eb575c8.example',
     packages=find_packages(include=[NAME, f'{NAME}.*']),

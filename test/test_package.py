@@ -52,6 +52,17 @@ def test_name_maintainer_and_license_are_the_same_everywhere(manifest, setup_arg
     assert 'END OF TERMS AND CONDITIONS' in text
 
 
+def test_addresses_are_the_same_everywhere_and_of_the_maintainers_domain(manifest, setup_arguments):
+    address = manifest.find('maintainer').get('email')
+    urls = {url.get('type'): url.text for url in manifest.iter('url')}
+    assert urls['repository'] == setup_arguments['url']
+    assert urls['bugtracker'] == setup_arguments['project_urls']['Issues']
+    domain = address.partition('@')[2].removeprefix('users.noreply.')
+    for url in [*urls.values(), *setup_arguments['project_urls'].values()]:
+        assert url.startswith(f'https://{domain}/{NAME}')
+    assert address in (ROOT / 'SECURITY.md').read_text()
+
+
 def test_a_maintainer_address_that_colcon_refuses_would_be_noticed(manifest):
     # Colcon then takes the package for one without ROS, after no more than a warning.
     address = manifest.find('maintainer').get('email')
