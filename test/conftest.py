@@ -23,6 +23,10 @@ settings.load_profile('untimed')
 collect_ignore_glob = [] if PYTHONS else ['*lerobot.py']
 
 
+# What root hands to an ordinary user must be readable, whoever runs the suite.
+os.umask(0o022)
+
+
 @pytest.fixture
 def place():
     """A folder that an ordinary user can reach and write to, also in a suite that root runs."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import traceback
+
+import pyarrow.compute  # noqa: F401
+
+# From a Python in root's home nobody else can import what a conversion imports only when it needs
+# it: this, and the module above.
+codecs.lookup('ascii')
 
 
 def as_nobody(function):
