@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -79,7 +80,7 @@ def lengths(root):
     return pq.read_table(episodes_file(root), columns=['length'])['length'].to_pylist()
 
 
-def rewrite_video(path, order, fps=10, starts=(0,), gop=2, rate=None):
+def rewrite_video(path, order, fps=10, starts=(0,), gop=2, rate=None, crf=None, darker=0):
     """Write a video anew with its frames in another order; copied pictures stay as they are."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -98,6 +99,8 @@ def rewrite_video(path, order, fps=10, starts=(0,), gop=2, rate=None):
     }[codec]
     if pix_fmt.startswith('gray'):
         options = DEPTH_OPTIONS
+    if crf is not None:
+        options = replace(options, crf=crf)
     ends = [*starts[1:], len(order)]
     writer = VideoWriter(
         path,
@@ -110,6 +113,9 @@ def rewrite_video(path, order, fps=10, starts=(0,), gop=2, rate=None):
     for index in order:
         # An encoder changes the frame that it is given; the same one may come again.
         pixels = frames[index].to_ndarray(format=pix_fmt)
+        if darker:
+            luma = pixels[0] if pix_fmt == 'yuv444p' else pixels[: frames[index].height]
+            luma[:] = luma.clip(darker) - darker
         writer.write(av.VideoFrame.from_ndarray(pixels, format=pix_fmt))
     writer.close()
     return None

@@ -187,6 +187,50 @@ def edit_alignment(root):
     edit_column(path, 'track.0.first', lambda rows: [rows[0] + 1, *rows[1:]])
 
 
+def names_swapped(root):
+    def change(document):
+        names = document['features']['action']['names']
+        names[0], names[1] = names[1], names[0]
+
+    edit_json(root / 'meta/info.json', change)
+
+
+def edit_profile_fps(root):
+    path = root / 'conversion/profile.yaml'
+    text = path.read_text()
+    assert '\nfps: 10\n' in text
+    path.write_text(text.replace('\nfps: 10\n', '\nfps: 5\n'))
+
+
+def in_order(_):
+    """Leave the frames of a video in their order."""
+
+
+def recoded(crf, camera=CAMERA):
+    """Encode a camera's first file once more, with another quality."""
+    return reordered(in_order, camera=camera, crf=crf)
+
+
+def darker(root):
+    """Encode a camera's first file once more, 4 levels darker."""
+    reorder(root, in_order, darker=4)
+
+
+def tasks_renamed(root):
+    """Give every episode another task, in the list of tasks and in the episodes."""
+    if (root / 'meta/tasks.jsonl').exists():
+        edit_lines(root / 'meta/tasks.jsonl', lambda lines: lines[0].update(task='sweep it'))
+
+        def change(lines):
+            for line in lines:
+                line['tasks'] = ['sweep it']
+
+        edit_lines(root / 'meta/episodes.jsonl', change)
+        return
+    edit_column(root / 'meta/tasks.parquet', 'task', lambda tasks: ['sweep it' for _ in tasks])
+    edit_column(episodes_file(root), 'tasks', lambda rows: [['sweep it'] for _ in rows])
+
+
 def drop_last_frame_and_row(root):
     """Shorten the last episode of a v2.1 dataset by a frame, and all that counts frames."""
     last = len(lengths(root)) - 1
@@ -265,6 +309,33 @@ FAULTS = {
         reordered(swap_frames(7, 8), camera='observation.depth_h'),
         {'bags': 'pictures.order'},
     ),
+    'encoded again, crf 40': ('v3.0', recoded(40), {'bags': 'pictures.loss'}),
+    'encoded again, crf 51': ('v3.0', recoded(51), {'bags': 'pictures.loss'}),
+    'encoded again, v2.1': ('v2.1', recoded(40), {'bags': 'pictures.loss'}),
+    'encoded again, hevc': ('hevc', recoded(51), {'bags': 'pictures.loss'}),
+    'encoded again, 4:4:4': ('yuv444p', recoded(40), {'bags': 'pictures.loss'}),
+    'coded depth encoded again': (
+        'range8',
+        recoded(51, 'observation.depth_h'),
+        {'bags': 'pictures.loss'},
+    ),
+    'video 4 levels darker': ('v3.0', darker, {'bags': 'pictures.level'}),
+    'video 4 levels darker, v2.1': ('v2.1', darker, {'bags': 'pictures.level'}),
+    'video 4 levels darker, hevc': ('hevc', darker, {'bags': 'pictures.level'}),
+    'names swapped': ('v3.0', names_swapped, {'cheap': 'features.names'}),
+    'names swapped, v2.1': ('v2.1', names_swapped, {'cheap': 'features.names'}),
+    'another robot': (
+        'v3.0',
+        lambda r: edit_info(r, robot_type='aloha'),
+        {'cheap': 'info.robot_type'},
+    ),
+    'another robot, v2.1': (
+        'v2.1',
+        lambda r: edit_info(r, robot_type='aloha'),
+        {'cheap': 'info.robot_type'},
+    ),
+    'tasks renamed': ('v3.0', tasks_renamed, {'bags': 'rows.task'}),
+    'tasks renamed, v2.1': ('v2.1', tasks_renamed, {'bags': 'rows.task'}),
     'distant frames swapped': ('v3.0', reordered(swap_frames(4, 15)), {'bags': 'pictures.scene'}),
     'frames one early': (
         'v3.0',
@@ -319,6 +390,7 @@ FAULTS = {
     'all statistics edited': ('v3.0', edit_all_stats, {'full': 'stats.episode'}),
     'statistics edited, v2.1': ('v2.1', edit_stats_v21, {'full': 'stats.episode'}),
     'fps edited': ('v3.0', lambda r: edit_info(r, fps=15), {'cheap': 'video.fps'}),
+    'fps of the profile edited': ('v3.0', edit_profile_fps, {'cheap': 'info.fps'}),
     'fps edited, v2.1': ('v2.1', lambda r: edit_info(r, fps=15), {'cheap': 'data.timestamp'}),
     'video of another rate': ('v3.0', reordered(lambda f: f, rate=20), {'cheap': 'video.fps'}),
     'no key frame': (
@@ -370,6 +442,16 @@ FAULTS = {
         'v3.0',
         edit_feature(CAMERA, shape=[96, 120, 3]),
         {'cheap': 'video.size'},
+    ),
+    'another shape stated, v2.1': (
+        'v2.1',
+        edit_feature('action', shape=[3]),
+        {'cheap': 'features.shape'},
+    ),
+    'another dtype stated, v2.1': (
+        'v2.1',
+        edit_feature('observation.state', dtype='float64'),
+        {'cheap': 'features.dtype'},
     ),
     'another dtype stated': (
         'v3.0',

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kuavo_bag_converter.verification.coding import Coding, coding_of
 from kuavo_bag_converter.verification.record import Record
 
 DATA_FILES = 'data/*/*.parquet'
@@ -44,6 +46,11 @@ class Column:
             return np.dtype(self.dtype).kind in 'biuf'
         except (TypeError, ValueError):
             return False
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether this converter copied its pictures, for which it names no codec."""
+        return self.is_video and 'video.codec' not in self.info
 
     @property
     def is_depth(self) -> bool:
@@ -100,6 +107,11 @@ class Description:
     episodes: tuple[Episode, ...]
     record: Record | None
     """How this converter made the dataset or a part of it, if it did."""
+
+    @cached_property
+    def coding(self) -> Coding:
+        """How this converter coded pictures, unless it copied them."""
+        return coding_of({} if self.record is None else self.record.settings)
 
     @property
     def cameras(self) -> list[Column]:

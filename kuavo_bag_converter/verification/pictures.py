@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.errors import DatasetError
 from kuavo_bag_converter.pictures import Picture
+from kuavo_bag_converter.verification.coding import loss_of
 from kuavo_bag_converter.verification.description import Column, Description, Episode
 from kuavo_bag_converter.verification.findings import Findings
 from kuavo_bag_converter.verification.similarity import (
@@ -21,7 +23,6 @@ from kuavo_bag_converter.verification.similarity import (
     Shown,
     Suspicion,
     reduced,
-    stands_out,
 )
 from kuavo_bag_converter.verification.stored_pictures import StoredPictures
 from kuavo_bag_converter.verification.videos import depth_coding
@@ -50,7 +51,7 @@ class CameraSummary:
     still: int = 0
     """Those of them that are too alike to tell if they were in each other's place."""
     losses: dict[int, float] = field(default_factory=dict)
-    """Median of what coding lost, by episode: root mean square of reduced pictures, levels."""
+    """Median of what coding lost, by episode: root mean square of the luma, levels."""
 
     @property
     def loss(self) -> float | None:
@@ -82,6 +83,7 @@ class PictureComparer:
         self.findings = Findings()
         self._dataset = dataset
         self._column = column
+        self._coding = dataset.coding
         self._wanted = wanted
         self._summary = summary
         self._stored: StoredPictures | None = None
@@ -98,7 +100,7 @@ class PictureComparer:
             self._finish_episode()
             self._episode = wanted.episode
             exact = not isinstance(picture, av.VideoFrame)
-            self._comparison = _ExactComparison() if exact else EpisodeComparison()
+            self._comparison = _ExactComparison() if exact else EpisodeComparison(self._coding)
             self._summary.exact = exact
         try:
             stored = self._picture(wanted, packets=isinstance(picture, bytes))
@@ -127,7 +129,8 @@ class PictureComparer:
                 )  # fmt: skip
                 self._broken = True
                 return
-            shown = Shown(wanted.frame, wanted.ordinal, source, found)
+            loss = loss_of(picture, stored, self._coding)
+            shown = Shown(wanted.frame, wanted.ordinal, source, found, loss)
             self._add(*self._comparison.add(shown))
         elif isinstance(self._comparison, _ExactComparison):
             if not isinstance(picture, bytes):
@@ -149,10 +152,10 @@ class PictureComparer:
             return
         self._add(*comparison.finish())
         self._comparison = None
-        if isinstance(comparison, EpisodeComparison) and comparison.losses:
+        if isinstance(comparison, EpisodeComparison) and not math.isnan(comparison.loss):
             self._summary.pairs += comparison.pairs
             self._summary.still += comparison.still
-            self._summary.losses[episode.index] = float(np.median(comparison.losses))
+            self._summary.losses[episode.index] = comparison.loss
 
     def _add(self, *suspicions: Suspicion) -> None:
         episode = self._episode
@@ -211,17 +214,3 @@ def _other(frame: int) -> Suspicion:
 def _digest(picture: Any) -> bytes:
     data = picture if isinstance(picture, bytes) else np.ascontiguousarray(picture).data
     return hashlib.blake2b(data, digest_size=16).digest()
-
-
-def check_losses(summary: CameraSummary, findings: Findings) -> None:
-    """Report episodes in which coding seems to lose far more than in others."""
-    usual = summary.loss or 0.0
-    for episode, loss in summary.losses.items():
-        if stands_out(loss, usual):
-            findings.add(
-                'pictures.loss',
-                f'pictures {loss:.1f} levels away',
-                f'{usual:.1f} levels, as in other episodes',
-                feature=summary.key,
-                episode=episode,
-            )

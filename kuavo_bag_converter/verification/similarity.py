@@ -27,6 +27,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.verification.coding import Coding, Loss
+
 Reduced = npt.NDArray[np.float32]
 """The planes of a picture, reduced, one after the other."""
 
@@ -40,6 +42,12 @@ _NEIGHBOUR = 0.6
 _CLEAR = 2.0
 """... if the neighbour differs this many times more than coding loses."""
 
+_VISIBLE = 1.6
+"""... and this many times more than coding may lose."""
+
+_MOST = 4
+"""Frames from which on most of them, and not each by itself, say how pictures were coded."""
+
 _BLOCK = 16
 """Pairs of frames that are judged together, where each by itself says too little."""
 _BLOCK_CLEAR = 0.7
@@ -48,16 +56,18 @@ _BLOCK_BEHIND = (0.7, 0.2)
 """Offset to the frame before, above, and to the frame after, below: frames come late."""
 _BLOCK_REVERSED = -0.03
 _BLOCK_ALIEN = (2.0, 0.2)
-"""Levels by which the scene changes, and correlation of that with the video's changes."""
+"""Times what coding may lose that the scene changes (squares), and correlation of that with the
+video's changes."""
 
-_OTHER_SCENE = (0.1, 6.0)
-"""Share of the picture's variance, and levels, beyond which a frame shows something else."""
-_OUTLIER = (4.0, 3.0)
-"""Times the median loss, and levels, beyond which a frame or an episode stands out."""
+_HIDDEN = 6.0
+"""Standard deviations that chance may shift a change by, which coding makes in each block."""
 
 
 def reduced(frame: av.VideoFrame) -> Reduced:
-    """Return a small version of an 8 bit planar picture."""
+    """Return a small version of an 8 bit planar picture, the mean of each plane taken off.
+
+    How bright a picture is says little about which it is, and coding shifts it as a whole.
+    """
     factor = max(1, max(frame.width, frame.height) // _COLUMNS)
     parts = []
     for plane in frame.planes:
@@ -65,7 +75,8 @@ def reduced(frame: av.VideoFrame) -> Reduced:
         step = max(1, factor * plane.width // frame.width)
         size = (max(1, plane.width // step), max(1, plane.height // step))
         small = cv2.resize(rows[:, : plane.width], size, interpolation=cv2.INTER_AREA)
-        parts.append(small.astype(np.float32).reshape(-1))
+        values = small.astype(np.float32).reshape(-1)
+        parts.append(values - values.mean())
     return np.concatenate(parts)
 
 
@@ -78,6 +89,7 @@ class Shown(NamedTuple):
     """Of the message that it should show."""
     source: Reduced
     stored: Reduced
+    coding: Loss
 
 
 class Suspicion(NamedTuple):
@@ -100,6 +112,7 @@ class _Block:
     source: float = 0.0
     stored: float = 0.0
     both: float = 0.0
+    bound: float = 0.0
     ahead: float = 0.0
     behind: float = 0.0
     lost: float = 0.0
@@ -108,27 +121,24 @@ class _Block:
 class EpisodeComparison:
     """Compares the frames of one episode, in order."""
 
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        """What coding lost in each frame: root mean square, levels of 255."""
+    def __init__(self, coding: Coding) -> None:
+        self._coding = coding
+        self._losses: list[Loss] = []
         self.pairs = 0
         """Neighbouring frames that show different messages."""
         self.still = 0
         """Those of them that are too alike to tell if they were in each other's place."""
-        self._frames: list[int] = []
         self._before: Shown | None = None
         self._block = _Block()
 
     def add(self, shown: Shown) -> Iterator[Suspicion]:
         """Compare the next frame, and with its neighbour if that was the one before."""
-        loss = math.sqrt(_mean_square(shown.stored - shown.source))
-        self.losses.append(loss)
-        self._frames.append(shown.frame)
-        share, levels = _OTHER_SCENE
-        if loss**2 > share * float(np.var(shown.source)) + levels**2:
+        loss = shown.coding
+        self._losses.append(loss)
+        if loss.found > loss.frame_bound:
             yield Suspicion(
-                'pictures.scene', shown.frame, f'a picture {loss:.1f} levels away',
-                'the picture of its message',
+                'pictures.scene', shown.frame, f'a picture {loss.found:.1f} levels away',
+                f'that of its message, at most {loss.frame_bound:.1f} levels away',
             )  # fmt: skip
         before, self._before = self._before, shown
         if before is not None and before.frame + 1 == shown.frame:
@@ -140,7 +150,10 @@ class EpisodeComparison:
         if first.ordinal == second.ordinal:
             return
         self.pairs += 1
-        if not moved:
+        bound = max(first.coding.bound, second.coding.bound)
+        rests = first.stored - first.source, second.stored - second.source
+        most = max(_mean_square(rest) for rest in rests)
+        if moved <= _HIDDEN**2 * most / first.coding.blocks:
             self.still += 1
             return
         stored_change = second.stored - first.stored
@@ -154,19 +167,20 @@ class EpisodeComparison:
                 f'a change of the opposite sign (correlation {correlation:.2f})',
                 f'the change from frame {first.frame} to {second.frame}',
             )  # fmt: skip
-        ahead, lost_first = _offset(first, change, moved)
-        behind, lost_second = _offset(second, -change, moved)
+        ahead, lost_first = _offset(rests[0], change, moved)
+        behind, lost_second = _offset(rests[1], -change, moved)
         for shown, other, offset, lost in (
             (first, second, ahead, lost_first),
             (second, first, behind, lost_second),
         ):
-            if offset > _NEIGHBOUR and moved >= _CLEAR**2 * lost:
+            clear = max(_CLEAR**2 * lost, _VISIBLE**2 * bound**2)
+            if offset > _NEIGHBOUR and moved >= clear:
                 yield Suspicion(
                     'pictures.neighbour', shown.frame, f'the picture of frame {other.frame}',
                     'its own',
                 )  # fmt: skip
         yield from self._count(
-            first.frame, correlation, moved, stored_moved, both, ahead, behind,
+            first.frame, correlation, moved, stored_moved, both, bound, ahead, behind,
             (lost_first + lost_second) / 2,
         )  # fmt: skip
 
@@ -177,6 +191,7 @@ class EpisodeComparison:
         moved: float,
         stored_moved: float,
         both: float,
+        bound: float,
         ahead: float,
         behind: float,
         lost: float,
@@ -189,31 +204,49 @@ class EpisodeComparison:
         block.source += moved
         block.stored += stored_moved
         block.both += both
+        block.bound += bound**2
         block.ahead += ahead * moved
         block.behind += behind * moved
         block.lost += lost
         if block.pairs == _BLOCK:
             yield from self._judge()
 
+    @property
+    def loss(self) -> float:
+        """Median of what coding lost: root mean square, levels of 255; NaN without frames."""
+        return float(np.median([loss.found for loss in self._losses] or [math.nan]))
+
     def finish(self) -> Iterator[Suspicion]:
         """Judge what only several frames together show."""
+        yield from self._judge_losses()
         if self._block.pairs >= _BLOCK // 4:
             yield from self._judge()
-        if not self.losses:
+
+    def _judge_losses(self) -> Iterator[Suspicion]:
+        """Compare what coding changed in most frames with what it may change."""
+        if not self._losses:
             return
-        median = float(np.median(self.losses))
-        for frame, loss in zip(self._frames, self.losses, strict=True):
-            if stands_out(loss, median):
-                yield Suspicion(
-                    'pictures.scene', frame, f'a picture {loss:.1f} levels away',
-                    f'{median:.1f} levels, as other frames',
-                )  # fmt: skip
+        count = len(self._losses)
+        bounds = [loss.bound if count >= _MOST else loss.frame_bound for loss in self._losses]
+        found = [loss.found for loss in self._losses]
+        if float(np.median(np.divide(found, bounds))) > 1:
+            yield Suspicion(
+                'pictures.loss', 0, f'pictures {self.loss:.1f} levels away',
+                f'at most {np.median(bounds):.1f} levels, by {self._coding.name}', count,
+            )  # fmt: skip
+        shift = float(np.median([loss.shift for loss in self._losses]))
+        bound = float(np.median([loss.shift_bound for loss in self._losses]))
+        if abs(shift) > bound:
+            yield Suspicion(
+                'pictures.level', 0, f'pictures {abs(shift):.1f} levels '
+                f'{"brighter" if shift > 0 else "darker"}',
+                f'at most {bound:.1f} levels, by {self._coding.name}', count,
+            )  # fmt: skip
 
     def _judge(self) -> Iterator[Suspicion]:
         block, self._block = self._block, _Block()
         ahead, behind = block.ahead / block.source, block.behind / block.source
         clear = block.source >= _BLOCK_CLEAR**2 * block.lost
-        levels = math.sqrt(block.source / block.pairs)
         moves_along = block.both / math.sqrt(block.source * block.stored) if block.stored else 0.0
         found = ''
         if clear and ahead > _BLOCK_AHEAD:
@@ -222,7 +255,7 @@ class EpisodeComparison:
             found = f'pictures {behind:.2f} frames late'
         elif block.correlation / block.pairs < _BLOCK_REVERSED:
             found = 'changes of the opposite sign'
-        elif levels > _BLOCK_ALIEN[0] and moves_along < _BLOCK_ALIEN[1]:
+        elif block.source > _BLOCK_ALIEN[0] * block.bound and moves_along < _BLOCK_ALIEN[1]:
             found = f'changes unlike those of the bag (correlation {moves_along:.2f})'
         if found:
             yield Suspicion(
@@ -230,15 +263,8 @@ class EpisodeComparison:
             )
 
 
-def stands_out(loss: float, usual: float) -> bool:
-    """Whether a loss is far beyond the usual one."""
-    times, levels = _OUTLIER
-    return loss > times * usual and loss > levels
-
-
-def _offset(shown: Shown, change: Reduced, moved: float) -> tuple[float, float]:
+def _offset(rest: Reduced, change: Reduced, moved: float) -> tuple[float, float]:
     """Return how far a frame is on the way to its neighbour, and the mean square of the rest."""
-    rest = shown.stored - shown.source
     offset = _mean_product(rest, change) / moved
     return offset, max(0.0, _mean_square(rest) - offset**2 * moved)
 

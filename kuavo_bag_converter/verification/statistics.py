@@ -18,6 +18,7 @@ from kuavo_bag_converter.verification.description import (
     Description,
 )
 from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.picture_statistics import DECODED, limits
 from kuavo_bag_converter.verification.reading import ARROW_ERRORS
 from kuavo_bag_converter.verification.rows import values_by_episode
 from kuavo_bag_converter.verification.stored_statistics import (
@@ -26,11 +27,7 @@ from kuavo_bag_converter.verification.stored_statistics import (
     Values,
     stored_statistics,
 )
-from kuavo_bag_converter.verification.videos import (
-    PICTURE_STATISTICS,
-    PictureStatistics,
-    depth_coding,
-)
+from kuavo_bag_converter.verification.videos import PictureStatistics, depth_coding
 
 BOOKKEEPING = frozenset(feature.key for feature in DEFAULT_FEATURES)
 """Columns whose statistics LeRobot's editing tools leave as they were."""
@@ -62,13 +59,9 @@ class Tolerance:
 OWN_VECTORS = Tolerance(dict.fromkeys(STATISTICS, 1e-12))
 # LeRobot sums squares in float32 and takes quantiles from histograms.
 _OTHER_VECTORS = Tolerance({'min': 1e-6, 'max': 1e-6, 'mean': 2e-3, 'std': 2e-3}, 1e-3)
-# Pictures are measured before they are encoded, so the coding is between them and the video.
-_OWN_PICTURES = Tolerance(
-    {'min': 0.35, 'max': 0.35, 'mean': 0.02, 'std': 0.03, 'q01': 0.1, 'q10': 0.06, 'q50': 0.06,
-     'q90': 0.06, 'q99': 0.1}
-)  # fmt: skip
 # LeRobot 0.4 and 0.5 write a wrong standard deviation of pictures.
-_OTHER_PICTURES = Tolerance({'min': 0.5, 'max': 0.5, 'mean': 0.05})
+_OTHER_PICTURES = 0.05
+"""How far the mean of pictures may be from that of the video where others wrote it."""
 # Invalid depth, 0, reads back as the smallest, 10 mm.
 _DEPTH = Tolerance(dict.fromkeys([*BASIC[:4], *QUANTILES], 2e-3), absolute=12.0)
 
@@ -216,19 +209,32 @@ class BatchCheck:
 
     def compare_pictures(self, column: Column, pictures: PictureStatistics) -> None:
         """Compare a camera's statistics with those of its decoded video."""
-        unknown = np.full((len(PICTURE_STATISTICS), _width(column)), np.nan)
+        unknown = np.full((len(DECODED), _width(column)), np.nan)
         known = np.stack(
             [pictures.get((episode.index, column.key), unknown) for episode in self._batch.episodes]
         )
-        expected = {name: known[:, index] for index, name in enumerate(PICTURE_STATISTICS)}
+        expected = {name: known[:, index] for index, name in enumerate(DECODED)}
         if not column.is_depth:
-            tolerance = _OWN_PICTURES if self.own else _OTHER_PICTURES
-            self.compare(column.key, expected, tolerance)
+            self._compare_coded(column, expected)
         elif column.info.get('depth_unit') == 'mm':
             clipped = _clipped(column, self._batch.values.get(column.key, {}))
             batch = self._batch._replace(values={column.key: clipped})
             checker = BatchCheck(self._dataset, batch, self._findings, self._rule)
             checker.compare(column.key, expected, _DEPTH)
+
+    def _compare_coded(self, column: Column, decoded: Mapping[str, Values]) -> None:
+        """Compare statistics of pictures with what those of the decoded ones leave open."""
+        key, found = column.key, self._batch.values.get(column.key, {})
+        mean = decoded['mean']
+        ranges = {'mean': (mean - _OTHER_PICTURES, mean + _OTHER_PICTURES)}
+        if self.own and 'std' in found:
+            ranges = limits(
+                decoded, found['std'], None if column.is_copied else self._dataset.coding
+            )
+        for name, (low, high) in ranges.items():
+            if name in found and found[name].shape == low.shape:
+                wrong = ((found[name] < low) | (found[name] > high)).any(axis=1)
+                self._report(self._rule, key, name, wrong, found[name], decoded[name])
 
     def _report(
         self,

@@ -21,13 +21,13 @@ from av.video.stream import VideoStream
 from kuavo_bag_converter.dataset.depth import depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.dataset.layout import FileLimits
-from kuavo_bag_converter.dataset.statistics import QUANTILES, ImageStatistics
+from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.verification.description import Column, Description, Episode
 from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.verification.picture_statistics import decoded_statistics
 
-PICTURE_STATISTICS = ('min', 'max', 'mean', 'std', *QUANTILES)
 PictureStatistics = dict[tuple[int, str], npt.NDArray[np.float64]]
-"""Of the decoded pictures, by episode and camera feature: (PICTURE_STATISTICS, channels)."""
+"""Of the decoded pictures, by episode and camera feature: (DECODED, channels)."""
 
 MAX_SECONDS = 1024
 """From here on LeRobot's comparison of times in float32 fails."""
@@ -281,10 +281,7 @@ class _FileCheck:
             self._add('video.decode', f'{found} pictures', episode.length, episode=episode.index)
         elif collector is not None:
             key = (episode.index, self._column.key)
-            found_ones = collector.histograms()[0].statistics()
-            self.statistics[key] = np.stack(
-                [found_ones[name].reshape(-1) for name in PICTURE_STATISTICS]
-            ).astype(float)
+            self.statistics[key] = decoded_statistics(collector.histograms()[0])
 
     def _collector(self, stream: VideoStream, episode: Episode) -> ImageStatistics | None:
         if self._column.is_depth and stream.codec_context.pix_fmt != _DEPTH_FORMAT:

@@ -1,0 +1,126 @@
+"""How much of a picture its coding may lose, by the settings; ``docs/verify.md`` has the reasons.
+
+Coding rounds the coefficients of small blocks to multiples of a *step*, which the settings give.
+So a block's coefficient loses at most itself or about a step: the mean of the smaller squares over
+an orthonormal 8 x 8 cosine transform bounds the mean square of the loss. Encoders take larger
+steps where there is much fine detail, and drop detail below a few levels at any setting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+Levels = npt.NDArray[np.float32]
+
+_SIZE = 8
+_BLOCKS = 96
+"""Blocks of a picture that are compared, evenly spread."""
+_DETAIL = 18.0
+"""Mean size of fine coefficients that raises the step by as much as the settings say."""
+_SPARSE = 2.3
+"""The same for detail that is dropped whatever the settings."""
+_MARGIN = 1.15
+_FRAME_MARGIN = 1.25
+_LARGER = 32.0
+"""How much larger the step of a single frame may be than that of most frames."""
+
+
+class Coding(NamedTuple):
+    """How pictures were coded; steps are in levels of an orthonormal transform."""
+
+    name: str
+    step: float
+    share: float
+    """Of the step, what plain pictures lose at most."""
+    floor: float
+    """Step up to which detail may be dropped whatever the settings."""
+
+    def largest_step(self, detail: float) -> float:
+        """Return the largest step for pictures whose fine coefficients have this mean size."""
+        by_settings = 1.0 + self.step * (self.share + detail / _DETAIL)
+        return max(by_settings, self.floor * (1 + detail / _SPARSE))
+
+
+def coding_of(settings: Mapping[str, Any]) -> Coding:
+    """Return the coding that the settings of a conversion name; the defaults where they do not."""
+    vcodec, crf = settings.get('vcodec'), settings.get('crf')
+    if isinstance(crf, bool) or not isinstance(crf, (int, float)):
+        crf = 23
+    if vcodec == 'libsvtav1':
+        return Coding(f'av1 crf {crf:g}', 6.0 * 2 ** ((crf - 30) / 8.8), 0.8, 8.5)
+    share = 0.6 if vcodec == 'hevc' else 1.2
+    return Coding(f'{vcodec or "h264"} crf {crf:g}', 2 ** ((crf - 4) / 6), share, 0.0)
+
+
+class Loss(NamedTuple):
+    """What coding took from a picture's luma, and what it may take; levels of 255."""
+
+    found: float
+    """Root mean square."""
+    bound: float
+    """Of the root mean square in most frames."""
+    frame_bound: float
+    """In a single frame."""
+    shift: float
+    """Mean of the picture in the video less that in the bag."""
+    shift_bound: float
+    blocks: int
+    """How many the whole picture has."""
+
+
+def loss_of(source: av.VideoFrame, stored: av.VideoFrame, coding: Coding) -> Loss:
+    """Compare the luma of two pictures of the same size and format."""
+    first, blocks = _blocks(source)
+    second, _ = _blocks(stored)
+    squares = np.square(_TRANSFORM @ first @ _TRANSFORM.T)
+    detail = float(np.sqrt(squares[:, _FINE]).mean())
+    step = coding.largest_step(detail)
+    rest = second - first
+
+    def largest(step: float) -> float:
+        return rounding + math.sqrt(float(np.minimum(squares, step**2).mean()))
+
+    rounding = 0.5 + coding.step / 128
+    bound = _MARGIN * largest(step)
+    return Loss(
+        math.sqrt(float(np.square(rest).mean())),
+        bound,
+        _FRAME_MARGIN * largest(step + _LARGER),
+        float(rest.mean()),
+        1.75 + coding.step / 32 + 2 * bound / math.sqrt(len(first)),
+        blocks,
+    )
+
+
+def _blocks(frame: av.VideoFrame) -> tuple[Levels, int]:
+    """Return some 8 x 8 blocks of the luma (n, 8, 8), and how many there are."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    luma = rows[:, : plane.width]
+    missing = [max(0, _SIZE - length) for length in luma.shape]
+    if any(missing):
+        luma = np.pad(luma, [(0, length) for length in missing], 'edge')
+    height, width = (length // _SIZE for length in luma.shape)
+    blocks = luma[: height * _SIZE, : width * _SIZE].reshape(height, _SIZE, width, _SIZE)
+    count = height * width
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _BLOCKS)).astype(np.int64))
+    some = blocks[chosen // width, :, chosen % width]
+    return some.astype(np.float32), count
+
+
+def _transform() -> Levels:
+    """Return the matrix of the orthonormal cosine transform."""
+    index = np.arange(_SIZE)
+    rows = np.cos(np.pi * (2 * index + 1) * index[:, None] / (2 * _SIZE)) * math.sqrt(2 / _SIZE)
+    rows[0] /= math.sqrt(2)
+    return rows.astype(np.float32)
+
+
+_TRANSFORM = _transform()
+_FINE = np.add.outer(np.arange(_SIZE), np.arange(_SIZE)) >= _SIZE - 1
