@@ -19,6 +19,7 @@ import numpy.typing as npt
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.frame_clock import Frames, Mask, clock_frames, unevenness
+from kuavo_bag_converter.plan_report import ErrorMs, PlanReport, TrackReport
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.stamps import TopicTimes, believed, nearest
 
@@ -61,7 +62,7 @@ class TrackPlan:
     """A :class:`Fill` for each frame."""
     in_gap: Mask
     """Whether the frame lies in a gap of the topic (see :class:`Align`)."""
-    report: dict[str, object]
+    report: TrackReport
 
     def wanted(self) -> Ordinals:
         """Return the ordinals that some frame needs, ascending."""
@@ -78,7 +79,7 @@ class Plan:
     episodes: tuple[tuple[int, int], ...]
     """Each episode's frames as (start, stop)."""
     tracks: tuple[TrackPlan, ...]
-    report: dict[str, object]
+    report: PlanReport
     tasks: tuple[str, ...] = ()
     """The tasks of the bag, each once; none means the profile's for every frame."""
     task_index: npt.NDArray[np.int64] | None = None
@@ -195,20 +196,20 @@ def make_plan(
     ]
     stamps = frames.on(clock.timeline)
     off = np.abs(np.concatenate([unevenness(stamps[start:stop], fps) for start, stop in runs]))
-    report: dict[str, object] = {
-        **clock_report,
-        'latched_topics': sorted(ending & latched),
-        'clock_error_ms': _milliseconds(off.max()),
-        'frames_off_clock': int(np.sum(off > _NS / fps / 2)),
-        'candidate_frames': count,
-        'frames': int(keep.sum()),
-        'frames_outside_segments': int(count - inside.sum()),
-        'segments_without_frames': _empty_segments(segments, piece[keep]),
-        'frames_cut': int(inside.sum() - keep.sum()),
-        'frames_with_bad_images': int((inside & undecodable).sum()),
-        'episodes': len(runs),
-        'tracks': [plan.report for plan in plans],
-    }
+    report = PlanReport(
+        **vars(clock_report),
+        latched_topics=tuple(sorted(ending & latched)),
+        clock_error_ms=_milliseconds(off.max()),
+        frames_off_clock=int(np.sum(off > _NS / fps / 2)),
+        candidate_frames=count,
+        frames=int(keep.sum()),
+        frames_outside_segments=int(count - inside.sum()),
+        segments_without_frames=_empty_segments(segments, piece[keep]),
+        frames_cut=int(inside.sum() - keep.sum()),
+        frames_with_bad_images=int((inside & undecodable).sum()),
+        episodes=len(runs),
+        tracks=tuple(plan.report for plan in plans),
+    )
     episodes = tuple(
         (int(end - length), int(end)) for end, length in zip(ends, lengths, strict=True)
     )
@@ -365,32 +366,35 @@ def _track_plan(
     valued = fill == Fill.VALUE
     distance = np.abs(error[valued])
     messages = len(times.index.receive)
-    report: dict[str, object] = {
-        'name': track.name,
-        'topic': track.topic,
-        'strategy': track.align.strategy,
-        'timeline': track.align.timeline,
-        'messages': messages,
-        **times.counts(track.align.timeline),
-        'used': len(used),
-        'skipped': messages - len(used),
-        'repeated': int(np.sum((first[1:] == first[:-1]) & (second[1:] == second[:-1])
-                               & (weight[1:] == weight[:-1]) & valued[1:] & valued[:-1])),
-        'error_ms': {
-            'median': _milliseconds(np.median(distance)) if len(distance) else None,
-            'p95': _milliseconds(np.percentile(distance, 95)) if len(distance) else None,
-            'max': _milliseconds(distance.max()) if len(distance) else None,
-        },
-        'beyond_half_frame': int(np.sum(distance > _NS / fps / 2)),
-        'beyond_full_frame': int(np.sum(distance > _NS / fps)),
-        'before_first_message': int(served.before_first[keep].sum()),
-        'in_gap': int(in_gap.sum()),
-        'cut': int((served.cut & inside).sum()),
-        'filled_with_zeros': int(np.sum(fill == Fill.ZEROS)),
-        'marked': int(np.sum(fill == Fill.MARK)),
-        'on_gap': track.align.on_gap,
-    }  # fmt: skip
+    report = TrackReport(
+        name=track.name,
+        topic=track.topic,
+        strategy=track.align.strategy,
+        timeline=track.align.timeline,
+        messages=messages,
+        stamps=times.counts(track.align.timeline),
+        used=len(used),
+        skipped=messages - len(used),
+        repeated=int(np.sum((first[1:] == first[:-1]) & (second[1:] == second[:-1])
+                            & (weight[1:] == weight[:-1]) & valued[1:] & valued[:-1])),
+        error_ms=_errors(distance),
+        beyond_half_frame=int(np.sum(distance > _NS / fps / 2)),
+        beyond_full_frame=int(np.sum(distance > _NS / fps)),
+        before_first_message=int(served.before_first[keep].sum()),
+        in_gap=int(in_gap.sum()),
+        cut=int((served.cut & inside).sum()),
+        filled_with_zeros=int(np.sum(fill == Fill.ZEROS)),
+        marked=int(np.sum(fill == Fill.MARK)),
+        on_gap=track.align.on_gap,
+    )  # fmt: skip
     return TrackPlan(track, first, second, weight, error, fill, in_gap, report)
+
+
+def _errors(distance: Stamps) -> ErrorMs:
+    if not len(distance):
+        return ErrorMs()
+    worst = (np.median(distance), np.percentile(distance, 95), distance.max())
+    return ErrorMs(*map(_milliseconds, worst))
 
 
 def _gap_text(track: Track, gap: Mask, missing: Mask, times: Stamps, reach: Stamps) -> str:

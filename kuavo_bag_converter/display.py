@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
+from kuavo_bag_converter.plan_report import PlanReport, TopicStamps, TrackReport
 from kuavo_bag_converter.texts import visible
 
 _BAR = 30
@@ -45,10 +46,10 @@ class Display(Observer):
         if not self._terminal:
             self._line(f'{self._label}: reading timestamps')
 
-    def planned(self, plan: dict[str, Any]) -> None:
+    def planned(self, plan: PlanReport) -> None:
         """Show what the plan will do, and what it had to do about missing data."""
         self._line(f'{self._label}: {plan_summary(plan)}')
-        for track in plan['tracks']:
+        for track in plan.tracks:
             for text in _remarks(track):
                 self._line(f'    {text}')
         for text in _stamp_remarks(plan):
@@ -97,26 +98,26 @@ class Display(Observer):
             self._stream.write('\n')
 
 
-def plan_summary(plan: dict[str, Any]) -> str:
+def plan_summary(plan: PlanReport) -> str:
     """Return the plan in one line."""
     text = (
-        f'{plan["frames"]} frames in {_count(plan["episodes"], "episode")}, '
-        f'{plan["decimation"]} from {plan["clock_messages"]} pictures of {plan["clock_topic"]}'
+        f'{plan.frames} frames in {_count(plan.episodes, "episode")}, '
+        f'{plan.decimation} from {plan.clock_messages} pictures of {plan.clock_topic}'
     )
-    at_the_end = plan['frames_cut_by_end_trim']
-    cut = plan['frames_cut'] + at_the_end
+    at_the_end = plan.frames_cut_by_end_trim
+    cut = plan.frames_cut + at_the_end
     if cut:
-        where = f'at the end of {plan["end_trim_topic"]}' if at_the_end else 'at the end'
-        text += f'; {_count(cut, "frame")} cut ({at_the_end} {where}, {plan["frames_cut"]} in gaps)'
-    if plan['frames_outside_segments']:
-        text += f'; {_count(plan["frames_outside_segments"], "frame")} outside of every episode'
-    if plan['frames_off_clock']:
+        where = f'at the end of {plan.end_trim_topic}' if at_the_end else 'at the end'
+        text += f'; {_count(cut, "frame")} cut ({at_the_end} {where}, {plan.frames_cut} in gaps)'
+    if plan.frames_outside_segments:
+        text += f'; {_count(plan.frames_outside_segments, "frame")} outside of every episode'
+    if plan.frames_off_clock:
         text += (
-            f'; {_count(plan["frames_off_clock"], "frame")} more than half a frame from index / '
-            f'fps, at most {plan["clock_error_ms"]:.0f} ms'
+            f'; {_count(plan.frames_off_clock, "frame")} more than half a frame from index / '
+            f'fps, at most {plan.clock_error_ms:.0f} ms'
         )
-    if plan.get('frames_with_default_task'):
-        text += f'; {_count(plan["frames_with_default_task"], "frame")} with the default task'
+    if plan.frames_with_default_task:
+        text += f'; {_count(plan.frames_with_default_task, "frame")} with the default task'
     return text
 
 
@@ -148,79 +149,80 @@ def print_report(report: Report, stream: TextIO) -> None:
 
 
 def _alignment_rows(
-    plans: Sequence[dict[str, Any]],
+    plans: Sequence[PlanReport],
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     header = ('topic', 'messages', 'used', 'repeated', 'median ms', 'p95 ms', 'max ms', 'far')
-    merged: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    merged: dict[tuple[str, str], list[TrackReport]] = {}
     for plan in plans:
-        for track in plan['tracks']:
-            merged.setdefault((track['topic'], track['strategy']), []).append(track)
+        for track in plan.tracks:
+            merged.setdefault((track.topic, track.strategy), []).append(track)
     rows = []
     for (topic, _), tracks in merged.items():
-        counts = [sum(t[key] for t in tracks) for key in ('messages', 'used', 'repeated')]
-        errors = [track['error_ms'] for track in tracks if track['error_ms']['max'] is not None]
-        worst = {
-            key: max((e[key] for e in errors), default=0.0) for key in ('median', 'p95', 'max')
-        }
+        counts = [sum(getattr(t, key) for t in tracks) for key in ('messages', 'used', 'repeated')]
+        errors = [track.error_ms for track in tracks if track.error_ms.max is not None]
+        worst = [
+            max((getattr(error, key) for error in errors), default=0.0)
+            for key in ('median', 'p95', 'max')
+        ]
         rows.append(
             (
                 topic,
                 *map(str, counts),
-                *(f'{worst[key]:.1f}' for key in ('median', 'p95', 'max')),
-                str(sum(track['beyond_half_frame'] for track in tracks)),
+                *(f'{error:.1f}' for error in worst),
+                str(sum(track.beyond_half_frame for track in tracks)),
             )
         )  # fmt: skip
     return header, rows
 
 
-def _remarks(track: dict[str, Any]) -> list[str]:
+def _remarks(track: TrackReport) -> list[str]:
     remarks = []
-    if track['beyond_half_frame']:
+    if track.beyond_half_frame:
         remarks.append(
-            f'{_count(track["beyond_half_frame"], "frame")} more than half a frame from their '
-            f'message, at most {track["error_ms"]["max"]:.0f} ms'
+            f'{_count(track.beyond_half_frame, "frame")} more than half a frame from their '
+            f'message, at most {track.error_ms.max:.0f} ms'
         )
-    if track['before_first_message']:
-        remarks.append(f'{_count(track["before_first_message"], "frame")} before its first message')
-    if track['cut']:
-        remarks.append(f'{_count(track["cut"], "frame")} cut ({track["on_gap"]})')
-    if track['filled_with_zeros']:
-        remarks.append(f'{_count(track["filled_with_zeros"], "frame")} filled with zeros')
-    if track['marked']:
-        remarks.append(f'{_count(track["marked"], "frame")} marked 999')
-    return [f'{track["topic"]}: {text}' for text in remarks]
+    if track.before_first_message:
+        remarks.append(f'{_count(track.before_first_message, "frame")} before its first message')
+    if track.cut:
+        remarks.append(f'{_count(track.cut, "frame")} cut ({track.on_gap})')
+    if track.filled_with_zeros:
+        remarks.append(f'{_count(track.filled_with_zeros, "frame")} filled with zeros')
+    if track.marked:
+        remarks.append(f'{_count(track.marked, "frame")} marked 999')
+    return [f'{track.topic}: {text}' for text in remarks]
 
 
-def _stamp_remarks(plan: dict[str, Any]) -> list[str]:
+def _stamp_remarks(plan: PlanReport) -> list[str]:
     """Say what was done about stamps that are not believed, once for each topic."""
-    judged = [plan['clock_stamps'], *plan['tracks']]
-    judged += [plan[key] for key in ('task_stamps',) if key in plan]
-    judged += [plan['cut']['stamps']] if 'stamps' in plan.get('cut', {}) else []
+    others = [plan.task_stamps, plan.cut.stamps if plan.cut else None]
+    judged: list[TopicStamps | TrackReport] = [plan.clock_stamps, *plan.tracks]
+    judged += [topic for topic in others if topic is not None]
     remarks = [
-        f'{topic["topic"]}: {_count(topic[key], "message")} {text}'
+        f'{topic.topic}: {_count(count, "message")} {text}'
         for topic in judged
-        for key, text in _stamp_texts(topic).items()
-        if topic[key]
+        for count, text in _stamp_texts(topic)
+        if count
     ]
-    remarks += [f'{topic}: latched, so its end does not count' for topic in plan['latched_topics']]
-    if plan['frames_cut_by_end_trim'] > plan['frames']:
+    remarks += [f'{topic}: latched, so its end does not count' for topic in plan.latched_topics]
+    if plan.frames_cut_by_end_trim > plan.frames:
         remarks.append(
-            f'{plan["end_trim_topic"]}: its end cuts most frames; if its last message lasts, set '
+            f'{plan.end_trim_topic}: its end cuts most frames; if its last message lasts, set '
             'end_trim: none'
         )
     return list(dict.fromkeys(remarks))
 
 
-def _stamp_texts(topic: dict[str, Any]) -> dict[str, str]:
-    held = topic.get('held', topic.get('strategy') == 'hold')
-    used = 'used only if it lasts from before' if held else 'not used'
-    apart = f'{topic["outside_by_s"] or 0:.0f} s or more'
-    return {
-        'outside_recording': f'received outside of the recording (by {apart}), {used}',
-        'without_header_stamp': 'without header stamp, not used',
-        'absurd_header_stamps': 'with a header stamp far from its receive stamp, not used',
-        'backward_stamps': 'stamped before the one before it, sorted in',
-    }
+def _stamp_texts(topic: TopicStamps | TrackReport) -> list[tuple[int, str]]:
+    used = 'used only if it lasts from before' if topic.held else 'not used'
+    stamps = topic.stamps
+    apart = f'{stamps.outside_by_s or 0:.0f} s or more'
+    return [
+        (stamps.outside_recording, f'received outside of the recording (by {apart}), {used}'),
+        (stamps.without_header_stamp, 'without header stamp, not used'),
+        (stamps.absurd_header_stamps, 'with a header stamp far from its receive stamp, not used'),
+        (stamps.backward_stamps, 'stamped before the one before it, sorted in'),
+    ]
 
 
 def _count(number: int, noun: str) -> str:

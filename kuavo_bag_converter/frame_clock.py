@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.plan_report import ClockReport, TopicStamps
 from kuavo_bag_converter.profiles.model import Clock
 from kuavo_bag_converter.stamps import TopicTimes
 
@@ -53,7 +54,7 @@ def clock_frames(
     fps: int,
     times: Mapping[str, TopicTimes],
     ending: Sequence[str],
-) -> tuple[Frames, dict[str, object]]:
+) -> tuple[Frames, ClockReport]:
     """Return the frames that a clock makes, and what is to be reported of that.
 
     Args:
@@ -95,15 +96,15 @@ def clock_frames(
             'end_trim: none if it lasts, or check that the topics belong together'
         )
     cut = int(np.sum(~before_end))
-    report = {
-        'clock_topic': topic,
-        'clock_messages': len(stamps),
-        'clock_stamps': {'topic': topic, **times[topic].counts(clock.timeline)},
-        'decimation': decimation,
-        'dropped_at_each_end': clock.drop,
-        'frames_cut_by_end_trim': cut,
-        'end_trim_topic': ender if cut else None,
-    }
+    report = ClockReport(
+        clock_topic=topic,
+        clock_messages=len(stamps),
+        clock_stamps=TopicStamps(topic, stamps=times[topic].counts(clock.timeline)),
+        decimation=decimation,
+        dropped_at_each_end=clock.drop,
+        frames_cut_by_end_trim=cut,
+        end_trim_topic=ender if cut else None,
+    )
     return candidates.only(before_end), report
 
 

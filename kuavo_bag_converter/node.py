@@ -35,6 +35,7 @@ from kuavo_bag_converter.display import Display, print_report
 from kuavo_bag_converter.environment import set_defaults
 from kuavo_bag_converter.errors import Cancelled, ConverterError, UsageError
 from kuavo_bag_converter.jobs.report import Outcome, Report
+from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.settings import (
     NODE_NAME,
     RESERVED,
@@ -106,11 +107,11 @@ class Progress(Display):
         self._numbers['bags_total'] = total
         self._failed(outcome, f'[{number}/{total}] ')
 
-    def planned(self, plan: dict[str, Any]) -> None:
+    def planned(self, plan: PlanReport) -> None:
         """Log the plan."""
         super().planned(plan)
         self._values['state'] = 'converting'
-        self._numbers['frames_total'] = plan['frames']
+        self._numbers['frames_total'] = plan.frames
 
     def progressed(self, done: int, total: int) -> None:
         """Log a line now and then."""

@@ -13,6 +13,7 @@ from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.marks import find_marks, read_marks
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
+from kuavo_bag_converter.plan_report import TopicStamps
 from kuavo_bag_converter.profiles.model import Source
 from kuavo_bag_converter.segments import (
     Cut,
@@ -53,19 +54,18 @@ def plan_bag(
         bad,
         latched_topics(reader.connections),
     )
-    if cut:
-        plan.report['cut'] = cut.report
+    report = replace(plan.report, cut=cut.report if cut else None)
     texts: list[str] = []
     stamps: Stamps = np.empty(0, dtype=np.int64)
     if binding.task_source is not None:
         source = binding.task_source
         stamps, ordinals = _on_clock(binding, times, source.topic, held=True)
         texts = [str(value) for value in _values(source, ordinals, reader, definitions)]
-        plan.report['task_stamps'] = _counts(times, source.topic, held=True)
+        report = replace(report, task_stamps=_stamps(times, source.topic, held=True))
     tasks = tasks_of_frames(plan.stamps, profile.task, cut, stamps, texts)
     if profile.task_sources:
-        plan.report['frames_with_default_task'] = tasks.by_default
-    return replace(plan, tasks=tasks.texts, task_index=tasks.of_frame)
+        report = replace(report, frames_with_default_task=tasks.by_default)
+    return replace(plan, report=report, tasks=tasks.texts, task_index=tasks.of_frame)
 
 
 def latched_topics(connections: Iterable[Connection]) -> frozenset[str]:
@@ -119,12 +119,12 @@ def _cut(
     stamps, ordinals = _on_clock(binding, times, source.topic, held=held)
     values = _values(source, ordinals, reader, definitions) if source.fields else []
     cut = cut_by_messages(episodes, source.topic, stamps, values, span)
-    cut.report['stamps'] = _counts(times, source.topic, held=held)
-    return cut
+    stamps_of_topic = _stamps(times, source.topic, held=held)
+    return cut._replace(report=replace(cut.report, stamps=stamps_of_topic))
 
 
-def _counts(times: Mapping[str, TopicTimes], topic: str, *, held: bool) -> dict[str, object]:
-    return {'topic': topic, 'held': held, **times[topic].counts('bag')}
+def _stamps(times: Mapping[str, TopicTimes], topic: str, *, held: bool) -> TopicStamps:
+    return TopicStamps(topic, held, times[topic].counts('bag'))
 
 
 def _on_clock(

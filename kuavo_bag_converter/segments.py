@@ -6,8 +6,8 @@ All stamps are int64 nanoseconds on the time line of the frame clock.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from kuavo_bag_converter.alignment import Segment
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.marks import Mark
+from kuavo_bag_converter.plan_report import CutReport
 from kuavo_bag_converter.profiles.model import Episodes, TimeRange
 
 Value = bool | int | float | str
@@ -38,8 +39,7 @@ class Cut(NamedTuple):
     segments: tuple[Segment, ...]
     tasks: tuple[str, ...]
     """'' where the profile's task holds."""
-    report: dict[str, object]
-    """``rule``, ``episodes`` and counts of what was left out or had no effect."""
+    report: CutReport
 
 
 class Tasks(NamedTuple):
@@ -204,7 +204,7 @@ def tasks_of_frames(
 
 
 def _cut(
-    rule: str, source: str, pieces: Sequence[_Piece], span: Span, counts: dict[str, int]
+    rule: str, source: str, pieces: Sequence[_Piece], span: Span, counts: Mapping[str, Any]
 ) -> Cut:
     """Keep what lies in the recording; ``outside`` counts episodes that do not."""
     clipped = [
@@ -216,12 +216,7 @@ def _cut(
         raise BagError(
             f'{source}: no episode lies between the first and the last message of the frame clock'
         )
-    report: dict[str, object] = {
-        'rule': rule,
-        'episodes': len(kept),
-        **counts,
-        'outside': len(pieces) - len(kept),
-    }
+    report = CutReport(rule, len(kept), outside=len(pieces) - len(kept), **counts)
     segments = tuple(Segment(piece.start, piece.stop) for piece in kept)
     return Cut(segments, tuple(piece.task for piece in kept), report)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.bags.spans import SILENCE_S, Span, spans_of, within
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.plan_report import StampCounts
 
 _NS = 1_000_000_000
 
@@ -60,31 +61,23 @@ class TopicTimes:
         moved: Stamps = other[ordinals[near]] + (stamps - known[near])
         return moved
 
-    def counts(self, timeline: str) -> dict[str, float | None]:
-        """Count the messages about which a rule had to decide on a time line.
-
-        ``outside_recording``: received long before or after it, the nearest of them by
-        ``outside_by_s`` seconds (None if there is none). ``backward_stamps``: received before the
-        message stored before them, or stamped so in the header. On header stamps also
-        ``without_header_stamp`` (0) and ``absurd_header_stamps`` (too far from receiving).
-        """
-        counts: dict[str, float | None] = {
-            'outside_recording': len(self.index.receive) - _length(self.during),
-            'outside_by_s': self._outside_by_s(),
-            'without_header_stamp': 0,
-            'absurd_header_stamps': 0,
-            'backward_stamps': self.index.backward,
-        }
-        if timeline == 'header':
-            header = self.index.header
-            assert header is not None
-            counts['without_header_stamp'] = int(np.sum(header == 0))
-            believed = self._believed()[self.during]
-            received = header[self.during]
-            counts['absurd_header_stamps'] = int(np.sum(~believed & (received != 0)))
-            stamps = received[believed]
-            counts['backward_stamps'] = int(np.sum(stamps[1:] < stamps[:-1]))
-        return counts
+    def counts(self, timeline: str) -> StampCounts:
+        """Count the messages about which a rule had to decide on a time line."""
+        outside = len(self.index.receive) - _length(self.during)
+        if timeline == 'bag':
+            backward = self.index.backward
+            return StampCounts(outside, self._outside_by_s(), backward_stamps=backward)
+        header = self.index.header
+        assert header is not None
+        believed, received = self._believed()[self.during], header[self.during]
+        stamps = received[believed]
+        return StampCounts(
+            outside,
+            self._outside_by_s(),
+            without_header_stamp=int(np.sum(header == 0)),
+            absurd_header_stamps=int(np.sum(~believed & (received != 0))),
+            backward_stamps=int(np.sum(stamps[1:] < stamps[:-1])),
+        )
 
     def _heard(self, *, held: bool) -> slice:
         """Return the ordinals received during the recording, or ``held`` from before it."""

@@ -275,7 +275,7 @@ def test_a_bag_that_changes_while_it_is_read_is_not_in_the_dataset(bags, tmp_pat
 
     class Grow(Observer):
         def planned(self, plan):
-            if plan['frames'] and not grown:
+            if plan.frames and not grown:
                 grown.append(True)
                 with open(copies[0], 'ab') as file:
                     file.write(b'more')

@@ -35,6 +35,7 @@ from plain_robot import (
 )
 
 from kuavo_bag_converter.display import plan_summary
+from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.sample.barcode import read_frame_number
 
@@ -891,7 +892,10 @@ def test_a_jump_over_lost_pictures_bends_time_and_says_so(tmp_path):
     plan = report(root)['bags'][0]['plan']
     assert plan['clock_error_ms'] > 290
     assert plan['frames_off_clock'] > 10
-    assert re.search(r'; \d+ frames more than half a frame from index / fps', plan_summary(plan))
+    assert re.search(
+        r'; \d+ frames more than half a frame from index / fps',
+        plan_summary(PlanReport.from_json(plan)),
+    )
 
 
 def test_an_automatic_clock_is_even_to_half_a_frame_from_any_frame_to_the_next(tmp_path):

@@ -43,7 +43,7 @@ def pieces(result):
 
 
 def counts(result):
-    return {key: value for key, value in result.report.items() if value and key != 'rule'}
+    return {key: value for key, value in vars(result.report).items() if value and key != 'rule'}
 
 
 stamps = st.integers(80, 220)
@@ -65,7 +65,7 @@ def test_while_true_keeps_exactly_the_times_whose_last_message_is_true(messages)
     inside = [t for start, stop in pieces(result) for t in range(start, stop)]
     assert inside == expected
     assert result.tasks == ('',) * len(result.segments)
-    assert result.report['open_at_end'] == bool(max(messages)[1])
+    assert result.report.open_at_end == bool(max(messages)[1])
 
 
 def test_numbers_are_true_unless_they_are_zero():
@@ -92,7 +92,7 @@ def test_each_message_begins_an_episode_with_its_text_as_task(messages):
             if segment.start <= time < segment.stop
         ]
         assert found == [task for stamp, task in by_time if stamp <= time][-1:]
-    assert len(result.segments) + result.report['outside'] == len(messages)
+    assert len(result.segments) + result.report.outside == len(messages)
 
 
 def test_each_message_needs_no_field():
@@ -135,7 +135,7 @@ def test_without_stop_texts_the_next_start_or_the_end_ends_an_episode():
     rule = Episodes(sources=FIELD, rule='events', start=('go',), discard=('no',))
     result = cut(rule, (110, 'go'), (120, 'go'), (125, 'no'), (130, 'go'))
     assert pieces(result) == [(110, 120), (130, 200)]
-    assert result.report['discarded'] == 1
+    assert result.report.discarded == 1
 
 
 def test_events_that_make_no_episode_say_what_was_found():
@@ -166,9 +166,9 @@ def test_every_event_is_accounted_for(messages, with_stop):
         return
     report = result.report
     starts = sum(text == 'go' for _, text in messages)
-    begun = report['episodes'] + report['outside'] + report['discarded'] + report['unfinished']
+    begun = report.episodes + report.outside + report.discarded + report.unfinished
     assert begun == starts
-    assert report['other_texts'] == sum(text == 'hm' for _, text in messages)
+    assert report.other_texts == sum(text == 'hm' for _, text in messages)
     edges = [edge for piece in pieces(result) for edge in piece]
     assert edges == sorted(edges)
     assert all(start < stop for start, stop in pieces(result))

@@ -14,7 +14,7 @@ LAYERS = """
     texts
     errors  environment  signals
     plugins
-    settings  marks  memory  stages  workers
+    settings  plan_report  marks  memory  stages  workers
     bags
     stamps
     messages  dataset  profiles  pictures

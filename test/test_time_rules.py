@@ -39,6 +39,7 @@ from kuavo_bag_converter.bags.spans import Span, spans_of
 from kuavo_bag_converter.cli import run as command
 from kuavo_bag_converter.display import Display
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.profiles.model import Align, Clock
 
 CAMERA, JOINTS, COMMANDS = '/camera/image_raw', '/joint_states', '/joint_command'
@@ -735,7 +736,7 @@ def test_what_was_not_believed_is_printed_with_the_plan(tmp_path):
     profile = profile_of(tmp_path, timeline='header')
     root = converted(tmp_path, robot, profile, latched={COMMANDS: [True]})
     stream = io.StringIO()
-    Display(stream).planned(plan_of(root))
+    Display(stream).planned(PlanReport.from_json(plan_of(root)))
     lines = [line.strip() for line in stream.getvalue().splitlines()]
     for line in (
         f'{CAMERA}: 1 message received outside of the recording (by 1700000000 s or more), '
@@ -817,7 +818,7 @@ def test_absurd_messages_never_serve_and_never_change_who_does(frames, stamps, s
     index = {'/clock': index_of(frames + absurd), '/x': index_of(stamps + absurd)}
     found = planned(CLOCK, align, index)
     assert as_lists(found, sum(stamp < stamps[0] for stamp in absurd)) == as_lists(expected)
-    assert found.tracks[0].report['outside_recording'] == len(absurd)
+    assert found.tracks[0].report.stamps.outside_recording == len(absurd)
 
 
 @given(st.lists(st.lists(st.one_of(times, odd), max_size=20), max_size=4))

@@ -14,6 +14,7 @@ from kuavo_bag_converter.benchmark.child import processor_seconds
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
+from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.settings import settings_from
 
 
@@ -52,7 +53,7 @@ class _PassOneClock(Observer):
         del number, total, bag
         self._begin = _now()
 
-    def planned(self, plan: dict[str, Any]) -> None:
+    def planned(self, plan: PlanReport) -> None:
         """Keep what was used since the bag was begun."""
         del plan
         self.pass_1 = {name: value - self._begin[name] for name, value in _now().items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunk
 from kuavo_bag_converter.memory import MB, give_back
 from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag
+from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.table import Rows
 
@@ -130,7 +132,7 @@ class _Attempt:
         self._planned = planned
         self._stack = stack
         self._shard: ShardWriter | None = None
-        self._report: dict[str, object] = {}
+        self._report: PlanReport | None = None
 
     def open_target(self, plan: Plan) -> Target:
         self._planned(plan)
@@ -156,11 +158,10 @@ class _Attempt:
         self, extra: Mapping[str, Any], repeated: BadPictures, stall_timeout_s: float
     ) -> Shard:
         assert self._shard is not None
-        report = {
-            **self._report,
-            'bad_images': {topic: len(ordinals) for topic, ordinals in repeated.items()},
-        }
-        return self._shard.finish({**extra, 'plan': report}, stall_timeout_s)
+        assert self._report is not None
+        counts = {topic: len(ordinals) for topic, ordinals in repeated.items()}
+        report = replace(self._report, bad_images=counts)
+        return self._shard.finish({**extra, 'plan': report.as_json()}, stall_timeout_s)
 
 
 def _with(bad: Bad | None, found: BadPictures, on_bad: str) -> Bad:

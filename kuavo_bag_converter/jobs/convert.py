@@ -34,6 +34,7 @@ from kuavo_bag_converter.jobs.record import Record, read_record, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
 from kuavo_bag_converter.jobs.workspace import Workspace, differences, recover
 from kuavo_bag_converter.memory import peak_memory_mb
+from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.robots.resolve import profile_version, resolve, resolve_without_bag
 from kuavo_bag_converter.settings import Settings, recorded_values, settings_from
@@ -356,7 +357,7 @@ def _outcome(bag: str, status: Status, shard: Shard) -> Outcome:
         status,
         episodes=len(shard.episode_lengths),
         frames=sum(shard.episode_lengths),
-        plan=shard.extra['plan'],
+        plan=PlanReport.from_json(shard.extra['plan']),
         problems=tuple(shard.extra['problems']),
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from kuavo_bag_converter.plan_report import PlanReport
 
 Status = Literal['converted', 'kept', 'present', 'failed', 'skipped']
 
@@ -23,8 +25,8 @@ class Outcome:
     """Why it failed or was skipped; one line."""
     episodes: int = 0
     frames: int = 0
-    plan: dict[str, Any] = field(default_factory=dict)
-    """The alignment report, see :class:`kuavo_bag_converter.alignment.Plan`."""
+    plan: PlanReport | None = None
+    """None if it was not converted."""
     problems: tuple[str, ...] = ()
     """Disagreements and damage that the reader found."""
 
@@ -39,7 +41,7 @@ class Outcome:
             'episodes': self.episodes,
             'frames': self.frames,
             'problems': list(self.problems),
-            'plan': self.plan,
+            'plan': self.plan.as_json() if self.plan else {},
         }
 
 
@@ -90,8 +92,8 @@ class Observer:
     def bag_started(self, number: int, total: int, bag: str) -> None:
         """Learn that bag ``number`` of ``total`` (from 1) is being opened."""
 
-    def planned(self, plan: dict[str, Any]) -> None:
-        """Learn what pass 1 found: the report of the plan."""
+    def planned(self, plan: PlanReport) -> None:
+        """Learn what pass 1 found."""
 
     def progressed(self, done: int, total: int) -> None:
         """Learn how many frames of the bag are written."""

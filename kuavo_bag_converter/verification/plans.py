@@ -44,7 +44,7 @@ def derive_plan(
 
     """
     plan = plan_bag(binding, reader, definitions)
-    if not bag.plan.get('frames_with_bad_images'):
+    if not bag.plan.frames_with_bad_images:
         return plan
     bad = _undecodable(reader, binding, cameras, plan)
     return plan_bag(

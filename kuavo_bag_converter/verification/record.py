@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
+from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.verification.findings import Findings
 from kuavo_bag_converter.verification.reading import BROKEN, read_json
 
@@ -27,8 +28,7 @@ class ConvertedBag:
     episodes: int
     frames: int
     fingerprint: Mapping[str, Any]
-    plan: Mapping[str, Any]
-    """The alignment report."""
+    plan: PlanReport
 
     @property
     def alignment_path(self) -> str:
@@ -75,7 +75,7 @@ def read_record(root: Path, findings: Findings) -> Record | None:
                 int(bag['episodes']),
                 int(bag['frames']),
                 dict(bag['fingerprint']),
-                dict(bag['plan']),
+                PlanReport.from_json(bag['plan']),
             )
             for number, bag in enumerate(report['bags'])
             if bag['status'] == 'converted'

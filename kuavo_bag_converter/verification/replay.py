@@ -150,7 +150,7 @@ class _Bag:
         """Return the frames of the bag whose pictures are compared, with their neighbours."""
         sample = self._replay.sample
         # What stands in for a bad picture is the one of the frame before.
-        if sample is None or self._bag.plan.get('bad_images', {}).get(topic):
+        if sample is None or (self._bag.plan.bad_images or {}).get(topic):
             return np.arange(sum(episode.length for episode in self._episodes))
         parts = []
         start = 0

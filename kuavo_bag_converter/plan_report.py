@@ -1,0 +1,207 @@
+"""What became of the frames and topics of a bag: the report of its plan, and its one JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+FORMAT = 1
+"""Of the JSON form; raised when a key changes its meaning or goes."""
+
+
+_OPTIONAL = {'optional': True}
+"""Of a field that is left out of the JSON where it is None: it does not apply."""
+
+
+@dataclass(frozen=True)
+class StampCounts:
+    """Messages of a topic about which a rule had to decide on a time line; see docs/time.md."""
+
+    outside_recording: int = 0
+    """Received long before or after the recording."""
+    outside_by_s: float | None = None
+    """How long the nearest of those, s; None if there is none."""
+    without_header_stamp: int = 0
+    absurd_header_stamps: int = 0
+    """Too far from the receive stamp."""
+    backward_stamps: int = 0
+    """Stamped before the message stored before them."""
+
+
+_COUNTS = {'kind': StampCounts, 'flat': True}
+"""Of a field whose keys stand in the JSON among those of the report that holds it."""
+
+
+@dataclass(frozen=True)
+class TopicStamps:
+    """The stamps of a topic that makes the frames, the episodes or the tasks."""
+
+    topic: str = ''
+    held: bool | None = field(default=None, metadata=_OPTIONAL)
+    """Whether what was received before the recording counts."""
+    stamps: StampCounts = field(default=StampCounts(), metadata=_COUNTS)
+
+
+@dataclass(frozen=True)
+class ErrorMs:
+    """Time between frame and message, ms; None where no message serves a frame."""
+
+    median: float | None = None
+    p95: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True)
+class TrackReport:
+    """One use of a topic by a feature; counts are of frames unless said otherwise."""
+
+    name: str = ''
+    topic: str = ''
+    strategy: str = ''
+    timeline: str = ''
+    messages: int = 0
+    """Of the topic."""
+    stamps: StampCounts = field(default=StampCounts(), metadata=_COUNTS)
+    used: int = 0
+    """Messages that serve a frame."""
+    skipped: int = 0
+    """Messages that serve none."""
+    repeated: int = 0
+    """With the same message as the frame before, or the same point between two."""
+    error_ms: ErrorMs = field(default=ErrorMs(), metadata={'kind': ErrorMs})
+    beyond_half_frame: int = 0
+    beyond_full_frame: int = 0
+    before_first_message: int = 0
+    in_gap: int = 0
+    """In a gap, but kept, held or marked."""
+    cut: int = 0
+    filled_with_zeros: int = 0
+    marked: int = 0
+    on_gap: str = ''
+
+    @property
+    def held(self) -> bool:
+        """Whether what was received before the recording counts."""
+        return self.strategy == 'hold'
+
+
+@dataclass(frozen=True)
+class CutReport:
+    """How a bag was cut into episodes; counts of what the rule does not know are None."""
+
+    rule: str = ''
+    episodes: int = 0
+    messages: int | None = field(default=None, metadata=_OPTIONAL)
+    """Of the topic that cuts."""
+    beyond_end: int | None = field(default=None, metadata=_OPTIONAL)
+    """Ranges that end after the recording; they end with it."""
+    open_at_end: int | None = field(default=None, metadata=_OPTIONAL)
+    """1 if the last episode ends with the recording."""
+    discarded: int | None = field(default=None, metadata=_OPTIONAL)
+    unfinished: int | None = field(default=None, metadata=_OPTIONAL)
+    """Episodes without a stop, left out."""
+    without_effect: int | None = field(default=None, metadata=_OPTIONAL)
+    """Stops, and discards that find nothing."""
+    other_texts: int | None = field(default=None, metadata=_OPTIONAL)
+    outside: int = 0
+    """Episodes outside of the recording, left out."""
+    stamps: TopicStamps | None = field(default=None, metadata={'kind': TopicStamps, **_OPTIONAL})
+
+
+@dataclass(frozen=True)
+class ClockReport:
+    """What the frame clock made, before frames are left out for what serves them."""
+
+    clock_topic: str = ''
+    clock_messages: int = 0
+    clock_stamps: TopicStamps = field(default=TopicStamps(), metadata={'kind': TopicStamps})
+    decimation: str = ''
+    dropped_at_each_end: int = 0
+    """Messages of the clock's topic."""
+    frames_cut_by_end_trim: int = 0
+    end_trim_topic: str | None = None
+    """Whose end it was."""
+
+
+@dataclass(frozen=True)
+class PlanReport(ClockReport):
+    """What became of the frames of a bag, and of the messages of each topic."""
+
+    latched_topics: tuple[str, ...] = ()
+    """Topics whose end does not count, because their last message lasts."""
+    clock_error_ms: float = 0.0
+    """How far a frame is from index / fps of its episode at most."""
+    frames_off_clock: int = 0
+    """Further than half a frame."""
+    candidate_frames: int = 0
+    """Of the clock."""
+    frames: int = 0
+    """Of the dataset."""
+    frames_outside_segments: int = 0
+    """In no episode."""
+    segments_without_frames: int = 0
+    frames_cut: int = 0
+    """Left out within episodes, for gaps or bad pictures."""
+    frames_with_bad_images: int = 0
+    """Left out for bad pictures."""
+    episodes: int = 0
+    tracks: tuple[TrackReport, ...] = field(default=(), metadata={'kind': TrackReport})
+    cut: CutReport | None = field(default=None, metadata={'kind': CutReport, **_OPTIONAL})
+    """None where a bag is one episode."""
+    task_stamps: TopicStamps | None = field(
+        default=None, metadata={'kind': TopicStamps, **_OPTIONAL}
+    )
+    """Of the topic that names the task, if one does."""
+    frames_with_default_task: int | None = field(default=None, metadata=_OPTIONAL)
+    bad_images: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
+    """Pictures that could not be decoded and were repeated, by topic; None before conversion."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``conversion/report.json`` and shards hold of it."""
+        return {'format': FORMAT, **_written(self)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PlanReport:
+        """Read the JSON form, also that of earlier versions: what they did not count is 0.
+
+        Raises:
+            ValueError: It is of a later version.
+
+        """
+        if document.get('format', FORMAT) > FORMAT:
+            raise ValueError(f'format {document["format"]} of a plan, known is {FORMAT}')
+        return cls(**_read(cls, document))
+
+
+def _written(report: Any) -> dict[str, Any]:
+    written: dict[str, Any] = {}
+    for item in fields(report):
+        value = getattr(report, item.name)
+        if item.metadata.get('flat'):
+            written |= _written(value)
+        elif value is not None or 'optional' not in item.metadata:
+            written[item.name] = _plain(value)
+    return written
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _written(value) if is_dataclass(value) else value
+
+
+def _read(kind: type[Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for item in fields(kind):
+        nested: Any = item.metadata.get('kind')
+        if item.metadata.get('flat'):
+            values[item.name] = nested(**_read(nested, document))
+        elif item.name in document:
+            value = document[item.name]
+            if nested and isinstance(value, list):
+                value = tuple(nested(**_read(nested, one)) for one in value)
+            elif nested:
+                value = nested(**_read(nested, value))
+            values[item.name] = tuple(value) if isinstance(value, list) else value
+    return values
