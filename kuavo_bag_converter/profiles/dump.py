@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import yaml
@@ -20,6 +21,12 @@ from kuavo_bag_converter.profiles.model import (
     Source,
     VectorFeature,
 )
+
+_PART_FIELDS = (
+    'length', 'select', 'joints', 'names', 'unit', 'value_range', 'scale', 'offset', 'threshold',
+    'relative_to_start', 'gap_flag',
+)  # fmt: skip
+_KEYS = {'value_range': 'range'}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -48,7 +55,7 @@ def profile_as_yaml(profile: Profile) -> str:
         'clock': _clock(profile.clock),
     }
     if common is not None:
-        document['align'] = _align(common)
+        document['align'] = asdict(common)
     document['features'] = {item.key: _feature(item, common) for item in profile.features}
     if profile.episodes != Episodes():
         document['episodes'] = _episodes(profile.episodes)
@@ -65,17 +72,6 @@ def _common_align(profile: Profile) -> Align | None:
     )
     fitting = [align for align, _ in used.most_common() if fits_every_feature(align)]
     return fitting[0] if fitting else None
-
-
-def _align(align: Align) -> dict[str, Any]:
-    return {
-        'strategy': align.strategy,
-        'timeline': align.timeline,
-        'tolerance_ms': align.tolerance_ms,
-        'gap_ms': align.gap_ms,
-        'on_gap': align.on_gap,
-        'zeros_before_first': align.zeros_before_first,
-    }
 
 
 def _task(profile: Profile) -> Any:
@@ -116,7 +112,7 @@ def _source(source: Source) -> dict[str, Any]:
     if source.names_field != Source.names_field:
         written['names_field'] = source.names_field
     if source.align is not None:
-        written['align'] = _align(source.align)
+        written['align'] = asdict(source.align)
     return written
 
 
@@ -137,33 +133,20 @@ def _camera(camera: CameraFeature, common: Align | None) -> dict[str, Any]:
         written['depth'] = camera.depth
         written['depth_range'] = list(camera.depth_range)
     if camera.align != common:
-        written['align'] = _align(camera.align)
+        written['align'] = asdict(camera.align)
     return written
 
 
 def _part(part: Part, common: Align | None) -> dict[str, Any]:
     written: dict[str, Any] = {'from': _sources(part.sources)}
-    if part.length is not None:
-        written['length'] = part.length
+    for name in _PART_FIELDS:
+        value = getattr(part, name)
+        if value != getattr(Part, name, None):
+            written[_KEYS.get(name, name)] = list(value) if isinstance(value, tuple) else value
     if part.select is not None:
         written['select'] = _runs(part.select)
-    if part.joints:
-        written['joints'] = list(part.joints)
-    written['names'] = list(part.names)
-    if part.unit:
-        written['unit'] = part.unit
-    if part.value_range is not None:
-        written['range'] = list(part.value_range)
-    for key in ('scale', 'offset', 'threshold'):
-        value = getattr(part, key)
-        if value is not None:
-            written[key] = value
-    if part.relative_to_start:
-        written['relative_to_start'] = True
-    if part.gap_flag:
-        written['gap_flag'] = True
     if part.gap_flag or part.align != common:
-        written['align'] = _align(part.align)
+        written['align'] = asdict(part.align)
     return written
 
 
