@@ -17,13 +17,13 @@ import numpy as np
 from kuavo_bag_converter.alignment import Bad, Plan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
-from kuavo_bag_converter.camera import Camera
-from kuavo_bag_converter.errors import Cancelled
-from kuavo_bag_converter.memory import give_back, resident_bytes
+from kuavo_bag_converter.camera import Camera, messages_for
+from kuavo_bag_converter.errors import BagError, Cancelled
+from kuavo_bag_converter.memory import MB, give_back, resident_bytes
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.pictures import Picture, PictureDecoder
 from kuavo_bag_converter.planning import plan_bag
-from kuavo_bag_converter.stages import stage, stage_of_each, staged
+from kuavo_bag_converter.stages import stage, staged
 from kuavo_bag_converter.table import Rows, Table
 from kuavo_bag_converter.workers import Strand, WorkerPool
 
@@ -60,6 +60,8 @@ class Task:
     threads: int
     waiting_bytes: int
     """Payload that may wait for the workers."""
+    held_bytes: int | None
+    """Messages that cameras may hold for frames to come, all together; None for no limit."""
     memory_limit: int
     """Bytes; above it, nothing is read before what waits is written. 0 is no limit."""
     debug_memory: bool
@@ -77,12 +79,16 @@ class Task:
 
     def cameras(self, plan: Plan, target: Target) -> list[Camera]:
         """Return what follows each camera's track of the plan, in the order of the binding."""
+        room = None
+        if self.held_bytes is not None:
+            room = self.held_bytes // max(1, len(self.binding.cameras))
         return [
             Camera(
                 plan.tracks[camera.track],
                 self.decoders[camera.feature.key],
                 target.write_picture[camera.feature.key],
                 self.on_bad_image,
+                room,
             )
             for camera in self.binding.cameras
         ]
@@ -152,13 +158,13 @@ def _stream(
         by_topic.setdefault(camera.topic, []).append((camera, strand))
     checked = 0
     with_numbers = table.topics
-    messages = task.reader.messages(_wanted(task, plan))
-    for count, message in enumerate(stage_of_each('read', messages)):
+    messages = messages_for(cameras, task.reader, _wanted(task, plan), pool.drain)
+    for count, (message, first) in enumerate(messages):
         task.check_cancelled()
         if task.memory_limit and resident_bytes() > task.memory_limit:
-            pool.drain()
+            _make_room(task, pool)
         connection, ordinal = message.connection, message.ordinal
-        if connection.topic in with_numbers:
+        if first and connection.topic in with_numbers:
             with stage('numbers'):
                 table.feed(message)
         for camera, strand in by_topic.get(connection.topic, ()):
@@ -174,9 +180,31 @@ def _stream(
             _check_released(checked, cameras, pool)
 
 
+def _make_room(task: Task, pool: WorkerPool) -> None:
+    """Write what waits for the workers.
+
+    Raises:
+        BagError: What is left is more than the limit.
+
+    """
+    pool.drain()
+    give_back()
+    found = resident_bytes()
+    if found > task.memory_limit:
+        raise BagError(
+            f'memory_limit_mb: {task.memory_limit // MB} does not suffice for this bag, '
+            f'{-(-found // MB)} are used where nothing waits; set it to {found * 5 // 4 // MB}'
+        )
+
+
 def _check_released(chunk: int, cameras: Sequence[Camera], pool: WorkerPool) -> None:
-    """Fail if a payload or picture is held though every message that was read is written."""
-    held = {camera.topic: camera.held for camera in cameras if camera.held}
+    """Fail if a message is held that serves no frame to come, though all that was read is written.
+
+    Raises:
+        MemoryError: Names what is held.
+
+    """
+    held = {camera.topic: camera.forgotten for camera in cameras if camera.forgotten}
     if pool.waiting_bytes or held:
         raise MemoryError(
             f'after chunk {chunk}: {pool.waiting_bytes} bytes wait, pictures are held of {held}'

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import av
+
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.stages import staged
 
 Picture = Any
 """What a camera's writer takes: an encoder-ready frame, a depth map, or the JPEG itself."""
+
+
+def frame_bytes(frame: av.VideoFrame) -> int:
+    """Return how many bytes the planes of a decoded frame take."""
+    return sum(plane.buffer_size for plane in frame.planes)
 
 
 class Decoder(Protocol):

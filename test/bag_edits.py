@@ -7,19 +7,25 @@ from collections import Counter
 from rosbags.rosbag1 import Reader, Writer
 
 
-def copied(path, target, *, keep=None, renamed=None, restamped=None, edited=None):
+def copied(path, target, *, keep=None, renamed=None, restamped=None, edited=None, backwards=()):
     """Copy a bag.
 
     ``keep(topic, number)`` tells which messages stay, ``renamed`` gives topics another name,
     ``restamped(topic, number, stamp)`` gives messages another receive stamp,
-    ``edited(topic, number, data)`` another payload.
+    ``edited(topic, number, data)`` another payload. The messages of the topics in ``backwards``
+    are stored from the last to the first, with their stamps, in the places that they have.
     """
     names = renamed or {}
     counts = Counter()
     with Reader(path) as bag, Writer(target) as copy:
         kept = {c.id: c for c in bag.connections}
         connections = {}
-        for connection, stamp, data in bag.messages():
+        last_first = {
+            topic: iter([*bag.messages([c for c in bag.connections if c.topic == topic])][::-1])
+            for topic in backwards
+        }
+        for message in bag.messages():
+            connection, stamp, data = next(last_first.get(message[0].topic, iter([message])))
             topic, number = connection.topic, counts[connection.topic]
             counts[topic] += 1
             if keep is not None and not keep(topic, number):

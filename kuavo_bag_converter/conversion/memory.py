@@ -1,8 +1,9 @@
-"""How much memory a conversion needs, and what a limit leaves for messages that wait."""
+"""How much memory a conversion needs, and what a limit leaves for messages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.errors import UsageError
@@ -16,10 +17,20 @@ _PICTURE_BYTES_PER_PIXEL = 20
 _TABLES = 16 * MB
 _LEAST_WAITING = 1 * MB
 _MOST_WAITING = 16 * MB
+_MOST_HELD = 32 * MB
 
 
-def waiting_bytes(limit_mb: int, cameras: Iterable[tuple[Feature, VideoOptions]]) -> int:
-    """Return how many payload bytes may wait for the workers; with a limit, what it leaves.
+class MemoryShares(NamedTuple):
+    """What may be in memory of messages, bytes."""
+
+    waiting: int
+    """Messages that wait for the workers."""
+    held: int
+    """Messages that cameras hold for frames to come."""
+
+
+def memory_shares(limit_mb: int, cameras: Iterable[tuple[Feature, VideoOptions]]) -> MemoryShares:
+    """Return how many bytes of messages may be in memory; with a limit, what it leaves.
 
     Args:
         limit_mb: ``memory_limit_mb``; 0 is no limit.
@@ -30,7 +41,7 @@ def waiting_bytes(limit_mb: int, cameras: Iterable[tuple[Feature, VideoOptions]]
 
     """
     if not limit_mb:
-        return _MOST_WAITING
+        return MemoryShares(_MOST_WAITING, _MOST_HELD)
     needed = resident_bytes() + _TABLES
     for feature, options in cameras:
         height, width, _ = feature.shape
@@ -45,4 +56,5 @@ def waiting_bytes(limit_mb: int, cameras: Iterable[tuple[Feature, VideoOptions]]
             f'memory_limit_mb: {limit_mb} is too small for these cameras and vcodec, which need '
             f'about {enough}; raise it, or use fewer or smaller cameras'
         )
-    return min(left, _MOST_WAITING)
+    waiting = min(max(_LEAST_WAITING, left // 3), _MOST_WAITING)
+    return MemoryShares(waiting, min(left - waiting, _MOST_HELD))

@@ -16,7 +16,7 @@ from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.conversion.alignment_file import ALIGNMENT, write_alignment
 from kuavo_bag_converter.conversion.cameras import Cameras
-from kuavo_bag_converter.conversion.memory import waiting_bytes
+from kuavo_bag_converter.conversion.memory import memory_shares
 from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
@@ -69,7 +69,7 @@ def write_shard(
     A codec that is stuck leaves its files beside ``path`` for the next run to remove.
     """
     features = shard_features(binding, cameras)
-    waiting = waiting_bytes(options.memory_limit_mb, cameras.encoders())
+    shares = memory_shares(options.memory_limit_mb, cameras.encoders())
     bad: Bad | None = None
     trailing = options.definitions.trailing
     while True:
@@ -86,7 +86,8 @@ def write_shard(
                 bad,
                 options.chunk_size,
                 options.threads,
-                waiting,
+                shares.waiting,
+                shares.held,
                 options.memory_limit_mb * MB,
                 options.debug_memory,
                 options.stall_timeout_s,

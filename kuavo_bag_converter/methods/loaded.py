@@ -63,9 +63,8 @@ class LoadedBag:
             table.take(connection, ordinal, stamp, decoded)
         table.close()
         decoded = PictureDecoder(lambda _: _Decoded(), is_stream=False)
-        cameras = replace(task, decoders=dict.fromkeys(self._pictures, decoded)).cameras(
-            plan, target
-        )
+        decoders = dict.fromkeys(self._pictures, decoded)
+        cameras = replace(task, decoders=decoders, held_bytes=None).cameras(plan, target)
         for camera, pictures in zip(cameras, self._pictures.values(), strict=True):
             for connection, ordinal, picture in pictures:
                 task.check_cancelled()

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from kuavo_bag_converter.alignment import Bad, Plan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
-from kuavo_bag_converter.camera import Camera
+from kuavo_bag_converter.camera import Camera, messages_for
 from kuavo_bag_converter.conversion.alignment_file import columns_of
 from kuavo_bag_converter.conversion.cameras import Cameras
+from kuavo_bag_converter.conversion.memory import memory_shares
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.planning import plan_bag
 from kuavo_bag_converter.verification.description import Episode
@@ -56,16 +57,18 @@ def _undecodable(
     reader: BagReader, binding: Binding, cameras: Cameras, plan: Plan
 ) -> dict[str, Ordinals]:
     decoders = cameras.decoders()
+    room = memory_shares(0, ()).held // len(binding.cameras)
     by_topic: dict[str, list[Camera]] = {}
     wanted: dict[str, Ordinals] = {}
     for bound in binding.cameras:
         track = plan.tracks[bound.track]
         decoder = decoders[bound.feature.key]
-        camera = Camera(track, decoder, lambda _: None, 'drop')
+        camera = Camera(track, decoder, lambda _: None, 'drop', room)
         by_topic.setdefault(camera.topic, []).append(camera)
         needed = messages_needed(track.wanted(), is_stream=decoder.is_stream)
         wanted[camera.topic] = np.union1d(wanted.get(camera.topic, needed), needed)
-    for message in reader.messages(wanted):
+    every = [camera for ones in by_topic.values() for camera in ones]
+    for message, _ in messages_for(every, reader, wanted, lambda: None):
         for camera in by_topic[message.connection.topic]:
             camera.take(message.connection, message.ordinal, bytes(message.data))
     return {

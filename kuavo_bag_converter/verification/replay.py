@@ -15,8 +15,9 @@ from kuavo_bag_converter.alignment import Plan, TrackPlan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.binding import bind
-from kuavo_bag_converter.camera import Camera
+from kuavo_bag_converter.camera import Camera, messages_for
 from kuavo_bag_converter.conversion.cameras import Cameras
+from kuavo_bag_converter.conversion.memory import memory_shares
 from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.errors import ConverterError
 from kuavo_bag_converter.profiles.model import Profile
@@ -32,8 +33,8 @@ from kuavo_bag_converter.workers import WorkerPool
 
 Frames = npt.NDArray[np.int64]
 
-_WAITING_BYTES = 16 << 20
-"""Payload that may wait for the workers."""
+_SHARES = memory_shares(0, ())
+"""What may be in memory of messages."""
 
 
 @dataclass
@@ -109,13 +110,14 @@ class _Bag:
             known = wanted.get(feed.topic, feed.needed)
             wanted[feed.topic] = np.union1d(known, feed.needed)
         pool = WorkerPool(
-            options.threads, _WAITING_BYTES, options.chunk_size, options.stall_timeout_s
+            options.threads, _SHARES.waiting, options.chunk_size, options.stall_timeout_s
         )
         with pool:
             strands = [(feed, pool.strand(feed.topic)) for feed in feeds]
-            for message in self._reader.messages(wanted):
+            cameras = [feed.camera for feed in feeds]
+            for message, first in messages_for(cameras, self._reader, wanted, pool.drain):
                 connection, ordinal = message.connection, message.ordinal
-                if connection.topic in table.topics:
+                if first and connection.topic in table.topics:
                     table.feed(message)
                 for feed, strand in strands:
                     if feed.topic == connection.topic:
@@ -142,7 +144,8 @@ class _Bag:
             )
             needed = messages_needed(track.first, is_stream=decoders[key].is_stream)
             on_bad = self._replay.options.on_bad_image
-            camera = Camera(track, decoders[key], comparer.write, on_bad)
+            room = _SHARES.held // len(self._binding.cameras)
+            camera = Camera(track, decoders[key], comparer.write, on_bad, room)
             feeds.append(_Feed(topic, camera, comparer, needed))
         return feeds
 
