@@ -180,7 +180,7 @@ def _of_module(name: str, summary: str, module: str) -> _Command:
 _COMMANDS = (
     _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
     _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
-    _of_module('verify', 'Check a dataset, and compare it with its bags.', 'verification.command'),
+    _of_module('verify', 'Check a dataset, and compare it with its bags.', 'replay.command'),
     _of_module('sample', 'Make a Kuavo bag with known truth.', 'sample.command'),
     _Command('profile', 'Show, check and list profiles.', _profile_arguments, _profile),
     _of_module('benchmark', 'Compare methods and codecs.', 'benchmark.command'),

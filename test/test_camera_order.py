@@ -18,9 +18,9 @@ from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.pictures import PictureDecoder
 from kuavo_bag_converter.profiles.model import Align
+from kuavo_bag_converter.replay import bag as replay
+from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
-from kuavo_bag_converter.verification import replay
-from kuavo_bag_converter.verification.verify import verify
 
 CAMERA = Connection(0, '/cam', 'sensor_msgs/msg/Image', 'cdr', '', '')
 SIZE = 10

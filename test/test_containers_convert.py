@@ -24,8 +24,8 @@ from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.typesys import Stores, get_typestore
 
 from kuavo_bag_converter import cli
+from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
-from kuavo_bag_converter.verification.verify import verify
 
 PROFILE = """
 robot_type: kuavo

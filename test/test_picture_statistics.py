@@ -8,16 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kuavo_bag_converter.dataset.features import VideoOptions
-from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, ImageStatistics
-from kuavo_bag_converter.dataset.video import VideoWriter
-from kuavo_bag_converter.messages.frames import Fitter
-from kuavo_bag_converter.verification.coding import coding_of
-from kuavo_bag_converter.verification.picture_statistics import (
+from kuavo_bag_converter.check.coding import coding_of
+from kuavo_bag_converter.check.picture_statistics import (
     DECODED,
     decoded_statistics,
     limits,
 )
+from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, ImageStatistics
+from kuavo_bag_converter.dataset.video import VideoWriter
+from kuavo_bag_converter.messages.frames import Fitter
 
 HEIGHT, WIDTH = 48, 64
 CODINGS = st.one_of(

@@ -18,8 +18,8 @@ from kuavo_bag_converter.plan_report import (
     TopicStamps,
     TrackReport,
 )
+from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
-from kuavo_bag_converter.verification.verify import verify
 
 numbers = st.integers(0, 10**6)
 texts = st.text(max_size=5)

@@ -17,11 +17,11 @@ from robot_packages import build_example, installed, two_arms_bag, write_package
 from kuavo_bag_converter import cli
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.robots.resolve import profile_version, resolve
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import Settings, known_settings, settings_from, updated
-from kuavo_bag_converter.verification.verify import verify
 
 OWN = {'two_arms.arms', 'two_arms.fps', 'two_arms.camera_fps'}
 DECLARED = """

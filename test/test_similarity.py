@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kuavo_bag_converter.check.coding import Loss, coding_of, loss_of
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.messages.frames import Fitter
-from kuavo_bag_converter.verification.coding import Loss, coding_of, loss_of
-from kuavo_bag_converter.verification.similarity import EpisodeComparison, Shown, reduced
+from kuavo_bag_converter.replay.similarity import EpisodeComparison, Shown, reduced
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 24
 CODINGS = {

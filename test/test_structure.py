@@ -18,14 +18,14 @@ LAYERS = """
     bags
     stamps
     messages  dataset  profiles  pictures
-    frame_clock  elements  sample  robots
+    frame_clock  elements  sample  robots  check
     alignment
     binding  segments  camera
     planning  table
     episode  inspection
     methods
     conversion
-    verification
+    replay
     jobs
     display
     node
@@ -95,7 +95,9 @@ def test_ros_is_imported_by_its_backends_alone():
     assert found == set(ROS.items())
 
 
-@pytest.mark.parametrize('module', ['planning', 'profiles.loader', 'dataset.assemble', 'cli'])
+@pytest.mark.parametrize(
+    'module', ['planning', 'profiles.loader', 'dataset.assemble', 'check.dataset', 'cli']
+)
 def test_what_reads_no_bag_loads_no_reader(module):
     program = f"""
 import sys

@@ -21,6 +21,7 @@ from kuavo_bag_converter.bags.discover import Recording, list_recordings
 from kuavo_bag_converter.bags.fingerprint import fingerprint
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.conversion.options import shard_options
 from kuavo_bag_converter.conversion.shard import write_shard
 from kuavo_bag_converter.dataset.assemble import assemble
@@ -38,7 +39,6 @@ from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.robots.resolve import profile_version, resolve, resolve_without_bag
 from kuavo_bag_converter.settings import Settings, recorded_values, settings_from
-from kuavo_bag_converter.verification.check import check_dataset
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
                        'reader', 'on_error', 'method', 'append', 'retry_failed', 'on_change',

@@ -16,19 +16,19 @@ from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.binding import bind
 from kuavo_bag_converter.camera import Camera, messages_for
+from kuavo_bag_converter.check.description import Description
+from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.conversion.cameras import Cameras
 from kuavo_bag_converter.conversion.memory import memory_shares
 from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.errors import ConverterError
 from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.replay.bags import Match
+from kuavo_bag_converter.replay.pictures import CameraSummary, PictureComparer, Wanted
+from kuavo_bag_converter.replay.plans import check_plan, derive_plan, messages_needed
+from kuavo_bag_converter.replay.rows import RowComparer
+from kuavo_bag_converter.replay.timing import Timing, add_timing
 from kuavo_bag_converter.table import Table
-from kuavo_bag_converter.verification.bags import Match
-from kuavo_bag_converter.verification.description import Description
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.pictures import CameraSummary, PictureComparer, Wanted
-from kuavo_bag_converter.verification.plans import check_plan, derive_plan, messages_needed
-from kuavo_bag_converter.verification.timing import Timing, add_timing
-from kuavo_bag_converter.verification.values import RowComparer
 from kuavo_bag_converter.workers import WorkerPool
 
 Frames = npt.NDArray[np.int64]

@@ -44,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
     """
     import cv2
 
-    from kuavo_bag_converter.verification.display import as_json, as_text
-    from kuavo_bag_converter.verification.verify import verify
+    from kuavo_bag_converter.replay.display import as_json, as_text
+    from kuavo_bag_converter.replay.verify import verify
 
     if options.sample < 2:
         raise UsageError(f'--sample {options.sample}: expected at least 2 frames')

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from kuavo_bag_converter.verification.findings import Findings
+from kuavo_bag_converter.check.findings import Findings
 
 BROKEN = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, OSError,

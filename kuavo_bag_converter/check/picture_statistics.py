@@ -14,8 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.check.coding import Coding
 from kuavo_bag_converter.dataset.statistics import QUANTILES, Histogram
-from kuavo_bag_converter.verification.coding import Coding
 
 Values = npt.NDArray[np.float64]
 

@@ -9,19 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.dataset.layout import STATS_PATH
-from kuavo_bag_converter.dataset.metadata import PICTURES, decode_pictures
-from kuavo_bag_converter.dataset.statistics import STATISTICS, vector_statistics
-from kuavo_bag_converter.verification.description import (
+from kuavo_bag_converter.check.description import (
     DATA_FILES,
     EPISODES_FILES,
     Column,
     Description,
 )
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import ARROW_ERRORS, BROKEN, read_json
-from kuavo_bag_converter.verification.rows import batches, numbers_of
-from kuavo_bag_converter.verification.statistics import (
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.reading import ARROW_ERRORS, BROKEN, read_json
+from kuavo_bag_converter.check.rows import batches, numbers_of
+from kuavo_bag_converter.check.statistics import (
     BASIC,
     BOOKKEEPING,
     OWN_VECTORS,
@@ -29,7 +26,10 @@ from kuavo_bag_converter.verification.statistics import (
     Pools,
     Tolerance,
 )
-from kuavo_bag_converter.verification.stored_statistics import Batch, Stored, Values, stacked
+from kuavo_bag_converter.check.stored_statistics import Batch, Stored, Values, stacked
+from kuavo_bag_converter.dataset.layout import STATS_PATH
+from kuavo_bag_converter.dataset.metadata import PICTURES, decode_pictures
+from kuavo_bag_converter.dataset.statistics import STATISTICS, vector_statistics
 
 _OWN_POOLED = Tolerance(dict.fromkeys(BASIC, 1e-9), 1e-9)
 _OWN_PICTURES = Tolerance(dict.fromkeys(STATISTICS, 1e-9), 1e-9)

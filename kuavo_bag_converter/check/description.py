@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kuavo_bag_converter.verification.coding import Coding, coding_of
-from kuavo_bag_converter.verification.record import Record
+from kuavo_bag_converter.check.coding import Coding, coding_of
+from kuavo_bag_converter.check.record import Record
 
 DATA_FILES = 'data/*/*.parquet'
 EPISODES_FILES = 'meta/episodes/*/*.parquet'

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from kuavo_bag_converter.check.description import Column, Description
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.reading import ARROW_ERRORS
+from kuavo_bag_converter.check.record import ConvertedBag, Record
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile, VectorFeature
-from kuavo_bag_converter.verification.description import Column, Description
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import ARROW_ERRORS
-from kuavo_bag_converter.verification.record import ConvertedBag, Record
 
 
 def check_conversion(dataset: Description, record: Record, findings: Findings) -> None:

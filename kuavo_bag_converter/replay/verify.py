@@ -7,19 +7,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter.check.dataset import check_described
+from kuavo_bag_converter.check.describe import describe
+from kuavo_bag_converter.check.description import Description
+from kuavo_bag_converter.check.findings import Finding, Findings
+from kuavo_bag_converter.check.record import Record
 from kuavo_bag_converter.conversion.options import shard_options
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.replay.bag import Replay
+from kuavo_bag_converter.replay.bags import match_bags
+from kuavo_bag_converter.replay.pictures import CameraSummary
 from kuavo_bag_converter.settings import known_settings, settings_from
-from kuavo_bag_converter.verification.bags import match_bags
-from kuavo_bag_converter.verification.check import check_described
-from kuavo_bag_converter.verification.describe import describe
-from kuavo_bag_converter.verification.description import Description
-from kuavo_bag_converter.verification.findings import Finding, Findings
-from kuavo_bag_converter.verification.pictures import CameraSummary
-from kuavo_bag_converter.verification.record import Record
-from kuavo_bag_converter.verification.replay import Replay
 
 
 @dataclass(frozen=True)

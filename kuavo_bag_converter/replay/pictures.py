@@ -12,20 +12,20 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from kuavo_bag_converter.check.coding import loss_of
+from kuavo_bag_converter.check.description import Column, Description, Episode
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.videos import depth_coding
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.errors import DatasetError
 from kuavo_bag_converter.pictures import Picture
-from kuavo_bag_converter.verification.coding import loss_of
-from kuavo_bag_converter.verification.description import Column, Description, Episode
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.similarity import (
+from kuavo_bag_converter.replay.similarity import (
     EpisodeComparison,
     Shown,
     Suspicion,
     reduced,
 )
-from kuavo_bag_converter.verification.stored_pictures import StoredPictures
-from kuavo_bag_converter.verification.videos import depth_coding
+from kuavo_bag_converter.replay.stored_pictures import StoredPictures
 
 
 class Wanted(NamedTuple):

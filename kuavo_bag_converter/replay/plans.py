@@ -14,15 +14,15 @@ from kuavo_bag_converter.alignment import Bad, Plan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.camera import Camera, messages_for
+from kuavo_bag_converter.check.description import Episode
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.reading import ARROW_ERRORS
+from kuavo_bag_converter.check.record import ConvertedBag
 from kuavo_bag_converter.conversion.alignment_file import columns_of
 from kuavo_bag_converter.conversion.cameras import Cameras
 from kuavo_bag_converter.conversion.memory import memory_shares
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.planning import plan_bag
-from kuavo_bag_converter.verification.description import Episode
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import ARROW_ERRORS
-from kuavo_bag_converter.verification.record import ConvertedBag
 
 Column = npt.NDArray[Any]
 

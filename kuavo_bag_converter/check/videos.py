@@ -18,13 +18,13 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from kuavo_bag_converter.check.description import Column, Description, Episode
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.picture_statistics import decoded_statistics
 from kuavo_bag_converter.dataset.depth import depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
-from kuavo_bag_converter.verification.description import Column, Description, Episode
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.picture_statistics import decoded_statistics
 
 PictureStatistics = dict[tuple[int, str], npt.NDArray[np.float64]]
 """Of the decoded pictures, by episode and camera feature: (DECODED, channels)."""

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from kuavo_bag_converter.check.description import Description, Episode
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.reading import ARROW_ERRORS
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows
 from kuavo_bag_converter.errors import DatasetError
 from kuavo_bag_converter.table import Rows
-from kuavo_bag_converter.verification.description import Description, Episode
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import ARROW_ERRORS
 
 Values = Mapping[str, npt.NDArray[Any]]
 

@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, vector_statistics
-from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
-from kuavo_bag_converter.verification.description import (
+from kuavo_bag_converter.check.description import (
     Column,
     Description,
 )
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.picture_statistics import DECODED, limits
-from kuavo_bag_converter.verification.reading import ARROW_ERRORS
-from kuavo_bag_converter.verification.rows import values_by_episode
-from kuavo_bag_converter.verification.stored_statistics import (
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.picture_statistics import DECODED, limits
+from kuavo_bag_converter.check.reading import ARROW_ERRORS
+from kuavo_bag_converter.check.rows import values_by_episode
+from kuavo_bag_converter.check.stored_statistics import (
     Batch,
     Stored,
     Values,
     stored_statistics,
 )
-from kuavo_bag_converter.verification.videos import PictureStatistics, depth_coding
+from kuavo_bag_converter.check.videos import PictureStatistics, depth_coding
+from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, vector_statistics
+from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 
 BOOKKEEPING = frozenset(feature.key for feature in DEFAULT_FEATURES)
 """Columns whose statistics LeRobot's editing tools leave as they were."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from kuavo_bag_converter.verification.findings import Finding
-from kuavo_bag_converter.verification.verify import Verification
+from kuavo_bag_converter.check.findings import Finding
+from kuavo_bag_converter.replay.verify import Verification
 
 _SHOWN = 40
 """Findings that the text shows; JSON has all of them."""

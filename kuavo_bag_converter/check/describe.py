@@ -10,18 +10,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.dataset.layout import INFO_PATH, TASKS_PATH, TASKS_PATH_V21
-from kuavo_bag_converter.verification.description import Column, Description
-from kuavo_bag_converter.verification.episode_list import episodes_v21, episodes_v30
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import (
+from kuavo_bag_converter.check.description import Column, Description
+from kuavo_bag_converter.check.episode_list import episodes_v21, episodes_v30
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.reading import (
     BROKEN,
     check_order,
     first_line,
     read_json,
     read_json_lines,
 )
-from kuavo_bag_converter.verification.record import read_record
+from kuavo_bag_converter.check.record import read_record
+from kuavo_bag_converter.dataset.layout import INFO_PATH, TASKS_PATH, TASKS_PATH_V21
 
 _LARGEST = 1 << 24
 """Length that a shape may have; more is no feature but damage."""

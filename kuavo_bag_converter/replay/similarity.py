@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.verification.coding import Coding, Loss
+from kuavo_bag_converter.check.coding import Coding, Loss
 
 Reduced = npt.NDArray[np.float32]
 """The planes of a picture, reduced, one after the other."""

@@ -7,15 +7,15 @@ from typing import Literal
 
 import numpy as np
 
-from kuavo_bag_converter.verification.conversion import check_conversion
-from kuavo_bag_converter.verification.describe import describe
-from kuavo_bag_converter.verification.description import Description
-from kuavo_bag_converter.verification.findings import Finding, Findings
-from kuavo_bag_converter.verification.metadata import check_metadata
-from kuavo_bag_converter.verification.rows import check_rows
-from kuavo_bag_converter.verification.statistics import check_episodes
-from kuavo_bag_converter.verification.total_statistics import check_total
-from kuavo_bag_converter.verification.videos import check_videos
+from kuavo_bag_converter.check.conversion import check_conversion
+from kuavo_bag_converter.check.describe import describe
+from kuavo_bag_converter.check.description import Description
+from kuavo_bag_converter.check.findings import Finding, Findings
+from kuavo_bag_converter.check.metadata import check_metadata
+from kuavo_bag_converter.check.rows import check_rows
+from kuavo_bag_converter.check.statistics import check_episodes
+from kuavo_bag_converter.check.total_statistics import check_total
+from kuavo_bag_converter.check.videos import check_videos
 
 Depth = Literal['cheap', 'full']
 

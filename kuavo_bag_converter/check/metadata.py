@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kuavo_bag_converter.check.description import Column, Description
+from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.layout import INFO_PATH
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
-from kuavo_bag_converter.verification.description import Column, Description
-from kuavo_bag_converter.verification.findings import Findings
 
 LEROBOT_CODECS = ('av1', 'h264', 'hevc')
 """Codecs that LeRobot can encode; its editing tools refuse a dataset that names another."""

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.fingerprint import fingerprint
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.record import ConvertedBag, Record
 from kuavo_bag_converter.errors import BagError, UsageError
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.record import ConvertedBag, Record
 
 
 class Match(NamedTuple):

@@ -10,15 +10,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.dataset.layout import EPISODES_PATH_V21
-from kuavo_bag_converter.verification.description import EPISODES_FILES, Episode, Place
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import (
+from kuavo_bag_converter.check.description import EPISODES_FILES, Episode, Place
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.reading import (
     BROKEN,
     check_order,
     first_line,
     read_json_lines,
 )
+from kuavo_bag_converter.dataset.layout import EPISODES_PATH_V21
 
 _EPISODE_COLUMNS = (
     'episode_index',

@@ -10,16 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.dataset.layout import EPISODES_STATS_PATH_V21
-from kuavo_bag_converter.verification.description import (
+from kuavo_bag_converter.check.description import (
     EPISODES_FILES,
     Column,
     Description,
     Episode,
 )
-from kuavo_bag_converter.verification.findings import Findings
-from kuavo_bag_converter.verification.reading import ARROW_ERRORS, BROKEN, read_json_lines
-from kuavo_bag_converter.verification.rows import is_list, numbers_of
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.reading import ARROW_ERRORS, BROKEN, read_json_lines
+from kuavo_bag_converter.check.rows import is_list, numbers_of
+from kuavo_bag_converter.dataset.layout import EPISODES_STATS_PATH_V21
 
 Values = npt.NDArray[np.float64]
 Stored = dict[str, dict[str, Values]]

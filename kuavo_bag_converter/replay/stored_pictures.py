@@ -10,8 +10,8 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from kuavo_bag_converter.check.description import Description, Episode
 from kuavo_bag_converter.errors import DatasetError
-from kuavo_bag_converter.verification.description import Description, Episode
 
 _READ_ON = 8
 """Frames to skip by reading on; further ones are reached by seeking."""

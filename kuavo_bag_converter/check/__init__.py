@@ -1,0 +1,1 @@
+"""Whether a dataset is what LeRobot's reader and its own record say; reads no bag."""
