@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kuavo_bag_converter.check.coding import coding_of
-from kuavo_bag_converter.check.picture_statistics import (
+from kuavo_bag_converter.check.coding import (
     DECODED,
+    coding_of,
     decoded_statistics,
     limits,
 )

@@ -271,6 +271,9 @@ def test_the_command_says_by_its_exit_code_what_it_found(copy_of, bags, tmp_path
     edit_info(root, total_frames=3)
     assert cli.run(['verify', str(root)]) == 1
     assert 'info.totals' in capsys.readouterr().out
+    edit_info(root, robot_type='\x1b[2Jaloha')
+    assert cli.run(['verify', str(root)]) == 1
+    assert '\\x1b[2Jaloha' in capsys.readouterr().out
     assert cli.run(['verify', str(tmp_path / 'none')]) == 2
     assert cli.run(['verify', str(root), '--sample', '1']) == 2
 

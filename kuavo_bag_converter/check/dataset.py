@@ -7,14 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from kuavo_bag_converter.check.conversion import check_conversion
-from kuavo_bag_converter.check.describe import describe
-from kuavo_bag_converter.check.description import Description
+from kuavo_bag_converter.check.description import Description, describe
 from kuavo_bag_converter.check.findings import Finding, Findings
-from kuavo_bag_converter.check.metadata import check_metadata
+from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.check.rows import check_rows
-from kuavo_bag_converter.check.statistics import check_episodes
-from kuavo_bag_converter.check.total_statistics import check_total
+from kuavo_bag_converter.check.statistics import check_episodes, check_total
 from kuavo_bag_converter.check.videos import check_videos
 
 Depth = Literal['cheap', 'full']

@@ -1,18 +1,50 @@
-"""What a dataset's metadata says of it, in one form for both versions of LeRobot's format."""
+"""Reads what a dataset's metadata says of it, in one form for both versions of the format."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from kuavo_bag_converter.check.coding import Coding, coding_of
-from kuavo_bag_converter.check.record import Record
+from kuavo_bag_converter.check.findings import (
+    BROKEN,
+    Findings,
+    check_order,
+    first_line,
+    read_json,
+    read_json_lines,
+)
+from kuavo_bag_converter.check.record import Record, read_record
+from kuavo_bag_converter.dataset.layout import (
+    EPISODES_PATH_V21,
+    INFO_PATH,
+    TASKS_PATH,
+    TASKS_PATH_V21,
+)
+
+_LARGEST = 1 << 24
+"""Length that a shape may have; more is no feature but damage."""
+_INFO_KEYS = ('codebase_version', 'fps', 'features', 'total_episodes', 'data_path')
+_EPISODE_COLUMNS = (
+    'episode_index',
+    'tasks',
+    'length',
+    'data/chunk_index',
+    'data/file_index',
+    'dataset_from_index',
+    'dataset_to_index',
+)
+_VIDEO_COLUMNS = ('chunk_index', 'file_index', 'from_timestamp', 'to_timestamp')
+_BATCH_EPISODES = 256
 
 DATA_FILES = 'data/*/*.parquet'
 EPISODES_FILES = 'meta/episodes/*/*.parquet'
@@ -150,3 +182,232 @@ class Description:
     def files_on_disk(self, pattern: str) -> list[str]:
         """Return the files that match a pattern, sorted by path, relative to the root."""
         return [path.relative_to(self.root).as_posix() for path in sorted(self.root.glob(pattern))]
+
+
+def describe(root: Path, findings: Findings) -> Description | None:
+    """Read the metadata of a dataset; None where it is too broken to go on."""
+    info = read_json(root, INFO_PATH, 'info', findings)
+    if info is None or not _check_keys(info, findings):
+        return None
+    version = _version(info, findings)
+    features = _features(info, findings)
+    if version is None or features is None:
+        return None
+    cameras = [key for key, column in features.items() if column.is_video]
+    if version == 'v3.0':
+        tasks = _tasks_v30(root, findings)
+        episodes = episodes_v30(root, info, cameras, findings)
+    else:
+        tasks = _tasks_v21(root, findings)
+        episodes = episodes_v21(root, info, cameras, findings)
+    if episodes == ():
+        findings.add('episodes.missing', 'no episode', 'at least one')
+    if tasks is None or not episodes:
+        return None
+    record = read_record(root, findings)
+    return Description(root, version, info, info['fps'], features, tasks, episodes, record)
+
+
+def _check_keys(info: Mapping[str, Any], findings: Findings) -> bool:
+    missing = [key for key in _INFO_KEYS if key not in info]
+    for key in missing:
+        findings.add('info.keys', f'no {key}', 'LeRobot needs it', file=INFO_PATH)
+    if missing:
+        return False
+    fps = info['fps']
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps < math.inf:
+        findings.add('info.fps', repr(fps), 'a number greater than 0', file=INFO_PATH)
+        return False
+    return True
+
+
+def _version(info: Mapping[str, Any], findings: Findings) -> str | None:
+    version = info['codebase_version']
+    if version in ('v2.1', 'v3.0'):
+        return str(version)
+    findings.add('info.version', repr(version), "'v3.0' or 'v2.1'", file=INFO_PATH)
+    return None
+
+
+def _features(info: Mapping[str, Any], findings: Findings) -> dict[str, Column] | None:
+    try:
+        features = {
+            key: Column(
+                key,
+                str(entry['dtype']),
+                tuple(int(length) for length in entry['shape']),
+                entry.get('names'),
+                dict(entry.get('info') or entry.get('video_info') or {}),
+            )
+            for key, entry in info['features'].items()
+        }
+        for column in features.values():
+            fits = all(0 < length <= _LARGEST for length in column.shape) and column.shape
+            if not fits or (column.is_picture and len(column.shape) != 3):
+                raise ValueError(f'{column.key}: {column.dtype} of shape {list(column.shape)}')
+        return features
+    except BROKEN as error:
+        findings.add('features.entry', repr(error), 'dtype and shape for each', file=INFO_PATH)
+        return None
+
+
+def _tasks_v30(root: Path, findings: Findings) -> tuple[str, ...] | None:
+    """Read the tasks as LeRobot does: the text is the index of the pandas table."""
+    try:
+        table = pq.ParquetFile(root / TASKS_PATH).read()
+        pandas = json.loads((table.schema.metadata or {}).get(b'pandas', b'{}'))
+        names = [name for name in pandas.get('index_columns', ()) if isinstance(name, str)]
+        if len(names) != 1:
+            findings.add('tasks.index', f'pandas index {names}', "['task']", file=TASKS_PATH)
+        texts = table.column(names[0] if names else 'task').to_pylist()
+        index = table.column('task_index').to_pylist()
+    except FileNotFoundError:
+        findings.add('tasks.missing', 'no file', 'the tasks', file=TASKS_PATH)
+        return None
+    except BROKEN as error:
+        expected = 'columns task_index and task'
+        findings.add('tasks.unreadable', first_line(error), expected, file=TASKS_PATH)
+        return None
+    check_order('tasks.order', index, TASKS_PATH, findings)
+    return tuple(str(text) for text in texts)
+
+
+def _tasks_v21(root: Path, findings: Findings) -> tuple[str, ...] | None:
+    lines = read_json_lines(root, TASKS_PATH_V21, 'tasks', findings)
+    if lines is None:
+        return None
+    try:
+        index, texts = [line['task_index'] for line in lines], [line['task'] for line in lines]
+    except KeyError as error:
+        findings.add('tasks.unreadable', f'no {error}', 'task_index, task', file=TASKS_PATH_V21)
+        return None
+    check_order('tasks.order', index, TASKS_PATH_V21, findings)
+    return tuple(str(text) for text in texts)
+
+
+def episodes_v30(
+    root: Path, info: Mapping[str, Any], cameras: Sequence[str], findings: Findings
+) -> tuple[Episode, ...] | None:
+    """Read meta/episodes of a v3.0 dataset; None where it cannot be read."""
+    files = sorted(root.glob(EPISODES_FILES))
+    if not files:
+        findings.add('episodes.missing', 'no file', EPISODES_FILES)
+        return None
+    episodes: list[Episode] = []
+    first_row = 0
+    try:
+        for path in files:
+            for row in _rows(path, path.relative_to(root).as_posix(), cameras, findings):
+                episode = _episode(row, first_row, info, cameras)
+                _check_rows(episode, row, findings)
+                episodes.append(episode)
+                first_row += episode.length
+    except BROKEN as error:
+        findings.add('episodes.unreadable', first_line(error), 'numbers and path templates')
+        return None
+    check_order('episodes.order', [episode.index for episode in episodes], '', findings)
+    return tuple(episodes)
+
+
+def _rows(
+    path: Path, file: str, cameras: Sequence[str], findings: Findings
+) -> Iterator[dict[str, Any]]:
+    wanted = [*_EPISODE_COLUMNS]
+    wanted += [f'videos/{camera}/{name}' for camera in cameras for name in _VIDEO_COLUMNS]
+    with pq.ParquetFile(path) as table:
+        columns = table.schema_arrow.names
+        missing = [name for name in wanted if name not in columns]
+        if missing:
+            raise KeyError(f'{file}: no column {", ".join(missing)}')
+        others = {n.split('/')[1] for n in columns if n.startswith('videos/')} - {*cameras}
+        if others:
+            findings.add('episodes.columns', f'videos of {sorted(others)}', [*cameras], file=file)
+        for batch in table.iter_batches(_BATCH_EPISODES, columns=wanted):
+            yield from batch.to_pylist()
+
+
+def _episode(
+    row: Mapping[str, Any], first_row: int, info: Mapping[str, Any], cameras: Sequence[str]
+) -> Episode:
+    def place(camera: str) -> Place:
+        prefix = f'videos/{camera}'
+        file = info['video_path'].format(
+            video_key=camera,
+            chunk_index=row[f'{prefix}/chunk_index'],
+            file_index=row[f'{prefix}/file_index'],
+        )
+        piece = float(row[f'{prefix}/from_timestamp']), float(row[f'{prefix}/to_timestamp'])
+        if not all(map(math.isfinite, piece)):
+            raise ValueError(f'{prefix}: from {piece[0]} to {piece[1]} s')
+        return Place(sys.intern(file), *piece)
+
+    data_file = info['data_path'].format(
+        chunk_index=row['data/chunk_index'], file_index=row['data/file_index']
+    )
+    return Episode(
+        int(row['episode_index']),
+        _length(row['length']),
+        first_row,
+        tuple(map(sys.intern, row['tasks'])),
+        sys.intern(data_file),
+        {camera: place(camera) for camera in cameras},
+    )
+
+
+def _length(value: Any) -> int:
+    length = int(value)
+    if length < 1:
+        raise ValueError(f'an episode of length {length}')
+    return length
+
+
+def _check_rows(episode: Episode, row: Mapping[str, Any], findings: Findings) -> None:
+    found = (row['dataset_from_index'], row['dataset_to_index'])
+    expected = (episode.first_row, episode.first_row + episode.length)
+    if found != expected:
+        findings.add(
+            'episodes.rows',
+            'dataset_from_index {}, dataset_to_index {}'.format(*found),
+            '{} and {}, from the lengths'.format(*expected),
+            episode=episode.index,
+        )
+
+
+def episodes_v21(
+    root: Path, info: Mapping[str, Any], cameras: Sequence[str], findings: Findings
+) -> tuple[Episode, ...] | None:
+    """Read meta/episodes.jsonl of a v2.1 dataset; None where it cannot be read."""
+    lines = read_json_lines(root, EPISODES_PATH_V21, 'episodes', findings)
+    if lines is None:
+        return None
+    episodes: list[Episode] = []
+    first_row = 0
+    try:
+        check_order(
+            'episodes.order',
+            [line['episode_index'] for line in lines],
+            EPISODES_PATH_V21,
+            findings,
+        )
+        for line in lines:
+            index, length = int(line['episode_index']), _length(line['length'])
+            names = {'episode_chunk': index // info['chunks_size'], 'episode_index': index}
+            videos = {
+                camera: Place(
+                    info['video_path'].format(video_key=camera, **names), 0.0, length / info['fps']
+                )
+                for camera in cameras
+            }
+            data_file = info['data_path'].format(**names)
+            tasks = tuple(map(sys.intern, line['tasks']))
+            episodes.append(Episode(index, length, first_row, tasks, data_file, videos))
+            first_row += length
+    except BROKEN as error:
+        findings.add(
+            'episodes.unreadable',
+            repr(error),
+            'episode_index, tasks, length',
+            file=EPISODES_PATH_V21,
+        )
+        return None
+    return tuple(episodes)

@@ -9,8 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.check.reading import BROKEN, read_json
+from kuavo_bag_converter.check.findings import BROKEN, Findings, read_json
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
 from kuavo_bag_converter.plan_report import PlanReport
 

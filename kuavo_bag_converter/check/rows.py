@@ -13,14 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.check.description import (
-    DATA_FILES,
-    Column,
-    Description,
-    Episode,
-)
-from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.check.reading import ARROW_ERRORS, first_line
+from kuavo_bag_converter.check.description import DATA_FILES, Column, Description, Episode
+from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings, first_line
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, table_schema

@@ -6,22 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.check.description import (
-    EPISODES_FILES,
-    Column,
-    Description,
-    Episode,
-)
-from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.check.reading import ARROW_ERRORS, BROKEN, read_json_lines
+from kuavo_bag_converter.check.coding import Values
+from kuavo_bag_converter.check.description import EPISODES_FILES, Column, Description, Episode
+from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json_lines
 from kuavo_bag_converter.check.rows import is_list, numbers_of
 from kuavo_bag_converter.dataset.layout import EPISODES_STATS_PATH_V21
 
-Values = npt.NDArray[np.float64]
 Stored = dict[str, dict[str, Values]]
 """Statistics by feature and name: arrays (episodes, numbers)."""
 

@@ -25,9 +25,14 @@ from kuavo_bag_converter.errors import ConverterError
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.replay.bags import Match
 from kuavo_bag_converter.replay.pictures import CameraSummary, PictureComparer, Wanted
-from kuavo_bag_converter.replay.plans import check_plan, derive_plan, messages_needed
+from kuavo_bag_converter.replay.plans import (
+    Timing,
+    add_timing,
+    check_plan,
+    derive_plan,
+    messages_needed,
+)
 from kuavo_bag_converter.replay.rows import RowComparer
-from kuavo_bag_converter.replay.timing import Timing, add_timing
 from kuavo_bag_converter.table import Table
 from kuavo_bag_converter.workers import WorkerPool
 

@@ -44,8 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """
     import cv2
 
-    from kuavo_bag_converter.replay.display import as_json, as_text
-    from kuavo_bag_converter.replay.verify import verify
+    from kuavo_bag_converter.replay.verify import as_json, as_text, verify
 
     if options.sample < 2:
         raise UsageError(f'--sample {options.sample}: expected at least 2 frames')

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kuavo_bag_converter.check.description import Description, Episode
-from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.check.reading import ARROW_ERRORS
+from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows
 from kuavo_bag_converter.errors import DatasetError

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import av
@@ -102,20 +101,18 @@ class Suspicion(NamedTuple):
     places: int = 1
 
 
-@dataclass
-class _Block:
-    """Sums over some pairs of frames whose pictures differ; all are squares of levels."""
+class _Pair(NamedTuple):
+    """Two neighbouring frames that show different messages; all but the first are squares."""
 
-    first: int = 0
-    pairs: int = 0
-    correlation: float = 0.0
-    source: float = 0.0
-    stored: float = 0.0
-    both: float = 0.0
-    bound: float = 0.0
-    ahead: float = 0.0
-    behind: float = 0.0
-    lost: float = 0.0
+    correlation: float
+    """Of the changes in the bag and in the video."""
+    source: float
+    stored: float
+    both: float
+    bound: float
+    ahead: float
+    behind: float
+    lost: float
 
 
 class EpisodeComparison:
@@ -129,7 +126,10 @@ class EpisodeComparison:
         self.still = 0
         """Those of them that are too alike to tell if they were in each other's place."""
         self._before: Shown | None = None
-        self._block = _Block()
+        self._pairs: list[_Pair] = []
+        """Those that are not judged together yet."""
+        self._first = 0
+        """The frame that they begin with."""
 
     def add(self, shown: Shown) -> Iterator[Suspicion]:
         """Compare the next frame, and with its neighbour if that was the one before."""
@@ -179,36 +179,15 @@ class EpisodeComparison:
                     'pictures.neighbour', shown.frame, f'the picture of frame {other.frame}',
                     'its own',
                 )  # fmt: skip
-        yield from self._count(
-            first.frame, correlation, moved, stored_moved, both, bound, ahead, behind,
-            (lost_first + lost_second) / 2,
+        if not self._pairs:
+            self._first = first.frame
+        self._pairs.append(
+            _Pair(
+                correlation, moved, stored_moved, both, bound**2, ahead * moved, behind * moved,
+                (lost_first + lost_second) / 2,
+            )
         )  # fmt: skip
-
-    def _count(
-        self,
-        frame: int,
-        correlation: float,
-        moved: float,
-        stored_moved: float,
-        both: float,
-        bound: float,
-        ahead: float,
-        behind: float,
-        lost: float,
-    ) -> Iterator[Suspicion]:
-        block = self._block
-        if not block.pairs:
-            block.first = frame
-        block.pairs += 1
-        block.correlation += correlation
-        block.source += moved
-        block.stored += stored_moved
-        block.both += both
-        block.bound += bound**2
-        block.ahead += ahead * moved
-        block.behind += behind * moved
-        block.lost += lost
-        if block.pairs == _BLOCK:
+        if len(self._pairs) == _BLOCK:
             yield from self._judge()
 
     @property
@@ -219,7 +198,7 @@ class EpisodeComparison:
     def finish(self) -> Iterator[Suspicion]:
         """Judge what only several frames together show."""
         yield from self._judge_losses()
-        if self._block.pairs >= _BLOCK // 4:
+        if len(self._pairs) >= _BLOCK // 4:
             yield from self._judge()
 
     def _judge_losses(self) -> Iterator[Suspicion]:
@@ -244,7 +223,9 @@ class EpisodeComparison:
             )  # fmt: skip
 
     def _judge(self) -> Iterator[Suspicion]:
-        block, self._block = self._block, _Block()
+        count = len(self._pairs)
+        block = _Pair(*map(sum, zip(*self._pairs, strict=True)))
+        self._pairs = []
         ahead, behind = block.ahead / block.source, block.behind / block.source
         clear = block.source >= _BLOCK_CLEAR**2 * block.lost
         moves_along = block.both / math.sqrt(block.source * block.stored) if block.stored else 0.0
@@ -253,13 +234,13 @@ class EpisodeComparison:
             found = f'pictures {ahead:.2f} frames early'
         elif clear and behind > _BLOCK_BEHIND[0] and ahead < _BLOCK_BEHIND[1]:
             found = f'pictures {behind:.2f} frames late'
-        elif block.correlation / block.pairs < _BLOCK_REVERSED:
+        elif block.correlation / count < _BLOCK_REVERSED:
             found = 'changes of the opposite sign'
         elif block.source > _BLOCK_ALIEN[0] * block.bound and moves_along < _BLOCK_ALIEN[1]:
             found = f'changes unlike those of the bag (correlation {moves_along:.2f})'
         if found:
             yield Suspicion(
-                'pictures.shifted', block.first, found, 'the pictures of the messages', block.pairs
+                'pictures.shifted', self._first, found, 'the pictures of the messages', count
             )
 
 
