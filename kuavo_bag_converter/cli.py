@@ -7,6 +7,7 @@ Modules that need numpy and the codecs are imported by the subcommand that uses 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -35,8 +36,12 @@ def run(arguments: Sequence[str]) -> int:
         with exit_on_sigterm():
             return _run(arguments)
     except ConverterError as error:
-        print(f'error: {error}', file=sys.stderr)  # noqa: T201
+        _print_error(error)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _print_error(error: object) -> None:
+    print(f'error: {error}', file=sys.stderr)  # noqa: T201
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -57,6 +62,8 @@ def _run(arguments: Sequence[str]) -> int:
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be texts
     return int(options.run(options))
 
 
@@ -69,7 +76,10 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         '--append', action='store_true', help='add the bags to the dataset that DIR already is'
     )
     parser.add_argument(
-        '--retry-failed', action='store_true', help='convert the bags that failed when DIR was made'
+        '--retry-failed',
+        action='store_true',
+        help='convert the bags that failed when DIR was made; they are looked for where they were, '
+        'or among the BAGs that are given, by name',
     )
     _settings_arguments(parser)
 
@@ -133,6 +143,8 @@ def _convert(options: argparse.Namespace) -> int:
     with Display(sys.stderr) as display, cancel_on_signals() as cancel:
         report = convert(settings, observer=display, cancel=cancel)
     print_report(report, sys.stdout)
+    if report.problem:
+        _print_error(report.problem)
     return report.exit_code
 
 

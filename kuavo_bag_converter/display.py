@@ -27,9 +27,9 @@ class Display(Observer):
         self._bar_shown = False
         self._started = self._last = 0.0
 
-    def left_out(self, remark: str) -> None:
-        """Name the files that are left out."""
-        self._line(remark)
+    def note(self, text: str) -> None:
+        """Write it down."""
+        self._line(text)
 
     def checking(self, total: int) -> None:
         """Say that all bags are checked first."""
@@ -136,9 +136,9 @@ def print_report(report: Report, stream: TextIO) -> None:
             print(line, file=stream)
         print(file=stream)
     if report.frames:
+        output = visible(str(report.output))
         print(
-            f'{report.output}: {_count(report.episodes, "episode")}, {report.frames} frames',
-            file=stream,
+            f'{output}: {_count(report.episodes, "episode")}, {report.frames} frames', file=stream
         )
     seconds = max(report.seconds, 1e-9)
     print(

@@ -45,6 +45,7 @@ from kuavo_bag_converter.settings import (
     values_of,
 )
 from kuavo_bag_converter.signals import cancel_on_signals
+from kuavo_bag_converter.texts import visible
 
 _USAGE = 'takes ROS parameters only, as in: --ros-args -p bags:="[run1.bag]" -p output:=dataset'
 _TYPES = {
@@ -134,7 +135,8 @@ class Progress(Display):
     def _failed(self, outcome: Outcome, place: str = '') -> None:
         self._numbers['bags_done'] += 1
         self._numbers['bags_failed'] += 1
-        self._logger.error(f'{place}{outcome.bag}: {outcome.status}: {outcome.reason}')
+        text = f'{place}{outcome.bag}: {outcome.status}: {outcome.reason}'
+        self._logger.error(visible(text))
 
     def ended(self, state: str) -> None:
         """Set the state in which no bag is being converted."""
@@ -153,8 +155,8 @@ class Progress(Display):
         return DiagnosticStatus(
             level=DiagnosticStatus.ERROR if values['state'] in _FAILED else level,
             name=f'{NODE_NAME}: conversion',
-            message=' '.join(filter(None, (str(values['state']), str(values['bag'])))),
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+            message=visible(' '.join(filter(None, (str(values['state']), str(values['bag']))))),
+            values=[KeyValue(key=key, value=visible(str(value))) for key, value in values.items()],
         )
 
 
@@ -281,6 +283,8 @@ def _run(cancel: threading.Event) -> int:
     try:
         report = _spin_while_converting(node, cancel)
         print_report(report, _LogStream(node.get_logger().info))
+        if report.problem:
+            node.get_logger().error(visible(report.problem))
         state = 'failed' if report.exit_code else 'done'
     except Cancelled:
         state = 'cancelled'

@@ -124,7 +124,8 @@ class Settings:
     )
     retry_failed: bool = setting(
         False,
-        'Convert the bags that failed when output was made, with the settings it was made with.',
+        'Convert the bags that failed when output was made, with the settings it was made with; '
+        'they are looked for where they were, or by name among bags.',
     )
     on_change: str = setting(
         'fail',

@@ -14,6 +14,7 @@ from dataset_reading import info, tree
 from kuavo_bag_converter.errors import Cancelled, OutputError, StalledError, UsageError
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
+from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.workers import WorkerPool
 
@@ -80,7 +81,8 @@ def test_settings_that_do_not_shape_the_dataset_may_change(bags, tmp_path):
 
 def test_a_bag_that_has_changed_is_noticed_and_named(bags, tmp_path):
     interrupted(bags, tmp_path / 'out', 1)
-    shutil.copy(bags[2], bags[0])
+    bags[0].unlink()
+    write_sample(bags[0], seed=9, seconds=1.5, size=(60, 80), depth=False)
     with pytest.raises(UsageError, match=r'0\.bag: has changed'):
         run(bags, tmp_path / 'out', **VALUES)
     outcome = run(bags, tmp_path / 'out', on_change='redo', **VALUES)

@@ -152,6 +152,8 @@ def _decompressed(packed: IO[bytes]) -> Iterator[bytes]:
 def claimed_size(path: Path) -> int:
     """Return what a zstd file says that it becomes, in bytes; 0 where it does not, or is none."""
     try:
+        if not path.is_file():  # a pipe would keep its reader waiting
+            return 0
         with path.open('rb') as packed:
             return _claimed(packed.read(_FRAME_HEADER))
     except OSError:

@@ -36,10 +36,20 @@ class Listing(NamedTuple):
     recordings: list[Recording]
     left_out: list[Path]
     """Previews and backups in folders."""
+    doubles: list[tuple[Path, Path]]
+    """Other paths of files and folders that were given before, with the paths that are taken."""
 
     @property
-    def remark(self) -> str:
-        """One line about what is left out, '' if nothing is."""
+    def remarks(self) -> list[str]:
+        """What is left out, a line for each reason."""
+        lines = [
+            f'{path}: is {"" if path == other else f"{other}, which is "}given already; taken once'
+            for path, other in self.doubles
+        ]
+        return [self._beside, *lines] if self.left_out else lines
+
+    @property
+    def _beside(self) -> str:
         count = len(self.left_out)
         if not count:
             return ''
@@ -66,6 +76,7 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
 
     In a folder, ``NAME.c.bag`` (a preview) and ``NAME.orig.bag`` (a backup) are left out where
     ``NAME.bag`` or ``NAME.bag.active`` is beside them. Given by their own path, they are taken.
+    A file or folder that is given by two paths is taken once, by the first.
     A folder that holds nothing of all that, or must not be looked into, is taken for a recording,
     so that opening it says what is wrong.
 
@@ -85,11 +96,28 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
             beside = [bag for bag in bags if _is_beside(bag, set(bags))]
             found += [bag for bag in bags if bag not in beside]
             left_out += beside
-    found = list(dict.fromkeys(found))
+    found, doubles = _each_once(found)
     recordings = [
         recording for _, group in groupby(found, key=_family) for recording in _joined(list(group))
     ]
-    return Listing(recordings, [bag for bag in dict.fromkeys(left_out) if bag not in found])
+    left_out = [bag for bag in dict.fromkeys(left_out) if bag not in found]
+    return Listing(recordings, left_out, doubles)
+
+
+def _each_once(paths: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, Path]]]:
+    """Leave out the second path to one file or folder: another spelling of it, or a link."""
+    taken: dict[object, Path] = {}
+    doubles = []
+    for path in paths:
+        try:
+            status = path.stat()
+            key: object = (status.st_dev, status.st_ino)
+        except OSError:
+            key = path
+        if key in taken:
+            doubles.append((path, taken[key]))
+        taken.setdefault(key, path)
+    return list(taken.values()), list(dict.fromkeys(doubles))
 
 
 def _exists(path: Path) -> bool:

@@ -1,29 +1,156 @@
-"""What a recording is recognised by, so that finished work is found again and no other is taken."""
+"""What a recording is recognised by, so that finished work is found again and no other is taken.
+
+That is the content and size of the files that hold its messages: neither where it lies, nor what
+it is called, nor when it was touched.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kuavo_bag_converter.bags.detect import cannot_be_read, status_of
+from kuavo_bag_converter.bags.directory import SUFFIXES, natural
+from kuavo_bag_converter.errors import BagError
+
+Key = tuple[tuple[int, str], ...]
+"""Size and digest of each file."""
 
 _EDGE = 1 << 20
 _SAMPLES = 64
 _SAMPLE = 4096
+_BLOCK = 1 << 20
+_MESSAGES = (*SUFFIXES, '-wal')
+"""How the files of a rosbag2 directory end that hold its messages."""
 
 
-def fingerprint(paths: Sequence[Path]) -> dict[str, object]:
-    """Describe the files of a recording: names, sizes, change times and a digest of samples.
+def fingerprint(paths: Sequence[Path]) -> dict[str, Any]:
+    """Describe the files of a recording: names, sizes and a digest of samples.
 
     The digest covers the first and last MiB of every file and 64 places between them, so it costs
-    the same for any size of bag.
+    the same for any size of bag; :func:`same_files` tells recordings of equal keys apart.
 
     Raises:
         BagError: A file cannot be read, or is no regular file.
 
     """
-    return {'files': [_described(path) for path in _files(paths)]}
+    return {'files': [_described(path) for path in files_of(paths)]}
+
+
+def message_files(mark: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the files of a fingerprint that hold messages, in order.
+
+    Fingerprints of former versions have all files of a rosbag2 directory, sorted as texts.
+    """
+    files = [dict(file) for file in mark['files']]
+    messages = [file for file in files if file['name'].endswith(_MESSAGES)]
+    if not messages or len(messages) == len(files):
+        return files
+    return sorted(messages, key=lambda file: natural(Path(file['name'])))
+
+
+def key_of(mark: Mapping[str, Any]) -> Key:
+    """Return what of a fingerprint tells recordings apart."""
+    return tuple((int(file['bytes']), str(file['digest'])) for file in message_files(mark))
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that hold the messages of a recording; those of a directory by name.
+
+    Raises:
+        BagError: A directory cannot be read.
+
+    """
+    found: list[Path] = []
+    for path in paths:
+        try:
+            files = [path]
+            if path.is_dir():
+                entries = sorted((item for item in path.iterdir() if item.is_file()), key=natural)
+                files = [item for item in entries if item.name.endswith(_MESSAGES)] or entries
+        except OSError as error:
+            raise cannot_be_read(path, error) from None
+        found += files
+    return found
+
+
+def state_of(paths: Sequence[Path]) -> list[tuple[Path, int, int]]:
+    """Return the path, size and modification time (ns) of each file, to notice a change.
+
+    Raises:
+        BagError: A file cannot be read, or is no regular file.
+
+    """
+    statuses = [(path, status_of(path)) for path in files_of(paths)]
+    return [(path, status.st_size, status.st_mtime_ns) for path, status in statuses]
+
+
+def same_files(first: Sequence[Path], second: Sequence[Path]) -> bool:
+    """Tell whether files hold the same bytes, one by one, in constant memory."""
+    return len(first) == len(second) and all(map(_same_bytes, first, second))
+
+
+def find_doubles(recordings: Sequence[Sequence[Path]]) -> dict[int, int]:
+    """Return which recordings are in others whole: the position of each and of one that has it.
+
+    Of two equal ones, the first counts. What cannot be read is in no other one.
+    """
+    contents = _Contents(recordings)
+    held: dict[int, list[int]] = {}
+    for number, files in enumerate(contents.of_each):
+        for content in files:
+            held.setdefault(content, []).append(number)
+    doubles = {}
+    for number, files in enumerate(contents.of_each):
+        for other in held[min(files, key=lambda content: len(held[content]))] if files else ():
+            theirs = contents.of_each[other]
+            if files < theirs or (files == theirs and other < number):
+                doubles[number] = other
+                break
+    return doubles
+
+
+class _Contents:
+    """Numbers the contents of files: equal files have the same number.
+
+    A file is read only where another one has its size, and whole only where samples are equal.
+    """
+
+    def __init__(self, recordings: Sequence[Sequence[Path]]) -> None:
+        listed = [_sized(recording) for recording in recordings]
+        sizes = Counter(size for files in listed for size in files.values())
+        self._repeated = {size for size, count in sizes.items() if count > 1}
+        self._known: dict[object, list[tuple[Path, int]]] = {}
+        self._count = 0
+        self.of_each = [
+            frozenset(self._number(path, size) for path, size in files.items()) for files in listed
+        ]
+
+    def _number(self, path: Path, size: int) -> int:
+        key: object = path
+        if size in self._repeated:
+            try:
+                key = (size, _digest(path, size))
+            except OSError:
+                key = path
+        known = self._known.setdefault(key, [])
+        for other, number in known:
+            if _same_bytes(path, other):
+                return number
+        self._count += 1
+        known.append((path, self._count))
+        return self._count
+
+
+def _sized(recording: Sequence[Path]) -> dict[Path, int]:
+    try:
+        return {path: status_of(path).st_size for path in files_of(recording)}
+    except BagError:
+        return {}
 
 
 def _described(path: Path) -> dict[str, object]:
@@ -32,23 +159,7 @@ def _described(path: Path) -> dict[str, object]:
         digest = _digest(path, status.st_size)
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    return {
-        'name': path.name,
-        'bytes': status.st_size,
-        'changed_ns': status.st_mtime_ns,
-        'digest': digest,
-    }
-
-
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
-        try:
-            files = [path]
-            if path.is_dir():
-                files = sorted(item for item in path.iterdir() if item.is_file())
-        except OSError as error:
-            raise cannot_be_read(path, error) from None
-        yield from files
+    return {'name': path.name, 'bytes': status.st_size, 'digest': digest}
 
 
 def _digest(path: Path, size: int) -> str:
@@ -64,3 +175,18 @@ def _digest(path: Path, size: int) -> str:
             file.seek(max(_EDGE, size - _EDGE))
             digest.update(file.read(_EDGE))
     return digest.hexdigest()
+
+
+def _same_bytes(first: Path, second: Path) -> bool:
+    try:
+        if os.path.samefile(first, second):
+            return True
+        with first.open('rb') as one, second.open('rb') as other:
+            while True:
+                block = one.read(_BLOCK)
+                if block != other.read(_BLOCK):
+                    return False
+                if not block:
+                    return True
+    except OSError:
+        return False

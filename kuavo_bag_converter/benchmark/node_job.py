@@ -11,9 +11,9 @@ import yaml
 
 from kuavo_bag_converter import node, stages
 from kuavo_bag_converter.benchmark.conversion_job import bytes_read, folder_size
+from kuavo_bag_converter.dataset.record import read_record
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.jobs import convert
-from kuavo_bag_converter.jobs.record import read_record
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
@@ -31,8 +31,8 @@ def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
         output = Path(settings['output'])
         bags = read_record(output).bags
         return {
-            'frames': sum(bag['frames'] for bag in bags),
-            'episodes': sum(bag['episodes'] for bag in bags),
+            'frames': sum(bag.frames for bag in bags),
+            'episodes': sum(bag.episodes for bag in bags),
             'bytes_read': bytes_read(),
             'bytes_written': folder_size(output),
             'stages': times.seconds(),

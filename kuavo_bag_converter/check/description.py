@@ -23,13 +23,14 @@ from kuavo_bag_converter.check.findings import (
     read_json,
     read_json_lines,
 )
-from kuavo_bag_converter.check.record import Record, read_record
+from kuavo_bag_converter.check.record import read_record
 from kuavo_bag_converter.dataset.layout import (
     EPISODES_PATH_V21,
     INFO_PATH,
     TASKS_PATH,
     TASKS_PATH_V21,
 )
+from kuavo_bag_converter.dataset.record import Record
 
 _LARGEST = 1 << 24
 """Length that a shape may have; more is no feature but damage."""

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from kuavo_bag_converter.check.description import Column, Description
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
-from kuavo_bag_converter.check.record import ConvertedBag, Record
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.record import Record, RecordedBag
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
@@ -50,7 +50,8 @@ def _check_totals(dataset: Description, findings: Findings) -> None:
         'total_tasks': len(dataset.tasks),
     }
     if dataset.own(dataset.episodes):
-        expected['splits'] = {'train': f'0:{episodes}'}
+        if set(info.get('splits') or ('train',)) == {'train'}:  # others are of other programs
+            expected['splits'] = {'train': f'0:{episodes}'}
         own = _OWN_KEYS_V30 if dataset.version == 'v3.0' else _OWN_KEYS_V21
         for key in (*_OWN_KEYS, *own):
             if key not in info:
@@ -156,7 +157,7 @@ def check_conversion(dataset: Description, record: Record, findings: Findings) -
         _check_profile(dataset, load_profile(dataset.root / PROFILE_PATH), findings)
     except UsageError as error:
         findings.add('conversion.profile', error, 'a profile', file=PROFILE_PATH)
-    for bag in record.bags:
+    for bag in record.converted:
         episodes = dataset.episodes[bag.first_episode : bag.first_episode + bag.episodes]
         frames = sum(episode.length for episode in episodes)
         for rule, found, expected in (
@@ -209,7 +210,7 @@ def _expected(feature: VectorFeature | CameraFeature) -> dict[str, Any]:
 
 
 def _check_alignment(
-    dataset: Description, bag: ConvertedBag, lengths: list[int], findings: Findings
+    dataset: Description, bag: RecordedBag, lengths: list[int], findings: Findings
 ) -> None:
     file = bag.alignment_path
     try:

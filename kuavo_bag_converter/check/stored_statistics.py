@@ -125,10 +125,12 @@ def stacked(
     }
     for key, name in sorted(names):
         column = dataset.features.get(key)
+        if column is None:
+            continue  # of another program; LeRobot passes it by
         try:
             arrays = [np.array(document[key][name], dtype=float) for document in documents]
             shapes = {array.shape for array in arrays}
-            if column is None or len(shapes) != 1 or not _fitting(column, name, shapes.pop()):
+            if len(shapes) != 1 or not _fitting(column, name, shapes.pop()):
                 raise ValueError('not of its feature')
         except BROKEN as error:
             findings.add(

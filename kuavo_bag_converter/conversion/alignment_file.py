@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kuavo_bag_converter.alignment import Plan
-from kuavo_bag_converter.dataset.files import sync_file
+from kuavo_bag_converter.dataset.files import sync
 
 ALIGNMENT = 'alignment.parquet'
 """Its name in a shard."""
@@ -53,4 +53,4 @@ def write_alignment(path: Path, plan: Plan) -> None:
         use_dictionary=False,  # hardly anything repeats, and dictionaries cost 10 MB in a minute
         row_group_size=_ROW_GROUP,
     )
-    sync_file(path)
+    sync(path)

@@ -54,7 +54,8 @@ def assemble(
         max_video_seconds: A v3.0 video file of more than one episode grows to this length.
         onto: A dataset of the same version whose episodes come first. Its tables and videos get
             a second name in ``root`` by hard links and are not touched; the new episodes go to
-            files of their own. Nothing else of it is taken over.
+            files of their own. What others have put into its info.json, statistics and tasks
+            stays; files that are not LeRobot's are left to the caller.
         progress: Called with the number of finished pieces (an episode's rows, an episode's
             video) and of all.
 

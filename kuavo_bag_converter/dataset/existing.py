@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.files import link_or_copy
 from kuavo_bag_converter.dataset.layout import (
+    DATA_PATH,
+    DATA_PATH_V21,
     EPISODES_PATH_V21,
     EPISODES_STATS_PATH_V21,
+    FILES_PER_CHUNK,
     INFO_PATH,
     STATS_PATH,
     TASKS_PATH,
     TASKS_PATH_V21,
+    VIDEO_PATH,
+    VIDEO_PATH_V21,
     FileNumber,
 )
 from kuavo_bag_converter.dataset.metadata import PICTURES, decode_pictures
-from kuavo_bag_converter.dataset.statistics import Histogram, Statistics
+from kuavo_bag_converter.dataset.statistics import Histogram
 from kuavo_bag_converter.dataset.tables import videos
 from kuavo_bag_converter.errors import DatasetError
 
@@ -38,6 +44,16 @@ _INFO_KEYS = (
     'video.shift',
     'video.use_log',
 )
+_PLACES: Mapping[str, Mapping[str, Any]] = {
+    'v3.0': {'data_path': DATA_PATH, 'video_path': VIDEO_PATH},
+    'v2.1': {
+        'data_path': DATA_PATH_V21,
+        'video_path': VIDEO_PATH_V21,
+        'chunks_size': FILES_PER_CHUNK,
+    },
+}
+"""Where new episodes go; those of info.json must be the same."""
+_COUNTS = ('total_episodes', 'total_frames', 'total_tasks', 'total_videos', 'total_chunks')
 
 
 @dataclass(frozen=True)
@@ -45,14 +61,22 @@ class Existing:
     """What a dataset says of itself in info.json and its tasks.
 
     Attributes:
-        episodes: How many it has.
-        frames: How many it has.
+        info: Its info.json; empty of a dataset that is about to begin.
         tasks: By ``task_index``.
     """
 
-    episodes: int
-    frames: int
+    info: Mapping[str, Any]
     tasks: tuple[str, ...]
+
+    @property
+    def episodes(self) -> int:
+        """How many it has."""
+        return int(self.info.get('total_episodes', 0))
+
+    @property
+    def frames(self) -> int:
+        """How many it has."""
+        return int(self.info.get('total_frames', 0))
 
 
 @dataclass(frozen=True)
@@ -66,13 +90,15 @@ class ExistingV30(Existing):
         pictures: The histograms of all its pictures; none where another program wrote some of
             its episodes.
         statistics: Its stats.json.
+        task_table: Its tasks.parquet; None of a dataset that is about to begin.
     """
 
     data_number: FileNumber
     episodes_number: FileNumber
     video_numbers: Mapping[str, FileNumber]
     pictures: Mapping[str, Histogram]
-    statistics: Mapping[str, Statistics]
+    statistics: Mapping[str, Any]
+    task_table: pa.Table | None
 
 
 @dataclass(frozen=True)
@@ -80,32 +106,34 @@ class ExistingV21(Existing):
     """A v2.1 dataset to append to.
 
     Attributes:
+        task_lines: The lines of meta/tasks.jsonl, as they are.
         episode_lines: The lines of meta/episodes.jsonl.
         statistics_lines: The lines of meta/episodes_stats.jsonl.
     """
 
-    episode_lines: tuple[dict[str, Any], ...]
-    statistics_lines: tuple[dict[str, Any], ...]
+    task_lines: tuple[str, ...]
+    episode_lines: tuple[str, ...]
+    statistics_lines: tuple[str, ...]
 
 
 def nothing_v30(features: Sequence[Feature]) -> ExistingV30:
     """Return the state of a dataset that is about to begin."""
     first = FileNumber()
     return ExistingV30(
-        episodes=0,
-        frames=0,
+        info={},
         tasks=(),
         data_number=first,
         episodes_number=first,
         video_numbers={feature.key: first for feature in videos(features)},
         pictures={},
         statistics={},
+        task_table=None,
     )
 
 
 def nothing_v21() -> ExistingV21:
     """Return the state of a dataset that is about to begin."""
-    return ExistingV21(episodes=0, frames=0, tasks=(), episode_lines=(), statistics_lines=())
+    return ExistingV21(info={}, tasks=(), task_lines=(), episode_lines=(), statistics_lines=())
 
 
 def read_info(
@@ -138,6 +166,9 @@ def read_info(
                 has |= {f'{key} ({name})': value for name, value in theirs.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise _no_info(root, error) from error
+    for name, value in _PLACES[version].items():
+        if info.get(name) is not None:
+            wanted[name], has[name] = value, info[name]
     for name, value in wanted.items():
         if has[name] != value:
             raise DatasetError(
@@ -196,18 +227,16 @@ def open_v30(root: Path, info: Mapping[str, Any], features: Sequence[Feature]) -
     files = sorted(root.glob('meta/episodes/*/*.parquet'))
     cameras = [feature.key for feature in videos(features)]
     try:
-        table = pq.read_table(root / TASKS_PATH).to_pydict()
+        task_table = pq.read_table(root / TASKS_PATH)
+        table = task_table.to_pydict()
         tasks = dict(zip(table['task_index'], table['task'], strict=True))
-        numbers = _last_numbers(files, ['data', 'meta/episodes', *(f'videos/{c}' for c in cameras)])
+        numbers = _last_numbers(
+            root, files, ['data', 'meta/episodes', *(f'videos/{c}' for c in cameras)]
+        )
         note = (pq.read_metadata(files[-1]).metadata or {}).get(PICTURES.encode(), b'{}')
         pictures = decode_pictures(note.decode())
-        statistics = {
-            key: {name: np.array(value) for name, value in values.items()}
-            for key, values in _read_json(root / STATS_PATH).items()
-        }
         return ExistingV30(
-            episodes=info['total_episodes'],
-            frames=info['total_frames'],
+            info=info,
             tasks=tuple(tasks[index] for index in range(len(tasks))),
             data_number=numbers['data'].next(),
             episodes_number=numbers['meta/episodes'].next(),
@@ -217,15 +246,39 @@ def open_v30(root: Path, info: Mapping[str, Any], features: Sequence[Feature]) -
                 for camera, histogram in pictures.items()
                 if histogram.frames == info['total_frames']
             },
-            statistics=statistics,
+            statistics=_read_json(root / STATS_PATH),
+            task_table=task_table,
         )
     except (OSError, KeyError, IndexError, ValueError) as error:
         raise DatasetError(f'{root}: its metadata is not complete ({error!r})') from error
 
 
-def _last_numbers(files: Sequence[Path], places: Sequence[str]) -> dict[str, FileNumber]:
-    """Return the last file of each kind that meta/episodes names."""
-    last = dict.fromkeys(places, FileNumber())
+def with_info(before: Existing, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return info.json of a dataset that has grown: all that it said, and the new counts.
+
+    Splits of other programs stay as they are; the only one that is ours takes in all episodes.
+    """
+    if not before.info:
+        return dict(info)
+    ours = before.info.get('splits') in (None, {'train': f'0:{before.episodes}'})
+    changed = [name for name in info if name in _COUNTS or (name == 'splits' and ours)]
+    return {**info, **before.info, **{name: info[name] for name in changed}}
+
+
+def with_statistics(before: ExistingV30, statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stats.json of a dataset that has grown: what others have put there stays."""
+    now = dict(before.statistics)
+    for key, values in statistics.items():
+        known = now.get(key)
+        now[key] = {**(known if isinstance(known, dict) else {}), **values}
+    return now
+
+
+def _last_numbers(
+    root: Path, files: Sequence[Path], places: Sequence[str]
+) -> dict[str, FileNumber]:
+    """Return the last file of each kind that meta/episodes names, or that is there."""
+    last = {place: _last_number(root / place) for place in places}
     for file in files:
         names = [f'{place}/{name}' for place in places for name in ('chunk_index', 'file_index')]
         table = pq.read_table(file, columns=names)
@@ -237,6 +290,11 @@ def _last_numbers(files: Sequence[Path], places: Sequence[str]) -> dict[str, Fil
     return last
 
 
+def _last_number(folder: Path) -> FileNumber:
+    names = [re.search(r'chunk-(\d+)/file-(\d+)\.', str(p)) for p in folder.glob('chunk-*/file-*')]
+    return max((FileNumber(int(n[1]), int(n[2])) for n in names if n), default=FileNumber())
+
+
 def open_v21(root: Path, info: Mapping[str, Any]) -> ExistingV21:
     """Read where a v2.1 dataset ends.
 
@@ -244,11 +302,12 @@ def open_v21(root: Path, info: Mapping[str, Any]) -> ExistingV21:
         DatasetError: Its metadata is incomplete.
     """
     try:
-        tasks = {line['task_index']: line['task'] for line in _read_lines(root / TASKS_PATH_V21)}
+        lines = _read_lines(root / TASKS_PATH_V21)
+        tasks = {line['task_index']: line['task'] for line in map(json.loads, lines)}
         return ExistingV21(
-            episodes=info['total_episodes'],
-            frames=info['total_frames'],
+            info=info,
             tasks=tuple(tasks[index] for index in range(len(tasks))),
+            task_lines=lines,
             episode_lines=_read_lines(root / EPISODES_PATH_V21),
             statistics_lines=_read_lines(root / EPISODES_STATS_PATH_V21),
         )
@@ -266,9 +325,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_lines(path: Path) -> tuple[dict[str, Any], ...]:
-    lines = path.read_text(encoding='utf-8').split('\n')
-    return tuple(json.loads(line) for line in lines if line)
+def _read_lines(path: Path) -> tuple[str, ...]:
+    return tuple(line for line in path.read_text(encoding='utf-8').split('\n') if line.strip())
 
 
 def keep_files(root: Path, target: Path, patterns: Sequence[str]) -> None:

@@ -7,15 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-FILE_MODE = 0o644
-
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-def sync_file(path: Path) -> None:
-    """Make a finished file readable by everyone and durable."""
-    path.chmod(FILE_MODE)
-    sync(path)
 
 
 def sync(path: Path) -> None:
@@ -39,16 +31,28 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole small text file, durable on return."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding='utf-8')
-    sync_file(path)
+    sync(path)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a finished file a second name; copy it where the file system has no hard links."""
+    """Give a file or symbolic link a second name; copy it where there are no hard links.
+
+    A copy has the content, mode and times of the file, and is durable.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source, target)
+        os.link(source, target, follow_symlinks=False)
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
-        shutil.copyfile(source, target)
-        sync_file(target)
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if not source.is_symlink() and not source.is_file():
+        raise OSError(errno.EOPNOTSUPP, 'is no regular file, and cannot be copied', str(source))
+    shutil.copy2(source, target, follow_symlinks=False)
+    if not target.is_symlink():
+        sync(target)

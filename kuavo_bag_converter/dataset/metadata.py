@@ -108,9 +108,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=4, ensure_ascii=False))
 
 
-def write_json_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write a JSON Lines file in LeRobot's style."""
-    write_text(path, ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines))
+def json_line(content: Mapping[str, Any]) -> str:
+    """Return a line of a JSON Lines file in LeRobot's style."""
+    return json.dumps(content, ensure_ascii=False)
+
+
+def write_json_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a JSON Lines file."""
+    write_text(path, ''.join(line + '\n' for line in lines))
 
 
 def write_info(root: Path, info: Mapping[str, Any]) -> None:
@@ -118,9 +123,9 @@ def write_info(root: Path, info: Mapping[str, Any]) -> None:
     write_json(root / INFO_PATH, info)
 
 
-def write_stats(root: Path, statistics: Mapping[str, Statistics]) -> None:
+def write_stats(root: Path, statistics: Mapping[str, Any]) -> None:
     """Write meta/stats.json of a v3.0 dataset."""
-    write_json(root / STATS_PATH, {key: as_lists(values) for key, values in statistics.items()})
+    write_json(root / STATS_PATH, statistics)
 
 
 def as_lists(statistics: Statistics) -> dict[str, list[Any]]:
@@ -150,8 +155,15 @@ def decode_pictures(text: str) -> dict[str, Histogram]:
     }
 
 
-def write_tasks(root: Path, tasks: Sequence[str]) -> None:
-    """Write meta/tasks.parquet of a v3.0 dataset: pandas reads it with the task as the index."""
+def write_tasks(root: Path, tasks: Sequence[str], before: pa.Table | None = None) -> None:
+    """Write meta/tasks.parquet of a v3.0 dataset: pandas reads it with the task as the index.
+
+    Args:
+        root: The dataset.
+        tasks: All tasks, by ``task_index``.
+        before: The table of the first ones; other columns than ours stay, and have no value for
+            the tasks that follow.
+    """
     columns = [
         {
             'name': name,
@@ -184,9 +196,14 @@ def write_tasks(root: Path, tasks: Sequence[str]) -> None:
     schema = pa.schema(
         [('task_index', pa.int64()), ('task', pa.string())], {'pandas': json.dumps(pandas)}
     )
-    table = pa.Table.from_pydict(
-        {'task_index': list(range(len(tasks))), 'task': list(tasks)}, schema=schema
-    )
+    first = 0
+    if before is not None and set(before.column_names) != {'task_index', 'task'}:
+        schema, first = before.schema, before.num_rows
+    values: dict[str, list[Any]] = {name: [None] * (len(tasks) - first) for name in schema.names}
+    values |= {'task_index': list(range(first, len(tasks))), 'task': list(tasks[first:])}
+    table = pa.Table.from_pydict(values, schema=schema)
+    if first:
+        table = pa.concat_tables([before, table])
     writer = TableWriter(root / TASKS_PATH, schema)
     writer.write(table)
     writer.close()

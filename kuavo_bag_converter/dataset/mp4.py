@@ -21,7 +21,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from kuavo_bag_converter.dataset.files import sync_file
+from kuavo_bag_converter.dataset.files import sync
 from kuavo_bag_converter.errors import DatasetError, UsageError
 
 # An upper bound of what the sample tables of one frame take in the index (sizes, key frames,
@@ -122,7 +122,7 @@ class Mp4Writer:
                 'were announced'
             )
         self._container.close()
-        sync_file(self.path)
+        sync(self.path)
 
     def abort(self) -> None:
         """Remove the file."""

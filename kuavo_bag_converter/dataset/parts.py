@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,6 +28,7 @@ from kuavo_bag_converter.dataset.tables import (
     table_of,
     vectors,
 )
+from kuavo_bag_converter.errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,10 @@ def write_video(path: Path, episodes: Sequence[Episode], key: str, fps: float) -
     A shard whose own file is exactly that lends it by a hard link.
 
     Raises:
-        DatasetError: A shard's video is not what its manifest says.
+        DatasetError: A shard's video is not what its manifest says, or the file is there.
     """
+    if os.path.lexists(path):
+        raise DatasetError(f'{path}: exists already; a file of no episode must not lie there')
     shard = whole_shard(episodes)
     if shard is not None:
         link_or_copy(shard.video_path(key), path)

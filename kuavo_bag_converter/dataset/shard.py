@@ -11,6 +11,7 @@ has one file for all of them.
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import math
 import shutil
@@ -61,6 +62,7 @@ from kuavo_bag_converter.errors import DatasetError, UsageError
 from kuavo_bag_converter.workers import WorkerPool
 
 _TABLE = 'data.parquet'
+_BLOCK = 1 << 20
 _EPISODES = 'episodes.jsonl'
 _ATTEMPTS = count(1)
 
@@ -126,6 +128,15 @@ class Shard:
         """Return a file that the caller keeps with the shard."""
         return self.path / name
 
+    def check_attachment(self, name: str) -> None:
+        """Check that a file that the caller keeps with the shard is there.
+
+        Raises:
+            DatasetError: It is not.
+        """
+        if not self.attachment(name).is_file():
+            raise DatasetError(f'{self.attachment(name)}: missing; convert its bag again')
+
     def statistics(self) -> Iterator[EpisodeStatistics]:
         """Yield the statistics of each episode."""
         scales = {f.key: 1.0 if f.depth else 1 / 255 for f in self.features}
@@ -144,12 +155,16 @@ class Shard:
                 )
 
     @staticmethod
-    def load(path: Path) -> Shard:
+    def load(path: Path, *, whole: bool = False) -> Shard:
         """Open a shard.
+
+        Args:
+            path: Its folder.
+            whole: Read all of its files, to notice damage that leaves their sizes alone.
 
         Raises:
             DatasetError: It does not exist, is of another version, or a file of it is missing or
-                has another size than when it was written.
+                has another size, or other content, than when it was written.
         """
         manifest = read_manifest(path)
         try:
@@ -171,7 +186,18 @@ class Shard:
                     f'{file}: {"missing" if found is None else f"{found} bytes"}, expected '
                     f'{size} bytes; convert its bag again'
                 )
+        for name, digest in manifest.get('digests', {}).items() if whole else ():
+            if not (path / name).is_file() or _digest(path / name) != digest:
+                raise DatasetError(f'{path / name}: is damaged; convert its bag again')
         return shard
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open('rb') as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _video_path(folder: Path, key: str) -> Path:
@@ -400,7 +426,7 @@ class ShardWriter:
             self._close_files(stall_timeout_s)
             self._write_episodes()
             manifest = self._manifest(extra)
-            write_text(self._partial / MANIFEST, json.dumps(manifest, ensure_ascii=False))
+            write_text(self._partial / MANIFEST, json.dumps(manifest))
             sync_tree(self._partial)
         except BaseException:
             self.abort()
@@ -455,6 +481,11 @@ class ShardWriter:
                 'ffmpeg': av.ffmpeg_version_info,
                 'pyarrow': pa.__version__,
                 'numpy': np.__version__,
+            },
+            'digests': {
+                str(file.relative_to(self._partial)): _digest(file)
+                for file in sorted(self._partial.rglob('*'))
+                if file.is_file()
             },
             'extra': extra,
         }

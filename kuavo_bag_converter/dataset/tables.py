@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.files import sync_file
+from kuavo_bag_converter.dataset.files import sync
 from kuavo_bag_converter.errors import DatasetError
 
 DEFAULT_FEATURES = (
@@ -100,7 +100,7 @@ class TableWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.rows = 0
-        self._file = path.open('wb')
+        self._file = path.open('xb')  # never over a file that is there
         self._writer = pq.ParquetWriter(
             self._file,
             schema,
@@ -127,7 +127,7 @@ class TableWriter:
         """Write the footer and make the file durable."""
         self._writer.close()
         self._file.close()
-        sync_file(self.path)
+        sync(self.path)
 
     def abort(self) -> None:
         """Stop and remove the file."""

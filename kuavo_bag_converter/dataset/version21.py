@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from kuavo_bag_converter.dataset.existing import ExistingV21
+from kuavo_bag_converter.dataset.existing import ExistingV21, with_info
 from kuavo_bag_converter.dataset.files import sync_tree
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH_V21,
@@ -22,6 +22,7 @@ from kuavo_bag_converter.dataset.layout import (
 from kuavo_bag_converter.dataset.metadata import (
     as_lists,
     info_v21,
+    json_line,
     write_info,
     write_json_lines,
 )
@@ -53,12 +54,10 @@ def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -
             names, own = _write_rows(job, episode, tasks)
             pictures = {key: h.statistics() for key, h in statistics.pictures.items()}
             known = {**statistics.vectors, **pictures, **own}
-            episode_lines.append(
-                {'episode_index': episode.index, 'tasks': names, 'length': episode.length}
-            )
-            statistics_lines.append(
-                {'episode_index': episode.index, 'stats': _without_quantiles(job, known)}
-            )
+            line = {'episode_index': episode.index, 'tasks': names, 'length': episode.length}
+            episode_lines.append(json_line(line))
+            line = {'episode_index': episode.index, 'stats': _without_quantiles(job, known)}
+            statistics_lines.append(json_line(line))
             job.advance(1)
     for episode in episodes:
         for feature in videos(job.features):
@@ -67,12 +66,11 @@ def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -
             job.advance(1)
     write_json_lines(job.root / EPISODES_PATH_V21, episode_lines)
     write_json_lines(job.root / EPISODES_STATS_PATH_V21, statistics_lines)
-    write_json_lines(
-        job.root / TASKS_PATH_V21,
-        [{'task_index': index, 'task': task} for index, task in enumerate(tasks.names)],
-    )
+    new_tasks = list(enumerate(tasks.names))[len(before.task_lines) :]
+    lines = [json_line({'task_index': index, 'task': task}) for index, task in new_tasks]
+    write_json_lines(job.root / TASKS_PATH_V21, [*before.task_lines, *lines])
     sync_tree(job.root)
-    write_info(job.root, info_v21(job.summary(before, episodes, tasks)))
+    write_info(job.root, with_info(before, info_v21(job.summary(before, episodes, tasks))))
     sync_tree(job.root)
 
 

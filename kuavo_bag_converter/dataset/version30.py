@@ -7,10 +7,12 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from kuavo_bag_converter.dataset.existing import ExistingV30
+from kuavo_bag_converter.dataset.existing import ExistingV30, with_info, with_statistics
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.files import sync_tree
 from kuavo_bag_converter.dataset.layout import (
@@ -23,6 +25,7 @@ from kuavo_bag_converter.dataset.layout import (
 )
 from kuavo_bag_converter.dataset.metadata import (
     EpisodesWriter,
+    as_lists,
     info_v30,
     write_info,
     write_stats,
@@ -35,7 +38,7 @@ from kuavo_bag_converter.dataset.parts import (
     table_statistics,
     write_video,
 )
-from kuavo_bag_converter.dataset.statistics import Histogram, Statistics, pooled
+from kuavo_bag_converter.dataset.statistics import STATISTICS, Histogram, Statistics, pooled
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
     TableWriter,
@@ -67,10 +70,11 @@ def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -
             write_video(path, file.episodes, key, job.fps)
             job.advance(len(file.episodes))
     summary = job.summary(before, episodes, tasks)
-    write_tasks(job.root, tasks.names)
-    write_stats(job.root, _statistics(job, before, summary.frames, pictures))
+    write_tasks(job.root, tasks.names, before.task_table)
+    statistics = _statistics(job, before, summary.frames, pictures)
+    write_stats(job.root, with_statistics(before, {k: as_lists(v) for k, v in statistics.items()}))
     sync_tree(job.root)
-    write_info(job.root, info_v30(summary, job.limits))
+    write_info(job.root, with_info(before, info_v30(summary, job.limits)))
     sync_tree(job.root)
 
 
@@ -168,9 +172,13 @@ def _statistics(
     for key, histogram in pictures.items():
         statistics[key] = histogram.statistics()
         if before.frames and key not in before.pictures:
-            known = (before.statistics[key], before.frames)
+            known = (_arrays(before.statistics[key]), before.frames)
             statistics[key] = pooled([known, (statistics[key], histogram.frames)])
     return {feature.key: statistics[feature.key] for feature in [*job.features, *DEFAULT_FEATURES]}
+
+
+def _arrays(statistics: Mapping[str, Any]) -> Statistics:
+    return {name: np.array(statistics[name]) for name in STATISTICS if name in statistics}
 
 
 def _read_files(files: Sequence[Path], feature: Feature) -> Iterator[pa.Table]:

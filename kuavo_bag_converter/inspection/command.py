@@ -54,8 +54,8 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
     asked = bool(options.profile) or any(_shapes_frames(name) for name in given)
     definitions = Definitions(settings.msg_path, settings.distro)
     listed = list_recordings(options.bags)
-    if listed.left_out:
-        print(listed.remark, file=sys.stderr)  # noqa: T201  # its purpose
+    for remark in listed.remarks:
+        print(remark, file=sys.stderr)  # noqa: T201  # its purpose
     reports = []
     for recording in listed.recordings:
         report = inspect_bag(recording, settings, definitions, asked=asked)

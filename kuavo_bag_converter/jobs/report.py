@@ -29,13 +29,16 @@ class Outcome:
     """None if it was not converted."""
     problems: tuple[str, ...] = ()
     """Disagreements and damage that the reader found."""
+    paths: tuple[Path, ...] = ()
+    """The bag's file or directory, or the files of one recording."""
+    recorded: int | None = None
+    """Its number in the dataset's record, if it has failed before."""
 
     def as_json(self) -> dict[str, object]:
-        """Return what ``conversion/report.json`` holds of the bag."""
+        """Return what ``conversion/report.json`` holds of the bag, apart from its files."""
         # Whether an interrupted run was continued must not show in the dataset.
         status = 'converted' if self.status == 'kept' else self.status
         return {
-            'bag': self.bag,
             'status': status,
             'reason': self.reason,
             'episodes': self.episodes,
@@ -50,11 +53,14 @@ class Report:
     """The result of a run."""
 
     output: Path
+    """Where the dataset is."""
     outcomes: tuple[Outcome, ...]
     seconds: float
     """Wall time of the run."""
     peak_memory_mb: float
     """Largest resident set of the process, MB (2**20 bytes)."""
+    problem: str = ''
+    """Why the dataset is not where it was to be; one line, '' if it is."""
 
     @property
     def frames(self) -> int:
@@ -73,15 +79,15 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 if every bag was converted, else 1."""
-        return 1 if self.failures else 0
+        """0 if every bag was converted and the dataset is where it was to be, else 1."""
+        return 1 if self.failures or self.problem else 0
 
 
 class Observer:
     """Is told how a run goes on; does nothing itself."""
 
-    def left_out(self, remark: str) -> None:
-        """Learn in a line which previews and backups in the given folders are left out."""
+    def note(self, text: str) -> None:
+        """Learn something about the run as a whole, in a line."""
 
     def checking(self, total: int) -> None:
         """Learn that all bags are checked before the first one is converted."""

@@ -6,13 +6,38 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter.bags.fingerprint import Key
 from kuavo_bag_converter.dataset.files import sync, write_text
+from kuavo_bag_converter.dataset.layout import INFO_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.manifest import MANIFEST
 from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.jobs.carrying import (
+    Entry,
+    Snapshot,
+    is_at,
+    is_of_the_dataset,
+    remove_made,
+    take_snapshot,
+)
+from kuavo_bag_converter.jobs.configuration import differences, of_today
+from kuavo_bag_converter.jobs.publishing import (
+    PREVIOUS,
+    REPLACED,
+    REPLACEMENT,
+    Published,
+    Replaced,
+    finish_replacing,
+    is_replaced,
+    publish_new,
+    publish_over,
+)
+from kuavo_bag_converter.texts import visible
 
 _NOTE = """\
 This folder holds an unfinished conversion by kuavo_bag_converter. Run the same command again and
@@ -21,76 +46,170 @@ it goes on from here; delete the folder to begin anew. It is not a dataset.
 If there is a folder "previous" in it and the dataset beside it is gone, "previous" is that dataset:
 the next run, or you, can move it back.
 """
+_README = 'README.txt'
+_CONFIGURATION = 'configuration.json'
+_DATASET = 'dataset'
+_DATASETS = re.compile(r'dataset(\.\d+)?')
+_SMALL_FILES = (_README, REPLACED, 'replaced.tmp', 'configuration.tmp', _CONFIGURATION)
+"""Removed in this order: the last one tells whose folder it is."""
+_OF_A_SHARD = re.compile(r'(data|alignment)\.parquet|shard\.json|episodes\.jsonl|videos/[^/]+\.mp4')
+_ATTEMPTS = 100
+_FORMER_SHARD = re.compile(r'[0-9a-f]{12}-')
+"""Named by path and fingerprint; today by content and path."""
 
 
 class Workspace:
     """``<output>.unfinished``: a shard for each finished bag, and what the run was asked for.
 
     Only one run may use it at a time. It disappears when the dataset is complete, or when a run
-    ends without a single finished shard.
+    ends without a single finished shard. What this converter did not make in it stays.
     """
 
-    def __init__(
-        self,
-        output: Path,
-        configuration: Mapping[str, object],
-        *,
-        appending: bool = False,
-        redo: bool = False,
-    ) -> None:
-        """Open or make the workspace of ``output``.
+    def __init__(self, output: Path, *, adding: bool = False) -> None:
+        """Open or make the workspace of ``output`` and lock it; nothing is in it yet.
+
+        A dataset that a killed run was about to replace is brought back.
 
         Args:
-            output: The dataset's root; must not exist, or must if ``appending``.
-            configuration: Everything that shapes the dataset, as JSON can hold it.
-            appending: The dataset is going to be replaced by a longer one.
-            redo: Throw away what a run with another configuration left, in place of refusing.
+            output: The dataset's root, without links; must not exist, or must if ``adding``.
+            adding: The dataset is going to be replaced by a longer one.
 
         Raises:
             UsageError: The output exists or does not, cannot be made, is in use by another run,
-                or its workspace belongs to another configuration.
+                or its workspace is something else.
 
         """
         self.output = output
         self.root = output.with_name(output.name + '.unfinished')
         self.shards = self.root / 'shards'
-        self._previous = self.root / 'previous'
-        if not appending and (output.exists() or output.is_symlink()):
-            raise UsageError(
-                f'{output}: exists already; choose another output, remove it, or set append'
-            )
+        self.notes: list[str] = []
+        """What became of the work of former runs, in lines."""
+        self._adding = adding
+        self._made_parents: list[Path] = []
+        if not os.path.lexists(self.root):
+            self._check_output()
+        self._lock = self._locked()
         try:
-            self._made_parents = _make_folders(output.parent)
-            self.root.mkdir(exist_ok=True)
-            self._lock = os.open(self.root, os.O_RDONLY)
-        except OSError as error:
-            raise UsageError(f'{self.root}: cannot be made: {error.strerror}') from error
-        try:
-            self._enter(dict(configuration), appending=appending, redo=redo)
+            self._check_owner()
+            self.notes += finish_replacing(self.root, output)
         except BaseException:
             os.close(self._lock)
             raise
-
-    def _enter(self, configuration: dict[str, object], *, appending: bool, redo: bool) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UsageError(f'{self.root}: another conversion is writing here') from error
-        recover(self.output)
-        if appending and not (self.output / 'meta' / 'info.json').exists():
-            raise UsageError(f'{self.output}: is no dataset to append to')
-        self.shards.mkdir(exist_ok=True)
-        self._check({'appending': appending, **configuration}, redo=redo)
-        for item in self.shards.iterdir():
-            if not (item / 'shard.json').exists():
-                shutil.rmtree(item, ignore_errors=True)
-        shutil.rmtree(self.root / 'dataset', ignore_errors=True)
+            if self._is_published():
+                self._clear()
+            self._check_output()
+        except BaseException:
+            self.close()
+            raise
 
-    def shard_path(self, bag: str, identity: Mapping[str, object]) -> Path:
-        """Return the place of the shard of a bag with this fingerprint."""
-        text = json.dumps(identity, sort_keys=True)
-        digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-        return self.shards / f'{hashlib.blake2b(bag.encode(), digest_size=6).hexdigest()}-{digest}'
+    def _check_output(self) -> None:
+        output = self.output
+        if not self._adding:
+            if os.path.lexists(output):
+                raise UsageError(
+                    f'{output}: exists already; choose another output, remove it, or set append'
+                )
+        elif not (output / INFO_PATH).exists():
+            raise UsageError(
+                f'{output}: is no dataset to append to; only a dataset that this converter made '
+                'can be added to'
+            )
+        elif os.path.ismount(output) or output.stat().st_dev != output.parent.stat().st_dev:
+            raise UsageError(
+                f'{output}: is a disk of its own, which a longer dataset cannot take the place '
+                'of; move the dataset to a folder on it'
+            )
+
+    def _locked(self) -> int:
+        """Make the folder if it is missing and lock it; return its descriptor."""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._made_parents = _make_folders(self.root.parent) or self._made_parents
+                self.root.mkdir(exist_ok=True)
+                lock = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                continue  # another run has just removed it
+            except OSError as error:
+                if os.path.islink(self.root) or os.path.isfile(self.root):
+                    raise self._foreign('it is no folder') from error
+                self._remove_parents()
+                raise UsageError(f'{self.root}: cannot be made: {error.strerror}') from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(lock), os.lstat(self.root)):
+                    return lock
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                os.close(lock)
+                raise UsageError(f'{self.root}: another conversion is writing here') from error
+            os.close(lock)  # another run has removed the folder in between
+        raise UsageError(f'{self.root}: cannot be made')
+
+    def _is_published(self) -> bool:
+        """Tell whether the run that left all this was killed when its dataset had its name."""
+        replaced = Replaced.read(self.root)
+        if replaced is None or replaced.by is None or not os.path.lexists(self.output):
+            return False
+        return os.lstat(self.output).st_ino == replaced.by
+
+    def _check_owner(self) -> None:
+        """Take the folder only if a run of this converter has made it.
+
+        Raises:
+            UsageError: It holds something else.
+
+        """
+        entries = sorted(os.listdir(self.root))
+        if _CONFIGURATION in entries:
+            before = _read_configuration(self.root / _CONFIGURATION)
+            if {'version', 'appending'} <= before.keys():
+                return
+            raise self._foreign(f'its {_CONFIGURATION} is of something else')
+        for name in entries:
+            if not _is_begun(self.root / name):
+                raise self._foreign(f'it holds {visible(name)}')
+
+    def _foreign(self, why: str) -> UsageError:
+        return UsageError(
+            f'{self.root}: is not of a conversion ({why}), and the work of this run would go '
+            'there; move it away, or choose another output'
+        )
+
+    def prepare(self, configuration: Mapping[str, object], *, redo: bool = False) -> None:
+        """Take over the finished shards of an unfinished run with the same configuration.
+
+        Args:
+            configuration: Everything that shapes the dataset, as JSON can hold it.
+            redo: Throw away what a run with another configuration left, in place of refusing.
+
+        Raises:
+            UsageError: An unfinished run had another configuration.
+
+        """
+        self._check({'appending': self._adding, **configuration}, redo=redo)
+        self.shards.mkdir(exist_ok=True)
+        for item in list(self.shards.iterdir()):
+            if _FORMER_SHARD.match(item.name):
+                self.notes.append(f'{item}: is of a former version; its bag is converted again')
+                self.remove_shard(item)
+            elif not (item / MANIFEST).exists():
+                self.remove_shard(item)
+        self._remove_datasets()
+        (self.root / REPLACED).unlink(missing_ok=True)
+
+    def shard_path(self, place: str, key: Key) -> Path:
+        """Return where the shard of a recording belongs: its path is ``place``, without links."""
+        return self.shards / _shard_name(key, place)
+
+    def finished_shards(self, path: Path) -> Iterator[Path]:
+        """Yield the shards of the content that belongs at ``path``: its own first, then others."""
+        content = path.name.partition('-')[0]
+        others = sorted(self.shards.glob(f'{content}-*'))
+        for shard in dict.fromkeys([path, *others]):
+            if (shard / MANIFEST).exists() and not shard.suffix:
+                yield shard
 
     def forget_changed(self, path: Path, bag: str, *, redo: bool) -> None:
         """Remove what an earlier run made of a bag that has changed since.
@@ -99,50 +218,112 @@ class Workspace:
             UsageError: There is such a shard, and ``redo`` is not set.
 
         """
-        for other in self.shards.glob(f'{path.name.partition("-")[0]}-*'):
-            if other == path or other.suffix:
+        for other in self.shards.glob(f'*-{path.name.partition("-")[2]}'):
+            if other == path:
                 continue
             if not redo:
                 raise UsageError(
                     f'{bag}: has changed since an unfinished run converted it; set on_change: redo '
                     f'to convert it again, or remove {self.root}'
                 )
-            shutil.rmtree(other)
+            self.remove_shard(other)
+
+    def remove_shard(self, shard: Path) -> None:
+        """Delete a shard, finished or not."""
+        if not shard.is_dir():
+            return
+        # The manifest first: what is left without it is not taken for a shard.
+        (shard / MANIFEST).unlink(missing_ok=True)
+        remove_made(shard, lambda path, _: _OF_A_SHARD.fullmatch(path) is not None)
 
     def dataset_path(self) -> Path:
         """Return an empty place for the dataset that is being put together."""
-        path = self.root / 'dataset'
-        shutil.rmtree(path, ignore_errors=True)
-        return path
+        self._remove_datasets()
+        return self._free_name()
 
-    def publish(self, dataset: Path) -> None:
-        """Give the complete dataset its name; the workspace is gone afterwards."""
-        if self.output.exists():
-            self.output.rename(self._previous)
-        dataset.rename(self.output)
-        sync(self.output.parent)
+    def _free_name(self) -> Path:
+        """Return where a dataset can be: others may have put files where one was."""
+        names = [_DATASET, *(f'{_DATASET}.{number}' for number in range(2, _ATTEMPTS))]
+        return next(self.root / name for name in names if not os.path.lexists(self.root / name))
+
+    def begin_replacing(self) -> Snapshot:
+        """Return what is in the dataset that a longer one is going to be built on."""
+        snapshot = take_snapshot(self.output)
+        Replaced(snapshot).write(self.root)
+        return snapshot
+
+    def publish(self, dataset: Path, snapshot: Snapshot | None = None) -> Published:
+        """Give the complete dataset its name; the workspace is gone afterwards.
+
+        Args:
+            dataset: It, in the workspace.
+            snapshot: What was in the dataset that it has grown from, if it has.
+
+        """
+        if snapshot is None:
+            Replaced({}, dataset.stat().st_ino).write(self.root)
+            published = publish_new(dataset, self.output)
+        else:
+            published = publish_over(dataset, self.output, self.root, snapshot)
         self.remove()
+        return published
 
     def remove(self) -> None:
-        """Delete the workspace."""
+        """Delete the workspace, but for what this converter did not make."""
+        self._clear()
+        with suppress(OSError):
+            left = sorted(os.listdir(self.root))
+            if left:
+                names = visible(', '.join(left))
+                self.notes.append(f'{self.root}: is left, for {names}, which no conversion made')
+            else:
+                self.root.rmdir()
+
+    def _clear(self) -> None:
         # The shards first: without them, what is left is not taken for work to go on with.
-        shutil.rmtree(self.shards, ignore_errors=True)
-        shutil.rmtree(self.root, ignore_errors=True)
+        if self.shards.is_dir():
+            for shard in self.shards.iterdir():
+                self.remove_shard(shard)
+        self._remove_datasets()
+        remove_made(self.shards, lambda *_: False)
+        with suppress(OSError):
+            for name in _SMALL_FILES:
+                (self.root / name).unlink(missing_ok=True)
+
+    def _remove_datasets(self) -> None:
+        """Delete datasets that have not become the output."""
+        replaced = Replaced.read(self.root)
+
+        def is_made(path: str, entry: Entry) -> bool:
+            before = None if replaced is None else replaced.snapshot.get(path)
+            carried = before is not None and before._replace(inode=entry.inode) == entry
+            return is_of_the_dataset(path) or carried or is_at(self.output / path, entry)
+
+        for tree in list(self.root.iterdir()):
+            ours = tree.name == REPLACEMENT or _DATASETS.fullmatch(tree.name)
+            if ours and tree.is_dir() and not is_replaced(tree, replaced):
+                remove_made(tree, is_made)
+                if tree.name == REPLACEMENT and tree.exists():
+                    tree.rename(self._free_name())
 
     def close(self) -> None:
         """Let go of the workspace; without a finished shard it is removed."""
-        if self.shards.exists() and not any(self.shards.iterdir()):
-            self.remove()
-            if not self.output.exists():
-                for folder in reversed(self._made_parents):
-                    folder.rmdir()
+        with suppress(OSError):
+            if not self.shards.is_dir() or not any(self.shards.glob(f'*/{MANIFEST}')):
+                self.remove()
+        if not os.path.lexists(self.output):
+            self._remove_parents()
         os.close(self._lock)
 
+    def _remove_parents(self) -> None:
+        with suppress(OSError):
+            for folder in reversed(self._made_parents):
+                folder.rmdir()
+
     def _check(self, configuration: dict[str, object], *, redo: bool) -> None:
-        job = self.root / 'configuration.json'
+        job = self.root / _CONFIGURATION
         if job.exists():
-            before = json.loads(job.read_text(encoding='utf-8'))
-            differing = differences(before, configuration)
+            differing = differences(of_today(_read_configuration(job)), configuration)
             if not differing:
                 return
             if not redo:
@@ -150,9 +331,9 @@ class Workspace:
                     f'{self.root}: an unfinished run has other settings ({differing}); use the '
                     'same ones to go on, set on_change: redo, or remove that folder'
                 )
-            shutil.rmtree(self.shards)
-            self.shards.mkdir()
-        write_text(self.root / 'README.txt', _NOTE)
+            for shard in self.shards.glob('*'):
+                self.remove_shard(shard)
+        write_text(self.root / _README, _NOTE)
         temporary = job.with_suffix('.tmp')
         write_text(temporary, json.dumps(configuration, indent=2))
         temporary.rename(job)
@@ -165,22 +346,50 @@ class Workspace:
         self.close()
 
 
-def recover(output: Path) -> None:
-    """Bring a dataset back that a run was about to replace when it was killed."""
-    previous = output.with_name(output.name + '.unfinished') / 'previous'
-    if previous.exists() and not output.exists():
-        previous.rename(output)
-    shutil.rmtree(previous, ignore_errors=True)
+def resolve_output(output: str) -> Path:
+    """Return the folder of a dataset without links: one to another disk is written there.
+
+    Raises:
+        UsageError: It is no place for a dataset.
+
+    """
+    try:
+        path = Path(os.path.realpath(output))
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f'output: {output}: has a name that is not UTF-8, which a dataset cannot '
+            'have; choose another output'
+        ) from None
+    except OSError as error:
+        raise UsageError(f'output: {output}: cannot be found: {error.strerror}') from error
+    if not path.name:
+        raise UsageError(f'output: {path}: expected a folder for the dataset, found the root')
+    return path
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Name what differs between two configurations; '' if nothing does."""
-    now = json.loads(json.dumps(now))
-    return '; '.join(
-        f'{key} was {before.get(key)!r}, now {now.get(key)!r}'
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    )
+def _shard_name(key: Key, place: str) -> str:
+    content = hashlib.blake2b(json.dumps(key).encode(), digest_size=12).hexdigest()
+    return f'{content}-{hashlib.blake2b(os.fsencode(place), digest_size=6).hexdigest()}'
+
+
+def _read_configuration(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _is_begun(path: Path) -> bool:
+    """Tell whether a run has made this before it could say so, or after it had done its work."""
+    if path.name == PREVIOUS:
+        return (path / REPORT_PATH).exists()
+    if path.name == 'shards':
+        return path.is_dir() and not any(path.iterdir())
+    if path.name == _README:
+        return path.is_file() and _NOTE.encode().startswith(path.read_bytes())
+    return path.name == 'configuration.tmp'
 
 
 def _make_folders(folder: Path) -> list[Path]:

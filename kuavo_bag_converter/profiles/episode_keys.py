@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kuavo_bag_converter.marks import IN_DATASET
 from kuavo_bag_converter.profiles.document import Node
 from kuavo_bag_converter.profiles.model import Episodes, TimeRange
 from kuavo_bag_converter.profiles.source_keys import read_sources
@@ -34,7 +35,7 @@ def read_episodes(node: Node) -> Episodes:
 def _marks_file(node: Node) -> str:
     what = 'a path such as "{bag}.json", with no other braces'
     path = node.text(what)
-    if set('{}') & set(path.replace('{bag}', '')):
+    if set('{}') & set(path.removeprefix(IN_DATASET).replace('{bag}', '')):
         raise node.expected(what)
     return path
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from kuavo_bag_converter.marks import IN_DATASET
 from kuavo_bag_converter.profiles.alignment_keys import default_align
 from kuavo_bag_converter.profiles.document import Node, read_document, read_given
 from kuavo_bag_converter.profiles.episode_keys import read_episodes
@@ -36,8 +39,18 @@ def load_profile(path: str | Path) -> Profile:
         features=read_features(keys['features'], default_align(keys.get('align'))),
         task=task,
         task_sources=task_sources,
-        episodes=read_episodes(keys['episodes']) if 'episodes' in keys else Episodes(),
+        episodes=_placed(read_episodes(keys['episodes']), path)
+        if 'episodes' in keys
+        else Episodes(),
     )
+
+
+def _placed(episodes: Episodes, path: str | Path) -> Episodes:
+    """Find annotations whose place is told relative to the dataset that keeps the profile."""
+    if not episodes.marks_file.startswith(IN_DATASET):
+        return episodes
+    marks = Path(path).resolve().parents[1] / episodes.marks_file.removeprefix(IN_DATASET)
+    return replace(episodes, marks_file=os.path.normpath(marks))
 
 
 def _task(node: Node) -> tuple[str, tuple[Source, ...]]:

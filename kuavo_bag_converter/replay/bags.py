@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kuavo_bag_converter.bags.discover import find_recordings
-from kuavo_bag_converter.bags.fingerprint import fingerprint
+from kuavo_bag_converter.bags.fingerprint import Key, fingerprint, key_of
 from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.check.record import ConvertedBag, Record
+from kuavo_bag_converter.dataset.record import Record, RecordedBag
 from kuavo_bag_converter.errors import BagError, UsageError
 
 
 class Match(NamedTuple):
     """A bag of the dataset and where it is."""
 
-    bag: ConvertedBag
+    bag: RecordedBag
     files: tuple[Path, ...]
 
 
@@ -41,17 +42,15 @@ def match_bags(record: Record, paths: Sequence[str], findings: Findings) -> Matc
         UsageError: A path does not exist, or none of the bags is in the dataset.
 
     """
-    given = paths or [bag.name for bag in record.bags if Path(bag.name).exists()]
     found: dict[int, Match] = {}
     left: list[tuple[tuple[Path, ...], str]] = []
-    for recording in find_recordings(given):
-        files = (recording,) if isinstance(recording, Path) else recording
+    for files in _given(record, paths):
         try:
-            content = _content(fingerprint(files))
+            key = key_of(fingerprint(files))
         except BagError as error:
             left.append((files, str(error)))
             continue
-        bag = next((bag for bag in record.bags if _content(bag.fingerprint) == content), None)
+        bag = _equal(record, files, key)
         if bag is None:
             left.append((files, ''))
         else:
@@ -76,18 +75,30 @@ def match_bags(record: Record, paths: Sequence[str], findings: Findings) -> Matc
     return Matches(sorted(found.values(), key=lambda match: match.bag.first_episode), others)
 
 
-def _content(mark: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return what of a fingerprint stays when a bag is copied or renamed."""
-    return sorted((file.get('bytes'), file.get('digest')) for file in mark.get('files', ()))
+def _given(record: Record, paths: Sequence[str]) -> list[tuple[Path, ...]]:
+    """Return the files of each recording; of those that are recorded, what is still there."""
+    if not paths:
+        return [bag.paths for bag in record.converted if all(map(os.path.exists, bag.paths))]
+    return [
+        (recording,) if isinstance(recording, Path) else recording
+        for recording in find_recordings(paths)
+    ]
 
 
-def _namesake(record: Record, name: str) -> ConvertedBag | None:
+def _equal(record: Record, files: tuple[Path, ...], key: Key) -> RecordedBag | None:
+    """Return the bag that has this content, if there are several the one that was there."""
+    equal = [bag for bag in record.converted if sorted(bag.key) == sorted(key)]
+    equal.sort(key=lambda bag: bag.path.resolve() != files[0].resolve())
+    return equal[0] if equal else None
+
+
+def _namesake(record: Record, name: str) -> RecordedBag | None:
     """Return the only bag of this file name."""
-    named = [bag for bag in record.bags if Path(bag.name).name == name]
+    named = [bag for bag in record.converted if bag.path.name == name]
     return named[0] if len(named) == 1 else None
 
 
 def _described(record: Record, path: Path) -> str:
     """Return a bag that is not in the dataset, with the reason if its conversion failed."""
-    reasons = [reason for bag, reason in record.failed if Path(bag).name == path.name]
-    return f'{path} (failed: {reasons[0]})' if reasons else str(path)
+    failed = [bag for bag in record.bags if bag.status == 'failed' and bag.path.name == path.name]
+    return f'{path} (failed: {failed[0].reason})' if failed else str(path)

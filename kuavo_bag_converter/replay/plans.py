@@ -17,10 +17,10 @@ from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.camera import Camera, messages_for
 from kuavo_bag_converter.check.description import Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
-from kuavo_bag_converter.check.record import ConvertedBag
 from kuavo_bag_converter.conversion.alignment_file import columns_of
 from kuavo_bag_converter.conversion.cameras import Cameras
 from kuavo_bag_converter.conversion.memory import memory_shares
+from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.planning import plan_bag
 
@@ -31,7 +31,7 @@ Column = npt.NDArray[Any]
 
 
 def derive_plan(
-    bag: ConvertedBag,
+    bag: RecordedBag,
     reader: BagReader,
     binding: Binding,
     definitions: Definitions,
@@ -87,7 +87,7 @@ def messages_needed(ordinals: Ordinals, *, is_stream: bool) -> Ordinals:
 
 
 def check_plan(
-    root: Path, bag: ConvertedBag, plan: Plan, episodes: Sequence[Episode], findings: Findings
+    root: Path, bag: RecordedBag, plan: Plan, episodes: Sequence[Episode], findings: Findings
 ) -> bool:
     """Compare the stored alignment with the plan; return whether the frames are the same."""
     lengths = [stop - start for start, stop in plan.episodes]
@@ -116,7 +116,7 @@ def _first_difference(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def _compare(
-    bag: ConvertedBag,
+    bag: RecordedBag,
     name: str,
     stored: Column | None,
     expected: Column,

@@ -11,9 +11,9 @@ from typing import Any
 from kuavo_bag_converter.check.dataset import check_described
 from kuavo_bag_converter.check.description import Description, describe
 from kuavo_bag_converter.check.findings import Finding, Findings
-from kuavo_bag_converter.check.record import Record
 from kuavo_bag_converter.conversion.options import shard_options
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.record import Record
 from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.bag import Replay
@@ -113,7 +113,7 @@ def verify(
         frames,
         tuple(findings),
         tuple(compared),
-        tuple(bag.name for bag in dataset.record.bags if bag.name not in compared),
+        tuple(bag.name for bag in dataset.record.converted if bag.name not in compared),
         tuple(matches.others),
         tuple(replay.cameras.values()),
         tuple(

@@ -80,11 +80,15 @@ def profile_version(settings: Settings) -> str:
 
     """
     if robot_of(settings.profile) is None:
-        from kuavo_bag_converter.profiles.dump import profile_as_yaml
-
-        text = profile_as_yaml(resolve(settings, ()))
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return digest_of(resolve(settings, ()))
     return plugins(ROBOTS)[settings.profile].package
+
+
+def digest_of(profile: Profile) -> str:
+    """Return what tells a profile apart from others."""
+    from kuavo_bag_converter.profiles.dump import profile_as_yaml
+
+    return hashlib.blake2b(profile_as_yaml(profile).encode(), digest_size=8).hexdigest()
 
 
 def _file_of(profile: str) -> Path:

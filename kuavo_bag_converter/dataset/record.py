@@ -1,0 +1,272 @@
+r"""Reads ``conversion/report.json``: what a dataset was made from, and how.
+
+Paths in it are relative to the dataset's folder, so that dataset and bags can be moved together
+and no path of the machine is told. In names, backslashes and what is not UTF-8 are escaped
+(``\x5c``, ``\udcb2``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter.bags.fingerprint import (
+    Key,
+    files_of,
+    fingerprint,
+    key_of,
+    message_files,
+    same_files,
+)
+from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
+from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.plan_report import PlanReport
+from kuavo_bag_converter.texts import visible
+
+FORMAT = 2
+"""The first one had no number, the bags' paths as they were given, and one path for each bag."""
+_EMPTY_BAG = 8192
+"""A file of at most so many bytes may hold no message, and then is no recording's own."""
+
+
+@dataclass(frozen=True)
+class RecordedFile:
+    """A file of a bag as it was when it was converted."""
+
+    path: Path
+    bytes: int
+    """-1 where it could not be read."""
+    digest: str
+
+
+@dataclass(frozen=True)
+class RecordedBag:
+    """One bag of the record; all paths are absolute."""
+
+    number: int
+    """Its position in the record."""
+    path: Path
+    """The bag file, the first of several, or the rosbag2 directory."""
+    files: tuple[RecordedFile, ...]
+    """The files that hold its messages; empty where a former version named none."""
+    status: str
+    reason: str
+    """Why it is not in the dataset."""
+    first_episode: int
+    """Index in the dataset."""
+    episodes: int
+    frames: int
+    plan: PlanReport
+
+    @property
+    def name(self) -> str:
+        """Its path as it is printed."""
+        return visible(str(self.path))
+
+    @property
+    def converted(self) -> bool:
+        """Whether its episodes are in the dataset."""
+        return self.status == 'converted'
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """What to open: its files, or its directory."""
+        files = tuple(file.path for file in self.files)
+        return files if self.path in files else (self.path,)
+
+    @property
+    def key(self) -> Key:
+        """What it is recognised by."""
+        return tuple((file.bytes, file.digest) for file in self.files)
+
+    @property
+    def alignment_path(self) -> str:
+        """The file that says which messages serve its frames."""
+        return ALIGNMENT_PATH.format(bag=self.number)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What ``conversion/report.json`` of a dataset says."""
+
+    settings: Mapping[str, Any]
+    """By name; paths are absolute."""
+    bags: tuple[RecordedBag, ...]
+    document: Mapping[str, Any]
+    """All of it, as it is stored."""
+
+    @cached_property
+    def converted(self) -> tuple[RecordedBag, ...]:
+        """The bags whose frames are in the dataset, in the order of their episodes."""
+        bags = [bag for bag in self.bags if bag.converted]
+        return tuple(sorted(bags, key=lambda bag: bag.first_episode))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [bag.first_episode for bag in self.converted]
+
+    def wrote(self, episode: int) -> bool:
+        """Whether the conversion wrote an episode of the dataset."""
+        after = bisect_right(self._starts, episode)
+        if not after:
+            return False
+        bag = self.converted[after - 1]
+        return episode < bag.first_episode + bag.episodes
+
+    def holder_of(self, paths: Sequence[Path], key: Key) -> RecordedBag | None:
+        """Return the bag of the dataset that has all files of a recording.
+
+        Equal keys are taken for equal files only if the bytes are equal, where the files of the
+        dataset's bag are still at hand as they were.
+        """
+        for bag in self.converted:
+            if key and set(key) <= set(bag.key) and _confirmed(bag, paths, key):
+                return bag
+        return None
+
+    def sharer_of(self, paths: Sequence[Path], key: Key) -> tuple[Path, RecordedBag] | None:
+        """Return a file of a recording that a bag of the dataset has too, and that bag."""
+        for path, one in zip(_files(paths), key, strict=False):
+            for bag in self.converted:
+                shared = one[0] > _EMPTY_BAG and one in bag.key
+                if shared and _confirmed(bag, [path], (one,)):
+                    return path, bag
+        return None
+
+
+def _confirmed(bag: RecordedBag, paths: Sequence[Path], key: Key) -> bool:
+    """Compare all bytes with the files that a bag was converted from, as far as they are there."""
+    recorded = {(file.bytes, file.digest): file for file in bag.files}
+    for path, one in zip(_files(paths), key, strict=False):
+        there = recorded[one].path
+        if not same_files([path], [there]) and _is_as(there, one):
+            return False
+    return True
+
+
+def _is_as(path: Path, one: tuple[int, str]) -> bool:
+    """Tell whether a file is still there with this size and digest."""
+    try:
+        return os.path.isfile(path) and key_of(fingerprint([path])) == (one,)
+    except BagError:
+        return False
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    try:
+        return files_of(paths)
+    except BagError:
+        return []
+
+
+def read_record(root: Path) -> Record:
+    """Read the record of a dataset.
+
+    Raises:
+        FileNotFoundError: It has none.
+        UsageError: It cannot be read, or has another form.
+
+    """
+    path = root / REPORT_PATH
+    try:
+        document = json.loads(path.read_text(encoding='utf-8'))
+        form = document.get('format', 1)
+        if form not in (1, FORMAT):
+            raise UsageError(f'{path}: has format {form}, this version reads 1 and {FORMAT}')
+        home = os.path.realpath(root) if form > 1 else os.getcwd()
+        bags = [_bag(number, bag, form, home) for number, bag in enumerate(document['bags'])]
+        settings = {
+            name: _resolved(name, value, form, home) for name, value in document['settings'].items()
+        }
+        return Record(settings, tuple(bags), document)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UsageError(f'{path}: cannot be read: {error.strerror}') from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f'{path}: is no record of a conversion ({error!r})') from error
+
+
+def _bag(number: int, entry: Mapping[str, Any], form: int, home: str) -> RecordedBag:
+    if form > 1:
+        path = _place(home, entry['bag'])
+        files = [
+            RecordedFile(_place(home, file['path']), int(file['bytes']), str(file['digest']))
+            for file in entry['files']
+        ]
+    else:
+        path = Path(os.path.normpath(os.path.join(home, str(entry['bag']))))
+        files = _files_of_first_form(path, entry.get('fingerprint'))
+    status = str(entry['status'])
+    bag = RecordedBag(
+        number,
+        path,
+        tuple(files),
+        status,
+        str(entry['reason']),
+        int(entry['first_episode']),
+        int(entry['episodes']),
+        int(entry['frames']),
+        PlanReport.from_json(entry['plan']),
+    )
+    if bag.converted and (bag.first_episode < 0 or bag.episodes < 1 or not bag.files):
+        raise ValueError(f'bag {number}: without episodes or files')
+    return bag
+
+
+def _files_of_first_form(path: Path, mark: Mapping[str, Any] | None) -> list[RecordedFile]:
+    if mark is None:
+        return []
+    names = [Path(file['name']).name for file in mark['files']]
+    folder = path.parent if path.name in names else path
+    return [
+        RecordedFile(folder / Path(file['name']).name, int(file['bytes']), str(file['digest']))
+        for file in message_files(mark)
+    ]
+
+
+def _resolved(name: str, value: Any, form: int, home: str) -> Any:
+    """Return a setting with the paths in it made absolute."""
+    place = _place if form > 1 else os.path.join
+    if name == 'msg_path':
+        return [str(place(home, folder)) for folder in value]
+    if name == 'profile' and is_path(value):
+        return str(place(home, value))
+    return value
+
+
+def is_path(profile: str) -> bool:
+    """Tell whether a profile is given by path, not by the name of a shipped one."""
+    return '/' in profile or profile.endswith(('.yaml', '.yml'))
+
+
+def as_recorded(path: str | Path, root: str | Path) -> str:
+    """Return a path as the record of the dataset at ``root`` holds it.
+
+    Links in the path's folders are followed, its own name stays. The root has no links.
+    """
+    folder, name = os.path.split(path)
+    place = os.path.realpath(path)
+    if name not in ('', '.', '..'):
+        place = os.path.join(os.path.realpath(folder), name)
+    relative = os.path.relpath(place, root)
+    # A name alone would be taken for a shipped profile.
+    relative = relative if '/' in relative else os.path.join('.', relative)
+    return visible(relative.replace('\\', '\\x5c'))
+
+
+def _place(home: str, recorded: str) -> Path:
+    """Return the absolute path that :func:`as_recorded` has written."""
+    text = re.sub(
+        r'\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|[ntr])',
+        lambda match: match[0].encode().decode('unicode_escape'),
+        recorded,
+    )
+    return Path(os.path.normpath(os.path.join(home, text)))

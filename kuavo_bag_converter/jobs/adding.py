@@ -1,0 +1,164 @@
+"""Adding to a dataset: whether it can be done, with which settings, and which bags are taken."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from kuavo_bag_converter.bags.discover import list_recordings
+from kuavo_bag_converter.check.description import EPISODES_FILES, Description, describe
+from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
+from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.record import Record, RecordedBag, read_record
+from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.jobs.carrying import (
+    Snapshot,
+    check_can_be_carried,
+    is_of_the_dataset,
+    is_rewritten,
+)
+from kuavo_bag_converter.jobs.configuration import configuration, differences
+from kuavo_bag_converter.jobs.record import Before
+from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.robots.resolve import robot_of
+from kuavo_bag_converter.settings import Settings, known_settings, settings_from
+
+_LEFT = ('failed', 'skipped')
+"""What became of bags that are to be tried again."""
+
+
+def read_before(output: Path, snapshot: Snapshot) -> Before:
+    """Read a dataset that is going to be added to, and check that it can be.
+
+    Args:
+        output: The dataset.
+        snapshot: What is in it.
+
+    Raises:
+        UsageError: It is not of this converter, or something in it does not fit.
+        DatasetError: It holds what a longer dataset cannot have.
+
+    """
+    try:
+        record = read_record(output)
+    except FileNotFoundError:
+        raise UsageError(
+            f'{output / REPORT_PATH}: does not exist; only a dataset that this converter made can '
+            'be added to'
+        ) from None
+    check_can_be_carried(output, snapshot)
+    findings = Findings()
+    dataset = describe(output, findings)
+    if dataset is not None and dataset.record is not None:
+        check_metadata(dataset, findings)
+        check_conversion(dataset, dataset.record, findings)
+        _check_files(dataset, snapshot, findings)
+    for finding in findings:
+        place = f'{finding.file}: ' if finding.file else ''
+        raise UsageError(
+            f'{output}: cannot be added to: {place}{finding.rule}: found {finding.found}, expected '
+            f'{finding.expected} ({len(findings)} findings in all); another program has changed '
+            'the dataset since: mend it, or convert to another output'
+        )
+    assert dataset is not None
+    return Before(output, record, len(dataset.episodes))
+
+
+def _check_files(dataset: Description, snapshot: Snapshot, findings: Findings) -> None:
+    """Check that the files of episodes are those that the metadata names."""
+    named = {*dataset.data_files(), *dataset.files_on_disk(EPISODES_FILES)}
+    for camera in dataset.cameras:
+        named |= {*dataset.video_files(camera.key)}
+    if dataset.record is not None:
+        named |= {bag.alignment_path for bag in dataset.record.converted}
+    found = {
+        path
+        for path, entry in snapshot.items()
+        if stat.S_ISREG(entry.kind) and is_of_the_dataset(path) and not is_rewritten(path)
+    }
+    for file in sorted(named - found):
+        findings.add('file.missing', 'no file', 'one that episodes need', file=file)
+    for file in sorted(found - named):
+        findings.add('file.unexpected', 'a file', 'none: no episode needs it', file=file)
+
+
+def settings_for(settings: Settings, before: Before) -> Settings:
+    """Return the settings for adding to a dataset: what shapes it must be as it was.
+
+    Raises:
+        UsageError: Something that shapes the dataset differs, or nothing failed.
+
+    """
+    root = before.root
+    known = {
+        name: value for name, value in before.record.settings.items() if name in known_settings()
+    }
+    was = settings_from(known, str(root / REPORT_PATH))
+    if settings.retry_failed:
+        if not _left(before.record):
+            raise UsageError(f'{root}: no bag failed when it was made')
+        return replace(was, output=settings.output, bags=settings.bags, retry_failed=True)
+    profile = load_profile(root / PROFILE_PATH) if robot_of(was.profile) is None else None
+    if not all(map(os.path.isdir, was.msg_path)):
+        was = replace(was, msg_path=settings.msg_path)  # nothing is left to compare with
+    differing = differences(configuration(was, profile), configuration(settings))
+    if differing:
+        raise UsageError(
+            f'{root}: was made with other settings ({differing}); use the same ones, or another '
+            'output'
+        )
+    return settings
+
+
+def _left(record: Record) -> list[RecordedBag]:
+    return [bag for bag in record.bags if bag.status in _LEFT]
+
+
+def number_of(record: Record, paths: Sequence[Path]) -> int | None:
+    """Return the number in a record of the bag at some paths, if it is not in the dataset."""
+    place = os.path.realpath(paths[0])
+    for bag in _left(record):
+        if os.path.realpath(bag.path) == place:
+            return bag.number
+    return None
+
+
+def recordings_left(record: Record, bags: Sequence[str]) -> list[tuple[tuple[Path, ...], int]]:
+    """Return the recordings that are not in a dataset, with their numbers in its record.
+
+    Args:
+        record: The dataset's record.
+        bags: Where the recordings are now, or folders that hold them; what is not there is
+            looked for where it was.
+
+    Raises:
+        UsageError: Two of the given bags have the name of a recording.
+
+    """
+    given = [
+        (recording,) if isinstance(recording, Path) else recording
+        for recording in list_recordings(bags).recordings
+    ]
+    found = []
+    for bag in _left(record):
+        named = [paths for paths in given if paths[0].name == bag.path.name]
+        if len(named) > 1:
+            raise UsageError(
+                f'{named[0][0]} and {named[1][0]}: have the name of a bag that failed; give one'
+            )
+        found.append((named[0] if named else _paths_of(bag), bag.number))
+    return found
+
+
+def _paths_of(bag: RecordedBag) -> tuple[Path, ...]:
+    """Return the files of a bag; former versions recorded the first of several."""
+    if bag.files or not os.path.isfile(bag.path):
+        return bag.paths
+    for recording in list_recordings([bag.path.parent]).recordings:
+        if not isinstance(recording, Path) and bag.path in recording:
+            return recording
+    return bag.paths

@@ -1,0 +1,77 @@
+"""What of the settings shapes a dataset, in a form that tells whether two runs want the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter import __version__
+from kuavo_bag_converter.dataset.record import is_path
+from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.robots.resolve import digest_of, profile_version
+from kuavo_bag_converter.settings import Settings, recorded_values
+
+_NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
+                       'reader', 'on_error', 'method', 'append', 'retry_failed', 'on_change',
+                       'stall_timeout_s', 'check_disk', 'debug_memory')  # fmt: skip
+"""Settings that do not change what a bag becomes."""
+
+
+def configuration(settings: Settings, profile: Profile | None = None) -> dict[str, Any]:
+    """Return everything that shapes a dataset, by name.
+
+    Of files that settings name, the content counts, not where they are.
+
+    Args:
+        settings: The settings.
+        profile: What their profile was, if it is not read anew.
+
+    """
+    values: dict[str, Any] = {
+        name: value
+        for name, value in recorded_values(settings).items()
+        if name not in _NOT_IN_THE_DATASET
+    }
+    version = profile_version(settings) if profile is None else digest_of(profile)
+    if version:
+        values['profile'] = f'{Path(settings.profile).name} ({version})'
+    values['msg_path'] = _definitions(settings.msg_path)
+    return {'version': __version__, **values}
+
+
+def _definitions(folders: Sequence[str]) -> Any:
+    """Return what stands for folders of .msg files: their number and a digest of them."""
+    files = [
+        (str(file.relative_to(folder)), file)
+        for folder in folders
+        for file in sorted(Path(folder).rglob('*.msg'))
+    ]
+    digest = hashlib.blake2b(digest_size=8)
+    for name, file in files:
+        data = file.read_bytes()
+        digest.update(f'{name!r} {len(data)} '.encode() + data)
+    return f'{len(files)} definitions ({digest.hexdigest()})' if folders else []
+
+
+def of_today(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a former version's unfinished run as it would be now."""
+    now = dict(before)
+    profile, folders = now.get('profile'), now.get('msg_path')
+    if isinstance(profile, str) and is_path(profile.partition(' (')[0]):
+        now['profile'] = profile.rpartition('/')[2]
+    if folders and isinstance(folders, list):
+        now['msg_path'] = _definitions(folders)
+    return now
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name what differs between two configurations; '' if nothing does."""
+    now = json.loads(json.dumps(now))
+    return '; '.join(
+        f'{key} was {before.get(key)!r}, now {now.get(key)!r}'
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    )
