@@ -183,6 +183,22 @@ def image(camera, encoding='rgb8', size=(120, 160)):
     return make
 
 
+def pixels(pictures):
+    """Return a maker of Image, one picture after the other: RGB uint8, or depth uint16 in mm."""
+
+    def make(number, _):
+        picture = np.ascontiguousarray(pictures[number])
+        height, width = picture.shape[:2]
+        encoding = '16UC1' if picture.dtype == np.uint16 else 'rgb8'
+        data = picture.reshape(-1).view(np.uint8)
+        step = data.size // height
+        return _message(
+            'sensor_msgs/msg/Image', _header(), height, width, encoding, 0, step, data
+        )  # fmt: skip
+
+    return make
+
+
 def jpeg(camera, size=(120, 160)):
     """Return a maker of CompressedImage that carries its number as a code."""
     raw = image(camera, 'bgr8', size)

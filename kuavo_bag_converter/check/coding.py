@@ -34,7 +34,6 @@ _DETAIL = 18.0
 _SPARSE = 2.3
 """The same for detail that is dropped whatever the settings."""
 _MARGIN = 1.15
-_FRAME_MARGIN = 1.25
 _LARGER = 32.0
 """How much larger the step of a single frame may be than that of most frames."""
 
@@ -58,6 +57,8 @@ class Coding(NamedTuple):
     """Of the step, what plain pictures lose at most."""
     floor: float
     """Step up to which detail may be dropped whatever the settings."""
+    frame_margin: float = 1.25
+    """Times the bound that a single frame may lose: fast presets of AV1 keep some old blocks."""
 
     def largest_step(self, detail: float) -> float:
         """Return the largest step for pictures whose fine coefficients have this mean size."""
@@ -71,7 +72,7 @@ def coding_of(settings: Mapping[str, Any]) -> Coding:
     if isinstance(crf, bool) or not isinstance(crf, (int, float)):
         crf = 23
     if vcodec == 'libsvtav1':
-        return Coding(f'av1 crf {crf:g}', 6.0 * 2 ** ((crf - 30) / 8.8), 0.8, 8.5)
+        return Coding(f'av1 crf {crf:g}', 6.0 * 2 ** ((crf - 30) / 8.8), 0.8, 8.5, 2.5)
     share = 0.6 if vcodec == 'hevc' else 1.2
     return Coding(f'{vcodec or "h264"} crf {crf:g}', 2 ** ((crf - 4) / 6), share, 0.0)
 
@@ -109,7 +110,7 @@ def loss_of(source: av.VideoFrame, stored: av.VideoFrame, coding: Coding) -> Los
     return Loss(
         math.sqrt(float(np.square(rest).mean())),
         bound,
-        _FRAME_MARGIN * largest(step + _LARGER),
+        coding.frame_margin * largest(step + _LARGER),
         float(rest.mean()),
         1.75 + coding.step / 32 + 2 * bound / math.sqrt(len(first)),
         blocks,
