@@ -4,7 +4,8 @@
 #
 # Where ROS 2 is sourced, its Python is used, and only what ROS does not bring is installed, in a
 # virtual environment that sees the system's packages. Else everything comes from PyPI. The folder
-# is .venv, or .venv-<distro> with ROS, or what is set as venv_name.
+# is .venv, or .venv-<distro> with ROS, or what is set as venv_name; Python is 3.10 or newer, or
+# 3.<least_minor>.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -36,7 +37,7 @@ ros_is_sourced() {
 }
 
 is_supported() {
-  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+  "$1" -c "import sys; sys.exit(sys.version_info < (3, ${least_minor:-10}))" 2>/dev/null
 }
 
 # Sets `base`, the Python to build on.
@@ -63,7 +64,7 @@ find_base() {
       return
     fi
   done
-  fail 'Python 3.10 or newer is needed:' "$(apt_line python3 python3-venv)"
+  fail "Python 3.${least_minor:-10} or newer is needed:" "$(apt_line python3 python3-venv)"
 }
 
 # Whether PyPI has rclpy for this Python on this machine; what needs it is left out elsewhere.
