@@ -183,8 +183,8 @@ def camera_only(tmp_path):
 
 def test_a_bag_that_cannot_be_checked_first_fails_before_it_is_converted(tmp_path):
     bags = [tmp_path / f'{name}.bag' for name in 'abc']
-    for path, size in zip(bags, (SMALL, LARGE, SMALL), strict=True):
-        write_sample(path, storage='bag', seconds=1.0, size=size, depth=False)
+    for seed, (path, size) in enumerate(zip(bags, (SMALL, LARGE, SMALL), strict=True)):
+        write_sample(path, storage='bag', seconds=1.0, size=size, depth=False, seed=seed)
         unindexed(path)
     values = {'profile': camera_only(tmp_path)}
     watching = Watching()
