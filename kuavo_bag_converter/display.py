@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TextIO
 
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.plan_report import PlanReport, TopicStamps, TrackReport
+from kuavo_bag_converter.plan_report import CutReport, PlanReport, TopicStamps, TrackReport
 from kuavo_bag_converter.texts import visible
 
 _BAR = 30
 _LOG_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.1
+_KEPT_IN_GAPS = {'hold': 'hold the message before', 'keep': 'kept as they are'}
+"""What becomes of frames in gaps that are neither cut nor filled, by ``on_gap``."""
 
 
 class Display(Observer):
@@ -52,7 +54,7 @@ class Display(Observer):
         for track in plan.tracks:
             for text in _remarks(track):
                 self._line(f'    {text}')
-        for text in _stamp_remarks(plan):
+        for text in (*_cut_remarks(plan.cut), *_stamp_remarks(plan)):
             self._line(f'    {text}')
 
     def progressed(self, done: int, total: int) -> None:
@@ -76,6 +78,12 @@ class Display(Observer):
         """Say what became of the bag."""
         text = f'{outcome.frames} frames' if outcome.status != 'failed' else outcome.reason
         self._line(f'{self._label}: {outcome.status}: {text}')
+        repeated = outcome.plan.bad_images if outcome.plan else None
+        for topic, count in (repeated or {}).items():
+            pictures = _count(count, 'bad picture')
+            self._line(
+                f'    {topic}: {pictures} replaced by the ones before (on_bad_image: repeat)'
+            )
         for problem in outcome.problems:
             self._line(f'    {problem}')
 
@@ -109,6 +117,12 @@ def plan_summary(plan: PlanReport) -> str:
     if cut:
         where = f'at the end of {plan.end_trim_topic}' if at_the_end else 'at the end'
         text += f'; {_count(cut, "frame")} cut ({at_the_end} {where}, {plan.frames_cut} in gaps)'
+    if plan.dropped_at_each_end:
+        text += f'; {_count(plan.dropped_at_each_end, "picture")} dropped at each end'
+    if plan.frames_with_bad_images:
+        text += f'; {_count(plan.frames_with_bad_images, "frame")} with bad pictures'
+    if plan.segments_without_frames:
+        text += f'; {_count(plan.segments_without_frames, "episode")} without a frame'
     if plan.frames_outside_segments:
         text += f'; {_count(plan.frames_outside_segments, "frame")} outside of every episode'
     if plan.frames_off_clock:
@@ -190,7 +204,29 @@ def _remarks(track: TrackReport) -> list[str]:
         remarks.append(f'{_count(track.filled_with_zeros, "frame")} filled with zeros')
     if track.marked:
         remarks.append(f'{_count(track.marked, "frame")} marked 999')
+    if track.in_gap and track.on_gap in _KEPT_IN_GAPS:
+        kept = _KEPT_IN_GAPS[track.on_gap]
+        remarks.append(f'{_count(track.in_gap, "frame")} in gaps {kept}')
     return [f'{track.topic}: {text}' for text in remarks]
+
+
+def _cut_remarks(cut: CutReport | None) -> list[str]:
+    """Say what was left out, or had no effect, when the bag was cut into episodes."""
+    if cut is None:
+        return []
+    counts = {
+        'discarded': cut.discarded,
+        'unfinished and left out': cut.unfinished,
+        'outside of the recording': cut.outside,
+        'ending after the recording, with which they end': cut.beyond_end,
+        'open at the end, with which it ends': cut.open_at_end,
+        'stops or discards without effect': cut.without_effect,
+        'other texts': cut.other_texts,
+    }
+    remarks = [f'{count} {text}' for text, count in counts.items() if count]
+    if not remarks:
+        return []
+    return [f'episodes by {cut.rule}: {cut.episodes} kept, {", ".join(remarks)}']
 
 
 def _stamp_remarks(plan: PlanReport) -> list[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
+from dataclasses import replace
+from io import StringIO
 from itertools import pairwise
 
 import pytest
@@ -16,13 +19,16 @@ from conversions import report, rows, run
 from hypothesis import given
 from hypothesis import strategies as st
 from mcap.writer import Writer as McapWriter
-from plain_robot import Robot, every, joint_state, jpeg, ramps
+from plain_robot import Robot, at, every, joint_state, jpeg, ramps, said
 
 from kuavo_bag_converter import cli
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.qos import LIMIT
 from kuavo_bag_converter.bags.scratch import RESERVE, Scratch
+from kuavo_bag_converter.display import Display, print_report
 from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.jobs.report import Report
+from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.texts import LINE, one_line, shown
 
 PROFILE = """
@@ -439,7 +445,7 @@ def annotated(tmp_path, robot, name, annotations, pattern='{bag}.json'):
 def test_the_annotation_of_a_bag_is_found_by_its_name(tmp_path, robot, name, annotation):
     outcome = annotated(tmp_path, robot, name, [annotation, 'other.json'])
     assert outcome.status == 'converted', outcome.reason
-    assert outcome.plan['cut']['rule'] == 'marks_file'
+    assert outcome.plan.cut.rule == 'marks_file'
     assert 8 <= outcome.frames <= 11
 
 
@@ -462,3 +468,61 @@ def test_an_annotation_that_is_missing_is_named_with_its_other_names(tmp_path, r
 def test_one_annotation_for_all_bags_is_one(tmp_path, robot):
     outcome = annotated(tmp_path, robot, 'run_0.mcap.zstd', ['all.json'], 'all.json')
     assert outcome.status == 'converted'
+
+
+# --- what is counted is said
+
+UNSAID = {
+    'fps', 'frames_done', 'candidate_frames', 'skipped', 'beyond_full_frame',
+}  # fmt: skip
+"""Follows from what is said."""
+
+
+def numbered(value, numbers, key=''):
+    """Copy a plan with another number for every count in it."""
+    if isinstance(value, dict):
+        return {name: numbered(item, numbers, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [numbered(item, numbers, key) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and key not in UNSAID:
+        number = 7001 + len(numbers)
+        numbers.append((key, number))
+        return number
+    return value
+
+
+@pytest.mark.parametrize('on_gap', ['hold', 'keep', 'mark'])
+def test_every_count_of_a_plan_is_printed(robot, tmp_path, on_gap):
+    robot = Robot().publish(JOINTS, every(20, 2.0), joint_state(ramps(2)))
+    robot.publish(HEAD, every(10, 2.0), jpeg('head_cam_h'))
+    robot.publish('/events', at(0.3, 0.5, 1.0), said(['start', 'stop', 'start']))
+    profile = tmp_path / 'robot.yaml'
+    align = f'align: {{tolerance_ms: 100, on_gap: {on_gap}}}'
+    events = 'events: {from: {topic: /events, field: data}, start: [start], stop: [stop]}'
+    profile.write_text(
+        PROFILE.replace('names: [a, b]', f'names: [a, b], {align}') + f'episodes: {{{events}}}\n'
+    )
+    (outcome,) = run(robot.write(tmp_path / 'bag'), tmp_path / 'out', profile=str(profile)).outcomes
+    document = outcome.plan.as_json()
+    document.pop('format')
+    document['cut'].pop('messages')  # they are not all counted, and nothing became of them
+    numbers: list[tuple[str, int]] = []
+    plan = PlanReport.from_json(numbered({**document, 'bad_images': {HEAD: 1}}, numbers))
+    outcome = replace(outcome, plan=plan, frames=plan.frames, episodes=plan.episodes)
+    printed = StringIO()
+    display = Display(printed)
+    display.planned(plan)
+    display.bag_finished(outcome)
+    print_report(Report(tmp_path, (outcome,), 1.0, 1.0), printed)
+    text = printed.getvalue()
+    unsaid = {key for key, number in numbers if not re.search(rf'\b{number}\b', text)}
+    assert unsaid <= ({'in_gap'} if on_gap == 'mark' else set()), text
+
+
+def test_counts_of_nothing_are_not_printed(robot, profile, tmp_path):
+    (outcome,) = run(robot.write(tmp_path / 'bag'), tmp_path / 'out', profile=profile).outcomes
+    printed = StringIO()
+    display = Display(printed)
+    display.planned(outcome.plan)
+    display.bag_finished(outcome)
+    assert len(printed.getvalue().splitlines()) == 2
