@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial, reduce
 from typing import NamedTuple
 
@@ -97,7 +98,8 @@ class Camera:
         """
         last_frame = self._uses.last(ordinal)
         if last_frame < self.frames_done:
-            self._decoder.skip(connection, data)
+            with self._about(ordinal):
+                self._decoder.skip(connection, data)
             return
         self._hold(ordinal, last_frame, partial(self._decoded, connection, ordinal, data), data)
         self._write_due()
@@ -168,12 +170,22 @@ class Camera:
 
     def _decoded(self, connection: Connection, ordinal: int, data: bytes) -> Picture | None:
         try:
-            return self._decoder.decode(connection, data)
+            with self._about(ordinal):
+                return self._decoder.decode(connection, data)
         except ImageError:
             if self._on_bad_image == 'fail':
                 raise
             self.bad.append(ordinal)
             return None
+
+    @contextmanager
+    def _about(self, ordinal: int) -> Iterator[None]:
+        """Say in errors which message they are about."""
+        try:
+            yield
+        except BagError as error:
+            error.topic, error.ordinal = self.topic, ordinal
+            raise
 
     def _show(self, picture: Picture | None) -> None:
         if picture is not None:

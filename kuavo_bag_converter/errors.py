@@ -20,6 +20,11 @@ class UsageError(ConverterError):
 class BagError(ConverterError):
     """One bag cannot be read or converted as asked (exit code 1, other bags go on)."""
 
+    ordinal: int | None = None
+    """Of the message that it is about, where whoever knows its stamp is to name it."""
+    topic = ''
+    """Of that message."""
+
 
 class DamagedBagError(BagError):
     """A bag is damaged; what is left of it can be had with ``on_damage: salvage``."""

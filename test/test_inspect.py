@@ -526,8 +526,10 @@ def test_a_stream_that_begins_before_its_key_frame_is_named(tmp_path, capsys):
     assert (whole['codec'], whole['width'], whole['height']) == ('hevc', 80, 60)
     copied(tmp_path / 'a.bag', tmp_path / 'b.bag', keep=lambda name, n: name != topic or n >= 3)
     bag = one(capsys, tmp_path / 'b.bag')
-    assert topics_of(bag)[topic]['picture']['width'] == 0
-    assert 'begins before a key frame' in remarks(bag, topic)[0]
+    picture = topics_of(bag)[topic]['picture']
+    assert (picture['width'], picture['height']) == (80, 60)
+    assert picture['before_key'] > 0
+    assert f'before a key frame: its first {picture["before_key"]} p' in remarks(bag, topic)[0]
     assert bag['profiles'][0]['fits']
 
 
@@ -597,7 +599,7 @@ def test_the_keys_of_the_json_form_are_stable(samples, capsys):
         'offset_max_ms',
     ]  # fmt: skip
     assert list(topic['picture']) == [
-        'codec', 'encoding', 'width', 'height', 'channels', 'upright', 'bytes',
+        'codec', 'encoding', 'width', 'height', 'channels', 'upright', 'bytes', 'before_key',
     ]  # fmt: skip
     outside = topics_of(bag)['/tf_static']['outside']
     assert list(outside) == ['messages', 'before_s', 'after_s']

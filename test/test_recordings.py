@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import tempfile
@@ -14,12 +15,14 @@ from itertools import pairwise
 
 import pytest
 import zstandard
+from bag_edits import copied
 from bag_files import BEGIN, metadata_yaml, recording, write_rosbag2
 from conversions import report, rows, run
 from hypothesis import given
 from hypothesis import strategies as st
 from mcap.writer import Writer as McapWriter
-from plain_robot import Robot, at, every, joint_state, jpeg, ramps, said
+from plain_robot import BEGIN as BEGIN_OF_ROBOT
+from plain_robot import NS, Robot, at, every, joint_state, jpeg, ramps, said
 
 from kuavo_bag_converter import cli
 from kuavo_bag_converter.bags.open import open_bag
@@ -29,6 +32,7 @@ from kuavo_bag_converter.display import Display, print_report
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.jobs.report import Report
 from kuavo_bag_converter.plan_report import PlanReport
+from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.texts import LINE, one_line, shown
 
 PROFILE = """
@@ -526,3 +530,99 @@ def test_counts_of_nothing_are_not_printed(robot, profile, tmp_path):
     display.planned(outcome.plan)
     display.bag_finished(outcome)
     assert len(printed.getvalue().splitlines()) == 2
+
+
+# --- pictures that cannot be decoded
+
+
+def stream_bag(path, skipped):
+    """Write a bag whose H.265 camera begins so many pictures after a key frame."""
+    write_sample(
+        path.with_suffix('.whole.bag'), transport='h265', seconds=2.0, size=(60, 80), depth=False,
+        extras=False,
+    )  # fmt: skip
+    return copied(
+        path.with_suffix('.whole.bag'), path,
+        keep=lambda topic, number: topic != STREAM or number >= skipped,
+    )  # fmt: skip
+
+
+STREAM = '/cam_h/color/h265_stream'
+STREAM_PROFILE = PROFILE.replace(HEAD, STREAM).replace(
+    'from: {topic: /joints, field: position}, names: [a, b]',
+    'from: {topic: /kuavo_arm_traj, field: position}, select: [0:2], names: [a, b]',
+).replace('fps: 10}', 'fps: 30, decimation: time, drop: 0}')  # fmt: skip
+
+
+@pytest.mark.parametrize('method', ['chunked', 'whole_bag'])
+def test_an_error_about_a_picture_names_its_stamp_and_what_helps(robot, profile, tmp_path, method):
+    whole = robot.topics[HEAD]
+    broken = Robot()
+    broken.topics = {**robot.topics, HEAD: list(whole)}
+    message = whole[4].message
+    kind = type(message)
+    broken.topics[HEAD][4] = whole[4]._replace(
+        message=kind(message.header, message.format, message.data[:-200])
+    )
+    (outcome,) = run(
+        broken.write(tmp_path / 'bag'), tmp_path / 'out', profile=profile, method=method
+    ).outcomes
+    stamp = whole[4].received
+    assert outcome.reason.startswith(
+        f'{HEAD}: the picture received at {stamp // NS}.{stamp % NS:09d} s, '
+        f'{(stamp - BEGIN_OF_ROBOT) / NS:.3f} s after the bag begins: the JPEG is cut off'
+    )
+    assert outcome.reason.endswith(
+        '; set on_bad_image to repeat, split or drop to convert the bag without it'
+    )
+    assert len(outcome.reason.splitlines()) == 1
+
+
+@pytest.fixture(scope='module')
+def streams(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('streams')
+    profile = folder / 'stream.yaml'
+    profile.write_text(STREAM_PROFILE)
+    return stream_bag(folder / 'late.bag', 3), str(profile)
+
+
+def test_inspect_says_what_a_stream_that_begins_late_costs(streams, capsys):
+    bag, profile = streams
+    code, lines = printed(capsys, 'inspect', bag, '--profile', profile)
+    assert code == 1
+    said = [line.strip() for line in lines if line.strip().startswith(f'{STREAM}: ')]
+    begin = f'{STREAM}: the hevc stream begins before a key frame: its first '
+    assert any(line.startswith(begin) for line in said)
+    assert any('stops; set on_bad_image to split, drop or repeat (obs' in line for line in said)
+
+
+@pytest.mark.parametrize('on_bad_image', ['split', 'drop', 'repeat'])
+def test_inspect_and_convert_agree_about_a_stream_that_begins_late(
+    streams, tmp_path, capsys, on_bad_image
+):
+    bag, profile = streams
+    assert run(bag, tmp_path / 'fail', profile=profile).exit_code == 1
+    capsys.readouterr()
+    words = ['--profile', profile, '--set', f'on_bad_image={on_bad_image}']
+    assert cli.run(['inspect', '--json', str(bag), *words]) == 0
+    asked = json.loads(capsys.readouterr().out)['bags'][0]['asked']
+    command = shlex.split(asked['command'])
+    command[command.index('DIR')] = str(tmp_path / 'out')
+    assert cli.run(command[3:]) == 0
+    plan = report(tmp_path / 'out')['bags'][0]['plan']
+    assert (plan['frames'], plan['episodes']) == (asked['frames'], asked['episodes'])
+    assert plan['frames'] > 3
+
+
+def test_the_command_that_inspect_advises_for_a_late_stream_converts_it(streams, tmp_path, capsys):
+    bag, _ = streams
+    capsys.readouterr()
+    assert cli.run(['inspect', '--json', str(bag), '--set', 'sample_drop=0']) == 1  # as asked
+    best = json.loads(capsys.readouterr().out)['bags'][0]['profiles'][0]
+    assert best['fits']
+    command = shlex.split(best['command'])
+    assert 'on_bad_image=split' in command
+    command[command.index('DIR')] = str(tmp_path / 'out')
+    assert cli.run(command[3:]) == 0
+    plan = report(tmp_path / 'out')['bags'][0]['plan']
+    assert (plan['frames'], plan['episodes']) == (best['frames'], best['episodes'])

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from kuavo_bag_converter.bags.damage import seconds
 from kuavo_bag_converter.bags.model import BagReader, Connection, Message
+from kuavo_bag_converter.bags.spans import spans_of
 from kuavo_bag_converter.binding import Binding, BoundCamera
 from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
@@ -18,6 +20,7 @@ from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
 from kuavo_bag_converter.messages.images import ColorDecoder, PictureInfo, picture_info
 from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
 from kuavo_bag_converter.pictures import Decoder, Picture, PictureDecoder
+from kuavo_bag_converter.texts import shown
 
 _WITHIN = 600
 """Pictures among which a readable one must be."""
@@ -134,6 +137,28 @@ class _Camera:
         return shard.video_writer(self.key).write
 
 
+def at_its_stamp(error: BagError, reader: BagReader) -> BagError:
+    """Return an error of :class:`.camera.Camera` that names when the picture was received.
+
+    What of a damaged picture the settings can do about it is said, too.
+    """
+    if error.ordinal is None:
+        return error
+    index = reader.index({topic for topic, count in reader.counts.items() if count})
+    stamp = int(index[error.topic].receive[error.ordinal])
+    spans = spans_of(topic.receive for topic in index.values())
+    start = next(span.start for span in spans if span.start <= stamp <= span.stop)
+    topic = shown(error.topic)
+    what = str(error).removeprefix(f'{topic}: ')
+    advice = ''
+    if isinstance(error, ImageError):
+        advice = '; set on_bad_image to repeat, split or drop to convert the bag without it'
+    return type(error)(
+        f'{topic}: the picture received at {seconds(stamp)} s, {(stamp - start) / 1e9:.3f} s '
+        f'after the bag begins: {what}{advice}'
+    )
+
+
 @contextmanager
 def needed_for(user: str) -> Iterator[None]:
     """Say in errors what a topic is needed for.
@@ -166,7 +191,8 @@ def _first_picture(
         try:
             info = picture_info(message.connection, definitions, message.data)
         except ImageError as error:
-            damage = damage or error
+            text = f'{error}, received at {seconds(message.stamp)} s'
+            damage = damage or ImageError(text)
             continue
         if info.height or camera.feature.size is not None:
             return info, message

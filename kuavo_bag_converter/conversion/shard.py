@@ -15,12 +15,13 @@ from kuavo_bag_converter.alignment import Bad, Plan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.binding import Binding
 from kuavo_bag_converter.conversion.alignment_file import ALIGNMENT, write_alignment
-from kuavo_bag_converter.conversion.cameras import Cameras
+from kuavo_bag_converter.conversion.cameras import Cameras, at_its_stamp
 from kuavo_bag_converter.conversion.memory import memory_shares
 from kuavo_bag_converter.conversion.options import ShardOptions
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.episode import BadPictures, Target, Task, convert_chunked
+from kuavo_bag_converter.errors import BagError, DamagedBagError
 from kuavo_bag_converter.memory import MB, give_back
 from kuavo_bag_converter.methods.streaming import convert_streaming
 from kuavo_bag_converter.methods.whole_bag import convert_whole_bag
@@ -94,7 +95,12 @@ def write_shard(
                 progress,
                 cancel,
             )
-            found = _METHODS[options.method](task)
+            try:
+                found = _METHODS[options.method](task)
+            except DamagedBagError:
+                raise
+            except BagError as error:
+                raise at_its_stamp(error, reader) from None
             if not found or options.on_bad_image == 'repeat':
                 problems = [*reader.problems, *trailing.lines_since(met_before)]
                 shard = attempt.finish(

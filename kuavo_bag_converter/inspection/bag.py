@@ -15,6 +15,7 @@ from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.inspection.contents import (
     Contents,
     fields_of,
+    first_key_frame,
     has_header,
     picture_of,
     read_contents,
@@ -32,6 +33,7 @@ from kuavo_bag_converter.inspection.report import (
 from kuavo_bag_converter.inspection.sampling import Sample, choose
 from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.images import STREAMS
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.texts import shown
 
@@ -101,6 +103,7 @@ class _Inspector:
                 self._topic(connections[topic], stamps, span, contents)
                 for topic, stamps in receive.items()
             )
+            topics = tuple(self._with_key_frame(reader, topic) for topic in topics)
             report = replace(
                 report,
                 health=_health(reader, on_damage),
@@ -180,6 +183,14 @@ class _Inspector:
             fields=fields,
             error=error,
             trailing_bytes=trailing,
+        )
+
+    def _with_key_frame(self, reader: BagReader, topic: TopicReport) -> TopicReport:
+        picture = topic.picture
+        if picture is None or picture.codec not in STREAMS or picture.width:
+            return topic
+        return replace(
+            topic, picture=first_key_frame(reader, topic.topic, picture, self._definitions)
         )
 
     def _fitted(self, report: BagReport, bag: Bag, on_damage: str) -> BagReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
 from kuavo_bag_converter.messages.images import picture_decoder, picture_info
 
 FIRST_VALUES = 8
+_WITHIN = 600
+"""Pictures among which a key frame is searched."""
 _HEADER = 'std_msgs/msg/Header'
 
 
@@ -89,6 +92,22 @@ def picture_of(message: First, definitions: Definitions) -> Picture | None:
     return Picture(
         info.codec, info.encoding, info.width, info.height, info.channels, info.upright, len(data)
     )
+
+
+def first_key_frame(
+    reader: BagReader, topic: str, picture: Picture, definitions: Definitions
+) -> Picture:
+    """Find the first key frame of a stream that begins before one, and take its size."""
+    before = 0
+    try:
+        for message in reader.first_messages(topic, _WITHIN):
+            info = picture_info(message.connection, definitions, message.data)
+            if info.height:
+                return replace(picture, width=info.width, height=info.height, before_key=before)
+            before += 1
+    except BagError:
+        pass  # what is wrong with it is said elsewhere
+    return replace(picture, before_key=before)
 
 
 def fields_of(message: First, definitions: Definitions) -> dict[str, FieldValues]:

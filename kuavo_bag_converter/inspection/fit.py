@@ -6,12 +6,14 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import yaml
 
-from kuavo_bag_converter.alignment import make_plan, topics_with_header
+from kuavo_bag_converter.alignment import Bad, make_plan, topics_with_header
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
-from kuavo_bag_converter.binding import Binding, bind
+from kuavo_bag_converter.binding import Binding, BoundCamera, bind
 from kuavo_bag_converter.elements import ElementReader
 from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.inspection.contents import First
@@ -34,7 +36,7 @@ from kuavo_bag_converter.profiles.model import (
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.robots.resolve import resolve, robot_of, undecided
 from kuavo_bag_converter.settings import SettingInfo, Settings, known_settings, updated
-from kuavo_bag_converter.texts import listed
+from kuavo_bag_converter.texts import listed, shown
 
 _PROGRAM = 'python -m kuavo_bag_converter'
 _NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used')
@@ -82,14 +84,22 @@ def fit_all(bag: Bag, base: Settings) -> tuple[Fit, ...]:
         settings = replace(base, profile=name, robot_options=())
         for variants in robot.variants(base.options_of(robot.options)):
             named = [settings.with_options(options) for options in variants]
-            tried = [fitter.fit(fitter.tuned(one)) for one in named]
+            tried = [fitter.advised(fitter.tuned(one)) for one in named]
             fits += tried
             if any(fit.fits for fit in tried):
                 break
     fits += [
-        fitter.fit(replace(base, profile=name, robot_options=())) for name in shipped_profiles()
+        fitter.advised(replace(base, profile=name, robot_options=())) for name in shipped_profiles()
     ]
     return tuple(sorted(fits, key=lambda fit: len(fit.misses)))
+
+
+class _BadPictures(Exception):  # noqa: N818  # it tells what it found
+    """Frames need pictures that cannot be decoded."""
+
+    def __init__(self, miss: Miss) -> None:
+        super().__init__(miss.text)
+        self.miss = miss
 
 
 class _Fitter:
@@ -98,6 +108,8 @@ class _Fitter:
     def __init__(self, bag: Bag) -> None:
         self._bag = bag
         self._known: dict[object, Miss | None] = {}
+        self._bad: dict[str, int] = {}
+        """First pictures of a topic that cannot be decoded, as far as they were tried."""
 
     def fit(self, settings: Settings) -> Fit:
         """Try one configuration.
@@ -116,7 +128,9 @@ class _Fitter:
             misses += self._misses(profile)
             if not misses:
                 try:
-                    frames, episodes = self._frames(profile)
+                    frames, episodes = self._frames(profile, settings.on_bad_image)
+                except _BadPictures as bad:
+                    misses.append(bad.miss)
                 except BagError as error:
                     misses.append(Miss('', '', 'frames', str(error)))
         return Fit(
@@ -128,6 +142,18 @@ class _Fitter:
             tuple(misses),
             _command(self._bag.files, settings),
         )
+
+    def advised(self, settings: Settings) -> Fit:
+        """Try one configuration, and if bad pictures would stop it, without their frames.
+
+        Raises:
+            UsageError: The settings name no profile or do not fit each other.
+
+        """
+        fit = self.fit(settings)
+        if any(miss.kind == 'bad_pictures' for miss in fit.misses):
+            return self.fit(replace(settings, on_bad_image='split'))
+        return fit
 
     def tuned(self, settings: Settings) -> Settings:
         """Set the rate of the clock's topic to what it is in the bag, where that is another."""
@@ -146,18 +172,47 @@ class _Fitter:
         allowed = min(max(round(rate), info.minimum or 1), info.maximum or 1000)
         return updated(settings, {info.name: allowed}, 'inspect')
 
-    def _frames(self, profile: Profile) -> tuple[int | None, int | None]:
-        """Return how many frames and episodes there would be, where receive stamps tell."""
+    def _frames(self, profile: Profile, on_bad: str) -> tuple[int | None, int | None]:
+        """Return how many frames and episodes there would be, where receive stamps tell.
+
+        Raises:
+            _BadPictures: Frames need pictures that cannot be decoded, or may need them.
+            BagError: No frame is left.
+
+        """
         binding = bind(profile, self._bag.reader)
         clock, topic = profile.clock, binding.clock_topic
+        bad = [camera for camera in binding.cameras if camera.source.topic in self._bad]
         if topics_with_header(topic, clock, binding.tracks) or profile.episodes != Episodes():
+            if bad and on_bad == 'fail':
+                raise self._bad_pictures(bad[0])
             return None, None
         index = {used: self._bag.index[used] for used in topics_of(binding)}
-        latched = latched_topics(self._bag.reader.connections)
-        plan = make_plan(
-            clock, topic, profile.fps, binding.tracks, index, binding.end_topics, latched=latched
-        )
+        planned = partial(
+            make_plan, clock, topic, profile.fps, binding.tracks, index, binding.end_topics,
+            latched=latched_topics(self._bag.reader.connections),
+        )  # fmt: skip
+        plan = planned()
+        for camera in bad:
+            if (
+                on_bad == 'fail'
+                and plan.tracks[camera.track].first.min() < self._bad[camera.source.topic]
+            ):
+                raise self._bad_pictures(camera)
+        if bad and on_bad in ('split', 'drop'):
+            ordinals = {name: np.arange(count) for name, count in self._bad.items()}
+            plan = planned(bad=Bad(ordinals, 'drop' if on_bad == 'drop' else 'split'))
         return len(plan), len(plan.episodes)
+
+    def _bad_pictures(self, camera: BoundCamera) -> _BadPictures:
+        topic, key = camera.source.topic, camera.feature.key
+        count = self._bad[topic]
+        first = 'picture' if count == 1 else f'{count} pictures'
+        text = (
+            f'{shown(topic)}: its first {first} cannot be decoded, at which on_bad_image: fail '
+            f'stops; set on_bad_image to split, drop or repeat ({key})'
+        )
+        return _BadPictures(Miss(key, topic, 'bad_pictures', text))
 
     def _misses(self, profile: Profile) -> list[Miss]:
         found: list[Miss | None] = []
@@ -238,11 +293,13 @@ class _Fitter:
         if topic not in self._bag.first:
             return None
         connection, _, data = self._bag.first[topic]
+        picture = self._bag.topics[topic].picture
         decoder = DepthDecoder if camera.depth else ColorDecoder
         try:
             decoder(connection, self._bag.definitions).decode(data)
         except ImageError:
-            return None  # others may be good
+            self._bad[topic] = max(1, picture.before_key if picture else 0)  # others may be good
+            return None
         except BagError as error:
             return Miss(camera.key, topic, 'picture', f'{error} ({camera.key})')
         return None

@@ -39,8 +39,13 @@ def _on_topic(topic: TopicReport, duration: float) -> Iterator[str]:
     yield from _on_stamps(topic)
     if topic.timing is not None and topic.messages > 1:
         yield from _on_timing(topic.timing, duration)
-    if topic.picture is not None and not topic.picture.width:
-        yield f'the {topic.picture.codec} stream begins before a key frame; its size is not known'
+    if topic.picture is not None and topic.picture.before_key:
+        codec, count = topic.picture.codec, topic.picture.before_key
+        size = '' if topic.picture.width else ', nor is its size known'
+        yield (
+            f'the {codec} stream begins before a key frame: its first {count} pictures cannot be '
+            f'decoded{size}; on_bad_image says what becomes of frames that need them'
+        )
     if topic.picture is not None and not topic.picture.upright:
         yield 'Exif turns its pictures'
 

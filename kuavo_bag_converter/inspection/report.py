@@ -9,7 +9,17 @@ from typing import Literal
 Health = Literal['good', 'noted', 'damaged', 'unreadable']
 """``noted``: everything can be read, but the bag disagrees with itself or was not closed."""
 
-MissKind = Literal['topic', 'empty', 'type', 'field', 'length', 'names', 'picture', 'frames']
+MissKind = Literal[
+    'topic',
+    'empty',
+    'type',
+    'field',
+    'length',
+    'names',
+    'picture',
+    'bad_pictures',
+    'frames',
+]
 
 
 @dataclass(frozen=True)
@@ -66,12 +76,14 @@ class Picture:
     encoding: str
     """The message's own words: its ``format`` or ``encoding``."""
     width: int
-    """0 where the first message of a stream is no key frame."""
+    """Of a stream, that of its first key frame; 0 where there is none near the beginning."""
     height: int
     channels: int
     upright: bool
     bytes: int
     """Of the message."""
+    before_key: int = 0
+    """Pictures of a stream before its first key frame, none of which can be decoded."""
 
 
 @dataclass(frozen=True)
