@@ -471,7 +471,8 @@ def test_counts_in_mcap_statistics_are_not_believed(more, tmp_path):
     assert got == expected()
     total = len(SAMPLES) + more
     said = (
-        f'{more} of the {total} messages that the file says it holds are lost' if more > 0
+        f'{more} of the {total} messages that the file says it holds are lost: {more} of '
+        f'{CLAW.name}' if more > 0
         else f'{CLAW.name}: 100 messages were found, the file says that it holds {100 + more}'
     )  # fmt: skip
     assert problems[0] == f'{path}: {said}'

@@ -20,9 +20,12 @@ from bag_files import BEGIN, metadata_yaml, recording, write_rosbag2
 from conversions import report, rows, run
 from hypothesis import given
 from hypothesis import strategies as st
+from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 from plain_robot import BEGIN as BEGIN_OF_ROBOT
 from plain_robot import NS, Robot, at, every, joint_state, jpeg, ramps, said
+from ros_messages import ROS1, ROS2
+from rosbags.rosbag1 import Writer as Rosbag1Writer
 
 from kuavo_bag_converter import cli
 from kuavo_bag_converter.bags.open import open_bag
@@ -626,3 +629,155 @@ def test_the_command_that_inspect_advises_for_a_late_stream_converts_it(streams,
     assert cli.run(command[3:]) == 0
     plan = report(tmp_path / 'out')['bags'][0]['plan']
     assert (plan['frames'], plan['episodes']) == (best['frames'], best['episodes'])
+
+
+# --- damage of what is not converted
+
+OTHER = '/other'
+
+
+@pytest.fixture(scope='module')
+def talking(robot):
+    """The robot, and a topic that the profile does not use."""
+    made = Robot()
+    made.topics = dict(robot.topics)
+    return made.publish(OTHER, every(5, 2.0), said([f'needle {n:04d}' for n in range(10)]))
+
+
+def in_small_chunks(robot, path, **options):
+    """Write the robot's messages to MCAP, each into a chunk of its own."""
+    with path.open('wb') as stream:
+        writer = McapWriter(stream, chunk_size=1, compression=CompressionType.NONE, **options)
+        writer.start('ros2')
+        channels = {}
+        for topic, sent in robot.topics.items():
+            kind = sent[0].message.__msgtype__
+            text, _ = ROS2.generate_msgdef(kind, ros_version=2)
+            schema = writer.register_schema(kind, 'ros2msg', text.encode())
+            channels[topic] = writer.register_channel(topic, 'cdr', schema)
+        everything = [
+            (item.received, topic, item.message)
+            for topic, sent in robot.topics.items()
+            for item in sent
+        ]
+        for received, topic, message in sorted(everything, key=lambda item: item[:2]):
+            payload = bytes(ROS2.serialize_cdr(message, message.__msgtype__))
+            writer.add_message(channels[topic], received, payload, received)
+        writer.finish()
+    return path
+
+
+def in_a_ros1_bag(robot, path):
+    with Rosbag1Writer(path) as writer:
+        connections = {}
+        for topic, sent in robot.topics.items():
+            kind = sent[0].message.__msgtype__
+            text, digest = ROS1.generate_msgdef(kind, ros_version=1)
+            connections[topic] = writer.add_connection(topic, kind, msgdef=text, md5sum=digest)
+        for topic, sent in robot.topics.items():
+            for item in sent:
+                data = ROS2.serialize_cdr(item.message, item.message.__msgtype__)
+                payload = ROS2.cdr_to_ros1(data, item.message.__msgtype__)
+                writer.write(connections[topic], item.received, payload)
+    return path
+
+
+def flipped(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+    return path
+
+
+def damaged_aside(robot, folder, kind):
+    """Write a recording that is damaged in messages of the topic that nothing needs."""
+    if kind == 'mcap':
+        path = in_small_chunks(robot, folder / 'a.mcap')
+        return flipped(path, path.read_bytes().index(b'needle 0007'))
+    if kind == 'rosbag1':
+        path = in_a_ros1_bag(robot, folder / 'a.bag')
+        data = path.read_bytes()
+        return flipped(path, data.rindex(b'time=', 0, data.index(b'needle 0007')) + 5)
+    (file,) = robot.write(folder / 'a').glob('*.mcap')
+    bag = file.parent
+    path = bag / 'metadata.yaml'
+    text = path.read_text()
+    at = text.rindex('message_count:', 0, text.index(f'name: {OTHER}'))
+    text = text[:at] + text[at:].replace('message_count: 10', 'message_count: 12', 1)
+    total = sum(map(len, robot.topics.values()))
+    path.write_text(text.replace(f'message_count: {total}', f'message_count: {total + 2}'))
+    return bag
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'rosbag1', 'metadata'])
+@pytest.mark.parametrize('method', ['chunked', 'whole_bag'])
+def test_damage_of_what_is_not_converted_is_said_and_stops_nothing(
+    talking, profile, tmp_path, capsys, kind, method
+):
+    bag = damaged_aside(talking, tmp_path, kind)
+    code, lines = printed(
+        capsys, 'convert', bag, '--output', tmp_path / 'out',
+        '--set', f'profile={profile}', '--set', f'method={method}',
+    )  # fmt: skip
+    assert code == 0, lines
+    problems = report(tmp_path / 'out')['bags'][0]['problems']
+    assert problems
+    assert all(f'    {line}' in lines for line in problems)
+    if kind != 'metadata':
+        assert any(line.endswith('it lies in nothing that is converted') for line in problems)
+    else:
+        assert any('/other: 12 messages are promised, 10 are stored' in line for line in problems)
+    code, lines = printed(capsys, 'inspect', bag)
+    assert code == 1
+    assert any('damaged; this is what on_damage: salvage reads' in line for line in lines)
+    whole = run(in_small_chunks(talking, tmp_path / 'b.mcap'), tmp_path / 'whole', profile=profile)
+    assert whole.frames == report(tmp_path / 'out')['bags'][0]['frames']
+    assert whole.outcomes[0].problems == ()
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'rosbag1', 'metadata'])
+def test_the_same_damage_of_what_is_converted_stops_the_bag(talking, tmp_path, kind):
+    profile = tmp_path / 'task.yaml'
+    profile.write_text(
+        PROFILE.replace(
+            'task: Move', f'task: {{default: Move, from: {{topic: {OTHER}, field: data}}}}'
+        )
+    )
+    (outcome,) = run(
+        damaged_aside(talking, tmp_path, kind), tmp_path / 'out', profile=str(profile)
+    ).outcomes
+    assert outcome.status == 'failed'
+    assert outcome.reason.endswith('; set on_damage: salvage to keep what can be read')
+
+
+def test_messages_that_are_missing_from_no_topic_in_particular_stop_the_bag(
+    talking, profile, tmp_path
+):
+    bag = talking.write(tmp_path / 'a')
+    total = sum(map(len, talking.topics.values()))
+    path = bag / 'metadata.yaml'
+    path.write_text(
+        path.read_text().replace(f'message_count: {total}', f'message_count: {total + 1}')
+    )
+    (outcome,) = run(bag, tmp_path / 'out', profile=profile).outcomes
+    assert f'{total + 1} messages are promised, {total} are stored' in outcome.reason
+
+
+@pytest.mark.parametrize('loses', [False, True])
+def test_what_was_salvaged_is_printed(talking, profile, tmp_path, capsys, loses):
+    path = in_small_chunks(talking, tmp_path / 'a.mcap')
+    data = path.read_bytes()
+    # A payload, or the summary whose checksum it then fails.
+    flipped(path, data.index(b'needle 0007') if loses else len(data) - 60)
+    code, lines = printed(
+        capsys, 'convert', path, '--output', tmp_path / 'out', '--set', f'profile={profile}',
+        '--set', 'on_damage=salvage',
+    )  # fmt: skip
+    assert code == 0
+    text = '\n'.join(lines)
+    total = sum(map(len, talking.topics.values()))
+    assert f'{path}: salvaged {total - loses} messages from 1700000000.' in text
+    if loses:
+        assert (
+            f'1 of the {total} messages that the file says it holds are lost: 1 of {OTHER}' in text
+        )

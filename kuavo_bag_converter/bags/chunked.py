@@ -99,6 +99,8 @@ class ChunkedStorage(ABC):
         self._damage = damage
         self._source = Source(path, shown)
         self._scanned: StampColumns | None = None
+        self._verified: set[int] = set()
+        """Offsets of chunks that were read whole."""
         self._chunks: list[Readable] = []
         """What a scan has found."""
 
@@ -160,7 +162,7 @@ class ChunkedStorage(ABC):
         if columns is None:
             columns = StampColumns(self.connections, topics)
             try:
-                self._collect(columns)
+                self._collect(columns, topics)
             except DamagedError as error:
                 self._damage.found(self.path, error)
         return {topic: columns.stamps(topic) for topic in topics}
@@ -184,11 +186,35 @@ class ChunkedStorage(ABC):
                 if self._chunk_names(number, topics):
                     chunk = self._chunk_at(number)
                     if needs_loading(chunk):
-                        load_chunk(self._source, chunk)
+                        self._loaded(chunk)
         except DamagedError as error:
             self._damage.found(self.path, error)
 
-    def _collect(self, columns: StampColumns) -> None:
+    def verify_rest(self, *, needed: bool = False) -> None:
+        """Note damage of what was not read; see :class:`.storage.Storage`."""
+        if self._scanned is not None:
+            return
+        try:
+            for number in range(self._chunk_count()):
+                chunk = self._chunk_at(number)
+                if chunk.offset in self._verified:
+                    continue
+                if needs_loading(chunk):
+                    load_chunk(self._source, chunk)
+                    continue
+                rows = self._rows(self._chunk_index(number))
+                every = np.arange(len(rows.stamp))
+                for _ in self._chosen(chunk, rows, Picks(every, every), None, 0):
+                    pass
+        except DamagedError as error:
+            self._damage.found_elsewhere(self.path, error, needed=needed)
+
+    def _loaded(self, chunk: Chunk) -> bytes:
+        data = load_chunk(self._source, chunk)
+        self._verified.add(chunk.offset)
+        return data
+
+    def _collect(self, columns: StampColumns, topics: Collection[str]) -> None:
         waiting: list[Entries] = []
         size = 0
         for number in range(self._chunk_count()):
@@ -203,11 +229,14 @@ class ChunkedStorage(ABC):
         for connection in self.connections:
             listed, told = columns.count(connection.id), self.counts.get(connection.id, 0)
             if listed != told:
-                self._damage.found(
-                    self.path,
+                what = (
                     f'{connection.label}: the index lists {listed} messages, '
-                    f'the file says that it holds {told}',
+                    f'the file says that it holds {told}'
                 )
+                if connection.topic in topics:
+                    self._damage.found(self.path, what)
+                else:
+                    self._damage.found_elsewhere(self.path, what)
 
     def _settle_scan(self, promised: Mapping[int, int] | None) -> None:
         """Count what a scan has found, and compare it with what the file promises."""
@@ -216,10 +245,12 @@ class ChunkedStorage(ABC):
             return
         self.counts = {c.id: columns.count(c.id) for c in self.connections}
         read = sum(self.counts.values())
-        lost = 0
+        lost: dict[str, int] = {}
         for connection, count in (promised or {}).items():
             found = self.counts.get(connection, 0)
-            lost += max(count - found, 0)
+            if count > found:
+                topic = self.connections[connection].label
+                lost[topic] = lost.get(topic, 0) + count - found
             if count < found:
                 topic = self.connections[connection].label
                 self._damage.note(
@@ -227,12 +258,17 @@ class ChunkedStorage(ABC):
                     f'the file says that it holds {count}'
                 )
         if lost:
+            each = ', '.join(f'{count} of {topic}' for topic, count in lost.items())
             self._damage.found(
                 self.path,
-                f'{lost} of the {sum((promised or {}).values())} messages that the file says '
-                f'it holds are lost',
+                f'{sum(lost.values())} of the {sum((promised or {}).values())} messages that the '
+                f'file says it holds are lost: {each}',
             )
         if self._damage.count:
+            if promised and not lost:
+                total = sum(promised.values())
+                held = f'of the {total} messages that the file says it holds'
+                self._damage.note(f'{self.path}: {held}, none is lost')
             self._damage.note(f'{self.path}: salvaged {read} messages{columns.range()}')
 
     def _rows(self, entries: Sequence[Entries]) -> Rows:
@@ -262,7 +298,7 @@ class ChunkedStorage(ABC):
         starts = rows.offset[picks.rows].tolist()
         ends = np.append(rows.offset, chunk.size)[picks.rows + 1].tolist()
         if data is None and needs_loading(chunk):
-            data = load_chunk(self._source, chunk)
+            data = self._loaded(chunk)
         if data is not None:
             whole = memoryview(data)
             records: Iterator[memoryview] = (whole[a:b] for a, b in zip(starts, ends, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from kuavo_bag_converter.errors import BagError, DamagedBagError
@@ -37,6 +38,8 @@ class Damage:
         self.problems: list[str] = []
         self.count = 0
         """Damages that were found and survived."""
+        self._of_topics: dict[str, str] = {}
+        """Lines about topics that nobody has asked for yet."""
 
     def found(self, path: Path, what: object) -> None:
         """Stop, or note the damage and go on.
@@ -50,6 +53,38 @@ class Damage:
             raise DamagedBagError(f'{line}; {ADVICE}')
         self.count += 1
         self.note(line)
+
+    def found_in(self, path: Path, topic: str, what: object) -> None:
+        """Note damage of one topic, which stops only who asks for the topic."""
+        if self.salvage:
+            self.found(path, what)
+            return
+        line = one_line(' '.join(f'{path}: {what}'.split()))
+        self._of_topics.setdefault(topic, line)
+        self.note(line)
+
+    def check(self, topics: Iterable[str]) -> None:
+        """Stop if topics are asked for that are damaged.
+
+        Raises:
+            DamagedBagError: One is.
+
+        """
+        for topic in topics:
+            if topic in self._of_topics:
+                raise DamagedBagError(f'{self._of_topics[topic]}; {ADVICE}')
+
+    def found_elsewhere(self, path: Path, what: object, *, needed: bool = False) -> None:
+        """Note damage in what nobody has asked for, or stop there if it is ``needed``, too.
+
+        Raises:
+            DamagedBagError: It is needed, and the policy is ``fail``.
+
+        """
+        if needed:
+            self.found(path, what)
+            return
+        self.note(' '.join(f'{path}: {what}; it lies in nothing that is converted'.split()))
 
     def survive(self, error: BagError) -> None:
         """Raise an error, or note it and go on without what it is about.

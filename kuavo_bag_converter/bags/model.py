@@ -139,6 +139,14 @@ class BagReader(Protocol):
 
         """
 
+    def verify_rest(self, *, needed: bool = False) -> None:
+        """Look for damage in what was not read, if the bag is small, and note it in ``problems``.
+
+        Raises:
+            BagError: damage was found, and what lies there is ``needed``, too.
+
+        """
+
     def close(self) -> None:
         """Release files; the reader cannot be used afterwards."""
 

@@ -18,6 +18,9 @@ from kuavo_bag_converter.bags.storage import Cursor, Numbers, Selection, Storage
 from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.texts import listed, shown
 
+WHOLE_BYTES = 64 << 20
+"""Bags up to this size are looked at whole."""
+
 
 class RecordingReader:
     """Files read as one recording; implements :class:`.model.BagReader`."""
@@ -145,6 +148,12 @@ class RecordingReader:
                 data = self._plain(storage, connection, stored)
                 yield Message(connection, stored.rank, stored.stamp, data)
 
+    def verify_rest(self, *, needed: bool = False) -> None:
+        """Note damage of what was not read; see :class:`.model.BagReader`."""
+        if sum(storage.file.stat().st_size for storage in self.storages) <= WHOLE_BYTES:
+            for storage in self.storages:
+                storage.verify_rest(needed=needed)
+
     def close(self) -> None:
         """Release files and temporary files."""
         self._resources.close()
@@ -157,6 +166,7 @@ class RecordingReader:
 
     def _check_topics(self, topics: Iterable[str]) -> None:
         missing = sorted(set(topics) - self.counts.keys())
+        self._damage.check(sorted(set(topics)))
         if missing:
             raise BagError(
                 f'{self.path}: no topic {listed(missing)}; '

@@ -105,6 +105,10 @@ class Rosbag2PyStorage:
         """Verify the checksums, which rosbag2_py does not; see :class:`.storage.Storage`."""
         self._index.verify(topics)
 
+    def verify_rest(self, *, needed: bool = False) -> None:
+        """Note damage of what was not read; see :class:`.storage.Storage`."""
+        self._index.verify_rest(needed=needed)
+
     def close(self) -> None:
         """Release the file."""
         self._index.close()

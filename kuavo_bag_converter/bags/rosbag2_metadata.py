@@ -201,26 +201,39 @@ def compare(
     """
     if metadata.version > NEWEST:
         damage.note(f'{path}: is version {metadata.version}, newer than {NEWEST}')
+    short = 0
     for promise in metadata.topics:
-        _compare_count(
-            path, shown(promise.topic), promise.messages, counts.get(promise.topic, 0), damage
-        )
+        stored_here = counts.get(promise.topic, 0)
+        line = _count_line(shown(promise.topic), promise.messages, stored_here)
+        if promise.messages > stored_here:
+            short += promise.messages - stored_here
+            damage.found_in(path, promise.topic, line)
+        elif promise.messages < stored_here:
+            damage.note(f'{path}: {line}')
         _compare_topic(path, promise, connections, damage)
     for topic in counts.keys() - {promise.topic for promise in metadata.topics}:
         damage.note(f'{path}: {shown(topic)} is in the files but not listed')
     stored = {plain_name(name): count for name, count in file_counts.items()}
     for name, promised in metadata.file_promises.items():
         if name in stored:
-            _compare_count(path, shown(name), promised.messages, stored[name], damage)
-    _compare_count(path, 'the recording', metadata.messages, sum(counts.values()), damage)
+            _compare_count(path, shown(name), promised.messages, stored[name], short, damage)
+    total = sum(counts.values())
+    _compare_count(path, 'the recording', metadata.messages, total, short, damage)
 
 
-def _compare_count(path: Path, what: str, promised: int, stored: int, damage: Damage) -> None:
-    line = f'{what}: {promised} messages are promised, {stored} are stored'
-    if promised > stored:
+def _compare_count(
+    path: Path, what: str, promised: int, stored: int, short: int, damage: Damage
+) -> None:
+    """Compare a count of all topics, of which ``short`` messages are known to be missing."""
+    line = _count_line(what, promised, stored)
+    if promised - stored > (0 if damage.salvage else short):
         damage.found(path, line)
-    elif promised < stored:
+    elif promised != stored:
         damage.note(f'{path}: {line}')
+
+
+def _count_line(what: str, promised: int, stored: int) -> str:
+    return f'{what}: {promised} messages are promised, {stored} are stored'
 
 
 def _compare_topic(

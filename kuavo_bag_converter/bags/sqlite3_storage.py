@@ -115,6 +115,17 @@ class Sqlite3Storage:
     def verify(self, topics: Collection[str]) -> None:
         """Do nothing: the format carries no checksums."""
 
+    def verify_rest(self, *, needed: bool = False) -> None:
+        """Note damage of what was not read; see :class:`.storage.Storage`."""
+        if self._scanned is not None:
+            return
+        try:
+            (found,) = self._query('PRAGMA quick_check(1)').fetchone()
+        except _BROKEN as error:
+            found = str(error)
+        if found != 'ok':
+            self._damage.found_elsewhere(self.path, f'sqlite: {found}', needed=needed)
+
     def _declare(self) -> None:
         try:
             tables = {name for (name,) in self._query('SELECT name FROM sqlite_master')}

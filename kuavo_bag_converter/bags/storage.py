@@ -249,5 +249,13 @@ class Storage(Protocol):
 
         """
 
+    def verify_rest(self, *, needed: bool = False) -> None:
+        """Look for damage in what was not read yet, and note it.
+
+        Raises:
+            BagError: damage was found, and what lies there is ``needed``, too.
+
+        """
+
     def close(self) -> None:
         """Release the file."""

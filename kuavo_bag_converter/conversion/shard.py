@@ -102,6 +102,7 @@ def write_shard(
             except BagError as error:
                 raise at_its_stamp(error, reader) from None
             if not found or options.on_bad_image == 'repeat':
+                reader.verify_rest()
                 problems = [*reader.problems, *trailing.lines_since(met_before)]
                 shard = attempt.finish(
                     {**extra, 'problems': problems}, found, options.stall_timeout_s

@@ -67,6 +67,7 @@ def read_contents(reader: BagReader, sample: Sample) -> Contents:
             header = header_stamp(message.connection.encoding, message.data)
             if header is not None:
                 stamps[topic].append((message.ordinal, message.stamp, header))
+    reader.verify_rest(needed=True)
     return Contents(first, {topic: _measured(rows) for topic, rows in stamps.items() if rows})
 
 

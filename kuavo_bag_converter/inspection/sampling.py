@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
+from kuavo_bag_converter.bags.recording import WHOLE_BYTES
 from kuavo_bag_converter.bags.spans import Span
 
-WHOLE_BYTES = 64 << 20
-"""Bags up to this size are read whole."""
 WINDOWS = 10
 WINDOW_S = 0.1
 FEW = 32
