@@ -164,7 +164,9 @@ def test_a_stream_that_begins_before_its_key_frame_fails_by_name(cut_stream, tmp
     bag, topic = cut_stream
     outcome = converted(bag, tmp_path / 'out', on_bad_image='fail')
     assert outcome.exit_code == 1
-    assert outcome.outcomes[0].reason == f'{topic}: no hevc key frame before this picture'
+    reason = outcome.outcomes[0].reason
+    assert reason.startswith(f'{topic}: the picture received at ')
+    assert ': no hevc key frame before this picture; set on_bad_image to repeat, split' in reason
     assert not (tmp_path / 'out').exists()
 
 
