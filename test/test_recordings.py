@@ -722,7 +722,8 @@ def test_damage_of_what_is_not_converted_is_said_and_stops_nothing(
     assert code == 0, lines
     problems = report(tmp_path / 'out')['bags'][0]['problems']
     assert problems
-    assert all(f'    {line}' in lines for line in problems)
+    for line in problems:  # whose paths are relative there
+        assert any(said.endswith(line.partition(': ')[2]) for said in lines)
     if kind != 'metadata':
         assert any(line.endswith('it lies in nothing that is converted') for line in problems)
     else:
