@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -213,6 +214,22 @@ def test_a_write_protected_dataset_is_refused_before_a_bag_is_converted(bags, tm
 
         assert f'{root}: is write-protected' in as_nobody(attempt)
         assert states(root) == frames_of(0)
+
+
+def test_a_disk_within_a_dataset_is_refused_by_name(bags, tmp_path, profile):
+    root = tmp_path / 'out'
+    convert_arm(bags[:1], root, profile)
+    (root / 'notes').mkdir()
+    mount = ['mount', '-t', 'tmpfs', 'tmpfs', str(root / 'notes')]
+    if os.getuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip('nothing can be mounted here')
+    try:
+        (root / 'notes/mine.txt').write_text('mine')
+        with pytest.raises(DatasetError, match='notes: is on another disk'):
+            convert_arm(bags, root, profile, append=True)
+        assert (root / 'notes/mine.txt').read_text() == 'mine'
+    finally:
+        subprocess.run(['umount', str(root / 'notes')], check=True)
 
 
 def test_a_socket_in_a_dataset_comes_along(bags, tmp_path, profile):
@@ -481,12 +498,18 @@ def test_a_dataset_that_moves_with_its_bags_finds_them(bags, tmp_path, profile):
 
 
 def test_skipped_bags_are_tried_again(bags, tmp_path, profile):
-    whole = cut(bags[0])
-    root = tmp_path / 'out'
-    convert_arm(bags[2], root, profile)
-    outcome = convert_arm(bags, root, profile, append=True, on_error='stop')
-    assert statuses(outcome) == ['failed', 'skipped', 'skipped']
-    bags[0].write_bytes(whole)
+    class Break(Observer):
+        def bag_started(self, number, total, bag):
+            if number == 1:
+                self.whole = cut(bags[1])
+
+    root, breaking = tmp_path / 'out', Break()
+    outcome = convert_arm(bags, root, profile, on_error='stop', observer=breaking)
+    assert statuses(outcome) == ['converted', 'failed', 'skipped']
+    bags[1].write_bytes(breaking.whole)
+    assert statuses(retry(root)) == ['converted', 'converted']
+    assert states(root) == frames_of(0, 1, 2)
+    assert [bag['status'] for bag in report(root)['bags']] == ['converted'] * 3
 
 
 def texts(value):

@@ -130,9 +130,15 @@ def check_can_be_carried(root: Path, snapshot: Snapshot) -> None:
         DatasetError: Names what cannot.
 
     """
+    disk = root.stat().st_dev
     for path, entry in sorted(snapshot.items()):
         place = root / path
         is_folder = stat.S_ISDIR(entry.kind)
+        if is_folder and place.stat().st_dev != disk:
+            raise DatasetError(
+                f'{place}: is on another disk, where what is in it cannot stay when the dataset is '
+                'replaced; unmount it first'
+            )
         if is_folder and not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
             raise DatasetError(
                 f'{place}: is write-protected; a dataset that is added to must be writable'
