@@ -782,3 +782,54 @@ def test_what_was_salvaged_is_printed(talking, profile, tmp_path, capsys, loses)
         assert (
             f'1 of the {total} messages that the file says it holds are lost: 1 of {OTHER}' in text
         )
+
+
+# --- what contradicts itself, and what is not there
+
+
+@pytest.mark.parametrize('payload', ['cdr', 'ros1'])
+@pytest.mark.parametrize('channel', ['cdr', 'ros1'])
+def test_messages_are_read_as_what_they_are(robot, profile, tmp_path, capsys, channel, payload):
+    schema = 'ros1msg' if channel == 'cdr' else 'ros2msg'
+    store, version = (ROS1, 1) if payload == 'ros1' else (ROS2, 2)
+    path = tmp_path / 'odd.mcap'
+    with path.open('wb') as stream:
+        writer = McapWriter(stream)
+        writer.start()
+        for topic, sent in robot.topics.items():
+            kind = sent[0].message.__msgtype__
+            text, _ = store.generate_msgdef(kind, ros_version=version)
+            number = writer.register_schema(kind, schema, text.encode())
+            number = writer.register_channel(topic, channel, number)
+            for item in sent:
+                data = ROS2.serialize_cdr(item.message, kind)
+                if payload == 'ros1':
+                    data = ROS2.cdr_to_ros1(data, kind)
+                writer.add_message(number, item.received, bytes(data), item.received)
+        writer.finish()
+    (outcome,) = run(path, tmp_path / 'out', profile=profile).outcomes
+    assert outcome.status == 'converted', outcome.reason
+    (line,) = outcome.problems
+    assert line == (
+        f'{path}: channels say {channel} and their schemas {schema}, of {JOINTS}, {HEAD}: by their '
+        f'messages they are read as {payload}'
+    )
+    assert run(robot.write(tmp_path / 'bag'), tmp_path / 'same', profile=profile).frames
+    mine, other = rows(tmp_path / 'out'), rows(tmp_path / 'same')
+    assert (mine['observation.state'] == other['observation.state']).all()
+    assert printed(capsys, 'inspect', path)[0] == 0
+
+
+def test_a_listed_file_that_is_absent_is_named_without_advice(robot, profile, tmp_path, capsys):
+    bag = robot.write(tmp_path / 'bag')
+    (file,) = bag.glob('*.mcap')
+    file.unlink()
+    expected = (
+        f'{bag}: none of the files that metadata.yaml lists is there: bag.mcap; put them into the '
+        'folder'
+    )
+    (outcome,) = run(bag, tmp_path / 'out', profile=profile).outcomes
+    assert outcome.reason == expected
+    code, lines = printed(capsys, 'inspect', bag)
+    assert code == 1
+    assert [line.strip() for line in lines if 'bag.mcap' in line] == [expected]

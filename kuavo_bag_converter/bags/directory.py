@@ -16,7 +16,7 @@ from kuavo_bag_converter.bags.rosbag2_metadata import (
     read_metadata,
 )
 from kuavo_bag_converter.errors import BagError
-from kuavo_bag_converter.texts import quoted, shown
+from kuavo_bag_converter.texts import listed, quoted, shown
 
 SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd', '.mcap.zst', '.db3.zst')
 _STORAGES = ('mcap', 'sqlite3', '')
@@ -78,20 +78,21 @@ def read_directory(folder: Path, damage: Damage) -> Directory:
         damage.found(path, mistaken_for_a_bag(path) or error)
     if metadata is None:
         return Directory(_without_metadata(folder, found, damage), None)
-    files = []
-    for name in metadata.files:
-        file = _existing(folder / name)
-        if file is None:
-            promise = metadata.file_promises.get(plain_name(name))
-            lost = f': its {promise} are lost' if promise else ''
-            damage.found(path, f'{shown(name)} is listed but missing{lost}')
-        else:
-            files.append(file)
+    places = {name: _existing(folder / name) for name in metadata.files}
+    files = [file for file in places.values() if file]
+    absent = [name for name, file in places.items() if not file]
+    if not files:
+        raise BagError(
+            f'{folder}: none of the files that {NAME} lists is there: {listed(absent)}; '
+            'put them into the folder'
+        )
+    for name in absent:
+        promise = metadata.file_promises.get(plain_name(name))
+        lost = f': its {promise} are lost' if promise else ''
+        damage.found(path, f'{shown(name)} is listed but missing{lost}')
     for file in found:
         if file not in files:
             damage.note(f'{path}: {file.name} is in the folder but not listed; it is not read')
-    if not files:
-        raise BagError(f'{folder}: none of the files that {NAME} lists is there')
     if metadata.storage not in _STORAGES:
         _check_content(files, metadata.storage)
     return Directory(files, metadata)

@@ -11,6 +11,7 @@ from mcap.records import Channel, Schema
 from kuavo_bag_converter.bags import mcap_records as mc
 from kuavo_bag_converter.bags.chunked import Chunk, Readable, load_chunk, table_of
 from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.mcap_encodings import contradict
 from kuavo_bag_converter.bags.mcap_summary import Summary
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.bags.qos import is_latched
@@ -34,6 +35,8 @@ class Declarations:
         self.qos = qos
         self.local: dict[int, int] = {}
         """Position in ``connections`` by channel id."""
+        self.doubtful: dict[int, str] = {}
+        """Encodings of schemas that contradict their channels, by position in ``connections``."""
         self._schemas: dict[int, Schema] = {}
 
     def add_schema(self, schema: Schema) -> None:
@@ -47,6 +50,8 @@ class Declarations:
         place = self.local[channel.id] = len(self.connections)
         schema = self._schemas.get(channel.schema_id)
         kind = _FORMATS.get(schema.encoding, '') if schema else ''
+        if schema and contradict(channel.message_encoding, schema.encoding):
+            self.doubtful[place] = schema.encoding
         qos = channel.metadata.get('offered_qos_profiles', '')
         if qos:
             self.qos[place] = qos

@@ -12,11 +12,13 @@ import numpy.typing as npt
 from kuavo_bag_converter.bags import mcap_records as mc
 from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
 from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.mcap_encodings import LOOKED_AT, encoding_of
 from kuavo_bag_converter.bags.mcap_scan import Declarations, McapScan, walk_stretch
 from kuavo_bag_converter.bags.mcap_summary import Summary, has_footer, is_index, read_summary
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.source import Held, Window
-from kuavo_bag_converter.bags.storage import Selection
+from kuavo_bag_converter.bags.storage import Cursor, Selection
+from kuavo_bag_converter.texts import listed
 
 _STEP = 4 * 1024 * 1024
 
@@ -69,12 +71,33 @@ class McapStorage(ChunkedStorage):
             if summary:
                 self._declare(summary)
             self._settle_scan(self._promised(summary) if summary else None)
+        if self._known.doubtful:
+            self._settle_encodings()
 
     def _declare(self, summary: Summary) -> None:
         for schema in summary.schemas:
             self._known.add_schema(schema)
         for channel in sorted(summary.channels, key=lambda channel: channel.id):
             self._known.add_channel(channel)
+
+    def _settle_encodings(self) -> None:
+        """Look at the first payloads of channels that their schemas contradict."""
+        topics: dict[tuple[str, str, str], list[str]] = {}
+        first = np.arange(LOOKED_AT)
+        for place, schema in self._known.doubtful.items():
+            connection = self.connections[place]
+            chosen = Selection(self.connections, {connection.topic: Cursor(first, first)})
+            payloads = [
+                bytes(stored.data) for stored in self.messages(chosen) if stored.connection == place
+            ]
+            encoding = encoding_of(connection, payloads) if payloads else connection.encoding
+            self.connections[place] = connection._replace(encoding=encoding)
+            topics.setdefault((connection.encoding, schema, encoding), []).append(connection.topic)
+        for (channel, schema, encoding), names in topics.items():
+            self._damage.note(
+                f'{self.path}: channels say {channel} and their schemas {schema}, of '
+                f'{listed(names)}: by their messages they are read as {encoding}'
+            )
 
     def _promised(self, summary: Summary) -> dict[int, int] | None:
         if summary.statistics is None:
