@@ -75,7 +75,8 @@ def reduced(frame: av.VideoFrame) -> Reduced:
         size = (max(1, plane.width // step), max(1, plane.height // step))
         small = cv2.resize(rows[:, : plane.width], size, interpolation=cv2.INTER_AREA)
         values = small.astype(np.float32).reshape(-1)
-        parts.append(values - values.mean())
+        values -= cv2.mean(small)[0]
+        parts.append(values)
     return np.concatenate(parts)
 
 
