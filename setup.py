@@ -80,7 +80,7 @@ setup(
     },
     entry_points={
         'console_scripts': [
-            f'convert_node = {NAME}.node:main',
+            f'convert_node = {NAME}.node.convert_node:main',
             f'{NAME} = {NAME}.__main__:main',
         ],
     },

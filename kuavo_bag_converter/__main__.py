@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
-from kuavo_bag_converter.environment import set_defaults
+from kuavo_bag_converter.support.environment import set_defaults
 
 
 def main() -> int:
-    """Run the command line; see :mod:`kuavo_bag_converter.cli`."""
+    """Run the command line; see :mod:`kuavo_bag_converter.cli.main`."""
     set_defaults()
-    from kuavo_bag_converter.cli import run
+    from kuavo_bag_converter.cli.main import run
 
     try:
         code = run(sys.argv[1:])

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
-from kuavo_bag_converter.errors import UsageError
-from kuavo_bag_converter.plugins import ROBOTS, Plugin, plugins
+from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.plugins import ROBOTS, Plugin, plugins
 
 NODE_NAME = 'convert_node'
 RESERVED = ('use_sim_time', 'start_type_description_service', 'qos_overrides', 'version')

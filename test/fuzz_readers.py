@@ -50,12 +50,12 @@ with atheris.instrument_imports(['kuavo_bag_converter']) if atheris else nullcon
     from ros_messages import compressed_image, connection_of, image
 
     from kuavo_bag_converter.bags.open import open_bag
-    from kuavo_bag_converter.errors import BagError
     from kuavo_bag_converter.messages.definitions import Definitions
     from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
     from kuavo_bag_converter.messages.fields import FieldReader
     from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
     from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
+    from kuavo_bag_converter.support.errors import BagError
 
 MEMORY = 3 * 2**30
 """Bytes of address space; Python with its libraries needs about a third."""

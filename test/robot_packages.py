@@ -11,8 +11,8 @@ from pathlib import Path
 
 from plain_robot import Robot, every, image, joint_state, ramps
 
-from kuavo_bag_converter.plugins import plugins
 from kuavo_bag_converter.settings import known_settings
+from kuavo_bag_converter.support.plugins import plugins
 
 EXAMPLE = Path(__file__).resolve().parent.parent / 'examples' / 'two_arms'
 

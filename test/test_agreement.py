@@ -11,9 +11,9 @@ from conversions import report, run
 from dataset_reading import info, tree
 from plain_robot import Robot, depth, every, image, joint_state, jpeg, ramps
 
-from kuavo_bag_converter.errors import Cancelled, UsageError
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
+from kuavo_bag_converter.support.errors import Cancelled, UsageError
 
 CAMERA, STATE = '/camera/image_raw', '/joint_states'
 KEY = 'observation.images.head'

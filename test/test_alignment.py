@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from naive_plan import NaivePlan, uses_of
 from plain_robot import Robot, Sent
 
-from kuavo_bag_converter.alignment import Fill, Segment, Track, make_plan, topics_with_header
+from kuavo_bag_converter.alignment.plan import Fill, Segment, Track, make_plan, topics_with_header
 from kuavo_bag_converter.bags.model import TopicIndex
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.profiles.model import Align, Clock
+from kuavo_bag_converter.support.errors import BagError
 
 MS = 1_000_000
 CLOCK = Clock(sources=(), source_fps=30, decimation='jump', end_trim='none')

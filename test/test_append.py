@@ -28,14 +28,14 @@ from dataset_edits import edit_info, edit_json
 from dataset_reading import info, tree
 from ordinary_user import as_nobody
 
-from kuavo_bag_converter import cli
 from kuavo_bag_converter.bags import fingerprint as identity
 from kuavo_bag_converter.bags.fingerprint import find_doubles, fingerprint, key_of, same_files
-from kuavo_bag_converter.errors import ConverterError, DatasetError, UsageError
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.support.errors import ConverterError, DatasetError, UsageError
 
 
 @pytest.fixture

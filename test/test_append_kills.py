@@ -12,8 +12,8 @@ import pytest
 from arm_runs import convert_arm, statuses, write_bag, write_profile
 from dataset_reading import tree
 
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.jobs import renames
+from kuavo_bag_converter.support.errors import UsageError
 
 KILLS = 16
 STEPS = ('os.rename', 'os.link', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.symlink', 'ctypes.dlsym')

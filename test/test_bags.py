@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from mcap.writer import IndexType
 
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.support.errors import BagError, UsageError
 
 SAMPLES = recording()
 LAYOUTS = {

@@ -34,7 +34,7 @@ from mcap.opcode import Opcode
 from mcap.writer import IndexType
 
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.support.errors import BagError
 
 SAMPLES = recording(1.0)
 MAGICS = {'lz4': b'\x04\x22\x4d\x18', 'bz2': b'BZh'}

@@ -14,7 +14,7 @@ from bag_files import (
 
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.support.errors import UsageError
 
 SAMPLES = recording(0.5)
 

@@ -22,14 +22,14 @@ from mcap.writer import IndexType
 from ros_modules import needed
 
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.support.errors import BagError, UsageError
 
 SAMPLES = recording(1.0)
 SHUFFLED = [
     Sample((IMAGE, CLAW)[n % 2], BEGIN + stamp, bytes([n]) * 50)
     for n, stamp in enumerate([5, 3, 9, 1, 1, 7, 7, 7, 0, 2, 9, 9])
 ]
-BACKEND = 'kuavo_bag_converter.bags.rosbag2_backend'
+BACKEND = 'kuavo_bag_converter.bags.rosbag2.backend'
 
 
 @pytest.fixture(params=['real', 'HumbleReader', 'SequentialReader', 'LyricalReader'])

@@ -9,12 +9,12 @@ import pytest
 import ros_domain
 from ros_modules import needed
 
-from kuavo_bag_converter import stages
 from kuavo_bag_converter.benchmark.markdown import as_markdown
 from kuavo_bag_converter.benchmark.measure import Measurement, measure
 from kuavo_bag_converter.benchmark.results import Efficiency, Result, Results
 from kuavo_bag_converter.benchmark.runs import Run, conversions
-from kuavo_bag_converter.cli import run
+from kuavo_bag_converter.cli.main import run
+from kuavo_bag_converter.support import stages
 
 MB = 1 << 20
 

@@ -10,17 +10,17 @@ from conversions import COLOR, DEPTH, run, same_frames
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuavo_bag_converter.alignment import Track, TrackPlan
+from kuavo_bag_converter.alignment.plan import Track, TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Message
-from kuavo_bag_converter.camera import Camera, messages_for
-from kuavo_bag_converter.conversion import memory
-from kuavo_bag_converter.errors import BagError, ImageError
+from kuavo_bag_converter.frames import memory_budget as memory
+from kuavo_bag_converter.frames.camera import Camera, messages_for
+from kuavo_bag_converter.frames.pictures import PictureDecoder
 from kuavo_bag_converter.jobs.report import Observer
-from kuavo_bag_converter.pictures import PictureDecoder
 from kuavo_bag_converter.profiles.model import Align
 from kuavo_bag_converter.replay import bag as replay
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
+from kuavo_bag_converter.support.errors import BagError, ImageError
 
 CAMERA = Connection(0, '/cam', 'sensor_msgs/msg/Image', 'cdr', '', '')
 SIZE = 10

@@ -23,7 +23,7 @@ from rosbags.rosbag1 import Reader as Rosbag1Reader
 from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.typesys import Stores, get_typestore
 
-from kuavo_bag_converter import cli
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
 

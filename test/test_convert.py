@@ -25,7 +25,7 @@ from dataset_reading import info, tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kuavo_bag_converter.cli import run as command
+from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.sample.write import write_sample
 
 SIZE = {'resize__width': 160, 'resize__height': 120}

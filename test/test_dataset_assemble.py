@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.layout import FileNumber
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
 
 LENGTHS = [[5], [3, 4], [1], [6]]
 EPISODES = [5, 3, 4, 1, 6]

@@ -25,7 +25,7 @@ from dataset_reading import tree
 
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
-from kuavo_bag_converter.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
 
 
 def open_writer(path, lengths=(4,), features=FEATURES, video=H264, tasks=('pick',), fps=FPS):

@@ -26,7 +26,7 @@ from kuavo_bag_converter.dataset.video import (
     check_video_options,
     check_video_size,
 )
-from kuavo_bag_converter.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
 
 AV1 = VideoOptions('libsvtav1', crf=30, preset='12', gop=30)
 HEVC = VideoOptions('hevc', crf=20, preset='ultrafast', gop=30)

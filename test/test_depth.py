@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from ros_messages import compressed_image, connection_of, image
 
-from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
 from kuavo_bag_converter.messages.images import picture_info
+from kuavo_bag_converter.support.errors import BagError, ImageError
 
 DEFINITIONS = Definitions()
 COMPRESSED = connection_of('sensor_msgs/msg/CompressedImage', topic='/depth')

@@ -23,16 +23,16 @@ from ordinary_user import as_nobody
 from plain_robot import BEGIN, NS, Robot, depth, every, image, joint_state, ramps, said
 from rosbags.rosbag1 import Writer as Rosbag1Writer
 
-from kuavo_bag_converter import cli
 from kuavo_bag_converter.bags.discover import list_recordings
-from kuavo_bag_converter.conversion.options import shard_options
-from kuavo_bag_converter.errors import BagError, Cancelled
+from kuavo_bag_converter.cli import main as cli
+from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.jobs import preflight
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.support.errors import BagError, Cancelled
 
 SIZE = (48, 64)
 SECONDS = 1.0

@@ -17,8 +17,8 @@ from conversions import run, write_samples
 from dataset_reading import tree
 from ordinary_user import as_nobody
 
-from kuavo_bag_converter.errors import OutputError, UsageError
 from kuavo_bag_converter.jobs.report import Observer
+from kuavo_bag_converter.support.errors import OutputError, UsageError
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
 KILLS = 36

@@ -34,9 +34,9 @@ from plain_robot import (
     trajectory,
 )
 
-from kuavo_bag_converter.display import plan_summary
-from kuavo_bag_converter.plan_report import PlanReport
+from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
+from kuavo_bag_converter.report.display import plan_summary
 from kuavo_bag_converter.sample.barcode import read_frame_number
 
 JOINTS = ['j1', 'j2', 'j3']

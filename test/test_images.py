@@ -14,11 +14,11 @@ from jpeg_files import sampled_jpeg, segment
 from ros_messages import compressed_image, connection_of, image
 from ros_modules import needed
 
-from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
 from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
 from kuavo_bag_converter.messages.picture_headers import PNG_MAGIC
+from kuavo_bag_converter.support.errors import BagError, ImageError
 
 DEFINITIONS = Definitions()
 COMPRESSED = connection_of('sensor_msgs/msg/CompressedImage', topic='/camera')

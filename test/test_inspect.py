@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcap.writer import Writer as McapWriter
 
-from kuavo_bag_converter import cli
 from kuavo_bag_converter.bags.spans import SILENCE_S, Span
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.inspection.sampling import WHOLE_BYTES, WINDOWS, choose
 from kuavo_bag_converter.inspection.timing import span_of, timing_of
 from kuavo_bag_converter.sample.write import write_sample

@@ -11,12 +11,12 @@ import pytest
 from conversions import report, rows, run, write_samples
 from dataset_reading import info, tree
 
-from kuavo_bag_converter.errors import Cancelled, OutputError, StalledError, UsageError
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
-from kuavo_bag_converter.workers import WorkerPool
+from kuavo_bag_converter.support.errors import Cancelled, OutputError, StalledError, UsageError
+from kuavo_bag_converter.support.workers import WorkerPool
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
 

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from kuavo_bag_converter.alignment.binding import bind
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.binding import bind
-from kuavo_bag_converter.cli import run as command
-from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.cli.main import run as command
+from kuavo_bag_converter.frames.table import convert
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Align, Clock
@@ -27,7 +27,7 @@ from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.robots.kuavo.profile import end_effector_of, kuavo_profile
 from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.settings import Settings, settings_from, updated
-from kuavo_bag_converter.table import convert
+from kuavo_bag_converter.support.errors import BagError, UsageError
 
 EEFS = ('leju_claw', 'qiangnao', 'rq2f85')
 ARMS = {

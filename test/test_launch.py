@@ -20,7 +20,7 @@ NAME = 'kuavo_bag_converter'
 FILE = ROOT / 'launch' / 'convert.launch.py'
 NODE = f"""#!{sys.executable}
 import sys
-from {NAME}.node import main
+from {NAME}.node.convert_node import main
 sys.exit(main())
 """
 # What ``ros2 launch`` does with a launch file; a process of its own, because launch keeps state.

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from ros_messages import ROS1, ROS2, connection_of, header, store_of
 from ros_modules import needed
 
-from kuavo_bag_converter.errors import BagError, UsageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
+from kuavo_bag_converter.support.errors import BagError, UsageError
 
 END_EFFECTOR = """\
 ================================================================================

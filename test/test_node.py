@@ -13,9 +13,9 @@ import ros_domain
 from robot_packages import build_example, installed
 from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
 
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.settings import Settings, known_settings, values_of
+from kuavo_bag_converter.support.errors import UsageError
 
 if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
@@ -27,7 +27,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
-from kuavo_bag_converter.node import ConvertNode
+from kuavo_bag_converter.node.convert_node import ConvertNode
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60
@@ -60,7 +60,7 @@ def command(*arguments, **options):
 
 def start_node(*arguments):
     return subprocess.Popen(
-        [sys.executable, '-m', 'kuavo_bag_converter.node', *arguments],
+        [sys.executable, '-m', 'kuavo_bag_converter.node.convert_node', *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -350,7 +350,7 @@ def test_a_signal_stops_the_run_as_cancel_does(number, bag, tmp_path, onlooker):
 
 
 def start_stuck_node(hang, *arguments):
-    program = f'{hang}\nimport sys\nfrom kuavo_bag_converter.node import main\nsys.exit(main())'
+    program = f'{hang}\nimport sys\nfrom kuavo_bag_converter.node.convert_node import main\nsys.exit(main())'
     return subprocess.Popen(
         [sys.executable, '-c', program, *arguments],
         cwd=ROOT,

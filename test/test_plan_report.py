@@ -9,7 +9,7 @@ from dataset_edits import edit_json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuavo_bag_converter.plan_report import (
+from kuavo_bag_converter.alignment.report import (
     FORMAT,
     CutReport,
     ErrorMs,

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kuavo_bag_converter import cli
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.profiles import shipped
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import load_profile
@@ -37,6 +36,7 @@ from kuavo_bag_converter.settings import (
     settings_from,
     updated,
 )
+from kuavo_bag_converter.support.errors import UsageError
 
 CONFIG = Path(__file__).resolve().parents[1] / 'config'
 

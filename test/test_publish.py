@@ -13,11 +13,11 @@ import pytest
 from arm_runs import convert_arm, states, statuses, write_bag, write_profile
 from dataset_reading import tree
 
-from kuavo_bag_converter import cli
-from kuavo_bag_converter.errors import Cancelled, ConverterError, OutputError, UsageError
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs import renames
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
+from kuavo_bag_converter.support.errors import Cancelled, ConverterError, OutputError, UsageError
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_what_appears_at_the_output_stays(bags, tmp_path, profile, kernel, appea
 
 
 def test_the_command_says_where_the_dataset_is(bags, tmp_path, profile, capsys, monkeypatch):
-    from kuavo_bag_converter import display
+    from kuavo_bag_converter.report import display
 
     root = tmp_path / 'out'
     monkeypatch.setattr(display.Display, 'assembling', lambda *_: root.mkdir())

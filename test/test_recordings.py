@@ -27,16 +27,16 @@ from plain_robot import NS, Robot, at, every, joint_state, jpeg, ramps, said
 from ros_messages import ROS1, ROS2
 from rosbags.rosbag1 import Writer as Rosbag1Writer
 
-from kuavo_bag_converter import cli
+from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.bags.qos import LIMIT
+from kuavo_bag_converter.bags.rosbag2.qos import LIMIT
 from kuavo_bag_converter.bags.scratch import RESERVE, Scratch
-from kuavo_bag_converter.display import Display, print_report
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.report import Report
-from kuavo_bag_converter.plan_report import PlanReport
+from kuavo_bag_converter.report.display import Display, print_report
 from kuavo_bag_converter.sample.write import write_sample
-from kuavo_bag_converter.texts import LINE, one_line, shown
+from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.texts import LINE, one_line, shown
 
 PROFILE = """
 robot_type: made_up

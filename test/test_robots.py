@@ -14,14 +14,14 @@ import yaml
 from conversions import report, rows, run
 from robot_packages import build_example, installed, two_arms_bag, write_package
 
-from kuavo_bag_converter import cli
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.robots.resolve import profile_version, resolve
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import Settings, known_settings, settings_from, updated
+from kuavo_bag_converter.support.errors import UsageError
 
 OWN = {'two_arms.arms', 'two_arms.fps', 'two_arms.camera_fps'}
 DECLARED = """
@@ -134,7 +134,7 @@ def test_inspecting_says_what_the_topics_leave_open(tmp_path, capsys):
     def build(self, options, topics):
         raise BagError('no arm in the bag')
 it = Robots()""",
-    ).replace('\nfrom k', '\nfrom kuavo_bag_converter.errors import BagError\nfrom k', 1)
+    ).replace('\nfrom k', '\nfrom kuavo_bag_converter.support.errors import BagError\nfrom k', 1)
     write_package(tmp_path, 'other', code)
     bag = two_arms_bag(tmp_path / 'bag', seconds=0.5)
     with installed(tmp_path):

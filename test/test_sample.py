@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from rosbags import rosbag1, rosbag2
 
-from kuavo_bag_converter import cli
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.sample.barcode import CAMERAS, draw_frame_number, read_frame_number
 from kuavo_bag_converter.sample.definitions import Definitions
 from kuavo_bag_converter.sample.pictures import DEPTH_HEADER, ColorScene, DepthScene
 from kuavo_bag_converter.sample.streams import KEY_INTERVAL
 from kuavo_bag_converter.sample.truth import SampleTruth, joint_time
 from kuavo_bag_converter.sample.write import START, write_sample
+from kuavo_bag_converter.support.errors import UsageError
 
 MS = 1_000_000
 SMALL = (60, 80)

@@ -9,12 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuavo_bag_converter.alignment import Segment, Track, make_plan
-from kuavo_bag_converter.bags.model import TopicIndex
-from kuavo_bag_converter.errors import BagError
-from kuavo_bag_converter.marks import Mark, find_marks, read_marks
-from kuavo_bag_converter.profiles.model import Align, Clock, Episodes, Source, TimeRange
-from kuavo_bag_converter.segments import (
+from kuavo_bag_converter.alignment.marks import Mark, find_marks, read_marks
+from kuavo_bag_converter.alignment.plan import Segment, Track, make_plan
+from kuavo_bag_converter.alignment.segments import (
     Cut,
     Span,
     cut_by_marks,
@@ -22,6 +19,9 @@ from kuavo_bag_converter.segments import (
     cut_by_ranges,
     tasks_of_frames,
 )
+from kuavo_bag_converter.bags.model import TopicIndex
+from kuavo_bag_converter.profiles.model import Align, Clock, Episodes, Source, TimeRange
+from kuavo_bag_converter.support.errors import BagError
 
 S = 1_000_000_000
 SPAN = Span(100, 199)

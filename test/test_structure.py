@@ -11,23 +11,17 @@ NAME = 'kuavo_bag_converter'
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
-    texts
-    errors  environment  signals
-    plugins
-    settings  plan_report  marks  memory  stages  workers
+    support
+    settings
     bags
-    stamps
-    messages  dataset  profiles  pictures
-    frame_clock  elements  sample  robots  check
-    alignment
-    binding  segments  camera
-    planning  table
-    episode  inspection
-    methods
-    conversion
-    replay
+    messages  profiles
+    alignment  robots
+    dataset
+    sample  check
+    frames
+    inspection  replay
     jobs
-    display
+    report
     node
     benchmark
     cli
@@ -36,8 +30,8 @@ LAYERS = """
 """Each imports from lines above its own, and from itself."""
 LEVEL = {unit: level for level, line in enumerate(LAYERS.split('\n')) for unit in line.split()}
 ROS = {
-    'rclpy': 'node.py',
-    'rosbag2_py': 'bags/rosbag2_backend.py',
+    'rclpy': 'node/convert_node.py',
+    'rosbag2_py': 'bags/rosbag2/backend.py',
     'cv_bridge': 'messages/cv_bridge_backend.py',
 }
 """Modules of ROS and the only file that imports them."""
@@ -96,7 +90,8 @@ def test_ros_is_imported_by_its_backends_alone():
 
 
 @pytest.mark.parametrize(
-    'module', ['planning', 'profiles.loader', 'dataset.assemble', 'check.dataset', 'cli']
+    'module',
+    ['alignment.planning', 'profiles.loader', 'dataset.assemble', 'check.dataset', 'cli.main'],
 )
 def test_what_reads_no_bag_loads_no_reader(module):
     program = f"""

@@ -12,11 +12,11 @@ from conversions import run, write_samples
 from dataset_reading import tree
 from stuck_codecs import DECODER_HANGS, PASS_HANGS, StuckDecoder, wait_for_line
 
-from kuavo_bag_converter import workers
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer
-from kuavo_bag_converter.errors import BagError, Cancelled
 from kuavo_bag_converter.jobs.report import Observer
-from kuavo_bag_converter.workers import WorkerPool
+from kuavo_bag_converter.support import workers
+from kuavo_bag_converter.support.errors import BagError, Cancelled
+from kuavo_bag_converter.support.workers import WorkerPool
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
 CAMERA = r'/cam_\w/color/image_raw/compressed: a picture has kept its decoder or encoder busy'
@@ -198,7 +198,7 @@ def test_an_encoder_that_is_stuck_at_its_end_is_named(bags, tmp_path, monkeypatc
 
 
 def command(hang, bags, output):
-    program = f'{hang}\nimport sys\nfrom kuavo_bag_converter.cli import run\n'
+    program = f'{hang}\nimport sys\nfrom kuavo_bag_converter.cli.main import run\n'
     program += 'sys.exit(run(sys.argv[1:]))'
     pairs = [f'{name.replace("__", ".")}={value}'.lower() for name, value in VALUES.items()]
     words = [word for pair in pairs for word in ('--set', pair)]

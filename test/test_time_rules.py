@@ -32,15 +32,15 @@ from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 
-from kuavo_bag_converter.alignment import Segment, Track, make_plan
+from kuavo_bag_converter.alignment.plan import Segment, Track, make_plan
+from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.model import TopicIndex
 from kuavo_bag_converter.bags.spans import Span, spans_of
-from kuavo_bag_converter.cli import run as command
-from kuavo_bag_converter.display import Display
-from kuavo_bag_converter.errors import BagError
-from kuavo_bag_converter.plan_report import PlanReport
+from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.profiles.model import Align, Clock
+from kuavo_bag_converter.report.display import Display
+from kuavo_bag_converter.support.errors import BagError
 
 CAMERA, JOINTS, COMMANDS = '/camera/image_raw', '/joint_states', '/joint_command'
 WEEK, YEAR = 7 * 24 * 3600 * NS, 365 * 24 * 3600 * NS

@@ -28,15 +28,15 @@ from dataset_edits import (
 from dataset_faults import FAULTS, one_row_group
 from rosbags.rosbag1 import Reader, Writer
 
-from kuavo_bag_converter import cli
 from kuavo_bag_converter.check.dataset import check_dataset
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import Episodes, TimeRange
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.support.errors import UsageError
 
 SIZE = {'resize__width': 128, 'resize__height': 96}
 SIZED = {name.replace('__', '.'): value for name, value in SIZE.items()}

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.robots.robot import Robot
 from kuavo_bag_converter.settings import setting
+from kuavo_bag_converter.support.errors import BagError
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.profiles.model import Part, Profile

@@ -106,7 +106,7 @@ class ChunkedStorage(ABC):
 
     @property
     def compression(self) -> str:
-        """How the first chunk is packed; see :class:`.storage.Storage`."""
+        """How the first chunk is packed; see :class:`Storage`."""
         if self._scanned is not None:
             return self._chunks[0].chunk.compression if self._chunks else ''
         try:
@@ -157,7 +157,7 @@ class ChunkedStorage(ABC):
         """Parse the message record that ``record`` begins with; None where that is too short."""
 
     def stamps(self, topics: Collection[str]) -> dict[str, Stamps]:
-        """Receive stamps in storage order; see :class:`.storage.Storage`."""
+        """Receive stamps in storage order; see :class:`Storage`."""
         columns = self._scanned
         if columns is None:
             columns = StampColumns(self.connections, topics)
@@ -168,7 +168,7 @@ class ChunkedStorage(ABC):
         return {topic: columns.stamps(topic) for topic in topics}
 
     def messages(self, selection: Selection, head: int | None = None) -> Iterator[Stored]:
-        """Yield selected messages; see :class:`.storage.Storage`."""
+        """Yield selected messages; see :class:`Storage`."""
         try:
             for chunk, rows, data in self._stretches(selection):
                 picks = selection.pick(rows.connection)
@@ -191,7 +191,7 @@ class ChunkedStorage(ABC):
             self._damage.found(self.path, error)
 
     def verify_rest(self, *, needed: bool = False) -> None:
-        """Note damage of what was not read; see :class:`.storage.Storage`."""
+        """Note damage of what was not read; see :class:`Storage`."""
         if self._scanned is not None:
             return
         try:

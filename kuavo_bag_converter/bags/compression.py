@@ -12,8 +12,8 @@ import lz4.frame
 import zstandard
 
 from kuavo_bag_converter.bags.scratch import NoRoomError
-from kuavo_bag_converter.errors import BagError
-from kuavo_bag_converter.texts import quoted
+from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.texts import quoted
 
 LIMIT = 2**31
 """No chunk or message is decompressed to more than this many bytes."""

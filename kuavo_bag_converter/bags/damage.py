@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from kuavo_bag_converter.errors import BagError, DamagedBagError
-from kuavo_bag_converter.texts import one_line
+from kuavo_bag_converter.support.errors import BagError, DamagedBagError
+from kuavo_bag_converter.support.texts import one_line
 
 ADVICE = 'set on_damage: salvage to keep what can be read'
 

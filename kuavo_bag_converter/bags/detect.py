@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.support.errors import BagError
 
 _CONTAINERS = {
     b'#ROSBAG V2.0\n': 'rosbag1',

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import Damage
 from kuavo_bag_converter.bags.detect import container_of
-from kuavo_bag_converter.bags.directory import SUFFIXES, natural, split_stem
 from kuavo_bag_converter.bags.open import open_portable
-from kuavo_bag_converter.bags.rosbag1 import time_range
-from kuavo_bag_converter.bags.rosbag2_metadata import NAME
+from kuavo_bag_converter.bags.rosbag1.storage import time_range
+from kuavo_bag_converter.bags.rosbag2.directory import SUFFIXES, natural, split_stem
+from kuavo_bag_converter.bags.rosbag2.metadata import NAME
 from kuavo_bag_converter.bags.spans import SILENCE_S, Span, spans_of
-from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.support.errors import BagError, UsageError
 
 Recording = Path | tuple[Path, ...]
 """A file, a rosbag2 directory, or the files that one recording was split into."""

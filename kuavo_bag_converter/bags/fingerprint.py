@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.bags.detect import cannot_be_read, status_of
-from kuavo_bag_converter.bags.directory import SUFFIXES, natural
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.bags.rosbag2.directory import SUFFIXES, natural
+from kuavo_bag_converter.support.errors import BagError
 
 Key = tuple[tuple[int, str], ...]
 """Size and digest of each file."""

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.texts import shown
+from kuavo_bag_converter.support.texts import shown
 
 Stamps = npt.NDArray[np.int64]
 """Nanoseconds since the epoch, shape (n,)."""

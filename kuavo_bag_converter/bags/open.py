@@ -11,17 +11,17 @@ from pathlib import Path
 from kuavo_bag_converter.bags.compression import CompressionError, claimed_size, decompress_file
 from kuavo_bag_converter.bags.damage import Damage, ReadsWholeError
 from kuavo_bag_converter.bags.detect import container_of
-from kuavo_bag_converter.bags.directory import Directory, read_directory
-from kuavo_bag_converter.bags.mcap_storage import McapStorage
+from kuavo_bag_converter.bags.mcap.storage import McapStorage
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.recording import RecordingReader
-from kuavo_bag_converter.bags.rosbag1 import Rosbag1Storage
-from kuavo_bag_converter.bags.rosbag2_metadata import NAME, compare
+from kuavo_bag_converter.bags.rosbag1.storage import Rosbag1Storage
+from kuavo_bag_converter.bags.rosbag2.directory import Directory, read_directory
+from kuavo_bag_converter.bags.rosbag2.metadata import NAME, compare
 from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
-from kuavo_bag_converter.bags.sqlite3_storage import Sqlite3Storage
+from kuavo_bag_converter.bags.sqlite3.storage import Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
-from kuavo_bag_converter.errors import BagError, UsageError
-from kuavo_bag_converter.texts import shown
+from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.texts import shown
 
 READERS = ('auto', 'rosbag2_py', 'portable')
 ADVICE = 'set reader: auto or portable'
@@ -148,7 +148,7 @@ def _by_rosbag2_py(
     if storages[0].container == 'rosbag1':
         return storages, 'portable'
     try:
-        from kuavo_bag_converter.bags.rosbag2_backend import Rosbag2PyStorage
+        from kuavo_bag_converter.bags.rosbag2.backend import Rosbag2PyStorage
     except ImportError as error:
         if reader == 'rosbag2_py':
             raise UsageError(

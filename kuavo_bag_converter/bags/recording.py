@@ -15,8 +15,8 @@ from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.header_stamps import HEAD, begins_with_header, header_stamp
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.bags.storage import Cursor, Numbers, Selection, Storage, Stored
-from kuavo_bag_converter.errors import BagError
-from kuavo_bag_converter.texts import listed, shown
+from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.texts import listed, shown
 
 WHOLE_BYTES = 64 << 20
 """Bags up to this size are looked at whole."""

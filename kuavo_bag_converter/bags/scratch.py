@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.support.errors import BagError
 
 RESERVE = 64 * 1024 * 1024
 """Bytes that are left for others on the disk."""

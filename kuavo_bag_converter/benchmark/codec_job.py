@@ -24,10 +24,10 @@ from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
 from kuavo_bag_converter.dataset.video import COPY, ENCODERS, PacketWriter, encoder_options
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.frames import Fitter, plane
 from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.support.errors import BagError
 
 _FRAMES = 120
 _SEEKS = 40

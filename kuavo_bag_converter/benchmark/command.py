@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from kuavo_bag_converter.benchmark.presets import PRESETS
 from kuavo_bag_converter.benchmark.runs import CODECS, METHODS
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.support.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from kuavo_bag_converter.benchmark.markdown import as_markdown
 from kuavo_bag_converter.benchmark.presets import PRESETS
 from kuavo_bag_converter.benchmark.results import Result, Results, efficiency
 from kuavo_bag_converter.benchmark.runs import Run, conversions
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.support.errors import UsageError
 
 
 def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -> int:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter import stages
+from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.benchmark.child import processor_seconds
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
-from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.support import stages
+from kuavo_bag_converter.support.errors import BagError
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:

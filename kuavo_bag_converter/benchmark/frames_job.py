@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.benchmark.served import ServedBag
-from kuavo_bag_converter.binding import BoundCamera
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.settings import settings_from
+from kuavo_bag_converter.support.errors import UsageError
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:

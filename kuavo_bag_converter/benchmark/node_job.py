@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from kuavo_bag_converter import node, stages
 from kuavo_bag_converter.benchmark.conversion_job import bytes_read, folder_size
 from kuavo_bag_converter.dataset.record import read_record
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.jobs import convert
+from kuavo_bag_converter.node import convert_node as node
+from kuavo_bag_converter.support import stages
+from kuavo_bag_converter.support.errors import BagError
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:

@@ -10,18 +10,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.alignment import Plan
+from kuavo_bag_converter.alignment.binding import Binding, bind
+from kuavo_bag_converter.alignment.plan import Plan
+from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.model import Ordinals
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.binding import Binding, bind
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.frames.table import Rows, Table
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, PNG_MAGIC
-from kuavo_bag_converter.planning import plan_bag
 from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.table import Rows, Table
+from kuavo_bag_converter.support.errors import BagError
 
 _LONGEST_HEAD = 512
 

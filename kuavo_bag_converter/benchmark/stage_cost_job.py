@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
+from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.benchmark.served import ServedBag
-from kuavo_bag_converter.binding import BoundCamera
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
 from kuavo_bag_converter.dataset.video import DEPTH_OPTIONS, ENCODERS, encoder_options

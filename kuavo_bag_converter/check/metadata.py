@@ -13,9 +13,9 @@ from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import Record, RecordedBag
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile, VectorFeature
+from kuavo_bag_converter.support.errors import UsageError
 
 LEROBOT_CODECS = ('av1', 'h264', 'hevc')
 """Codecs that LeRobot can encode; its editing tools refuse a dataset that names another."""

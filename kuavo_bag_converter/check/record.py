@@ -8,7 +8,7 @@ from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset import record
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.dataset.record import Record
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.support.errors import UsageError
 
 
 def read_record(root: Path, findings: Findings) -> Record | None:

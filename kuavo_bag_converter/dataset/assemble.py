@@ -21,7 +21,7 @@ from kuavo_bag_converter.dataset.metadata import feature_entries
 from kuavo_bag_converter.dataset.parts import Assembly
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.tables import videos
-from kuavo_bag_converter.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
 
 Progress = Callable[[int, int], None]
 

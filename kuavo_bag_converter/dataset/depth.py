@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.features import DepthCoding
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.support.errors import UsageError
 
 MAX_CODE = 4095
 _MILLIMETRES = 1000.0

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.files import link_or_copy
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
     DATA_PATH_V21,
@@ -31,7 +30,8 @@ from kuavo_bag_converter.dataset.layout import (
 from kuavo_bag_converter.dataset.metadata import PICTURES, decode_pictures
 from kuavo_bag_converter.dataset.statistics import Histogram
 from kuavo_bag_converter.dataset.tables import videos
-from kuavo_bag_converter.errors import DatasetError
+from kuavo_bag_converter.support.errors import DatasetError
+from kuavo_bag_converter.support.files import link_or_copy
 
 _FEATURE_KEYS = ('dtype', 'shape', 'names')
 _INFO_KEYS = (

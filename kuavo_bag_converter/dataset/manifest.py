@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature
-from kuavo_bag_converter.errors import DatasetError
+from kuavo_bag_converter.support.errors import DatasetError
 
 FORMAT = 2
 MANIFEST = 'shard.json'

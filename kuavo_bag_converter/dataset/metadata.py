@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.files import write_text
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
     DATA_PATH_V21,
@@ -28,6 +27,7 @@ from kuavo_bag_converter.dataset.layout import (
 from kuavo_bag_converter.dataset.statistics import STATISTICS, Histogram, Statistics
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, TableWriter, videos
 from kuavo_bag_converter.dataset.video import video_info, video_info_v21
+from kuavo_bag_converter.support.files import write_text
 
 _EPISODES_PER_ROW_GROUP = 10
 PICTURES = 'pictures'

@@ -21,8 +21,8 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from kuavo_bag_converter.dataset.files import sync
-from kuavo_bag_converter.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.files import sync
 
 # An upper bound of what the sample tables of one frame take in the index (sizes, key frames,
 # offsets, chunks, dependencies), and of everything else in it.

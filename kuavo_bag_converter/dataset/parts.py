@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.existing import Existing
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.files import link_or_copy
 from kuavo_bag_converter.dataset.layout import Episode, FileLimits, whole_shard
 from kuavo_bag_converter.dataset.metadata import Summary
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate, read_packets
@@ -28,7 +27,8 @@ from kuavo_bag_converter.dataset.tables import (
     table_of,
     vectors,
 )
-from kuavo_bag_converter.errors import DatasetError
+from kuavo_bag_converter.support.errors import DatasetError
+from kuavo_bag_converter.support.files import link_or_copy
 
 
 @dataclass(frozen=True)

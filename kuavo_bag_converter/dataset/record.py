@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import (
     Key,
     files_of,
@@ -26,9 +27,8 @@ from kuavo_bag_converter.bags.fingerprint import (
     same_files,
 )
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
-from kuavo_bag_converter.errors import BagError, UsageError
-from kuavo_bag_converter.plan_report import PlanReport
-from kuavo_bag_converter.texts import visible
+from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.texts import visible
 
 FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.support.errors import UsageError
 
 
 def check_features(features: Sequence[Feature]) -> None:

@@ -28,7 +28,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.files import sync, sync_tree, write_text
 from kuavo_bag_converter.dataset.manifest import FORMAT, MANIFEST, feature_of, read_manifest
 from kuavo_bag_converter.dataset.mp4 import frame_rate
 from kuavo_bag_converter.dataset.rules import check_features
@@ -58,8 +57,9 @@ from kuavo_bag_converter.dataset.video import (
     check_video_options,
     check_video_size,
 )
-from kuavo_bag_converter.errors import DatasetError, UsageError
-from kuavo_bag_converter.workers import WorkerPool
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.files import sync, sync_tree, write_text
+from kuavo_bag_converter.support.workers import WorkerPool
 
 _TABLE = 'data.parquet'
 _BLOCK = 1 << 20

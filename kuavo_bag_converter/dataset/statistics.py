@@ -21,7 +21,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from kuavo_bag_converter.stages import staged
+from kuavo_bag_converter.support.stages import staged
 
 QUANTILES = {'q01': 0.01, 'q10': 0.10, 'q50': 0.50, 'q90': 0.90, 'q99': 0.99}
 STATISTICS = ('min', 'max', 'mean', 'std', 'count', *QUANTILES)

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.files import sync
-from kuavo_bag_converter.errors import DatasetError
+from kuavo_bag_converter.support.errors import DatasetError
+from kuavo_bag_converter.support.files import sync
 
 DEFAULT_FEATURES = (
     Feature('timestamp', 'float32', (1,)),

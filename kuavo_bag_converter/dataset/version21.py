@@ -9,7 +9,6 @@ from operator import attrgetter
 from typing import Any
 
 from kuavo_bag_converter.dataset.existing import ExistingV21, with_info
-from kuavo_bag_converter.dataset.files import sync_tree
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH_V21,
     EPISODES_PATH_V21,
@@ -40,6 +39,7 @@ from kuavo_bag_converter.dataset.tables import (
     table_schema,
     videos,
 )
+from kuavo_bag_converter.support.files import sync_tree
 
 KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4')
 

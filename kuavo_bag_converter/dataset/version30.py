@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from kuavo_bag_converter.dataset.existing import ExistingV30, with_info, with_statistics
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.files import sync_tree
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
     VIDEO_PATH,
@@ -46,6 +45,7 @@ from kuavo_bag_converter.dataset.tables import (
     table_schema,
     videos,
 )
+from kuavo_bag_converter.support.files import sync_tree
 
 KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4', 'meta/episodes/*/*.parquet')
 

@@ -31,8 +31,8 @@ from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOpti
 from kuavo_bag_converter.dataset.jpeg import frame_header
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
-from kuavo_bag_converter.errors import DatasetError, UsageError
-from kuavo_bag_converter.stages import staged
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.stages import staged
 
 COPY = 'mjpeg'
 ENCODERS = {'h264': 'libx264', 'hevc': 'libx265', 'libsvtav1': 'libsvtav1'}

@@ -11,7 +11,6 @@ from kuavo_bag_converter.bags.discover import Recording
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.spans import Span
-from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.inspection.contents import (
     Contents,
     fields_of,
@@ -35,7 +34,8 @@ from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import STREAMS
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.texts import shown
+from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.texts import shown
 
 
 def inspect_bag(

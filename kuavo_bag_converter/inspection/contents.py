@@ -11,13 +11,13 @@ from rosbags.interfaces import Nodetype
 
 from kuavo_bag_converter.bags.header_stamps import header_stamp
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.inspection.report import FieldValues, HeaderStamps, Picture
 from kuavo_bag_converter.inspection.sampling import Sample
 from kuavo_bag_converter.inspection.timing import header_stamps_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
 from kuavo_bag_converter.messages.images import picture_decoder, picture_info
+from kuavo_bag_converter.support.errors import BagError
 
 FIRST_VALUES = 8
 _WITHIN = 600

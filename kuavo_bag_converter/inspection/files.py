@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kuavo_bag_converter.bags.damage import Damage
-from kuavo_bag_converter.bags.directory import read_directory
 from kuavo_bag_converter.bags.discover import Recording
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.bags.rosbag2.directory import read_directory
+from kuavo_bag_converter.support.errors import BagError
 
 
 def files_of(recording: Recording) -> list[Path]:

@@ -11,19 +11,17 @@ from functools import partial
 import numpy as np
 import yaml
 
-from kuavo_bag_converter.alignment import Bad, make_plan, topics_with_header
+from kuavo_bag_converter.alignment.binding import Binding, BoundCamera, bind
+from kuavo_bag_converter.alignment.plan import Bad, make_plan, topics_with_header
+from kuavo_bag_converter.alignment.planning import latched_topics, topics_of
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
-from kuavo_bag_converter.binding import Binding, BoundCamera, bind
-from kuavo_bag_converter.elements import ElementReader
-from kuavo_bag_converter.errors import BagError, ImageError
+from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.inspection.contents import First
 from kuavo_bag_converter.inspection.report import Fit, Miss, MissKind, Picture, TopicReport
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder
 from kuavo_bag_converter.messages.fields import FieldReader
 from kuavo_bag_converter.messages.images import ColorDecoder
-from kuavo_bag_converter.planning import latched_topics, topics_of
-from kuavo_bag_converter.plugins import ROBOTS, plugins
 from kuavo_bag_converter.profiles.model import (
     CameraFeature,
     Clock,
@@ -36,7 +34,9 @@ from kuavo_bag_converter.profiles.model import (
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.robots.resolve import resolve, robot_of, undecided
 from kuavo_bag_converter.settings import SettingInfo, Settings, known_settings, updated
-from kuavo_bag_converter.texts import listed, shown
+from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.plugins import ROBOTS, plugins
+from kuavo_bag_converter.support.texts import listed, shown
 
 _PROGRAM = 'python -m kuavo_bag_converter'
 _NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kuavo_bag_converter.inspection.report import BagReport, Timing, TopicReport
-from kuavo_bag_converter.texts import listed, shown
+from kuavo_bag_converter.support.texts import listed, shown
 
 _LATE_S = 0.5
 _GAP_PERIODS = 5.0

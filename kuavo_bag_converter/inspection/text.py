@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kuavo_bag_converter.inspection.report import BagReport, FieldValues, Fit, TopicReport
 from kuavo_bag_converter.robots.resolve import robot_of
-from kuavo_bag_converter.texts import listed, shown, visible
+from kuavo_bag_converter.support.texts import listed, shown, visible
 
 _NEAREST = 3
 _FIELDS = 3

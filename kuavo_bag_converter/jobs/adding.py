@@ -14,7 +14,6 @@ from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import Record, RecordedBag, read_record
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.jobs.carrying import (
     Snapshot,
     check_can_be_carried,
@@ -26,6 +25,7 @@ from kuavo_bag_converter.jobs.record import Before
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.settings import Settings, known_settings, settings_from
+from kuavo_bag_converter.support.errors import UsageError
 
 _LEFT = ('failed', 'skipped')
 """What became of bags that are to be tried again."""

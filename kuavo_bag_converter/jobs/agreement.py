@@ -11,7 +11,7 @@ from kuavo_bag_converter.dataset.assemble import check_fits, check_format
 from kuavo_bag_converter.dataset.existing import sizes_of
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.video import COPY
-from kuavo_bag_converter.errors import BagError
+from kuavo_bag_converter.support.errors import BagError
 
 _Sizes = Mapping[str, tuple[int, ...]]
 """(height, width) of the pictures of every camera feature."""

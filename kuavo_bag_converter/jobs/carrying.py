@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kuavo_bag_converter.dataset.files import link_or_copy, sync
 from kuavo_bag_converter.dataset.layout import (
     EPISODES_PATH_V21,
     EPISODES_STATS_PATH_V21,
@@ -25,7 +24,8 @@ from kuavo_bag_converter.dataset.layout import (
     TASKS_PATH,
     TASKS_PATH_V21,
 )
-from kuavo_bag_converter.errors import DatasetError
+from kuavo_bag_converter.support.errors import DatasetError
+from kuavo_bag_converter.support.files import link_or_copy, sync
 
 _REWRITTEN = frozenset(
     (

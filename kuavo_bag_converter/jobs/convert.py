@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import cv2
 from threadpoolctl import threadpool_limits
 
+from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
+from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import (
     Key,
@@ -27,12 +29,9 @@ from kuavo_bag_converter.bags.fingerprint import (
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.check.dataset import check_dataset
-from kuavo_bag_converter.conversion.alignment_file import ALIGNMENT
-from kuavo_bag_converter.conversion.options import shard_options
-from kuavo_bag_converter.conversion.shard import write_shard
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.errors import BagError, Cancelled, DatasetError, OutputError, UsageError
+from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.jobs.adding import number_of, read_before, recordings_left, settings_for
 from kuavo_bag_converter.jobs.agreement import Agreement, Form
 from kuavo_bag_converter.jobs.carrying import carry_over, others_in, take_snapshot
@@ -42,13 +41,20 @@ from kuavo_bag_converter.jobs.preflight import Prospect, prospect_of, try_bag
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.record import Before, write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report, Status
+from kuavo_bag_converter.jobs.shard import write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace, resolve_output
-from kuavo_bag_converter.memory import peak_memory_mb
-from kuavo_bag_converter.plan_report import PlanReport
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.robots.resolve import resolve, resolve_without_bag
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.texts import visible
+from kuavo_bag_converter.support.errors import (
+    BagError,
+    Cancelled,
+    DatasetError,
+    OutputError,
+    UsageError,
+)
+from kuavo_bag_converter.support.memory import peak_memory_mb
+from kuavo_bag_converter.support.texts import visible
 
 _NAMED = 5
 """Files that a line names."""

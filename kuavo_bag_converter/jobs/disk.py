@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.dataset.features import VideoOptions
-from kuavo_bag_converter.errors import OutputError
 from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.support.errors import OutputError
 
 _BYTES_PER_PIXEL = {'h264': 0.06, 'hevc': 0.05, 'libsvtav1': 0.05, 'mjpeg': 0.2}
 """Typical of camera pictures at the crf below, a key frame every second picture."""

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kuavo_bag_converter.alignment import topics_with_header
+from kuavo_bag_converter.alignment.binding import Binding, bind
+from kuavo_bag_converter.alignment.plan import topics_with_header
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.open import open_quickly
-from kuavo_bag_converter.binding import Binding, bind
-from kuavo_bag_converter.conversion.cameras import Cameras, needed_for
-from kuavo_bag_converter.conversion.options import ShardOptions
-from kuavo_bag_converter.conversion.shard import shard_features
-from kuavo_bag_converter.elements import ElementReader
-from kuavo_bag_converter.errors import BagError, DamagedBagError
+from kuavo_bag_converter.frames.cameras import Cameras, needed_for
+from kuavo_bag_converter.frames.elements import ElementReader
+from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.jobs.agreement import Form
+from kuavo_bag_converter.jobs.shard import shard_features
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Part, Profile, Source
+from kuavo_bag_converter.support.errors import BagError, DamagedBagError
 
 _WITHIN = 100
 """Messages of a topic among which one must be as the profile needs it."""

@@ -9,9 +9,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from kuavo_bag_converter.dataset.files import sync, write_text
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
-from kuavo_bag_converter.errors import DatasetError, UsageError
 from kuavo_bag_converter.jobs.carrying import (
     Entry,
     Snapshot,
@@ -23,7 +21,9 @@ from kuavo_bag_converter.jobs.carrying import (
     take_snapshot,
 )
 from kuavo_bag_converter.jobs.renames import exchange, rename_new
-from kuavo_bag_converter.texts import visible
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.files import sync, write_text
+from kuavo_bag_converter.support.texts import visible
 
 PREVIOUS = 'previous'
 """The dataset that is being replaced, where two folders cannot be swapped at once."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kuavo_bag_converter.plan_report import PlanReport
+from kuavo_bag_converter.alignment.report import PlanReport
 
 Status = Literal['converted', 'kept', 'present', 'failed', 'skipped']
 

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.bags.fingerprint import Key
-from kuavo_bag_converter.dataset.files import sync, write_text
 from kuavo_bag_converter.dataset.layout import INFO_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.manifest import MANIFEST
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.jobs.carrying import (
     Entry,
     Snapshot,
@@ -37,7 +35,9 @@ from kuavo_bag_converter.jobs.publishing import (
     publish_new,
     publish_over,
 )
-from kuavo_bag_converter.texts import visible
+from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.files import sync, write_text
+from kuavo_bag_converter.support.texts import visible
 
 _NOTE = """\
 This folder holds an unfinished conversion by kuavo_bag_converter. Run the same command again and

@@ -9,9 +9,9 @@ from typing import Any, cast
 import av
 from av.video.codeccontext import VideoCodecContext
 
-from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.picture_headers import MAX_PIXELS
-from kuavo_bag_converter.texts import quoted
+from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.texts import quoted
 
 _START_CODE = b'\x00\x00\x01'
 _NAL = re.compile(re.escape(_START_CODE) + b'(..)', re.DOTALL)

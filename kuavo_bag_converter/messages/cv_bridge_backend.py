@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from cv_bridge import CvBridge, CvBridgeError
 
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.messages.raw_images import (
     Pixels,
     check_color,
     encoding_of,
     pixels_of,
 )
+from kuavo_bag_converter.support.errors import BagError
 
 _DESIRED = {'bgr24': 'bgr8', 'gray': 'mono8'}
 _OLD_NAMES = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}

@@ -26,8 +26,8 @@ from rosbags.typesys import (
 )
 
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.errors import BagError, UsageError
-from kuavo_bag_converter.texts import quoted, shown
+from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.texts import quoted, shown
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc, Typesdict

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages import rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -26,7 +25,8 @@ from kuavo_bag_converter.messages.frames import Gray, gray_frame, plane
 from kuavo_bag_converter.messages.images import codec_of, is_rvl, naming, picture_decoder
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
-from kuavo_bag_converter.texts import quoted
+from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.texts import quoted
 
 Depth = npt.NDArray[np.uint16]
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from rosbags.interfaces import Nodetype
 
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.errors import BagError
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
 from kuavo_bag_converter.settings import did_you_mean
-from kuavo_bag_converter.texts import listed, shown
+from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.texts import listed, shown
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc

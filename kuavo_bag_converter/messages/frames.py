@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from kuavo_bag_converter.stages import staged
+from kuavo_bag_converter.support.stages import staged
 
 Gray = npt.NDArray[np.uint8]
 

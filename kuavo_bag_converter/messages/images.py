@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import av
 
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages import raw_images, rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec, StreamCodec, stream_codec_name
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
@@ -22,7 +21,8 @@ from kuavo_bag_converter.messages.picture_headers import (
     read_png,
     read_webp,
 )
-from kuavo_bag_converter.texts import quoted, shown
+from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.texts import quoted, shown
 
 STREAMS = ('h264', 'hevc')
 """Codecs whose pictures need the pictures before them."""

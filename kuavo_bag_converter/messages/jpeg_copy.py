@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import naming
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegHeader, JpegReader
+from kuavo_bag_converter.support.errors import BagError, ImageError
 
 
 class JpegCopier:

@@ -9,7 +9,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from kuavo_bag_converter.errors import BagError, ImageError
+from kuavo_bag_converter.support.errors import BagError, ImageError
 
 MAX_SIDE = 16384
 MAX_PIXELS = 1 << 26

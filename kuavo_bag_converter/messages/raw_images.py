@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.errors import BagError, ImageError
 from kuavo_bag_converter.messages.picture_headers import check_size
-from kuavo_bag_converter.texts import quoted, shown
+from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.texts import quoted, shown
 
 Pixels = npt.NDArray[Any]
 

@@ -12,8 +12,8 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.errors import ImageError
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, MAX_SIDE, check_size
+from kuavo_bag_converter.support.errors import ImageError
 
 _HEADER = struct.Struct('<II')
 _SHIFTS = np.arange(28, -1, -4, dtype=np.uint32)

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.settings import did_you_mean
+from kuavo_bag_converter.support.errors import UsageError
 
 FLOAT_TAG = 'tag:yaml.org,2002:float'
 FLOAT_PATTERN = re.compile(

@@ -121,7 +121,7 @@ class Clock:
     """Topics besides the features' own whose last message counts for ``end_trim``."""
     timeline: Timeline = 'bag'
     absurd_stamp_s: float = 60.0
-    """Stamps that are further off are not believed, see :mod:`kuavo_bag_converter.stamps`."""
+    """Stamps further off are not used, see :mod:`kuavo_bag_converter.alignment.stamps`."""
 
 
 @dataclass(frozen=True)

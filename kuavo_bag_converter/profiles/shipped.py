@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.settings import Settings, known_settings
+from kuavo_bag_converter.support.errors import UsageError
 
 _NAME = 'kuavo_bag_converter'
 _WIDTH = 99

@@ -11,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.alignment import Plan, TrackPlan
+from kuavo_bag_converter.alignment.binding import bind
+from kuavo_bag_converter.alignment.plan import Plan, TrackPlan
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.binding import bind
-from kuavo_bag_converter.camera import Camera, messages_for
 from kuavo_bag_converter.check.description import Description
 from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.conversion.cameras import Cameras
-from kuavo_bag_converter.conversion.memory import memory_shares
-from kuavo_bag_converter.conversion.options import ShardOptions
-from kuavo_bag_converter.errors import ConverterError
+from kuavo_bag_converter.frames.camera import Camera, messages_for
+from kuavo_bag_converter.frames.cameras import Cameras
+from kuavo_bag_converter.frames.memory_budget import memory_shares
+from kuavo_bag_converter.frames.options import ShardOptions
+from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.replay.bags import Match
 from kuavo_bag_converter.replay.pictures import CameraSummary, PictureComparer, Wanted
@@ -33,8 +33,8 @@ from kuavo_bag_converter.replay.plans import (
     messages_needed,
 )
 from kuavo_bag_converter.replay.rows import RowComparer
-from kuavo_bag_converter.table import Table
-from kuavo_bag_converter.workers import WorkerPool
+from kuavo_bag_converter.support.errors import ConverterError
+from kuavo_bag_converter.support.workers import WorkerPool
 
 Frames = npt.NDArray[np.int64]
 

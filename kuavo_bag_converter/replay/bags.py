@@ -11,7 +11,7 @@ from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.fingerprint import Key, fingerprint, key_of
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.record import Record, RecordedBag
-from kuavo_bag_converter.errors import BagError, UsageError
+from kuavo_bag_converter.support.errors import BagError, UsageError
 
 
 class Match(NamedTuple):

@@ -20,9 +20,9 @@ from kuavo_bag_converter.check.description import Column, Description, Episode
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.videos import depth_coding
 from kuavo_bag_converter.dataset.depth import code_table
-from kuavo_bag_converter.errors import DatasetError
-from kuavo_bag_converter.pictures import Picture
+from kuavo_bag_converter.frames.pictures import Picture
 from kuavo_bag_converter.replay.similarity import EpisodeComparison, Shown, Suspicion, reduced
+from kuavo_bag_converter.support.errors import DatasetError
 
 _READ_ON = 8
 """Frames to skip by reading on; further ones are reached by seeking."""

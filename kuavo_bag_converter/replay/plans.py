@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.alignment import Bad, Fill, Plan, TrackPlan
+from kuavo_bag_converter.alignment.alignment_file import columns_of
+from kuavo_bag_converter.alignment.binding import Binding
+from kuavo_bag_converter.alignment.plan import Bad, Fill, Plan, TrackPlan
+from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
-from kuavo_bag_converter.binding import Binding
-from kuavo_bag_converter.camera import Camera, messages_for
 from kuavo_bag_converter.check.description import Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
-from kuavo_bag_converter.conversion.alignment_file import columns_of
-from kuavo_bag_converter.conversion.cameras import Cameras
-from kuavo_bag_converter.conversion.memory import memory_shares
 from kuavo_bag_converter.dataset.record import RecordedBag
+from kuavo_bag_converter.frames.camera import Camera, messages_for
+from kuavo_bag_converter.frames.cameras import Cameras
+from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.planning import plan_bag
 
 _STATE = 'observation.state'
 _MILLISECOND = 1e6

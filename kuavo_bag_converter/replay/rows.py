@@ -13,8 +13,8 @@ from kuavo_bag_converter.check.description import Description, Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows
-from kuavo_bag_converter.errors import DatasetError
-from kuavo_bag_converter.table import Rows
+from kuavo_bag_converter.frames.table import Rows
+from kuavo_bag_converter.support.errors import DatasetError
 
 Values = Mapping[str, npt.NDArray[Any]]
 

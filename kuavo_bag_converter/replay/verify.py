@@ -11,16 +11,16 @@ from typing import Any
 from kuavo_bag_converter.check.dataset import check_described
 from kuavo_bag_converter.check.description import Description, describe
 from kuavo_bag_converter.check.findings import Finding, Findings
-from kuavo_bag_converter.conversion.options import shard_options
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import Record
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.bag import Replay
 from kuavo_bag_converter.replay.bags import match_bags
 from kuavo_bag_converter.replay.pictures import CameraSummary
 from kuavo_bag_converter.settings import known_settings, settings_from
-from kuavo_bag_converter.texts import visible
+from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.texts import visible
 
 _SHOWN = 40
 """Findings that the text shows; JSON has all of them."""

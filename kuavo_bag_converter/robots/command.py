@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from kuavo_bag_converter.errors import UsageError
-from kuavo_bag_converter.plugins import ROBOTS, plugins
 from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.plugins import ROBOTS, plugins
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.errors import UsageError
-from kuavo_bag_converter.plugins import ROBOTS, plugins
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.robots.robot import Robot
 from kuavo_bag_converter.settings import Settings, did_you_mean, known_settings
+from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.plugins import ROBOTS, plugins
 
 
 def robot_of(profile: str) -> Robot[Any] | None:

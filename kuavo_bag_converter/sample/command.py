@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from kuavo_bag_converter.errors import OutputError, UsageError
+from kuavo_bag_converter.support.errors import OutputError, UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kuavo_bag_converter.errors import UsageError
+from kuavo_bag_converter.support.errors import UsageError
 
 COMPRESSIONS = {'bag': ('lz4', 'bz2'), 'mcap': ('zstd',), 'sqlite3': ('zstd',)}
 """Compressions of each storage; sqlite3 compresses messages, the others chunks."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.sample.cameras import cameras
 from kuavo_bag_converter.sample.end_effectors import end_effectors
 from kuavo_bag_converter.sample.extras import extras
@@ -12,6 +11,7 @@ from kuavo_bag_converter.sample.joints import body, whole_body
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import Timeline
 from kuavo_bag_converter.sample.topic import Topic
+from kuavo_bag_converter.support.errors import UsageError
 
 
 def topics_of(options: SampleOptions, timeline: Timeline) -> list[Topic]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from kuavo_bag_converter.bags.model import Stamps
-from kuavo_bag_converter.errors import UsageError
 from kuavo_bag_converter.sample.definitions import Definitions, Ros
 from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
 from kuavo_bag_converter.sample.options import SampleOptions
@@ -24,6 +23,7 @@ from kuavo_bag_converter.sample.storage import recorder
 from kuavo_bag_converter.sample.topic import Topic
 from kuavo_bag_converter.sample.topics import topics_of
 from kuavo_bag_converter.sample.truth import SampleTruth, TopicTruth
+from kuavo_bag_converter.support.errors import UsageError
 
 START = 1_767_500_000 * NANOSECONDS
 """When every sample starts, ns since the epoch."""

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
-from kuavo_bag_converter.errors import BagError, UsageError
 from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,
@@ -17,6 +16,7 @@ from kuavo_bag_converter.profiles.model import (
     VectorFeature,
 )
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
+from kuavo_bag_converter.support.errors import BagError, UsageError
 
 _JOINT_STATE = 'sensor_msgs/msg/JointState'
 _SIDES = ('left', 'right')

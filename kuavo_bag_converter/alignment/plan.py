@@ -1,0 +1,424 @@
+"""The alignment plan: which message serves which frame. Pure numpy, no input or output.
+
+All stamps are int64 nanoseconds. A plan is global: it is made from the stamps of the whole bag
+before one payload is read, so neither chunks nor reading order can change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.alignment.frame_clock import Frames, Mask, clock_frames, unevenness
+from kuavo_bag_converter.alignment.report import ErrorMs, PlanReport, TrackReport
+from kuavo_bag_converter.alignment.stamps import TopicTimes, believed, nearest
+from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.profiles.model import Align, Clock
+from kuavo_bag_converter.support.errors import BagError
+
+Floats = npt.NDArray[np.float64]
+
+_NS = 1_000_000_000
+
+
+class Fill(IntEnum):
+    """What a cell holds instead of a message's value."""
+
+    VALUE = 0
+    ZEROS = 1
+    MARK = 2
+
+
+class Track(NamedTuple):
+    """One use of a topic by a feature."""
+
+    name: str
+    """For reports: the feature, and the topic if the feature has several."""
+    topic: str
+    align: Align
+
+
+@dataclass(frozen=True, eq=False)
+class TrackPlan:
+    """The messages of one track, element i for frame i; all arrays have shape (frames,)."""
+
+    track: Track
+    first: Ordinals
+    """Ordinal of the message that serves the frame, -1 where ``fill`` does."""
+    second: Ordinals
+    """The later message of an interpolation; equal to ``first`` where there is none."""
+    weight: Floats
+    """Share of ``second``, 0 to 1."""
+    error: Stamps
+    """Stamp of the serving message minus stamp of the frame, ns; 0 between interpolated ones."""
+    fill: npt.NDArray[np.uint8]
+    """A :class:`Fill` for each frame."""
+    in_gap: Mask
+    """Whether the frame lies in a gap of the topic (see :class:`Align`)."""
+    report: TrackReport
+
+    def wanted(self) -> Ordinals:
+        """Return the ordinals that some frame needs, ascending."""
+        needed: Ordinals = np.unique(np.concatenate([self.first, self.second]))
+        return needed[needed >= 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The frames of a bag and the messages that serve them."""
+
+    stamps: Stamps
+    """Stamps of the frames on the clock's time line, shape (frames,)."""
+    episodes: tuple[tuple[int, int], ...]
+    """Each episode's frames as (start, stop)."""
+    tracks: tuple[TrackPlan, ...]
+    report: PlanReport
+    tasks: tuple[str, ...] = ()
+    """The tasks of the bag, each once; none means the profile's for every frame."""
+    task_index: npt.NDArray[np.int64] | None = None
+    """Which of ``tasks`` each frame has, shape (frames,)."""
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.stamps)
+
+    def wanted(self) -> dict[str, Ordinals]:
+        """Return the ordinals that some frame needs, by topic."""
+        wanted: dict[str, Ordinals] = {}
+        for track in self.tracks:
+            topic = track.track.topic
+            mine = track.wanted()
+            wanted[topic] = np.union1d(wanted[topic], mine) if topic in wanted else mine
+        return wanted
+
+
+class Segment(NamedTuple):
+    """A piece of the time line that is to be an episode, ns on the clock's time line."""
+
+    start: int
+    stop: int
+    """Exclusive."""
+
+
+class Bad(NamedTuple):
+    """Messages that a first attempt could not decode."""
+
+    ordinals: Mapping[str, Ordinals]
+    """By topic."""
+    on_bad: Literal['drop', 'split']
+
+
+class _Served(NamedTuple):
+    """The outcome for one track before frames are cut."""
+
+    first: Ordinals
+    second: Ordinals
+    weight: Floats
+    error: Stamps
+    fill: npt.NDArray[np.uint8]
+    in_gap: Mask
+    cut: Mask
+    before_first: Mask
+
+
+def topics_with_header(clock_topic: str, clock: Clock, tracks: Sequence[Track]) -> frozenset[str]:
+    """Return the topics whose header stamps the plan needs."""
+    topics = {track.topic for track in tracks if track.align.timeline == 'header'}
+    if topics or clock.timeline == 'header':
+        topics.add(clock_topic)
+    return frozenset(topics)
+
+
+def make_plan(
+    clock: Clock,
+    clock_topic: str,
+    fps: int,
+    tracks: Sequence[Track],
+    index: Mapping[str, TopicIndex],
+    end_topics: Sequence[str] = (),
+    segments: Sequence[Segment] | None = None,
+    bad: Bad | None = None,
+    latched: AbstractSet[str] = frozenset(),
+) -> Plan:
+    """Decide which message serves which frame.
+
+    Args:
+        clock: How frames lie in time.
+        clock_topic: Topic of the clock.
+        fps: Frames per second.
+        tracks: Every use of a topic.
+        index: Stamps of every topic that is named here.
+        end_topics: Topics besides those of the tracks whose end counts for ``clock.end_trim``.
+        segments: Pieces that become episodes of their own, in order of time, not overlapping;
+            frames outside are left out. The whole bag is one piece if not given.
+        bad: Messages found to be undecodable, whose frames are cut.
+        latched: Topics whose last message lasts: their end does not count for ``clock.end_trim``.
+
+    Raises:
+        BagError: No frame is left, or a frame is in a gap that must not be.
+
+    """
+    times = believed(index, clock_topic, clock.absurd_stamp_s)
+    ending = {*(track.topic for track in tracks), *end_topics}
+    frames, clock_report = clock_frames(
+        clock, clock_topic, fps, times, sorted(ending - latched - {clock_topic})
+    )
+    count = len(frames.bag)
+    piece = _pieces(frames.on(clock.timeline), segments)
+    inside = piece >= 0
+    served = [_serve(track, frames, times[track.topic], inside) for track in tracks]
+    dropped = _any_cut(tracks, served, count, drop=True)
+    split = _any_cut(tracks, served, count, drop=False)
+    undecodable = _served_by(bad, tracks, served, count)
+    if bad is not None and bad.on_bad == 'drop':
+        dropped |= undecodable
+    else:
+        split |= undecodable
+    keep = inside & ~dropped
+    if dropped.any():
+        keep = _longest_of_each(keep, piece)
+    keep &= ~split
+    if not keep.any():
+        raise BagError(_nothing_left(tracks, served, frames))
+    runs = _runs(keep, piece)
+    lengths = np.array([stop - start for start, stop in runs])
+    ends = np.cumsum(lengths)
+    plans = [
+        _track_plan(track, result, inside, keep, times[track.topic], fps)
+        for track, result in zip(tracks, served, strict=True)
+    ]
+    stamps = frames.on(clock.timeline)
+    off = np.abs(np.concatenate([unevenness(stamps[start:stop], fps) for start, stop in runs]))
+    report = PlanReport(
+        **vars(clock_report),
+        latched_topics=tuple(sorted(ending & latched)),
+        clock_error_ms=_milliseconds(off.max()),
+        frames_off_clock=int(np.sum(off > _NS / fps / 2)),
+        candidate_frames=count,
+        frames=int(keep.sum()),
+        frames_outside_segments=int(count - inside.sum()),
+        segments_without_frames=_empty_segments(segments, piece[keep]),
+        frames_cut=int(inside.sum() - keep.sum()),
+        frames_with_bad_images=int((inside & undecodable).sum()),
+        episodes=len(runs),
+        tracks=tuple(plan.report for plan in plans),
+    )
+    episodes = tuple(
+        (int(end - length), int(end)) for end, length in zip(ends, lengths, strict=True)
+    )
+    return Plan(stamps[keep], episodes, tuple(plans), report)
+
+
+def _serve(track: Track, frames: Frames, topic: TopicTimes, inside: Mask) -> _Served:
+    align = track.align
+    times = frames.on(align.timeline)
+    held = align.strategy == 'hold'
+    stamps, ordinals = topic.usable(align.timeline, held=held)
+    if not len(stamps):
+        raise topic.nothing_usable(track.topic, align.timeline, held=held)
+    first, second = _positions(align.strategy, stamps, times)
+    missing = first < 0
+    reach = np.maximum(np.abs(stamps[first] - times), np.abs(stamps[second] - times))
+    gap = missing.copy()
+    if align.tolerance_ms is not None:
+        gap |= reach > align.tolerance_ms * 1e6
+    if align.gap_ms is not None:
+        gap |= _between_distant(stamps, times, align.gap_ms)
+    if align.zeros_before_first:
+        gap &= ~missing
+    if align.on_gap == 'fail' and (gap & inside).any():
+        raise BagError(_gap_text(track, gap & inside, missing, times, reach))
+    if align.on_gap == 'hold' and gap.any():
+        latest = _latest(stamps, times)
+        first = np.where(gap, latest, first)
+        second = np.where(gap, latest, second)
+        missing = first < 0
+
+    fill = np.zeros(len(times), dtype=np.uint8)
+    if align.zeros_before_first:
+        fill[missing] = Fill.ZEROS
+    if align.on_gap == 'mark':
+        fill[gap] = Fill.MARK
+    cut = missing & (fill == Fill.VALUE)
+    if align.on_gap in ('drop', 'split'):
+        cut |= gap & (fill == Fill.VALUE)
+
+    interpolated = first != second
+    span = np.where(interpolated, stamps[second] - stamps[first], 1)
+    weight = np.where(interpolated, (times - stamps[first]) / span, 0.0)
+    error = np.where(interpolated, 0, stamps[first] - times)
+    filled = fill != Fill.VALUE
+    return _Served(
+        np.where(filled, -1, ordinals[first]),
+        np.where(filled, -1, ordinals[second]),
+        np.where(filled, 0.0, weight),
+        np.where(filled, 0, error),
+        fill,
+        gap,
+        cut,
+        times < stamps[0],
+    )
+
+
+def _latest(stamps: Stamps, frames: Stamps) -> Ordinals:
+    """Return positions of the last stamps not after the frames, -1 where there is none."""
+    return np.searchsorted(stamps, frames, side='right') - 1
+
+
+def _positions(strategy: str, stamps: Stamps, times: Stamps) -> tuple[Ordinals, Ordinals]:
+    """Return positions of the two messages of each frame, equal where one serves it alone."""
+    if strategy == 'nearest':
+        near = nearest(stamps, times)
+        return near, near
+    latest = _latest(stamps, times)
+    if strategy == 'hold':
+        return latest, latest
+    first = np.maximum(latest, 0)
+    between = (latest >= 0) & (stamps[first] < times) & (latest + 1 < len(stamps))
+    return first, np.where(between, latest + 1, first)
+
+
+def _between_distant(stamps: Stamps, times: Stamps, gap_ms: float) -> Mask:
+    """Tell whether a time lies strictly between consecutive stamps more than gap_ms apart."""
+    after = np.searchsorted(stamps, times, side='left')
+    inside = (after > 0) & (after < len(stamps))
+    after = np.clip(after, 1, max(len(stamps) - 1, 1))
+    if len(stamps) < 2:
+        return np.zeros(len(times), dtype=bool)
+    distant = stamps[after] - stamps[after - 1] > gap_ms * 1e6
+    return np.asarray(inside & distant & (stamps[after] != times))
+
+
+def _pieces(frames: Stamps, segments: Sequence[Segment] | None) -> npt.NDArray[np.int64]:
+    """Return the number of each frame's segment, -1 outside."""
+    if segments is None:
+        return np.zeros(len(frames), dtype=np.int64)
+    starts = np.array([segment.start for segment in segments], dtype=np.int64)
+    stops = np.array([-(2**63), *(segment.stop for segment in segments)], dtype=np.int64)
+    begun = np.searchsorted(starts, frames, side='right')
+    return np.where(frames < stops[begun], begun - 1, -1)
+
+
+def _empty_segments(segments: Sequence[Segment] | None, kept: npt.NDArray[np.int64]) -> int:
+    """Count the segments of which no frame is kept."""
+    return 0 if segments is None else len(segments) - len(np.unique(kept))
+
+
+def _any_cut(tracks: Sequence[Track], served: Sequence[_Served], count: int, *, drop: bool) -> Mask:
+    """Return the frames cut by tracks that drop, or by the others."""
+    cut = np.zeros(count, dtype=bool)
+    for track, result in zip(tracks, served, strict=True):
+        if (track.align.on_gap == 'drop') is drop:
+            cut |= result.cut
+    return cut
+
+
+def _served_by(
+    bad: Bad | None, tracks: Sequence[Track], served: Sequence[_Served], count: int
+) -> Mask:
+    """Return the frames that a bad message serves."""
+    frames = np.zeros(count, dtype=bool)
+    for track, result in zip(tracks, served, strict=True):
+        if bad is not None and track.topic in bad.ordinals:
+            frames |= np.isin(result.first, bad.ordinals[track.topic])
+    return frames
+
+
+def _longest_of_each(keep: Mask, piece: npt.NDArray[np.int64]) -> Mask:
+    """Keep only the longest run of each piece, the first of equally long ones."""
+    best: dict[int, tuple[int, int]] = {}
+    for start, stop in _runs(keep, piece):
+        number = int(piece[start])
+        low, high = best.get(number, (0, 0))
+        if stop - start > high - low:
+            best[number] = (start, stop)
+    result = np.zeros_like(keep)
+    for start, stop in best.values():
+        result[start:stop] = True
+    return result
+
+
+def _runs(keep: Mask, piece: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the runs (start, stop) of kept frames that lie in one piece."""
+    label = np.where(keep, piece, -1)
+    edges = np.flatnonzero(np.diff(label)) + 1
+    bounds = [0, *edges.tolist(), len(label)]
+    return [(a, b) for a, b in pairwise(bounds) if a < b and label[a] >= 0]
+
+
+def _track_plan(
+    track: Track, served: _Served, inside: Mask, keep: Mask, times: TopicTimes, fps: int
+) -> TrackPlan:
+    first, second, weight = served.first[keep], served.second[keep], served.weight[keep]
+    if np.array_equal(first, second):
+        # One array for both, none for the weights: most tracks interpolate nothing.
+        second, weight = first, np.broadcast_to(np.float64(0), first.shape)
+    fill, error, in_gap = served.fill[keep], served.error[keep], served.in_gap[keep]
+    used = np.unique(np.concatenate([first, second]))
+    used = used[used >= 0]
+    valued = fill == Fill.VALUE
+    distance = np.abs(error[valued])
+    messages = len(times.index.receive)
+    report = TrackReport(
+        name=track.name,
+        topic=track.topic,
+        strategy=track.align.strategy,
+        timeline=track.align.timeline,
+        messages=messages,
+        stamps=times.counts(track.align.timeline),
+        used=len(used),
+        skipped=messages - len(used),
+        repeated=int(np.sum((first[1:] == first[:-1]) & (second[1:] == second[:-1])
+                            & (weight[1:] == weight[:-1]) & valued[1:] & valued[:-1])),
+        error_ms=_errors(distance),
+        beyond_half_frame=int(np.sum(distance > _NS / fps / 2)),
+        beyond_full_frame=int(np.sum(distance > _NS / fps)),
+        before_first_message=int(served.before_first[keep].sum()),
+        in_gap=int(in_gap.sum()),
+        cut=int((served.cut & inside).sum()),
+        filled_with_zeros=int(np.sum(fill == Fill.ZEROS)),
+        marked=int(np.sum(fill == Fill.MARK)),
+        on_gap=track.align.on_gap,
+    )  # fmt: skip
+    return TrackPlan(track, first, second, weight, error, fill, in_gap, report)
+
+
+def _errors(distance: Stamps) -> ErrorMs:
+    if not len(distance):
+        return ErrorMs()
+    worst = (np.median(distance), np.percentile(distance, 95), distance.max())
+    return ErrorMs(*map(_milliseconds, worst))
+
+
+def _gap_text(track: Track, gap: Mask, missing: Mask, times: Stamps, reach: Stamps) -> str:
+    frame = int(np.flatnonzero(gap)[0])
+    tolerance_ms, gap_ms = track.align.tolerance_ms, track.align.gap_ms
+    if missing[frame]:
+        found = 'nothing is before it'
+    elif tolerance_ms is not None and reach[frame] > tolerance_ms * 1e6:
+        found = f'what would serve it is {_milliseconds(reach[frame])} ms away'
+    else:
+        found = f'it lies between two messages more than {gap_ms:g} ms apart'
+    return (
+        f'{track.topic}: {int(gap.sum())} frames have no message near enough, the first at frame '
+        f'{frame} ({(times[frame] - times[0]) / _NS:.3f} s): {found}; set on_gap or a larger limit'
+    )
+
+
+def _nothing_left(tracks: Sequence[Track], served: Sequence[_Served], frames: Frames) -> str:
+    worst = max(range(len(tracks)), key=lambda i: int(served[i].cut.sum()))
+    return (
+        f'no frame is left of {len(frames.bag)}: {tracks[worst].topic} serves '
+        f'{int((~served[worst].cut).sum())} of them; check its tolerance_ms and on_gap'
+    )
+
+
+def _milliseconds(ns: float) -> float:
+    return round(float(ns) / 1e6, 6)

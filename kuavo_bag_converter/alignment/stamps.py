@@ -1,0 +1,165 @@
+"""Which stamps of a bag are believed. Pure numpy, no input or output.
+
+All stamps are int64 nanoseconds. The rules are stated in docs/time.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.alignment.report import StampCounts
+from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.bags.spans import SILENCE_S, Span, spans_of, within
+from kuavo_bag_converter.support.errors import BagError
+
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class TopicTimes:
+    """The stamps of one topic, and which of them are believed."""
+
+    index: TopicIndex
+    recording: Span
+    """When messages must have been received."""
+    during: slice
+    """Ordinals of the messages that were."""
+    header_limit: float
+    """How far a header stamp may be from its receive stamp, ns."""
+
+    def usable(self, timeline: str, *, held: bool = False) -> tuple[Stamps, Ordinals]:
+        """Return believed stamps in ascending order, and the ordinals that they belong to.
+
+        With ``held``, what was received before the recording counts too: it lasts into it.
+        """
+        heard = self._heard(held=held)
+        ordinals: Ordinals = np.arange(heard.start, heard.stop, dtype=np.int64)
+        if timeline == 'bag':
+            return self.index.receive[heard], ordinals
+        assert self.index.header is not None
+        ordinals = ordinals[self._believed()[heard]]
+        stamps = self.index.header[ordinals]
+        order = np.argsort(stamps, kind='stable')
+        return stamps[order], ordinals[order]
+
+    def moved(self, stamps: Stamps, onto: str) -> Stamps:
+        """Bring stamps of the other time line onto one: the nearest message's stamps, shifted.
+
+        That is exact where all messages are under way for as long.
+        """
+        receive, header = self.index.receive, self.index.header
+        assert header is not None
+        _, ordinals = self.usable('header')
+        own, other = (header, receive) if onto == 'bag' else (receive, header)
+        ordinals = ordinals[np.lexsort((ordinals, own[ordinals]))]
+        known = own[ordinals]
+        near = nearest(known, stamps)
+        moved: Stamps = other[ordinals[near]] + (stamps - known[near])
+        return moved
+
+    def counts(self, timeline: str) -> StampCounts:
+        """Count the messages about which a rule had to decide on a time line."""
+        outside = len(self.index.receive) - _length(self.during)
+        if timeline == 'bag':
+            backward = self.index.backward
+            return StampCounts(outside, self._outside_by_s(), backward_stamps=backward)
+        header = self.index.header
+        assert header is not None
+        believed, received = self._believed()[self.during], header[self.during]
+        stamps = received[believed]
+        return StampCounts(
+            outside,
+            self._outside_by_s(),
+            without_header_stamp=int(np.sum(header == 0)),
+            absurd_header_stamps=int(np.sum(~believed & (received != 0))),
+            backward_stamps=int(np.sum(stamps[1:] < stamps[:-1])),
+        )
+
+    def _heard(self, *, held: bool) -> slice:
+        """Return the ordinals received during the recording, or ``held`` from before it."""
+        since_1970 = int(np.searchsorted(self.index.receive, 0))
+        low = min(since_1970, self.during.start) if held else self.during.start
+        return slice(low, self.during.stop)
+
+    def _outside_by_s(self) -> float | None:
+        receive = self.index.receive
+        apart = []
+        if self.during.start > 0:
+            apart.append(self.recording.start - int(receive[self.during.start - 1]))
+        if self.during.stop < len(receive):
+            apart.append(int(receive[self.during.stop]) - self.recording.stop)
+        return round(min(apart) / _NS, 3) if apart else None
+
+    def _believed(self) -> npt.NDArray[np.bool_]:
+        header, receive = self.index.header, self.index.receive
+        assert header is not None
+        # In floating point, because a difference need not fit int64.
+        apart: npt.NDArray[np.float64] = np.abs(header.astype(np.float64) - receive)
+        return np.asarray((header != 0) & (apart <= self.header_limit))
+
+    def nothing_usable(self, topic: str, timeline: str, *, held: bool = False) -> BagError:
+        """Return the error for a topic of which :meth:`usable` gives nothing."""
+        receive, header = self.index.receive, self.index.header
+        heard = self._heard(held=held)
+        if heard.start >= heard.stop:
+            when, way_out = 'during', 'strategy: hold where what was said before holds, or '
+            if held:
+                when, way_out = 'before or during', ''
+            return BagError(
+                f'{topic}: none of its {len(receive)} messages was received {when} the recording, '
+                f'the nearest is {self._outside_by_s() or 0:.0f} s off; use {way_out}a larger '
+                'absurd_stamp_s'
+            )
+        if timeline == 'bag' or header is None or not header[heard].any():
+            return BagError(f'{topic}: no message with a header stamp; use timeline: bag')
+        first = int(np.flatnonzero(header[heard])[0]) + heard.start
+        apart = (int(header[first]) - int(receive[first])) / _NS
+        return BagError(
+            f'{topic}: no header stamp is within {self.header_limit / _NS:g} s of the receive '
+            f'stamp, the first is {apart:+.0f} s off; use timeline: bag, or a larger '
+            'absurd_stamp_s where all clocks are off alike'
+        )
+
+
+def believed(
+    index: Mapping[str, TopicIndex], clock_topic: str, absurd_stamp_s: float
+) -> dict[str, TopicTimes]:
+    """Decide which stamps of a bag's topics are believed.
+
+    The recording is the stretch with most messages of the frame clock, among those that a silence
+    of all topics for ten minutes (or ``absurd_stamp_s`` if that is more) parts; messages received
+    outside of it are not used, nor are header stamps further than ``absurd_stamp_s`` from the
+    receive stamp. 0 believes every stamp but unset ones.
+    """
+    recording, header_limit = Span(-(2**63), 2**63 - 1), np.inf
+    if absurd_stamp_s:
+        spans = spans_of((t.receive for t in index.values()), max(SILENCE_S, absurd_stamp_s))
+        clock = index[clock_topic].receive
+        recording = max(spans, key=lambda span: _length(within(clock, span)))
+        header_limit = absurd_stamp_s * _NS
+    return {
+        topic: TopicTimes(times, recording, within(times.receive, recording), header_limit)
+        for topic, times in index.items()
+    }
+
+
+def nearest(stamps: Stamps, times: Stamps) -> Ordinals:
+    """Return positions of the nearest of ascending stamps: of equally near ones the earlier.
+
+    Of equal ones it is the first.
+    """
+    right = np.searchsorted(stamps, times, side='left')
+    left = np.maximum(right - 1, 0)
+    right = np.minimum(right, len(stamps) - 1)
+    closer_right = np.abs(stamps[right] - times) < np.abs(stamps[left] - times)
+    chosen = np.where(closer_right, right, left)
+    found: Ordinals = np.searchsorted(stamps, stamps[chosen], side='left')
+    return found
+
+
+def _length(part: slice) -> int:
+    return int(part.stop - part.start)

@@ -1,0 +1,171 @@
+"""MCAP files with an index; those without, and damaged ones, are scanned."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
+from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.mcap import records as mc
+from kuavo_bag_converter.bags.mcap.scan import Declarations, McapScan, walk_stretch
+from kuavo_bag_converter.bags.mcap.summary import Summary, has_footer, is_index, read_summary
+from kuavo_bag_converter.bags.mcap_encodings import LOOKED_AT, encoding_of
+from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.source import Held, Window
+from kuavo_bag_converter.bags.storage import Cursor, Selection
+from kuavo_bag_converter.support.texts import listed
+
+_STEP = 4 * 1024 * 1024
+
+
+class McapStorage(ChunkedStorage):
+    """One ``.mcap`` file."""
+
+    container = 'mcap'
+    entry = mc.INDEX_ENTRY
+
+    def __init__(self, path: Path, damage: Damage, shown: Path | None = None) -> None:
+        """Open a file and read its summary, or scan it; ``shown`` is its name for users.
+
+        Raises:
+            BagError: it is damaged and that is not allowed.
+
+        """
+        super().__init__(path, damage, shown)
+        self._known = Declarations(self.connections, self.qos)
+        self._index: list[mc.ChunkIndex] = []
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        summary: Summary | None = None
+        indexed = False
+        try:
+            if has_footer(self._source):
+                summary = read_summary(self._source)
+                indexed = summary is not None and is_index(self._source, summary)
+            else:
+                self._damage.note(
+                    f'{self.path}: has no footer, its recording was not closed: it was scanned'
+                )
+            if summary:
+                self._check_data(summary)
+        except DamagedError as error:
+            self._damage.found(self.path, error)
+        if summary and indexed and not self._damage.salvage:
+            self._declare(summary)
+            self._index = summary.chunks
+            self.counts = self._promised(summary) or {}
+        else:
+            self._damage.reads_whole()
+            scan = McapScan(self._source, self._damage, self._known, summary)
+            self._scanned, self._chunks = scan.columns, scan.chunks
+            if summary:
+                self._declare(summary)
+            self._settle_scan(self._promised(summary) if summary else None)
+        if self._known.doubtful:
+            self._settle_encodings()
+
+    def _declare(self, summary: Summary) -> None:
+        for schema in summary.schemas:
+            self._known.add_schema(schema)
+        for channel in sorted(summary.channels, key=lambda channel: channel.id):
+            self._known.add_channel(channel)
+
+    def _settle_encodings(self) -> None:
+        """Look at the first payloads of channels that their schemas contradict."""
+        topics: dict[tuple[str, str, str], list[str]] = {}
+        first = np.arange(LOOKED_AT)
+        for place, schema in self._known.doubtful.items():
+            connection = self.connections[place]
+            chosen = Selection(self.connections, {connection.topic: Cursor(first, first)})
+            payloads = [
+                bytes(stored.data) for stored in self.messages(chosen) if stored.connection == place
+            ]
+            encoding = encoding_of(connection, payloads) if payloads else connection.encoding
+            self.connections[place] = connection._replace(encoding=encoding)
+            topics.setdefault((connection.encoding, schema, encoding), []).append(connection.topic)
+        for (channel, schema, encoding), names in topics.items():
+            self._damage.note(
+                f'{self.path}: channels say {channel} and their schemas {schema}, of '
+                f'{listed(names)}: by their messages they are read as {encoding}'
+            )
+
+    def _promised(self, summary: Summary) -> dict[int, int] | None:
+        if summary.statistics is None:
+            return None
+        counts = summary.statistics.channel_message_counts
+        return {self._known.local[c]: n for c, n in counts.items() if c in self._known.local}
+
+    def _check_data(self, summary: Summary) -> None:
+        """Verify the data section's checksum, unless the chunks have their own."""
+        window = Window(self._source, self._source.size, mc.CHUNK_HEADER_LIMIT)
+        if not summary.data_crc or (
+            summary.chunks and self._chunk_in(window, summary.chunks[0].start).crc
+        ):
+            return
+        self._damage.reads_whole()
+        crc = 0
+        for at in range(0, summary.data_end, _STEP):
+            crc = zlib.crc32(self._source.read(at, min(_STEP, summary.data_end - at)), crc)
+        if crc != summary.data_crc:
+            raise DamagedError(summary.data_end, 'the data: its checksum (CRC-32) is wrong')
+
+    def _chunk_in(self, window: Window, offset: int) -> Chunk:
+        chunk = mc.chunk_of(window, next(mc.walk(window, offset)))
+        if chunk.end > self._source.size:
+            raise DamagedError(offset, 'chunk: it ends beyond the end of the file')
+        return chunk
+
+    def _chunk_count(self) -> int:
+        return len(self._index)
+
+    def _chunk_names(self, number: int, topics: Collection[str]) -> bool:
+        return any(self.connections[place].topic in topics for place in self._places(number))
+
+    def _places(self, number: int) -> list[int]:
+        local = self._known.local
+        return [local[channel] for channel in self._index[number].channels if channel in local]
+
+    def _chunk_holds(self, number: int, selection: Selection) -> bool:
+        return bool((selection.slots[self._places(number)] >= 0).any())
+
+    def _chunk_at(self, number: int) -> Chunk:
+        window = Window(self._source, self._source.size, mc.CHUNK_HEADER_LIMIT)
+        return self._chunk_in(window, self._index[number].start)
+
+    def _chunk_index(self, number: int) -> list[Entries]:
+        chunk = self._index[number]
+        data = self._source.read(chunk.end, chunk.index_length)
+        entries: list[Entries] = []
+        for channel, raw in mc.message_indexes(data, chunk.end):
+            if channel not in self._known.local:
+                raise DamagedError(chunk.end, f'message index of undeclared channel {channel}')
+            entries.append(Entries(number, self._known.local[channel], raw))
+        return entries
+
+    def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
+        return mc.entry_stamps(table)
+
+    def _walk(self, chunk: Chunk, data: bytes | None) -> Walked:
+        if data is None:
+            window = Window(self._source, chunk.end)
+            stretch = walk_stretch(window, chunk.data, self._known, chunk.size)
+        else:
+            stretch = walk_stretch(Held(data), 0, self._known, chunk.size)
+        return Walked(stretch.rows, stretch.error)
+
+    def _parse(self, record: memoryview) -> Found | None:
+        head = mc.message_head(record)
+        if head is None:
+            return None
+        local = self._known.local.get(head.channel, -1)
+        return Found(local, head.stamp, mc.MESSAGE_HEADER, head.length)

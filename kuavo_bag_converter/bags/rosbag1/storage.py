@@ -1,0 +1,167 @@
+"""ROS 1 bags 2.0 with an index; those without, and damaged ones, are scanned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
+from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.rosbag1 import records as rb
+from kuavo_bag_converter.bags.rosbag1.index import Index, chunk_of, read_index
+from kuavo_bag_converter.bags.rosbag1.scan import Declarations, Rosbag1Scan, walk_chunk
+from kuavo_bag_converter.bags.source import Source, Window
+from kuavo_bag_converter.bags.storage import Selection
+from kuavo_bag_converter.support.errors import BagError
+
+_HEADER = 256
+"""Enough for the header of a chunk record or the bag header record."""
+
+
+class Rosbag1Storage(ChunkedStorage):
+    """One ``.bag`` file."""
+
+    container = 'rosbag1'
+    entry = rb.INDEX_ENTRY
+
+    def __init__(self, path: Path, damage: Damage, shown: Path | None = None) -> None:
+        """Open a bag and read its index, or scan it; ``shown`` is its name for users.
+
+        Raises:
+            BagError: not a readable ROS 1 bag 2.0, or it is damaged and that is not allowed.
+
+        """
+        super().__init__(path, damage, shown)
+        self._known = Declarations(self.connections)
+        self._index = Index([], [], [])
+        self._entries = rb.IndexParser()
+        self._messages = rb.MessageParser()
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        index: Index | None = None
+        chunks = 0
+        try:
+            header = _bag_header(self._source)
+            if header.fields.get(b'encryptor'):
+                raise BagError(f'{self.path}: is encrypted; decrypt it with `rosbag decrypt`')
+            if header.u64(b'index_pos'):
+                chunks = header.u32(b'chunk_count')
+                index = read_index(self._source, header)
+            else:
+                self._damage.note(
+                    f'{self.path}: has no index, its recording was not closed: it was scanned'
+                )
+        except DamagedError as error:
+            self._damage.found(self.path, error)
+        if index is None or self._damage.salvage:
+            self._scan(index, chunks)
+        else:
+            self._declare(index, self._known)
+            self._index = index
+            self.counts = self._totals(index, self._known)
+
+    def _scan(self, index: Index | None, chunks: int) -> None:
+        """Scan a bag whose header promises so many chunks, 0 if it was not closed."""
+        self._damage.reads_whole()
+        scan = Rosbag1Scan(self._source, self._damage, self._known, index)
+        self._scanned, self._chunks = scan.columns, scan.chunks
+        if index:
+            self._declare(index, self._known)
+        elif chunks > len(self._chunks):
+            lost = chunks - len(self._chunks)
+            self._damage.note(f'{self.path}: {lost} of its {chunks} chunks are lost')
+        self._settle_scan(self._totals(index, self._known) if index else None)
+
+    def _declare(self, index: Index, known: Declarations) -> None:
+        try:
+            for record, data in index.connections:
+                known.add(record, data)
+        except DamagedError as error:
+            self._damage.found(self.path, error)
+
+    def _totals(self, index: Index, known: Declarations) -> dict[int, int]:
+        totals: dict[int, int] = {}
+        for number, count in index.totals().items():
+            local = known.local.get(number)
+            if local is None:
+                self._damage.found(
+                    self.path, f'the index lists {count} messages of undeclared connection {number}'
+                )
+            else:
+                totals[local] = count
+        return totals
+
+    def _chunk_count(self) -> int:
+        return len(self._index.chunks)
+
+    def _counts_of(self, number: int) -> dict[int, int]:
+        counts = self._index.counts_of(number)
+        return {self._known.local[conn]: count for conn, count in counts.items()}
+
+    def _chunk_holds(self, number: int, selection: Selection) -> bool:
+        return selection.wants(self._counts_of(number))
+
+    def _chunk_names(self, number: int, topics: Collection[str]) -> bool:
+        return any(self.connections[local].topic in topics for local in self._counts_of(number))
+
+    def _chunk_at(self, number: int) -> Chunk:
+        window = Window(self._source, self._source.size, _HEADER)
+        chunk = chunk_of(rb.read_record(window, self._index.chunks[number]))
+        if chunk.end > self._source.size:
+            raise DamagedError(chunk.offset, 'chunk: it ends beyond the end of the file')
+        if not chunk.compression and chunk.size != chunk.length:
+            raise DamagedError(chunk.offset, 'chunk: its two sizes differ')
+        return chunk
+
+    def _chunk_index(self, number: int) -> list[Entries]:
+        chunk = self._chunk_at(number)
+        counts = self._counts_of(number)
+        size = len(counts) * rb.INDEX_HEADER + sum(counts.values()) * rb.INDEX_ENTRY.itemsize
+        data = self._source.read(chunk.end, size)
+        entries: list[Entries] = []
+        at = 0
+        while at < size:
+            conn, raw, at = self._entries.take(data, at, chunk.end)
+            local = self._known.local.get(conn, -1)
+            if len(raw) != counts.pop(local, -1) * rb.INDEX_ENTRY.itemsize:
+                raise DamagedError(chunk.end, 'index record disagrees with the chunk info')
+            entries.append(Entries(number, local, raw))
+        return entries
+
+    def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
+        return rb.entry_stamps(table)
+
+    def _walk(self, chunk: Chunk, data: bytes | None) -> Walked:
+        return walk_chunk(self._source, chunk, data, self._known)
+
+    def _parse(self, record: memoryview) -> Found | None:
+        parts = self._messages.take(record)
+        if parts is None:
+            return None
+        connection, stamp, begin, length = parts
+        return Found(self._known.local.get(connection, -1), stamp, begin, length)
+
+
+def time_range(path: Path) -> tuple[int, int] | None:
+    """First and last receive stamp of an indexed bag by its index, in ns; else None."""
+    source = Source(path)
+    try:
+        header = _bag_header(source)
+        return read_index(source, header).times if header.u64(b'index_pos') else None
+    except DamagedError:
+        return None
+    finally:
+        source.close()
+
+
+def _bag_header(source: Source) -> rb.Record:
+    return rb.read_record(Window(source, source.size, _HEADER), len(rb.MAGIC))

@@ -1,0 +1,1 @@
+"""Directories of rosbag2, and its own reader."""

@@ -1,0 +1,252 @@
+"""The metadata.yaml of rosbag2 directories, versions 1 to 9, and what it disagrees with.
+
+Since version 3 it names the compression, since 4 QoS profiles and paths relative to the folder,
+since 5 the files with their counts, since 7 type hashes, since 9 QoS profiles as lists. None of it
+is believed: the files decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from kuavo_bag_converter.bags.damage import Damage, span
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.bags.rosbag1.records import normal_type
+from kuavo_bag_converter.bags.rosbag2.qos import LIMIT, load_yaml, normal_qos
+from kuavo_bag_converter.support.texts import quoted, shown
+
+NAME = 'metadata.yaml'
+NEWEST = 9
+_NUMBER = re.compile(r'[+-]?[0-9]{1,19}')
+
+
+class TopicPromise(NamedTuple):
+    """What metadata.yaml says of a topic."""
+
+    topic: str
+    msgtype: str
+    qos: object
+    messages: int
+
+
+class FilePromise(NamedTuple):
+    """What metadata.yaml says of a file, since version 5."""
+
+    messages: int
+    times: tuple[int, int] | None
+    """First and last receive stamp, ns."""
+
+    def __str__(self) -> str:
+        where = f' {span(*self.times)}' if self.times else ''
+        return f'{self.messages} messages{where}'
+
+
+class Metadata(NamedTuple):
+    """What metadata.yaml says of a recording."""
+
+    version: int
+    storage: str
+    """Plugin name, '' where it is not said."""
+    files: list[str]
+    """File names, in order."""
+    file_promises: dict[str, FilePromise]
+    """By file name without the suffix that says it is compressed."""
+    topics: list[TopicPromise]
+    compression: str
+    """``file``, ``message`` or ''."""
+    messages: int
+    """Messages of the recording."""
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read a metadata.yaml.
+
+    Raises:
+        ValueError: it is not one; the text says why.
+        OSError: it cannot be read.
+
+    """
+    with path.open('rb') as file:
+        data = file.read(LIMIT + 1)
+    if len(data) > LIMIT:
+        raise ValueError(f'has more than {LIMIT} bytes, which is too long for a {NAME}')
+    document = load_yaml(data.decode(errors='replace'))
+    if not document:
+        raise ValueError('is empty')
+    top = _Part(document, '').part('rosbag2_bagfile_information')
+    return Metadata(
+        version=top.number('version'),
+        storage=top.text('storage_identifier', ''),
+        files=[_name(part.whole_text()) for part in top.parts('relative_file_paths')],
+        file_promises={
+            plain_name(_name(file.text('path'))): _promise(file)
+            for file in top.parts('files', needed=False)
+        },
+        topics=[_topic(item) for item in top.parts('topics_with_message_count')],
+        compression=top.text('compression_mode', '').lower(),
+        messages=top.number('message_count'),
+    )
+
+
+class _Part:
+    """A value of the document with its place; whatever is not as expected is a ValueError."""
+
+    def __init__(self, value: Any, place: str) -> None:
+        self._value = value
+        self._place = place
+
+    def has(self, key: str) -> bool:
+        return key in self._mapping()
+
+    def value(self, key: str) -> Any:
+        return self._mapping().get(key)
+
+    def part(self, key: str) -> _Part:
+        if not self.has(key):
+            raise ValueError(f'has no {self._named(key)}')
+        return _Part(self._mapping()[key], self._named(key))
+
+    def parts(self, key: str, *, needed: bool = True) -> list[_Part]:
+        if not needed and not self.has(key):
+            return []
+        part = self.part(key)
+        items = part._value or []
+        if not isinstance(items, list):
+            raise part._other('a list')
+        return [_Part(item, f'{part._place}[{number}]') for number, item in enumerate(items)]
+
+    def text(self, key: str, default: str | None = None) -> str:
+        if default is not None and not self.has(key):
+            return default
+        return self.part(key).whole_text()
+
+    def whole_text(self) -> str:
+        if not isinstance(self._value, str):
+            raise self._other('a text')
+        return self._value
+
+    def number(self, key: str) -> int:
+        part = self.part(key)
+        if not isinstance(part._value, str) or not _NUMBER.fullmatch(part._value):
+            raise part._other('a whole number')
+        return int(part._value)
+
+    def _mapping(self) -> dict[str, Any]:
+        if not isinstance(self._value, dict):
+            raise self._other('keys and values')
+        return self._value
+
+    def _named(self, key: str) -> str:
+        return f'{self._place}.{key}' if self._place else key
+
+    def _other(self, expected: str) -> ValueError:
+        found = quoted(self._value) if isinstance(self._value, str) else 'keys and values'
+        if isinstance(self._value, list):
+            found = 'a list'
+        return ValueError(f'{self._place or "the whole"}: expected {expected}, found {found}')
+
+
+def _topic(item: _Part) -> TopicPromise:
+    topic = item.part('topic_metadata')
+    return TopicPromise(
+        topic=topic.text('name'),
+        msgtype=normal_type(topic.text('type')),
+        qos=topic.value('offered_qos_profiles'),
+        messages=item.number('message_count'),
+    )
+
+
+def _promise(file: _Part) -> FilePromise:
+    times: tuple[int, int] | None = None
+    if file.has('starting_time') and file.has('duration'):
+        begin = file.part('starting_time').number('nanoseconds_since_epoch')
+        times = begin, begin + file.part('duration').number('nanoseconds')
+    return FilePromise(file.number('message_count'), times)
+
+
+def _name(path: str) -> str:
+    """Name of a file: before version 4 paths began with the folder's name."""
+    return PurePosixPath(path).name
+
+
+def plain_name(name: str) -> str:
+    """Name of a file without the suffix that says it is compressed."""
+    return name.removesuffix('.zstd').removesuffix('.zst')
+
+
+def compare(
+    path: Path,
+    metadata: Metadata,
+    connections: list[tuple[Connection, str]],
+    counts: Mapping[str, int],
+    file_counts: Mapping[str, int],
+    damage: Damage,
+) -> None:
+    """Report where metadata.yaml disagrees with what the files hold.
+
+    Args:
+        path: the metadata.yaml.
+        metadata: its content.
+        connections: of all files, each with its QoS profiles as the file words them.
+        counts: messages by topic, as stored.
+        file_counts: messages by file name, as stored.
+        damage: what to do with fewer messages than promised.
+
+    Raises:
+        BagError: there are fewer messages than promised, and that is not allowed.
+
+    """
+    if metadata.version > NEWEST:
+        damage.note(f'{path}: is version {metadata.version}, newer than {NEWEST}')
+    short = 0
+    for promise in metadata.topics:
+        stored_here = counts.get(promise.topic, 0)
+        line = _count_line(shown(promise.topic), promise.messages, stored_here)
+        if promise.messages > stored_here:
+            short += promise.messages - stored_here
+            damage.found_in(path, promise.topic, line)
+        elif promise.messages < stored_here:
+            damage.note(f'{path}: {line}')
+        _compare_topic(path, promise, connections, damage)
+    for topic in counts.keys() - {promise.topic for promise in metadata.topics}:
+        damage.note(f'{path}: {shown(topic)} is in the files but not listed')
+    stored = {plain_name(name): count for name, count in file_counts.items()}
+    for name, promised in metadata.file_promises.items():
+        if name in stored:
+            _compare_count(path, shown(name), promised.messages, stored[name], short, damage)
+    total = sum(counts.values())
+    _compare_count(path, 'the recording', metadata.messages, total, short, damage)
+
+
+def _compare_count(
+    path: Path, what: str, promised: int, stored: int, short: int, damage: Damage
+) -> None:
+    """Compare a count of all topics, of which ``short`` messages are known to be missing."""
+    line = _count_line(what, promised, stored)
+    if promised - stored > (0 if damage.salvage else short):
+        damage.found(path, line)
+    elif promised != stored:
+        damage.note(f'{path}: {line}')
+
+
+def _count_line(what: str, promised: int, stored: int) -> str:
+    return f'{what}: {promised} messages are promised, {stored} are stored'
+
+
+def _compare_topic(
+    path: Path, promise: TopicPromise, connections: list[tuple[Connection, str]], damage: Damage
+) -> None:
+    topic = shown(promise.topic)
+    for connection, qos in connections:
+        if connection.topic != promise.topic:
+            continue
+        if connection.msgtype != promise.msgtype:
+            damage.note(
+                f'{path}: {topic}: type {shown(promise.msgtype)} is listed, '
+                f'{shown(connection.msgtype)} is stored'
+            )
+        if normal_qos(qos) != normal_qos(promise.qos):
+            damage.note(f'{path}: {topic}: other QoS profiles are listed than stored')

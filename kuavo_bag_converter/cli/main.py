@@ -1,0 +1,199 @@
+"""The command line: ``convert``, ``sample`` and the rest.
+
+Modules that need numpy and the codecs are imported by the subcommand that uses them, so that
+``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
+
+from kuavo_bag_converter import __version__
+from kuavo_bag_converter.support.errors import ConverterError, UsageError
+from kuavo_bag_converter.support.signals import cancel_on_signals, exit_on_sigterm
+
+if TYPE_CHECKING:
+    from kuavo_bag_converter.settings import Settings
+
+_PROGRAM = 'python -m kuavo_bag_converter'
+
+
+class _Command(NamedTuple):
+    name: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one subcommand and return the exit code: 0 done, 1 a bag failed, 2 wrong use."""
+    try:
+        with exit_on_sigterm():
+            return _run(arguments)
+    except ConverterError as error:
+        _print_error(error)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _print_error(error: object) -> None:
+    print(f'error: {error}', file=sys.stderr)  # noqa: T201
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM, description='Convert ROS bags to LeRobot datasets in small, flat memory.'
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    named = next((word for word in arguments if not word.startswith('-')), '')
+    for command in _COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if command.name == named:
+            command.add_arguments(subparser)
+            subparser.set_defaults(run=command.run)
+    options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be texts
+    return int(options.run(options))
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'bags', nargs='*', metavar='BAG', help='bag file, rosbag2 directory, or folder of either'
+    )
+    parser.add_argument('--output', metavar='DIR', help='root of the dataset; must not exist yet')
+    parser.add_argument(
+        '--append', action='store_true', help='add the bags to the dataset that DIR already is'
+    )
+    parser.add_argument(
+        '--retry-failed',
+        action='store_true',
+        help='convert the bags that failed when DIR was made; they are looked for where they were, '
+        'or among the BAGs that are given, by name',
+    )
+    _settings_arguments(parser)
+
+
+def _settings_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.settings import Settings, known_settings
+
+    parser.add_argument(
+        '--params-file', metavar='YAML', help='settings, in the form of a ROS 2 parameter file'
+    )
+    parser.add_argument(
+        '--set',
+        metavar='NAME=VALUE',
+        action='append',
+        default=[],
+        dest='assignments',
+        help='one setting; may be given several times, and wins over the file',
+    )
+    parser.add_argument(
+        '--msg-path',
+        metavar='DIR',
+        action='append',
+        default=[],
+        help='folder with .msg files of types that a bag does not define; may be given several '
+        'times; short for --set msg_path=[DIR]',
+    )
+    lines = ['settings (default):']
+    for info in known_settings().values():
+        if info.name in ('bags', 'output'):
+            continue
+        lines.append(f'  {info.name} ({info.value_in(Settings())!r}): {info.description}')
+    parser.epilog = '\n'.join(lines)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from kuavo_bag_converter.settings import Settings, parse_assignments, read_params_file, updated
+
+    settings = Settings()
+    if options.params_file:
+        settings = updated(settings, read_params_file(options.params_file), options.params_file)
+    settings = updated(settings, parse_assignments(options.assignments), '--set')
+    folders = {'msg_path': options.msg_path} if options.msg_path else {}
+    return updated(settings, folders, '--msg-path')
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.jobs.convert import convert
+    from kuavo_bag_converter.report.display import Display, print_report
+    from kuavo_bag_converter.settings import updated
+
+    given: dict[str, object] = {}
+    if options.bags:
+        given['bags'] = options.bags
+    if options.output:
+        given['output'] = options.output
+    if options.append:
+        given['append'] = True
+    if options.retry_failed:
+        given['retry_failed'] = True
+    settings = updated(_settings(options), given, 'command line')
+    with Display(sys.stderr) as display, cancel_on_signals() as cancel:
+        report = convert(settings, observer=display, cancel=cancel)
+    print_report(report, sys.stdout)
+    if report.problem:
+        _print_error(report.problem)
+    return report.exit_code
+
+
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.inspection.command import add_arguments
+
+    add_arguments(parser)
+    _settings_arguments(parser)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.inspection.command import run as run_inspect
+    from kuavo_bag_converter.settings import parse_assignments, read_params_file
+
+    given = [*parse_assignments(options.assignments)]
+    if options.params_file:
+        given += read_params_file(options.params_file)
+    return run_inspect(options, _settings(options), given)
+
+
+def _profile_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.robots.command import add_arguments
+
+    add_arguments(parser)
+    _settings_arguments(parser)
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.robots.command import run as run_profile
+
+    return run_profile(options, _settings(options))
+
+
+def _of_module(name: str, summary: str, module: str) -> _Command:
+    """Return a command without settings, whose module has ``add_arguments`` and ``run``."""
+    module = f'kuavo_bag_converter.{module}'
+    return _Command(
+        name,
+        summary,
+        lambda parser: import_module(module).add_arguments(parser),
+        lambda options: int(import_module(module).run(options)),
+    )
+
+
+_COMMANDS = (
+    _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
+    _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
+    _of_module('verify', 'Check a dataset, and compare it with its bags.', 'replay.command'),
+    _of_module('sample', 'Make a Kuavo bag with known truth.', 'sample.command'),
+    _Command('profile', 'Show, check and list profiles.', _profile_arguments, _profile),
+    _of_module('benchmark', 'Compare methods and codecs.', 'benchmark.command'),
+)

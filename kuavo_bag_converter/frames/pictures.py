@@ -1,0 +1,67 @@
+"""The pictures of one camera feature: what decodes them, and what may go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import av
+
+from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.support.stages import staged
+
+Picture = Any
+"""What a camera's writer takes: an encoder-ready frame, a depth map, or the JPEG itself."""
+
+
+def frame_bytes(frame: av.VideoFrame) -> int:
+    """Return how many bytes the planes of a decoded frame take."""
+    return sum(plane.buffer_size for plane in frame.planes)
+
+
+class Decoder(Protocol):
+    """Decodes the messages of one connection."""
+
+    def decode(self, data: bytes) -> Picture:
+        """Return the picture of a message, or raise ImageError if this one cannot be decoded."""
+
+    def skip(self, data: bytes) -> None:
+        """Take notice of a message whose picture is not used."""
+
+
+class PictureDecoder:
+    """Decodes the messages of one camera, with a decoder for each connection."""
+
+    def __init__(self, decoder_for: Callable[[Connection], Decoder], *, is_stream: bool) -> None:
+        """Use ``decoder_for`` once for every connection.
+
+        Args:
+            decoder_for: Makes the decoder.
+            is_stream: Pictures need the pictures before them: every message must be passed to
+                ``decode`` or ``skip``, in order.
+
+        """
+        self._decoder_for = decoder_for
+        self._decoders: dict[int, Decoder] = {}
+        self.is_stream = is_stream
+
+    @staged('decode')
+    def decode(self, connection: Connection, data: bytes) -> Picture:
+        """Return the picture of a message.
+
+        Raises:
+            ImageError: This picture cannot be decoded.
+            BagError: The camera's messages are no such pictures.
+
+        """
+        return self._of(connection).decode(data)
+
+    def skip(self, connection: Connection, data: bytes) -> None:
+        """Take notice of a message whose picture is not used; only streams need it."""
+        self._of(connection).skip(data)
+
+    def _of(self, connection: Connection) -> Decoder:
+        decoder = self._decoders.get(connection.id)
+        if decoder is None:
+            decoder = self._decoders[connection.id] = self._decoder_for(connection)
+        return decoder

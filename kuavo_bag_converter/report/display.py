@@ -1,0 +1,281 @@
+"""What a person sees of a run: a progress bar or log lines, and the tables at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+from kuavo_bag_converter.alignment.report import CutReport, PlanReport, TopicStamps, TrackReport
+from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
+from kuavo_bag_converter.support.texts import visible
+
+_BAR = 30
+_LOG_EVERY_S = 10.0
+_DRAW_EVERY_S = 0.1
+_KEPT_IN_GAPS = {'hold': 'hold the message before', 'keep': 'kept as they are'}
+"""What becomes of frames in gaps that are neither cut nor filled, by ``on_gap``."""
+
+
+class Display(Observer):
+    """Draws a bar on a terminal, writes a line now and then to anything else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to ``stream``."""
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._label = ''
+        self._bar_shown = False
+        self._started = self._last = 0.0
+
+    def note(self, text: str) -> None:
+        """Write it down."""
+        self._line(text)
+
+    def checking(self, total: int) -> None:
+        """Say that all bags are checked first."""
+        self._line(f'checking {_count(total, "bag")}')
+
+    def bag_refused(self, number: int, total: int, outcome: Outcome) -> None:
+        """Say why a bag is not going to be converted."""
+        self._line(f'[{number}/{total}] {Path(outcome.bag).name}: failed: {outcome.reason}')
+
+    def bag_started(self, number: int, total: int, bag: str) -> None:
+        """Name the bag."""
+        self._label = visible(f'[{number}/{total}] {Path(bag).name}')
+        self._started = self._last = time.monotonic()
+        if not self._terminal:
+            self._line(f'{self._label}: reading timestamps')
+
+    def planned(self, plan: PlanReport) -> None:
+        """Show what the plan will do, and what it had to do about missing data."""
+        self._line(f'{self._label}: {plan_summary(plan)}')
+        for track in plan.tracks:
+            for text in _remarks(track):
+                self._line(f'    {text}')
+        for text in (*_cut_remarks(plan.cut), *_stamp_remarks(plan)):
+            self._line(f'    {text}')
+
+    def progressed(self, done: int, total: int) -> None:
+        """Move the bar."""
+        now = time.monotonic()
+        every = _DRAW_EVERY_S if self._terminal else _LOG_EVERY_S
+        if now - self._last < every:
+            return
+        self._last = now
+        rate = done / max(now - self._started, 1e-9)
+        if self._terminal:
+            filled = _BAR * done // max(total, 1)
+            bar = '#' * filled + '-' * (_BAR - filled)
+            self._stream.write(f'\r\033[K{self._label} {bar} {done}/{total} frames, {rate:.0f}/s')
+            self._stream.flush()
+            self._bar_shown = True
+        else:
+            self._line(f'{self._label}: {done}/{total} frames, {rate:.0f}/s')
+
+    def bag_finished(self, outcome: Outcome) -> None:
+        """Say what became of the bag."""
+        text = f'{outcome.frames} frames' if outcome.status != 'failed' else outcome.reason
+        self._line(f'{self._label}: {outcome.status}: {text}')
+        repeated = outcome.plan.bad_images if outcome.plan else None
+        for topic, count in (repeated or {}).items():
+            pictures = _count(count, 'bad picture')
+            self._line(
+                f'    {topic}: {pictures} replaced by the ones before (on_bad_image: repeat)'
+            )
+        for problem in outcome.problems:
+            self._line(f'    {problem}')
+
+    def assembling(self, episodes: int) -> None:
+        """Say that the dataset is being put together."""
+        self._line(f'putting {_count(episodes, "episode")} together')
+
+    def _line(self, text: str) -> None:
+        if self._bar_shown:
+            self._stream.write('\r\033[K')
+            self._bar_shown = False
+        self._stream.write(visible(text) + '\n')
+        self._stream.flush()
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar_shown:
+            self._stream.write('\n')
+
+
+def plan_summary(plan: PlanReport) -> str:
+    """Return the plan in one line."""
+    text = (
+        f'{plan.frames} frames in {_count(plan.episodes, "episode")}, '
+        f'{plan.decimation} from {plan.clock_messages} pictures of {plan.clock_topic}'
+    )
+    at_the_end = plan.frames_cut_by_end_trim
+    cut = plan.frames_cut + at_the_end
+    if cut:
+        where = f'at the end of {plan.end_trim_topic}' if at_the_end else 'at the end'
+        text += f'; {_count(cut, "frame")} cut ({at_the_end} {where}, {plan.frames_cut} in gaps)'
+    if plan.dropped_at_each_end:
+        text += f'; {_count(plan.dropped_at_each_end, "picture")} dropped at each end'
+    if plan.frames_with_bad_images:
+        text += f'; {_count(plan.frames_with_bad_images, "frame")} with bad pictures'
+    if plan.segments_without_frames:
+        text += f'; {_count(plan.segments_without_frames, "episode")} without a frame'
+    if plan.frames_outside_segments:
+        text += f'; {_count(plan.frames_outside_segments, "frame")} outside of every episode'
+    if plan.frames_off_clock:
+        text += (
+            f'; {_count(plan.frames_off_clock, "frame")} more than half a frame from index / '
+            f'fps, at most {plan.clock_error_ms:.0f} ms'
+        )
+    if plan.frames_with_default_task:
+        text += f'; {_count(plan.frames_with_default_task, "frame")} with the default task'
+    return text
+
+
+def print_report(report: Report, stream: TextIO) -> None:
+    """Print the table of bags, the alignment in short, and the totals."""
+    rows = [
+        (Path(item.bag).name, item.status, str(item.episodes), str(item.frames), item.reason)
+        for item in report.outcomes
+    ]
+    for line in _table(('bag', 'outcome', 'episodes', 'frames', 'reason'), rows):
+        print(line, file=stream)
+    plans = [item.plan for item in report.outcomes if item.plan]
+    if plans:
+        print(file=stream)
+        for line in _table(*_alignment_rows(plans)):
+            print(line, file=stream)
+        print(file=stream)
+    if report.frames:
+        output = visible(str(report.output))
+        print(
+            f'{output}: {_count(report.episodes, "episode")}, {report.frames} frames', file=stream
+        )
+    seconds = max(report.seconds, 1e-9)
+    print(
+        f'{report.frames} frames in {report.seconds:.1f} s, {report.frames / seconds:.1f} frames '
+        f'per second, peak memory {report.peak_memory_mb:.0f} MB',
+        file=stream,
+    )
+
+
+def _alignment_rows(
+    plans: Sequence[PlanReport],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    header = ('topic', 'messages', 'used', 'repeated', 'median ms', 'p95 ms', 'max ms', 'far')
+    merged: dict[tuple[str, str], list[TrackReport]] = {}
+    for plan in plans:
+        for track in plan.tracks:
+            merged.setdefault((track.topic, track.strategy), []).append(track)
+    rows = []
+    for (topic, _), tracks in merged.items():
+        counts = [sum(getattr(t, key) for t in tracks) for key in ('messages', 'used', 'repeated')]
+        errors = [track.error_ms for track in tracks if track.error_ms.max is not None]
+        worst = [
+            max((getattr(error, key) for error in errors), default=0.0)
+            for key in ('median', 'p95', 'max')
+        ]
+        rows.append(
+            (
+                topic,
+                *map(str, counts),
+                *(f'{error:.1f}' for error in worst),
+                str(sum(track.beyond_half_frame for track in tracks)),
+            )
+        )  # fmt: skip
+    return header, rows
+
+
+def _remarks(track: TrackReport) -> list[str]:
+    remarks = []
+    if track.beyond_half_frame:
+        remarks.append(
+            f'{_count(track.beyond_half_frame, "frame")} more than half a frame from their '
+            f'message, at most {track.error_ms.max:.0f} ms'
+        )
+    if track.before_first_message:
+        remarks.append(f'{_count(track.before_first_message, "frame")} before its first message')
+    if track.cut:
+        remarks.append(f'{_count(track.cut, "frame")} cut ({track.on_gap})')
+    if track.filled_with_zeros:
+        remarks.append(f'{_count(track.filled_with_zeros, "frame")} filled with zeros')
+    if track.marked:
+        remarks.append(f'{_count(track.marked, "frame")} marked 999')
+    if track.in_gap and track.on_gap in _KEPT_IN_GAPS:
+        kept = _KEPT_IN_GAPS[track.on_gap]
+        remarks.append(f'{_count(track.in_gap, "frame")} in gaps {kept}')
+    return [f'{track.topic}: {text}' for text in remarks]
+
+
+def _cut_remarks(cut: CutReport | None) -> list[str]:
+    """Say what was left out, or had no effect, when the bag was cut into episodes."""
+    if cut is None:
+        return []
+    counts = {
+        'discarded': cut.discarded,
+        'unfinished and left out': cut.unfinished,
+        'outside of the recording': cut.outside,
+        'ending after the recording, with which they end': cut.beyond_end,
+        'open at the end, with which it ends': cut.open_at_end,
+        'stops or discards without effect': cut.without_effect,
+        'other texts': cut.other_texts,
+    }
+    remarks = [f'{count} {text}' for text, count in counts.items() if count]
+    if not remarks:
+        return []
+    return [f'episodes by {cut.rule}: {cut.episodes} kept, {", ".join(remarks)}']
+
+
+def _stamp_remarks(plan: PlanReport) -> list[str]:
+    """Say what was done about stamps that are not believed, once for each topic."""
+    others = [plan.task_stamps, plan.cut.stamps if plan.cut else None]
+    judged: list[TopicStamps | TrackReport] = [plan.clock_stamps, *plan.tracks]
+    judged += [topic for topic in others if topic is not None]
+    remarks = [
+        f'{topic.topic}: {_count(count, "message")} {text}'
+        for topic in judged
+        for count, text in _stamp_texts(topic)
+        if count
+    ]
+    remarks += [f'{topic}: latched, so its end does not count' for topic in plan.latched_topics]
+    if plan.frames_cut_by_end_trim > plan.frames:
+        remarks.append(
+            f'{plan.end_trim_topic}: its end cuts most frames; if its last message lasts, set '
+            'end_trim: none'
+        )
+    return list(dict.fromkeys(remarks))
+
+
+def _stamp_texts(topic: TopicStamps | TrackReport) -> list[tuple[int, str]]:
+    used = 'used only if it lasts from before' if topic.held else 'not used'
+    stamps = topic.stamps
+    apart = f'{stamps.outside_by_s or 0:.0f} s or more'
+    return [
+        (stamps.outside_recording, f'received outside of the recording (by {apart}), {used}'),
+        (stamps.without_header_stamp, 'without header stamp, not used'),
+        (stamps.absurd_header_stamps, 'with a header stamp far from its receive stamp, not used'),
+        (stamps.backward_stamps, 'stamped before the one before it, sorted in'),
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[visible(text) for text in row] for row in rows]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    numeric = [
+        all(row[i].replace('.', '', 1).isdigit() for row in rows) for i in range(len(header))
+    ]
+    lines = []
+    for row in (header, *rows):
+        cells = [
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, number in zip(row, widths, numeric, strict=True)
+        ]
+        lines.append('  '.join(cells).rstrip())
+    return lines

@@ -1,0 +1,1 @@
+"""What every room needs: errors, files, memory, the environment, stage times, spelling hints."""

@@ -1,0 +1,55 @@
+"""The errors that a user can cause; each message is one line that names the thing and the fix."""
+
+from __future__ import annotations
+
+from kuavo_bag_converter.support.texts import one_line
+
+
+class ConverterError(Exception):
+    """Anything that stops a conversion and is not a defect of the converter."""
+
+    def __init__(self, message: str = '') -> None:
+        """Say in one line what it is; whatever the text contains, it stays one line."""
+        super().__init__(one_line(message))
+
+
+class UsageError(ConverterError):
+    """Wrong use or configuration: settings, profile, output path (exit code 2)."""
+
+
+class BagError(ConverterError):
+    """One bag cannot be read or converted as asked (exit code 1, other bags go on)."""
+
+    ordinal: int | None = None
+    """Of the message that it is about, where whoever knows its stamp is to name it."""
+    topic = ''
+    """Of that message."""
+
+
+class DamagedBagError(BagError):
+    """A bag is damaged; what is left of it can be had with ``on_damage: salvage``."""
+
+
+class ImageError(BagError):
+    """One picture of a camera cannot be decoded; others may."""
+
+
+class StalledError(BagError):
+    """A picture keeps its codec busy without end; its thread cannot be stopped."""
+
+
+class DatasetError(ConverterError):
+    """A dataset or a shard of it is incomplete, damaged or does not fit the others."""
+
+
+class OutputError(ConverterError):
+    """The place of the output cannot take what is to be written; no bag would fare better."""
+
+
+class Cancelled(ConverterError):  # noqa: N818  # it is no error of anybody
+    """The user asked to stop."""
+
+    def __init__(self, remark: str = '') -> None:
+        """Say what becomes of the work that is done, and add a remark."""
+        text = 'cancelled; finished bags are kept for the next run'
+        super().__init__(f'{text}; {remark}' if remark else text)

@@ -1,0 +1,229 @@
+"""A pool of threads that keeps each camera's pictures in order and bounds what waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from kuavo_bag_converter.support.errors import Cancelled, StalledError
+
+Task = Callable[[], object]
+
+_GRACE_S = 2.0
+"""How long running tasks are waited for when the user has asked to stop."""
+_LOOK_S = 0.2
+"""Longest time for which it is not noticed that the user has asked to stop."""
+
+
+class Strand:
+    """A queue whose tasks run one after the other, in the order in which they came."""
+
+    def __init__(self, pool: WorkerPool, name: str) -> None:
+        self._pool = pool
+        self.name = name
+        self.tasks: deque[tuple[int, Task]] = deque()
+        self.active = False
+
+    def submit(self, task: Task, size: int) -> None:
+        """Queue a task that holds ``size`` bytes; wait while too much is queued.
+
+        Raises:
+            Exception: What a task of the pool raised before.
+            StalledError: No task is finished any more.
+            Cancelled: The user asked to stop.
+
+        """
+        self._pool.submit(self, task, size)
+
+
+class WorkerPool:
+    """Threads that run the tasks of strands.
+
+    A strand runs on one thread at a time, so a stateful encoder needs no lock; strands run beside
+    each other, so a slow camera does not hold up the others. Nothing is ever dropped: who submits
+    waits instead.
+
+    No wait is without limit, since a thread that is stuck in a codec cannot be stopped: it is left
+    behind, :attr:`stuck` tells so, and what it uses must be left alone. It ends with the process.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        max_bytes: int,
+        max_tasks: int,
+        stall_timeout_s: float,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Start ``threads`` threads.
+
+        Args:
+            threads: At least 1.
+            max_bytes: Bytes that may wait in all queues together (one task always may).
+            max_tasks: Tasks that may wait in one strand.
+            stall_timeout_s: How long to wait while no task at all is finished.
+            cancel: Set when the user asks to stop; then running tasks have two seconds to finish.
+
+        """
+        self._max_bytes = max_bytes
+        self._max_tasks = max_tasks
+        self._stall_timeout_s = stall_timeout_s
+        self._cancel = cancel or threading.Event()
+        self._finished_at = time.monotonic()
+        self._running: dict[threading.Thread, Strand] = {}
+        self._bytes = 0
+        self._unfinished = 0
+        self._ready: deque[Strand] = deque()
+        self._error: BaseException | None = None
+        self._stopping = False
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._threads = [
+            threading.Thread(target=self._run, name=f'worker-{i}', daemon=True)
+            for i in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def strand(self, name: str) -> Strand:
+        """Return a new, empty strand; ``name`` is for errors."""
+        return Strand(self, name)
+
+    def submit(self, strand: Strand, task: Task, size: int) -> None:
+        """Queue a task on a strand; see :meth:`Strand.submit`."""
+        with self._lock:
+            while self._error is None and (
+                (self._bytes and self._bytes + size > self._max_bytes)
+                or len(strand.tasks) >= self._max_tasks
+            ):
+                self._wait_for_room()
+            if self._error is not None:
+                raise self._error
+            strand.tasks.append((size, task))
+            self._bytes += size
+            self._unfinished += 1
+            if not strand.active:
+                strand.active = True
+                if self._unfinished == 1:
+                    self._finished_at = time.monotonic()
+                self._ready.append(strand)
+                self._work.notify()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the tasks that have not run."""
+        with self._lock:
+            return self._bytes
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a task is still running though the pool was left."""
+        with self._lock:
+            return bool(self._running)
+
+    def drain(self) -> None:
+        """Wait until every task has run.
+
+        Raises:
+            Exception: What a task raised; the tasks behind it have not run then.
+            StalledError: No task is finished any more.
+            Cancelled: The user asked to stop.
+
+        """
+        with self._lock:
+            while self._unfinished and self._error is None:
+                self._wait_for_room()
+            if self._error is not None:
+                raise self._error
+
+    def _wait_for_room(self) -> None:
+        self._room.wait(timeout=min(self._stall_timeout_s, _LOOK_S))
+        if self._cancel.is_set():
+            raise Cancelled
+        if self._is_silent():
+            raise StalledError(
+                f'{self._busy()}; look at the topic with inspect, or set stall_timeout_s higher'
+            )
+
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._finished_at > self._stall_timeout_s
+
+    def _busy(self) -> str:
+        names = ', '.join(sorted({strand.name for strand in self._running.values()}))
+        silent = time.monotonic() - self._finished_at
+        return f'{names}: a picture has kept its decoder or encoder busy for {silent:.0f} s'
+
+    def _settle(self, *, hurry: bool) -> str:
+        """Stop the threads after the tasks that are running; what is queued is forgotten.
+
+        Returns:
+            Which tasks are stuck, '' if none is.
+
+        """
+        with self._lock:
+            self._stopping = True
+            self._work.notify_all()
+            hurried_at = None
+            while self._running and not self._is_silent():
+                if hurried_at is None and (hurry or self._cancel.is_set()):
+                    hurried_at = time.monotonic()
+                if hurried_at is not None and time.monotonic() - hurried_at > _GRACE_S:
+                    break
+                self._room.wait(timeout=min(self._stall_timeout_s, _LOOK_S))
+            idle = [thread for thread in self._threads if thread not in self._running]
+            busy = self._busy() if self._running else ''
+        for thread in idle:
+            thread.join()
+        return busy
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not self._ready and not self._stopping:
+                    self._work.wait()
+                if self._stopping:
+                    return
+                strand = self._ready.popleft()
+                size, task = strand.tasks.popleft()
+                self._running[threading.current_thread()] = strand
+            error: BaseException | None = None
+            try:
+                task()
+            except BaseException as raised:  # noqa: BLE001  # handed to the thread that submits
+                error = raised
+            del task
+            with self._lock:
+                self._bytes -= size
+                self._unfinished -= 1
+                self._finished_at = time.monotonic()
+                del self._running[threading.current_thread()]
+                if error is not None:
+                    self._error = self._error or error
+                    self._stopping = True
+                    self._work.notify_all()
+                elif strand.tasks:
+                    self._ready.append(strand)
+                    self._work.notify()
+                else:
+                    strand.active = False
+                # Who submits is woken for many tasks at a time: each switch costs what a row costs.
+                if self._stopping or not self._unfinished or self._bytes <= self._max_bytes // 2:
+                    self._room.notify_all()
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        interrupted = error is not None and not isinstance(error, Exception)
+        busy = self._settle(hurry=interrupted)
+        if busy and isinstance(error, Cancelled):
+            raise Cancelled(f'{busy} and was not waited for') from None
