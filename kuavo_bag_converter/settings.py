@@ -85,11 +85,6 @@ class Settings:
         'What a frame is made of: "kuavo" or another robot (built from its settings), or a YAML '
         'profile, by path or by the name of a shipped one.',
     )
-    method: str = setting(
-        'chunked',
-        'How to convert; all methods write the same dataset, the others are references.',
-        choices=('chunked', 'streaming', 'whole_bag'),
-    )
 
     robot_options: tuple[Any, ...] = ()
     """Options of robots, see :meth:`options_of`; those that are all defaults are left out."""
@@ -211,7 +206,7 @@ class SettingInfo(NamedTuple):
 
 @functools.cache
 def known_settings() -> Mapping[str, SettingInfo]:
-    """Return every setting by its name, with the options of every robot after ``method``.
+    """Return every setting by its name, with the options of every robot after ``profile``.
 
     Raises:
         UsageError: A robot that is installed beside the package cannot be used.
@@ -228,7 +223,7 @@ def known_settings() -> Mapping[str, SettingInfo]:
             options[info.name] = info
     rows: dict[str, SettingInfo] = {}
     for name, info in own.items():
-        rows |= {name: info, **(options if name == 'method' else {})}
+        rows |= {name: info, **(options if name == 'profile' else {})}
     return rows
 
 
@@ -281,6 +276,9 @@ def updated(settings: Settings, values: Mapping[str, object], source: str) -> Se
     known = known_settings()
     changes: dict[type, dict[str, Any]] = {}
     for name, value in _flat(values):
+        if name in _RETIRED:
+            _check_retired(name, value, source)
+            continue
         info = known.get(name)
         if info is None:
             raise UsageError(f'{source}: unknown setting {name!r}{did_you_mean(name, known)}')
@@ -289,6 +287,16 @@ def updated(settings: Settings, values: Mapping[str, object], source: str) -> Se
     for owner, changed in changes.items():
         settings = settings.with_options(replace(settings.options_of(owner), **changed))
     return settings
+
+
+_RETIRED = {'method': ('chunked', 'the reference methods are run by the command benchmark')}
+"""Settings that were, each with the value that is left, which means nothing, and what to do."""
+
+
+def _check_retired(name: str, value: object, source: str) -> None:
+    left, advice = _RETIRED[name]
+    if value != left:
+        raise UsageError(f'{source}: {name}: is no setting any more; {advice}')
 
 
 def values_of(settings: Settings) -> dict[str, object]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from dataset_reading import tree
 
+from kuavo_bag_converter.benchmark.references import METHODS
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.sample.write import write_sample
@@ -36,12 +37,14 @@ def write_samples(folder, count, **options):
     return paths
 
 
-def run(bags, output, *, observer=None, cancel=None, **values):
+def run(bags, output, *, observer=None, cancel=None, method='chunked', **values):
     """Convert; names with dots are written with two underscores. Return the report."""
     bags = bags if isinstance(bags, (list, tuple)) else [bags]
     given = {name.replace('__', '.'): value for name, value in values.items()}
     given |= {'bags': [str(bag) for bag in bags], 'output': str(output)}
-    return convert(settings_from(given, 'test'), observer=observer, cancel=cancel)
+    return convert(
+        settings_from(given, 'test'), observer=observer, cancel=cancel, fill=METHODS[method]
+    )
 
 
 def rows(root):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dataset_reading import info
 
-from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.video import COPY, DEPTH_OPTIONS, PacketWriter, VideoWriter
 
 CAMERA = 'observation.images.head_cam_h'
@@ -104,10 +104,9 @@ def rewrite_video(path, order, fps=10, starts=(0,), gop=2, rate=None, crf=None, 
     ends = [*starts[1:], len(order)]
     writer = VideoWriter(
         path,
+        Feature('camera', 'video', (frames[0].height, frames[0].width, 3)),
+        options,
         fps=rate or fps,
-        width=frames[0].width,
-        height=frames[0].height,
-        options=options,
         episode_lengths=[end - start for start, end in zip(starts, ends, strict=True)],
     )
     for index in order:
@@ -123,9 +122,11 @@ def rewrite_video(path, order, fps=10, starts=(0,), gop=2, rate=None, crf=None, 
 
 def _write_packets(path, packets, size, fps):
     width, height = size
-    writer = PacketWriter(path, fps=fps, width=width, height=height, episode_lengths=[len(packets)])
+    feature = Feature('camera', 'video', (height, width, 3))
+    copied = VideoOptions('mjpeg')
+    writer = PacketWriter(path, feature, copied, fps=fps, episode_lengths=[len(packets)])
     for data in packets:
-        writer.write_packet(data)
+        writer.write(data)
     writer.close()
 
 

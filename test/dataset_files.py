@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
+from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
 
 HEIGHT, WIDTH = 48, 64
 BITS = 10
@@ -77,15 +78,15 @@ def fill(writer, features, frames, options=H264, first=0, step=7, task_index=Non
     for feature in features:
         numbers = range(first, first + frames)
         if feature.depth:
-            camera = writer.depth_writer(feature.key)
+            camera = writer.camera_writer(feature.key, DepthWriter)
             for number in numbers:
-                camera.write_depth(depth_map(number))
+                camera.write(depth_map(number))
         elif feature.is_video and options.vcodec == 'mjpeg':
-            packets = writer.packet_writer(feature.key)
+            packets = writer.camera_writer(feature.key, PacketWriter)
             for number in numbers:
-                packets.write_packet(jpeg(number))
+                packets.write(jpeg(number))
         elif feature.is_video:
-            encoder = writer.video_writer(feature.key)
+            encoder = writer.camera_writer(feature.key, VideoWriter)
             for number in numbers:
                 encoder.write(frame(number, options.pix_fmt))
 

@@ -49,7 +49,7 @@ PictureCodec.decode = decode
 
 PASS_HANGS = """
 import signal, threading, time
-import kuavo_bag_converter.frames.episode
+import kuavo_bag_converter.jobs.shard
 
 def plan_bag(*_):
     print('stuck', flush=True)
@@ -58,7 +58,7 @@ def plan_bag(*_):
     print('cancelled', flush=True)
     threading.Event().wait()
 
-kuavo_bag_converter.frames.episode.plan_bag = plan_bag
+kuavo_bag_converter.jobs.shard.plan_bag = plan_bag
 """
 """Program text: pass 1 gets stuck, and says when the process was asked to stop."""
 

@@ -153,7 +153,7 @@ def test_methods_that_stream_run_before_those_that_fill_the_memory():
         'whole_bag',
     ]
     assert runs[2].settings['vcodec'] == 'libsvtav1'
-    assert runs[3].settings == {'method': 'chunked', 'chunk_size': 50, 'threads': 1}
+    assert runs[3].settings == {'chunk_size': 50, 'threads': 1}
 
 
 def test_the_node_gets_the_settings_of_the_first_chunk_size():
@@ -190,9 +190,7 @@ def measured(**changes):
     return Measurement(**{**values, **changes})
 
 
-CHUNKED = Result(
-    Run('chunked (chunk=50)', 'chunked', {'method': 'chunked', 'chunk_size': 50}), measured()
-)
+CHUNKED = Result(Run('chunked (chunk=50)', 'chunked', {'chunk_size': 50}), measured())
 
 
 def table_of(text, heading):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from kuavo_bag_converter.alignment.plan import Track, TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Message
 from kuavo_bag_converter.frames import memory_budget as memory
-from kuavo_bag_converter.frames.camera import Camera, messages_for
+from kuavo_bag_converter.frames.camera import Camera
 from kuavo_bag_converter.frames.pictures import PictureDecoder
+from kuavo_bag_converter.frames.stream import AtOnce, stream
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.profiles.model import Align
 from kuavo_bag_converter.replay import bag as replay
@@ -84,10 +85,7 @@ def write_all(serving, order, room, bad=()):
     decoder = PictureDecoder(lambda _: Decoder(bad), is_stream=False)
     camera = Camera(track(serving), decoder, written.append, 'repeat', room)
     reader = Stored(order)
-    wanted = {'/cam': np.unique(serving)}
-    for message, _ in messages_for([camera], reader, wanted, lambda: None):
-        camera.take(CAMERA, message.ordinal, message.data)
-        del message
+    for _ in stream(reader, None, [camera], AtOnce()):
         most = max(most, Payload.alive)
         assert camera.forgotten == 0
     assert Payload.alive == 0
@@ -130,8 +128,8 @@ def test_what_is_read_again_is_read_in_few_passes():
     reader = Stored(list(range(199, -1, -1)))
     decoder = PictureDecoder(lambda _: Decoder(()), is_stream=False)
     camera = Camera(track(range(200)), decoder, lambda _: None, 'fail', 20 * SIZE)
-    for message, _ in messages_for([camera], reader, {'/cam': np.arange(200)}, lambda: None):
-        camera.take(CAMERA, message.ordinal, message.data)
+    for _ in stream(reader, None, [camera], AtOnce()):
+        pass
     assert reader.passes <= 11
 
 
@@ -165,8 +163,8 @@ def test_a_video_stream_is_decoded_in_its_own_order_and_refused_when_too_far_out
     reader = Stored(list(range(30)))
 
     def convert():
-        for message, _ in messages_for([camera], reader, {'/cam': np.arange(24)}, lambda: None):
-            camera.take(CAMERA, message.ordinal, message.data)
+        for _ in stream(reader, None, [camera], AtOnce()):
+            pass
 
     if back == 2:
         convert()

@@ -25,6 +25,7 @@ from dataset_reading import tree
 
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
+from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 
 
@@ -61,11 +62,11 @@ def test_cameras_may_have_settings_of_their_own(tmp_path):
     video = {FRONT.key: COPIED, WRIST.key: H264}
     writer = open_writer(tmp_path / 'shard', video=video)
     with pytest.raises(UsageError, match='mjpeg copies JPEG pictures'):
-        writer.video_writer(FRONT.key)
+        writer.camera_writer(FRONT.key, VideoWriter)
     with pytest.raises(UsageError, match='copying JPEG pictures needs vcodec mjpeg'):
-        writer.packet_writer(WRIST.key)
+        writer.camera_writer(WRIST.key, PacketWriter)
     with pytest.raises(UsageError, match='is not a metric depth feature'):
-        writer.depth_writer(WRIST.key)
+        writer.camera_writer(WRIST.key, DepthWriter)
     writer.abort()
     with pytest.raises(UsageError, match='wrist: no video settings; given for'):
         open_writer(tmp_path / 'shard', video={FRONT.key: COPIED})
@@ -90,7 +91,7 @@ def test_nothing_has_the_shards_name_before_it_is_complete(tmp_path):
 def test_a_shard_that_is_not_finished_leaves_nothing(tmp_path):
     with open_writer(tmp_path / 'shard') as writer:
         writer.append_rows(rows(FEATURES, 0, 2))
-        writer.video_writer(FRONT.key).write(frame(0))
+        writer.camera_writer(FRONT.key, VideoWriter).write(frame(0))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -149,7 +150,7 @@ def test_a_shard_of_which_something_is_missing_is_refused(tmp_path, table_rows, 
     writer = open_writer(tmp_path / 'shard', features=(STATE, FRONT))
     writer.append_rows(rows([STATE], 0, table_rows))
     if pictures is not None:
-        camera = writer.video_writer(FRONT.key)
+        camera = writer.camera_writer(FRONT.key, VideoWriter)
         for number in range(pictures):
             camera.write(frame(number))
     with pytest.raises(DatasetError, match=message):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -5,6 +6,8 @@ import numpy as np
 import pytest
 from dataset_files import (
     COPIED,
+    DEPTH,
+    FRONT,
     H264,
     HEIGHT,
     WIDTH,
@@ -20,6 +23,7 @@ from kuavo_bag_converter.dataset.depth import code_table, depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.dataset.video import (
+    DEPTH_OPTIONS,
     DepthWriter,
     PacketWriter,
     VideoWriter,
@@ -31,17 +35,16 @@ from kuavo_bag_converter.support.errors import DatasetError, UsageError
 AV1 = VideoOptions('libsvtav1', crf=30, preset='12', gop=30)
 HEVC = VideoOptions('hevc', crf=20, preset='ultrafast', gop=30)
 LONG_GOP = VideoOptions(gop=30)
-SIZE = {'width': WIDTH, 'height': HEIGHT}
 
 
 def encode(path, frames, options=H264, fps=10, lengths=None, statistics=None):
     writer = VideoWriter(
         path,
+        FRONT,
+        options,
         fps=fps,
-        options=options,
         episode_lengths=lengths or [frames],
         statistics=statistics,
-        **SIZE,
     )
     for number in range(frames):
         writer.write(frame(number, options.pix_fmt))
@@ -97,10 +100,10 @@ def test_the_index_stands_in_front_and_everyone_may_read(tmp_path):
 
 def test_the_index_of_a_long_video_fits(tmp_path):
     path = tmp_path / 'video.mp4'
-    writer = PacketWriter(path, fps=30, episode_lengths=[3000], **SIZE)
+    writer = PacketWriter(path, FRONT, COPIED, fps=30, episode_lengths=[3000])
     picture = jpeg(1)
     for _ in range(3000):
-        writer.write_packet(picture)
+        writer.write(picture)
     writer.close()
     assert len(packets(path)) == 3000
 
@@ -121,14 +124,14 @@ def test_no_frame_depends_on_a_later_one(tmp_path):
 
 
 def test_a_frame_of_another_form_is_refused(tmp_path):
-    writer = VideoWriter(tmp_path / 'v.mp4', fps=10, options=H264, episode_lengths=[2], **SIZE)
+    writer = VideoWriter(tmp_path / 'v.mp4', FRONT, H264, fps=10, episode_lengths=[2])
     with pytest.raises(DatasetError, match=r"v.mp4: frame 0 is \(64, 48, 'yuv444p'\)"):
         writer.write(frame(0, 'yuv444p'))
     writer.abort()
 
 
 def test_one_frame_too_many_is_refused(tmp_path):
-    writer = VideoWriter(tmp_path / 'v.mp4', fps=10, options=H264, episode_lengths=[1], **SIZE)
+    writer = VideoWriter(tmp_path / 'v.mp4', FRONT, H264, fps=10, episode_lengths=[1])
     writer.write(frame(0))
     with pytest.raises(DatasetError, match='more than the announced 1 frames'):
         writer.write(frame(1))
@@ -136,7 +139,7 @@ def test_one_frame_too_many_is_refused(tmp_path):
 
 
 def test_one_frame_too_few_is_refused_and_leaves_nothing(tmp_path):
-    writer = VideoWriter(tmp_path / 'v.mp4', fps=10, options=H264, episode_lengths=[2], **SIZE)
+    writer = VideoWriter(tmp_path / 'v.mp4', FRONT, H264, fps=10, episode_lengths=[2])
     writer.write(frame(0))
     with pytest.raises(DatasetError, match='1 video frames were written, 2 were announced'):
         writer.close()
@@ -144,7 +147,7 @@ def test_one_frame_too_few_is_refused_and_leaves_nothing(tmp_path):
 
 
 def test_abort_leaves_nothing(tmp_path):
-    writer = VideoWriter(tmp_path / 'v.mp4', fps=10, options=H264, episode_lengths=[2], **SIZE)
+    writer = VideoWriter(tmp_path / 'v.mp4', FRONT, H264, fps=10, episode_lengths=[2])
     writer.write(frame(0))
     writer.abort()
     assert list(tmp_path.iterdir()) == []
@@ -187,7 +190,7 @@ def test_odd_sizes_are_taken_where_they_can_be_stored():
 def test_a_size_that_an_encoder_cannot_do_is_refused(tmp_path):
     with pytest.raises(UsageError, match='vcodec hevc cannot encode 4x2 yuv420p'):
         VideoWriter(
-            tmp_path / 'v.mp4', fps=10, options=HEVC, episode_lengths=[1], width=4, height=2
+            tmp_path / 'v.mp4', replace(FRONT, shape=(2, 4, 3)), HEVC, fps=10, episode_lengths=[1]
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -204,9 +207,11 @@ def test_statistics_are_of_the_frames_before_encoding(tmp_path):
 def test_jpeg_pictures_are_stored_untouched(tmp_path):
     path = tmp_path / 'v.mp4'
     statistics = ImageStatistics([7], HEIGHT, WIDTH)
-    writer = PacketWriter(path, fps=10, episode_lengths=[3, 4], statistics=statistics, **SIZE)
+    writer = PacketWriter(
+        path, FRONT, COPIED, fps=10, episode_lengths=[3, 4], statistics=statistics
+    )
     for number in range(7):
-        writer.write_packet(memoryview(jpeg(number)))
+        writer.write(memoryview(jpeg(number)))
     writer.close()
     assert [(data, key) for _, key, data in packets(path)] == [(jpeg(k), True) for k in range(7)]
     assert [number_of(image) for image in decode(path)] == list(range(7))
@@ -228,20 +233,20 @@ def test_jpeg_pictures_are_stored_untouched(tmp_path):
     ],
 )
 def test_what_cannot_be_copied_is_refused(tmp_path, data, message):
-    writer = PacketWriter(tmp_path / 'v.mp4', fps=10, episode_lengths=[1], **SIZE)
+    writer = PacketWriter(tmp_path / 'v.mp4', FRONT, COPIED, fps=10, episode_lengths=[1])
     with pytest.raises(DatasetError, match=message):
-        writer.write_packet(data)
+        writer.write(data)
     writer.abort()
 
 
 def test_a_damaged_jpeg_that_statistics_need_is_refused(tmp_path):
     statistics = ImageStatistics([1], HEIGHT, WIDTH)
     writer = PacketWriter(
-        tmp_path / 'v.mp4', fps=10, episode_lengths=[1], statistics=statistics, **SIZE
+        tmp_path / 'v.mp4', FRONT, COPIED, fps=10, episode_lengths=[1], statistics=statistics
     )
     whole = jpeg(0)
     with pytest.raises(DatasetError, match='picture 0 is a damaged JPEG'):
-        writer.write_packet(whole[: whole.index(b'\xff\xc0') + 12])
+        writer.write(whole[: whole.index(b'\xff\xc0') + 12])
     writer.abort()
 
 
@@ -250,10 +255,15 @@ def test_metric_depth_keeps_every_code(tmp_path, coding):
     path = tmp_path / 'v.mp4'
     statistics = ImageStatistics([5], HEIGHT, WIDTH, depth=True)
     writer = DepthWriter(
-        path, fps=10, coding=coding, episode_lengths=[5], statistics=statistics, **SIZE
+        path,
+        replace(DEPTH, depth=coding),
+        DEPTH_OPTIONS,
+        fps=10,
+        episode_lengths=[5],
+        statistics=statistics,
     )
     for number in range(5):
-        writer.write_depth(depth_map(number))
+        writer.write(depth_map(number))
     writer.close()
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -279,9 +289,7 @@ def test_a_depth_coding_without_a_range_is_refused(coding):
 
 @pytest.mark.parametrize('depth', [np.zeros((48, 64), np.float32), np.zeros((48, 63), np.uint16)])
 def test_a_depth_map_of_another_form_is_refused(tmp_path, depth):
-    writer = DepthWriter(
-        tmp_path / 'v.mp4', fps=10, coding=DepthCoding(), episode_lengths=[1], **SIZE
-    )
+    writer = DepthWriter(tmp_path / 'v.mp4', DEPTH, DEPTH_OPTIONS, fps=10, episode_lengths=[1])
     with pytest.raises(DatasetError, match='depth map 0 is'):
-        writer.write_depth(depth)
+        writer.write(depth)
     writer.abort()

@@ -350,7 +350,11 @@ def test_a_signal_stops_the_run_as_cancel_does(number, bag, tmp_path, onlooker):
 
 
 def start_stuck_node(hang, *arguments):
-    program = f'{hang}\nimport sys\nfrom kuavo_bag_converter.node.convert_node import main\nsys.exit(main())'
+    program = f"""{hang}
+import sys
+from kuavo_bag_converter.node.convert_node import main
+sys.exit(main())
+"""
     return subprocess.Popen(
         [sys.executable, '-c', program, *arguments],
         cwd=ROOT,

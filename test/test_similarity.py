@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kuavo_bag_converter.check.coding import Loss, coding_of, loss_of
-from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.messages.frames import Fitter
 from kuavo_bag_converter.replay.similarity import EpisodeComparison, Shown, reduced
@@ -62,9 +62,8 @@ def coded(tmp_path_factory):
 
 def encode(path, frames, options):
     fitter = Fitter((HEIGHT, WIDTH), options.pix_fmt)
-    writer = VideoWriter(
-        path, fps=10, width=WIDTH, height=HEIGHT, options=options, episode_lengths=[len(frames)]
-    )
+    feature = Feature('camera', 'video', (HEIGHT, WIDTH, 3))
+    writer = VideoWriter(path, feature, options, fps=10, episode_lengths=[len(frames)])
     source = []
     for pixels in frames:
         frame = fitter.fit(av.VideoFrame.from_ndarray(pixels, 'bgr24'))

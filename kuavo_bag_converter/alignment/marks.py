@@ -25,8 +25,6 @@ from kuavo_bag_converter.support.errors import BagError
 
 _OUTER = ('.active', '.zstd', '.zst')
 """Endings behind that of the container."""
-IN_DATASET = '{dataset}/'
-"""Begins a path in the profile that a dataset keeps: it is relative to the dataset's folder."""
 
 
 class Mark(NamedTuple):

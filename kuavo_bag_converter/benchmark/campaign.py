@@ -62,6 +62,7 @@ class Campaign:
         """Run a method of this package."""
         output = self._fresh('dataset')
         specification = {
+            'method': run.method,
             'settings': {**self._settings, **run.settings, 'output': str(output)},
             'parameters': str(self._scratch / 'parameters.yaml'),
         }

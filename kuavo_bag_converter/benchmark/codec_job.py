@@ -21,7 +21,7 @@ import numpy.typing as npt
 from kuavo_bag_converter.benchmark.measure import MB
 from kuavo_bag_converter.benchmark.processes import memory_status
 from kuavo_bag_converter.benchmark.served import ServedBag
-from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
 from kuavo_bag_converter.dataset.video import COPY, ENCODERS, PacketWriter, encoder_options
 from kuavo_bag_converter.messages.codecs import PictureCodec
@@ -92,11 +92,10 @@ def _encode(path: Path, pictures: _Pictures, options: VideoOptions, *, parallel:
     width, height = pictures.frames[0].width, pictures.frames[0].height
     count = len(pictures.frames)
     if options.vcodec == COPY:
-        packets = PacketWriter(
-            path, fps=pictures.fps, width=width, height=height, episode_lengths=[count]
-        )
+        feature = Feature('camera', 'video', (height, width, 3))
+        packets = PacketWriter(path, feature, options, fps=pictures.fps, episode_lengths=[count])
         for data in pictures.stored:
-            packets.write_packet(data)
+            packets.write(data)
         packets.close()
         return
     given = encoder_options(options)

@@ -11,6 +11,7 @@ from typing import Any
 
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.benchmark.child import processor_seconds
+from kuavo_bag_converter.benchmark.references import METHODS
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import settings_from
@@ -19,15 +20,16 @@ from kuavo_bag_converter.support.errors import BagError
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
-    """Return the conversion with ``specification['settings']``; SIGTERM stops it."""
+    """Return the conversion by ``specification['method']``; SIGTERM stops it."""
     settings = settings_from(specification['settings'], 'benchmark')
+    fill = METHODS[specification['method']]
     cancel = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: cancel.set())
 
     def work() -> dict[str, Any]:
         times = stages.record()
         clock = _PassOneClock()
-        report = convert(settings, observer=clock, cancel=cancel)
+        report = convert(settings, observer=clock, cancel=cancel, fill=fill)
         if report.failures:
             raise BagError(report.failures[0].reason)
         return {

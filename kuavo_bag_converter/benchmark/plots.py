@@ -58,8 +58,7 @@ def _by_chunk_size(results: Results) -> list[tuple[int, Result]]:
     sized = [
         (int(result.run.settings['chunk_size']), result)
         for result in results.of('chunked')
-        if result.run.settings.keys() == {'method', 'chunk_size'}
-        and result.measured.status == 'done'
+        if result.run.settings.keys() == {'chunk_size'} and result.measured.status == 'done'
     ]
     return sorted(sized, key=lambda pair: pair[0])
 

@@ -50,7 +50,7 @@ def conversions(
         runs += [_chunked(base, codec, **CODECS[codec]) for codec in codecs if CODECS[codec]]
         runs += [_chunked(base, f'threads={count}', threads=count) for count in threads]
         runs += [replace(_chunked(base, 'ROS node'), job='node_job')] if node else []
-    runs += [Run(name, name, {'method': name}) for name in METHODS[1:] if name in methods]
+    runs += [Run(name, name, {}) for name in METHODS[1:] if name in methods]
     return runs
 
 
@@ -59,5 +59,5 @@ def _chunked(chunk_size: int, what: str = '', **settings: object) -> Run:
     return Run(
         f'chunked ({inside})',
         'chunked',
-        {'method': 'chunked', 'chunk_size': chunk_size, **settings},
+        {'chunk_size': chunk_size, **settings},
     )

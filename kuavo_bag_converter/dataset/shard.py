@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import av
 import numpy as np
@@ -49,11 +49,8 @@ from kuavo_bag_converter.dataset.tables import (
     videos,
 )
 from kuavo_bag_converter.dataset.video import (
-    COPY,
     DEPTH_OPTIONS,
-    DepthWriter,
-    PacketWriter,
-    VideoWriter,
+    CameraWriter,
     check_video_options,
     check_video_size,
 )
@@ -63,6 +60,7 @@ from kuavo_bag_converter.support.workers import WorkerPool
 
 _TABLE = 'data.parquet'
 _BLOCK = 1 << 20
+_Writer = TypeVar('_Writer', bound=CameraWriter[Any])
 _EPISODES = 'episodes.jsonl'
 _ATTEMPTS = count(1)
 
@@ -277,7 +275,7 @@ class ShardWriter:
         (self._partial / 'videos').mkdir()
         self._columns = [*vectors(self._features), TASK_INDEX]
         self._table = TableWriter(self._partial / _TABLE, table_schema(self._columns))
-        self._writers: dict[str, VideoWriter | DepthWriter | PacketWriter] = {}
+        self._writers: dict[str, CameraWriter[Any]] = {}
         self._image_statistics: dict[str, ImageStatistics] = {}
         self._open = True
 
@@ -355,41 +353,13 @@ class ShardWriter:
                 f'dimension {name}; a dataset needs finite numbers'
             )
 
-    def video_writer(self, key: str) -> VideoWriter:
-        """Open the writer of a colour camera that takes frames."""
-        options = self._options[key]
-        if options.vcodec == COPY:
-            raise UsageError(f'{key}: vcodec {COPY} copies JPEG pictures; it cannot take frames')
-        writer = VideoWriter(
-            _video_path(self._partial, key), options=options, **self._video_settings(key)
-        )
-        self._writers[key] = writer
-        return writer
+    def camera_writer(self, key: str, kind: type[_Writer]) -> _Writer:
+        """Open the file of a camera, whose writer takes pictures of its kind.
 
-    def packet_writer(self, key: str) -> PacketWriter:
-        """Open the writer of a camera whose JPEG pictures are copied (``vcodec`` mjpeg)."""
-        if self._options[key].vcodec != COPY:
-            raise UsageError(f'{key}: copying JPEG pictures needs vcodec {COPY}')
-        writer = PacketWriter(_video_path(self._partial, key), **self._video_settings(key))
-        self._writers[key] = writer
-        return writer
-
-    def depth_writer(self, key: str) -> DepthWriter:
-        """Open the writer of a metric depth camera."""
-        coding = self._feature(key).depth
-        if coding is None:
-            raise UsageError(f'{key}: is not a metric depth feature')
-        writer = DepthWriter(
-            _video_path(self._partial, key), coding=coding, **self._video_settings(key)
-        )
-        self._writers[key] = writer
-        return writer
-
-    def _feature(self, key: str) -> Feature:
-        return next(feature for feature in self._features if feature.key == key)
-
-    def _video_settings(self, key: str) -> dict[str, Any]:
-        feature = self._feature(key)
+        Raises:
+            UsageError: The feature or its settings are not for pictures of this kind.
+        """
+        feature = next(feature for feature in self._features if feature.key == key)
         height, width, _ = feature.shape
         statistics = ImageStatistics(
             self._lengths,
@@ -398,14 +368,17 @@ class ShardWriter:
             depth=feature.depth is not None,
             folder=self._partial,
         )
+        writer = kind(
+            _video_path(self._partial, key),
+            feature,
+            self._options[key],
+            fps=self._fps,
+            episode_lengths=self._lengths,
+            statistics=statistics,
+        )
+        self._writers[key] = writer
         self._image_statistics[key] = statistics
-        return {
-            'fps': self._fps,
-            'width': width,
-            'height': height,
-            'episode_lengths': self._lengths,
-            'statistics': statistics,
-        }
+        return writer
 
     def attachment(self, name: str) -> Path:
         """Return the place of a file that the caller wants to keep with the shard."""

@@ -8,12 +8,13 @@ in what torchcodec and PyAV decode.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import av
 import numpy as np
@@ -27,7 +28,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.depth import code_table
-from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.jpeg import frame_header
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
@@ -218,8 +219,22 @@ def _stream_info(feature: Feature, options: VideoOptions, fps: float) -> dict[st
     return info | {'video.fps': fps, 'video.channels': channels, 'has_audio': False}
 
 
-class _CameraWriter:
-    """What all writers of one camera's file share.
+PictureT = TypeVar('PictureT')
+
+
+class CameraWriter(ABC, Generic[PictureT]):
+    """Writes one camera's file; ``PictureT`` is what it takes for a frame.
+
+    Args:
+        path: The MP4 file.
+        feature: Of the camera; its frames have this shape.
+        options: Encoder settings.
+        fps: Frames per second.
+        episode_lengths: Frames of each episode; each begins with a key frame.
+        statistics: Gets the pictures that it wants, before they are encoded.
+
+    Raises:
+        UsageError: Pictures of this kind cannot become the feature's, or not with these settings.
 
     Attributes:
         path: The file.
@@ -228,11 +243,25 @@ class _CameraWriter:
         join_key: Files of one key can be joined packet by packet; known once closed.
     """
 
-    def __init__(self, path: Path, fps: float, episode_lengths: Sequence[int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        feature: Feature,
+        options: VideoOptions,
+        *,
+        fps: float,
+        episode_lengths: Sequence[int],
+        statistics: ImageStatistics | None = None,
+    ) -> None:
         self.path = path
         self.frames = 0
         self.episode_bytes = [0] * len(episode_lengths)
         self.join_key = ''
+        self._feature = feature
+        self._options = options
+        self._height, self._width, _ = feature.shape
+        self._statistics = statistics
+        self._check()
         self._ends = list(accumulate(episode_lengths))
         self._starts = frozenset(
             end - length for end, length in zip(self._ends, episode_lengths, strict=True)
@@ -241,6 +270,23 @@ class _CameraWriter:
         self._time_base = 1 / rate
         self._mp4 = Mp4Writer(path, rate, self._ends[-1])
         self._episode = 0
+        self._open()
+
+    @abstractmethod
+    def write(self, picture: PictureT) -> None:
+        """Append the next frame.
+
+        Raises:
+            DatasetError: The picture has another form than the feature, or is one too many.
+        """
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Refuse a feature or settings that are not for pictures of this kind."""
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Add the stream to the file."""
 
     def _take(self) -> int:
         """Return the number of the next frame."""
@@ -271,40 +317,14 @@ class _CameraWriter:
         self._mp4.abort()
 
 
-class VideoWriter(_CameraWriter):
-    """Encodes frames as they come.
+class _EncodingWriter(CameraWriter[PictureT]):
+    """Encodes frames as they come."""
 
-    Args:
-        path: The MP4 file.
-        fps: Frames per second.
-        width: Width of a frame.
-        height: Height of a frame.
-        options: Encoder settings.
-        episode_lengths: Frames of each episode; each begins with a key frame.
-        statistics: Gets the frames it wants, before they are encoded.
-
-    Raises:
-        UsageError: The settings cannot encode such frames.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        fps: float,
-        width: int,
-        height: int,
-        options: VideoOptions,
-        episode_lengths: Sequence[int],
-        statistics: ImageStatistics | None = None,
-    ) -> None:
-        check_video_options(options)
-        check_video_size(options, height, width)
-        super().__init__(path, fps, episode_lengths)
-        self._expected = (width, height, options.pix_fmt)
-        self._statistics = statistics
+    def _open(self) -> None:
+        options, size = self._options, (self._width, self._height)
+        self._expected = (*size, options.pix_fmt)
         self._stream = self._mp4.add_encoder(
-            ENCODERS[options.vcodec], width, height, options.pix_fmt, encoder_options(options)
+            ENCODERS[options.vcodec], *size, options.pix_fmt, encoder_options(options)
         )
         if not options.pix_fmt.startswith('gray'):
             self._stream.codec_context.colorspace = _BT601
@@ -315,22 +335,11 @@ class VideoWriter(_CameraWriter):
             self.abort()
             raise
 
-    @staged('encode')
-    def write(self, frame: av.VideoFrame) -> None:
-        """Encode the next frame, which has the encoder's size and pixel format.
+    def _check(self) -> None:
+        check_video_options(self._options)
+        check_video_size(self._options, self._height, self._width)
 
-        Raises:
-            DatasetError: The frame has another form, or is one too many.
-        """
-        found = (frame.width, frame.height, frame.format.name)
-        if found != self._expected:
-            raise DatasetError(
-                f'{self.path.name}: frame {self.frames} is {found}, the encoder was set up for '
-                f'{self._expected}'
-            )
-        index = self._take()
-        if self._statistics is not None and self._statistics.wants(index):
-            self._statistics.add_frame(index, frame)
+    def _encode(self, index: int, frame: av.VideoFrame) -> None:
         frame.pts = index
         frame.time_base = self._time_base
         frame.pict_type = PictureType.I if index in self._starts else PictureType.NONE
@@ -362,86 +371,88 @@ class VideoWriter(_CameraWriter):
         self._mux(packet)
 
 
-class DepthWriter(VideoWriter):
-    """Stores metric depth without loss of its 12-bit codes (HEVC gray12le, as LeRobot >= 0.6).
+class VideoWriter(_EncodingWriter[av.VideoFrame]):
+    """Encodes colour frames."""
 
-    Args:
-        coding: How depth becomes codes.
-        statistics: Gets the depth itself, in millimetres.
-    """
+    def _check(self) -> None:
+        if self._options.vcodec == COPY:
+            raise UsageError(
+                f'{self._feature.key}: vcodec {COPY} copies JPEG pictures; it cannot take frames'
+            )
+        super()._check()
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        fps: float,
-        width: int,
-        height: int,
-        coding: DepthCoding,
-        episode_lengths: Sequence[int],
-        statistics: ImageStatistics | None = None,
-    ) -> None:
-        self._codes = code_table(coding)
-        super().__init__(
-            path,
-            fps=fps,
-            width=width,
-            height=height,
-            options=DEPTH_OPTIONS,
-            episode_lengths=episode_lengths,
-        )
-        self._depth_statistics = statistics
+    @staged('encode')
+    def write(self, picture: av.VideoFrame) -> None:
+        """Encode the next frame, which has the encoder's size and pixel format.
 
-    def write_depth(self, depth: NDArray[np.uint16]) -> None:
+        Raises:
+            DatasetError: The frame has another form, or is one too many.
+        """
+        found = (picture.width, picture.height, picture.format.name)
+        if found != self._expected:
+            raise DatasetError(
+                f'{self.path.name}: frame {self.frames} is {found}, the encoder was set up for '
+                f'{self._expected}'
+            )
+        index = self._take()
+        if self._statistics is not None and self._statistics.wants(index):
+            self._statistics.add_frame(index, picture)
+        self._encode(index, picture)
+
+
+class DepthWriter(_EncodingWriter[NDArray[np.uint16]]):
+    """Stores metric depth without loss of its 12-bit codes (HEVC gray12le, as LeRobot >= 0.6)."""
+
+    def _check(self) -> None:
+        if self._feature.depth is None:
+            raise UsageError(f'{self._feature.key}: is not a metric depth feature')
+        self._codes = code_table(self._feature.depth)
+        super()._check()
+
+    @staged('encode')
+    def write(self, picture: NDArray[np.uint16]) -> None:
         """Encode the next depth map: (height, width), millimetres, 0 where there is none.
 
         Raises:
             DatasetError: The map has another shape or type, or is one too many.
         """
         width, height, pix_fmt = self._expected
-        if depth.shape != (height, width) or depth.dtype != np.uint16:
+        if picture.shape != (height, width) or picture.dtype != np.uint16:
             raise DatasetError(
-                f'{self.path.name}: depth map {self.frames} is {depth.dtype}{depth.shape}, '
+                f'{self.path.name}: depth map {self.frames} is {picture.dtype}{picture.shape}, '
                 f'expected uint16{(height, width)}'
             )
-        index = self.frames
-        self.write(av.VideoFrame.from_ndarray(self._codes[depth], format=pix_fmt))
-        if self._depth_statistics is not None and self._depth_statistics.wants(index):
-            self._depth_statistics.add_array(index, depth)
+        index = self._take()
+        self._encode(index, av.VideoFrame.from_ndarray(self._codes[picture], format=pix_fmt))
+        if self._statistics is not None and self._statistics.wants(index):
+            self._statistics.add_array(index, picture)
 
 
-class PacketWriter(_CameraWriter):
+class PacketWriter(CameraWriter[bytes | memoryview]):
     """Stores JPEG pictures as they are; those that statistics need are decoded for them."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        fps: float,
-        width: int,
-        height: int,
-        episode_lengths: Sequence[int],
-        statistics: ImageStatistics | None = None,
-    ) -> None:
-        super().__init__(path, fps, episode_lengths)
-        self._expected = (width, height)
-        self._statistics = statistics
+    def _open(self) -> None:
+        self._expected = (self._width, self._height)
         self._decoder = cast('VideoCodecContext', CodecContext.create(COPY, 'r'))
         self._decoder.thread_count = 1
         self._header = b''
-        self._mp4.add_encoder(COPY, width, height, 'yuvj420p', {})  # it has nothing to encode
+        self._mp4.add_encoder(COPY, *self._expected, 'yuvj420p', {})  # it has nothing to encode
         self.join_key = f'{COPY} {self._expected}'
 
-    def write_packet(self, jpeg: bytes | memoryview) -> None:
+    def _check(self) -> None:
+        if self._options.vcodec != COPY:
+            raise UsageError(f'{self._feature.key}: copying JPEG pictures needs vcodec {COPY}')
+
+    def write(self, picture: bytes | memoryview) -> None:
         """Store the next frame's JPEG picture.
 
         Raises:
             DatasetError: It is not a JPEG picture of the expected size, or one too many.
         """
-        if not self._header or jpeg[: len(self._header)] != self._header:
-            self._check_size(jpeg)
+        if not self._header or picture[: len(self._header)] != self._header:
+            self._check_size(picture)
         index = self._take()
-        packet = cast('Packet[VideoStream]', Packet(bytes(jpeg)))
+        packet = cast('Packet[VideoStream]', Packet(bytes(picture)))
         packet.is_keyframe = True
         if self._statistics is not None and self._statistics.wants(index):
             self._statistics.add_frame(index, self._decode(packet))

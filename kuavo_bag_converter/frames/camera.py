@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial, reduce
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic
 
 import numpy as np
 
 from kuavo_bag_converter.alignment.plan import TrackPlan
-from kuavo_bag_converter.bags.model import BagReader, Connection, Message, Ordinals
-from kuavo_bag_converter.frames.pictures import Picture, PictureDecoder, frame_bytes
+from kuavo_bag_converter.bags.model import Connection, Ordinals
+from kuavo_bag_converter.frames.pictures import Picture, PictureDecoder, picture_bytes
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.memory import MB
-from kuavo_bag_converter.support.stages import stage_of_each
 
 
 def _as_it_is(picture: Picture | None) -> Picture | None:
     return picture
 
 
-class _Held(NamedTuple):
+@dataclass(frozen=True)
+class _Held(Generic[Picture]):
     """A message whose frame's turn has not come, or comes again."""
 
     last_frame: int
@@ -33,13 +34,13 @@ class _Held(NamedTuple):
     """Decodes it; None if it cannot be decoded."""
 
 
-class Camera:
+class Camera(Generic[Picture]):
     """Decodes and writes the pictures that the plan names, in the order of the frames.
 
     A message that comes before its turn is held as it is, and decoded when its turn comes; only
     pictures of a video stream, which are decoded in the order of the messages, are held decoded.
     Where messages are so far out of order that ``room`` does not take them, those of the nearest
-    frames are held, and the others must be read again (see :func:`messages_for`); a video stream
+    frames are held, and the others must be read again (see :meth:`left_out`); a video stream
     is refused.
 
     A picture that cannot be decoded follows ``on_bad_image``: ``fail`` raises, ``repeat`` writes
@@ -50,7 +51,7 @@ class Camera:
     def __init__(
         self,
         track: TrackPlan,
-        decoder: PictureDecoder,
+        decoder: PictureDecoder[Picture],
         write: Callable[[Picture], None],
         on_bad_image: str,
         room: int | None,
@@ -69,13 +70,13 @@ class Camera:
         self.frames_done = 0
         self.bad: list[int] = []
         """Ordinals of wanted messages whose picture could not be decoded."""
-        self._decoder = decoder
+        self.decoder = decoder
         self._write = write
         self._on_bad_image = on_bad_image
-        self._room = room
+        self.room = room
         self._serving = track.first
         self._uses = _Uses(track.first)
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, _Held[Picture]] = {}
         self._held_bytes = 0
         self._largest = 1
         """Bytes of the largest message so far."""
@@ -99,12 +100,17 @@ class Camera:
         last_frame = self._uses.last(ordinal)
         if last_frame < self.frames_done:
             with self._about(ordinal):
-                self._decoder.skip(connection, data)
+                self.decoder.skip(connection, data)
             return
         self._hold(ordinal, last_frame, partial(self._decoded, connection, ordinal, data), data)
         self._write_due()
-        while self._room is not None and self._held_bytes > self._room:
+        while self.room is not None and self._held_bytes > self.room:
             self._forgo()
+
+    def wanted(self) -> Ordinals:
+        """Return the messages to take: those that serve, and of a video stream all before them."""
+        needed: Ordinals = np.unique(self._serving)
+        return np.arange(needed[-1] + 1, dtype=np.int64) if self.decoder.is_stream else needed
 
     @property
     def forgotten(self) -> int:
@@ -113,7 +119,7 @@ class Camera:
 
     def left_out(self) -> Ordinals:
         """Return messages that must be read again: those of the next frames, as room allows."""
-        fitting = 1 if self._room is None else max(1, self._room // self._largest)
+        fitting = 1 if self.room is None else max(1, self.room // self._largest)
         next_ones = self._serving[self.frames_done : self.frames_done + fitting]
         return np.setdiff1d(next_ones, np.array([*self._held], dtype=np.int64))
 
@@ -121,11 +127,11 @@ class Camera:
         self, ordinal: int, last_frame: int, picture: Callable[[], Picture | None], data: bytes
     ) -> None:
         size = 0
-        if self._decoder.is_stream:
+        if self.decoder.is_stream:
             decoded = picture()
-            size = 0 if decoded is None else frame_bytes(decoded)
+            size = 0 if decoded is None else picture_bytes(decoded)
             picture = partial(_as_it_is, decoded)
-        elif self._room is not None:
+        elif self.room is not None:
             size = len(data)
         if ordinal not in self._held:
             self._held[ordinal] = _Held(last_frame, size, picture)
@@ -155,7 +161,7 @@ class Camera:
             BagError: The messages are a video stream, which cannot be begun in between.
 
         """
-        if self._decoder.is_stream:
+        if self.decoder.is_stream:
             wanted = int(self._serving[self.frames_done])
             raise BagError(
                 f'{self.topic}: {len(self._held)} decoded pictures of this video stream '
@@ -171,7 +177,7 @@ class Camera:
     def _decoded(self, connection: Connection, ordinal: int, data: bytes) -> Picture | None:
         try:
             with self._about(ordinal):
-                return self._decoder.decode(connection, data)
+                return self.decoder.decode(connection, data)
         except ImageError:
             if self._on_bad_image == 'fail':
                 raise
@@ -199,41 +205,13 @@ class Camera:
             self._write(self._shown)
 
 
-def messages_for(
-    cameras: Sequence[Camera],
-    reader: BagReader,
-    wanted: Mapping[str, Ordinals],
-    drain: Callable[[], None],
-) -> Iterator[tuple[Message, bool]]:
-    """Read the wanted messages of a bag, and again those that a camera could not hold.
-
-    Args:
-        cameras: They get each message of their topics that is yielded.
-        reader: The bag.
-        wanted: The ordinals to read, by topic.
-        drain: Waits until the cameras have taken what was yielded.
-
-    Yields:
-        Each message, and whether it is read for the first time.
-
-    Raises:
-        BagError: The bag is damaged, or a message is not there.
-
-    """
-    for message in stage_of_each('read', reader.messages(wanted)):
-        yield message, True
-    while True:
-        drain()
-        again: dict[str, list[Ordinals]] = {}
-        for camera in cameras:
-            ordinals = camera.left_out()
-            if len(ordinals):
-                again.setdefault(camera.topic, []).append(ordinals)
-        if not again:
-            return
-        parts = {topic: reduce(np.union1d, ordinals) for topic, ordinals in again.items()}
-        for message in stage_of_each('read', reader.messages(parts)):
-            yield message, False
+def bad_pictures(cameras: Iterable[Camera[Any]]) -> dict[str, Ordinals]:
+    """Return the wanted messages whose picture could not be decoded, by topic."""
+    found: dict[str, set[int]] = {}
+    for camera in cameras:
+        if camera.bad:
+            found.setdefault(camera.topic, set()).update(camera.bad)
+    return {topic: np.array(sorted(bad), dtype=np.int64) for topic, bad in found.items()}
 
 
 class _Uses:

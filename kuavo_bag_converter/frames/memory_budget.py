@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kuavo_bag_converter.dataset.features import Feature, VideoOptions
+from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.memory import MB, resident_bytes
 
-_ENCODER_BYTES_PER_PIXEL = {'h264': 30, 'hevc': 75, 'libsvtav1': 100, 'mjpeg': 1}
-"""Measured with the settings that the dataset's encoders get, rounded up."""
-_METRIC_DEPTH_BYTES_PER_PIXEL = 90
-_PICTURE_BYTES_PER_PIXEL = 20
-"""A camera's decoder, its picture, the scaled picture and a sample for the statistics."""
 _TABLES = 16 * MB
 _LEAST_WAITING = 1 * MB
 _MOST_WAITING = 16 * MB
@@ -29,12 +24,12 @@ class MemoryShares(NamedTuple):
     """Messages that cameras hold for frames to come."""
 
 
-def memory_shares(limit_mb: int, cameras: Iterable[tuple[Feature, VideoOptions]]) -> MemoryShares:
+def memory_shares(limit_mb: int, cameras: Iterable[CameraKind[Any]]) -> MemoryShares:
     """Return how many bytes of messages may be in memory; with a limit, what it leaves.
 
     Args:
         limit_mb: ``memory_limit_mb``; 0 is no limit.
-        cameras: The video features with their encoder settings.
+        cameras: Of the bag.
 
     Raises:
         UsageError: The limit is below what the encoders and libraries need.
@@ -42,13 +37,7 @@ def memory_shares(limit_mb: int, cameras: Iterable[tuple[Feature, VideoOptions]]
     """
     if not limit_mb:
         return MemoryShares(_MOST_WAITING, _MOST_HELD)
-    needed = resident_bytes() + _TABLES
-    for feature, options in cameras:
-        height, width, _ = feature.shape
-        encoder = _ENCODER_BYTES_PER_PIXEL[options.vcodec]
-        if feature.depth is not None:
-            encoder = _METRIC_DEPTH_BYTES_PER_PIXEL
-        needed += height * width * (encoder + _PICTURE_BYTES_PER_PIXEL)
+    needed = resident_bytes() + _TABLES + sum(camera.memory_bytes for camera in cameras)
     left = limit_mb * MB - needed
     if left < _LEAST_WAITING:
         enough = -(-(needed + _LEAST_WAITING) // MB)

@@ -14,10 +14,9 @@ from kuavo_bag_converter.settings import Settings
 class ShardOptions:
     """How a bag becomes a shard, apart from the profile."""
 
-    method: str
     video: VideoOptions
-    copy: bool
-    """Copy JPEG pictures of colour cameras in place of encoding them."""
+    color_cameras: str
+    """``encode``, or ``copy`` to take their JPEG pictures as they are."""
     on_bad_image: str
     definitions: Definitions
     use_cv_bridge: bool
@@ -39,11 +38,10 @@ def shard_options(settings: Settings) -> ShardOptions:
 
     """
     return ShardOptions(
-        method=settings.method,
         video=VideoOptions(
             settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
         ),
-        copy=settings.video == 'copy',
+        color_cameras=settings.video,
         on_bad_image=settings.on_bad_image,
         definitions=Definitions(settings.msg_path, settings.distro),
         use_cv_bridge=_has_cv_bridge(),

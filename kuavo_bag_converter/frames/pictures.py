@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import av
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.support.stages import staged
 
-Picture = Any
+Picture = TypeVar('Picture')
 """What a camera's writer takes: an encoder-ready frame, a depth map, or the JPEG itself."""
+Picture_co = TypeVar('Picture_co', covariant=True)
 
 
-def frame_bytes(frame: av.VideoFrame) -> int:
-    """Return how many bytes the planes of a decoded frame take."""
-    return sum(plane.buffer_size for plane in frame.planes)
+def picture_bytes(picture: object) -> int:
+    """Return how many bytes a decoded picture takes."""
+    if isinstance(picture, av.VideoFrame):
+        return sum(plane.buffer_size for plane in picture.planes)
+    return getattr(picture, 'nbytes', 0)
 
 
-class Decoder(Protocol):
+class Decoder(Protocol[Picture_co]):
     """Decodes the messages of one connection."""
 
-    def decode(self, data: bytes) -> Picture:
+    def decode(self, data: bytes) -> Picture_co:
         """Return the picture of a message, or raise ImageError if this one cannot be decoded."""
 
     def skip(self, data: bytes) -> None:
         """Take notice of a message whose picture is not used."""
 
 
-class PictureDecoder:
+class PictureDecoder(Generic[Picture]):
     """Decodes the messages of one camera, with a decoder for each connection."""
 
-    def __init__(self, decoder_for: Callable[[Connection], Decoder], *, is_stream: bool) -> None:
+    def __init__(
+        self, decoder_for: Callable[[Connection], Decoder[Picture]], *, is_stream: bool
+    ) -> None:
         """Use ``decoder_for`` once for every connection.
 
         Args:
@@ -42,7 +47,7 @@ class PictureDecoder:
 
         """
         self._decoder_for = decoder_for
-        self._decoders: dict[int, Decoder] = {}
+        self._decoders: dict[int, Decoder[Picture]] = {}
         self.is_stream = is_stream
 
     @staged('decode')
@@ -60,7 +65,7 @@ class PictureDecoder:
         """Take notice of a message whose picture is not used; only streams need it."""
         self._of(connection).skip(data)
 
-    def _of(self, connection: Connection) -> Decoder:
+    def _of(self, connection: Connection) -> Decoder[Picture]:
         decoder = self._decoders.get(connection.id)
         if decoder is None:
             decoder = self._decoders[connection.id] = self._decoder_for(connection)

@@ -207,6 +207,16 @@ class Table:
         """Topics whose messages must be fed."""
         return frozenset(self._by_topic)
 
+    def wanted(self) -> dict[str, Ordinals]:
+        """Return the messages that must be fed, by topic."""
+        wanted = self._plan.wanted()
+        return {topic: wanted[topic] for topic in self._by_topic}
+
+    @property
+    def frames(self) -> int:
+        """All frames."""
+        return len(self._plan)
+
     @property
     def frames_done(self) -> int:
         """Frames whose rows are finished."""
@@ -219,8 +229,16 @@ class Table:
             BagError: The message cannot be decoded or has another shape than it must.
 
         """
-        decoded = self._definitions.decoder(message.connection)(message.data)
-        self.take(message.connection, message.ordinal, message.stamp, decoded)
+        self.take(message.connection, message.ordinal, message.stamp, self.decode(message))
+
+    def decode(self, message: Message) -> object:
+        """Decode a message.
+
+        Raises:
+            BagError: It does not fit its definition.
+
+        """
+        return self._definitions.decoder(message.connection)(message.data)
 
     def take(self, connection: Connection, ordinal: int, stamp: int, decoded: object) -> None:
         """Put the values of a decoded message, received at ``stamp``, into the rows it serves.

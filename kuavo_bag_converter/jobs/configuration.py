@@ -15,7 +15,7 @@ from kuavo_bag_converter.robots.resolve import digest_of, profile_version
 from kuavo_bag_converter.settings import Settings, recorded_values
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
-                       'reader', 'on_error', 'method', 'append', 'retry_failed', 'on_change',
+                       'reader', 'on_error', 'append', 'retry_failed', 'on_change',
                        'stall_timeout_s', 'check_disk', 'debug_memory')  # fmt: skip
 """Settings that do not change what a bag becomes."""
 

@@ -32,6 +32,7 @@ from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.options import shard_options
+from kuavo_bag_converter.frames.stream import Filler, fill_frames
 from kuavo_bag_converter.jobs.adding import number_of, read_before, recordings_left, settings_for
 from kuavo_bag_converter.jobs.agreement import Agreement, Form
 from kuavo_bag_converter.jobs.carrying import carry_over, others_in, take_snapshot
@@ -65,6 +66,7 @@ def convert(
     *,
     observer: Observer | None = None,
     cancel: threading.Event | None = None,
+    fill: Filler = fill_frames,
 ) -> Report:
     """Convert ``settings.bags`` to a dataset at ``settings.output``.
 
@@ -72,6 +74,7 @@ def convert(
         settings: What to do.
         observer: Is told how it goes on.
         cancel: Set it to stop soon; finished bags are kept for the next run.
+        fill: Brings the messages of a bag to its frames.
 
     Returns:
         The outcome of every bag; the dataset exists if at least one was converted.
@@ -95,7 +98,7 @@ def convert(
             before = read_before(output, take_snapshot(output)) if adding else None
             if before is not None:
                 settings = settings_for(settings, before)
-            run = _Run(settings, workspace, before, observer, cancel or threading.Event())
+            run = _Run(settings, workspace, before, observer, cancel or threading.Event(), fill)
             report = run.run()
         for note in workspace.notes:
             observer.note(note)
@@ -148,7 +151,9 @@ class _Run:
         before: Before | None,
         observer: Observer,
         cancel: threading.Event,
+        fill: Filler,
     ) -> None:
+        self._fill = fill
         self._settings = settings
         self._workspace = workspace
         self._before = before
@@ -367,7 +372,11 @@ class _Run:
             self._profile = profile
             if settings.check_disk:
                 estimate = shard_bytes(
-                    reader, profile, prospect.binding.clock_topic, options.video, copy=options.copy
+                    reader,
+                    profile,
+                    prospect.binding.clock_topic,
+                    options.video,
+                    copy=options.color_cameras == 'copy',
                 )
                 self._disk.expect(_bytes_of(bag.paths), estimate)
                 self._disk.check()
@@ -381,6 +390,7 @@ class _Run:
                 planned=lambda plan: self._observer.planned(plan.report),
                 progress=self._observer.progressed,
                 cancel=self._cancel,
+                fill=self._fill,
             )
 
     def _check_cancelled(self, *_: int) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kuavo_bag_converter.alignment.binding import Binding, bind
 from kuavo_bag_converter.alignment.plan import topics_with_header
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.open import open_quickly
-from kuavo_bag_converter.frames.cameras import Cameras, needed_for
+from kuavo_bag_converter.frames.cameras import needed_for, open_cameras
 from kuavo_bag_converter.frames.elements import ElementReader
+from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.jobs.agreement import Form
 from kuavo_bag_converter.jobs.shard import shard_features
@@ -30,7 +32,7 @@ class Prospect:
     """What a bag is going to become, as far as its first messages tell."""
 
     binding: Binding
-    cameras: Cameras
+    cameras: tuple[CameraKind[Any], ...]
 
     @property
     def form(self) -> Form:
@@ -38,10 +40,10 @@ class Prospect:
         profile = self.binding.profile
         return Form(
             shard_features(self.binding, self.cameras),
-            self.cameras.video_options(),
+            {camera.key: camera.video for camera in self.cameras},
             profile.fps,
             profile.robot_type,
-            self.cameras.topics(),
+            {camera.key: camera.topic for camera in self.cameras},
         )
 
 
@@ -92,7 +94,7 @@ def prospect_of(profile: Profile, reader: BagReader, options: ShardOptions) -> P
 
     """
     binding = _bind_and_try(profile, reader, options.definitions)
-    return Prospect(binding, Cameras(binding, reader, options))
+    return Prospect(binding, open_cameras(binding, reader, options))
 
 
 def _bind_and_try(profile: Profile, reader: BagReader, definitions: Definitions) -> Binding:

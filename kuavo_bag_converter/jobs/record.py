@@ -13,7 +13,6 @@ from typing import Any
 
 from kuavo_bag_converter import __version__
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
-from kuavo_bag_converter.alignment.marks import IN_DATASET
 from kuavo_bag_converter.bags.fingerprint import files_of, fingerprint
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import FORMAT, Record, as_recorded, is_path
@@ -21,7 +20,7 @@ from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import load_profile
-from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.profiles.model import IN_DATASET, Profile
 from kuavo_bag_converter.settings import Settings, recorded_values
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import link_or_copy, sync_tree, write_text

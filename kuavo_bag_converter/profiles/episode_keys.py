@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from kuavo_bag_converter.alignment.marks import IN_DATASET
 from kuavo_bag_converter.profiles.document import Node
-from kuavo_bag_converter.profiles.model import Episodes, TimeRange
+from kuavo_bag_converter.profiles.model import IN_DATASET, Episodes, TimeRange
 from kuavo_bag_converter.profiles.source_keys import read_sources
 
 

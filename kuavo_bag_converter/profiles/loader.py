@@ -7,12 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from kuavo_bag_converter.alignment.marks import IN_DATASET
 from kuavo_bag_converter.profiles.alignment_keys import default_align
 from kuavo_bag_converter.profiles.document import Node, read_document, read_given
 from kuavo_bag_converter.profiles.episode_keys import read_episodes
 from kuavo_bag_converter.profiles.feature_keys import read_features
-from kuavo_bag_converter.profiles.model import Clock, Episodes, Profile, Source, Timeline
+from kuavo_bag_converter.profiles.model import (
+    IN_DATASET,
+    Clock,
+    Episodes,
+    Profile,
+    Source,
+    Timeline,
+)
 from kuavo_bag_converter.profiles.source_keys import read_sources
 
 

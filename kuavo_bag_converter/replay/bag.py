@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kuavo_bag_converter.alignment.binding import bind
 from kuavo_bag_converter.alignment.plan import Plan, TrackPlan
-from kuavo_bag_converter.bags.model import BagReader, Ordinals
+from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.check.description import Description
 from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.frames.camera import Camera, messages_for
-from kuavo_bag_converter.frames.cameras import Cameras
+from kuavo_bag_converter.frames.camera import Camera
+from kuavo_bag_converter.frames.cameras import open_cameras
 from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.frames.options import ShardOptions
+from kuavo_bag_converter.frames.stream import stream
 from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.replay.bags import Match
@@ -30,7 +30,6 @@ from kuavo_bag_converter.replay.plans import (
     add_timing,
     check_plan,
     derive_plan,
-    messages_needed,
 )
 from kuavo_bag_converter.replay.rows import RowComparer
 from kuavo_bag_converter.support.errors import ConverterError
@@ -85,7 +84,7 @@ class _Bag:
         self._bag = match.bag
         self._reader = reader
         self._binding = bind(replay.profile, reader)
-        self._cameras = Cameras(self._binding, reader, replay.options)
+        self._cameras = open_cameras(self._binding, reader, replay.options)
         first = match.bag.first_episode
         self._episodes = replay.dataset.episodes[first : first + match.bag.episodes]
 
@@ -109,36 +108,23 @@ class _Bag:
         tasks = _tasks(plan, replay.profile)
         rows = RowComparer(self._dataset, self._episodes, tasks, replay.findings)
         table = Table(self._binding, plan, options.definitions, options.chunk_size, rows.append)
-        feeds = self._feeds(plan)
-        wanted = {t: ordinals for t, ordinals in plan.wanted().items() if t in table.topics}
-        for feed in feeds:
-            known = wanted.get(feed.topic, feed.needed)
-            wanted[feed.topic] = np.union1d(known, feed.needed)
+        cameras, comparers = self._compared(plan)
         pool = WorkerPool(
             options.threads, _SHARES.waiting, options.chunk_size, options.stall_timeout_s
         )
         with pool:
-            strands = [(feed, pool.strand(feed.topic)) for feed in feeds]
-            cameras = [feed.camera for feed in feeds]
-            for message, first in messages_for(cameras, self._reader, wanted, pool.drain):
-                connection, ordinal = message.connection, message.ordinal
-                if first and connection.topic in table.topics:
-                    table.feed(message)
-                for feed, strand in strands:
-                    if feed.topic == connection.topic:
-                        data = bytes(message.data)
-                        take = partial(feed.camera.take, connection, ordinal, data)
-                        strand.submit(take, len(data))
+            for _ in stream(self._reader, table, cameras, pool):
+                pass
             pool.drain()
         table.close()
-        for feed in feeds:
-            feed.comparer.finish()
-            replay.findings.extend(feed.comparer.findings)
+        for comparer in comparers:
+            comparer.finish()
+            replay.findings.extend(comparer.findings)
 
-    def _feeds(self, plan: Plan) -> list[_Feed]:
-        decoders = self._cameras.decoders()
-        feeds = []
-        for bound in self._binding.cameras:
+    def _compared(self, plan: Plan) -> tuple[list[Camera[Any]], list[PictureComparer]]:
+        """Return for every camera what decodes its chosen pictures, and what compares them."""
+        cameras, comparers = [], []
+        for bound, kind in zip(self._binding.cameras, self._cameras, strict=True):
             key, topic = bound.feature.key, bound.source.topic
             chosen = self._chosen(topic)
             track = plan.tracks[bound.track]
@@ -147,12 +133,11 @@ class _Bag:
             comparer = PictureComparer(
                 self._dataset, self._dataset.features[key], self._wanted(chosen, track), summary
             )
-            needed = messages_needed(track.first, is_stream=decoders[key].is_stream)
             on_bad = self._replay.options.on_bad_image
-            room = _SHARES.held // len(self._binding.cameras)
-            camera = Camera(track, decoders[key], comparer.write, on_bad, room)
-            feeds.append(_Feed(topic, camera, comparer, needed))
-        return feeds
+            room = _SHARES.held // len(self._cameras)
+            cameras.append(Camera(track, kind.decoders(), comparer.write, on_bad, room))
+            comparers.append(comparer)
+        return cameras, comparers
 
     def _chosen(self, topic: str) -> Frames:
         """Return the frames of the bag whose pictures are compared, with their neighbours."""
@@ -175,16 +160,6 @@ class _Bag:
             place = int(np.searchsorted(ends, frame, side='right'))
             episode = self._episodes[place]
             yield Wanted(episode, frame - int(ends[place]) + episode.length, ordinal)
-
-
-class _Feed(NamedTuple):
-    """What takes the pictures of one camera."""
-
-    topic: str
-    camera: Camera
-    comparer: PictureComparer
-    needed: Ordinals
-    """The messages to read."""
 
 
 def _tasks(plan: Plan, profile: Profile) -> Iterator[str]:

@@ -20,7 +20,6 @@ from kuavo_bag_converter.check.description import Column, Description, Episode
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.videos import depth_coding
 from kuavo_bag_converter.dataset.depth import code_table
-from kuavo_bag_converter.frames.pictures import Picture
 from kuavo_bag_converter.replay.similarity import EpisodeComparison, Shown, Suspicion, reduced
 from kuavo_bag_converter.support.errors import DatasetError
 
@@ -91,7 +90,7 @@ class PictureComparer:
         self._comparison: EpisodeComparison | _ExactComparison | None = None
         self._broken = False
 
-    def write(self, picture: Picture) -> None:
+    def write(self, picture: Any) -> None:
         """Compare the picture of the next wanted frame with that of the dataset."""
         wanted = next(self._wanted)
         if self._broken:
@@ -116,7 +115,7 @@ class PictureComparer:
             self._stored = StoredPictures(self._dataset, self._column.key, packets=packets)
         return self._stored.picture(wanted.episode, wanted.frame)
 
-    def _compare(self, wanted: Wanted, picture: Picture, stored: Any) -> None:
+    def _compare(self, wanted: Wanted, picture: Any, stored: Any) -> None:
         if isinstance(self._comparison, EpisodeComparison):
             source, found = reduced(picture), reduced(stored)
             if source.shape != found.shape:

@@ -19,9 +19,10 @@ from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.check.description import Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.record import RecordedBag
-from kuavo_bag_converter.frames.camera import Camera, messages_for
-from kuavo_bag_converter.frames.cameras import Cameras
+from kuavo_bag_converter.frames.camera import Camera, bad_pictures
+from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import memory_shares
+from kuavo_bag_converter.frames.stream import AtOnce, stream
 from kuavo_bag_converter.messages.definitions import Definitions
 
 _STATE = 'observation.state'
@@ -35,7 +36,7 @@ def derive_plan(
     reader: BagReader,
     binding: Binding,
     definitions: Definitions,
-    cameras: Cameras,
+    cameras: Sequence[CameraKind[Any]],
     on_bad_image: str,
 ) -> Plan:
     """Plan a bag as the conversion did.
@@ -57,33 +58,16 @@ def derive_plan(
 
 
 def _undecodable(
-    reader: BagReader, binding: Binding, cameras: Cameras, plan: Plan
+    reader: BagReader, binding: Binding, kinds: Sequence[CameraKind[Any]], plan: Plan
 ) -> dict[str, Ordinals]:
-    decoders = cameras.decoders()
-    room = memory_shares(0, ()).held // len(binding.cameras)
-    by_topic: dict[str, list[Camera]] = {}
-    wanted: dict[str, Ordinals] = {}
-    for bound in binding.cameras:
-        track = plan.tracks[bound.track]
-        decoder = decoders[bound.feature.key]
-        camera = Camera(track, decoder, lambda _: None, 'drop', room)
-        by_topic.setdefault(camera.topic, []).append(camera)
-        needed = messages_needed(track.wanted(), is_stream=decoder.is_stream)
-        wanted[camera.topic] = np.union1d(wanted.get(camera.topic, needed), needed)
-    every = [camera for ones in by_topic.values() for camera in ones]
-    for message, _ in messages_for(every, reader, wanted, lambda: None):
-        for camera in by_topic[message.connection.topic]:
-            camera.take(message.connection, message.ordinal, bytes(message.data))
-    return {
-        topic: np.unique(np.array([o for camera in cameras for o in camera.bad], np.int64))
-        for topic, cameras in by_topic.items()
-        if any(camera.bad for camera in cameras)
-    }
-
-
-def messages_needed(ordinals: Ordinals, *, is_stream: bool) -> Ordinals:
-    """Return the messages to read for these pictures: of a stream, all before them too."""
-    return np.arange(ordinals.max() + 1, dtype=np.int64) if is_stream else np.unique(ordinals)
+    room = memory_shares(0, ()).held // len(kinds)
+    cameras = [
+        Camera(plan.tracks[bound.track], kind.decoders(), lambda _: None, 'drop', room)
+        for bound, kind in zip(binding.cameras, kinds, strict=True)
+    ]
+    for _ in stream(reader, None, cameras, AtOnce()):
+        pass
+    return bad_pictures(cameras)
 
 
 def check_plan(

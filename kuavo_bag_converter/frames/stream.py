@@ -1,0 +1,251 @@
+"""Pass 2: stream a bag once and give every frame of its plan what serves it.
+
+A number goes into its rows of the table; a picture goes to its camera's worker, which decodes,
+writes and forgets it. No feature waits for another, so what is in memory depends neither on the
+length of the bag nor on how its topics are interleaved.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from kuavo_bag_converter.bags.model import BagReader, Ordinals
+from kuavo_bag_converter.frames.camera import Camera
+from kuavo_bag_converter.frames.table import Table
+from kuavo_bag_converter.support.errors import BagError, Cancelled
+from kuavo_bag_converter.support.memory import MB, give_back, resident_bytes
+from kuavo_bag_converter.support.stages import stage, stage_of_each
+from kuavo_bag_converter.support.workers import WorkerPool
+
+Progress = Callable[[int, int], None]
+"""Called now and then with the frames that every feature has reached, and all frames."""
+
+_LOOK_EVERY = 16
+"""Messages from one look at the progress to the next."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a stream may use.
+
+    Attributes:
+        threads: Workers of the cameras.
+        chunk_size: Frames that are flushed together, and messages that may wait for one camera.
+        waiting_bytes: Payload that may wait for the workers.
+        memory_bytes: Resident set above which nothing is read before what waits is written, and
+            which that must leave; 0 for none.
+        stall_timeout_s: How long one picture may take.
+        debug_memory: Check after each chunk that nothing of it is held.
+    """
+
+    threads: int
+    chunk_size: int
+    waiting_bytes: int
+    memory_bytes: int
+    stall_timeout_s: float
+    debug_memory: bool = False
+
+
+class Queue(Protocol):
+    """Runs the tasks of one camera in order."""
+
+    def submit(self, task: Callable[[], object], size: int) -> None:
+        """Run a task that holds ``size`` bytes, now or later."""
+
+
+class Workers(Protocol):
+    """Run the tasks of cameras: a :class:`WorkerPool`, or :class:`AtOnce`."""
+
+    def strand(self, name: str) -> Queue:
+        """Return the queue of one camera; ``name`` is for errors."""
+
+    def drain(self) -> None:
+        """Wait until every task has run."""
+
+
+class AtOnce:
+    """Runs every task in the thread that submits it."""
+
+    def strand(self, name: str) -> AtOnce:
+        """Return the one queue."""
+        del name
+        return self
+
+    def submit(self, task: Callable[[], object], size: int) -> None:
+        """Run a task."""
+        del size
+        task()
+
+    def drain(self) -> None:
+        """Wait for nothing."""
+
+
+class _Feature(Protocol):
+    @property
+    def frames_done(self) -> int: ...
+
+
+class Filler(Protocol):
+    """What brings a bag's messages to the table and the cameras: :func:`fill_frames`.
+
+    The benchmark has others, which hold the whole bag in memory.
+    """
+
+    def __call__(
+        self,
+        reader: BagReader,
+        table: Table,
+        cameras: Sequence[Camera[Any]],
+        limits: Limits,
+        *,
+        progress: Progress,
+        cancel: threading.Event,
+        abandon: Callable[[], None],
+    ) -> None:
+        """Fill the table and the cameras to their last frame."""
+
+
+def fill_frames(
+    reader: BagReader,
+    table: Table,
+    cameras: Sequence[Camera[Any]],
+    limits: Limits,
+    *,
+    progress: Progress,
+    cancel: threading.Event,
+    abandon: Callable[[], None],
+) -> None:
+    """Fill the table and the cameras to their last frame, holding only what is in flight.
+
+    Args:
+        reader: The bag.
+        table: Takes the numbers.
+        cameras: Take the pictures, each on one worker at a time.
+        limits: How much may be used.
+        progress: Told how it goes on.
+        cancel: Set it to stop.
+        abandon: Called where a thread is stuck in a codec and may still write.
+
+    Raises:
+        BagError: The bag is damaged, a message does not decode, or one that was promised is not
+            there.
+        StalledError: A codec is stuck.
+        Cancelled: ``cancel`` was set.
+
+    """
+    pool = WorkerPool(
+        limits.threads, limits.waiting_bytes, limits.chunk_size, limits.stall_timeout_s, cancel
+    )
+    try:
+        with pool:
+            chunk = 0
+            for done in stream(reader, table, cameras, pool):
+                if cancel.is_set():
+                    raise Cancelled
+                if limits.memory_bytes and resident_bytes() > limits.memory_bytes:
+                    _make_room(limits.memory_bytes, pool)
+                if done is None:
+                    continue
+                progress(done, table.frames)
+                if limits.debug_memory and done // limits.chunk_size > chunk:
+                    chunk = done // limits.chunk_size
+                    pool.drain()
+                    _check_released(chunk, cameras, pool)
+            pool.drain()
+    finally:
+        if pool.stuck:
+            abandon()
+    table.close()
+    progress(table.frames, table.frames)
+
+
+def stream(
+    reader: BagReader, table: Table | None, cameras: Sequence[Camera[Any]], workers: Workers
+) -> Iterator[int | None]:
+    """Read the messages that serve frames in the order in which they are stored, and pass them on.
+
+    Each is read once; only where a camera's messages are stored so far from the order of the
+    frames that it cannot hold them (see :class:`Camera`), those are read again.
+
+    Args:
+        reader: The bag.
+        table: Takes the numbers, at once; None where only pictures are wanted.
+        cameras: Take the pictures.
+        workers: Run the cameras.
+
+    Yields:
+        After every message; now and then the frames that every feature has reached, else None.
+
+    Raises:
+        BagError: The bag is damaged, or a message does not decode.
+
+    """
+    by_topic: dict[str, list[tuple[Camera[Any], Queue]]] = {}
+    for camera in cameras:
+        by_topic.setdefault(camera.topic, []).append((camera, workers.strand(camera.topic)))
+    features: list[_Feature] = [*cameras] if table is None else [table, *cameras]
+    wanted = _wanted(table, cameras)
+    while wanted:
+        for count, message in enumerate(stage_of_each('read', reader.messages(wanted))):
+            connection, ordinal = message.connection, message.ordinal
+            if table is not None and connection.topic in table.topics:
+                with stage('numbers'):
+                    table.feed(message)
+            for camera, queue in by_topic.get(connection.topic, ()):
+                data = message.data if isinstance(message.data, bytes) else bytes(message.data)
+                queue.submit(partial(camera.take, connection, ordinal, data), len(data))
+            yield None if count % _LOOK_EVERY else min(item.frames_done for item in features)
+        workers.drain()
+        table = None
+        wanted = _union((camera.topic, camera.left_out()) for camera in cameras)
+
+
+def _wanted(table: Table | None, cameras: Sequence[Camera[Any]]) -> dict[str, Ordinals]:
+    pictures = ((camera.topic, camera.wanted()) for camera in cameras)
+    return _union(pictures if table is None else [*table.wanted().items(), *pictures])
+
+
+def _union(wanted: Iterable[tuple[str, Ordinals]]) -> dict[str, Ordinals]:
+    """Join the ordinals of each topic; topics without any are left out."""
+    joined: dict[str, Ordinals] = {}
+    for topic, ordinals in wanted:
+        if len(ordinals):
+            joined[topic] = np.union1d(joined[topic], ordinals) if topic in joined else ordinals
+    return joined
+
+
+def _make_room(limit: int, pool: WorkerPool) -> None:
+    """Write what waits for the workers.
+
+    Raises:
+        BagError: What is left is more than the limit, bytes.
+
+    """
+    pool.drain()
+    give_back()
+    found = resident_bytes()
+    if found > limit:
+        raise BagError(
+            f'memory_limit_mb: {limit // MB} does not suffice for this bag, {-(-found // MB)} are '
+            f'used where nothing waits; set it to {found * 5 // 4 // MB}'
+        )
+
+
+def _check_released(chunk: int, cameras: Sequence[Camera[Any]], pool: WorkerPool) -> None:
+    """Fail if a message is held that serves no frame to come, though all that was read is written.
+
+    Raises:
+        MemoryError: Names what is held.
+
+    """
+    held = {camera.topic: camera.forgotten for camera in cameras if camera.forgotten}
+    if pool.waiting_bytes or held:
+        raise MemoryError(
+            f'after chunk {chunk}: {pool.waiting_bytes} bytes wait, pictures are held of {held}'
+        )
