@@ -159,8 +159,10 @@ def test_a_damaged_file_is_a_finding_and_no_crash(little, tmp_path, damage):
     shutil.rmtree(root / 'conversion/alignment')
     for path in [path for path in root.rglob('*') if path.is_file()]:
         whole = path.read_bytes()
+        rows = pq.read_table(path) if path.suffix == '.parquet' else None
         path.write_bytes(DAMAGES[damage](whole))
-        if full(root) == {'conversion.missing'}:
+        # The zeros may meet a description of a column that pyarrow writes twice, and none reads.
+        if full(root) == {'conversion.missing'} and (rows is None or rows != pq.read_table(path)):
             unnoticed.add(path.suffix)
         path.write_bytes(whole)
     # A decoder may hide damage in the middle of a picture.
