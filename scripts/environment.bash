@@ -1,6 +1,7 @@
 # Sourced by the other scripts: finds Python, and installs what is missing in a folder of its own.
 #
-#   environment FILE...   install the requirements of these files; then "$python" has them
+#   environment FILE...        install the requirements of these files; then "$python" has them
+#   test_environment FILE...   those that the tests need, too
 #
 # Where ROS 2 is sourced, its Python is used, and only what ROS does not bring is installed, in a
 # virtual environment that sees the system's packages. Else everything comes from PyPI. The folder
@@ -133,4 +134,15 @@ environment() {
   for file in "$@"; do
     install_requirements "$file"
   done
+}
+
+# test_environment FILE...: what the tests need, and what these files ask for.
+test_environment() {
+  environment requirements.txt scripts/requirements-test.txt "$@"
+  ros_is_sourced && return
+  if has_rclpy_wheels; then
+    environment scripts/requirements-ros.txt
+  else
+    echo 'PyPI has no rclpy for this Python and machine: tests of the node will be skipped'
+  fi
 }
