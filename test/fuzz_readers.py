@@ -51,7 +51,7 @@ with atheris.instrument_imports(['kuavo_bag_converter']) if atheris else nullcon
 
     from kuavo_bag_converter.bags.open import open_bag
     from kuavo_bag_converter.messages.definitions import Definitions
-    from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
+    from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
     from kuavo_bag_converter.messages.fields import FieldReader
     from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
     from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
@@ -98,7 +98,7 @@ def read_pictures(connection, payloads):
         ColorDecoder(connection, DEFINITIONS, (32, 48)),
         ColorDecoder(connection, DEFINITIONS, pix_fmt='yuv444p'),
         DepthDecoder(connection, DEFINITIONS),
-        GrayDepth(DepthDecoder(connection, DEFINITIONS, (32, 48)), 'minmax8', (0, 1500)),
+        GrayDepthDecoder(DepthDecoder(connection, DEFINITIONS, (32, 48)), 'minmax8', (0, 1500)),
     ]
     if connection is COMPRESSED:
         decoders.append(JpegCopier(connection, DEFINITIONS))

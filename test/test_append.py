@@ -29,7 +29,7 @@ from dataset_reading import info, tree
 from ordinary_user import as_nobody
 
 from kuavo_bag_converter.bags import fingerprint as identity
-from kuavo_bag_converter.bags.fingerprint import find_doubles, fingerprint, key_of, same_files
+from kuavo_bag_converter.bags.fingerprint import find_duplicates, fingerprint, key_of, same_files
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
@@ -393,8 +393,8 @@ def test_equal_samples_are_not_taken_for_equal_recordings(tmp_path):
     padded(other, b'that')
     assert key_of(fingerprint([one])) == key_of(fingerprint([other]))
     assert not same_files([one], [other])
-    assert find_doubles([[one], [other]]) == {}
-    assert find_doubles([[one], [other], [shutil.copy(one, tmp_path / 'copy.bag')]]) == {2: 0}
+    assert find_duplicates([[one], [other]]) == {}
+    assert find_duplicates([[one], [other], [shutil.copy(one, tmp_path / 'copy.bag')]]) == {2: 0}
 
 
 def test_equal_samples_are_told_apart_in_a_run_and_in_appending(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kuavo_bag_converter.alignment.plan import Track, TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Message
 from kuavo_bag_converter.frames import memory_budget as memory
-from kuavo_bag_converter.frames.camera import Camera
+from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.pictures import PictureDecoder
 from kuavo_bag_converter.frames.stream import AtOnce, stream
 from kuavo_bag_converter.jobs.report import Observer
@@ -83,11 +83,11 @@ def write_all(serving, order, room, bad=()):
     """Write the frames; return the pictures and the most payloads that were held."""
     written, most = [], 0
     decoder = PictureDecoder(lambda _: Decoder(bad), is_stream=False)
-    camera = Camera(track(serving), decoder, written.append, 'repeat', room)
+    camera = CameraSequence(track(serving), decoder, written.append, 'repeat', room)
     reader = Stored(order)
     for _ in stream(reader, None, [camera], AtOnce()):
         most = max(most, Payload.alive)
-        assert camera.forgotten == 0
+        assert camera.stale_messages == 0
     assert Payload.alive == 0
     return written, most
 
@@ -127,7 +127,7 @@ def test_what_is_read_again_is_read_in_few_passes():
         assert most <= 21
     reader = Stored(list(range(199, -1, -1)))
     decoder = PictureDecoder(lambda _: Decoder(()), is_stream=False)
-    camera = Camera(track(range(200)), decoder, lambda _: None, 'fail', 20 * SIZE)
+    camera = CameraSequence(track(range(200)), decoder, lambda _: None, 'fail', 20 * SIZE)
     for _ in stream(reader, None, [camera], AtOnce()):
         pass
     assert reader.passes <= 11
@@ -157,7 +157,7 @@ def test_a_video_stream_is_decoded_in_its_own_order_and_refused_when_too_far_out
     written = []
     decoder = PictureDecoder(lambda _: StreamDecoder(), is_stream=True)
     room = 3 * sum(plane.buffer_size for plane in av.VideoFrame(64, 48, 'yuv420p').planes)
-    camera = Camera(
+    camera = CameraSequence(
         track(serving), decoder, lambda frame: written.append(frame.pts), 'fail', room
     )  # fmt: skip
     reader = Stored(list(range(30)))

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from ros_messages import compressed_image, connection_of, image
 
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
+from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
 from kuavo_bag_converter.messages.images import picture_info
 from kuavo_bag_converter.support.errors import BagError, ImageError
 
@@ -170,7 +170,7 @@ def original_gray(depth, low, high):
 
 def gray_frame(depth, coding, limits, pix_fmt='yuv420p'):
     height, width = depth.shape
-    coder = GrayDepth(DepthDecoder(RAW, DEFINITIONS), coding, limits, pix_fmt)
+    coder = GrayDepthDecoder(DepthDecoder(RAW, DEFINITIONS), coding, limits, pix_fmt)
     return coder.decode(image(depth.tobytes(), height, width, '16UC1', 2 * width))
 
 
@@ -199,7 +199,7 @@ def test_minmax8_is_exact_for_every_depth(low, span):
 
 
 def test_minmax8_stretches_every_frame_anew():
-    coder = GrayDepth(DepthDecoder(COMPRESSED, DEFINITIONS), 'minmax8', (0, 1500))
+    coder = GrayDepthDecoder(DepthDecoder(COMPRESSED, DEFINITIONS), 'minmax8', (0, 1500))
     for depth in (scene(far=900), scene(far=100), np.full((4, 4), 800, np.uint16), scene()):
         frame = coder.decode(compressed_image(png(depth), PNG_FORMAT))
         assert np.array_equal(luma(frame), limited(original_gray(depth, 0, 1500)))

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcap.writer import Writer as McapWriter
 
-from kuavo_bag_converter.bags.spans import SILENCE_S, Span
+from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.inspection.sampling import WHOLE_BYTES, WINDOWS, choose
 from kuavo_bag_converter.inspection.timing import span_of, timing_of
@@ -669,20 +669,20 @@ def test_the_time_of_a_recording_does_not_depend_on_how_topics_share_it(first, s
 @given(STAMPS, st.integers(-(10**15), 10**15))
 def test_the_timing_of_a_topic_is_relative_to_the_recording(stamps, shift):
     mine = np.array(stamps, np.int64)
-    span = Span(int(mine[0]), int(mine[-1]))
-    assert timing_of(mine, span) == timing_of(mine + shift, Span(span.start + shift,
+    span = TimeSpan(int(mine[0]), int(mine[-1]))
+    assert timing_of(mine, span) == timing_of(mine + shift, TimeSpan(span.start + shift,
                                                                  span.stop + shift))  # fmt: skip
 
 
 def test_no_message_at_all_makes_no_recording():
     assert span_of([]) is None
     assert span_of([np.empty(0, np.int64)]) is None
-    assert timing_of(np.empty(0, np.int64), Span(0, 1)) is None
+    assert timing_of(np.empty(0, np.int64), TimeSpan(0, 1)) is None
 
 
 def test_stamps_at_the_ends_of_their_range_do_not_overflow():
     stamps = np.array([-(2**63), 5, 6, 7, 2**63 - 1], np.int64)
-    assert span_of([stamps]) == Span(5, 7)
+    assert span_of([stamps]) == TimeSpan(5, 7)
 
 
 @pytest.mark.parametrize('seconds', [0, 1, 100, 10_000])
@@ -694,7 +694,7 @@ def test_a_large_bag_is_sampled_evenly_and_within_bounds(seconds):
         '/plain': np.arange(10, dtype=np.int64),
         '/none': np.empty(0, np.int64),
     }
-    span = Span(0, seconds * 10**9)
+    span = TimeSpan(0, seconds * 10**9)
     sample = choose(receive, {'/fast', '/slow', '/rare'}, span, WHOLE_BYTES + 1)
     assert set(sample.wanted) == set(receive) - {'/none'}
     assert all(wanted[0] == 0 for wanted in sample.wanted.values())

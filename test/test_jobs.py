@@ -187,8 +187,8 @@ def test_a_run_that_does_not_fit_the_disk_is_refused_before_it_writes(bags, tmp_
 def test_a_stuck_codec_is_named():
     stuck = threading.Event()
     with WorkerPool(2, 100, 10, 0.2) as pool:
-        pool.strand('/cam').submit(stuck.wait, 1)
-        pool.strand('/other').submit(lambda: None, 1)
+        pool.queue('/cam').submit(stuck.wait, 1)
+        pool.queue('/other').submit(lambda: None, 1)
         with pytest.raises(StalledError, match=r'^/cam: a picture has kept'):
             pool.drain()
     stuck.set()
@@ -196,12 +196,12 @@ def test_a_stuck_codec_is_named():
 
 def test_workers_keep_the_order_of_a_strand_and_pass_errors_on():
     with WorkerPool(3, 1000, 5, 60) as pool:
-        strands = [pool.strand(str(i)) for i in range(4)]
-        done = [[] for _ in strands]
+        queues = [pool.queue(str(i)) for i in range(4)]
+        done = [[] for _ in queues]
         for number in range(200):
-            strands[number % 4].submit(lambda n=number: done[n % 4].append(n), 10)
+            queues[number % 4].submit(lambda n=number: done[n % 4].append(n), 10)
         pool.drain()
         assert done == [list(range(i, 200, 4)) for i in range(4)]
-        strands[0].submit(lambda: 1 / 0, 1)
+        queues[0].submit(lambda: 1 / 0, 1)
         with pytest.raises(ZeroDivisionError):
             pool.drain()

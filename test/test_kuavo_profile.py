@@ -18,7 +18,7 @@ import pytest
 from kuavo_bag_converter.alignment.binding import bind
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.cli.main import run as command
-from kuavo_bag_converter.frames.table import convert
+from kuavo_bag_converter.frames.table import apply_operations
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Align, Clock
@@ -103,7 +103,7 @@ def test_arm_commands_are_degrees_and_the_synced_topic_comes_first():
         assert [source.topic for source in part.sources] == [SYNCED, PLAIN]
         assert {source.fields for source in part.sources} == {('position',)}
         assert (part.length, part.select) == (14, tuple(select))
-        np.testing.assert_allclose(convert(part, np.array([[180.0]])), [[np.pi]])
+        np.testing.assert_allclose(apply_operations(part, np.array([[180.0]])), [[np.pi]])
 
 
 HANDS = {
@@ -139,7 +139,7 @@ def test_end_effectors_come_from_their_topics_scaled_to_one(eef):
         assert left.select == ((0, 1) if eef == 'qiangnao' else (0,))
         assert right.select == ((6, 7) if eef == 'qiangnao' else (1,))
         values = np.array([[0.0], [full / 4], [full]])
-        np.testing.assert_allclose(convert(left, values), [[0], [0.25], [1]])
+        np.testing.assert_allclose(apply_operations(left, values), [[0], [0.25], [1]])
 
 
 @pytest.mark.parametrize('eef', EEFS)
@@ -152,7 +152,7 @@ def test_binary_end_effectors_are_one_above_the_threshold(eef):
     ):
         for part in parts_of(profile, key, topic):
             values = np.array([[0.0], [threshold], [threshold * 1.001], [threshold * 2]])
-            assert convert(part, values).tolist() == [[0], [0], [1], [1]]
+            assert apply_operations(part, values).tolist() == [[0], [0], [1], [1]]
     for part in parts_of(profile, 'observation.state', '/sensors_data_raw'):
         assert part.threshold is None
 

@@ -17,7 +17,7 @@ from kuavo_bag_converter.check.coding import (
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, ImageStatistics
 from kuavo_bag_converter.dataset.video import VideoWriter
-from kuavo_bag_converter.messages.frames import Fitter
+from kuavo_bag_converter.messages.video_frames import FrameFitter
 
 HEIGHT, WIDTH = 48, 64
 CODINGS = st.one_of(
@@ -70,7 +70,7 @@ def statistics(frames):
 
 def encoded(path, images, options):
     """Return the histograms of pictures before and after coding."""
-    fitter = Fitter((HEIGHT, WIDTH), options.pix_fmt)
+    fitter = FrameFitter((HEIGHT, WIDTH), options.pix_fmt)
     frames = [fitter.fit(av.VideoFrame.from_ndarray(image, 'bgr24')) for image in images]
     before = statistics(frames)
     writer = VideoWriter(

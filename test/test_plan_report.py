@@ -15,7 +15,7 @@ from kuavo_bag_converter.alignment.report import (
     ErrorMs,
     PlanReport,
     StampCounts,
-    TopicStamps,
+    TopicStampReport,
     TrackReport,
 )
 from kuavo_bag_converter.replay.verify import verify
@@ -26,7 +26,7 @@ texts = st.text(max_size=5)
 maybe = st.none() | numbers
 seconds = st.none() | st.floats(0, 1e6)
 stamps = st.builds(StampCounts, numbers, seconds, numbers, numbers, numbers)
-topics = st.builds(TopicStamps, texts, st.none() | st.booleans(), stamps)
+topics = st.builds(TopicStampReport, texts, st.none() | st.booleans(), stamps)
 tracks = st.builds(
     TrackReport, name=texts, topic=texts, strategy=texts, messages=numbers, stamps=stamps,
     used=numbers, error_ms=st.builds(ErrorMs, seconds, seconds, seconds), cut=numbers, on_gap=texts,

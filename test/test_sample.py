@@ -11,7 +11,7 @@ from rosbags import rosbag1, rosbag2
 
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.sample.barcode import CAMERAS, draw_frame_number, read_frame_number
-from kuavo_bag_converter.sample.definitions import Definitions
+from kuavo_bag_converter.sample.definitions import SampleDefinitions
 from kuavo_bag_converter.sample.pictures import DEPTH_HEADER, ColorScene, DepthScene
 from kuavo_bag_converter.sample.streams import KEY_INTERVAL
 from kuavo_bag_converter.sample.truth import SampleTruth, joint_time
@@ -53,7 +53,7 @@ def messages(path, topics=None):
 
 def decoded(path, topics=None, sdk='main'):
     ros = 1 if path.suffix == '.bag' else 2
-    store = Definitions(ros, sdk).store
+    store = SampleDefinitions(ros, sdk).store
     deserialize = store.deserialize_ros1 if ros == 1 else store.deserialize_cdr
     for connection, stamp, data in messages(path, topics):
         yield connection.topic, stamp, deserialize(data, connection.msgtype)
@@ -123,12 +123,12 @@ def test_sensors_data_has_the_md5_sum_of_each_sdk(tmp_path, sdk, md5):
     ],
 )
 def test_definitions_of_other_end_effectors_have_the_md5_sums_of_the_robot(msgtype, md5):
-    assert Definitions(1, 'main')[msgtype].digest == md5
+    assert SampleDefinitions(1, 'main')[msgtype].digest == md5
 
 
 def test_definitions_keep_what_parsers_stumble_over():
-    ros1 = Definitions(1, 'main')['kuavo_msgs/msg/lejuClawState'].text
-    ros2 = Definitions(2, 'main')['kuavo_msgs/msg/lejuClawState'].text
+    ros1 = SampleDefinitions(1, 'main')['kuavo_msgs/msg/lejuClawState'].text
+    ros2 = SampleDefinitions(2, 'main')['kuavo_msgs/msg/lejuClawState'].text
     assert 'int8 kError = -1    ' in ros1
     assert 'int8 kError = -1    ' in ros2
     assert 'uint32 seq' in ros1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kuavo_bag_converter.check.coding import Loss, coding_of, loss_of
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.video import VideoWriter
-from kuavo_bag_converter.messages.frames import Fitter
+from kuavo_bag_converter.messages.video_frames import FrameFitter
 from kuavo_bag_converter.replay.similarity import EpisodeComparison, Shown, reduced
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 24
@@ -61,7 +61,7 @@ def coded(tmp_path_factory):
 
 
 def encode(path, frames, options):
-    fitter = Fitter((HEIGHT, WIDTH), options.pix_fmt)
+    fitter = FrameFitter((HEIGHT, WIDTH), options.pix_fmt)
     feature = Feature('camera', 'video', (HEIGHT, WIDTH, 3))
     writer = VideoWriter(path, feature, options, fps=10, episode_lengths=[len(frames)])
     source = []

@@ -58,7 +58,7 @@ def use(pool, *steps):
 def test_cancelling_ends_every_wait_for_a_stuck_task(wait, stuck, hasty):
     cancel = threading.Event()
     pool = WorkerPool(2, 100, 3, 3600, cancel)
-    camera, other = pool.strand('/cam'), pool.strand('/other')
+    camera, other = pool.queue('/cam'), pool.queue('/other')
 
     def submit():
         while True:
@@ -83,7 +83,7 @@ def test_cancelling_waits_for_a_task_that_ends():
         ended.append(True)
 
     def begin():
-        pool.strand('/cam').submit(task, 1)
+        pool.queue('/cam').submit(task, 1)
         begun.wait()
 
     with pytest.raises(Cancelled, match=r'next run$'):
@@ -99,8 +99,8 @@ def test_an_error_beside_a_stuck_task_is_raised_when_the_time_is_up(stuck):
         raise BagError('/other: is bad')
 
     def begin():
-        pool.strand('/cam').submit(stuck, 1)
-        pool.strand('/other').submit(fail, 1)
+        pool.queue('/cam').submit(stuck, 1)
+        pool.queue('/other').submit(fail, 1)
 
     with pytest.raises(BagError, match=r'^/other: is bad$'):
         use(pool, begin, pool.drain)
@@ -116,7 +116,7 @@ def test_an_interrupt_beside_a_stuck_task_is_passed_on(stuck, hasty):
         stuck()
 
     def interrupted():
-        pool.strand('/cam').submit(task, 1)
+        pool.queue('/cam').submit(task, 1)
         begun.wait()
         raise KeyboardInterrupt
 

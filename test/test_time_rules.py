@@ -36,7 +36,7 @@ from kuavo_bag_converter.alignment.plan import Segment, Track, make_plan
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.model import TopicIndex
-from kuavo_bag_converter.bags.spans import Span, spans_of
+from kuavo_bag_converter.bags.time_spans import TimeSpan, recorded_spans
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.report.display import Display
@@ -827,10 +827,10 @@ def test_stretches_are_what_a_silence_parts(topics):
     expected = []
     for stamp in everything:
         if expected and stamp - expected[-1][1] <= 600 * NS:
-            expected[-1] = Span(expected[-1][0], stamp)
+            expected[-1] = TimeSpan(expected[-1][0], stamp)
         else:
-            expected.append(Span(stamp, stamp))
-    assert spans_of(np.array(sorted(topic), np.int64) for topic in topics) == expected
+            expected.append(TimeSpan(stamp, stamp))
+    assert recorded_spans(np.array(sorted(topic), np.int64) for topic in topics) == expected
 
 
 def test_stamps_that_would_make_endless_frames_are_refused():

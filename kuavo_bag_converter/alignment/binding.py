@@ -102,7 +102,7 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
         tuple(binder.tracks()),
         vectors,
         cameras,
-        binder.fitting(profile.task_sources),
+        binder.first_usable(profile.task_sources),
         binder.choose(episodes.sources, 'the cutting into episodes') if episodes.sources else None,
     )
 
@@ -145,16 +145,16 @@ class _Binder:
     def present(self, sources: Sequence[Source]) -> list[Source]:
         return [source for source in sources if self._reader.counts.get(source.topic)]
 
-    def fitting(self, sources: Sequence[Source]) -> Source | None:
+    def first_usable(self, sources: Sequence[Source]) -> Source | None:
         for source in self.present(sources):
             if not source.msgtypes or self._types[source.topic] <= set(source.msgtypes):
                 return source
         return None
 
     def choose(self, sources: Sequence[Source], user: str) -> Source:
-        fitting = self.fitting(sources)
-        if fitting is not None:
-            return fitting
+        usable = self.first_usable(sources)
+        if usable is not None:
+            return usable
         present = self.present(sources)
         if present:
             types = listed(sorted(self._types[present[0].topic]))

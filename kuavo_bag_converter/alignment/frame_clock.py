@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.alignment.report import ClockReport, TopicStamps
+from kuavo_bag_converter.alignment.report import ClockReport, TopicStampReport
 from kuavo_bag_converter.alignment.stamps import TopicTimes
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.profiles.model import Clock
@@ -24,7 +24,7 @@ _MOST_FRAMES = 50_000_000
 """Of one bag: a plan of so many has gigabytes."""
 
 
-class Frames(NamedTuple):
+class FrameStamps(NamedTuple):
     """Stamps of the frames on both time lines."""
 
     bag: Stamps
@@ -36,9 +36,9 @@ class Frames(NamedTuple):
         assert stamps is not None, 'header stamps of the clock are asked for by topics_with_header'
         return stamps
 
-    def only(self, chosen: Mask) -> Frames:
+    def only(self, chosen: Mask) -> FrameStamps:
         """Return some of the frames."""
-        return Frames(self.bag[chosen], None if self.header is None else self.header[chosen])
+        return FrameStamps(self.bag[chosen], None if self.header is None else self.header[chosen])
 
 
 class _End(NamedTuple):
@@ -54,7 +54,7 @@ def clock_frames(
     fps: int,
     times: Mapping[str, TopicTimes],
     ending: Sequence[str],
-) -> tuple[Frames, ClockReport]:
+) -> tuple[FrameStamps, ClockReport]:
     """Return the frames that a clock makes, and what is to be reported of that.
 
     Args:
@@ -99,7 +99,7 @@ def clock_frames(
     report = ClockReport(
         clock_topic=topic,
         clock_messages=len(stamps),
-        clock_stamps=TopicStamps(topic, stamps=times[topic].counts(clock.timeline)),
+        clock_stamps=TopicStampReport(topic, stamps=times[topic].counts(clock.timeline)),
         decimation=decimation,
         dropped_at_each_end=clock.drop,
         frames_cut_by_end_trim=cut,
@@ -136,19 +136,19 @@ def unevenness(frames: Stamps, fps: int) -> Stamps:
     return frames - ideal
 
 
-def _on_both_timelines(made: Stamps, clock: Clock, topic: str, times: TopicTimes) -> Frames:
+def _on_both_timelines(made: Stamps, clock: Clock, topic: str, times: TopicTimes) -> FrameStamps:
     """Give each frame its stamp on the other time line: that of its clock message, shifted."""
     if times.index.header is None:
-        return Frames(made, None)
+        return FrameStamps(made, None)
     if not len(times.usable('header')[0]):
         raise times.nothing_usable(topic, 'header')
     if clock.timeline == 'header':
-        return Frames(times.moved(made, 'bag'), made)
-    return Frames(made, times.moved(made, 'header'))
+        return FrameStamps(times.moved(made, 'bag'), made)
+    return FrameStamps(made, times.moved(made, 'header'))
 
 
 def _ends(clock: Clock, topics: Sequence[str], times: Mapping[str, TopicTimes]) -> dict[str, _End]:
-    """Return the end of each topic of which a stamp is believed.
+    """Return the end of each topic of which a stamp is trusted.
 
     On header stamps, topics without them end when their last message was received.
     """
@@ -161,7 +161,7 @@ def _ends(clock: Clock, topics: Sequence[str], times: Mapping[str, TopicTimes]) 
     return ends
 
 
-def _before_end(clock: Clock, frames: Frames, ends: Mapping[str, _End]) -> tuple[Mask, str]:
+def _before_end(clock: Clock, frames: FrameStamps, ends: Mapping[str, _End]) -> tuple[Mask, str]:
     """Tell which frames lie before the end of every topic, or of any, and whose end decides.
 
     Of topics that end with the same frame, the first one decides.

@@ -16,14 +16,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.alignment.frame_clock import Frames, Mask, clock_frames, unevenness
+from kuavo_bag_converter.alignment.frame_clock import FrameStamps, Mask, clock_frames, unevenness
 from kuavo_bag_converter.alignment.report import ErrorMs, PlanReport, TrackReport
-from kuavo_bag_converter.alignment.stamps import TopicTimes, believed, nearest
+from kuavo_bag_converter.alignment.stamps import TopicTimes, nearest, topic_times
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.support.errors import BagError
 
-Floats = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
 
 _NS = 1_000_000_000
 
@@ -54,7 +54,7 @@ class TrackPlan:
     """Ordinal of the message that serves the frame, -1 where ``fill`` does."""
     second: Ordinals
     """The later message of an interpolation; equal to ``first`` where there is none."""
-    weight: Floats
+    weight: Vector
     """Share of ``second``, 0 to 1."""
     error: Stamps
     """Stamp of the serving message minus stamp of the frame, ns; 0 between interpolated ones."""
@@ -107,7 +107,7 @@ class Segment(NamedTuple):
     """Exclusive."""
 
 
-class Bad(NamedTuple):
+class BadPictures(NamedTuple):
     """Messages that a first attempt could not decode."""
 
     ordinals: Mapping[str, Ordinals]
@@ -115,12 +115,12 @@ class Bad(NamedTuple):
     on_bad: Literal['drop', 'split']
 
 
-class _Served(NamedTuple):
+class _Matches(NamedTuple):
     """The outcome for one track before frames are cut."""
 
     first: Ordinals
     second: Ordinals
-    weight: Floats
+    weight: Vector
     error: Stamps
     fill: npt.NDArray[np.uint8]
     in_gap: Mask
@@ -144,7 +144,7 @@ def make_plan(
     index: Mapping[str, TopicIndex],
     end_topics: Sequence[str] = (),
     segments: Sequence[Segment] | None = None,
-    bad: Bad | None = None,
+    bad: BadPictures | None = None,
     latched: AbstractSet[str] = frozenset(),
 ) -> Plan:
     """Decide which message serves which frame.
@@ -165,7 +165,7 @@ def make_plan(
         BagError: No frame is left, or a frame is in a gap that must not be.
 
     """
-    times = believed(index, clock_topic, clock.absurd_stamp_s)
+    times = topic_times(index, clock_topic, clock.absurd_stamp_s)
     ending = {*(track.topic for track in tracks), *end_topics}
     frames, clock_report = clock_frames(
         clock, clock_topic, fps, times, sorted(ending - latched - {clock_topic})
@@ -216,7 +216,7 @@ def make_plan(
     return Plan(stamps[keep], episodes, tuple(plans), report)
 
 
-def _serve(track: Track, frames: Frames, topic: TopicTimes, inside: Mask) -> _Served:
+def _serve(track: Track, frames: FrameStamps, topic: TopicTimes, inside: Mask) -> _Matches:
     align = track.align
     times = frames.on(align.timeline)
     held = align.strategy == 'hold'
@@ -255,7 +255,7 @@ def _serve(track: Track, frames: Frames, topic: TopicTimes, inside: Mask) -> _Se
     weight = np.where(interpolated, (times - stamps[first]) / span, 0.0)
     error = np.where(interpolated, 0, stamps[first] - times)
     filled = fill != Fill.VALUE
-    return _Served(
+    return _Matches(
         np.where(filled, -1, ordinals[first]),
         np.where(filled, -1, ordinals[second]),
         np.where(filled, 0.0, weight),
@@ -311,7 +311,9 @@ def _empty_segments(segments: Sequence[Segment] | None, kept: npt.NDArray[np.int
     return 0 if segments is None else len(segments) - len(np.unique(kept))
 
 
-def _any_cut(tracks: Sequence[Track], served: Sequence[_Served], count: int, *, drop: bool) -> Mask:
+def _any_cut(
+    tracks: Sequence[Track], served: Sequence[_Matches], count: int, *, drop: bool
+) -> Mask:
     """Return the frames cut by tracks that drop, or by the others."""
     cut = np.zeros(count, dtype=bool)
     for track, result in zip(tracks, served, strict=True):
@@ -321,7 +323,7 @@ def _any_cut(tracks: Sequence[Track], served: Sequence[_Served], count: int, *, 
 
 
 def _served_by(
-    bad: Bad | None, tracks: Sequence[Track], served: Sequence[_Served], count: int
+    bad: BadPictures | None, tracks: Sequence[Track], served: Sequence[_Matches], count: int
 ) -> Mask:
     """Return the frames that a bad message serves."""
     frames = np.zeros(count, dtype=bool)
@@ -354,7 +356,7 @@ def _runs(keep: Mask, piece: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def _track_plan(
-    track: Track, served: _Served, inside: Mask, keep: Mask, times: TopicTimes, fps: int
+    track: Track, served: _Matches, inside: Mask, keep: Mask, times: TopicTimes, fps: int
 ) -> TrackPlan:
     first, second, weight = served.first[keep], served.second[keep], served.weight[keep]
     if np.array_equal(first, second):
@@ -412,7 +414,7 @@ def _gap_text(track: Track, gap: Mask, missing: Mask, times: Stamps, reach: Stam
     )
 
 
-def _nothing_left(tracks: Sequence[Track], served: Sequence[_Served], frames: Frames) -> str:
+def _nothing_left(tracks: Sequence[Track], served: Sequence[_Matches], frames: FrameStamps) -> str:
     worst = max(range(len(tracks)), key=lambda i: int(served[i].cut.sum()))
     return (
         f'no frame is left of {len(frames.bag)}: {tracks[worst].topic} serves '

@@ -9,8 +9,8 @@ import numpy as np
 
 from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.marks import find_marks, read_marks
-from kuavo_bag_converter.alignment.plan import Bad, Plan, make_plan, topics_with_header
-from kuavo_bag_converter.alignment.report import TopicStamps
+from kuavo_bag_converter.alignment.plan import BadPictures, Plan, make_plan, topics_with_header
+from kuavo_bag_converter.alignment.report import TopicStampReport
 from kuavo_bag_converter.alignment.segments import (
     Cut,
     Span,
@@ -20,7 +20,7 @@ from kuavo_bag_converter.alignment.segments import (
     cut_by_ranges,
     tasks_of_frames,
 )
-from kuavo_bag_converter.alignment.stamps import TopicTimes, believed
+from kuavo_bag_converter.alignment.stamps import TopicTimes, topic_times
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
@@ -28,7 +28,7 @@ from kuavo_bag_converter.profiles.model import Source
 
 
 def plan_bag(
-    binding: Binding, reader: BagReader, definitions: Definitions, bad: Bad | None = None
+    binding: Binding, reader: BagReader, definitions: Definitions, bad: BadPictures | None = None
 ) -> Plan:
     """Decide which message serves which frame, and how frames form episodes.
 
@@ -41,7 +41,7 @@ def plan_bag(
     """
     index = _index(binding, reader)
     profile = binding.profile
-    times = believed(index, binding.clock_topic, profile.clock.absurd_stamp_s)
+    times = topic_times(index, binding.clock_topic, profile.clock.absurd_stamp_s)
     cut = _cut(binding, reader, definitions, times)
     plan = make_plan(
         profile.clock,
@@ -123,8 +123,8 @@ def _cut(
     return cut._replace(report=replace(cut.report, stamps=stamps_of_topic))
 
 
-def _stamps(times: Mapping[str, TopicTimes], topic: str, *, held: bool) -> TopicStamps:
-    return TopicStamps(topic, held, times[topic].counts('bag'))
+def _stamps(times: Mapping[str, TopicTimes], topic: str, *, held: bool) -> TopicStampReport:
+    return TopicStampReport(topic, held, times[topic].counts('bag'))
 
 
 def _on_clock(

@@ -34,7 +34,7 @@ _COUNTS = {'kind': StampCounts, 'flat': True}
 
 
 @dataclass(frozen=True)
-class TopicStamps:
+class TopicStampReport:
     """The stamps of a topic that makes the frames, the episodes or the tasks."""
 
     topic: str = ''
@@ -106,7 +106,9 @@ class CutReport:
     other_texts: int | None = field(default=None, metadata=_OPTIONAL)
     outside: int = 0
     """Episodes outside of the recording, left out."""
-    stamps: TopicStamps | None = field(default=None, metadata={'kind': TopicStamps, **_OPTIONAL})
+    stamps: TopicStampReport | None = field(
+        default=None, metadata={'kind': TopicStampReport, **_OPTIONAL}
+    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ class ClockReport:
 
     clock_topic: str = ''
     clock_messages: int = 0
-    clock_stamps: TopicStamps = field(default=TopicStamps(), metadata={'kind': TopicStamps})
+    clock_stamps: TopicStampReport = field(
+        default=TopicStampReport(), metadata={'kind': TopicStampReport}
+    )
     decimation: str = ''
     dropped_at_each_end: int = 0
     """Messages of the clock's topic."""
@@ -149,8 +153,8 @@ class PlanReport(ClockReport):
     tracks: tuple[TrackReport, ...] = field(default=(), metadata={'kind': TrackReport})
     cut: CutReport | None = field(default=None, metadata={'kind': CutReport, **_OPTIONAL})
     """None where a bag is one episode."""
-    task_stamps: TopicStamps | None = field(
-        default=None, metadata={'kind': TopicStamps, **_OPTIONAL}
+    task_stamps: TopicStampReport | None = field(
+        default=None, metadata={'kind': TopicStampReport, **_OPTIONAL}
     )
     """Of the topic that names the task, if one does."""
     frames_with_default_task: int | None = field(default=None, metadata=_OPTIONAL)

@@ -42,7 +42,7 @@ class Cut(NamedTuple):
     report: CutReport
 
 
-class Tasks(NamedTuple):
+class FrameTasks(NamedTuple):
     """The tasks of a bag's frames."""
 
     texts: tuple[str, ...]
@@ -175,7 +175,7 @@ def cut_by_messages(
 
 def tasks_of_frames(
     frames: Stamps, default: str, cut: Cut | None, stamps: Stamps, texts: Sequence[str]
-) -> Tasks:
+) -> FrameTasks:
     """Return the tasks and which of them each frame has.
 
     A frame has the task of its episode; where that has none, the last text of the task topic that
@@ -200,7 +200,7 @@ def tasks_of_frames(
     tasks = tuple(dict.fromkeys(named))
     number = {task: index for index, task in enumerate(tasks)}
     of_frame = np.array([number[task] for task in named], dtype=np.int64)
-    return Tasks(tasks, of_frame, chosen.count(''))
+    return FrameTasks(tasks, of_frame, chosen.count(''))
 
 
 def _cut(

@@ -1,4 +1,4 @@
-"""Which stamps of a bag are believed. Pure numpy, no input or output.
+"""Which stamps of a bag are trusted. Pure numpy, no input or output.
 
 All stamps are int64 nanoseconds. The rules are stated in docs/time.md.
 """
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kuavo_bag_converter.alignment.report import StampCounts
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
-from kuavo_bag_converter.bags.spans import SILENCE_S, Span, spans_of, within
+from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan, recorded_spans, within
 from kuavo_bag_converter.support.errors import BagError
 
 _NS = 1_000_000_000
@@ -21,10 +21,10 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True, eq=False)
 class TopicTimes:
-    """The stamps of one topic, and which of them are believed."""
+    """The stamps of one topic, and which of them are trusted."""
 
     index: TopicIndex
-    recording: Span
+    recording: TimeSpan
     """When messages must have been received."""
     during: slice
     """Ordinals of the messages that were."""
@@ -32,16 +32,16 @@ class TopicTimes:
     """How far a header stamp may be from its receive stamp, ns."""
 
     def usable(self, timeline: str, *, held: bool = False) -> tuple[Stamps, Ordinals]:
-        """Return believed stamps in ascending order, and the ordinals that they belong to.
+        """Return trusted stamps in ascending order, and the ordinals that they belong to.
 
         With ``held``, what was received before the recording counts too: it lasts into it.
         """
-        heard = self._heard(held=held)
-        ordinals: Ordinals = np.arange(heard.start, heard.stop, dtype=np.int64)
+        received = self._received(held=held)
+        ordinals: Ordinals = np.arange(received.start, received.stop, dtype=np.int64)
         if timeline == 'bag':
-            return self.index.receive[heard], ordinals
+            return self.index.receive[received], ordinals
         assert self.index.header is not None
-        ordinals = ordinals[self._believed()[heard]]
+        ordinals = ordinals[self._trusted()[received]]
         stamps = self.index.header[ordinals]
         order = np.argsort(stamps, kind='stable')
         return stamps[order], ordinals[order]
@@ -69,17 +69,17 @@ class TopicTimes:
             return StampCounts(outside, self._outside_by_s(), backward_stamps=backward)
         header = self.index.header
         assert header is not None
-        believed, received = self._believed()[self.during], header[self.during]
-        stamps = received[believed]
+        trusted, received = self._trusted()[self.during], header[self.during]
+        stamps = received[trusted]
         return StampCounts(
             outside,
             self._outside_by_s(),
             without_header_stamp=int(np.sum(header == 0)),
-            absurd_header_stamps=int(np.sum(~believed & (received != 0))),
+            absurd_header_stamps=int(np.sum(~trusted & (received != 0))),
             backward_stamps=int(np.sum(stamps[1:] < stamps[:-1])),
         )
 
-    def _heard(self, *, held: bool) -> slice:
+    def _received(self, *, held: bool) -> slice:
         """Return the ordinals received during the recording, or ``held`` from before it."""
         since_1970 = int(np.searchsorted(self.index.receive, 0))
         low = min(since_1970, self.during.start) if held else self.during.start
@@ -94,7 +94,7 @@ class TopicTimes:
             apart.append(int(receive[self.during.stop]) - self.recording.stop)
         return round(min(apart) / _NS, 3) if apart else None
 
-    def _believed(self) -> npt.NDArray[np.bool_]:
+    def _trusted(self) -> npt.NDArray[np.bool_]:
         header, receive = self.index.header, self.index.receive
         assert header is not None
         # In floating point, because a difference need not fit int64.
@@ -104,8 +104,8 @@ class TopicTimes:
     def nothing_usable(self, topic: str, timeline: str, *, held: bool = False) -> BagError:
         """Return the error for a topic of which :meth:`usable` gives nothing."""
         receive, header = self.index.receive, self.index.header
-        heard = self._heard(held=held)
-        if heard.start >= heard.stop:
+        received = self._received(held=held)
+        if received.start >= received.stop:
             when, way_out = 'during', 'strategy: hold where what was said before holds, or '
             if held:
                 when, way_out = 'before or during', ''
@@ -114,9 +114,9 @@ class TopicTimes:
                 f'the nearest is {self._outside_by_s() or 0:.0f} s off; use {way_out}a larger '
                 'absurd_stamp_s'
             )
-        if timeline == 'bag' or header is None or not header[heard].any():
+        if timeline == 'bag' or header is None or not header[received].any():
             return BagError(f'{topic}: no message with a header stamp; use timeline: bag')
-        first = int(np.flatnonzero(header[heard])[0]) + heard.start
+        first = int(np.flatnonzero(header[received])[0]) + received.start
         apart = (int(header[first]) - int(receive[first])) / _NS
         return BagError(
             f'{topic}: no header stamp is within {self.header_limit / _NS:g} s of the receive '
@@ -125,19 +125,19 @@ class TopicTimes:
         )
 
 
-def believed(
+def topic_times(
     index: Mapping[str, TopicIndex], clock_topic: str, absurd_stamp_s: float
 ) -> dict[str, TopicTimes]:
-    """Decide which stamps of a bag's topics are believed.
+    """Decide which stamps of a bag's topics are trusted.
 
     The recording is the stretch with most messages of the frame clock, among those that a silence
     of all topics for ten minutes (or ``absurd_stamp_s`` if that is more) parts; messages received
     outside of it are not used, nor are header stamps further than ``absurd_stamp_s`` from the
     receive stamp. 0 believes every stamp but unset ones.
     """
-    recording, header_limit = Span(-(2**63), 2**63 - 1), np.inf
+    recording, header_limit = TimeSpan(-(2**63), 2**63 - 1), np.inf
     if absurd_stamp_s:
-        spans = spans_of((t.receive for t in index.values()), max(SILENCE_S, absurd_stamp_s))
+        spans = recorded_spans((t.receive for t in index.values()), max(SILENCE_S, absurd_stamp_s))
         clock = index[clock_topic].receive
         recording = max(spans, key=lambda span: _length(within(clock, span)))
         header_limit = absurd_stamp_s * _NS

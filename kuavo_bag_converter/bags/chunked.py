@@ -15,11 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.bags.byte_readers import BagFile, read_ranges
 from kuavo_bag_converter.bags.compression import CompressionError, decompress, decompress_prefix
-from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.model import Connection, Stamps
-from kuavo_bag_converter.bags.source import Source, spans
-from kuavo_bag_converter.bags.storage import Picks, Rows, Selection, StampColumns, Stored
+from kuavo_bag_converter.bags.storage import (
+    MessageRows,
+    SelectedRows,
+    Selection,
+    StampColumns,
+    StoredMessage,
+)
 
 BATCH = 1024 * 1024
 """Bytes of index entries that the index pass turns into rows at a time."""
@@ -51,7 +57,7 @@ class Chunk(NamedTuple):
         return self.data + self.length
 
 
-class Readable(NamedTuple):
+class ScannedChunk(NamedTuple):
     """A chunk that a scan has found."""
 
     chunk: Chunk
@@ -59,7 +65,7 @@ class Readable(NamedTuple):
     """How many of its messages, from the first on, can be read."""
 
 
-class Entries(NamedTuple):
+class IndexEntries(NamedTuple):
     """Index entries of one connection in one chunk, as the file stores them."""
 
     chunk: int
@@ -67,7 +73,7 @@ class Entries(NamedTuple):
     raw: bytes
 
 
-class Found(NamedTuple):
+class MessageRecord(NamedTuple):
     """A message record that was parsed: what it is, and where its payload is in the record."""
 
     connection: int
@@ -76,10 +82,10 @@ class Found(NamedTuple):
     length: int
 
 
-class Walked(NamedTuple):
+class ScannedRows(NamedTuple):
     """Rows of a chunk that was read without an index, and what stopped the reading."""
 
-    rows: Rows
+    rows: MessageRows
     error: DamagedError | None
 
 
@@ -90,18 +96,18 @@ class ChunkedStorage(ABC):
     entry: np.dtype[np.void]
     """An index entry, with a field ``offset`` within the chunk's data."""
 
-    def __init__(self, path: Path, damage: Damage, shown: Path | None = None) -> None:
+    def __init__(self, path: Path, damage: DamagePolicy, shown: Path | None = None) -> None:
         self.path = shown or path
         self.file = path
         self.connections: list[Connection] = []
         self.counts: dict[int, int] = {}
         self.qos: dict[int, str] = {}
         self._damage = damage
-        self._source = Source(path, shown)
+        self._source = BagFile(path, shown)
         self._scanned: StampColumns | None = None
         self._verified: set[int] = set()
         """Offsets of chunks that were read whole."""
-        self._chunks: list[Readable] = []
+        self._chunks: list[ScannedChunk] = []
         """What a scan has found."""
 
     @property
@@ -141,7 +147,7 @@ class ChunkedStorage(ABC):
         """Read an indexed chunk's header."""
 
     @abstractmethod
-    def _chunk_index(self, number: int) -> list[Entries]:
+    def _chunk_index(self, number: int) -> list[IndexEntries]:
         """Read an indexed chunk's index."""
 
     @abstractmethod
@@ -149,11 +155,11 @@ class ChunkedStorage(ABC):
         """Stamps of index entries."""
 
     @abstractmethod
-    def _walk(self, chunk: Chunk, data: bytes | None) -> Walked:
+    def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
         """Rows of a chunk without index, from its data or, where that is None, from the file."""
 
     @abstractmethod
-    def _parse(self, record: memoryview) -> Found | None:
+    def _parse(self, record: memoryview) -> MessageRecord | None:
         """Parse the message record that ``record`` begins with; None where that is too short."""
 
     def stamps(self, topics: Collection[str]) -> dict[str, Stamps]:
@@ -167,13 +173,13 @@ class ChunkedStorage(ABC):
                 self._damage.found(self.path, error)
         return {topic: columns.stamps(topic) for topic in topics}
 
-    def messages(self, selection: Selection, head: int | None = None) -> Iterator[Stored]:
+    def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
         """Yield selected messages; see :class:`Storage`."""
         try:
-            for chunk, rows, data in self._stretches(selection):
-                picks = selection.pick(rows.connection)
-                if len(picks.rows):
-                    yield from self._chosen(chunk, rows, picks, data, head)
+            for chunk, rows, data in self._selected_chunks(selection):
+                selected = selection.select(rows.connection)
+                if len(selected.rows):
+                    yield from self._selected(chunk, rows, selected, data, head)
         except DamagedError as error:
             self._damage.found(self.path, error)
 
@@ -204,7 +210,7 @@ class ChunkedStorage(ABC):
                     continue
                 rows = self._rows(self._chunk_index(number))
                 every = np.arange(len(rows.stamp))
-                for _ in self._chosen(chunk, rows, Picks(every, every), None, 0):
+                for _ in self._selected(chunk, rows, SelectedRows(every, every), None, 0):
                     pass
         except DamagedError as error:
             self._damage.found_elsewhere(self.path, error, needed=needed)
@@ -215,7 +221,7 @@ class ChunkedStorage(ABC):
         return data
 
     def _collect(self, columns: StampColumns, topics: Collection[str]) -> None:
-        waiting: list[Entries] = []
+        waiting: list[IndexEntries] = []
         size = 0
         for number in range(self._chunk_count()):
             for entries in self._chunk_index(number):
@@ -227,18 +233,18 @@ class ChunkedStorage(ABC):
         if waiting:
             columns.add(self._rows(waiting))
         for connection in self.connections:
-            listed, told = columns.count(connection.id), self.counts.get(connection.id, 0)
-            if listed != told:
+            listed, stated = columns.count(connection.id), self.counts.get(connection.id, 0)
+            if listed != stated:
                 what = (
                     f'{connection.label}: the index lists {listed} messages, '
-                    f'the file says that it holds {told}'
+                    f'the file says that it holds {stated}'
                 )
                 if connection.topic in topics:
                     self._damage.found(self.path, what)
                 else:
                     self._damage.found_elsewhere(self.path, what)
 
-    def _settle_scan(self, promised: Mapping[int, int] | None) -> None:
+    def _count_scanned(self, stated: Mapping[int, int] | None) -> None:
         """Count what a scan has found, and compare it with what the file promises."""
         columns = self._scanned
         if columns is None:
@@ -246,7 +252,7 @@ class ChunkedStorage(ABC):
         self.counts = {c.id: columns.count(c.id) for c in self.connections}
         read = sum(self.counts.values())
         lost: dict[str, int] = {}
-        for connection, count in (promised or {}).items():
+        for connection, count in (stated or {}).items():
             found = self.counts.get(connection, 0)
             if count > found:
                 topic = self.connections[connection].label
@@ -261,26 +267,28 @@ class ChunkedStorage(ABC):
             each = ', '.join(f'{count} of {topic}' for topic, count in lost.items())
             self._damage.found(
                 self.path,
-                f'{sum(lost.values())} of the {sum((promised or {}).values())} messages that the '
+                f'{sum(lost.values())} of the {sum((stated or {}).values())} messages that the '
                 f'file says it holds are lost: {each}',
             )
         if self._damage.count:
-            if promised and not lost:
-                total = sum(promised.values())
+            if stated and not lost:
+                total = sum(stated.values())
                 held = f'of the {total} messages that the file says it holds'
                 self._damage.note(f'{self.path}: {held}, none is lost')
             self._damage.note(f'{self.path}: salvaged {read} messages{columns.range()}')
 
-    def _rows(self, entries: Sequence[Entries]) -> Rows:
+    def _rows(self, entries: Sequence[IndexEntries]) -> MessageRows:
         table = np.frombuffer(b''.join(e.raw for e in entries), self.entry)
         counts = [len(e.raw) // self.entry.itemsize for e in entries]
         chunk = np.repeat(np.array([e.chunk for e in entries], np.int64), counts)
         connection = np.repeat(np.array([e.connection for e in entries], np.int64), counts)
         offset = table['offset'].astype(np.int64)
         order = np.lexsort((offset, chunk))
-        return Rows(connection[order], self._entry_stamps(table)[order], offset[order])
+        return MessageRows(connection[order], self._entry_stamps(table)[order], offset[order])
 
-    def _stretches(self, selection: Selection) -> Iterator[tuple[Chunk, Rows, bytes | None]]:
+    def _selected_chunks(
+        self, selection: Selection
+    ) -> Iterator[tuple[Chunk, MessageRows, bytes | None]]:
         if self._scanned is None:
             for number in range(self._chunk_count()):
                 if self._chunk_holds(number, selection):
@@ -289,14 +297,19 @@ class ChunkedStorage(ABC):
         else:
             for chunk, count in self._chunks:
                 data = load_chunk(self._source, chunk) if needs_loading(chunk) else None
-                rows = self._walk(chunk, data).rows
-                yield chunk, Rows(*(column[:count] for column in rows)), data
+                rows = self._read_rows(chunk, data).rows
+                yield chunk, MessageRows(*(column[:count] for column in rows)), data
 
-    def _chosen(
-        self, chunk: Chunk, rows: Rows, picks: Picks, data: bytes | None, head: int | None
-    ) -> Iterator[Stored]:
-        starts = rows.offset[picks.rows].tolist()
-        ends = np.append(rows.offset, chunk.size)[picks.rows + 1].tolist()
+    def _selected(
+        self,
+        chunk: Chunk,
+        rows: MessageRows,
+        selected: SelectedRows,
+        data: bytes | None,
+        head: int | None,
+    ) -> Iterator[StoredMessage]:
+        starts = rows.offset[selected.rows].tolist()
+        ends = np.append(rows.offset, chunk.size)[selected.rows + 1].tolist()
         if data is None and needs_loading(chunk):
             data = self._loaded(chunk)
         if data is not None:
@@ -308,31 +321,31 @@ class ChunkedStorage(ABC):
                 if head is None
                 else [min(b, a + head + HEAD_SLACK) for a, b in zip(starts, ends, strict=True)]
             )
-            records = spans(
+            records = read_ranges(
                 self._source, [chunk.data + a for a in starts], [chunk.data + b for b in stops]
             )
         for k, piece in enumerate(records):
-            row, record, found = int(picks.rows[k]), piece, self._found(chunk, piece)
+            row, record, found = int(selected.rows[k]), piece, self._parsed(chunk, piece)
             if data is None and not _holds(record, found, head):
                 length = ends[k] - starts[k]
                 record = memoryview(self._source.read(chunk.data + starts[k], length))
-                found = self._found(chunk, record)
+                found = self._parsed(chunk, record)
             if found is None or not _holds(record, found, head):
                 raise DamagedError(chunk.offset, 'chunk: a message is longer than its place')
             if found[:2] != (rows.connection[row], rows.stamp[row]):
                 raise DamagedError(chunk.offset, 'chunk: a message is not what the index says')
             length = found.length if head is None else min(found.length, head)
             payload = record[found.begin : found.begin + length]
-            yield Stored(found.connection, int(picks.ranks[k]), found.stamp, payload)
+            yield StoredMessage(found.connection, int(selected.ranks[k]), found.stamp, payload)
 
-    def _found(self, chunk: Chunk, record: memoryview) -> Found | None:
+    def _parsed(self, chunk: Chunk, record: memoryview) -> MessageRecord | None:
         try:
             return self._parse(record)
         except DamagedError as error:
             raise DamagedError(chunk.offset, f'chunk: {error.reason}') from None
 
 
-def load_chunk(source: Source, chunk: Chunk) -> bytes:
+def load_chunk(source: BagFile, chunk: Chunk) -> bytes:
     """Read the data of a chunk, decompress and check it.
 
     Raises:
@@ -359,7 +372,7 @@ def needs_loading(chunk: Chunk) -> bool:
     return bool(chunk.compression or chunk.crc)
 
 
-def _holds(record: memoryview, found: Found | None, head: int | None) -> bool:
+def _holds(record: memoryview, found: MessageRecord | None, head: int | None) -> bool:
     if found is None:
         return False
     return found.begin + (found.length if head is None else min(found.length, head)) <= len(record)

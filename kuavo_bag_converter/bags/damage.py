@@ -28,7 +28,7 @@ class ReadsWholeError(Exception):
     """A file would have to be read whole to be opened; never seen by users."""
 
 
-class Damage:
+class DamagePolicy:
     """The ``on_damage`` policy of one recording, and the lines for its report."""
 
     def __init__(self, on_damage: str, *, quick: bool = False) -> None:
@@ -115,12 +115,12 @@ class Damage:
             self.problems.append(line)
 
 
-def span(first: int, last: int) -> str:
+def range_text(first: int, last: int) -> str:
     """Text of a range of receive stamps given in ns."""
-    return f'from {seconds(first)} to {seconds(last)} s'
+    return f'from {seconds_text(first)} to {seconds_text(last)} s'
 
 
-def seconds(stamp: int) -> str:
+def seconds_text(stamp: int) -> str:
     """Text of a stamp given in ns, in seconds with all its digits."""
     sign = '-' if stamp < 0 else ''
     whole, rest = divmod(abs(stamp), 10**9)

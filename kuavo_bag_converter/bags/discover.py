@@ -9,13 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.open import open_portable
 from kuavo_bag_converter.bags.rosbag1.storage import time_range
 from kuavo_bag_converter.bags.rosbag2.directory import SUFFIXES, natural, split_stem
 from kuavo_bag_converter.bags.rosbag2.metadata import NAME
-from kuavo_bag_converter.bags.spans import SILENCE_S, Span, spans_of
+from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan, recorded_spans
 from kuavo_bag_converter.support.errors import BagError, UsageError
 
 Recording = Path | tuple[Path, ...]
@@ -36,7 +36,7 @@ class Listing(NamedTuple):
     recordings: list[Recording]
     left_out: list[Path]
     """Previews and backups in folders."""
-    doubles: list[tuple[Path, Path]]
+    duplicates: list[tuple[Path, Path]]
     """Other paths of files and folders that were given before, with the paths that are taken."""
 
     @property
@@ -44,7 +44,7 @@ class Listing(NamedTuple):
         """What is left out, a line for each reason."""
         lines = [
             f'{path}: is {"" if path == other else f"{other}, which is "}given already; taken once'
-            for path, other in self.doubles
+            for path, other in self.duplicates
         ]
         return [self._beside, *lines] if self.left_out else lines
 
@@ -96,18 +96,18 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
             beside = [bag for bag in bags if _is_beside(bag, set(bags))]
             found += [bag for bag in bags if bag not in beside]
             left_out += beside
-    found, doubles = _each_once(found)
+    found, duplicates = _each_once(found)
     recordings = [
         recording for _, group in groupby(found, key=_family) for recording in _joined(list(group))
     ]
     left_out = [bag for bag in dict.fromkeys(left_out) if bag not in found]
-    return Listing(recordings, left_out, doubles)
+    return Listing(recordings, left_out, duplicates)
 
 
 def _each_once(paths: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, Path]]]:
     """Leave out the second path to one file or folder: another spelling of it, or a link."""
     taken: dict[object, Path] = {}
-    doubles = []
+    duplicates = []
     for path in paths:
         try:
             status = path.stat()
@@ -115,9 +115,9 @@ def _each_once(paths: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, Path
         except OSError:
             key = path
         if key in taken:
-            doubles.append((path, taken[key]))
+            duplicates.append((path, taken[key]))
         taken.setdefault(key, path)
-    return list(taken.values()), list(dict.fromkeys(doubles))
+    return list(taken.values()), list(dict.fromkeys(duplicates))
 
 
 def _exists(path: Path) -> bool:
@@ -195,7 +195,7 @@ def _follows(first: Path, second: Path) -> bool:
     return any(0 <= b.start - a.stop < GAP for a in _spans(first) for b in _spans(second))
 
 
-def _spans(path: Path) -> list[Span]:
+def _spans(path: Path) -> list[TimeSpan]:
     """Stretches of time in which messages were received; none of an unreadable bag.
 
     More than one need not be told apart where the index says that all is short.
@@ -203,9 +203,9 @@ def _spans(path: Path) -> list[Span]:
     try:
         times = time_range(path) if container_of(path) == 'rosbag1' else None
         if times and times[1] - times[0] < SILENCE_S * 10**9:
-            return [Span(*times)]
-        with open_portable([path], Damage('fail' if times else 'salvage')) as reader:
+            return [TimeSpan(*times)]
+        with open_portable([path], DamagePolicy('fail' if times else 'salvage')) as reader:
             index = reader.index(set(reader.counts))
     except BagError:
         return []
-    return spans_of(topic.receive for topic in index.values())
+    return recorded_spans(topic.receive for topic in index.values())

@@ -94,7 +94,7 @@ def same_files(first: Sequence[Path], second: Sequence[Path]) -> bool:
     return len(first) == len(second) and all(map(_same_bytes, first, second))
 
 
-def find_doubles(recordings: Sequence[Sequence[Path]]) -> dict[int, int]:
+def find_duplicates(recordings: Sequence[Sequence[Path]]) -> dict[int, int]:
     """Return which recordings are in others whole: the position of each and of one that has it.
 
     Of two equal ones, the first counts. What cannot be read is in no other one.

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from kuavo_bag_converter.bags.compression import CompressionError, claimed_size, decompress_file
-from kuavo_bag_converter.bags.damage import Damage, ReadsWholeError
+from kuavo_bag_converter.bags.damage import DamagePolicy, ReadsWholeError
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.mcap.storage import McapStorage
 from kuavo_bag_converter.bags.model import BagReader
@@ -53,10 +53,10 @@ def open_bag(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
     if not paths:
         raise UsageError('no bag was given')
-    return _open(paths, Damage(on_damage), reader)
+    return _open(paths, DamagePolicy(on_damage), reader)
 
 
-def open_portable(paths: Sequence[Path], damage: Damage) -> RecordingReader:
+def open_portable(paths: Sequence[Path], damage: DamagePolicy) -> RecordingReader:
     """Open a file, a directory, or the files of one recording without ROS.
 
     Raises:
@@ -80,7 +80,7 @@ def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingRe
         BagError: not a recording that can be read.
 
     """
-    damage = Damage('fail', quick=True)
+    damage = DamagePolicy('fail', quick=True)
     try:
         recording = open_portable(paths, damage)
     except ReadsWholeError:
@@ -95,13 +95,13 @@ def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingRe
     return recording
 
 
-def _directory(paths: Sequence[Path], damage: Damage) -> Directory:
+def _directory(paths: Sequence[Path], damage: DamagePolicy) -> Directory:
     if len(paths) == 1 and os.path.isdir(paths[0]):
         return read_directory(paths[0], damage)
     return Directory(list(paths), None)
 
 
-def _open(paths: Sequence[Path], damage: Damage, reader: str) -> RecordingReader:
+def _open(paths: Sequence[Path], damage: DamagePolicy, reader: str) -> RecordingReader:
     resources = ExitStack()
     try:
         directory = _directory(paths, damage)
@@ -125,7 +125,9 @@ def _open(paths: Sequence[Path], damage: Damage, reader: str) -> RecordingReader
     return recording
 
 
-def _open_files(files: Sequence[Path], damage: Damage, resources: ExitStack) -> Sequence[Storage]:
+def _open_files(
+    files: Sequence[Path], damage: DamagePolicy, resources: ExitStack
+) -> Sequence[Storage]:
     scratch = Scratch()
     resources.callback(scratch.close)
     unpacked = sum(map(claimed_size, files))
@@ -141,7 +143,7 @@ def _open_files(files: Sequence[Path], damage: Damage, resources: ExitStack) -> 
 
 
 def _by_rosbag2_py(
-    path: Path, storages: Sequence[Storage], damage: Damage, reader: str
+    path: Path, storages: Sequence[Storage], damage: DamagePolicy, reader: str
 ) -> tuple[Sequence[Storage], str]:
     """Let rosbag2_py read the payloads, or say why the portable reader does; who it is."""
     _check_reader(path, storages[0].container, reader)
@@ -173,7 +175,7 @@ def _check_reader(path: Path, container: str, reader: str) -> None:
 
 
 def _open_or_survive(
-    path: Path, damage: Damage, scratch: Scratch, *, alone: bool
+    path: Path, damage: DamagePolicy, scratch: Scratch, *, alone: bool
 ) -> Storage | None:
     """Open a file; None where there are others and the recording is salvaged without it."""
     try:
@@ -185,7 +187,7 @@ def _open_or_survive(
         return None
 
 
-def _open_file(path: Path, damage: Damage, scratch: Scratch) -> Storage:
+def _open_file(path: Path, damage: DamagePolicy, scratch: Scratch) -> Storage:
     container, file = container_of(path), path
     if container == 'zstd':
         damage.reads_whole()
@@ -204,7 +206,7 @@ def _open_file(path: Path, damage: Damage, scratch: Scratch) -> Storage:
     raise BagError(f'{path}: is compressed twice')
 
 
-def _compare(reader: RecordingReader, directory: Directory, damage: Damage) -> None:
+def _compare(reader: RecordingReader, directory: Directory, damage: DamagePolicy) -> None:
     """Compare what metadata.yaml promises with what the files hold."""
     metadata = directory.metadata
     if metadata is None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC, CompressionError, decompress_message
-from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.header_stamps import HEAD, begins_with_header, header_stamp
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals, Stamps, TopicIndex
-from kuavo_bag_converter.bags.storage import Cursor, Numbers, Selection, Storage, Stored
+from kuavo_bag_converter.bags.storage import Numbers, Selection, Storage, StoredMessage, TopicCursor
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import listed, shown
 
@@ -30,7 +30,7 @@ class RecordingReader:
         path: Path,
         storages: Sequence[Storage],
         portable: Sequence[Storage],
-        damage: Damage,
+        damage: DamagePolicy,
         resources: ExitStack,
         backend: str,
     ) -> None:
@@ -80,7 +80,7 @@ class RecordingReader:
         if container_of(storage.path) == 'zstd':
             return 'zstd file'
         every = {
-            c.topic: Cursor(np.zeros(1, np.int64), np.zeros(1, np.int64))
+            c.topic: TopicCursor(np.zeros(1, np.int64), np.zeros(1, np.int64))
             for c in storage.connections
         }
         selection = Selection(storage.connections, every)
@@ -139,7 +139,7 @@ class RecordingReader:
             mine = [c.id for c in storage.connections if c.topic == topic]
             end = begin + sum(storage.counts.get(connection, 0) for connection in mine)
             positions = kept[(kept >= begin) & (kept < end)]
-            cursors = {topic: Cursor(positions - begin, positions)}
+            cursors = {topic: TopicCursor(positions - begin, positions)}
             begin = end
             if not len(positions):
                 continue
@@ -231,7 +231,7 @@ class RecordingReader:
         columns: Mapping[str, Stamps],
         storage: Storage,
         connection: Connection,
-        stored: Stored,
+        stored: StoredMessage,
         head: bytes | memoryview,
     ) -> None:
         stamp = header_stamp(connection.encoding, head)
@@ -245,16 +245,16 @@ class RecordingReader:
 
     def _stored(
         self, places: Mapping[str, tuple[Numbers, Ordinals]], head: int | None
-    ) -> Iterator[tuple[Storage, Connection, Stored]]:
+    ) -> Iterator[tuple[Storage, Connection, StoredMessage]]:
         """Yield chosen messages of all files; ``places`` are (place in storage, rank) by topic."""
         begins = dict.fromkeys(places, 0)
         for number, storage in enumerate(self.storages):
-            cursors: dict[str, Cursor] = {}
+            cursors: dict[str, TopicCursor] = {}
             for topic, (positions, ranks) in places.items():
                 begin = begins[topic]
                 begins[topic] = end = begin + self._sizes[topic][number]
                 low, high = np.searchsorted(positions, (begin, end))
-                cursors[topic] = Cursor(positions[low:high] - begin, ranks[low:high])
+                cursors[topic] = TopicCursor(positions[low:high] - begin, ranks[low:high])
             for stored in storage.messages(Selection(storage.connections, cursors), head):
                 place = self._globals[number][stored.connection]
                 yield storage, self.connections[place], stored
@@ -287,7 +287,7 @@ class RecordingReader:
                 f'are lost'
             )
 
-    def _is_broken(self, storage: Storage, connection: Connection, stored: Stored) -> bool:
+    def _is_broken(self, storage: Storage, connection: Connection, stored: StoredMessage) -> bool:
         try:
             self._plain(storage, connection, stored)
         except BagError as error:
@@ -296,7 +296,7 @@ class RecordingReader:
         return False
 
     def _plain(
-        self, storage: Storage, connection: Connection, stored: Stored
+        self, storage: Storage, connection: Connection, stored: StoredMessage
     ) -> bytes | memoryview:
         """Payload, decompressed if it is a zstd frame, which no CDR message looks like.
 

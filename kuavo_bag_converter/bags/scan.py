@@ -5,17 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from kuavo_bag_converter.bags.chunked import Readable
-from kuavo_bag_converter.bags.damage import Damage, DamagedError, span
+from kuavo_bag_converter.bags.byte_readers import BagFile
+from kuavo_bag_converter.bags.chunked import ScannedChunk
+from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy, range_text
 from kuavo_bag_converter.bags.model import Connection, Stamps
-from kuavo_bag_converter.bags.source import Source
 from kuavo_bag_converter.bags.storage import StampColumns
 
 
 class Scan(ABC):
     """A pass over the records of a file of chunks."""
 
-    def __init__(self, source: Source, damage: Damage, connections: Sequence[Connection]) -> None:
+    def __init__(
+        self, source: BagFile, damage: DamagePolicy, connections: Sequence[Connection]
+    ) -> None:
         """Prepare to scan.
 
         Args:
@@ -26,11 +28,11 @@ class Scan(ABC):
         """
         self.columns = StampColumns(connections)
         """Stamps of all messages that can be read."""
-        self.chunks: list[Readable] = []
+        self.chunks: list[ScannedChunk] = []
         """Chunks that hold them, in storage order."""
         self._source = source
         self._damage = damage
-        self._loss: Loss | None = None
+        self._loss: LostMessages | None = None
         """Of the last chunk, until its index records are read."""
 
     def run(self, offset: int) -> None:
@@ -53,7 +55,7 @@ class Scan(ABC):
         """Give a chunk up behind its first ``read`` messages, until its index records are read."""
         if not self._damage.salvage:
             self._damage.found(self._source.path, error)
-        self._loss = Loss(error, read)
+        self._loss = LostMessages(error, read)
 
     def _settle(self) -> None:
         """Report a chunk that was given up: its index records are read."""
@@ -68,7 +70,7 @@ class Scan(ABC):
         return after
 
 
-class Loss:
+class LostMessages:
     """Damage in a chunk, and what the index records behind the chunk say it costs."""
 
     def __init__(self, error: DamagedError, read: int) -> None:
@@ -90,5 +92,5 @@ class Loss:
             return str(self._error)
         return (
             f'{self._error}: {self._listed - self._read} of the {self._listed} messages '
-            f'{span(self._first, self._last)} are lost'
+            f'{range_text(self._first, self._last)} are lost'
         )

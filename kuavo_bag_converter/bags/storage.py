@@ -13,13 +13,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.bags.damage import span
+from kuavo_bag_converter.bags.damage import range_text
 from kuavo_bag_converter.bags.model import Connection, Ordinals, Stamps
 
 Numbers = npt.NDArray[np.int64]
 
 
-class Rows(NamedTuple):
+class MessageRows(NamedTuple):
     """A stretch of a file's messages in storage order; three arrays of one length."""
 
     connection: Numbers
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     """Where the record is, within the chunk's data or the file, as the format means it."""
 
 
-class Stored(NamedTuple):
+class StoredMessage(NamedTuple):
     """One message as a file yields it."""
 
     connection: int
@@ -41,7 +41,7 @@ class Stored(NamedTuple):
     data: bytes | memoryview
 
 
-class Cursor:
+class TopicCursor:
     """The wanted messages of one topic of one file, taken in storage order."""
 
     def __init__(self, positions: Numbers, ranks: Ordinals) -> None:
@@ -85,7 +85,7 @@ class Cursor:
         return len(self.positions) - self._next
 
 
-class Picks(NamedTuple):
+class SelectedRows(NamedTuple):
     """Wanted rows of a stretch, ascending, and the ranks they are to be called by."""
 
     rows: Numbers
@@ -95,7 +95,9 @@ class Picks(NamedTuple):
 class Selection:
     """The wanted messages of one file, topic by topic."""
 
-    def __init__(self, connections: Sequence[Connection], cursors: Mapping[str, Cursor]) -> None:
+    def __init__(
+        self, connections: Sequence[Connection], cursors: Mapping[str, TopicCursor]
+    ) -> None:
         self._cursors = list(cursors.values())
         slots = {topic: slot for slot, topic in enumerate(cursors)}
         self.slots = np.array([slots.get(c.topic, -1) for c in connections], dtype=np.int64)
@@ -127,7 +129,7 @@ class Selection:
         """How many wanted messages have not come yet."""
         return sum(cursor.missing for cursor in self._cursors)
 
-    def pick(self, connection: Numbers) -> Picks:
+    def select(self, connection: Numbers) -> SelectedRows:
         """Pass a stretch given by its rows' connections, and choose the wanted rows."""
         slots = self.slots[connection]
         rows: list[Numbers] = []
@@ -139,10 +141,10 @@ class Selection:
                 rows.append(where[chosen])
                 ranks.append(called)
         if not rows:
-            return Picks(np.empty(0, np.int64), np.empty(0, np.int64))
+            return SelectedRows(np.empty(0, np.int64), np.empty(0, np.int64))
         row, rank = np.concatenate(rows), np.concatenate(ranks)
         order = np.argsort(row)
-        return Picks(row[order], rank[order])
+        return SelectedRows(row[order], rank[order])
 
 
 class StampColumns:
@@ -157,7 +159,7 @@ class StampColumns:
         self._columns: dict[str, array[int]] = {}
         self._counts: list[int] = []
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: MessageRows) -> None:
         """Append a stretch."""
         found = np.bincount(rows.connection, minlength=len(self._connections))
         self._counts.extend([0] * (len(found) - len(self._counts)))
@@ -184,7 +186,7 @@ class StampColumns:
         if not columns:
             return ''
         first, last = min(int(c.min()) for c in columns), max(int(c.max()) for c in columns)
-        return f' {span(first, last)}'
+        return f' {range_text(first, last)}'
 
     def stamps(self, topic: str) -> Stamps:
         """Stamps of one topic so far, in storage order."""
@@ -233,7 +235,7 @@ class Storage(Protocol):
 
         """
 
-    def messages(self, selection: Selection, head: int | None = None) -> Iterator[Stored]:
+    def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
         """Yield the selected messages in storage order, or the first ``head`` bytes of each.
 
         Raises:

@@ -25,7 +25,7 @@ from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
 from kuavo_bag_converter.dataset.video import COPY, ENCODERS, PacketWriter, encoder_options
 from kuavo_bag_converter.messages.codecs import PictureCodec
-from kuavo_bag_converter.messages.frames import Fitter, plane
+from kuavo_bag_converter.messages.video_frames import FrameFitter, plane_pixels
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError
 
@@ -68,7 +68,7 @@ def _pictures(values: Mapping[str, Any]) -> _Pictures:
             for _ in served.frames
         ]  # fmt: skip
         fps = bag.binding.profile.fps
-    jpeg, fitter = PictureCodec('mjpeg'), Fitter(camera.size, 'yuv420p')
+    jpeg, fitter = PictureCodec('mjpeg'), FrameFitter(camera.size, 'yuv420p')
     fitted = [fitter.fit(jpeg.decode(memoryview(data))) for data in stored]
     # What reading has left behind would hide what the work takes.
     ctypes.CDLL(None).malloc_trim(0)
@@ -156,7 +156,7 @@ def _random_access(path: Path, count: int) -> float:
 
 def _luma(frame: av.VideoFrame) -> Luma:
     """Return the luma in limited range, as it was before encoding."""
-    return np.array(plane(Fitter(None, 'yuv420p').fit(frame), 0))
+    return np.array(plane_pixels(FrameFitter(None, 'yuv420p').fit(frame), 0))
 
 
 def _psnr(original: Luma, decoded: Luma) -> float:

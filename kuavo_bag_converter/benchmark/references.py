@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kuavo_bag_converter.bags.model import BagReader, Connection, Message, Ordinals
-from kuavo_bag_converter.frames.camera import Camera
+from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.pictures import PictureDecoder
 from kuavo_bag_converter.frames.stream import Filler, Limits, Progress, fill_frames
 from kuavo_bag_converter.frames.table import Table
@@ -24,7 +24,7 @@ from kuavo_bag_converter.support.errors import Cancelled, ImageError
 def fill_streaming(
     reader: BagReader,
     table: Table,
-    cameras: Sequence[Camera[Any]],
+    cameras: Sequence[CameraSequence[Any]],
     limits: Limits,
     *,
     progress: Progress,
@@ -48,7 +48,7 @@ def fill_streaming(
 def fill_whole_bag(
     reader: BagReader,
     table: Table,
-    cameras: Sequence[Camera[Any]],
+    cameras: Sequence[CameraSequence[Any]],
     limits: Limits,
     *,
     progress: Progress,
@@ -82,7 +82,7 @@ class _LoadedBag:
     """The decoded messages of every topic that serves a frame."""
 
     def __init__(
-        self, table: Table, cameras: Sequence[Camera[Any]], cancel: threading.Event
+        self, table: Table, cameras: Sequence[CameraSequence[Any]], cancel: threading.Event
     ) -> None:
         self.topics = table.topics | {camera.topic for camera in cameras}
         self._table = table

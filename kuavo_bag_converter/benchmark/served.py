@@ -16,7 +16,7 @@ from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.model import Ordinals
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.frames.table import Rows, Table
+from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, PNG_MAGIC
 from kuavo_bag_converter.robots.resolve import resolve
@@ -90,7 +90,7 @@ class ServedBag:
         """
         parts: dict[str, list[npt.NDArray[np.float32]]] = {}
 
-        def append(rows: Rows) -> None:
+        def append(rows: FrameRows) -> None:
             for key, values in rows.vectors.items():
                 parts.setdefault(key, []).append(values)
 

@@ -29,7 +29,7 @@ from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
 from kuavo_bag_converter.dataset.video import DEPTH_OPTIONS, ENCODERS, encoder_options
 from kuavo_bag_converter.messages.codecs import PictureCodec
-from kuavo_bag_converter.messages.frames import LIMITED_LUMA, Fitter, plane
+from kuavo_bag_converter.messages.video_frames import LIMITED_LUMA, FrameFitter, plane_pixels
 from kuavo_bag_converter.settings import Settings, settings_from
 
 _PLACES = (1 / 6, 1 / 2, 5 / 6)
@@ -120,7 +120,7 @@ class _Camera:
 
     def _color_fitters(self) -> Ways:
         size = self._feature.size
-        fitter = Fitter(size, _PIX_FMT)
+        fitter = FrameFitter(size, _PIX_FMT)
 
         def swscale(frame: av.VideoFrame) -> av.VideoFrame:
             height, width = size or (frame.height, frame.width)
@@ -147,9 +147,9 @@ class _Camera:
             clipped = np.clip(depth, low, high)
             least, most, _, _ = cv2.minMaxLoc(clipped)
             share = 255 * factor / max(most - least, 1)
-            cv2.convertScaleAbs(clipped, plane(result, 0), share, offset - least * share)
+            cv2.convertScaleAbs(clipped, plane_pixels(result, 0), share, offset - least * share)
             for index in (1, 2):
-                plane(result, index)[:] = 128
+                plane_pixels(result, index)[:] = 128
             return result
 
         def metric(frame: av.VideoFrame) -> av.VideoFrame:

@@ -30,7 +30,7 @@ from kuavo_bag_converter.dataset.layout import (
     TASKS_PATH,
     TASKS_PATH_V21,
 )
-from kuavo_bag_converter.dataset.record import Record
+from kuavo_bag_converter.dataset.record import ConversionRecord
 
 _LARGEST = 1 << 24
 """Length that a shape may have; more is no feature but damage."""
@@ -138,7 +138,7 @@ class Description:
     tasks: tuple[str, ...]
     """By ``task_index``."""
     episodes: tuple[Episode, ...]
-    record: Record | None
+    record: ConversionRecord | None
     """How this converter made the dataset or a part of it, if it did."""
 
     @cached_property

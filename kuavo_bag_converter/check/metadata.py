@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from kuavo_bag_converter.check.description import Column, Description
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.record import Record, RecordedBag
+from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile, VectorFeature
@@ -151,7 +151,7 @@ def _check_tasks(dataset: Description, findings: Findings) -> None:
             )
 
 
-def check_conversion(dataset: Description, record: Record, findings: Findings) -> None:
+def check_conversion(dataset: Description, record: ConversionRecord, findings: Findings) -> None:
     """Check the episodes and frames that the report counts, and the files beside it."""
     try:
         _check_profile(dataset, load_profile(dataset.root / PROFILE_PATH), findings)

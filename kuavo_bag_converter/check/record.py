@@ -7,11 +7,11 @@ from pathlib import Path
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset import record
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
-from kuavo_bag_converter.dataset.record import Record
+from kuavo_bag_converter.dataset.record import ConversionRecord
 from kuavo_bag_converter.support.errors import UsageError
 
 
-def read_record(root: Path, findings: Findings) -> Record | None:
+def read_record(root: Path, findings: Findings) -> ConversionRecord | None:
     """Read the report of the conversion; None where there is none that can be read."""
     try:
         return record.read_record(root)

@@ -152,13 +152,13 @@ class _FileCheck:
         self._findings.add(rule, found, expected, file=self._file, **where)
 
     def _check_schema(self) -> set[str]:
-        """Check that the columns are the features; return those of a fitting type."""
+        """Check that the columns are the features; return those of the right type."""
         schema = self._table.schema_arrow
         declared = {column.key for column in self._columns}
         for name in schema.names:
             if name not in declared:
                 self._add('data.columns', f'column {name!r}', 'the features of info.json')
-        fitting = set()
+        right_type = set()
         for column in self._columns:
             if column.key not in schema.names:
                 self._add('data.columns', 'no column', 'its values', feature=column.key)
@@ -170,8 +170,8 @@ class _FileCheck:
                     feature=column.key,
                 )
             else:
-                fitting.add(column.key)
-        return fitting
+                right_type.add(column.key)
+        return right_type
 
     def _check_own_form(self) -> None:
         """Check what this converter promises of a file beyond what LeRobot reads."""

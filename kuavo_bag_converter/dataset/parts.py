@@ -58,7 +58,7 @@ class Assembly:
         """The columns of its table."""
         return [*vectors(self.features), *DEFAULT_FEATURES]
 
-    def summary(self, before: Existing, episodes: Sequence[Episode], tasks: Tasks) -> Summary:
+    def summary(self, before: Existing, episodes: Sequence[Episode], tasks: TaskNumbers) -> Summary:
         """Return what info.json says when ``episodes`` have come after those in ``before``."""
         return Summary(
             fps=self.fps,
@@ -71,7 +71,7 @@ class Assembly:
 
 
 @dataclass
-class Tasks:
+class TaskNumbers:
     """The tasks of a dataset, in the order in which its frames bring them."""
 
     names: list[str] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Tasks:
 
 
 def episode_table(
-    episode: Episode, features: Sequence[Feature], fps: float, tasks: Tasks
+    episode: Episode, features: Sequence[Feature], fps: float, tasks: TaskNumbers
 ) -> tuple[pa.Table, list[str]]:
     """Read an episode's rows and add the default columns; return also its tasks.
 

@@ -93,7 +93,7 @@ class RecordedBag:
 
 
 @dataclass(frozen=True)
-class Record:
+class ConversionRecord:
     """What ``conversion/report.json`` of a dataset says."""
 
     settings: Mapping[str, Any]
@@ -166,7 +166,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
         return []
 
 
-def read_record(root: Path) -> Record:
+def read_record(root: Path) -> ConversionRecord:
     """Read the record of a dataset.
 
     Raises:
@@ -185,7 +185,7 @@ def read_record(root: Path) -> Record:
         settings = {
             name: _resolved(name, value, form, home) for name, value in document['settings'].items()
         }
-        return Record(settings, tuple(bags), document)
+        return ConversionRecord(settings, tuple(bags), document)
     except FileNotFoundError:
         raise
     except OSError as error:

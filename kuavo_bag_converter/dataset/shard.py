@@ -426,7 +426,7 @@ class ShardWriter:
         try:
             with pool:
                 for name, close in closings.items():
-                    pool.strand(name).submit(close, 0)
+                    pool.queue(name).submit(close, 0)
                 pool.drain()
         finally:
             if pool.stuck:

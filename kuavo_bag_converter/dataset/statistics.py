@@ -69,8 +69,8 @@ def _read_columns(batches: Batches, rows: int, first: int, width: int) -> NDArra
     filled = 0
     for batch in batches():
         if columns is None:
-            fitting = max(1, _BLOCK_BYTES // (rows * batch.itemsize))
-            columns = np.empty((min(fitting, width - first), rows), batch.dtype)
+            at_once = max(1, _BLOCK_BYTES // (rows * batch.itemsize))
+            columns = np.empty((min(at_once, width - first), rows), batch.dtype)
         columns[:, filled : filled + len(batch)] = batch[:, first : first + len(columns)].T
         filled += len(batch)
     if columns is None or filled != rows:

@@ -27,7 +27,7 @@ from kuavo_bag_converter.dataset.metadata import (
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
-    Tasks,
+    TaskNumbers,
     episode_table,
     table_statistics,
     write_video,
@@ -46,7 +46,7 @@ KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4')
 
 def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -> None:
     """Write episodes after those in ``before``; durable on return, info.json last."""
-    tasks = Tasks(list(before.tasks))
+    tasks = TaskNumbers(list(before.tasks))
     episode_lines = list(before.episode_lines)
     statistics_lines = list(before.statistics_lines)
     for shard, group in groupby(episodes, attrgetter('shard')):
@@ -81,7 +81,7 @@ def _episode_path(template: str, episode: Episode, **names: str) -> str:
 
 
 def _write_rows(
-    job: Assembly, episode: Episode, tasks: Tasks
+    job: Assembly, episode: Episode, tasks: TaskNumbers
 ) -> tuple[list[str], dict[str, Statistics]]:
     """Write an episode's rows; return its tasks and the statistics of the default columns."""
     table, names = episode_table(episode, job.features, job.fps, tasks)

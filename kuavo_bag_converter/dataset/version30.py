@@ -32,7 +32,7 @@ from kuavo_bag_converter.dataset.metadata import (
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
-    Tasks,
+    TaskNumbers,
     episode_table,
     table_statistics,
     write_video,
@@ -52,7 +52,7 @@ KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4', 'meta/episodes/*/*.parquet
 
 def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -> None:
     """Write episodes after those in ``before``; durable on return, info.json last."""
-    tasks = Tasks(list(before.tasks))
+    tasks = TaskNumbers(list(before.tasks))
     files = {
         feature.key: plan_video_files(
             episodes,
@@ -128,7 +128,7 @@ def _write_episodes(
     job: Assembly,
     episodes: Sequence[Episode],
     before: ExistingV30,
-    tasks: Tasks,
+    tasks: TaskNumbers,
     video_columns: Mapping[int, Mapping[str, int | float]],
 ) -> dict[str, Histogram]:
     """Write the rows and meta/episodes; return the pictures of all episodes, by camera."""

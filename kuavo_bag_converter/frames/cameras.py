@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from kuavo_bag_converter.alignment.binding import Binding, BoundCamera
-from kuavo_bag_converter.bags.damage import seconds
+from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import BagReader, Message
-from kuavo_bag_converter.bags.spans import spans_of
+from kuavo_bag_converter.bags.time_spans import recorded_spans
 from kuavo_bag_converter.frames.kinds import CameraKind, camera_of
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -46,7 +46,7 @@ def open_cameras(
 
 
 def at_its_stamp(error: BagError, reader: BagReader) -> BagError:
-    """Return an error of :class:`.camera.Camera` that names when the picture was received.
+    """Return an error of :class:`.CameraSequence` that names when the picture was received.
 
     What of a damaged picture the settings can do about it is said, too.
     """
@@ -54,7 +54,7 @@ def at_its_stamp(error: BagError, reader: BagReader) -> BagError:
         return error
     index = reader.index({topic for topic, count in reader.counts.items() if count})
     stamp = int(index[error.topic].receive[error.ordinal])
-    spans = spans_of(topic.receive for topic in index.values())
+    spans = recorded_spans(topic.receive for topic in index.values())
     start = next(span.start for span in spans if span.start <= stamp <= span.stop)
     topic = shown(error.topic)
     what = str(error).removeprefix(f'{topic}: ')
@@ -62,7 +62,7 @@ def at_its_stamp(error: BagError, reader: BagReader) -> BagError:
     if isinstance(error, ImageError):
         advice = '; set on_bad_image to repeat, split or drop to convert the bag without it'
     return type(error)(
-        f'{topic}: the picture received at {seconds(stamp)} s, {(stamp - start) / 1e9:.3f} s '
+        f'{topic}: the picture received at {seconds_text(stamp)} s, {(stamp - start) / 1e9:.3f} s '
         f'after the bag begins: {what}{advice}'
     )
 
@@ -99,7 +99,7 @@ def _first_picture(
         try:
             info = picture_info(message.connection, definitions, message.data)
         except ImageError as error:
-            text = f'{error}, received at {seconds(message.stamp)} s'
+            text = f'{error}, received at {seconds_text(message.stamp)} s'
             damage = damage or ImageError(text)
             continue
         if info.height or camera.feature.size is not None:

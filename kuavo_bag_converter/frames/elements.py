@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.bags.damage import seconds
+from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, TextsReader
@@ -16,7 +16,7 @@ from kuavo_bag_converter.settings import did_you_mean
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import listed
 
-Values = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
 _Places = npt.NDArray[np.int64]
 
 
@@ -44,7 +44,7 @@ class ElementReader:
         self._places: dict[tuple[str, ...], _Places] = {}
         """Of the joints among the names of a message; publishers keep to a few orders."""
 
-    def read(self, connection: Connection, stamp: int, decoded: object) -> Values:
+    def read(self, connection: Connection, stamp: int, decoded: object) -> Vector:
         """Return the raw elements of a message, shape (elements of the part,).
 
         Args:
@@ -61,7 +61,7 @@ class ElementReader:
         except BagError as error:
             raise BagError(f'{error} ({self._key})') from None
 
-    def _read(self, connection: Connection, stamp: int, decoded: object) -> Values:
+    def _read(self, connection: Connection, stamp: int, decoded: object) -> Vector:
         readers = self._readers_of(connection)
         values = readers.numbers.read(decoded)
         if len(values) != self._length:
@@ -128,4 +128,4 @@ class ElementReader:
 
 
 def _message(topic: str, stamp: int) -> str:
-    return f'{topic}: the message received at {seconds(stamp)}'
+    return f'{topic}: the message received at {seconds_text(stamp)}'

@@ -28,8 +28,8 @@ from kuavo_bag_converter.dataset.video import (
     check_video_size,
 )
 from kuavo_bag_converter.frames.options import ShardOptions
-from kuavo_bag_converter.frames.pictures import Decoder, Picture, PictureDecoder
-from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepth
+from kuavo_bag_converter.frames.pictures import Decoder, PictureDecoder, PictureT
+from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
 from kuavo_bag_converter.messages.images import ColorDecoder, PictureInfo
 from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
 from kuavo_bag_converter.support.errors import BagError, UsageError
@@ -40,7 +40,7 @@ _PICTURE_BYTES_PER_PIXEL = 20
 """Memory of a decoder, its picture, the scaled picture and a sample for the statistics."""
 
 
-class CameraKind(ABC, Generic[Picture]):
+class CameraKind(ABC, Generic[PictureT]):
     """A camera of one bag; ``Picture`` is what its decoders give and its writer takes.
 
     Attributes:
@@ -83,7 +83,7 @@ class CameraKind(ABC, Generic[Picture]):
         return height * width * (self._encoder_bytes_per_pixel() + _PICTURE_BYTES_PER_PIXEL)
 
     @abstractmethod
-    def decoder(self, connection: Connection) -> Decoder[Picture]:
+    def decoder(self, connection: Connection) -> Decoder[PictureT]:
         """Return a fresh decoder for one connection of its topic.
 
         Raises:
@@ -92,10 +92,10 @@ class CameraKind(ABC, Generic[Picture]):
         """
 
     @abstractmethod
-    def writer(self, shard: ShardWriter) -> Callable[[Picture], None]:
+    def writer(self, shard: ShardWriter) -> Callable[[PictureT], None]:
         """Open its file in a shard; the result appends a picture as the next frame."""
 
-    def decoders(self) -> PictureDecoder[Picture]:
+    def decoders(self) -> PictureDecoder[PictureT]:
         """Return what decodes the messages of all its connections."""
         return PictureDecoder(self.decoder, is_stream=self.is_stream)
 
@@ -141,7 +141,7 @@ class GrayDepthCamera(ColorCamera):
         """Return a decoder to grey frames of the encoder's pixel format."""
         camera = self._bound.feature
         depth = DepthDecoder(connection, self._options.definitions, self.size)
-        return GrayDepth(depth, camera.depth, camera.depth_range, self.video.pix_fmt)
+        return GrayDepthDecoder(depth, camera.depth, camera.depth_range, self.video.pix_fmt)
 
 
 class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):

@@ -10,9 +10,9 @@ import av
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.support.stages import staged
 
-Picture = TypeVar('Picture')
+PictureT = TypeVar('PictureT')
 """What a camera's writer takes: an encoder-ready frame, a depth map, or the JPEG itself."""
-Picture_co = TypeVar('Picture_co', covariant=True)
+PictureT_co = TypeVar('PictureT_co', covariant=True)
 
 
 def picture_bytes(picture: object) -> int:
@@ -22,21 +22,21 @@ def picture_bytes(picture: object) -> int:
     return getattr(picture, 'nbytes', 0)
 
 
-class Decoder(Protocol[Picture_co]):
+class Decoder(Protocol[PictureT_co]):
     """Decodes the messages of one connection."""
 
-    def decode(self, data: bytes) -> Picture_co:
+    def decode(self, data: bytes) -> PictureT_co:
         """Return the picture of a message, or raise ImageError if this one cannot be decoded."""
 
     def skip(self, data: bytes) -> None:
         """Take notice of a message whose picture is not used."""
 
 
-class PictureDecoder(Generic[Picture]):
+class PictureDecoder(Generic[PictureT]):
     """Decodes the messages of one camera, with a decoder for each connection."""
 
     def __init__(
-        self, decoder_for: Callable[[Connection], Decoder[Picture]], *, is_stream: bool
+        self, decoder_for: Callable[[Connection], Decoder[PictureT]], *, is_stream: bool
     ) -> None:
         """Use ``decoder_for`` once for every connection.
 
@@ -47,11 +47,11 @@ class PictureDecoder(Generic[Picture]):
 
         """
         self._decoder_for = decoder_for
-        self._decoders: dict[int, Decoder[Picture]] = {}
+        self._decoders: dict[int, Decoder[PictureT]] = {}
         self.is_stream = is_stream
 
     @staged('decode')
-    def decode(self, connection: Connection, data: bytes) -> Picture:
+    def decode(self, connection: Connection, data: bytes) -> PictureT:
         """Return the picture of a message.
 
         Raises:
@@ -65,7 +65,7 @@ class PictureDecoder(Generic[Picture]):
         """Take notice of a message whose picture is not used; only streams need it."""
         self._of(connection).skip(data)
 
-    def _of(self, connection: Connection) -> Decoder[Picture]:
+    def _of(self, connection: Connection) -> Decoder[PictureT]:
         decoder = self._decoders.get(connection.id)
         if decoder is None:
             decoder = self._decoders[connection.id] = self._decoder_for(connection)

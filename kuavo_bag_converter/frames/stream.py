@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
-from kuavo_bag_converter.frames.camera import Camera
+from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.support.errors import BagError, Cancelled
-from kuavo_bag_converter.support.memory import MB, give_back, resident_bytes
+from kuavo_bag_converter.support.memory import MB, release_memory, resident_bytes
 from kuavo_bag_converter.support.stages import stage, stage_of_each
 from kuavo_bag_converter.support.workers import WorkerPool
 
@@ -62,7 +62,7 @@ class Queue(Protocol):
 class Workers(Protocol):
     """Run the tasks of cameras: a :class:`WorkerPool`, or :class:`AtOnce`."""
 
-    def strand(self, name: str) -> Queue:
+    def queue(self, name: str) -> Queue:
         """Return the queue of one camera; ``name`` is for errors."""
 
     def drain(self) -> None:
@@ -72,7 +72,7 @@ class Workers(Protocol):
 class AtOnce:
     """Runs every task in the thread that submits it."""
 
-    def strand(self, name: str) -> AtOnce:
+    def queue(self, name: str) -> AtOnce:
         """Return the one queue."""
         del name
         return self
@@ -101,7 +101,7 @@ class Filler(Protocol):
         self,
         reader: BagReader,
         table: Table,
-        cameras: Sequence[Camera[Any]],
+        cameras: Sequence[CameraSequence[Any]],
         limits: Limits,
         *,
         progress: Progress,
@@ -114,7 +114,7 @@ class Filler(Protocol):
 def fill_frames(
     reader: BagReader,
     table: Table,
-    cameras: Sequence[Camera[Any]],
+    cameras: Sequence[CameraSequence[Any]],
     limits: Limits,
     *,
     progress: Progress,
@@ -133,7 +133,7 @@ def fill_frames(
         abandon: Called where a thread is stuck in a codec and may still write.
 
     Raises:
-        BagError: The bag is damaged, a message does not decode, or one that was promised is not
+        BagError: The bag is damaged, a message does not decode, or one that the index lists is not
             there.
         StalledError: A codec is stuck.
         Cancelled: ``cancel`` was set.
@@ -166,12 +166,12 @@ def fill_frames(
 
 
 def stream(
-    reader: BagReader, table: Table | None, cameras: Sequence[Camera[Any]], workers: Workers
+    reader: BagReader, table: Table | None, cameras: Sequence[CameraSequence[Any]], workers: Workers
 ) -> Iterator[int | None]:
     """Read the messages that serve frames in the order in which they are stored, and pass them on.
 
     Each is read once; only where a camera's messages are stored so far from the order of the
-    frames that it cannot hold them (see :class:`Camera`), those are read again.
+    frames that it cannot hold them (see :class:`CameraSequence`), those are read again.
 
     Args:
         reader: The bag.
@@ -186,9 +186,9 @@ def stream(
         BagError: The bag is damaged, or a message does not decode.
 
     """
-    by_topic: dict[str, list[tuple[Camera[Any], Queue]]] = {}
+    by_topic: dict[str, list[tuple[CameraSequence[Any], Queue]]] = {}
     for camera in cameras:
-        by_topic.setdefault(camera.topic, []).append((camera, workers.strand(camera.topic)))
+        by_topic.setdefault(camera.topic, []).append((camera, workers.queue(camera.topic)))
     features: list[_Feature] = [*cameras] if table is None else [table, *cameras]
     wanted = _wanted(table, cameras)
     while wanted:
@@ -203,10 +203,10 @@ def stream(
             yield None if count % _LOOK_EVERY else min(item.frames_done for item in features)
         workers.drain()
         table = None
-        wanted = _union((camera.topic, camera.left_out()) for camera in cameras)
+        wanted = _union((camera.topic, camera.to_read_again()) for camera in cameras)
 
 
-def _wanted(table: Table | None, cameras: Sequence[Camera[Any]]) -> dict[str, Ordinals]:
+def _wanted(table: Table | None, cameras: Sequence[CameraSequence[Any]]) -> dict[str, Ordinals]:
     pictures = ((camera.topic, camera.wanted()) for camera in cameras)
     return _union(pictures if table is None else [*table.wanted().items(), *pictures])
 
@@ -228,7 +228,7 @@ def _make_room(limit: int, pool: WorkerPool) -> None:
 
     """
     pool.drain()
-    give_back()
+    release_memory()
     found = resident_bytes()
     if found > limit:
         raise BagError(
@@ -237,14 +237,14 @@ def _make_room(limit: int, pool: WorkerPool) -> None:
         )
 
 
-def _check_released(chunk: int, cameras: Sequence[Camera[Any]], pool: WorkerPool) -> None:
+def _check_released(chunk: int, cameras: Sequence[CameraSequence[Any]], pool: WorkerPool) -> None:
     """Fail if a message is held that serves no frame to come, though all that was read is written.
 
     Raises:
         MemoryError: Names what is held.
 
     """
-    held = {camera.topic: camera.forgotten for camera in cameras if camera.forgotten}
+    held = {camera.topic: camera.stale_messages for camera in cameras if camera.stale_messages}
     if pool.waiting_bytes or held:
         raise MemoryError(
             f'after chunk {chunk}: {pool.waiting_bytes} bytes wait, pictures are held of {held}'

@@ -14,14 +14,14 @@ from kuavo_bag_converter.alignment.plan import Fill, Plan, TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.profiles.model import MARK, Part
+from kuavo_bag_converter.profiles.model import GAP_MARK, Part
 from kuavo_bag_converter.support.errors import BagError
 
-Values = npt.NDArray[np.float64]
-Fills = npt.NDArray[np.uint8]
+Matrix = npt.NDArray[np.float64]
+FillCodes = npt.NDArray[np.uint8]
 
 
-class Rows(NamedTuple):
+class FrameRows(NamedTuple):
     """Finished rows of consecutive frames."""
 
     frames: int
@@ -29,7 +29,7 @@ class Rows(NamedTuple):
     """Values of each vector feature by its key, shape (frames, elements)."""
 
 
-def mix(strategy: str, first: Values, second: Values, weight: Values) -> Values:
+def interpolate(strategy: str, first: Matrix, second: Matrix, weight: Matrix) -> Matrix:
     """Interpolate between rows of two arrays of shape (rows, n) by weights of shape (rows,).
 
     ``linear`` is elementwise; ``slerp`` takes rows as quaternions and goes the shorter way
@@ -50,7 +50,7 @@ def mix(strategy: str, first: Values, second: Values, weight: Values) -> Values:
     return np.where(share == 0, first, np.where(small, straight, turned))
 
 
-def convert(part: Part, values: Values) -> Values:
+def apply_operations(part: Part, values: Matrix) -> Matrix:
     """Apply the operations of a part to raw values of shape (rows, n)."""
     if part.unit == 'deg2rad':
         values = np.deg2rad(values)
@@ -68,7 +68,7 @@ def convert(part: Part, values: Values) -> Values:
     return values
 
 
-class _Cells:
+class _FramesOfMessages:
     """The frames that each message of a track serves, as first or as second of its two."""
 
     def __init__(self, ordinals: Ordinals, frames: npt.NDArray[np.int64]) -> None:
@@ -92,29 +92,29 @@ class _Column:
         self.part = bound.part
         self.width = len(bound.part.names)
         self.plan = plan
-        self.first: _Cells | None = None
-        self.second: _Cells | None = None
+        self.first: _FramesOfMessages | None = None
+        self.second: _FramesOfMessages | None = None
         self.frames = np.empty(0, dtype=np.int64)
         self.reader: ElementReader | None = None
         if plan is not None and bound.source is not None and not bound.part.gap_flag:
             self.reader = ElementReader(bound.part, bound.source, definitions, key)
             valued = np.flatnonzero(plan.fill == Fill.VALUE)
             mixed = valued[plan.second[valued] != plan.first[valued]]
-            self.first = _Cells(plan.first[valued], valued)
-            self.second = _Cells(plan.second[mixed], mixed) if len(mixed) else None
+            self.first = _FramesOfMessages(plan.first[valued], valued)
+            self.second = _FramesOfMessages(plan.second[mixed], mixed) if len(mixed) else None
             self.frames = np.concatenate([valued, mixed])
 
     @property
     def interpolates(self) -> bool:
         return self.second is not None
 
-    def fill(self, start: int, stop: int) -> Fills:
+    def fill(self, start: int, stop: int) -> FillCodes:
         """Return the :class:`Fill` of each frame from start to stop."""
         if self.plan is None or self.part.gap_flag:
             return np.zeros(stop - start, dtype=np.uint8)
         return self.plan.fill[start:stop]
 
-    def finish(self, buffers: tuple[Values, Values | None], start: int, stop: int) -> Values:
+    def finish(self, buffers: tuple[Matrix, Matrix | None], start: int, stop: int) -> Matrix:
         """Return the part's values for the frames from start to stop, shape (frames, width)."""
         plan = self.plan
         if self.part.gap_flag:
@@ -126,27 +126,27 @@ class _Column:
         if second is not None:
             weight = plan.weight[start:stop]
             second = np.where(weight[:, None] == 0, first, second)
-            values = mix(plan.track.align.strategy, first, second, weight)
-        values = convert(self.part, values)
+            values = interpolate(plan.track.align.strategy, first, second, weight)
+        values = apply_operations(self.part, values)
         fill = self.fill(start, stop)
         if fill.any():
             values = values.copy()
             values[fill == Fill.ZEROS] = 0.0
-            values[fill == Fill.MARK] = MARK
+            values[fill == Fill.MARK] = GAP_MARK
         return values
 
 
 class _Block(NamedTuple):
     """Finished values and a :class:`Fill` for each, shape (frames, elements)."""
 
-    values: Values
-    fill: Fills
+    values: Matrix
+    fill: FillCodes
 
 
 class _Chunk(NamedTuple):
     """Raw values of a chunk's frames, for each column one array or two, (frames, width)."""
 
-    buffers: list[tuple[Values, Values | None]]
+    buffers: list[tuple[Matrix, Matrix | None]]
 
 
 class Table:
@@ -162,7 +162,7 @@ class Table:
         plan: Plan,
         definitions: Definitions,
         chunk_size: int,
-        append: Callable[[Rows], None],
+        append: Callable[[FrameRows], None],
     ) -> None:
         """Prepare the cells of every part; ``append`` takes finished rows."""
         self._plan = plan
@@ -196,7 +196,7 @@ class Table:
             self._missing += np.bincount(column.frames // chunk_size, minlength=chunks)
         self._open: dict[int, _Chunk] = {}
         self._spare: list[_Chunk] = []
-        self._starts: dict[int, tuple[int, Values]] = {}
+        self._starts: dict[int, tuple[int, Matrix]] = {}
         """By column, the number of the last episode that began and its first values."""
         self._episode_starts = np.array([start for start, _ in plan.episodes], dtype=np.int64)
         self._next = 0
@@ -267,7 +267,7 @@ class Table:
         """Check that every row came.
 
         Raises:
-            BagError: The bag did not hold what its index promised.
+            BagError: The bag did not hold what its index lists.
 
         """
         if self._next < len(self._missing):
@@ -276,7 +276,7 @@ class Table:
                 'the bag changed while it was read'
             )
 
-    def _put(self, index: int, slot: int, frame: int, values: Values) -> int:
+    def _put(self, index: int, slot: int, frame: int, values: Matrix) -> int:
         chunk, row = divmod(frame, self._chunk_size)
         opened = self._open.get(chunk)
         if opened is None:
@@ -288,7 +288,7 @@ class Table:
         return chunk
 
     def _allocate(self) -> _Chunk:
-        buffers: list[tuple[Values, Values | None]] = []
+        buffers: list[tuple[Matrix, Matrix | None]] = []
         for column in self._columns:
             shape = (self._chunk_size, column.width)
             second = np.zeros(shape) if column.interpolates else None
@@ -304,7 +304,7 @@ class Table:
             self._spare.append(chunk)
             self._next += 1
 
-    def _rows(self, chunk: _Chunk, start: int, stop: int) -> Rows:
+    def _rows(self, chunk: _Chunk, start: int, stop: int) -> FrameRows:
         blocks = [self._block(index, chunk, start, stop) for index in range(len(self._columns))]
         vectors: dict[str, _Block] = {}
         done = 0
@@ -315,7 +315,7 @@ class Table:
                 np.concatenate([block.values for block in mine], axis=1),
                 np.concatenate([block.fill for block in mine], axis=1),
             )
-        return Rows(
+        return FrameRows(
             stop - start,
             {
                 key: self._difference(vectors, key, minus).astype(np.float32)
@@ -334,12 +334,12 @@ class Table:
             values = self._relative(index, values, fill, start)
         return _Block(values, np.repeat(fill[:, None], column.width, axis=1))
 
-    def _relative(self, index: int, values: Values, fill: Fills, start: int) -> Values:
+    def _relative(self, index: int, values: Matrix, fill: FillCodes, start: int) -> Matrix:
         """Subtract from each value the first one of its episode; what is filled stays."""
         frames = np.arange(start, start + len(values))
         episodes = np.searchsorted(self._episode_starts, frames, side='right') - 1
         episodes[fill != Fill.VALUE] = -1
-        result: Values = values.copy()
+        result: Matrix = values.copy()
         for episode in np.unique(episodes[episodes >= 0]).tolist():
             mine = np.flatnonzero(episodes == episode)
             if self._starts.get(index, (-1,))[0] != episode:
@@ -347,19 +347,19 @@ class Table:
             result[mine] -= self._starts[index][1]
         return result
 
-    def _difference(self, vectors: Mapping[str, _Block], key: str, minus: str | None) -> Values:
+    def _difference(self, vectors: Mapping[str, _Block], key: str, minus: str | None) -> Matrix:
         """Subtract elements of the same name; from and to what is filled there is no difference."""
         values, fill = vectors[key]
         if minus is None:
             return values
         base, base_fill = vectors[minus]
         base_names = self._names[minus]
-        result: Values = values.copy()
+        result: Matrix = values.copy()
         for element, name in enumerate(self._names[key]):
             if name in base_names:
                 other = base_names.index(name)
                 filled = np.maximum(fill[:, element], base_fill[:, other])
                 result[:, element] -= base[:, other]
                 result[filled == Fill.ZEROS, element] = 0.0
-                result[filled == Fill.MARK, element] = MARK
+                result[filled == Fill.MARK, element] = GAP_MARK
         return result

@@ -10,7 +10,7 @@ from pathlib import Path
 from kuavo_bag_converter.bags.discover import Recording
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.bags.spans import Span
+from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.inspection.contents import (
     Contents,
     fields_of,
@@ -131,7 +131,7 @@ class _Inspector:
         self,
         connections: Mapping[str, Sequence[Connection]],
         receive: Mapping[str, Stamps],
-        span: Span | None,
+        span: TimeSpan | None,
         size_bytes: int,
     ) -> Sample:
         if span is None:
@@ -147,7 +147,7 @@ class _Inspector:
         self,
         connections: Sequence[Connection],
         receive: Stamps,
-        span: Span | None,
+        span: TimeSpan | None,
         contents: Contents,
     ) -> TopicReport:
         topic = connections[0].topic
@@ -231,7 +231,7 @@ def _contents(reader: BagReader, sample: Sample, on_damage: str) -> tuple[Conten
         return Contents({}, {}), (str(error),)
 
 
-def _timed(report: BagReport, span: Span) -> BagReport:
+def _timed(report: BagReport, span: TimeSpan) -> BagReport:
     return replace(
         report,
         start_ns=span.start,
@@ -242,7 +242,7 @@ def _timed(report: BagReport, span: Span) -> BagReport:
 
 def _span(
     connections: Mapping[str, Sequence[Connection]], receive: Mapping[str, Stamps]
-) -> Span | None:
+) -> TimeSpan | None:
     """Return the time of the recording; topics that are latched do not stretch it."""
     live = [receive[topic] for topic, mine in connections.items() if not _is_latched(mine)]
     return span_of(live) or span_of(receive.values())

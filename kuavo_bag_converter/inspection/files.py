@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.discover import Recording
 from kuavo_bag_converter.bags.rosbag2.directory import read_directory
 from kuavo_bag_converter.support.errors import BagError
@@ -17,7 +17,7 @@ def files_of(recording: Recording) -> list[Path]:
     paths = [recording] if isinstance(recording, Path) else list(recording)
     if len(paths) == 1 and os.path.isdir(paths[0]):
         try:
-            return read_directory(paths[0], Damage('salvage')).files
+            return read_directory(paths[0], DamagePolicy('salvage')).files
         except BagError:
             return []
     return paths

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from kuavo_bag_converter.alignment.binding import Binding, BoundCamera, bind
-from kuavo_bag_converter.alignment.plan import Bad, make_plan, topics_with_header
+from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, topics_with_header
 from kuavo_bag_converter.alignment.planning import latched_topics, topics_of
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
 from kuavo_bag_converter.frames.elements import ElementReader
@@ -201,7 +201,7 @@ class _Fitter:
                 raise self._bad_pictures(camera)
         if bad and on_bad in ('split', 'drop'):
             ordinals = {name: np.arange(count) for name, count in self._bad.items()}
-            plan = planned(bad=Bad(ordinals, 'drop' if on_bad == 'drop' else 'split'))
+            plan = planned(bad=BadPictures(ordinals, 'drop' if on_bad == 'drop' else 'split'))
         return len(plan), len(plan.episodes)
 
     def _bad_pictures(self, camera: BoundCamera) -> _BadPictures:

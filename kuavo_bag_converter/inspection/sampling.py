@@ -12,7 +12,7 @@ import numpy as np
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
 from kuavo_bag_converter.bags.recording import WHOLE_BYTES
-from kuavo_bag_converter.bags.spans import Span
+from kuavo_bag_converter.bags.time_spans import TimeSpan
 
 WINDOWS = 10
 WINDOW_S = 0.1
@@ -31,7 +31,7 @@ class Sample(NamedTuple):
 
 
 def choose(
-    receive: Mapping[str, Stamps], with_header: Collection[str], span: Span, size_bytes: int
+    receive: Mapping[str, Stamps], with_header: Collection[str], span: TimeSpan, size_bytes: int
 ) -> Sample:
     """Choose the first message of every topic, and those whose header stamps are measured.
 

@@ -119,11 +119,11 @@ def _remarks(report: BagReport) -> list[str]:
 
 def _profiles(report: BagReport) -> Iterator[list[str]]:
     asked = [] if report.asked is None else [report.asked]
-    fitting = [fit for fit in report.profiles if fit.fits]
+    matching = [fit for fit in report.profiles if fit.fits]
     others = [fit for fit in report.profiles if not fit.fits]
     for title, fits in (
         ('as asked', asked),
-        ('fits', _without_less(fitting)),
+        ('fits', _without_less(matching)),
         ('does not fit; the nearest', _without_less(others)[:_NEAREST]),
     ):
         if fits:

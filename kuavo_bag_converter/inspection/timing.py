@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
-from kuavo_bag_converter.bags.spans import Span, spans_of, within
+from kuavo_bag_converter.bags.time_spans import TimeSpan, recorded_spans, within
 from kuavo_bag_converter.inspection.report import HeaderStamps, Outside, Timing
 
 _NS = 1_000_000_000
@@ -17,10 +17,10 @@ SLACK = _NS
 """Latched messages so near to the recording are a part of it."""
 
 
-def span_of(topics: Iterable[Stamps]) -> Span | None:
+def span_of(topics: Iterable[Stamps]) -> TimeSpan | None:
     """Return the time in which a recording was made; None without messages.
 
-    Stamps are parted as :func:`.stamps.spans_of` does; the part with most messages is the
+    Stamps are parted as :func:`.stamps.recorded_spans` does; the part with most messages is the
     recording. So a clock that was not set yet, or an absurd stamp, does not stretch it. Give the
     stamps of latched topics only if there are no others.
 
@@ -30,18 +30,18 @@ def span_of(topics: Iterable[Stamps]) -> Span | None:
     """
     each = list(topics)
     return max(
-        spans_of(each),
+        recorded_spans(each),
         key=lambda span: sum(len(stamps[within(stamps, span)]) for stamps in each),
         default=None,
     )
 
 
-def inside(stamps: Stamps, span: Span) -> slice:
+def inside(stamps: Stamps, span: TimeSpan) -> slice:
     """Return where ascending stamps lie within the recording."""
-    return within(stamps, Span(max(span.start - SLACK, _LEAST), min(span.stop + SLACK, _MOST)))
+    return within(stamps, TimeSpan(max(span.start - SLACK, _LEAST), min(span.stop + SLACK, _MOST)))
 
 
-def timing_of(stamps: Stamps, span: Span) -> Timing | None:
+def timing_of(stamps: Stamps, span: TimeSpan) -> Timing | None:
     """Measure the receive stamps of one topic that lie within the recording, ascending."""
     mine = stamps[inside(stamps, span)]
     if not len(mine):
@@ -63,7 +63,7 @@ def timing_of(stamps: Stamps, span: Span) -> Timing | None:
     )
 
 
-def outside_of(stamps: Stamps, span: Span) -> Outside | None:
+def outside_of(stamps: Stamps, span: TimeSpan) -> Outside | None:
     """Describe the receive stamps of one topic, ascending, that are not within the recording."""
     where = inside(stamps, span)
     count = len(stamps) - (where.stop - where.start)

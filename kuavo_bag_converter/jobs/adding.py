@@ -13,7 +13,7 @@ from kuavo_bag_converter.check.description import EPISODES_FILES, Description, d
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.record import Record, RecordedBag, read_record
+from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag, read_record
 from kuavo_bag_converter.jobs.carrying import (
     Snapshot,
     check_can_be_carried,
@@ -114,11 +114,11 @@ def settings_for(settings: Settings, before: Before) -> Settings:
     return settings
 
 
-def _left(record: Record) -> list[RecordedBag]:
+def _left(record: ConversionRecord) -> list[RecordedBag]:
     return [bag for bag in record.bags if bag.status in _LEFT]
 
 
-def number_of(record: Record, paths: Sequence[Path]) -> int | None:
+def number_of(record: ConversionRecord, paths: Sequence[Path]) -> int | None:
     """Return the number in a record of the bag at some paths, if it is not in the dataset."""
     place = os.path.realpath(paths[0])
     for bag in _left(record):
@@ -127,7 +127,9 @@ def number_of(record: Record, paths: Sequence[Path]) -> int | None:
     return None
 
 
-def recordings_left(record: Record, bags: Sequence[str]) -> list[tuple[tuple[Path, ...], int]]:
+def recordings_left(
+    record: ConversionRecord, bags: Sequence[str]
+) -> list[tuple[tuple[Path, ...], int]]:
     """Return the recordings that are not in a dataset, with their numbers in its record.
 
     Args:

@@ -20,7 +20,7 @@ from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import (
     Key,
     files_of,
-    find_doubles,
+    find_duplicates,
     fingerprint,
     key_of,
     same_files,
@@ -195,7 +195,7 @@ class _Run:
             (recording,) if isinstance(recording, Path) else recording
             for recording in listed.recordings
         ]
-        doubles = find_doubles(recordings)
+        doubles = find_duplicates(recordings)
         for number, other in doubles.items():
             self._observer.note(
                 f'{recordings[number][0]}: holds what {recordings[other][0]} holds; that one is '

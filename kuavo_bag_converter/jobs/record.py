@@ -15,7 +15,7 @@ from kuavo_bag_converter import __version__
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
 from kuavo_bag_converter.bags.fingerprint import files_of, fingerprint
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, PROFILE_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.record import FORMAT, Record, as_recorded, is_path
+from kuavo_bag_converter.dataset.record import FORMAT, ConversionRecord, as_recorded, is_path
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
@@ -44,7 +44,7 @@ class Before:
     """
 
     root: Path
-    record: Record
+    record: ConversionRecord
     episodes: int
 
 

@@ -12,20 +12,20 @@ import numpy as np
 
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT, write_alignment
 from kuavo_bag_converter.alignment.binding import Binding
-from kuavo_bag_converter.alignment.plan import Bad, Plan
+from kuavo_bag_converter.alignment.plan import BadPictures, Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
-from kuavo_bag_converter.frames.camera import Camera, bad_pictures
+from kuavo_bag_converter.frames.camera_sequence import CameraSequence, bad_pictures
 from kuavo_bag_converter.frames.cameras import at_its_stamp
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import MemoryShares, memory_shares
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.stream import Filler, Limits, Progress, fill_frames
-from kuavo_bag_converter.frames.table import Rows, Table
+from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError
-from kuavo_bag_converter.support.memory import MB, give_back
+from kuavo_bag_converter.support.memory import MB, release_memory
 from kuavo_bag_converter.support.stages import stage
 
 _NONE: Ordinals = np.empty(0, dtype=np.int64)
@@ -67,12 +67,12 @@ def write_shard(
     """
     shares = memory_shares(options.memory_limit_mb, kinds)
     trailing = options.definitions.trailing
-    bad: Bad | None = None
+    bad: BadPictures | None = None
     while True:
         met_before = trailing.counts()
         with stage('pass 1'):
             plan = plan_bag(binding, reader, options.definitions, bad)
-            give_back()
+            release_memory()
         planned(plan)
         with _open_shard(path, binding, plan, kinds) as shard:
             write_alignment(shard.attachment(ALIGNMENT), plan)
@@ -80,7 +80,7 @@ def write_shard(
                 binding, plan, options.definitions, options.chunk_size, _appending(shard, plan)
             )
             cameras = [
-                Camera(
+                CameraSequence(
                     plan.tracks[bound.track],
                     kind.decoders(),
                     kind.writer(shard),
@@ -112,7 +112,7 @@ def write_shard(
                 finished = shard.finish(
                     {**extra, 'problems': problems, 'plan': report}, options.stall_timeout_s
                 )
-                give_back()
+                release_memory()
                 return finished
         bad = _with(bad, found, options.on_bad_image)
 
@@ -150,14 +150,14 @@ def _open_shard(
     )
 
 
-def _appending(shard: ShardWriter, plan: Plan) -> Callable[[Rows], None]:
+def _appending(shard: ShardWriter, plan: Plan) -> Callable[[FrameRows], None]:
     """Return what appends rows with the tasks of their frames."""
     task_index = plan.task_index
     if task_index is None:
         task_index = np.zeros(len(plan), dtype=np.int64)
     written = 0
 
-    def append(rows: Rows) -> None:
+    def append(rows: FrameRows) -> None:
         nonlocal written
         start, written = written, written + rows.frames
         shard.append_rows(rows.vectors, task_index[start:written])
@@ -165,11 +165,11 @@ def _appending(shard: ShardWriter, plan: Plan) -> Callable[[Rows], None]:
     return append
 
 
-def _with(bad: Bad | None, found: Mapping[str, Ordinals], on_bad: str) -> Bad:
+def _with(bad: BadPictures | None, found: Mapping[str, Ordinals], on_bad: str) -> BadPictures:
     """Add pictures that were found to be bad; another attempt may meet new ones."""
     before = bad.ordinals if bad else {}
     ordinals = {
         topic: np.union1d(before.get(topic, _NONE), found.get(topic, _NONE))
         for topic in {*before, *found}
     }
-    return Bad(ordinals, 'drop' if on_bad == 'drop' else 'split')
+    return BadPictures(ordinals, 'drop' if on_bad == 'drop' else 'split')

@@ -21,10 +21,10 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.frames import Gray, gray_frame, plane
-from kuavo_bag_converter.messages.images import codec_of, is_rvl, naming, picture_decoder
+from kuavo_bag_converter.messages.images import codec_of, errors_about, is_rvl, picture_decoder
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
+from kuavo_bag_converter.messages.video_frames import Gray, gray_frame, plane_pixels
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted
 
@@ -100,7 +100,7 @@ class DepthDecoder:
 
         """
         message = self._message(data)
-        with naming(self._topic):
+        with errors_about(self._topic):
             if self._is_compressed:
                 return self._compressed(memoryview(message.data), message.format)
             if message.encoding in ENCODINGS and message.encoding not in _ENCODINGS:
@@ -136,7 +136,7 @@ class DepthDecoder:
             )
         frame = self._png.decode(png)
         if frame.format.name == 'gray':
-            return plane(frame, 0)
+            return plane_pixels(frame, 0)
         if frame.format.name != 'gray16be':
             raise BagError(f'no depth: a PNG of pixel format {frame.format.name}')
         data = frame.planes[0]
@@ -176,7 +176,7 @@ def _millimetres(metres: npt.NDArray[np.float32]) -> Depth:
     return np.where(valid, millimetres, 0).astype(np.uint16)
 
 
-class GrayDepth:
+class GrayDepthDecoder:
     """Turns the depth maps of a camera into grey frames, the codings of 8 bit.
 
     ``minmax8`` is the original converter's: clipped to ``depth_range``, then each frame's own

@@ -20,7 +20,7 @@ from kuavo_bag_converter.support.texts import listed, shown
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc
 
-Values = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
 
 _STEP = re.compile(r'(?P<name>[A-Za-z]\w*)(?:\[(?P<index>\d+)\])?')
 _TEXT = ('string', 'wstring', 'wchar')
@@ -71,7 +71,7 @@ class FieldReader:
         decoder = definitions.decoder(connection)
         self._paths = [_numbers_path(decoder, path) for path in paths]
 
-    def read(self, message: Any) -> Values:
+    def read(self, message: Any) -> Vector:
         """Return the fields one after the other.
 
         Returns:

@@ -12,7 +12,6 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import raw_images, rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec, StreamCodec, stream_codec_name
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
-from kuavo_bag_converter.messages.frames import Fitter
 from kuavo_bag_converter.messages.picture_headers import (
     DEPTH_HEADER,
     JPEG_MAGIC,
@@ -21,6 +20,7 @@ from kuavo_bag_converter.messages.picture_headers import (
     read_png,
     read_webp,
 )
+from kuavo_bag_converter.messages.video_frames import FrameFitter
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted, shown
 
@@ -52,7 +52,7 @@ class PictureInfo(NamedTuple):
 
 
 @contextmanager
-def naming(topic: str) -> Iterator[None]:
+def errors_about(topic: str) -> Iterator[None]:
     """Name the topic in errors about its pictures."""
     try:
         yield
@@ -116,7 +116,7 @@ class ColorDecoder:
         """
         self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
-        self._fitter = Fitter(size, pix_fmt)
+        self._fitter = FrameFitter(size, pix_fmt)
         self._color_of = raw_images.color_of
         if use_cv_bridge:
             from kuavo_bag_converter.messages import cv_bridge_backend
@@ -140,7 +140,7 @@ class ColorDecoder:
 
         """
         message = self._message(data)
-        with naming(self._topic):
+        with errors_about(self._topic):
             return self._fitter.fit(*self._frame(message))
 
     def skip(self, data: bytes | memoryview) -> None:
@@ -152,7 +152,7 @@ class ColorDecoder:
 
         """
         message = self._message(data)
-        with naming(self._topic), suppress(ImageError):
+        with errors_about(self._topic), suppress(ImageError):
             self._frame(message)
 
     def _frame(self, message: Any) -> tuple[av.VideoFrame, int]:
@@ -191,7 +191,7 @@ def picture_info(
     """
     decoder, is_compressed = picture_decoder(connection, definitions)
     message = decoder(data)
-    with naming(connection.label):
+    with errors_about(connection.label):
         if not is_compressed:
             encoding = raw_images.encoding_of(message)
             raw_images.pixels_of(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.images import naming
+from kuavo_bag_converter.messages.images import errors_about
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegHeader, JpegReader
 from kuavo_bag_converter.support.errors import BagError, ImageError
 
@@ -29,7 +29,7 @@ class JpegCopier:
 
         """
         payload = memoryview(self._message(data).data)
-        with naming(self._topic):
+        with errors_about(self._topic):
             if bytes(payload[:3]) != JPEG_MAGIC:
                 raise ImageError('the payload is no JPEG')
             header = self._headers.read(payload)

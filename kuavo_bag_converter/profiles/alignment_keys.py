@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from kuavo_bag_converter.profiles.document import Node
+from kuavo_bag_converter.profiles.document import YamlNode
 from kuavo_bag_converter.profiles.model import Align, OnGap, Strategy, Timeline
 
 Use = Literal['vector', 'camera', 'all', 'flag']
 """What an alignment is for; ``all`` is the profile's default."""
-AlignKeys = Mapping[str, Node]
+AlignKeys = Mapping[str, YamlNode]
 """What is written of an alignment, with what is inherited."""
 
 _KEYS = tuple(field.name for field in dataclasses.fields(Align))
@@ -26,7 +26,7 @@ def fits_every_feature(align: Align) -> bool:
     )
 
 
-def default_align(node: Node | None) -> AlignKeys:
+def default_align(node: YamlNode | None) -> AlignKeys:
     """Return what is written of the alignment of all features, if anything is.
 
     Raises:
@@ -40,7 +40,7 @@ def default_align(node: Node | None) -> AlignKeys:
     return given
 
 
-def merged(node: Node | None, inherited: AlignKeys) -> AlignKeys:
+def merged(node: YamlNode | None, inherited: AlignKeys) -> AlignKeys:
     """Return the keys of an alignment of its own, if there is one, on top of inherited ones.
 
     Raises:
@@ -51,7 +51,7 @@ def merged(node: Node | None, inherited: AlignKeys) -> AlignKeys:
     return {**inherited, **own}
 
 
-def read_align(given: AlignKeys, use: Use, node: Node) -> Align:
+def read_align(given: AlignKeys, use: Use, node: YamlNode) -> Align:
     """Read an alignment; ``node`` is where it is used, for errors about the whole.
 
     Raises:
@@ -86,7 +86,7 @@ def read_align(given: AlignKeys, use: Use, node: Node) -> Align:
     return align
 
 
-def _strategy(node: Node, use: Use) -> Strategy:
+def _strategy(node: YamlNode, use: Use) -> Strategy:
     strategy: Strategy = node.choice(*get_args(Strategy))
     if strategy in ('linear', 'slerp') and use in ('camera', 'all'):
         place = 'for cameras' if use == 'camera' else 'as the default of all, cameras included'
@@ -97,7 +97,7 @@ def _strategy(node: Node, use: Use) -> Strategy:
     return strategy
 
 
-def _on_gap(node: Node, use: Use) -> OnGap:
+def _on_gap(node: YamlNode, use: Use) -> OnGap:
     on_gap: OnGap = node.choice(*get_args(OnGap))
     if use == 'flag' and on_gap != 'keep':
         raise node.error(f'a gap_flag keeps the frames that it flags, found {on_gap}; set keep')

@@ -77,7 +77,7 @@ _Loader.add_implicit_resolver(
 _Loader.add_implicit_resolver(FLOAT_TAG, FLOAT_PATTERN, FLOAT_FIRST)
 
 
-class Node:
+class YamlNode:
     """A value of a document and its key path.
 
     The methods that read a value raise :class:`UsageError` where it is not what they expect; the
@@ -99,7 +99,7 @@ class Node:
         """Return the error that this value is not ``what``."""
         return self.error(f'expected {what}, found {self._found()}')
 
-    def mapping(self, *known: str, required: tuple[str, ...] = ()) -> dict[str, Node]:
+    def mapping(self, *known: str, required: tuple[str, ...] = ()) -> dict[str, YamlNode]:
         """Return the values of a mapping by key; only ``known`` keys may be there."""
         members = self.members(f'a mapping with the keys {", ".join(known)}')
         for key in members:
@@ -112,19 +112,21 @@ class Node:
                 raise self.error(f'the key {key!r} is missing')
         return members
 
-    def members(self, what: str) -> dict[str, Node]:
+    def members(self, what: str) -> dict[str, YamlNode]:
         """Return the values of a mapping with any keys; ``what`` it is, for the error."""
         if not isinstance(self.value, dict):
             raise self.expected(what)
         prefix = f'{self.path}.' if self.path else ''
-        return {key: Node(self.file, f'{prefix}{key}', value) for key, value in self.value.items()}
+        return {
+            key: YamlNode(self.file, f'{prefix}{key}', value) for key, value in self.value.items()
+        }
 
-    def items(self, what: str) -> list[Node]:
+    def items(self, what: str) -> list[YamlNode]:
         """Return the elements of a list that is not empty."""
         if not isinstance(self.value, list) or not self.value:
             raise self.expected(f'a list of {what}')
         return [
-            Node(self.file, f'{self.path}[{index}]', value)
+            YamlNode(self.file, f'{self.path}[{index}]', value)
             for index, value in enumerate(self.value)
         ]
 
@@ -196,7 +198,7 @@ class Node:
         return shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}...'
 
 
-def read_given(keys: Mapping[str, Node], **readers: Callable[[Node], Any]) -> dict[str, Any]:
+def read_keys(keys: Mapping[str, YamlNode], **readers: Callable[[YamlNode], Any]) -> dict[str, Any]:
     """Read the keys that are there, so that the model's defaults hold for the rest.
 
     Args:
@@ -210,7 +212,7 @@ def read_given(keys: Mapping[str, Node], **readers: Callable[[Node], Any]) -> di
     return {key: read(keys[key]) for key, read in readers.items() if key in keys}
 
 
-def read_document(path: str | Path) -> Node:
+def read_document(path: str | Path) -> YamlNode:
     """Read a YAML file.
 
     Raises:
@@ -225,7 +227,7 @@ def read_document(path: str | Path) -> Node:
     except UnicodeDecodeError as error:
         raise UsageError(f'{file}: not a UTF-8 text: byte {error.start} is not valid') from error
     try:
-        return Node(file, '', _Loader(text).get_single_data())
+        return YamlNode(file, '', _Loader(text).get_single_data())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f'line {mark.line + 1}, column {mark.column + 1}: ' if mark else ''

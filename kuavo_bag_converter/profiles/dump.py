@@ -70,8 +70,8 @@ def _common_align(profile: Profile) -> Align | None:
     used.update(
         part.align for vector in profile.vectors for part in vector.parts if not part.gap_flag
     )
-    fitting = [align for align, _ in used.most_common() if fits_every_feature(align)]
-    return fitting[0] if fitting else None
+    matching = [align for align, _ in used.most_common() if fits_every_feature(align)]
+    return matching[0] if matching else None
 
 
 def _task(profile: Profile) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kuavo_bag_converter.profiles.document import Node
+from kuavo_bag_converter.profiles.document import YamlNode
 from kuavo_bag_converter.profiles.model import IN_DATASET, Episodes, TimeRange
 from kuavo_bag_converter.profiles.source_keys import read_sources
 
 
-def read_episodes(node: Node) -> Episodes:
+def read_episodes(node: YamlNode) -> Episodes:
     """Read the one rule that cuts bags.
 
     Raises:
@@ -31,7 +31,7 @@ def read_episodes(node: Node) -> Episodes:
     return _events(value)
 
 
-def _marks_file(node: Node) -> str:
+def _marks_file(node: YamlNode) -> str:
     what = 'a path such as "{bag}.json", with no other braces'
     path = node.text(what)
     if set('{}') & set(path.removeprefix(IN_DATASET).replace('{bag}', '')):
@@ -39,7 +39,7 @@ def _marks_file(node: Node) -> str:
     return path
 
 
-def _ranges(node: Node) -> tuple[TimeRange, ...]:
+def _ranges(node: YamlNode) -> tuple[TimeRange, ...]:
     ranges: list[TimeRange] = []
     for item in node.items('ranges of time'):
         keys = item.mapping('start_s', 'stop_s', 'task', required=('start_s', 'stop_s'))
@@ -55,7 +55,7 @@ def _ranges(node: Node) -> tuple[TimeRange, ...]:
     return tuple(ranges)
 
 
-def _events(node: Node) -> Episodes:
+def _events(node: YamlNode) -> Episodes:
     keys = node.mapping('from', 'start', 'stop', 'discard', required=('from', 'start'))
     texts: dict[str, tuple[str, ...]] = {}
     seen: dict[str, str] = {}

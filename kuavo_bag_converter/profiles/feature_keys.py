@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, merged, read_align
-from kuavo_bag_converter.profiles.document import Node, read_given
+from kuavo_bag_converter.profiles.document import YamlNode, read_keys
 from kuavo_bag_converter.profiles.model import CameraFeature, Part, VectorFeature
 from kuavo_bag_converter.profiles.source_keys import read_sources
 from kuavo_bag_converter.settings import did_you_mean
@@ -19,7 +19,9 @@ _MAX_ELEMENTS = 100_000
 _DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
 
 
-def read_features(node: Node, inherited: AlignKeys) -> tuple[VectorFeature | CameraFeature, ...]:
+def read_features(
+    node: YamlNode, inherited: AlignKeys
+) -> tuple[VectorFeature | CameraFeature, ...]:
     """Read the features; what they do not say of their alignment is ``inherited``.
 
     Raises:
@@ -37,7 +39,7 @@ def read_features(node: Node, inherited: AlignKeys) -> tuple[VectorFeature | Cam
     return features
 
 
-def _feature(key: str, node: Node, inherited: AlignKeys) -> VectorFeature | CameraFeature:
+def _feature(key: str, node: YamlNode, inherited: AlignKeys) -> VectorFeature | CameraFeature:
     if not isinstance(node.value, dict) or ('parts' in node.value) == ('camera' in node.value):
         found = 'both' if isinstance(node.value, dict) and 'parts' in node.value else 'neither'
         raise node.error(f'expected a mapping with parts or camera, found {found}')
@@ -60,7 +62,7 @@ def _feature(key: str, node: Node, inherited: AlignKeys) -> VectorFeature | Came
     return VectorFeature(key, tuple(parts), keys['minus'].text() if 'minus' in keys else None)
 
 
-def _check_key(key: str, node: Node, *, camera: bool) -> None:
+def _check_key(key: str, node: YamlNode, *, camera: bool) -> None:
     """Refuse keys that LeRobot cannot hold or would take for something else."""
     if key in _DEFAULT_COLUMNS:
         raise node.error(f'{key} is a column that every LeRobot dataset has; choose another key')
@@ -83,7 +85,9 @@ def _check_key(key: str, node: Node, *, camera: bool) -> None:
         raise node.error('LeRobot takes every key with "image" in it for pictures; choose another')
 
 
-def _check_minus(vector: VectorFeature, vectors: Mapping[str, VectorFeature], node: Node) -> None:
+def _check_minus(
+    vector: VectorFeature, vectors: Mapping[str, VectorFeature], node: YamlNode
+) -> None:
     base = vectors.get(vector.minus or '')
     if base is None or base is vector:
         others = [key for key in vectors if key != vector.key]
@@ -100,7 +104,7 @@ def _check_minus(vector: VectorFeature, vectors: Mapping[str, VectorFeature], no
         )
 
 
-def _camera(key: str, node: Node, inherited: AlignKeys) -> CameraFeature:
+def _camera(key: str, node: YamlNode, inherited: AlignKeys) -> CameraFeature:
     keys = node.mapping('from', 'size', 'depth', 'depth_range', 'align', required=('from',))
     given = merged(keys.get('align'), inherited)
     if 'depth_range' in keys and 'depth' not in keys:
@@ -112,18 +116,18 @@ def _camera(key: str, node: Node, inherited: AlignKeys) -> CameraFeature:
         sources=read_sources(keys['from'], 'none', given, 'camera'),
         size=_size(keys['size']) if 'size' in keys else None,
         align=read_align(given, 'camera', node),
-        **read_given(
+        **read_keys(
             keys, depth=lambda node: node.choice(*_DEPTH_CODINGS), depth_range=_depth_range
         ),
     )
 
 
-def _size(node: Node) -> tuple[int, int]:
+def _size(node: YamlNode) -> tuple[int, int]:
     keys = node.mapping('width', 'height', required=('width', 'height'))
     return keys['height'].integer(16, 8192), keys['width'].integer(16, 8192)
 
 
-def _depth_range(node: Node) -> tuple[int, int]:
+def _depth_range(node: YamlNode) -> tuple[int, int]:
     what = '[min, max] in mm, both whole and min below max'
     items = node.items('two integers')
     if len(items) != 2 or not all(type(item.value) is int for item in items):
@@ -134,7 +138,7 @@ def _depth_range(node: Node) -> tuple[int, int]:
     return low, high
 
 
-def _part(node: Node, inherited: AlignKeys) -> Part:
+def _part(node: YamlNode, inherited: AlignKeys) -> Part:
     known = (
         'from', 'length', 'select', 'joints', 'names', 'unit', 'range', 'scale', 'offset',
         'threshold', 'relative_to_start', 'gap_flag', 'align',
@@ -164,13 +168,13 @@ def _part(node: Node, inherited: AlignKeys) -> Part:
         joints=joints,
         value_range=_range(keys['range']) if 'range' in keys else None,
         align=read_align(given, 'vector', node),
-        **read_given(
+        **read_keys(
             keys,
             unit=lambda node: node.choice('deg2rad', 'rad2deg'),
             scale=_scale,
-            offset=Node.number,
-            threshold=Node.number,
-            relative_to_start=Node.flag,
+            offset=YamlNode.number,
+            threshold=YamlNode.number,
+            relative_to_start=YamlNode.flag,
         ),
     )
     aligns = [part.align, *(source.align for source in part.sources if source.align)]
@@ -182,7 +186,7 @@ def _part(node: Node, inherited: AlignKeys) -> Part:
     return part
 
 
-def _gap_flag(node: Node, inherited: AlignKeys) -> Part:
+def _gap_flag(node: YamlNode, inherited: AlignKeys) -> Part:
     keys = node.mapping('from', 'names', 'gap_flag', 'align', required=('from', 'names'))
     names = _names(keys['names'])
     if len(names) != 1:
@@ -196,7 +200,7 @@ def _gap_flag(node: Node, inherited: AlignKeys) -> Part:
     )
 
 
-def _names(node: Node) -> tuple[str, ...]:
+def _names(node: YamlNode) -> tuple[str, ...]:
     items = node.items('names')
     names: dict[str, None] = {}
     for item in items:
@@ -207,13 +211,13 @@ def _names(node: Node) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _joints(node: Node, keys: Mapping[str, Node]) -> tuple[str, ...]:
+def _joints(node: YamlNode, keys: Mapping[str, YamlNode]) -> tuple[str, ...]:
     if 'select' in keys:
         raise node.error('expected select or joints, found both')
     return _names(node)
 
 
-def _select(node: Node, length: int | None) -> tuple[int, ...]:
+def _select(node: YamlNode, length: int | None) -> tuple[int, ...]:
     chosen: list[int] = []
     for item in node.items('elements, as 6 or "0:6"'):
         what = 'an element such as 6 or a range such as "0:6" (6 not included)'
@@ -239,7 +243,7 @@ def _select(node: Node, length: int | None) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def _range(node: Node) -> tuple[float, float]:
+def _range(node: YamlNode) -> tuple[float, float]:
     items = node.items('two numbers')
     if len(items) != 2:
         raise node.expected('[low, high], what becomes 0 and what becomes 1')
@@ -249,7 +253,7 @@ def _range(node: Node) -> tuple[float, float]:
     return low, high
 
 
-def _scale(node: Node) -> float:
+def _scale(node: YamlNode) -> float:
     value = node.number()
     if value == 0:
         raise node.expected('a number that is not 0')

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from kuavo_bag_converter.profiles.alignment_keys import default_align
-from kuavo_bag_converter.profiles.document import Node, read_document, read_given
+from kuavo_bag_converter.profiles.document import YamlNode, read_document, read_keys
 from kuavo_bag_converter.profiles.episode_keys import read_episodes
 from kuavo_bag_converter.profiles.feature_keys import read_features
 from kuavo_bag_converter.profiles.model import (
@@ -59,14 +59,14 @@ def _placed(episodes: Episodes, path: str | Path) -> Episodes:
     return replace(episodes, marks_file=os.path.normpath(marks))
 
 
-def _task(node: Node) -> tuple[str, tuple[Source, ...]]:
+def _task(node: YamlNode) -> tuple[str, tuple[Source, ...]]:
     if not isinstance(node.value, dict):
         return node.text('a text, or a mapping with the keys from, default'), ()
     keys = node.mapping('from', 'default', required=('from', 'default'))
     return keys['default'].text(), read_sources(keys['from'], 'one')
 
 
-def _clock(node: Node, fps: int) -> Clock:
+def _clock(node: YamlNode, fps: int) -> Clock:
     keys = node.mapping(
         'from', 'most_messages', 'fps', 'decimation', 'drop', 'end_trim', 'end_topics',
         'timeline', 'absurd_stamp_s', required=('from', 'fps'),
@@ -74,9 +74,9 @@ def _clock(node: Node, fps: int) -> Clock:
     clock = Clock(
         sources=read_sources(keys['from'], 'none'),
         source_fps=keys['fps'].positive(),
-        **read_given(
+        **read_keys(
             keys,
-            most_messages=Node.flag,
+            most_messages=YamlNode.flag,
             decimation=lambda node: node.choice('auto', 'jump', 'time'),
             drop=lambda node: node.integer(0),
             end_trim=lambda node: node.choice('min_end', 'max_end', 'none'),
@@ -93,14 +93,14 @@ def _clock(node: Node, fps: int) -> Clock:
     return clock
 
 
-def _seconds(node: Node) -> float:
+def _seconds(node: YamlNode) -> float:
     value = node.number('seconds')
     if value < 0:
         raise node.expected('seconds, or 0 for no limit')
     return value
 
 
-def _topics(node: Node) -> tuple[str, ...]:
+def _topics(node: YamlNode) -> tuple[str, ...]:
     if node.value == []:
         return ()
     return tuple(item.word('a topic') for item in node.items('topics'))

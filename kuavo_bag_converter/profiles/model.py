@@ -12,7 +12,7 @@ OnGap = Literal['keep', 'hold', 'drop', 'split', 'fail', 'mark']
 IN_DATASET = '{dataset}/'
 """Begins a path in the profile that a dataset keeps: it is relative to the dataset's folder."""
 
-MARK = 999.0
+GAP_MARK = 999.0
 """Value of an arm joint in a gap under the original converter's rule."""
 
 

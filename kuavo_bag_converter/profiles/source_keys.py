@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, Use, merged, read_align
-from kuavo_bag_converter.profiles.document import Node, read_given
+from kuavo_bag_converter.profiles.document import YamlNode, read_keys
 from kuavo_bag_converter.profiles.model import Source
 
 Fields = Literal['none', 'one', 'some', 'none or one', 'named']
@@ -18,7 +18,7 @@ _MSGTYPE = re.compile(r'[A-Za-z]\w*/msg/[A-Za-z]\w*')
 
 
 def read_sources(
-    node: Node, fields: Fields, inherited: AlignKeys | None = None, use: Use = 'vector'
+    node: YamlNode, fields: Fields, inherited: AlignKeys | None = None, use: Use = 'vector'
 ) -> tuple[Source, ...]:
     """Read a ``from``: one source, or a list of alternatives.
 
@@ -41,7 +41,7 @@ def read_sources(
     )
 
 
-def _source(node: Node, fields: Fields, inherited: AlignKeys | None, use: Use) -> Source:
+def _source(node: YamlNode, fields: Fields, inherited: AlignKeys | None, use: Use) -> Source:
     known = ['topic', 'type']
     if fields != 'none':
         known.insert(1, 'field')
@@ -60,11 +60,11 @@ def _source(node: Node, fields: Fields, inherited: AlignKeys | None, use: Use) -
         fields=_field_paths(node, keys, fields),
         msgtypes=_msgtypes(keys['type']) if 'type' in keys else (),
         align=align,
-        **read_given(keys, names_field=_field_path),
+        **read_keys(keys, names_field=_field_path),
     )
 
 
-def _field_paths(node: Node, keys: Mapping[str, Node], wanted: Fields) -> tuple[str, ...]:
+def _field_paths(node: YamlNode, keys: Mapping[str, YamlNode], wanted: Fields) -> tuple[str, ...]:
     if 'field' in keys and 'fields' in keys:
         raise node.error('expected field or fields, found both')
     items = [keys['field']] if 'field' in keys else []
@@ -75,13 +75,13 @@ def _field_paths(node: Node, keys: Mapping[str, Node], wanted: Fields) -> tuple[
     return tuple(_field_path(item) for item in items)
 
 
-def _field_path(node: Node) -> str:
+def _field_path(node: YamlNode) -> str:
     if not isinstance(node.value, str) or not _FIELD.fullmatch(node.value):
         raise node.expected('a field path such as position or transforms[0].translation.x')
     return node.value
 
 
-def _msgtypes(node: Node) -> tuple[str, ...]:
+def _msgtypes(node: YamlNode) -> tuple[str, ...]:
     items = node.items('message types') if isinstance(node.value, list) else [node]
     for item in items:
         if not isinstance(item.value, str) or not _MSGTYPE.fullmatch(item.value):

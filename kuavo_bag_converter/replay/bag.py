@@ -16,7 +16,7 @@ from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.check.description import Description
 from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.frames.camera import Camera
+from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.cameras import open_cameras
 from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.frames.options import ShardOptions
@@ -121,7 +121,7 @@ class _Bag:
             comparer.finish()
             replay.findings.extend(comparer.findings)
 
-    def _compared(self, plan: Plan) -> tuple[list[Camera[Any]], list[PictureComparer]]:
+    def _compared(self, plan: Plan) -> tuple[list[CameraSequence[Any]], list[PictureComparer]]:
         """Return for every camera what decodes its chosen pictures, and what compares them."""
         cameras, comparers = [], []
         for bound, kind in zip(self._binding.cameras, self._cameras, strict=True):
@@ -135,7 +135,7 @@ class _Bag:
             )
             on_bad = self._replay.options.on_bad_image
             room = _SHARES.held // len(self._cameras)
-            cameras.append(Camera(track, kind.decoders(), comparer.write, on_bad, room))
+            cameras.append(CameraSequence(track, kind.decoders(), comparer.write, on_bad, room))
             comparers.append(comparer)
         return cameras, comparers
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.fingerprint import Key, fingerprint, key_of
 from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.dataset.record import Record, RecordedBag
+from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.support.errors import BagError, UsageError
 
 
@@ -30,7 +30,7 @@ class Matches(NamedTuple):
     """The bags that are not in the dataset, and why if the record tells."""
 
 
-def match_bags(record: Record, paths: Sequence[str], findings: Findings) -> Matches:
+def match_bags(record: ConversionRecord, paths: Sequence[str], findings: Findings) -> Matches:
     """Find the bags of a dataset by their content, or else by name.
 
     Args:
@@ -75,7 +75,7 @@ def match_bags(record: Record, paths: Sequence[str], findings: Findings) -> Matc
     return Matches(sorted(found.values(), key=lambda match: match.bag.first_episode), others)
 
 
-def _given(record: Record, paths: Sequence[str]) -> list[tuple[Path, ...]]:
+def _given(record: ConversionRecord, paths: Sequence[str]) -> list[tuple[Path, ...]]:
     """Return the files of each recording; of those that are recorded, what is still there."""
     if not paths:
         return [bag.paths for bag in record.converted if all(map(os.path.exists, bag.paths))]
@@ -85,20 +85,20 @@ def _given(record: Record, paths: Sequence[str]) -> list[tuple[Path, ...]]:
     ]
 
 
-def _equal(record: Record, files: tuple[Path, ...], key: Key) -> RecordedBag | None:
+def _equal(record: ConversionRecord, files: tuple[Path, ...], key: Key) -> RecordedBag | None:
     """Return the bag that has this content, if there are several the one that was there."""
     equal = [bag for bag in record.converted if sorted(bag.key) == sorted(key)]
     equal.sort(key=lambda bag: bag.path.resolve() != files[0].resolve())
     return equal[0] if equal else None
 
 
-def _namesake(record: Record, name: str) -> RecordedBag | None:
+def _namesake(record: ConversionRecord, name: str) -> RecordedBag | None:
     """Return the only bag of this file name."""
     named = [bag for bag in record.converted if bag.path.name == name]
     return named[0] if len(named) == 1 else None
 
 
-def _described(record: Record, path: Path) -> str:
+def _described(record: ConversionRecord, path: Path) -> str:
     """Return a bag that is not in the dataset, with the reason if its conversion failed."""
     failed = [bag for bag in record.bags if bag.status == 'failed' and bag.path.name == path.name]
     return f'{path} (failed: {failed[0].reason})' if failed else str(path)

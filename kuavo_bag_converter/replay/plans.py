@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from kuavo_bag_converter.alignment.alignment_file import columns_of
 from kuavo_bag_converter.alignment.binding import Binding
-from kuavo_bag_converter.alignment.plan import Bad, Fill, Plan, TrackPlan
+from kuavo_bag_converter.alignment.plan import BadPictures, Fill, Plan, TrackPlan
 from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.check.description import Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.record import RecordedBag
-from kuavo_bag_converter.frames.camera import Camera, bad_pictures
+from kuavo_bag_converter.frames.camera_sequence import CameraSequence, bad_pictures
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.frames.stream import AtOnce, stream
@@ -53,7 +53,10 @@ def derive_plan(
         return plan
     bad = _undecodable(reader, binding, cameras, plan)
     return plan_bag(
-        binding, reader, definitions, Bad(bad, 'drop' if on_bad_image == 'drop' else 'split')
+        binding,
+        reader,
+        definitions,
+        BadPictures(bad, 'drop' if on_bad_image == 'drop' else 'split'),
     )
 
 
@@ -62,7 +65,7 @@ def _undecodable(
 ) -> dict[str, Ordinals]:
     room = memory_shares(0, ()).held // len(kinds)
     cameras = [
-        Camera(plan.tracks[bound.track], kind.decoders(), lambda _: None, 'drop', room)
+        CameraSequence(plan.tracks[bound.track], kind.decoders(), lambda _: None, 'drop', room)
         for bound, kind in zip(binding.cameras, kinds, strict=True)
     ]
     for _ in stream(reader, None, cameras, AtOnce()):

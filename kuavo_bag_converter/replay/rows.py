@@ -13,7 +13,7 @@ from kuavo_bag_converter.check.description import Description, Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows
-from kuavo_bag_converter.frames.table import Rows
+from kuavo_bag_converter.frames.table import FrameRows
 from kuavo_bag_converter.support.errors import DatasetError
 
 Values = Mapping[str, npt.NDArray[Any]]
@@ -44,7 +44,7 @@ class RowComparer:
         self._stored: Values = {}
         self._frame = 0
 
-    def append(self, rows: Rows) -> None:
+    def append(self, rows: FrameRows) -> None:
         """Compare the next rows of the bag."""
         start = 0
         while start < rows.frames:
@@ -53,7 +53,7 @@ class RowComparer:
             assert self._episode is not None
             stop = min(rows.frames, start + self._episode.length - self._frame)
             vectors = {key: values[start:stop] for key, values in rows.vectors.items()}
-            self._compare(self._episode, Rows(stop - start, vectors))
+            self._compare(self._episode, FrameRows(stop - start, vectors))
             self._frame += stop - start
             start = stop
 
@@ -67,7 +67,7 @@ class RowComparer:
             self._stored = {}
         self._episode, self._frame = episode, 0
 
-    def _compare(self, episode: Episode, rows: Rows) -> None:
+    def _compare(self, episode: Episode, rows: FrameRows) -> None:
         count = rows.frames
         for key, expected in rows.vectors.items():
             stored = self._stored.get(key)

@@ -12,7 +12,7 @@ from kuavo_bag_converter.check.dataset import check_described
 from kuavo_bag_converter.check.description import Description, describe
 from kuavo_bag_converter.check.findings import Finding, Findings
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.record import Record
+from kuavo_bag_converter.dataset.record import ConversionRecord
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.bag import Replay
@@ -123,7 +123,9 @@ def verify(
     )
 
 
-def _replay(dataset: Description, record: Record, sample: int | None, findings: Findings) -> Replay:
+def _replay(
+    dataset: Description, record: ConversionRecord, sample: int | None, findings: Findings
+) -> Replay:
     known = known_settings()
     recorded = {name: value for name, value in record.settings.items() if name in known}
     settings = settings_from(recorded, str(dataset.root / REPORT_PATH))

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from kuavo_bag_converter.alignment.report import CutReport, PlanReport, TopicStamps, TrackReport
+from kuavo_bag_converter.alignment.report import (
+    CutReport,
+    PlanReport,
+    TopicStampReport,
+    TrackReport,
+)
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.support.texts import visible
 
@@ -230,9 +235,9 @@ def _cut_remarks(cut: CutReport | None) -> list[str]:
 
 
 def _stamp_remarks(plan: PlanReport) -> list[str]:
-    """Say what was done about stamps that are not believed, once for each topic."""
+    """Say what was done about stamps that are not trusted, once for each topic."""
     others = [plan.task_stamps, plan.cut.stamps if plan.cut else None]
-    judged: list[TopicStamps | TrackReport] = [plan.clock_stamps, *plan.tracks]
+    judged: list[TopicStampReport | TrackReport] = [plan.clock_stamps, *plan.tracks]
     judged += [topic for topic in others if topic is not None]
     remarks = [
         f'{topic.topic}: {_count(count, "message")} {text}'
@@ -249,7 +254,7 @@ def _stamp_remarks(plan: PlanReport) -> list[str]:
     return list(dict.fromkeys(remarks))
 
 
-def _stamp_texts(topic: TopicStamps | TrackReport) -> list[tuple[int, str]]:
+def _stamp_texts(topic: TopicStampReport | TrackReport) -> list[tuple[int, str]]:
     used = 'used only if it lasts from before' if topic.held else 'not used'
     stamps = topic.stamps
     apart = f'{stamps.outside_by_s or 0:.0f} s or more'

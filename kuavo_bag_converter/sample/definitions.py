@@ -129,7 +129,7 @@ geometry_msgs/TransformStamped[] transforms
 }
 
 
-class Definition(NamedTuple):
+class SampleDefinition(NamedTuple):
     """A definition as a recording embeds it."""
 
     text: str
@@ -138,7 +138,7 @@ class Definition(NamedTuple):
     """ROS 1: md5; ROS 2: REP 2011 type hash."""
 
 
-class Definitions:
+class SampleDefinitions:
     """The types of one generation of ROS, and those of the robot in it."""
 
     def __init__(self, ros: Ros, sdk: str) -> None:
@@ -155,7 +155,7 @@ class Definitions:
             types[msgtype] = (constants, parsed[msgtype][1])
         self.store.register(types)
 
-    def __getitem__(self, msgtype: str) -> Definition:
+    def __getitem__(self, msgtype: str) -> SampleDefinition:
         """Return what a recording embeds for a type, named as in ``sensor_msgs/msg/Image``."""
         text, digest = self.store.generate_msgdef(msgtype, self._ros)
         own, *others = text.split(_SEPARATOR)
@@ -166,7 +166,7 @@ class Definitions:
             sections.append(f'{name}\n{self._texts.get(dependency, body)}')
         if self._ros == 2:
             digest = self.store.hash_rihs01(msgtype)
-        return Definition(_SEPARATOR.join(sections), digest)
+        return SampleDefinition(_SEPARATOR.join(sections), digest)
 
 
 def _texts(ros: Ros, sdk: str) -> dict[str, str]:

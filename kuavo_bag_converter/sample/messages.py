@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.sample.definitions import Definitions, Ros
+from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
 
 NANOSECONDS = 10**9
 
@@ -25,7 +25,7 @@ class Moment(NamedTuple):
 class Messages:
     """Maker of messages in the wire format of one generation of ROS."""
 
-    def __init__(self, ros: Ros, definitions: Definitions) -> None:
+    def __init__(self, ros: Ros, definitions: SampleDefinitions) -> None:
         self._ros = ros
         self._store = definitions.store
 

@@ -18,7 +18,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 
-from kuavo_bag_converter.sample.definitions import Definition
+from kuavo_bag_converter.sample.definitions import SampleDefinition
 from kuavo_bag_converter.sample.topic import Topic
 
 _NO_DEADLINE = QosTime(2147483647, 4294967295)
@@ -28,7 +28,9 @@ _ROSBAG2_VERSION: Literal[8] = 8  # The newest that stores QoS as Humble and Iro
 class Recorder(Protocol):
     """An open recording."""
 
-    def declare(self, topic: Topic, definition: Definition) -> Callable[[int, memoryview], None]:
+    def declare(
+        self, topic: Topic, definition: SampleDefinition
+    ) -> Callable[[int, memoryview], None]:
         """Add a topic; return what writes a message from its receive stamp and payload."""
 
 
@@ -36,7 +38,9 @@ class _Rosbag1Recorder:
     def __init__(self, writer: rosbag1.Writer) -> None:
         self._writer = writer
 
-    def declare(self, topic: Topic, definition: Definition) -> Callable[[int, memoryview], None]:
+    def declare(
+        self, topic: Topic, definition: SampleDefinition
+    ) -> Callable[[int, memoryview], None]:
         connection = self._writer.add_connection(
             topic.name,
             topic.msgtype,
@@ -52,7 +56,9 @@ class _Rosbag2Recorder:
     def __init__(self, writer: rosbag2.Writer) -> None:
         self._writer = writer
 
-    def declare(self, topic: Topic, definition: Definition) -> Callable[[int, memoryview], None]:
+    def declare(
+        self, topic: Topic, definition: SampleDefinition
+    ) -> Callable[[int, memoryview], None]:
         connection = self._writer.add_connection(
             topic.name,
             topic.msgtype,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kuavo_bag_converter.bags.model import Stamps
-from kuavo_bag_converter.sample.definitions import Definitions, Ros
+from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
 from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import Timeline
@@ -101,7 +101,7 @@ def _headers(topic: Topic, times: Stamps, timeline: Timeline) -> Stamps | None:
 
 def _record(path: Path, topics: list[Topic], truth: SampleTruth, options: SampleOptions) -> None:
     ros: Ros = 1 if options.storage == 'bag' else 2
-    definitions = Definitions(ros, options.sdk)
+    definitions = SampleDefinitions(ros, options.sdk)
     messages = Messages(ros, definitions)
     with recorder(path, options.storage, options.compression) as recording:
         writers = [recording.declare(topic, definitions[topic.msgtype]) for topic in topics]

@@ -12,7 +12,7 @@ _trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
 """Of the GNU C library, malloc_trim(3); others give back by themselves or not at all."""
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return what has been freed to the system; takes less than a millisecond.
 
     Small allocations that live on keep malloc from doing so itself after a phase that needed

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from kuavo_bag_converter.support.errors import Cancelled, StalledError
 
-Task = Callable[[], object]
+WorkItem = Callable[[], object]
 
 _GRACE_S = 2.0
 """How long running tasks are waited for when the user has asked to stop."""
@@ -18,16 +18,16 @@ _LOOK_S = 0.2
 """Longest time for which it is not noticed that the user has asked to stop."""
 
 
-class Strand:
+class WorkerQueue:
     """A queue whose tasks run one after the other, in the order in which they came."""
 
     def __init__(self, pool: WorkerPool, name: str) -> None:
         self._pool = pool
         self.name = name
-        self.tasks: deque[tuple[int, Task]] = deque()
+        self.tasks: deque[tuple[int, WorkItem]] = deque()
         self.active = False
 
-    def submit(self, task: Task, size: int) -> None:
+    def submit(self, task: WorkItem, size: int) -> None:
         """Queue a task that holds ``size`` bytes; wait while too much is queued.
 
         Raises:
@@ -40,9 +40,9 @@ class Strand:
 
 
 class WorkerPool:
-    """Threads that run the tasks of strands.
+    """Threads that run the tasks of queues.
 
-    A strand runs on one thread at a time, so a stateful encoder needs no lock; strands run beside
+    A queue runs on one thread at a time, so a stateful encoder needs no lock; queues run beside
     each other, so a slow camera does not hold up the others. Nothing is ever dropped: who submits
     waits instead.
 
@@ -63,7 +63,7 @@ class WorkerPool:
         Args:
             threads: At least 1.
             max_bytes: Bytes that may wait in all queues together (one task always may).
-            max_tasks: Tasks that may wait in one strand.
+            max_tasks: Tasks that may wait in one queue.
             stall_timeout_s: How long to wait while no task at all is finished.
             cancel: Set when the user asks to stop; then running tasks have two seconds to finish.
 
@@ -73,10 +73,10 @@ class WorkerPool:
         self._stall_timeout_s = stall_timeout_s
         self._cancel = cancel or threading.Event()
         self._finished_at = time.monotonic()
-        self._running: dict[threading.Thread, Strand] = {}
+        self._running: dict[threading.Thread, WorkerQueue] = {}
         self._bytes = 0
         self._unfinished = 0
-        self._ready: deque[Strand] = deque()
+        self._ready: deque[WorkerQueue] = deque()
         self._error: BaseException | None = None
         self._stopping = False
         self._lock = threading.Lock()
@@ -89,28 +89,28 @@ class WorkerPool:
         for thread in self._threads:
             thread.start()
 
-    def strand(self, name: str) -> Strand:
-        """Return a new, empty strand; ``name`` is for errors."""
-        return Strand(self, name)
+    def queue(self, name: str) -> WorkerQueue:
+        """Return a new, empty queue; ``name`` is for errors."""
+        return WorkerQueue(self, name)
 
-    def submit(self, strand: Strand, task: Task, size: int) -> None:
-        """Queue a task on a strand; see :meth:`Strand.submit`."""
+    def submit(self, queue: WorkerQueue, task: WorkItem, size: int) -> None:
+        """Queue a task on a queue; see :meth:`WorkerQueue.submit`."""
         with self._lock:
             while self._error is None and (
                 (self._bytes and self._bytes + size > self._max_bytes)
-                or len(strand.tasks) >= self._max_tasks
+                or len(queue.tasks) >= self._max_tasks
             ):
                 self._wait_for_room()
             if self._error is not None:
                 raise self._error
-            strand.tasks.append((size, task))
+            queue.tasks.append((size, task))
             self._bytes += size
             self._unfinished += 1
-            if not strand.active:
-                strand.active = True
+            if not queue.active:
+                queue.active = True
                 if self._unfinished == 1:
                     self._finished_at = time.monotonic()
-                self._ready.append(strand)
+                self._ready.append(queue)
                 self._work.notify()
 
     @property
@@ -153,7 +153,7 @@ class WorkerPool:
         return time.monotonic() - self._finished_at > self._stall_timeout_s
 
     def _busy(self) -> str:
-        names = ', '.join(sorted({strand.name for strand in self._running.values()}))
+        names = ', '.join(sorted({queue.name for queue in self._running.values()}))
         silent = time.monotonic() - self._finished_at
         return f'{names}: a picture has kept its decoder or encoder busy for {silent:.0f} s'
 
@@ -187,9 +187,9 @@ class WorkerPool:
                     self._work.wait()
                 if self._stopping:
                     return
-                strand = self._ready.popleft()
-                size, task = strand.tasks.popleft()
-                self._running[threading.current_thread()] = strand
+                queue = self._ready.popleft()
+                size, task = queue.tasks.popleft()
+                self._running[threading.current_thread()] = queue
             error: BaseException | None = None
             try:
                 task()
@@ -205,11 +205,11 @@ class WorkerPool:
                     self._error = self._error or error
                     self._stopping = True
                     self._work.notify_all()
-                elif strand.tasks:
-                    self._ready.append(strand)
+                elif queue.tasks:
+                    self._ready.append(queue)
                     self._work.notify()
                 else:
-                    strand.active = False
+                    queue.active = False
                 # Who submits is woken for many tasks at a time: each switch costs what a row costs.
                 if self._stopping or not self._unfinished or self._bytes <= self._max_bytes // 2:
                     self._room.notify_all()

@@ -14,10 +14,10 @@ from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 
+from kuavo_bag_converter.bags.byte_readers import ByteReader
 from kuavo_bag_converter.bags.chunked import Chunk
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.model import Stamps
-from kuavo_bag_converter.bags.source import Bytes
 
 MAGIC = b'\x89MCAP0\r\n'
 FOOTER_SIZE = 9 + 20
@@ -73,7 +73,7 @@ class ChunkIndex(NamedTuple):
     """Those that a message index exists for."""
 
 
-def walk(source: Bytes, offset: int) -> Iterator[Record]:
+def walk(source: ByteReader, offset: int) -> Iterator[Record]:
     """Yield record after record until the source ends; one's content may end beyond it.
 
     Raises:
@@ -89,7 +89,7 @@ def walk(source: Bytes, offset: int) -> Iterator[Record]:
         offset = record.end
 
 
-def content(source: Bytes, record: Record) -> Any:
+def content(source: ByteReader, record: Record) -> Any:
     """Parse a record by the class of the ``mcap`` library that its opcode names.
 
     Raises:
@@ -125,7 +125,7 @@ def message_head(data: bytes | memoryview, at: int = 0) -> MessageHead | None:
     return MessageHead(channel, signed(stamp), length - 22)
 
 
-def chunk_of(source: Bytes, record: Record) -> Chunk:
+def chunk_of(source: ByteReader, record: Record) -> Chunk:
     """Read a chunk record's header.
 
     Raises:
@@ -147,7 +147,7 @@ def chunk_of(source: Bytes, record: Record) -> Chunk:
     return Chunk(begin, begin + at + 8, packed, compression, size, crc)
 
 
-def chunk_index(source: Bytes, record: Record) -> ChunkIndex:
+def chunk_index(source: ByteReader, record: Record) -> ChunkIndex:
     """Read a chunk index record.
 
     Raises:

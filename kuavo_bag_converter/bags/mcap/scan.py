@@ -8,17 +8,17 @@ import numpy as np
 from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 
-from kuavo_bag_converter.bags.chunked import Chunk, Readable, load_chunk, table_of
-from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
+from kuavo_bag_converter.bags.chunked import Chunk, ScannedChunk, load_chunk, table_of
+from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
+from kuavo_bag_converter.bags.mcap.encodings import contradict
 from kuavo_bag_converter.bags.mcap.summary import Summary
-from kuavo_bag_converter.bags.mcap_encodings import contradict
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.bags.rosbag1.records import normal_type
 from kuavo_bag_converter.bags.rosbag2.qos import is_latched
 from kuavo_bag_converter.bags.scan import Scan
-from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
-from kuavo_bag_converter.bags.storage import Rows
+from kuavo_bag_converter.bags.storage import MessageRows
 
 STRETCH = 10_000
 """Messages outside chunks that are handled at a time."""
@@ -68,7 +68,7 @@ class Declarations:
             )
         )
 
-    def take(self, source: Bytes, record: mc.Record) -> None:
+    def take(self, source: ByteReader, record: mc.Record) -> None:
         """Take a schema or channel record, and no other.
 
         Raises:
@@ -84,13 +84,13 @@ class Declarations:
 class Stretch(NamedTuple):
     """Messages that follow each other, from their records."""
 
-    rows: Rows
+    rows: MessageRows
     end: int
     """Where the first record behind them begins."""
     error: DamagedError | None
 
 
-def walk_stretch(source: Bytes, begin: int, known: Declarations, limit: int) -> Stretch:
+def read_rows(source: ByteReader, begin: int, known: Declarations, limit: int) -> Stretch:
     """Rows of up to ``limit`` messages from ``begin`` on, up to a chunk or the end of the data."""
     connection: list[int] = []
     stamp: list[int] = []
@@ -115,7 +115,7 @@ def walk_stretch(source: Bytes, begin: int, known: Declarations, limit: int) -> 
             end = record.end
     except DamagedError as broken:
         error = broken
-    rows = Rows(*(np.array(column, np.int64) for column in (connection, stamp, offset)))
+    rows = MessageRows(*(np.array(column, np.int64) for column in (connection, stamp, offset)))
     return Stretch(rows, end, error)
 
 
@@ -128,7 +128,7 @@ class McapScan(Scan):
     """One pass over a file's records; the results are its attributes."""
 
     def __init__(
-        self, source: Source, damage: Damage, known: Declarations, summary: Summary | None
+        self, source: BagFile, damage: DamagePolicy, known: Declarations, summary: Summary | None
     ) -> None:
         """Scan.
 
@@ -148,7 +148,7 @@ class McapScan(Scan):
         self.run(len(mc.MAGIC))
 
     def _run(self, offset: int) -> int | None:
-        window = Window(self._source, self._source.size)
+        window = FileWindow(self._source, self._source.size)
         at = offset
         try:
             while at < window.end:
@@ -163,7 +163,7 @@ class McapScan(Scan):
                     self._chunk(window, record)
                     at = record.end
                 elif record.op == Opcode.MESSAGE:
-                    at = self._loose(window, at)
+                    at = self._unchunked(window, at)
                 elif record.end > window.end:
                     raise DamagedError(at, 'the last record is cut')
                 else:
@@ -175,7 +175,7 @@ class McapScan(Scan):
             return self._skip(error, error.offset, after)
         return None
 
-    def _other(self, window: Window, record: mc.Record) -> None:
+    def _other(self, window: FileWindow, record: mc.Record) -> None:
         if record.op == Opcode.MESSAGE_INDEX and self._loss:
             data = window.read(record.offset, 9 + record.length)
             for _, entries in mc.message_indexes(data, record.offset):
@@ -183,7 +183,7 @@ class McapScan(Scan):
         else:
             self._known.take(window, record)
 
-    def _chunk(self, window: Window, record: mc.Record) -> None:
+    def _chunk(self, window: FileWindow, record: mc.Record) -> None:
         chunk = mc.chunk_of(window, record)
         if chunk.end > window.end:
             room = window.end - chunk.data
@@ -193,11 +193,11 @@ class McapScan(Scan):
             data = load_chunk(self._source, chunk)
             if chunk.cut:
                 chunk = chunk._replace(size=len(data))
-            stretch = walk_stretch(Held(data), 0, self._known, len(data))
+            stretch = read_rows(MemoryReader(data), 0, self._known, len(data))
             if len(stretch.rows.stamp):
                 self.columns.add(stretch.rows)
                 read = len(stretch.rows.stamp)
-                self.chunks.append(Readable(chunk, read))
+                self.chunks.append(ScannedChunk(chunk, read))
             if chunk.cut:
                 raise DamagedError(chunk.offset, 'chunk: the file ends within it')
             if stretch.error:
@@ -205,12 +205,12 @@ class McapScan(Scan):
         except DamagedError as error:
             self._lose(error, read)
 
-    def _loose(self, window: Window, begin: int) -> int:
-        stretch = walk_stretch(window, begin, self._known, STRETCH)
+    def _unchunked(self, window: FileWindow, begin: int) -> int:
+        stretch = read_rows(window, begin, self._known, STRETCH)
         length = stretch.end - begin
         self.columns.add(stretch.rows)
         chunk = Chunk(begin, begin, length, '', length)
-        self.chunks.append(Readable(chunk, len(stretch.rows.stamp)))
+        self.chunks.append(ScannedChunk(chunk, len(stretch.rows.stamp)))
         if stretch.error:
             raise stretch.error
         return stretch.end

@@ -9,15 +9,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
-from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.byte_readers import FileWindow, MemoryReader
+from kuavo_bag_converter.bags.chunked import (
+    Chunk,
+    ChunkedStorage,
+    IndexEntries,
+    MessageRecord,
+    ScannedRows,
+)
+from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
-from kuavo_bag_converter.bags.mcap.scan import Declarations, McapScan, walk_stretch
+from kuavo_bag_converter.bags.mcap.encodings import LOOKED_AT, encoding_of
+from kuavo_bag_converter.bags.mcap.scan import Declarations, McapScan, read_rows
 from kuavo_bag_converter.bags.mcap.summary import Summary, has_footer, is_index, read_summary
-from kuavo_bag_converter.bags.mcap_encodings import LOOKED_AT, encoding_of
 from kuavo_bag_converter.bags.model import Stamps
-from kuavo_bag_converter.bags.source import Held, Window
-from kuavo_bag_converter.bags.storage import Cursor, Selection
+from kuavo_bag_converter.bags.storage import Selection, TopicCursor
 from kuavo_bag_converter.support.texts import listed
 
 _STEP = 4 * 1024 * 1024
@@ -29,7 +35,7 @@ class McapStorage(ChunkedStorage):
     container = 'mcap'
     entry = mc.INDEX_ENTRY
 
-    def __init__(self, path: Path, damage: Damage, shown: Path | None = None) -> None:
+    def __init__(self, path: Path, damage: DamagePolicy, shown: Path | None = None) -> None:
         """Open a file and read its summary, or scan it; ``shown`` is its name for users.
 
         Raises:
@@ -63,14 +69,14 @@ class McapStorage(ChunkedStorage):
         if summary and indexed and not self._damage.salvage:
             self._declare(summary)
             self._index = summary.chunks
-            self.counts = self._promised(summary) or {}
+            self.counts = self._stated_counts(summary) or {}
         else:
             self._damage.reads_whole()
             scan = McapScan(self._source, self._damage, self._known, summary)
             self._scanned, self._chunks = scan.columns, scan.chunks
             if summary:
                 self._declare(summary)
-            self._settle_scan(self._promised(summary) if summary else None)
+            self._count_scanned(self._stated_counts(summary) if summary else None)
         if self._known.doubtful:
             self._settle_encodings()
 
@@ -86,7 +92,7 @@ class McapStorage(ChunkedStorage):
         first = np.arange(LOOKED_AT)
         for place, schema in self._known.doubtful.items():
             connection = self.connections[place]
-            chosen = Selection(self.connections, {connection.topic: Cursor(first, first)})
+            chosen = Selection(self.connections, {connection.topic: TopicCursor(first, first)})
             payloads = [
                 bytes(stored.data) for stored in self.messages(chosen) if stored.connection == place
             ]
@@ -99,7 +105,7 @@ class McapStorage(ChunkedStorage):
                 f'{listed(names)}: by their messages they are read as {encoding}'
             )
 
-    def _promised(self, summary: Summary) -> dict[int, int] | None:
+    def _stated_counts(self, summary: Summary) -> dict[int, int] | None:
         if summary.statistics is None:
             return None
         counts = summary.statistics.channel_message_counts
@@ -107,7 +113,7 @@ class McapStorage(ChunkedStorage):
 
     def _check_data(self, summary: Summary) -> None:
         """Verify the data section's checksum, unless the chunks have their own."""
-        window = Window(self._source, self._source.size, mc.CHUNK_HEADER_LIMIT)
+        window = FileWindow(self._source, self._source.size, mc.CHUNK_HEADER_LIMIT)
         if not summary.data_crc or (
             summary.chunks and self._chunk_in(window, summary.chunks[0].start).crc
         ):
@@ -119,7 +125,7 @@ class McapStorage(ChunkedStorage):
         if crc != summary.data_crc:
             raise DamagedError(summary.data_end, 'the data: its checksum (CRC-32) is wrong')
 
-    def _chunk_in(self, window: Window, offset: int) -> Chunk:
+    def _chunk_in(self, window: FileWindow, offset: int) -> Chunk:
         chunk = mc.chunk_of(window, next(mc.walk(window, offset)))
         if chunk.end > self._source.size:
             raise DamagedError(offset, 'chunk: it ends beyond the end of the file')
@@ -139,33 +145,33 @@ class McapStorage(ChunkedStorage):
         return bool((selection.slots[self._places(number)] >= 0).any())
 
     def _chunk_at(self, number: int) -> Chunk:
-        window = Window(self._source, self._source.size, mc.CHUNK_HEADER_LIMIT)
+        window = FileWindow(self._source, self._source.size, mc.CHUNK_HEADER_LIMIT)
         return self._chunk_in(window, self._index[number].start)
 
-    def _chunk_index(self, number: int) -> list[Entries]:
+    def _chunk_index(self, number: int) -> list[IndexEntries]:
         chunk = self._index[number]
         data = self._source.read(chunk.end, chunk.index_length)
-        entries: list[Entries] = []
+        entries: list[IndexEntries] = []
         for channel, raw in mc.message_indexes(data, chunk.end):
             if channel not in self._known.local:
                 raise DamagedError(chunk.end, f'message index of undeclared channel {channel}')
-            entries.append(Entries(number, self._known.local[channel], raw))
+            entries.append(IndexEntries(number, self._known.local[channel], raw))
         return entries
 
     def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
         return mc.entry_stamps(table)
 
-    def _walk(self, chunk: Chunk, data: bytes | None) -> Walked:
+    def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
         if data is None:
-            window = Window(self._source, chunk.end)
-            stretch = walk_stretch(window, chunk.data, self._known, chunk.size)
+            window = FileWindow(self._source, chunk.end)
+            stretch = read_rows(window, chunk.data, self._known, chunk.size)
         else:
-            stretch = walk_stretch(Held(data), 0, self._known, chunk.size)
-        return Walked(stretch.rows, stretch.error)
+            stretch = read_rows(MemoryReader(data), 0, self._known, chunk.size)
+        return ScannedRows(stretch.rows, stretch.error)
 
-    def _parse(self, record: memoryview) -> Found | None:
+    def _parse(self, record: memoryview) -> MessageRecord | None:
         head = mc.message_head(record)
         if head is None:
             return None
         local = self._known.local.get(head.channel, -1)
-        return Found(local, head.stamp, mc.MESSAGE_HEADER, head.length)
+        return MessageRecord(local, head.stamp, mc.MESSAGE_HEADER, head.length)

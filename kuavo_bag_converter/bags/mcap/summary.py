@@ -9,9 +9,9 @@ from typing import NamedTuple
 from mcap.opcode import Opcode
 from mcap.records import Channel, DataEnd, Schema, Statistics
 
+from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.mcap import records as mc
-from kuavo_bag_converter.bags.source import Source, Window
 
 
 class Summary(NamedTuple):
@@ -33,7 +33,7 @@ class Summary(NamedTuple):
         return self.chunks[place].start if place < len(self.chunks) else None
 
 
-def has_footer(source: Source) -> bool:
+def has_footer(source: BagFile) -> bool:
     """Tell whether the file ends as a closed one does."""
     begin = source.size - len(mc.MAGIC) - mc.FOOTER_SIZE
     if begin < len(mc.MAGIC):
@@ -42,7 +42,7 @@ def has_footer(source: Source) -> bool:
     return tail[0] == Opcode.FOOTER and tail.endswith(mc.MAGIC)
 
 
-def read_summary(source: Source) -> Summary | None:
+def read_summary(source: BagFile) -> Summary | None:
     """Read the summary section of a file that has a footer; None where the footer names none.
 
     Raises:
@@ -50,7 +50,7 @@ def read_summary(source: Source) -> Summary | None:
 
     """
     begin = source.size - len(mc.MAGIC) - mc.FOOTER_SIZE
-    window = Window(source, source.size, 2**20)
+    window = FileWindow(source, source.size, 2**20)
     footer = mc.content(window, mc.Record(begin, Opcode.FOOTER, mc.FOOTER_SIZE - 9))
     start = footer.summary_start
     if start == 0:
@@ -82,15 +82,15 @@ def read_summary(source: Source) -> Summary | None:
     return Summary(schemas, channels, statistics, chunks, start - 13, end.data_section_crc)
 
 
-def _check_crc(source: Source, start: int, footer: int, crc: int) -> None:
+def _check_crc(source: BagFile, start: int, footer: int, crc: int) -> None:
     covered = source.read(start, footer + mc.FOOTER_SIZE - 4 - start)
     if crc and zlib.crc32(covered) != crc:
         raise DamagedError(start, 'the summary: its checksum (CRC-32) is wrong')
 
 
-def _data_end(source: Source, summary: int) -> DataEnd:
+def _data_end(source: BagFile, summary: int) -> DataEnd:
     """Read the data end record, which lies directly before the summary."""
-    window = Window(source, source.size, 16)
+    window = FileWindow(source, source.size, 16)
     record = next(mc.walk(window, summary - 13), None)
     if record is None or record.op != Opcode.DATA_END or record.end != summary:
         raise DamagedError(summary - 13, 'data end record expected')
@@ -98,7 +98,7 @@ def _data_end(source: Source, summary: int) -> DataEnd:
     return end
 
 
-def is_index(source: Source, summary: Summary) -> bool:
+def is_index(source: BagFile, summary: Summary) -> bool:
     """Tell whether every message of the file is in a chunk with a message index.
 
     Raises:
@@ -114,12 +114,12 @@ def is_index(source: Source, summary: Summary) -> bool:
         return False
     if not schemas.issuperset(channel.schema_id for channel in summary.channels):
         return False
-    return all(chunk.channels for chunk in summary.chunks) and not _loose(source, summary)
+    return all(chunk.channels for chunk in summary.chunks) and not _unchunked(source, summary)
 
 
-def _loose(source: Source, summary: Summary) -> bool:
+def _unchunked(source: BagFile, summary: Summary) -> bool:
     """Tell whether there are messages or chunks that the summary does not know."""
-    window = Window(source, summary.data_end, 4096)
+    window = FileWindow(source, summary.data_end, 4096)
     at = len(mc.MAGIC)
     for chunk in summary.chunks:
         if _holds_data(window, at, chunk.start):
@@ -128,7 +128,7 @@ def _loose(source: Source, summary: Summary) -> bool:
     return _holds_data(window, at, summary.data_end)
 
 
-def _holds_data(window: Window, start: int, end: int) -> bool:
+def _holds_data(window: FileWindow, start: int, end: int) -> bool:
     at = start
     while at < end:
         record = next(mc.walk(window, at))

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
 from kuavo_bag_converter.bags.chunked import Chunk
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.rosbag1 import records as rb
-from kuavo_bag_converter.bags.source import Source, Window
 
 _CHUNK_COUNT = np.dtype([('connection', '<u4'), ('count', '<u4')])
 _STEP = 1024 * 1024
@@ -48,7 +48,7 @@ class Index(NamedTuple):
         return self.chunks[place] if place < len(self.chunks) else None
 
 
-def read_index(source: Source, header: rb.Record) -> Index:
+def read_index(source: BagFile, header: rb.Record) -> Index:
     """Read the index section that the bag header record points to.
 
     Raises:
@@ -62,7 +62,7 @@ def read_index(source: Source, header: rb.Record) -> Index:
         raise DamagedError(
             source.size, f'the file ends here, its index should be at byte {start}: truncated'
         )
-    window = Window(source, source.size, _STEP)
+    window = FileWindow(source, source.size, _STEP)
     connections: list[tuple[rb.Record, bytes]] = []
     chunks: list[tuple[int, bytes]] = []
     begins: list[int] = []
@@ -97,7 +97,7 @@ def _chunk_position(record: rb.Record, index: int) -> int:
     return position
 
 
-def find_chunk(source: Source, offset: int) -> int | None:
+def find_chunk(source: BagFile, offset: int) -> int | None:
     """Search for a chunk record from ``offset`` on; its offset, or None."""
     word = b'compression='
     first = offset
@@ -116,10 +116,10 @@ def find_chunk(source: Source, offset: int) -> int | None:
     return None
 
 
-def is_chunk(source: Source, offset: int) -> bool:
+def is_chunk(source: BagFile, offset: int) -> bool:
     """Tell whether a chunk record begins there."""
     try:
-        record = rb.read_record(Window(source, source.size, 256), offset)
+        record = rb.read_record(FileWindow(source, source.size, 256), offset)
         chunk_of(record)
     except DamagedError:
         return False

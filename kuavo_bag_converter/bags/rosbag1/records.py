@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kuavo_bag_converter.bags.byte_readers import ByteReader
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.model import Connection, Stamps
-from kuavo_bag_converter.bags.source import Bytes
 
 MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7
@@ -99,7 +99,7 @@ def parse_fields(data: bytes, offset: int) -> dict[bytes, bytes]:
     return fields
 
 
-def read_record(source: Bytes, offset: int) -> Record:
+def read_record(source: ByteReader, offset: int) -> Record:
     """Read a record's header; its data is only known to begin within the source.
 
     Raises:
@@ -118,7 +118,7 @@ def read_record(source: Bytes, offset: int) -> Record:
     return Record(offset, op[0], fields, offset + size + 8, length)
 
 
-def walk(source: Bytes, offset: int) -> Iterator[Record]:
+def walk(source: ByteReader, offset: int) -> Iterator[Record]:
     """Yield record after record until the source ends; a record's data may end beyond it.
 
     Raises:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
     Chunk,
-    Readable,
-    Walked,
+    ScannedChunk,
+    ScannedRows,
     load_chunk,
     needs_loading,
     table_of,
 )
-from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.bags.rosbag1 import records as rb
 from kuavo_bag_converter.bags.rosbag1.index import Index, chunk_of, find_chunk
 from kuavo_bag_converter.bags.scan import Scan
-from kuavo_bag_converter.bags.source import Bytes, Held, Source, Window
-from kuavo_bag_converter.bags.storage import Rows
+from kuavo_bag_converter.bags.storage import MessageRows
 
 
 class Declarations:
@@ -43,9 +43,11 @@ class Declarations:
             self.local[number] = len(self.connections) - 1
 
 
-def walk_chunk(source: Source, chunk: Chunk, data: bytes | None, known: Declarations) -> Walked:
+def read_chunk(
+    source: BagFile, chunk: Chunk, data: bytes | None, known: Declarations
+) -> ScannedRows:
     """Rows of a chunk from its records; new connections are declared on the way."""
-    view: Bytes = Window(source, chunk.end) if data is None else Held(data)
+    view: ByteReader = FileWindow(source, chunk.end) if data is None else MemoryReader(data)
     base = chunk.data if data is None else 0
     connection: list[int] = []
     stamp: list[int] = []
@@ -70,15 +72,15 @@ def walk_chunk(source: Source, chunk: Chunk, data: bytes | None, known: Declarat
         error = DamagedError(broken.offset - base + chunk.data, f'chunk: {broken.reason}')
         if data is not None and chunk.compression:
             error.offset = chunk.offset
-    rows = Rows(*(np.array(column, np.int64) for column in (connection, stamp, offset)))
-    return Walked(rows, error)
+    rows = MessageRows(*(np.array(column, np.int64) for column in (connection, stamp, offset)))
+    return ScannedRows(rows, error)
 
 
 class Rosbag1Scan(Scan):
     """One pass over a bag's records; the results are its attributes."""
 
     def __init__(
-        self, source: Source, damage: Damage, known: Declarations, index: Index | None
+        self, source: BagFile, damage: DamagePolicy, known: Declarations, index: Index | None
     ) -> None:
         """Scan.
 
@@ -98,7 +100,7 @@ class Rosbag1Scan(Scan):
         self.run(len(rb.MAGIC))
 
     def _run(self, offset: int) -> int | None:
-        window = Window(self._source, self._source.size)
+        window = FileWindow(self._source, self._source.size)
         at = offset
         try:
             for record in rb.walk(window, offset):
@@ -124,7 +126,7 @@ class Rosbag1Scan(Scan):
             return self._skip(error, at, after)
         return None
 
-    def _chunk(self, record: rb.Record, window: Window) -> bool:
+    def _chunk(self, record: rb.Record, window: FileWindow) -> bool:
         """Take a chunk; True where it is the open one of an unfinished recording."""
         chunk = chunk_of(record)
         room = self._source.size - chunk.data
@@ -142,16 +144,16 @@ class Rosbag1Scan(Scan):
         except DamagedError as error:
             self._lose(error, 0)
             return opened
-        rows, error_inside = walk_chunk(self._source, chunk, data, self._known)
+        rows, error_inside = read_chunk(self._source, chunk, data, self._known)
         self.columns.add(rows)
-        self.chunks.append(Readable(chunk, len(rows.stamp)))
+        self.chunks.append(ScannedChunk(chunk, len(rows.stamp)))
         if error_inside is None and chunk.cut and chunk.compression:
             error_inside = DamagedError(chunk.offset, 'chunk: its end is missing')
         if error_inside is not None:
             self._lose(error_inside, len(rows.stamp))
         return chunk.cut
 
-    def _empty(self, chunk: Chunk, window: Window) -> bool:
+    def _empty(self, chunk: Chunk, window: FileWindow) -> bool:
         """Tell whether a chunk of length 0 is really empty: no message follows it."""
         if chunk.compression:
             return False

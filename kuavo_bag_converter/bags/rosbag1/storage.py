@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kuavo_bag_converter.bags.chunked import Chunk, ChunkedStorage, Entries, Found, Walked
-from kuavo_bag_converter.bags.damage import Damage, DamagedError
+from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
+from kuavo_bag_converter.bags.chunked import (
+    Chunk,
+    ChunkedStorage,
+    IndexEntries,
+    MessageRecord,
+    ScannedRows,
+)
+from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.rosbag1 import records as rb
 from kuavo_bag_converter.bags.rosbag1.index import Index, chunk_of, read_index
-from kuavo_bag_converter.bags.rosbag1.scan import Declarations, Rosbag1Scan, walk_chunk
-from kuavo_bag_converter.bags.source import Source, Window
+from kuavo_bag_converter.bags.rosbag1.scan import Declarations, Rosbag1Scan, read_chunk
 from kuavo_bag_converter.bags.storage import Selection
 from kuavo_bag_converter.support.errors import BagError
 
@@ -28,7 +34,7 @@ class Rosbag1Storage(ChunkedStorage):
     container = 'rosbag1'
     entry = rb.INDEX_ENTRY
 
-    def __init__(self, path: Path, damage: Damage, shown: Path | None = None) -> None:
+    def __init__(self, path: Path, damage: DamagePolicy, shown: Path | None = None) -> None:
         """Open a bag and read its index, or scan it; ``shown`` is its name for users.
 
         Raises:
@@ -79,7 +85,7 @@ class Rosbag1Storage(ChunkedStorage):
         elif chunks > len(self._chunks):
             lost = chunks - len(self._chunks)
             self._damage.note(f'{self.path}: {lost} of its {chunks} chunks are lost')
-        self._settle_scan(self._totals(index, self._known) if index else None)
+        self._count_scanned(self._totals(index, self._known) if index else None)
 
     def _declare(self, index: Index, known: Declarations) -> None:
         try:
@@ -114,7 +120,7 @@ class Rosbag1Storage(ChunkedStorage):
         return any(self.connections[local].topic in topics for local in self._counts_of(number))
 
     def _chunk_at(self, number: int) -> Chunk:
-        window = Window(self._source, self._source.size, _HEADER)
+        window = FileWindow(self._source, self._source.size, _HEADER)
         chunk = chunk_of(rb.read_record(window, self._index.chunks[number]))
         if chunk.end > self._source.size:
             raise DamagedError(chunk.offset, 'chunk: it ends beyond the end of the file')
@@ -122,38 +128,38 @@ class Rosbag1Storage(ChunkedStorage):
             raise DamagedError(chunk.offset, 'chunk: its two sizes differ')
         return chunk
 
-    def _chunk_index(self, number: int) -> list[Entries]:
+    def _chunk_index(self, number: int) -> list[IndexEntries]:
         chunk = self._chunk_at(number)
         counts = self._counts_of(number)
         size = len(counts) * rb.INDEX_HEADER + sum(counts.values()) * rb.INDEX_ENTRY.itemsize
         data = self._source.read(chunk.end, size)
-        entries: list[Entries] = []
+        entries: list[IndexEntries] = []
         at = 0
         while at < size:
             conn, raw, at = self._entries.take(data, at, chunk.end)
             local = self._known.local.get(conn, -1)
             if len(raw) != counts.pop(local, -1) * rb.INDEX_ENTRY.itemsize:
                 raise DamagedError(chunk.end, 'index record disagrees with the chunk info')
-            entries.append(Entries(number, local, raw))
+            entries.append(IndexEntries(number, local, raw))
         return entries
 
     def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
         return rb.entry_stamps(table)
 
-    def _walk(self, chunk: Chunk, data: bytes | None) -> Walked:
-        return walk_chunk(self._source, chunk, data, self._known)
+    def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
+        return read_chunk(self._source, chunk, data, self._known)
 
-    def _parse(self, record: memoryview) -> Found | None:
+    def _parse(self, record: memoryview) -> MessageRecord | None:
         parts = self._messages.take(record)
         if parts is None:
             return None
         connection, stamp, begin, length = parts
-        return Found(self._known.local.get(connection, -1), stamp, begin, length)
+        return MessageRecord(self._known.local.get(connection, -1), stamp, begin, length)
 
 
 def time_range(path: Path) -> tuple[int, int] | None:
     """First and last receive stamp of an indexed bag by its index, in ns; else None."""
-    source = Source(path)
+    source = BagFile(path)
     try:
         header = _bag_header(source)
         return read_index(source, header).times if header.u64(b'index_pos') else None
@@ -163,5 +169,5 @@ def time_range(path: Path) -> tuple[int, int] | None:
         source.close()
 
 
-def _bag_header(source: Source) -> rb.Record:
-    return rb.read_record(Window(source, source.size, _HEADER), len(rb.MAGIC))
+def _bag_header(source: BagFile) -> rb.Record:
+    return rb.read_record(FileWindow(source, source.size, _HEADER), len(rb.MAGIC))

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import rosbag2_py
 
-from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.model import Connection, Stamps
-from kuavo_bag_converter.bags.storage import Selection, Storage, Stored
+from kuavo_bag_converter.bags.storage import Selection, Storage, StoredMessage
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import shown
 
@@ -30,7 +30,7 @@ _ERRORS = (RuntimeError, ValueError, IndexError, OSError)
 class Rosbag2PyStorage:
     """One ``.mcap`` or ``.db3`` file."""
 
-    def __init__(self, index: Storage, damage: Damage) -> None:
+    def __init__(self, index: Storage, damage: DamagePolicy) -> None:
         """Open a file that the portable reader has opened.
 
         Raises:
@@ -68,7 +68,7 @@ class Rosbag2PyStorage:
             return stamps
         return {topic: np.sort(column) for topic, column in stamps.items()}
 
-    def messages(self, selection: Selection, head: int | None = None) -> Iterator[Stored]:
+    def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
         """Yield selected messages; see :class:`Storage`."""
         first = {c.topic: c.id for c in reversed(self.connections) if selection.slots[c.id] >= 0}
         if not selection.missing:
@@ -90,7 +90,9 @@ class Rosbag2PyStorage:
                 return
             rank = selection.step(first[topic])
             if rank is not None:
-                yield Stored(first[topic], rank, stamp, data if head is None else data[:head])
+                yield StoredMessage(
+                    first[topic], rank, stamp, data if head is None else data[:head]
+                )
             if not selection.missing:
                 return
         for topic, count in seen.items():

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import cannot_be_read, container_of, mistaken_for_a_bag
 from kuavo_bag_converter.bags.rosbag2.metadata import (
     NAME,
@@ -56,7 +56,7 @@ def split_stem(path: Path) -> tuple[str, int] | None:
     return (match['stem'], int(match['number'])) if match else None
 
 
-def read_directory(folder: Path, damage: Damage) -> Directory:
+def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
     """Find the files of a rosbag2 directory.
 
     Raises:
@@ -87,8 +87,8 @@ def read_directory(folder: Path, damage: Damage) -> Directory:
             'put them into the folder'
         )
     for name in absent:
-        promise = metadata.file_promises.get(plain_name(name))
-        lost = f': its {promise} are lost' if promise else ''
+        declared = metadata.declared_files.get(plain_name(name))
+        lost = f': its {declared} are lost' if declared else ''
         damage.found(path, f'{shown(name)} is listed but missing{lost}')
     for file in found:
         if file not in files:
@@ -125,7 +125,7 @@ def _existing(path: Path) -> Path | None:
     return next((twin for twin in twins if twin.exists()), None)
 
 
-def _without_metadata(folder: Path, found: list[Path], damage: Damage) -> list[Path]:
+def _without_metadata(folder: Path, found: list[Path], damage: DamagePolicy) -> list[Path]:
     if not found:
         raise BagError(
             f'{folder}: holds no recording: no {NAME}, no .bag, .mcap or .db3 files, and no '
@@ -147,7 +147,7 @@ def _without_metadata(folder: Path, found: list[Path], damage: Damage) -> list[P
     return files
 
 
-def _without_packed_twins(found: list[Path], damage: Damage) -> list[Path]:
+def _without_packed_twins(found: list[Path], damage: DamagePolicy) -> list[Path]:
     """Leave out files that are there unpacked too, as some readers leave them behind."""
     plain = {path.name for path in found}
     files: list[Path] = []

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.bags.damage import Damage, span
+from kuavo_bag_converter.bags.damage import DamagePolicy, range_text
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.bags.rosbag1.records import normal_type
 from kuavo_bag_converter.bags.rosbag2.qos import LIMIT, load_yaml, normal_qos
@@ -23,7 +23,7 @@ NEWEST = 9
 _NUMBER = re.compile(r'[+-]?[0-9]{1,19}')
 
 
-class TopicPromise(NamedTuple):
+class DeclaredTopic(NamedTuple):
     """What metadata.yaml says of a topic."""
 
     topic: str
@@ -32,7 +32,7 @@ class TopicPromise(NamedTuple):
     messages: int
 
 
-class FilePromise(NamedTuple):
+class DeclaredFile(NamedTuple):
     """What metadata.yaml says of a file, since version 5."""
 
     messages: int
@@ -40,7 +40,7 @@ class FilePromise(NamedTuple):
     """First and last receive stamp, ns."""
 
     def __str__(self) -> str:
-        where = f' {span(*self.times)}' if self.times else ''
+        where = f' {range_text(*self.times)}' if self.times else ''
         return f'{self.messages} messages{where}'
 
 
@@ -52,9 +52,9 @@ class Metadata(NamedTuple):
     """Plugin name, '' where it is not said."""
     files: list[str]
     """File names, in order."""
-    file_promises: dict[str, FilePromise]
+    declared_files: dict[str, DeclaredFile]
     """By file name without the suffix that says it is compressed."""
-    topics: list[TopicPromise]
+    topics: list[DeclaredTopic]
     compression: str
     """``file``, ``message`` or ''."""
     messages: int
@@ -81,8 +81,8 @@ def read_metadata(path: Path) -> Metadata:
         version=top.number('version'),
         storage=top.text('storage_identifier', ''),
         files=[_name(part.whole_text()) for part in top.parts('relative_file_paths')],
-        file_promises={
-            plain_name(_name(file.text('path'))): _promise(file)
+        declared_files={
+            plain_name(_name(file.text('path'))): _declared_file(file)
             for file in top.parts('files', needed=False)
         },
         topics=[_topic(item) for item in top.parts('topics_with_message_count')],
@@ -149,9 +149,9 @@ class _Part:
         return ValueError(f'{self._place or "the whole"}: expected {expected}, found {found}')
 
 
-def _topic(item: _Part) -> TopicPromise:
+def _topic(item: _Part) -> DeclaredTopic:
     topic = item.part('topic_metadata')
-    return TopicPromise(
+    return DeclaredTopic(
         topic=topic.text('name'),
         msgtype=normal_type(topic.text('type')),
         qos=topic.value('offered_qos_profiles'),
@@ -159,12 +159,12 @@ def _topic(item: _Part) -> TopicPromise:
     )
 
 
-def _promise(file: _Part) -> FilePromise:
+def _declared_file(file: _Part) -> DeclaredFile:
     times: tuple[int, int] | None = None
     if file.has('starting_time') and file.has('duration'):
         begin = file.part('starting_time').number('nanoseconds_since_epoch')
         times = begin, begin + file.part('duration').number('nanoseconds')
-    return FilePromise(file.number('message_count'), times)
+    return DeclaredFile(file.number('message_count'), times)
 
 
 def _name(path: str) -> str:
@@ -183,7 +183,7 @@ def compare(
     connections: list[tuple[Connection, str]],
     counts: Mapping[str, int],
     file_counts: Mapping[str, int],
-    damage: Damage,
+    damage: DamagePolicy,
 ) -> None:
     """Report where metadata.yaml disagrees with what the files hold.
 
@@ -193,60 +193,63 @@ def compare(
         connections: of all files, each with its QoS profiles as the file words them.
         counts: messages by topic, as stored.
         file_counts: messages by file name, as stored.
-        damage: what to do with fewer messages than promised.
+        damage: what to do with fewer messages than stated.
 
     Raises:
-        BagError: there are fewer messages than promised, and that is not allowed.
+        BagError: there are fewer messages than stated, and that is not allowed.
 
     """
     if metadata.version > NEWEST:
         damage.note(f'{path}: is version {metadata.version}, newer than {NEWEST}')
     short = 0
-    for promise in metadata.topics:
-        stored_here = counts.get(promise.topic, 0)
-        line = _count_line(shown(promise.topic), promise.messages, stored_here)
-        if promise.messages > stored_here:
-            short += promise.messages - stored_here
-            damage.found_in(path, promise.topic, line)
-        elif promise.messages < stored_here:
+    for declared in metadata.topics:
+        stored_here = counts.get(declared.topic, 0)
+        line = _count_line(shown(declared.topic), declared.messages, stored_here)
+        if declared.messages > stored_here:
+            short += declared.messages - stored_here
+            damage.found_in(path, declared.topic, line)
+        elif declared.messages < stored_here:
             damage.note(f'{path}: {line}')
-        _compare_topic(path, promise, connections, damage)
-    for topic in counts.keys() - {promise.topic for promise in metadata.topics}:
+        _compare_topic(path, declared, connections, damage)
+    for topic in counts.keys() - {declared.topic for declared in metadata.topics}:
         damage.note(f'{path}: {shown(topic)} is in the files but not listed')
     stored = {plain_name(name): count for name, count in file_counts.items()}
-    for name, promised in metadata.file_promises.items():
+    for name, stated in metadata.declared_files.items():
         if name in stored:
-            _compare_count(path, shown(name), promised.messages, stored[name], short, damage)
+            _compare_count(path, shown(name), stated.messages, stored[name], short, damage)
     total = sum(counts.values())
     _compare_count(path, 'the recording', metadata.messages, total, short, damage)
 
 
 def _compare_count(
-    path: Path, what: str, promised: int, stored: int, short: int, damage: Damage
+    path: Path, what: str, stated: int, stored: int, short: int, damage: DamagePolicy
 ) -> None:
     """Compare a count of all topics, of which ``short`` messages are known to be missing."""
-    line = _count_line(what, promised, stored)
-    if promised - stored > (0 if damage.salvage else short):
+    line = _count_line(what, stated, stored)
+    if stated - stored > (0 if damage.salvage else short):
         damage.found(path, line)
-    elif promised != stored:
+    elif stated != stored:
         damage.note(f'{path}: {line}')
 
 
-def _count_line(what: str, promised: int, stored: int) -> str:
-    return f'{what}: {promised} messages are promised, {stored} are stored'
+def _count_line(what: str, stated: int, stored: int) -> str:
+    return f'{what}: {stated} messages are promised, {stored} are stored'
 
 
 def _compare_topic(
-    path: Path, promise: TopicPromise, connections: list[tuple[Connection, str]], damage: Damage
+    path: Path,
+    declared: DeclaredTopic,
+    connections: list[tuple[Connection, str]],
+    damage: DamagePolicy,
 ) -> None:
-    topic = shown(promise.topic)
+    topic = shown(declared.topic)
     for connection, qos in connections:
-        if connection.topic != promise.topic:
+        if connection.topic != declared.topic:
             continue
-        if connection.msgtype != promise.msgtype:
+        if connection.msgtype != declared.msgtype:
             damage.note(
-                f'{path}: {topic}: type {shown(promise.msgtype)} is listed, '
+                f'{path}: {topic}: type {shown(declared.msgtype)} is listed, '
                 f'{shown(connection.msgtype)} is stored'
             )
-        if normal_qos(qos) != normal_qos(promise.qos):
+        if normal_qos(qos) != normal_qos(declared.qos):
             damage.note(f'{path}: {topic}: other QoS profiles are listed than stored')

@@ -16,13 +16,19 @@ from urllib.parse import quote
 
 import numpy as np
 
-from kuavo_bag_converter.bags.damage import Damage, span
+from kuavo_bag_converter.bags.byte_readers import BagFile
+from kuavo_bag_converter.bags.damage import DamagePolicy, range_text
 from kuavo_bag_converter.bags.model import Connection, Stamps
 from kuavo_bag_converter.bags.rosbag1.records import normal_type
 from kuavo_bag_converter.bags.rosbag2.qos import is_latched
 from kuavo_bag_converter.bags.scratch import Scratch
-from kuavo_bag_converter.bags.source import Source
-from kuavo_bag_converter.bags.storage import Picks, Rows, Selection, StampColumns, Stored
+from kuavo_bag_converter.bags.storage import (
+    MessageRows,
+    SelectedRows,
+    Selection,
+    StampColumns,
+    StoredMessage,
+)
 from kuavo_bag_converter.support.errors import BagError
 
 ROWS = 20_000
@@ -52,7 +58,7 @@ class Sqlite3Storage:
     """sqlite does not tell."""
 
     def __init__(
-        self, path: Path, damage: Damage, scratch: Scratch, shown: Path | None = None
+        self, path: Path, damage: DamagePolicy, scratch: Scratch, shown: Path | None = None
     ) -> None:
         """Open a file, and count its messages; ``shown`` is its name for users.
 
@@ -102,13 +108,13 @@ class Sqlite3Storage:
                 self._damage.found(self.path, f'sqlite: {error}')
         return {topic: columns.stamps(topic) for topic in topics}
 
-    def messages(self, selection: Selection, head: int | None = None) -> Iterator[Stored]:
+    def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
         """Yield selected messages; see :class:`Storage`."""
         topics = {c.topic for c in self.connections if selection.slots[c.id] >= 0}
         try:
             for rows in self._rows(topics):
-                picks = selection.pick(rows.connection)
-                yield from self._payloads(rows, picks, head)
+                selected = selection.select(rows.connection)
+                yield from self._payloads(rows, selected, head)
         except _BROKEN as error:
             self._damage.found(self.path, f'sqlite: {error}')
 
@@ -191,7 +197,7 @@ class Sqlite3Storage:
         self._compare(sum(counts.values()))
         return counts
 
-    def _rows(self, topics: Collection[str]) -> Iterator[Rows]:
+    def _rows(self, topics: Collection[str]) -> Iterator[MessageRows]:
         """Yield the rows of chosen topics by id; their offset is the id."""
         numbers = [n for n, place in self._local.items() if self.connections[place].topic in topics]
         for first, last in self._ranges:
@@ -207,29 +213,31 @@ class Sqlite3Storage:
                 yield self._table(table)
                 count = min(2 * count, ROWS)
 
-    def _table(self, table: list[tuple[Any, ...]]) -> Rows:
+    def _table(self, table: list[tuple[Any, ...]]) -> MessageRows:
         columns = np.array(table, dtype=np.int64)
         if np.any(columns[1:, 2] <= columns[:-1, 2]):
             raise ValueError('message ids are out of order')
         known, place = np.unique(columns[:, 0], return_inverse=True)
         local = np.array([self._local[number] for number in known.tolist()], np.int64)
-        return Rows(local[place], columns[:, 1], columns[:, 2])
+        return MessageRows(local[place], columns[:, 1], columns[:, 2])
 
-    def _payloads(self, rows: Rows, picks: Picks, head: int | None) -> Iterator[Stored]:
+    def _payloads(
+        self, rows: MessageRows, selected: SelectedRows, head: int | None
+    ) -> Iterator[StoredMessage]:
         data = 'data' if head is None else f'substr(data, 1, {head})'
-        for begin in range(0, len(picks.rows), PAYLOADS):
-            chosen = picks.rows[begin : begin + PAYLOADS]
+        for begin in range(0, len(selected.rows), PAYLOADS):
+            chosen = selected.rows[begin : begin + PAYLOADS]
             ids = rows.offset[chosen].tolist()
             cursor = self._query(
                 f'SELECT id, {data} FROM messages '  # noqa: S608  # place holders
                 f'WHERE id IN ({_places(ids)}) ORDER BY id',
                 *ids,
             )
-            found = zip(cursor, ids, chosen.tolist(), picks.ranks[begin:].tolist(), strict=False)
+            found = zip(cursor, ids, chosen.tolist(), selected.ranks[begin:].tolist(), strict=False)
             for (number, payload), wanted, row, rank in found:
                 if number != wanted or not isinstance(payload, bytes):
                     raise ValueError(f'message {wanted} has no data')
-                yield Stored(int(rows.connection[row]), rank, int(rows.stamp[row]), payload)
+                yield StoredMessage(int(rows.connection[row]), rank, int(rows.stamp[row]), payload)
 
     def _in_circles(self) -> int:
         """Stop a statement that takes more steps than the file has bytes, as in broken trees."""
@@ -335,8 +343,8 @@ class Sqlite3Storage:
         if listed > read and isinstance(low, int) and isinstance(high, int):
             self._damage.found(
                 self.path,
-                f'{listed - read} of the {listed} messages {span(low, high)} that the time index '
-                f'lists are lost',
+                f'{listed - read} of the {listed} messages {range_text(low, high)} that the time '
+                f'index lists are lost',
             )
 
 
@@ -344,7 +352,7 @@ def _places(values: Collection[object]) -> str:
     return ','.join('?' * len(values))
 
 
-def _connect(path: Path, damage: Damage, scratch: Scratch) -> tuple[sqlite3.Connection, Path]:
+def _connect(path: Path, damage: DamagePolicy, scratch: Scratch) -> tuple[sqlite3.Connection, Path]:
     """Open a file, or a copy of it together with its log; the connection and what was opened."""
     beside = [
         extra
@@ -376,12 +384,12 @@ def _text(data: bytes) -> str:
     return data.decode(errors='replace')
 
 
-def _page_if_cut(path: Path, damage: Damage) -> int:
+def _page_if_cut(path: Path, damage: DamagePolicy) -> int:
     """Compare the size with the header's; the bytes of a page if the file is cut, else 0.
 
     https://sqlite.org/fileformat2.html#the_database_header
     """
-    source = Source(path)
+    source = BagFile(path)
     header = source.read(0, min(100, source.size))
     source.close()
     if len(header) < 100:

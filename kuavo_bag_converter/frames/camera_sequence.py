@@ -13,34 +13,34 @@ import numpy as np
 
 from kuavo_bag_converter.alignment.plan import TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Ordinals
-from kuavo_bag_converter.frames.pictures import Picture, PictureDecoder, picture_bytes
+from kuavo_bag_converter.frames.pictures import PictureDecoder, PictureT, picture_bytes
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.memory import MB
 
 
-def _as_it_is(picture: Picture | None) -> Picture | None:
+def _as_it_is(picture: PictureT | None) -> PictureT | None:
     return picture
 
 
 @dataclass(frozen=True)
-class _Held(Generic[Picture]):
+class _WaitingMessage(Generic[PictureT]):
     """A message whose frame's turn has not come, or comes again."""
 
     last_frame: int
     """The last frame that it serves."""
     size: int
     """Bytes."""
-    picture: Callable[[], Picture | None]
+    picture: Callable[[], PictureT | None]
     """Decodes it; None if it cannot be decoded."""
 
 
-class Camera(Generic[Picture]):
+class CameraSequence(Generic[PictureT]):
     """Decodes and writes the pictures that the plan names, in the order of the frames.
 
     A message that comes before its turn is held as it is, and decoded when its turn comes; only
     pictures of a video stream, which are decoded in the order of the messages, are held decoded.
     Where messages are so far out of order that ``room`` does not take them, those of the nearest
-    frames are held, and the others must be read again (see :meth:`left_out`); a video stream
+    frames are held, and the others must be read again (see :meth:`to_read_again`); a video stream
     is refused.
 
     A picture that cannot be decoded follows ``on_bad_image``: ``fail`` raises, ``repeat`` writes
@@ -51,8 +51,8 @@ class Camera(Generic[Picture]):
     def __init__(
         self,
         track: TrackPlan,
-        decoder: PictureDecoder[Picture],
-        write: Callable[[Picture], None],
+        decoder: PictureDecoder[PictureT],
+        write: Callable[[PictureT], None],
         on_bad_image: str,
         room: int | None,
     ) -> None:
@@ -75,17 +75,17 @@ class Camera(Generic[Picture]):
         self._on_bad_image = on_bad_image
         self.room = room
         self._serving = track.first
-        self._uses = _Uses(track.first)
-        self._held: dict[int, _Held[Picture]] = {}
+        self._last_frames = _LastFrames(track.first)
+        self._held: dict[int, _WaitingMessage[PictureT]] = {}
         self._held_bytes = 0
         self._largest = 1
         """Bytes of the largest message so far."""
         self._current: int | None = None
         """The message that was decoded last."""
-        self._picture: Picture | None = None
+        self._picture: PictureT | None = None
         """Its picture, None if it could not be decoded."""
-        self._shown: Picture | None = None
-        self._owed = 0
+        self._last_good: PictureT | None = None
+        self._frames_before_first = 0
         """Frames before the first good picture."""
 
     def take(self, connection: Connection, ordinal: int, data: bytes) -> None:
@@ -97,15 +97,15 @@ class Camera(Generic[Picture]):
                 stream is too far out of order.
 
         """
-        last_frame = self._uses.last(ordinal)
+        last_frame = self._last_frames.last(ordinal)
         if last_frame < self.frames_done:
-            with self._about(ordinal):
+            with self._naming_message(ordinal):
                 self.decoder.skip(connection, data)
             return
         self._hold(ordinal, last_frame, partial(self._decoded, connection, ordinal, data), data)
         self._write_due()
         while self.room is not None and self._held_bytes > self.room:
-            self._forgo()
+            self._drop_furthest()
 
     def wanted(self) -> Ordinals:
         """Return the messages to take: those that serve, and of a video stream all before them."""
@@ -113,18 +113,18 @@ class Camera(Generic[Picture]):
         return np.arange(needed[-1] + 1, dtype=np.int64) if self.decoder.is_stream else needed
 
     @property
-    def forgotten(self) -> int:
+    def stale_messages(self) -> int:
         """Messages that are held though they serve no frame to come."""
         return sum(held.last_frame < self.frames_done for held in self._held.values())
 
-    def left_out(self) -> Ordinals:
+    def to_read_again(self) -> Ordinals:
         """Return messages that must be read again: those of the next frames, as room allows."""
-        fitting = 1 if self.room is None else max(1, self.room // self._largest)
-        next_ones = self._serving[self.frames_done : self.frames_done + fitting]
+        count = 1 if self.room is None else max(1, self.room // self._largest)
+        next_ones = self._serving[self.frames_done : self.frames_done + count]
         return np.setdiff1d(next_ones, np.array([*self._held], dtype=np.int64))
 
     def _hold(
-        self, ordinal: int, last_frame: int, picture: Callable[[], Picture | None], data: bytes
+        self, ordinal: int, last_frame: int, picture: Callable[[], PictureT | None], data: bytes
     ) -> None:
         size = 0
         if self.decoder.is_stream:
@@ -134,7 +134,7 @@ class Camera(Generic[Picture]):
         elif self.room is not None:
             size = len(data)
         if ordinal not in self._held:
-            self._held[ordinal] = _Held(last_frame, size, picture)
+            self._held[ordinal] = _WaitingMessage(last_frame, size, picture)
             self._held_bytes += size
             self._largest = max(self._largest, size)
 
@@ -146,15 +146,15 @@ class Camera(Generic[Picture]):
                 if held is None:
                     return
                 self._current, self._picture = wanted, held.picture()
-            self._show(self._picture)
+            self._write_or_repeat(self._picture)
             if held is not None and held.last_frame == self.frames_done:
                 self._drop(wanted)
             self.frames_done += 1
-        self._shown = self._picture = None
-        if self._owed:
+        self._last_good = self._picture = None
+        if self._frames_before_first:
             raise BagError(f'{self.topic}: none of the pictures can be decoded')
 
-    def _forgo(self) -> None:
+    def _drop_furthest(self) -> None:
         """Let go of the held message whose frame is furthest.
 
         Raises:
@@ -174,9 +174,9 @@ class Camera(Generic[Picture]):
     def _drop(self, ordinal: int) -> None:
         self._held_bytes -= self._held.pop(ordinal).size
 
-    def _decoded(self, connection: Connection, ordinal: int, data: bytes) -> Picture | None:
+    def _decoded(self, connection: Connection, ordinal: int, data: bytes) -> PictureT | None:
         try:
-            with self._about(ordinal):
+            with self._naming_message(ordinal):
                 return self.decoder.decode(connection, data)
         except ImageError:
             if self._on_bad_image == 'fail':
@@ -185,7 +185,7 @@ class Camera(Generic[Picture]):
             return None
 
     @contextmanager
-    def _about(self, ordinal: int) -> Iterator[None]:
+    def _naming_message(self, ordinal: int) -> Iterator[None]:
         """Say in errors which message they are about."""
         try:
             yield
@@ -193,19 +193,19 @@ class Camera(Generic[Picture]):
             error.topic, error.ordinal = self.topic, ordinal
             raise
 
-    def _show(self, picture: Picture | None) -> None:
+    def _write_or_repeat(self, picture: PictureT | None) -> None:
         if picture is not None:
-            self._shown = picture
-            for _ in range(self._owed):
+            self._last_good = picture
+            for _ in range(self._frames_before_first):
                 self._write(picture)
-            self._owed = 0
-        if self._shown is None:
-            self._owed += 1
+            self._frames_before_first = 0
+        if self._last_good is None:
+            self._frames_before_first += 1
         else:
-            self._write(self._shown)
+            self._write(self._last_good)
 
 
-def bad_pictures(cameras: Iterable[Camera[Any]]) -> dict[str, Ordinals]:
+def bad_pictures(cameras: Iterable[CameraSequence[Any]]) -> dict[str, Ordinals]:
     """Return the wanted messages whose picture could not be decoded, by topic."""
     found: dict[str, set[int]] = {}
     for camera in cameras:
@@ -214,7 +214,7 @@ def bad_pictures(cameras: Iterable[Camera[Any]]) -> dict[str, Ordinals]:
     return {topic: np.array(sorted(bad), dtype=np.int64) for topic, bad in found.items()}
 
 
-class _Uses:
+class _LastFrames:
     """The last frame that each message of a track serves."""
 
     def __init__(self, serving: Ordinals) -> None:

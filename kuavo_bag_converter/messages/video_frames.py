@@ -27,7 +27,7 @@ _FULL = ('yuvj', 'rgb', 'bgr', 'gbr', 'argb', 'gray', 'ya', 'pal')
 _420 = ('yuvj420p', 'yuv420p')
 
 
-def plane(frame: av.VideoFrame, index: int) -> Gray:
+def plane_pixels(frame: av.VideoFrame, index: int) -> Gray:
     """Return a plane of 8 bit samples as a writable array of shape (height, width)."""
     data = frame.planes[index]
     rows = np.frombuffer(memoryview(data), np.uint8).reshape(data.height, data.line_size)
@@ -39,13 +39,13 @@ def gray_frame(gray: Gray, pix_fmt: str = 'yuv420p') -> av.VideoFrame:
     height, width = gray.shape
     frame = av.VideoFrame(width, height, pix_fmt)
     factor, offset = LIMITED_LUMA
-    cv2.convertScaleAbs(gray, plane(frame, 0), factor, offset)
+    cv2.convertScaleAbs(gray, plane_pixels(frame, 0), factor, offset)
     for index in (1, 2):
-        plane(frame, index)[:] = 128
+        plane_pixels(frame, index)[:] = 128
     return frame
 
 
-class Fitter:
+class FrameFitter:
     """Brings the frames of one camera to its size and pixel format, BT.601 in limited range."""
 
     def __init__(self, size: tuple[int, int] | None, pix_fmt: str) -> None:
@@ -71,7 +71,7 @@ class Fitter:
             # swscale leaves out the range of bilevel pictures.
             frame = frame.reformat(format='gray')
         if frame.format.name == 'gray':
-            frame = gray_frame(plane(frame, 0))
+            frame = gray_frame(plane_pixels(frame, 0))
         full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith(_FULL)
         same = (frame.height, frame.width, self._pix_fmt) == (height, width, 'yuv420p')
         if same and full and frame.format.name in _420:
@@ -95,7 +95,7 @@ def _limited(frame: av.VideoFrame) -> av.VideoFrame:
     result = av.VideoFrame(frame.width, frame.height, 'yuv420p')
     scales = (LIMITED_LUMA, LIMITED_CHROMA, LIMITED_CHROMA)
     for index, (factor, offset) in enumerate(scales):
-        cv2.convertScaleAbs(plane(frame, index), plane(result, index), factor, offset)
+        cv2.convertScaleAbs(plane_pixels(frame, index), plane_pixels(result, index), factor, offset)
     return result
 
 
@@ -106,7 +106,7 @@ def _upright(frame: av.VideoFrame, orientation: int) -> av.VideoFrame:
         width, height = height, width
     result = av.VideoFrame(width, height, frame.format.name)
     for index in range(3):
-        plane(result, index)[:] = _turned(plane(frame, index), orientation)
+        plane_pixels(result, index)[:] = _turned(plane_pixels(frame, index), orientation)
     return result
 
 

@@ -15,14 +15,14 @@ SILENCE_S = 600.0
 _NS = 1_000_000_000
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """A stretch of time, both ends included."""
 
     start: int
     stop: int
 
 
-def spans_of(topics: Iterable[Stamps], silence_s: float = SILENCE_S) -> list[Span]:
+def recorded_spans(topics: Iterable[Stamps], silence_s: float = SILENCE_S) -> list[TimeSpan]:
     """Return the stretches between which all topics are silent for longer than ``silence_s``.
 
     Args:
@@ -31,30 +31,32 @@ def spans_of(topics: Iterable[Stamps], silence_s: float = SILENCE_S) -> list[Spa
 
     """
     silence = min(int(min(silence_s, 2e10) * _NS), 2**64 - 1)
-    joined: list[Span] = []
-    for start, stop in sorted(span for stamps in topics for span in _stretches(stamps, silence)):
+    joined: list[TimeSpan] = []
+    for start, stop in sorted(
+        span for stamps in topics for span in _spans_of_topic(stamps, silence)
+    ):
         if joined and start - joined[-1].stop <= silence:
-            joined[-1] = Span(joined[-1].start, max(joined[-1].stop, stop))
+            joined[-1] = TimeSpan(joined[-1].start, max(joined[-1].stop, stop))
         else:
-            joined.append(Span(start, stop))
+            joined.append(TimeSpan(start, stop))
     return joined
 
 
-def _stretches(stamps: Stamps, silence: int) -> list[Span]:
+def _spans_of_topic(stamps: Stamps, silence: int) -> list[TimeSpan]:
     if not len(stamps):
         return []
     first, last = int(stamps[0]), int(stamps[-1])
     if last - first <= silence:
-        return [Span(first, last)]
+        return [TimeSpan(first, last)]
     # A difference of int64 stamps need not fit int64, but does modulo 2**64.
     steps = stamps[1:].view(np.uint64) - stamps[:-1].view(np.uint64)
     cuts = np.flatnonzero(steps > silence).tolist()
     starts = [first, *(int(stamps[cut + 1]) for cut in cuts)]
     stops = [*(int(stamps[cut]) for cut in cuts), last]
-    return [Span(*ends) for ends in zip(starts, stops, strict=True)]
+    return [TimeSpan(*ends) for ends in zip(starts, stops, strict=True)]
 
 
-def within(stamps: Stamps, span: Span) -> slice:
+def within(stamps: Stamps, span: TimeSpan) -> slice:
     """Return where ascending stamps lie within a stretch of time."""
     low = np.searchsorted(stamps, span.start, side='left')
     return slice(int(low), int(np.searchsorted(stamps, span.stop, side='right')))

@@ -16,7 +16,7 @@ RUN = 1024 * 1024
 """Neighbours are not joined to more than this."""
 
 
-class Bytes(Protocol):
+class ByteReader(Protocol):
     """Something that is read by position."""
 
     @property
@@ -27,7 +27,7 @@ class Bytes(Protocol):
         """Read exactly that range, or raise DamagedError."""
 
 
-class Source:
+class BagFile:
     """A file that is read by position, with the bytes counted."""
 
     def __init__(self, path: Path, shown: Path | None = None) -> None:
@@ -75,10 +75,10 @@ class Source:
         self._file.close()
 
 
-class Window:
+class FileWindow:
     """Small reads at ascending offsets of a file, or of bytes, through one buffer."""
 
-    def __init__(self, source: Source, end: int, size: int = 65536) -> None:
+    def __init__(self, source: BagFile, end: int, size: int = 65536) -> None:
         self._source = source
         self._size = size
         self._start = 0
@@ -106,8 +106,8 @@ class Window:
         return self._buffer[at : at + length]
 
 
-class Held:
-    """Bytes in memory with the face of a :class:`Window`."""
+class MemoryReader:
+    """Bytes in memory with the face of a :class:`FileWindow`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -127,7 +127,9 @@ class Held:
         return self._data[offset : offset + length]
 
 
-def spans(source: Source, starts: Sequence[int], ends: Sequence[int]) -> Iterator[memoryview]:
+def read_ranges(
+    source: BagFile, starts: Sequence[int], ends: Sequence[int]
+) -> Iterator[memoryview]:
     """Read ranges of a file in ascending order, near neighbours in one call.
 
     Raises:
