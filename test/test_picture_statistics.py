@@ -14,7 +14,7 @@ from kuavo_bag_converter.check.coding import (
     decoded_statistics,
     limits,
 )
-from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, ImageStatistics
 from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.messages.video_frames import FrameFitter
@@ -73,9 +73,8 @@ def encoded(path, images, options):
     fitter = FrameFitter((HEIGHT, WIDTH), options.pix_fmt)
     frames = [fitter.fit(av.VideoFrame.from_ndarray(image, 'bgr24')) for image in images]
     before = statistics(frames)
-    writer = VideoWriter(
-        path, fps=10, width=WIDTH, height=HEIGHT, options=options, episode_lengths=[len(frames)]
-    )
+    feature = Feature('camera', 'video', (HEIGHT, WIDTH, 3))
+    writer = VideoWriter(path, feature, options, fps=10, episode_lengths=[len(frames)])
     for frame in frames:
         writer.write(frame)
     writer.close()

@@ -710,15 +710,13 @@ def damaged_aside(robot, folder, kind):
 
 
 @pytest.mark.parametrize('kind', ['mcap', 'rosbag1', 'metadata'])
-@pytest.mark.parametrize('method', ['chunked', 'whole_bag'])
 def test_damage_of_what_is_not_converted_is_said_and_stops_nothing(
-    talking, profile, tmp_path, capsys, kind, method
+    talking, profile, tmp_path, capsys, kind
 ):
     bag = damaged_aside(talking, tmp_path, kind)
     code, lines = printed(
-        capsys, 'convert', bag, '--output', tmp_path / 'out',
-        '--set', f'profile={profile}', '--set', f'method={method}',
-    )  # fmt: skip
+        capsys, 'convert', bag, '--output', tmp_path / 'out', '--set', f'profile={profile}'
+    )
     assert code == 0, lines
     problems = report(tmp_path / 'out')['bags'][0]['problems']
     assert problems
