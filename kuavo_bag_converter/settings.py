@@ -11,7 +11,6 @@ command line::
 
 from __future__ import annotations
 
-import difflib
 import functools
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.plugins import ROBOTS, Plugin, plugins
+from kuavo_bag_converter.support.texts import did_you_mean
 
 NODE_NAME = 'convert_node'
 RESERVED = ('use_sim_time', 'start_type_description_service', 'qos_overrides', 'version')
@@ -59,7 +59,6 @@ def setting(
         minimum: Of a number, or of each in a list.
         maximum: Likewise.
         yaml: What a YAML profile has in place of a robot's option.
-
     """
     metadata = {
         'name': name,
@@ -210,7 +209,6 @@ def known_settings() -> Mapping[str, SettingInfo]:
 
     Raises:
         UsageError: A robot that is installed beside the package cannot be used.
-
     """
     own = {info.name: info for info in _described(Settings)}
     owners = dict.fromkeys((_group(name) for name in (*own, *RESERVED)), 'the converter')
@@ -261,7 +259,6 @@ def settings_from(values: Mapping[str, object], source: str) -> Settings:
 
     Raises:
         UsageError: A name is unknown or a value is not allowed.
-
     """
     return updated(Settings(), values, source)
 
@@ -271,7 +268,6 @@ def updated(settings: Settings, values: Mapping[str, object], source: str) -> Se
 
     Raises:
         UsageError: A name is unknown or a value is not allowed.
-
     """
     known = known_settings()
     changes: dict[type, dict[str, Any]] = {}
@@ -322,7 +318,6 @@ def read_params_file(path: str) -> dict[str, object]:
 
     Raises:
         UsageError: The file cannot be read or has another form.
-
     """
     import yaml  # here, so that --help is quick
 
@@ -357,7 +352,6 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
 
     Raises:
         UsageError: A pair has no ``=`` or its value is not valid YAML.
-
     """
     import yaml
 
@@ -371,12 +365,6 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
         except yaml.YAMLError as error:
             raise UsageError(f'--set {assignment}: not a valid value') from error
     return values
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return '; did you mean ...?' where a known name is near, else ''."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f'; did you mean {near[0]!r}?' if near else ''
 
 
 def _flat(values: Mapping[Any, object], prefix: str = '') -> Iterable[tuple[str, object]]:

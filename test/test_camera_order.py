@@ -15,13 +15,14 @@ from kuavo_bag_converter.bags.model import Connection, Message
 from kuavo_bag_converter.frames import memory_budget as memory
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.pictures import PictureDecoder
-from kuavo_bag_converter.frames.stream import AtOnce, stream
+from kuavo_bag_converter.frames.stream import stream
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.profiles.model import Align
 from kuavo_bag_converter.replay import bag as replay
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.workers import InlineWorkers
 
 CAMERA = Connection(0, '/cam', 'sensor_msgs/msg/Image', 'cdr', '', '')
 SIZE = 10
@@ -85,7 +86,7 @@ def write_all(serving, order, room, bad=()):
     decoder = PictureDecoder(lambda _: Decoder(bad), is_stream=False)
     camera = CameraSequence(track(serving), decoder, written.append, 'repeat', room)
     reader = Stored(order)
-    for _ in stream(reader, None, [camera], AtOnce()):
+    for _ in stream(reader, None, [camera], InlineWorkers()):
         most = max(most, Payload.alive)
         assert camera.stale_messages == 0
     assert Payload.alive == 0
@@ -128,7 +129,7 @@ def test_what_is_read_again_is_read_in_few_passes():
     reader = Stored(list(range(199, -1, -1)))
     decoder = PictureDecoder(lambda _: Decoder(()), is_stream=False)
     camera = CameraSequence(track(range(200)), decoder, lambda _: None, 'fail', 20 * SIZE)
-    for _ in stream(reader, None, [camera], AtOnce()):
+    for _ in stream(reader, None, [camera], InlineWorkers()):
         pass
     assert reader.passes <= 11
 
@@ -163,7 +164,7 @@ def test_a_video_stream_is_decoded_in_its_own_order_and_refused_when_too_far_out
     reader = Stored(list(range(30)))
 
     def convert():
-        for _ in stream(reader, None, [camera], AtOnce()):
+        for _ in stream(reader, None, [camera], InlineWorkers()):
             pass
 
     if back == 2:

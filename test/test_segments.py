@@ -13,18 +13,18 @@ from kuavo_bag_converter.alignment.marks import Mark, find_marks, read_marks
 from kuavo_bag_converter.alignment.plan import Segment, Track, make_plan
 from kuavo_bag_converter.alignment.segments import (
     Cut,
-    Span,
     cut_by_marks,
     cut_by_messages,
     cut_by_ranges,
     tasks_of_frames,
 )
 from kuavo_bag_converter.bags.model import TopicIndex
+from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.profiles.model import Align, Clock, Episodes, Source, TimeRange
 from kuavo_bag_converter.support.errors import BagError
 
 S = 1_000_000_000
-SPAN = Span(100, 199)
+SPAN = TimeSpan(100, 199)
 FIELD = (Source('/mark', ('data',)),)
 WHILE = Episodes(sources=FIELD)
 EVENTS = Episodes(
@@ -56,7 +56,7 @@ def test_while_true_keeps_exactly_the_times_whose_last_message_is_true(messages)
         past = [message for message in messages if message[0] <= time]
         return bool(past) and max(past)[1]
 
-    expected = [time for time in range(SPAN.first, SPAN.last + 1) if state(time)]
+    expected = [time for time in range(SPAN.start, SPAN.stop + 1) if state(time)]
     if not expected:
         with pytest.raises(BagError, match='/mark: no episode'):
             cut(WHILE, *messages)
@@ -79,13 +79,13 @@ def test_numbers_are_true_unless_they_are_zero():
 @given(st.lists(st.tuples(stamps, st.sampled_from('abc')), min_size=1, max_size=10))
 def test_each_message_begins_an_episode_with_its_text_as_task(messages):
     times = sorted(stamp for stamp, _ in messages)
-    if times[0] > SPAN.last:
+    if times[0] > SPAN.stop:
         with pytest.raises(BagError, match='no episode lies between'):
             cut(PROMPTS, *messages)
         return
     result = cut(PROMPTS, *messages)
     by_time = sorted(messages, key=lambda message: message[0])
-    for time in range(SPAN.first, SPAN.last + 1):
+    for time in range(SPAN.start, SPAN.stop + 1):
         found = [
             task
             for segment, task in zip(result.segments, result.tasks, strict=True)
@@ -175,7 +175,7 @@ def test_every_event_is_accounted_for(messages, with_stop):
 
 
 def test_ranges_are_seconds_after_the_first_message_of_the_clock():
-    span = Span(5 * S, 15 * S)
+    span = TimeSpan(5 * S, 15 * S)
     ranges = (TimeRange(0, 2.5), TimeRange(4, 100, 'Place'))
     result = cut_by_ranges(ranges, span)
     assert pieces(result) == [(5 * S, 7 * S + S // 2), (9 * S, 15 * S + 1)]
@@ -209,25 +209,25 @@ def test_marks_of_a_let_annotation_become_episodes_with_their_texts(tmp_path):
     )  # fmt: skip
     marks = read_marks(path)
     assert [item.task for item in marks] == ['pick up', '放下', 'slipped', '']
-    span = Span(0, 20 * S - 1)
+    span = TimeSpan(0, 20 * S - 1)
     result = cut_by_marks(marks, span, path.name)
     assert pieces(result) == [
         (5 * S, 10 * S), (10 * S, 15 * S), (18 * S, 20 * S)
     ]  # fmt: skip
     assert result.tasks == ('pick up', '放下', '')
     assert counts(result) == {'episodes': 3, 'discarded': 1}
-    assert result.segments[-1].stop == span.last + 1
+    assert result.segments[-1].stop == span.stop + 1
 
 
 def test_an_annotation_of_another_recording_is_refused(tmp_path):
     marks = read_marks(annotated(tmp_path, mark(0.25, 0.5, duration=5.0)))
-    assert cut_by_marks(marks, Span(0, 19 * S), 'run.json').segments
+    assert cut_by_marks(marks, TimeSpan(0, 19 * S), 'run.json').segments
     with pytest.raises(
         BagError,
         match=r'^run\.json: by duration and positions of its marks it annotates a recording of '
         r'20\.0 s, the bag has 60\.0 s; check that it belongs to this bag$',
     ):
-        cut_by_marks(marks, Span(0, 60 * S), 'run.json')
+        cut_by_marks(marks, TimeSpan(0, 60 * S), 'run.json')
 
 
 def test_marks_that_overlap_or_all_failed_are_refused():
@@ -323,7 +323,7 @@ def test_a_frame_has_the_task_of_its_episode_or_the_last_text_before_it(frames, 
 
 def test_the_plan_makes_episodes_of_the_segments():
     frames = np.arange(10, dtype=np.int64) * (S // 10)
-    span = Span(int(frames[0]), int(frames[-1]))
+    span = TimeSpan(int(frames[0]), int(frames[-1]))
     result = cut(WHILE, (S // 10, True), (3 * S // 10, False), (6 * S // 10, True), span=span)
     plan = make_plan(
         Clock((), 10, end_trim='none'), '/clock', 10, [Track('c', '/clock', Align())],

@@ -17,9 +17,8 @@ from kuavo_bag_converter.profiles.model import (
     Source,
     VectorFeature,
 )
-from kuavo_bag_converter.settings import did_you_mean
 from kuavo_bag_converter.support.errors import BagError
-from kuavo_bag_converter.support.texts import listed
+from kuavo_bag_converter.support.texts import did_you_mean, listed
 
 _ADVICE = 'the command inspect tells what fits the bag'
 
@@ -84,7 +83,6 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
 
     Raises:
         BagError: A topic is missing or empty, or has a type that does not fit.
-
     """
     binder = _Binder(reader)
     clock = binder.clock(profile.clock)

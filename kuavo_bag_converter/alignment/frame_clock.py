@@ -66,7 +66,6 @@ def clock_frames(
 
     Raises:
         BagError: The stamps make no frames, or too many.
-
     """
     stamps, _ = times[topic].usable(clock.timeline)
     if not len(stamps):

@@ -54,7 +54,6 @@ def find_marks(pattern: str, bag: Path) -> Path:
 
     Raises:
         BagError: There is no such file, or there are several.
-
     """
     bag = bag if bag.name.strip('.') else bag.resolve()
     paths = [bag.parent / pattern.replace('{bag}', name) for name in _names(bag)]
@@ -95,7 +94,6 @@ def read_marks(path: Path) -> tuple[Mark, ...]:
     Raises:
         BagError: The file cannot be read or something in it is not understood; the mark and key
             are named.
-
     """
     try:
         document = json.loads(path.read_text(encoding='utf-8'))

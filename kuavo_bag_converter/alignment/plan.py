@@ -163,7 +163,6 @@ def make_plan(
 
     Raises:
         BagError: No frame is left, or a frame is in a gap that must not be.
-
     """
     times = topic_times(index, clock_topic, clock.absurd_stamp_s)
     ending = {*(track.topic for track in tracks), *end_topics}
@@ -204,7 +203,9 @@ def make_plan(
         candidate_frames=count,
         frames=int(keep.sum()),
         frames_outside_segments=int(count - inside.sum()),
-        segments_without_frames=_empty_segments(segments, piece[keep]),
+        segments_without_frames=(
+            0 if segments is None else len(segments) - len(np.unique(piece[keep]))
+        ),
         frames_cut=int(inside.sum() - keep.sum()),
         frames_with_bad_images=int((inside & undecodable).sum()),
         episodes=len(runs),
@@ -304,11 +305,6 @@ def _pieces(frames: Stamps, segments: Sequence[Segment] | None) -> npt.NDArray[n
     stops = np.array([-(2**63), *(segment.stop for segment in segments)], dtype=np.int64)
     begun = np.searchsorted(starts, frames, side='right')
     return np.where(frames < stops[begun], begun - 1, -1)
-
-
-def _empty_segments(segments: Sequence[Segment] | None, kept: npt.NDArray[np.int64]) -> int:
-    """Count the segments of which no frame is kept."""
-    return 0 if segments is None else len(segments) - len(np.unique(kept))
 
 
 def _any_cut(

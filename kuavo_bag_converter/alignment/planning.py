@@ -13,7 +13,6 @@ from kuavo_bag_converter.alignment.plan import BadPictures, Plan, make_plan, top
 from kuavo_bag_converter.alignment.report import TopicStampReport
 from kuavo_bag_converter.alignment.segments import (
     Cut,
-    Span,
     Value,
     cut_by_marks,
     cut_by_messages,
@@ -21,7 +20,8 @@ from kuavo_bag_converter.alignment.segments import (
     tasks_of_frames,
 )
 from kuavo_bag_converter.alignment.stamps import TopicTimes, topic_times
-from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals, Stamps
+from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Source
@@ -37,10 +37,10 @@ def plan_bag(
 
     Raises:
         BagError: The bag is damaged, or no frame is left.
-
     """
-    index = _index(binding, reader)
     profile = binding.profile
+    headed = topics_with_header(binding.clock_topic, profile.clock, binding.tracks)
+    index = reader.index(topics_of(binding), headed)
     times = topic_times(index, binding.clock_topic, profile.clock.absurd_stamp_s)
     cut = _cut(binding, reader, definitions, times)
     plan = make_plan(
@@ -89,11 +89,6 @@ def topics_of(binding: Binding) -> frozenset[str]:
     )
 
 
-def _index(binding: Binding, reader: BagReader) -> dict[str, TopicIndex]:
-    headed = topics_with_header(binding.clock_topic, binding.profile.clock, binding.tracks)
-    return reader.index(topics_of(binding), headed)
-
-
 def _cut(
     binding: Binding,
     reader: BagReader,
@@ -105,7 +100,7 @@ def _cut(
     clock, _ = times[binding.clock_topic].usable(timeline)
     if not len(clock):
         raise times[binding.clock_topic].nothing_usable(binding.clock_topic, timeline)
-    span = Span(int(clock[0]), int(clock[-1]))
+    span = TimeSpan(int(clock[0]), int(clock[-1]))
     if episodes.ranges:
         return cut_by_ranges(episodes.ranges, span)
     if episodes.marks_file:

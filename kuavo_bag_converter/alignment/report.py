@@ -171,7 +171,6 @@ class PlanReport(ClockReport):
 
         Raises:
             ValueError: It is of a later version.
-
         """
         if document.get('format', FORMAT) > FORMAT:
             raise ValueError(f'format {document["format"]} of a plan, known is {FORMAT}')

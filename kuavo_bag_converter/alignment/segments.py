@@ -1,6 +1,7 @@
 """How a bag is cut into episodes, and the task of every frame. Pure, no input or output.
 
-All stamps are int64 nanoseconds on the time line of the frame clock.
+All stamps are int64 nanoseconds on the time line of the frame clock. The ``span`` of a recording is
+from the first message of the clock to the last.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from kuavo_bag_converter.alignment.marks import Mark
 from kuavo_bag_converter.alignment.plan import Segment
 from kuavo_bag_converter.alignment.report import CutReport
 from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.profiles.model import Episodes, TimeRange
 from kuavo_bag_converter.support.errors import BagError
 
@@ -24,13 +26,6 @@ Value = bool | int | float | str
 
 _LENGTHS_AGREE = 0.1
 """How far an annotation's idea of a recording's length may be off, as a fraction."""
-
-
-class Span(NamedTuple):
-    """The stamps of the frame clock's first and last message in the bag."""
-
-    first: int
-    last: int
 
 
 class Cut(NamedTuple):
@@ -59,29 +54,28 @@ class _Piece(NamedTuple):
     task: str = ''
 
 
-def cut_by_ranges(ranges: Sequence[TimeRange], span: Span) -> Cut:
-    """Cut at given times, seconds after ``span.first``.
+def cut_by_ranges(ranges: Sequence[TimeRange], span: TimeSpan) -> Cut:
+    """Cut at given times, seconds after ``span.start``.
 
     ``beyond_end`` counts ranges that end after the recording; they end with it.
 
     Raises:
         BagError: A range begins after the recording ends.
-
     """
     pieces = []
     for item in ranges:
-        start, stop = (span.first + round(s * 1e9) for s in (item.start_s, item.stop_s))
-        if start > span.last:
+        start, stop = (span.start + round(s * 1e9) for s in (item.start_s, item.stop_s))
+        if start > span.stop:
             raise BagError(
                 f'episodes.ranges: a range starts at {item.start_s:g} s, the recording has '
                 f'{_seconds(span):.3f} s'
             )
         pieces.append(_Piece(start, stop, item.task))
-    beyond = sum(piece.stop > span.last + 1 for piece in pieces)
+    beyond = sum(piece.stop > span.stop + 1 for piece in pieces)
     return _cut('ranges', 'episodes.ranges', pieces, span, {'beyond_end': beyond})
 
 
-def cut_by_marks(marks: Sequence[Mark], span: Span, source: str) -> Cut:
+def cut_by_marks(marks: Sequence[Mark], span: TimeSpan, source: str) -> Cut:
     """Cut as an annotation says, each mark being an episode with its text as task.
 
     ``discarded`` counts failed attempts, which are left out.
@@ -93,7 +87,6 @@ def cut_by_marks(marks: Sequence[Mark], span: Span, source: str) -> Cut:
 
     Raises:
         BagError: Marks overlap, belong to a recording of another length, or are all failed.
-
     """
     _check_length(marks, span, source)
     kept = [mark for mark in marks if not mark.failed]
@@ -103,11 +96,11 @@ def cut_by_marks(marks: Sequence[Mark], span: Span, source: str) -> Cut:
                 f'{source}: a mark starts at {after.start}, before the end of the one before, '
                 f'{before.stop}; marks must not overlap'
             )
-    length = span.last + 1 - span.first
+    length = span.stop + 1 - span.start
     pieces = [
         _Piece(
-            span.first + round(mark.start * length),
-            span.first + round(mark.stop * length),
+            span.start + round(mark.start * length),
+            span.start + round(mark.stop * length),
             mark.task,
         )
         for mark in kept
@@ -118,7 +111,7 @@ def cut_by_marks(marks: Sequence[Mark], span: Span, source: str) -> Cut:
 
 
 def cut_by_messages(
-    episodes: Episodes, topic: str, stamps: Stamps, values: Sequence[Value], span: Span
+    episodes: Episodes, topic: str, stamps: Stamps, values: Sequence[Value], span: TimeSpan
 ) -> Cut:
     """Cut as the messages of a topic say, by ``episodes.rule``.
 
@@ -142,11 +135,10 @@ def cut_by_messages(
 
     Raises:
         BagError: A value is of the wrong kind, or no episode comes out.
-
     """
     order = np.argsort(stamps, kind='stable')
     times = [int(stamps[index]) for index in order]
-    end = span.last + 1
+    end = span.stop + 1
     counts: dict[str, int] = {}
     if episodes.rule == 'each_message':
         with_text = bool(episodes.sources[0].fields)
@@ -187,7 +179,6 @@ def tasks_of_frames(
         cut: The episodes, if the bag is cut.
         stamps: Of the messages of the task topic, in any order, shape (n,).
         texts: Of the task topic, n of them.
-
     """
     order = np.argsort(stamps, kind='stable')
     last = np.searchsorted(stamps[order], frames, side='right') - 1
@@ -204,11 +195,11 @@ def tasks_of_frames(
 
 
 def _cut(
-    rule: str, source: str, pieces: Sequence[_Piece], span: Span, counts: Mapping[str, Any]
+    rule: str, source: str, pieces: Sequence[_Piece], span: TimeSpan, counts: Mapping[str, Any]
 ) -> Cut:
     """Keep what lies in the recording; ``outside`` counts episodes that do not."""
     clipped = [
-        _Piece(max(piece.start, span.first), min(piece.stop, span.last + 1), piece.task)
+        _Piece(max(piece.start, span.start), min(piece.stop, span.stop + 1), piece.task)
         for piece in pieces
     ]
     kept = [piece for piece in clipped if piece.start < piece.stop]
@@ -221,7 +212,7 @@ def _cut(
     return Cut(segments, tuple(piece.task for piece in kept), report)
 
 
-def _check_length(marks: Sequence[Mark], span: Span, source: str) -> None:
+def _check_length(marks: Sequence[Mark], span: TimeSpan, source: str) -> None:
     timed = [(mark.duration_s, mark.stop - mark.start) for mark in marks if mark.duration_s]
     if not timed:
         return
@@ -304,5 +295,5 @@ def _label(value: Value) -> str:
     return f'{value:.12g}' if isinstance(value, float) else str(value)
 
 
-def _seconds(span: Span) -> float:
-    return (span.last - span.first) / 1e9
+def _seconds(span: TimeSpan) -> float:
+    return (span.stop - span.start) / 1e9

@@ -35,7 +35,6 @@ class BagFile:
 
         Raises:
             BagError: it cannot be opened.
-
         """
         self.path = shown or path
         try:
@@ -50,7 +49,6 @@ class BagFile:
 
         Raises:
             DamagedError: the range does not lie within the file, or the disk fails.
-
         """
         if offset < 0 or length < 0 or offset + length > self.size:
             raise DamagedError(
@@ -91,7 +89,6 @@ class FileWindow:
 
         Raises:
             DamagedError: the range ends beyond the window's end.
-
         """
         at = offset - self._start
         if at < 0 or at + length > len(self._buffer):
@@ -118,7 +115,6 @@ class MemoryReader:
 
         Raises:
             DamagedError: the range ends beyond the data.
-
         """
         if offset + length > self.end:
             raise DamagedError(
@@ -134,7 +130,6 @@ def read_ranges(
 
     Raises:
         DamagedError: a range does not lie within the file.
-
     """
     first = 0
     while first < len(starts):

@@ -87,6 +87,8 @@ class ScannedRows(NamedTuple):
 
     rows: MessageRows
     error: DamagedError | None
+    end: int = 0
+    """Where the first record behind them begins."""
 
 
 class ChunkedStorage(ABC):
@@ -350,7 +352,6 @@ def load_chunk(source: BagFile, chunk: Chunk) -> bytes:
 
     Raises:
         DamagedError: it cannot be read, or its checksum is wrong.
-
     """
     packed = source.read(chunk.data, chunk.length)
     try:

@@ -42,7 +42,6 @@ def decompress(method: str, data: bytes, size: int) -> bytes:
 
     Raises:
         CompressionError: unknown method, broken data, a wrong checksum or another size.
-
     """
     if size > LIMIT:
         raise CompressionError(f'claims to be {size} bytes, more than {LIMIT}')
@@ -63,7 +62,6 @@ def decompress_prefix(method: str, data: bytes) -> bytes:
 
     Raises:
         CompressionError: unknown method.
-
     """
     parts: list[bytes] = []
     total = 0
@@ -88,7 +86,6 @@ def decompress_message(data: bytes | memoryview) -> bytes:
 
     Raises:
         CompressionError: broken data, or a frame without its size.
-
     """
     try:
         size = zstandard.frame_content_size(data)
@@ -111,7 +108,6 @@ def decompress_file(source: Path, target: Path, check_room: Callable[[int], None
     Raises:
         CompressionError: broken data; what lies before it has been written.
         BagError: there is no room, or the disk fails.
-
     """
     try:
         with source.open('rb') as packed, target.open('wb', buffering=_STEP) as plain:

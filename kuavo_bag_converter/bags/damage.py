@@ -46,7 +46,6 @@ class DamagePolicy:
 
         Raises:
             DamagedBagError: the policy is ``fail``.
-
         """
         line = one_line(' '.join(f'{path}: {what}'.split()))
         if not self.salvage:
@@ -68,7 +67,6 @@ class DamagePolicy:
 
         Raises:
             DamagedBagError: One is.
-
         """
         for topic in topics:
             if topic in self._of_topics:
@@ -79,7 +77,6 @@ class DamagePolicy:
 
         Raises:
             DamagedBagError: It is needed, and the policy is ``fail``.
-
         """
         if needed:
             self.found(path, what)
@@ -91,7 +88,6 @@ class DamagePolicy:
 
         Raises:
             DamagedBagError: the policy is ``fail``.
-
         """
         if not self.salvage:
             raise DamagedBagError(str(error)) from error
@@ -103,7 +99,6 @@ class DamagePolicy:
 
         Raises:
             ReadsWholeError: It must not be.
-
         """
         if self._quick:
             raise ReadsWholeError

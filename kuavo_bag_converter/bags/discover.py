@@ -82,7 +82,6 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
 
     Raises:
         UsageError: a path does not exist.
-
     """
     found: list[Path] = []
     left_out: list[Path] = []

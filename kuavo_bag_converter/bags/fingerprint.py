@@ -36,7 +36,6 @@ def fingerprint(paths: Sequence[Path]) -> dict[str, Any]:
 
     Raises:
         BagError: A file cannot be read, or is no regular file.
-
     """
     return {'files': [_described(path) for path in files_of(paths)]}
 
@@ -63,7 +62,6 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
     Raises:
         BagError: A directory cannot be read.
-
     """
     found: list[Path] = []
     for path in paths:
@@ -83,7 +81,6 @@ def state_of(paths: Sequence[Path]) -> list[tuple[Path, int, int]]:
 
     Raises:
         BagError: A file cannot be read, or is no regular file.
-
     """
     statuses = [(path, status_of(path)) for path in files_of(paths)]
     return [(path, status.st_size, status.st_mtime_ns) for path, status in statuses]

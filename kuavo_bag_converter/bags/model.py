@@ -95,7 +95,6 @@ class BagReader(Protocol):
 
         Raises:
             BagError: damage was found.
-
         """
 
     @property
@@ -110,7 +109,6 @@ class BagReader(Protocol):
         Raises:
             BagError: a topic is not in the bag, damage was found, or a topic of ``header`` has
                 no ``std_msgs/Header`` as its first field.
-
         """
 
     def messages(self, wanted: Mapping[str, Ordinals]) -> Iterator[Message]:
@@ -118,7 +116,6 @@ class BagReader(Protocol):
 
         Raises:
             BagError: damage was found, or a wanted message is not there.
-
         """
 
     def check_headers(self, topics: AbstractSet[str]) -> None:
@@ -126,7 +123,6 @@ class BagReader(Protocol):
 
         Raises:
             BagError: a topic has no ``std_msgs/Header`` as its first field.
-
         """
 
     def first_messages(self, topic: str, limit: int) -> Iterator[Message]:
@@ -136,7 +132,6 @@ class BagReader(Protocol):
 
         Raises:
             BagError: damage was found, or the topic is not in the bag.
-
         """
 
     def verify_rest(self, *, needed: bool = False) -> None:
@@ -144,7 +139,6 @@ class BagReader(Protocol):
 
         Raises:
             BagError: damage was found, and what lies there is ``needed``, too.
-
         """
 
     def close(self) -> None:

@@ -43,7 +43,6 @@ class RecordingReader:
             damage: what to do with damage.
             resources: what :meth:`close` releases, files included.
             backend: who reads the payloads.
-
         """
         self.path = path
         self.container = storages[0].container
@@ -302,7 +301,6 @@ class RecordingReader:
 
         Raises:
             BagError: it is neither a CDR message nor a zstd frame.
-
         """
         data = stored.data
         if connection.encoding != 'cdr' or data[:1] == b'\0':

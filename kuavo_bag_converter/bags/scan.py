@@ -24,7 +24,6 @@ class Scan(ABC):
             source: the file.
             damage: what to do with damage.
             connections: those that the file has declared so far; may grow during the scan.
-
         """
         self.columns = StampColumns(connections)
         """Stamps of all messages that can be read."""
@@ -40,7 +39,6 @@ class Scan(ABC):
 
         Raises:
             BagError: damage was found and is not allowed.
-
         """
         begin: int | None = offset
         while begin is not None:

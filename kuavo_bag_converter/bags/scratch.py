@@ -31,7 +31,6 @@ class Scratch:
 
         Raises:
             NoRoomError: It cannot be made.
-
         """
         if self._folder is None:
             try:
@@ -48,7 +47,6 @@ class Scratch:
 
         Raises:
             NoRoomError: There is no room for them, or the disk fails.
-
         """
         folder = self.folder()
         try:
@@ -67,7 +65,6 @@ class Scratch:
 
         Raises:
             NoRoomError: It has not.
-
         """
         folder = self.folder()
         free = shutil.disk_usage(folder).free

@@ -28,7 +28,6 @@ def recorded_spans(topics: Iterable[Stamps], silence_s: float = SILENCE_S) -> li
     Args:
         topics: Stamps of each topic, ascending.
         silence_s: Seconds.
-
     """
     silence = min(int(min(silence_s, 2e10) * _NS), 2**64 - 1)
     joined: list[TimeSpan] = []

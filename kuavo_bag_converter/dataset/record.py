@@ -172,7 +172,6 @@ def read_record(root: Path) -> ConversionRecord:
     Raises:
         FileNotFoundError: It has none.
         UsageError: It cannot be read, or has another form.
-
     """
     path = root / REPORT_PATH
     try:

@@ -64,7 +64,6 @@ class CameraSequence(Generic[PictureT]):
             write: Takes the pictures in the order of the frames.
             on_bad_image: What becomes of a picture that cannot be decoded.
             room: Bytes of messages that may be held; None for no limit.
-
         """
         self.topic = track.track.topic
         self.frames_done = 0
@@ -95,7 +94,6 @@ class CameraSequence(Generic[PictureT]):
             ImageError: The picture cannot be decoded and must be.
             BagError: The camera's messages are no pictures of its kind, none is good, or a video
                 stream is too far out of order.
-
         """
         last_frame = self._last_frames.last(ordinal)
         if last_frame < self.frames_done:
@@ -159,7 +157,6 @@ class CameraSequence(Generic[PictureT]):
 
         Raises:
             BagError: The messages are a video stream, which cannot be begun in between.
-
         """
         if self.decoder.is_stream:
             wanted = int(self._serving[self.frames_done])

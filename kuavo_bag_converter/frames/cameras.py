@@ -32,7 +32,6 @@ def open_cameras(
     Raises:
         BagError: It is no picture of the camera's kind, or cannot be stored as asked.
         UsageError: The size that the profile gives a camera cannot be encoded.
-
     """
     cameras = []
     for bound in binding.cameras:
@@ -73,7 +72,6 @@ def needed_for(user: str) -> Iterator[None]:
 
     Raises:
         BagError: Was raised inside; what it says ends with ``user``.
-
     """
     try:
         yield

@@ -12,9 +12,8 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, TextsReader
 from kuavo_bag_converter.profiles.model import Part, Source
-from kuavo_bag_converter.settings import did_you_mean
 from kuavo_bag_converter.support.errors import BagError
-from kuavo_bag_converter.support.texts import listed
+from kuavo_bag_converter.support.texts import did_you_mean, listed
 
 Vector = npt.NDArray[np.float64]
 _Places = npt.NDArray[np.int64]
@@ -54,7 +53,6 @@ class ElementReader:
 
         Raises:
             BagError: The type does not have the fields, or the message not the elements.
-
         """
         try:
             return self._read(connection, stamp, decoded)

@@ -56,7 +56,6 @@ class CameraKind(ABC, Generic[PictureT]):
         Raises:
             BagError: Such pictures cannot become what was asked for.
             UsageError: The size that the profile gives the camera cannot be encoded.
-
         """
         self.key = bound.feature.key
         self.topic = bound.source.topic
@@ -88,7 +87,6 @@ class CameraKind(ABC, Generic[PictureT]):
 
         Raises:
             BagError: The messages of the connection hold no picture of this kind.
-
         """
 
     @abstractmethod
@@ -218,6 +216,5 @@ def camera_of(bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> C
 
     Raises:
         BagError: Such pictures cannot become what was asked for.
-
     """
     return KINDS[bound.feature.depth or options.color_cameras](bound, info, options)

@@ -33,7 +33,6 @@ def memory_shares(limit_mb: int, cameras: Iterable[CameraKind[Any]]) -> MemorySh
 
     Raises:
         UsageError: The limit is below what the encoders and libraries need.
-
     """
     if not limit_mb:
         return MemoryShares(_MOST_WAITING, _MOST_HELD)

@@ -35,7 +35,6 @@ def shard_options(settings: Settings) -> ShardOptions:
 
     Raises:
         UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
-
     """
     return ShardOptions(
         video=VideoOptions(

@@ -44,7 +44,6 @@ class PictureDecoder(Generic[PictureT]):
             decoder_for: Makes the decoder.
             is_stream: Pictures need the pictures before them: every message must be passed to
                 ``decode`` or ``skip``, in order.
-
         """
         self._decoder_for = decoder_for
         self._decoders: dict[int, Decoder[PictureT]] = {}
@@ -57,7 +56,6 @@ class PictureDecoder(Generic[PictureT]):
         Raises:
             ImageError: This picture cannot be decoded.
             BagError: The camera's messages are no such pictures.
-
         """
         return self._of(connection).decode(data)
 

@@ -21,7 +21,7 @@ from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.support.errors import BagError, Cancelled
 from kuavo_bag_converter.support.memory import MB, release_memory, resident_bytes
 from kuavo_bag_converter.support.stages import stage, stage_of_each
-from kuavo_bag_converter.support.workers import WorkerPool
+from kuavo_bag_converter.support.workers import InlineWorkers, WorkerPool, WorkerQueue
 
 Progress = Callable[[int, int], None]
 """Called now and then with the frames that every feature has reached, and all frames."""
@@ -50,45 +50,6 @@ class Limits:
     memory_bytes: int
     stall_timeout_s: float
     debug_memory: bool = False
-
-
-class Queue(Protocol):
-    """Runs the tasks of one camera in order."""
-
-    def submit(self, task: Callable[[], object], size: int) -> None:
-        """Run a task that holds ``size`` bytes, now or later."""
-
-
-class Workers(Protocol):
-    """Run the tasks of cameras: a :class:`WorkerPool`, or :class:`AtOnce`."""
-
-    def queue(self, name: str) -> Queue:
-        """Return the queue of one camera; ``name`` is for errors."""
-
-    def drain(self) -> None:
-        """Wait until every task has run."""
-
-
-class AtOnce:
-    """Runs every task in the thread that submits it."""
-
-    def queue(self, name: str) -> AtOnce:
-        """Return the one queue."""
-        del name
-        return self
-
-    def submit(self, task: Callable[[], object], size: int) -> None:
-        """Run a task."""
-        del size
-        task()
-
-    def drain(self) -> None:
-        """Wait for nothing."""
-
-
-class _Feature(Protocol):
-    @property
-    def frames_done(self) -> int: ...
 
 
 class Filler(Protocol):
@@ -137,7 +98,6 @@ def fill_frames(
             there.
         StalledError: A codec is stuck.
         Cancelled: ``cancel`` was set.
-
     """
     pool = WorkerPool(
         limits.threads, limits.waiting_bytes, limits.chunk_size, limits.stall_timeout_s, cancel
@@ -166,7 +126,10 @@ def fill_frames(
 
 
 def stream(
-    reader: BagReader, table: Table | None, cameras: Sequence[CameraSequence[Any]], workers: Workers
+    reader: BagReader,
+    table: Table | None,
+    cameras: Sequence[CameraSequence[Any]],
+    workers: WorkerPool | InlineWorkers,
 ) -> Iterator[int | None]:
     """Read the messages that serve frames in the order in which they are stored, and pass them on.
 
@@ -184,13 +147,13 @@ def stream(
 
     Raises:
         BagError: The bag is damaged, or a message does not decode.
-
     """
-    by_topic: dict[str, list[tuple[CameraSequence[Any], Queue]]] = {}
+    by_topic: dict[str, list[tuple[CameraSequence[Any], WorkerQueue | InlineWorkers]]] = {}
     for camera in cameras:
         by_topic.setdefault(camera.topic, []).append((camera, workers.queue(camera.topic)))
-    features: list[_Feature] = [*cameras] if table is None else [table, *cameras]
-    wanted = _wanted(table, cameras)
+    features: list[Table | CameraSequence[Any]] = [*cameras] if table is None else [table, *cameras]
+    numbers = () if table is None else table.wanted().items()
+    wanted = _union([*numbers, *((camera.topic, camera.wanted()) for camera in cameras)])
     while wanted:
         for count, message in enumerate(stage_of_each('read', reader.messages(wanted))):
             connection, ordinal = message.connection, message.ordinal
@@ -204,11 +167,6 @@ def stream(
         workers.drain()
         table = None
         wanted = _union((camera.topic, camera.to_read_again()) for camera in cameras)
-
-
-def _wanted(table: Table | None, cameras: Sequence[CameraSequence[Any]]) -> dict[str, Ordinals]:
-    pictures = ((camera.topic, camera.wanted()) for camera in cameras)
-    return _union(pictures if table is None else [*table.wanted().items(), *pictures])
 
 
 def _union(wanted: Iterable[tuple[str, Ordinals]]) -> dict[str, Ordinals]:
@@ -225,7 +183,6 @@ def _make_room(limit: int, pool: WorkerPool) -> None:
 
     Raises:
         BagError: What is left is more than the limit, bytes.
-
     """
     pool.drain()
     release_memory()
@@ -242,7 +199,6 @@ def _check_released(chunk: int, cameras: Sequence[CameraSequence[Any]], pool: Wo
 
     Raises:
         MemoryError: Names what is held.
-
     """
     held = {camera.topic: camera.stale_messages for camera in cameras if camera.stale_messages}
     if pool.waiting_bytes or held:

@@ -227,7 +227,6 @@ class Table:
 
         Raises:
             BagError: The message cannot be decoded or has another shape than it must.
-
         """
         self.take(message.connection, message.ordinal, message.stamp, self.decode(message))
 
@@ -236,7 +235,6 @@ class Table:
 
         Raises:
             BagError: It does not fit its definition.
-
         """
         return self._definitions.decoder(message.connection)(message.data)
 
@@ -245,7 +243,6 @@ class Table:
 
         Raises:
             BagError: The message does not have the elements that it must.
-
         """
         touched: set[int] = set()
         for index in self._by_topic[connection.topic]:
@@ -268,7 +265,6 @@ class Table:
 
         Raises:
             BagError: The bag did not hold what its index lists.
-
         """
         if self._next < len(self._missing):
             raise BagError(

@@ -35,7 +35,6 @@ class PictureCodec:
 
         Raises:
             ImageError: The picture is damaged.
-
         """
         packet = _packet(data)
         # Else the PNG decoder takes it for the difference to the picture before.
@@ -72,7 +71,6 @@ class StreamCodec:
         Raises:
             ImageError: There is no picture for this message.
             BagError: The stream reorders its pictures.
-
         """
         has_picture, is_key = self._survey(data)
         if has_picture and not (is_key or self._has_key):
@@ -130,7 +128,6 @@ def stream_codec_name(data: memoryview, description: str) -> str:
 
     Raises:
         BagError: It is a stream, but the description names no known codec.
-
     """
     if data[:3] != _START_CODE and data[:4] != b'\0' + _START_CODE:
         return ''

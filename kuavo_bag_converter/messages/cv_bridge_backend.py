@@ -29,7 +29,6 @@ def color_of(message: Any) -> tuple[Pixels, str]:
     Raises:
         BagError: The encoding is not supported, or is no colour.
         ImageError: Size, step and data do not fit each other.
-
     """
     encoding = encoding_of(message)
     check_color(message, encoding)

@@ -59,7 +59,6 @@ class DepthDecoder:
 
         Raises:
             BagError: The type holds no picture, or its definition is missing.
-
         """
         self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
@@ -78,7 +77,6 @@ class DepthDecoder:
             ImageError: The map is damaged.
             BagError: The message does not fit its definition, or the camera's kind of picture is
                 no depth.
-
         """
         depth = self.decode_as_recorded(data)
         if depth.max(initial=0) == NO_DEPTH:
@@ -97,7 +95,6 @@ class DepthDecoder:
         Raises:
             ImageError: This map is damaged.
             BagError: The message does not fit its definition, or is no depth.
-
         """
         message = self._message(data)
         with errors_about(self._topic):
@@ -198,7 +195,6 @@ class GrayDepthDecoder:
             coding: ``minmax8`` or ``range8``.
             depth_range: [min, max] in mm.
             pix_fmt: ``yuv420p`` or ``yuv444p``.
-
         """
         self._decoder = decoder
         self._low, self._high = (min(max(limit, 0), NO_DEPTH) for limit in depth_range)
@@ -215,7 +211,6 @@ class GrayDepthDecoder:
         Raises:
             ImageError: The map is damaged.
             BagError: The message does not fit its definition, or holds no depth.
-
         """
         depth = self._decoder.decode_as_recorded(data)
         if self._table is None:

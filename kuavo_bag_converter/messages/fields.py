@@ -13,9 +13,8 @@ from rosbags.interfaces import Nodetype
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
-from kuavo_bag_converter.settings import did_you_mean
 from kuavo_bag_converter.support.errors import BagError
-from kuavo_bag_converter.support.texts import listed, shown
+from kuavo_bag_converter.support.texts import did_you_mean, listed, shown
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc
@@ -66,7 +65,6 @@ class FieldReader:
 
         Raises:
             BagError: A path is not in the type or does not lead to numbers.
-
         """
         decoder = definitions.decoder(connection)
         self._paths = [_numbers_path(decoder, path) for path in paths]
@@ -79,7 +77,6 @@ class FieldReader:
 
         Raises:
             BagError: A list is too short for the index of a path.
-
         """
         parts = [np.array(path.of(message), dtype=np.float64, ndmin=1) for path in self._paths]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
@@ -93,7 +90,6 @@ class ValueReader:
 
         Raises:
             BagError: The path is not in the type or does not lead to a single value.
-
         """
         decoder = definitions.decoder(connection)
         self._path, desc = _path(decoder, path)
@@ -108,7 +104,6 @@ class ValueReader:
 
         Raises:
             BagError: A list is too short for the index of the path.
-
         """
         value = self._path.of(message)
         if isinstance(value, np.generic):
@@ -125,7 +120,6 @@ class TextsReader:
 
         Raises:
             BagError: The path is not in the type or does not lead to a list of texts.
-
         """
         decoder = definitions.decoder(connection)
         self._path, desc = _path(decoder, path)
@@ -138,7 +132,6 @@ class TextsReader:
 
         Raises:
             BagError: A list is too short for the index of the path.
-
         """
         return tuple(self._path.of(message))
 

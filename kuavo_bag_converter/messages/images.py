@@ -69,7 +69,6 @@ def picture_decoder(
 
     Raises:
         BagError: The type of the connection holds no picture.
-
     """
     decoder = definitions.decoder(connection)
     fields = decoder.fields()
@@ -112,7 +111,6 @@ class ColorDecoder:
 
         Raises:
             BagError: The type holds no picture, or its definition is missing.
-
         """
         self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
@@ -137,7 +135,6 @@ class ColorDecoder:
             ImageError: This picture is damaged, or a stream has none for this message.
             BagError: The message does not fit its definition, or the camera's kind of picture is
                 not supported.
-
         """
         message = self._message(data)
         with errors_about(self._topic):
@@ -149,7 +146,6 @@ class ColorDecoder:
         Raises:
             BagError: The message does not fit its definition, or the camera's kind of picture is
                 not supported.
-
         """
         message = self._message(data)
         with errors_about(self._topic), suppress(ImageError):
@@ -158,7 +154,7 @@ class ColorDecoder:
     def _frame(self, message: Any) -> tuple[av.VideoFrame, int]:
         """Return the picture as it is stored, and its Exif orientation."""
         if not self._is_compressed:
-            return _array_frame(*self._color_of(message)), 1
+            return av.VideoFrame.from_numpy_buffer(*self._color_of(message)), 1
         payload = memoryview(message.data)
         codec = codec_of(payload, message.format)
         if codec in STREAMS:
@@ -187,7 +183,6 @@ def picture_info(
     Raises:
         ImageError: The picture is damaged.
         BagError: It is of a kind that is not supported, or the type holds no picture.
-
     """
     decoder, is_compressed = picture_decoder(connection, definitions)
     message = decoder(data)
@@ -239,7 +234,6 @@ def codec_of(payload: memoryview, description: str) -> str:
     Raises:
         ImageError: The payload is empty or nothing known.
         BagError: A video stream of an unknown codec, or compressedDepth.
-
     """
     start = bytes(payload[:12])
     if start.startswith(JPEG_MAGIC):
@@ -258,8 +252,3 @@ def codec_of(payload: memoryview, description: str) -> str:
         f'the payload (format {quoted(description)}) {found}; expected JPEG, PNG, WebP, H.264 or '
         'H.265'
     )
-
-
-def _array_frame(pixels: Any, pix_fmt: str) -> av.VideoFrame:
-    """Wrap pixels in a frame that shares their memory."""
-    return av.VideoFrame.from_numpy_buffer(pixels, pix_fmt)

@@ -26,7 +26,6 @@ class JpegCopier:
             ImageError: It is no JPEG, its header is damaged, or its end is missing.
             BagError: The message does not fit its definition, or the picture has another size or
                 orientation than the first.
-
         """
         payload = memoryview(self._message(data).data)
         with errors_about(self._topic):

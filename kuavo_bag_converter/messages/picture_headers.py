@@ -51,7 +51,6 @@ def check_size(height: int, width: int) -> None:
 
     Raises:
         ImageError: A side is 0 or the picture is too large.
-
     """
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
         raise ImageError(f'the header claims {width}x{height} pixels')
@@ -70,7 +69,6 @@ class JpegReader:
         Raises:
             ImageError: The header is damaged, or the end of the picture is missing.
             BagError: A kind of JPEG that is not supported.
-
         """
         header = self._header
         if header is None or bytes(data[: len(self._begin)]) != self._begin:
@@ -163,7 +161,6 @@ def read_png(data: memoryview) -> PngHeader:
 
     Raises:
         ImageError: The PNG is damaged or cut off.
-
     """
     header: PngHeader | None = None
     position = len(PNG_MAGIC)
@@ -201,7 +198,6 @@ def read_webp(data: memoryview) -> tuple[int, int]:
 
     Raises:
         ImageError: The WebP is damaged or cut off.
-
     """
     try:
         size, kind = struct.unpack_from('<4xI4x4s', data)

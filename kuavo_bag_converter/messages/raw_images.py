@@ -62,7 +62,6 @@ def encoding_of(message: Any) -> Encoding:
 
     Raises:
         BagError: It is not supported.
-
     """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
@@ -83,7 +82,6 @@ def pixels_of(message: Any) -> Pixels:
     Raises:
         BagError: The encoding is not supported.
         ImageError: Size, step and data do not fit each other.
-
     """
     encoding = encoding_of(message)
     height, width, step = message.height, message.width, message.step
@@ -113,7 +111,6 @@ def color_of(message: Any) -> tuple[Pixels, str]:
     Raises:
         BagError: The encoding is not supported, or is no colour.
         ImageError: Size, step and data do not fit each other.
-
     """
     encoding = encoding_of(message)
     check_color(message, encoding)
@@ -134,7 +131,6 @@ def check_color(message: Any, encoding: Encoding) -> None:
     Raises:
         BagError: The encoding is no colour.
         ImageError: The width is odd where pixels come in pairs.
-
     """
     if not encoding.pix_fmt:
         raise BagError(

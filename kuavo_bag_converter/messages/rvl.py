@@ -37,7 +37,6 @@ def read_size(data: memoryview) -> tuple[int, int]:
 
     Raises:
         ImageError: The payload is too short or the size is none.
-
     """
     if len(data) < _HEADER.size:
         raise ImageError('the RVL picture is cut off')
@@ -54,7 +53,6 @@ def decode(data: memoryview) -> npt.NDArray[np.uint16]:
 
     Raises:
         ImageError: The code is damaged or cut off.
-
     """
     height, width = read_size(data)
     numbers = _numbers(data[_HEADER.size :])

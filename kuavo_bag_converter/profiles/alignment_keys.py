@@ -31,7 +31,6 @@ def default_align(node: YamlNode | None) -> AlignKeys:
 
     Raises:
         UsageError: It is not allowed, or not for vectors and cameras alike.
-
     """
     if node is None:
         return {}
@@ -45,7 +44,6 @@ def merged(node: YamlNode | None, inherited: AlignKeys) -> AlignKeys:
 
     Raises:
         UsageError: It is no mapping, or has an unknown key.
-
     """
     own = node.mapping(*_KEYS) if node is not None else {}
     return {**inherited, **own}
@@ -56,7 +54,6 @@ def read_align(given: AlignKeys, use: Use, node: YamlNode) -> Align:
 
     Raises:
         UsageError: A value is not allowed for ``use``, or does not fit the others.
-
     """
     values: dict[str, Any] = {}
     if 'strategy' in given:

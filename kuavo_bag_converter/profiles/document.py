@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from kuavo_bag_converter.settings import did_you_mean
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.texts import did_you_mean
 
 FLOAT_TAG = 'tag:yaml.org,2002:float'
 FLOAT_PATTERN = re.compile(
@@ -207,7 +207,6 @@ def read_keys(keys: Mapping[str, YamlNode], **readers: Callable[[YamlNode], Any]
 
     Raises:
         UsageError: A reader does not take its value.
-
     """
     return {key: read(keys[key]) for key, read in readers.items() if key in keys}
 
@@ -217,7 +216,6 @@ def read_document(path: str | Path) -> YamlNode:
 
     Raises:
         UsageError: It cannot be read or is not valid; the line is named.
-
     """
     file = str(path)
     try:

@@ -12,7 +12,6 @@ def read_episodes(node: YamlNode) -> Episodes:
 
     Raises:
         UsageError: There is not just one, or a value is not allowed.
-
     """
     rules = ('ranges', 'marks_file', 'while_true', 'each_message', 'events')
     keys = node.mapping(*rules)

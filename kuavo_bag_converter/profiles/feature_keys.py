@@ -9,7 +9,7 @@ from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, merged, read_
 from kuavo_bag_converter.profiles.document import YamlNode, read_keys
 from kuavo_bag_converter.profiles.model import CameraFeature, Part, VectorFeature
 from kuavo_bag_converter.profiles.source_keys import read_sources
-from kuavo_bag_converter.settings import did_you_mean
+from kuavo_bag_converter.support.texts import did_you_mean
 
 _DEFAULT_COLUMNS = ('timestamp', 'frame_index', 'episode_index', 'index', 'task_index', 'task')
 _KEY = re.compile(r'[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*')
@@ -26,7 +26,6 @@ def read_features(
 
     Raises:
         UsageError: There is none, LeRobot cannot hold one, or a key or value is not allowed.
-
     """
     members = node.members('a mapping of features')
     if not members:

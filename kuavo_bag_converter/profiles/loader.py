@@ -28,7 +28,6 @@ def load_profile(path: str | Path) -> Profile:
     Raises:
         UsageError: The file cannot be read, is not valid YAML, or a key or value is not allowed;
             one line names the file, the key path, what was found and what is allowed.
-
     """
     document = read_document(path)
     keys = document.mapping(

@@ -23,7 +23,6 @@ def shipped_folder() -> Path:
 
     Raises:
         UsageError: The package was copied without it.
-
     """
     package = Path(__file__).resolve().parents[1]
     source = package.parent
@@ -44,7 +43,6 @@ def shipped_profiles() -> dict[str, Path]:
 
     Raises:
         UsageError: The package was copied without them.
-
     """
     return _yaml_files(shipped_folder() / 'profiles')
 
@@ -54,7 +52,6 @@ def shipped_parameter_files() -> dict[str, Path]:
 
     Raises:
         UsageError: The package was copied without them.
-
     """
     return _yaml_files(shipped_folder())
 

@@ -31,7 +31,6 @@ def read_sources(
 
     Raises:
         UsageError: A key or value is not allowed.
-
     """
     if isinstance(node.value, dict):
         return (_source(node, fields, inherited, use),)

@@ -22,8 +22,9 @@ from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence, bad_pictures
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import memory_shares
-from kuavo_bag_converter.frames.stream import AtOnce, stream
+from kuavo_bag_converter.frames.stream import stream
 from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.support.workers import InlineWorkers
 
 _STATE = 'observation.state'
 _MILLISECOND = 1e6
@@ -68,7 +69,7 @@ def _undecodable(
         CameraSequence(plan.tracks[bound.track], kind.decoders(), lambda _: None, 'drop', room)
         for bound, kind in zip(binding.cameras, kinds, strict=True)
     ]
-    for _ in stream(reader, None, cameras, AtOnce()):
+    for _ in stream(reader, None, cameras, InlineWorkers()):
         pass
     return bad_pictures(cameras)
 

@@ -39,7 +39,6 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     Raises:
         UsageError: The settings or a profile are not valid.
         BagError: The bag cannot be read.
-
     """
     from kuavo_bag_converter.profiles.dump import profile_as_yaml
     from kuavo_bag_converter.profiles.loader import load_profile

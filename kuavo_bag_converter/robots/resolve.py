@@ -11,9 +11,10 @@ from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.robots.robot import Robot
-from kuavo_bag_converter.settings import Settings, did_you_mean, known_settings
+from kuavo_bag_converter.settings import Settings, known_settings
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.plugins import ROBOTS, plugins
+from kuavo_bag_converter.support.texts import did_you_mean
 
 
 def robot_of(profile: str) -> Robot[Any] | None:
@@ -21,7 +22,6 @@ def robot_of(profile: str) -> Robot[Any] | None:
 
     Raises:
         UsageError: A robot that is installed beside the package cannot be used.
-
     """
     plugin = plugins(ROBOTS).get(profile)
     return plugin.value if plugin else None
@@ -35,7 +35,6 @@ def resolve(settings: Settings, topics: Collection[str]) -> Profile:
     Raises:
         UsageError: The settings name no profile, do not fit each other or have no meaning.
         BagError: The topics leave open what is ``auto``.
-
     """
     robot = robot_of(settings.profile)
     if robot is not None:
@@ -51,7 +50,6 @@ def undecided(settings: Settings) -> str:
 
     Raises:
         UsageError: The options of the robot do not fit each other.
-
     """
     robot = robot_of(settings.profile)
     return robot.undecided(settings.options_of(robot.options)) if robot else ''
@@ -62,7 +60,6 @@ def resolve_without_bag(settings: Settings) -> Profile | None:
 
     Raises:
         UsageError: The settings name no profile, do not fit each other or have no meaning.
-
     """
     if undecided(settings):
         _check_unused(settings)
@@ -77,7 +74,6 @@ def profile_version(settings: Settings) -> str:
 
     Raises:
         UsageError: The settings name no profile, do not fit each other or have no meaning.
-
     """
     if robot_of(settings.profile) is None:
         return digest_of(resolve(settings, ()))
@@ -98,7 +94,6 @@ def _file_of(profile: str) -> Path:
 
     Raises:
         UsageError: There is no shipped profile of that name.
-
     """
     if '/' in profile or profile.endswith(('.yaml', '.yml')):
         return Path(profile)

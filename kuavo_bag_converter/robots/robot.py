@@ -38,7 +38,6 @@ class Robot(Generic[Options]):
         Raises:
             UsageError: The options do not fit each other.
             BagError: The topics do not settle what is to be found out from them.
-
         """
         raise NotImplementedError
 
@@ -47,7 +46,6 @@ class Robot(Generic[Options]):
 
         Raises:
             UsageError: The options do not fit each other, whatever the topics.
-
         """
         return ''
 

@@ -38,7 +38,6 @@ def draw_frame_number(
         camera: One of ``CAMERAS``.
         number: 0 to 2**24 - 1.
         levels: Values of a 0 and of a 1.
-
     """
     payload = CAMERAS.index(camera) << _NUMBER_BITS | number
     word = 0b10 << 38 | payload << 10 | _checksum(payload) << 2 | 0b01
@@ -57,7 +56,6 @@ def read_frame_number(picture: npt.NDArray[Any]) -> tuple[str, int]:
 
     Raises:
         ValueError: There is no readable code in the picture.
-
     """
     gray = picture if picture.ndim == 2 else picture.mean(axis=2)
     means = _cell_means(gray)

@@ -62,7 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         UsageError: An argument is malformed, or something of that name exists.
-
     """
     from kuavo_bag_converter.sample.options import SampleOptions
     from kuavo_bag_converter.sample.write import write_sample

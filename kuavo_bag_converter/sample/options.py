@@ -32,7 +32,6 @@ class SampleOptions:
 
     Raises:
         UsageError: A value is not allowed or does not fit another one.
-
     """
 
     storage: str = 'bag'

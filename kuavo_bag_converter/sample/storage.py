@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from rosbags import rosbag1, rosbag2
 from rosbags.interfaces import (
-    Connection,
     Qos,
     QosDurability,
     QosHistory,
@@ -25,57 +25,35 @@ _NO_DEADLINE = QosTime(2147483647, 4294967295)
 _ROSBAG2_VERSION: Literal[8] = 8  # The newest that stores QoS as Humble and Iron read it.
 
 
-class Recorder(Protocol):
-    """An open recording."""
-
-    def declare(
-        self, topic: Topic, definition: SampleDefinition
-    ) -> Callable[[int, memoryview], None]:
-        """Add a topic; return what writes a message from its receive stamp and payload."""
+Declare = Callable[[Topic, SampleDefinition], Callable[[int, memoryview], None]]
+"""Adds a topic to a recording; gives what writes a message from its receive stamp and payload."""
 
 
-class _Rosbag1Recorder:
-    def __init__(self, writer: rosbag1.Writer) -> None:
-        self._writer = writer
-
-    def declare(
-        self, topic: Topic, definition: SampleDefinition
-    ) -> Callable[[int, memoryview], None]:
-        connection = self._writer.add_connection(
-            topic.name,
-            topic.msgtype,
-            msgdef=definition.text,
-            md5sum=definition.digest,
-            callerid='/kuavo',
-            latching=int(topic.latched),
-        )
-        return _bound(self._writer, connection)
-
-
-class _Rosbag2Recorder:
-    def __init__(self, writer: rosbag2.Writer) -> None:
-        self._writer = writer
-
-    def declare(
-        self, topic: Topic, definition: SampleDefinition
-    ) -> Callable[[int, memoryview], None]:
-        connection = self._writer.add_connection(
-            topic.name,
-            topic.msgtype,
-            msgdef=definition.text,
-            rihs01=definition.digest,
-            offered_qos_profiles=[_qos(topic.latched)],
-        )
-        return _bound(self._writer, connection)
-
-
-def _bound(
-    writer: rosbag1.Writer | rosbag2.Writer, connection: Connection
+def _declare_ros1(
+    writer: rosbag1.Writer, topic: Topic, definition: SampleDefinition
 ) -> Callable[[int, memoryview], None]:
-    def write(stamp: int, payload: memoryview) -> None:
-        writer.write(connection, stamp, payload)
+    connection = writer.add_connection(
+        topic.name,
+        topic.msgtype,
+        msgdef=definition.text,
+        md5sum=definition.digest,
+        callerid='/kuavo',
+        latching=int(topic.latched),
+    )
+    return partial(writer.write, connection)
 
-    return write
+
+def _declare_ros2(
+    writer: rosbag2.Writer, topic: Topic, definition: SampleDefinition
+) -> Callable[[int, memoryview], None]:
+    connection = writer.add_connection(
+        topic.name,
+        topic.msgtype,
+        msgdef=definition.text,
+        rihs01=definition.digest,
+        offered_qos_profiles=[_qos(topic.latched)],
+    )
+    return partial(writer.write, connection)
 
 
 def _qos(latched: bool) -> Qos:
@@ -93,14 +71,14 @@ def _qos(latched: bool) -> Qos:
 
 
 @contextmanager
-def recorder(path: Path, storage: str, compression: str) -> Iterator[Recorder]:
+def recorder(path: Path, storage: str, compression: str) -> Iterator[Declare]:
     """Open a recording that does not exist yet: a file for ``bag``, else a directory."""
     if storage == 'bag':
         bag = rosbag1.Writer(path)
         if compression:
             bag.set_compression(rosbag1.Writer.CompressionFormat[compression.upper()])
         with bag:
-            yield _Rosbag1Recorder(bag)
+            yield partial(_declare_ros1, bag)
         return
     plugin = rosbag2.StoragePlugin[storage.upper()]
     writer = rosbag2.Writer(path, version=_ROSBAG2_VERSION, storage_plugin=plugin)
@@ -111,4 +89,4 @@ def recorder(path: Path, storage: str, compression: str) -> Iterator[Recorder]:
             rosbag2.CompressionFormat[compression.upper()],
         )
     with writer:
-        yield _Rosbag2Recorder(writer)
+        yield partial(_declare_ros2, writer)

@@ -19,7 +19,6 @@ def topics_of(options: SampleOptions, timeline: Timeline) -> list[Topic]:
 
     Raises:
         UsageError: ``starts`` or ``gaps`` name a topic that is not among them.
-
     """
     topics = [
         *body(options, timeline),

@@ -38,7 +38,6 @@ class Ramp:
 
         Args:
             values: Shape (d,) or (n, d), in the unit of the message.
-
         """
         share = (np.asarray(values, np.float64) - self.first) / (self.last - self.first)
         return share * self.duration

@@ -47,7 +47,6 @@ def write_sample(
 
     Raises:
         UsageError: ``path`` exists, or the options do not fit each other.
-
     """
     options = replace(options or SampleOptions(), **changes)
     path = Path(path)
@@ -103,8 +102,8 @@ def _record(path: Path, topics: list[Topic], truth: SampleTruth, options: Sample
     ros: Ros = 1 if options.storage == 'bag' else 2
     definitions = SampleDefinitions(ros, options.sdk)
     messages = Messages(ros, definitions)
-    with recorder(path, options.storage, options.compression) as recording:
-        writers = [recording.declare(topic, definitions[topic.msgtype]) for topic in topics]
+    with recorder(path, options.storage, options.compression) as declare:
+        writers = [declare(topic, definitions[topic.msgtype]) for topic in topics]
         for index, stamp, payload in _payloads(topics, truth, messages):
             writers[index](stamp, payload)
 

@@ -31,7 +31,6 @@ def plugins(group: str) -> dict[str, Plugin]:
 
     Raises:
         UsageError: One cannot be loaded, or two have the same name.
-
     """
     found: dict[str, Plugin] = {}
     for entry in (*(own for own in _OWN if own.group == group), *entry_points(group=group)):

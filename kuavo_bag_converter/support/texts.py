@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Iterable
 
@@ -46,6 +47,12 @@ def listed(names: Iterable[str]) -> str:
     each = list(names)
     more = f' and {len(each) - _NAMES} more' if len(each) > _NAMES else ''
     return ', '.join(map(shown, each[:_NAMES])) + more
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return '; did you mean ...?' where a known name is near, else ''."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f'; did you mean {near[0]!r}?' if near else ''
 
 
 def _is_blank(character: str) -> bool:

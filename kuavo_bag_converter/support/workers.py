@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 
 from kuavo_bag_converter.support.errors import Cancelled, StalledError
 
@@ -34,9 +33,23 @@ class WorkerQueue:
             Exception: What a task of the pool raised before.
             StalledError: No task is finished any more.
             Cancelled: The user asked to stop.
-
         """
         self._pool.submit(self, task, size)
+
+
+class InlineWorkers:
+    """Has the face of a :class:`WorkerPool`, and runs each task in the thread that submits it."""
+
+    def queue(self, name: str) -> InlineWorkers:  # noqa: ARG002  # there is one queue
+        """Return the one queue."""
+        return self
+
+    def submit(self, task: WorkItem, size: int) -> None:  # noqa: ARG002  # nothing waits
+        """Run a task."""
+        task()
+
+    def drain(self) -> None:
+        """Wait for nothing."""
 
 
 class WorkerPool:
@@ -66,7 +79,6 @@ class WorkerPool:
             max_tasks: Tasks that may wait in one queue.
             stall_timeout_s: How long to wait while no task at all is finished.
             cancel: Set when the user asks to stop; then running tasks have two seconds to finish.
-
         """
         self._max_bytes = max_bytes
         self._max_tasks = max_tasks
@@ -132,7 +144,6 @@ class WorkerPool:
             Exception: What a task raised; the tasks behind it have not run then.
             StalledError: No task is finished any more.
             Cancelled: The user asked to stop.
-
         """
         with self._lock:
             while self._unfinished and self._error is None:
@@ -162,7 +173,6 @@ class WorkerPool:
 
         Returns:
             Which tasks are stuck, '' if none is.
-
         """
         with self._lock:
             self._stopping = True
@@ -217,12 +227,7 @@ class WorkerPool:
     def __enter__(self) -> WorkerPool:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, traceback: object) -> None:
         interrupted = error is not None and not isinstance(error, Exception)
         busy = self._settle(hurry=interrupted)
         if busy and isinstance(error, Cancelled):

@@ -78,7 +78,6 @@ def walk(source: ByteReader, offset: int) -> Iterator[Record]:
 
     Raises:
         DamagedError: too few bytes for a record are left.
-
     """
     while offset < source.end:
         op, length = _HEAD.unpack(source.read(offset, 9))
@@ -94,7 +93,6 @@ def content(source: ByteReader, record: Record) -> Any:
 
     Raises:
         DamagedError: its content is broken or cut.
-
     """
     kind = _KINDS[record.op]
     data = source.read(record.offset + 9, record.length)
@@ -130,7 +128,6 @@ def chunk_of(source: ByteReader, record: Record) -> Chunk:
 
     Raises:
         DamagedError: it is broken.
-
     """
     begin = record.offset
     head = source.read(begin, min(CHUNK_HEADER_LIMIT, source.end - begin))
@@ -152,7 +149,6 @@ def chunk_index(source: ByteReader, record: Record) -> ChunkIndex:
 
     Raises:
         DamagedError: it is broken.
-
     """
     data = source.read(record.offset + 9, record.length)
     try:
@@ -171,7 +167,6 @@ def message_indexes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
 
     Raises:
         DamagedError: it consists of something else; ``offset`` says where it is in the file.
-
     """
     at = 0
     while at < len(data):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
-from kuavo_bag_converter.bags.chunked import Chunk, ScannedChunk, load_chunk, table_of
+from kuavo_bag_converter.bags.chunked import Chunk, ScannedChunk, ScannedRows, load_chunk, table_of
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
 from kuavo_bag_converter.bags.mcap.encodings import contradict
@@ -20,7 +18,7 @@ from kuavo_bag_converter.bags.rosbag2.qos import is_latched
 from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.storage import MessageRows
 
-STRETCH = 10_000
+UNCHUNKED_BATCH = 10_000
 """Messages outside chunks that are handled at a time."""
 
 _FORMATS = {'ros1msg': 'msg', 'ros2msg': 'msg', 'ros2idl': 'idl'}
@@ -73,7 +71,6 @@ class Declarations:
 
         Raises:
             DamagedError: it is broken.
-
         """
         if record.op == Opcode.SCHEMA:
             self.add_schema(mc.content(source, record))
@@ -81,16 +78,7 @@ class Declarations:
             self.add_channel(mc.content(source, record))
 
 
-class Stretch(NamedTuple):
-    """Messages that follow each other, from their records."""
-
-    rows: MessageRows
-    end: int
-    """Where the first record behind them begins."""
-    error: DamagedError | None
-
-
-def read_rows(source: ByteReader, begin: int, known: Declarations, limit: int) -> Stretch:
+def read_rows(source: ByteReader, begin: int, known: Declarations, limit: int) -> ScannedRows:
     """Rows of up to ``limit`` messages from ``begin`` on, up to a chunk or the end of the data."""
     connection: list[int] = []
     stamp: list[int] = []
@@ -116,7 +104,7 @@ def read_rows(source: ByteReader, begin: int, known: Declarations, limit: int) -
     except DamagedError as broken:
         error = broken
     rows = MessageRows(*(np.array(column, np.int64) for column in (connection, stamp, offset)))
-    return Stretch(rows, end, error)
+    return ScannedRows(rows, error, end)
 
 
 _ENDS: dict[int, int] = {Opcode.DATA_END: 4, Opcode.FOOTER: 20}
@@ -140,7 +128,6 @@ class McapScan(Scan):
 
         Raises:
             BagError: damage was found and is not allowed.
-
         """
         super().__init__(source, damage, known.connections)
         self._known = known
@@ -193,24 +180,24 @@ class McapScan(Scan):
             data = load_chunk(self._source, chunk)
             if chunk.cut:
                 chunk = chunk._replace(size=len(data))
-            stretch = read_rows(MemoryReader(data), 0, self._known, len(data))
-            if len(stretch.rows.stamp):
-                self.columns.add(stretch.rows)
-                read = len(stretch.rows.stamp)
+            scanned = read_rows(MemoryReader(data), 0, self._known, len(data))
+            if len(scanned.rows.stamp):
+                self.columns.add(scanned.rows)
+                read = len(scanned.rows.stamp)
                 self.chunks.append(ScannedChunk(chunk, read))
             if chunk.cut:
                 raise DamagedError(chunk.offset, 'chunk: the file ends within it')
-            if stretch.error:
-                raise DamagedError(chunk.offset, f'chunk: {stretch.error.reason}')
+            if scanned.error:
+                raise DamagedError(chunk.offset, f'chunk: {scanned.error.reason}')
         except DamagedError as error:
             self._lose(error, read)
 
     def _unchunked(self, window: FileWindow, begin: int) -> int:
-        stretch = read_rows(window, begin, self._known, STRETCH)
-        length = stretch.end - begin
-        self.columns.add(stretch.rows)
+        scanned = read_rows(window, begin, self._known, UNCHUNKED_BATCH)
+        length = scanned.end - begin
+        self.columns.add(scanned.rows)
         chunk = Chunk(begin, begin, length, '', length)
-        self.chunks.append(ScannedChunk(chunk, len(stretch.rows.stamp)))
-        if stretch.error:
-            raise stretch.error
-        return stretch.end
+        self.chunks.append(ScannedChunk(chunk, len(scanned.rows.stamp)))
+        if scanned.error:
+            raise scanned.error
+        return scanned.end

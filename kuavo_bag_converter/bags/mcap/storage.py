@@ -40,7 +40,6 @@ class McapStorage(ChunkedStorage):
 
         Raises:
             BagError: it is damaged and that is not allowed.
-
         """
         super().__init__(path, damage, shown)
         self._known = Declarations(self.connections, self.qos)
@@ -164,10 +163,8 @@ class McapStorage(ChunkedStorage):
     def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
         if data is None:
             window = FileWindow(self._source, chunk.end)
-            stretch = read_rows(window, chunk.data, self._known, chunk.size)
-        else:
-            stretch = read_rows(MemoryReader(data), 0, self._known, chunk.size)
-        return ScannedRows(stretch.rows, stretch.error)
+            return read_rows(window, chunk.data, self._known, chunk.size)
+        return read_rows(MemoryReader(data), 0, self._known, chunk.size)
 
     def _parse(self, record: memoryview) -> MessageRecord | None:
         head = mc.message_head(record)

@@ -47,7 +47,6 @@ def read_summary(source: BagFile) -> Summary | None:
 
     Raises:
         DamagedError: it is broken, or its checksum is wrong.
-
     """
     begin = source.size - len(mc.MAGIC) - mc.FOOTER_SIZE
     window = FileWindow(source, source.size, 2**20)
@@ -103,7 +102,6 @@ def is_index(source: BagFile, summary: Summary) -> bool:
 
     Raises:
         DamagedError: what lies between the chunks is broken.
-
     """
     statistics = summary.statistics
     if statistics is None or statistics.chunk_count != len(summary.chunks):

@@ -53,7 +53,6 @@ def read_index(source: BagFile, header: rb.Record) -> Index:
 
     Raises:
         DamagedError: it is not there, or not what the bag header promises.
-
     """
     start = header.u64(b'index_pos')
     expected = header.u32(b'conn_count'), header.u32(b'chunk_count')
@@ -131,7 +130,6 @@ def chunk_of(record: rb.Record) -> Chunk:
 
     Raises:
         DamagedError: it is something else.
-
     """
     if record.op != rb.CHUNK:
         raise DamagedError(record.offset, 'chunk record expected')

@@ -47,7 +47,6 @@ class Record(NamedTuple):
 
         Raises:
             DamagedError: it is missing or malformed.
-
         """
         return int(_U32.unpack(self._field(name, 4))[0])
 
@@ -56,7 +55,6 @@ class Record(NamedTuple):
 
         Raises:
             DamagedError: it is missing or malformed.
-
         """
         return int(_U64.unpack(self._field(name, 8))[0])
 
@@ -65,7 +63,6 @@ class Record(NamedTuple):
 
         Raises:
             DamagedError: it is missing or malformed.
-
         """
         sec, nsec = _TIME.unpack(self._field(name, 8))
         return int(sec) * 10**9 + int(nsec)
@@ -82,7 +79,6 @@ def parse_fields(data: bytes, offset: int) -> dict[bytes, bytes]:
 
     Raises:
         DamagedError: the lengths do not fit; ``offset`` says where the header is.
-
     """
     fields: dict[bytes, bytes] = {}
     at = 0
@@ -104,7 +100,6 @@ def read_record(source: ByteReader, offset: int) -> Record:
 
     Raises:
         DamagedError: there is no record.
-
     """
     (size,) = _U32.unpack(source.read(offset, 4))
     if size > HEADER_LIMIT:
@@ -123,7 +118,6 @@ def walk(source: ByteReader, offset: int) -> Iterator[Record]:
 
     Raises:
         DamagedError: something is not a record.
-
     """
     while offset < source.end:
         record = read_record(source, offset)
@@ -136,7 +130,6 @@ def connection_of(record: Record, data: bytes, number: int) -> Connection:
 
     Raises:
         DamagedError: a field is missing.
-
     """
     fields = parse_fields(data, record.data)
     try:
@@ -203,7 +196,6 @@ class IndexParser:
 
         Raises:
             DamagedError: it is not one; ``offset`` says where ``data`` is in the file.
-
         """
         begin = at + INDEX_HEADER
         header = data[at + 4 : begin - 4]
@@ -244,7 +236,6 @@ class MessageParser:
 
         Raises:
             DamagedError: it is another record.
-
         """
         at = 0
         while True:

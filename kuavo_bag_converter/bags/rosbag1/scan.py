@@ -35,7 +35,6 @@ class Declarations:
 
         Raises:
             DamagedError: it is broken.
-
         """
         number = record.u32(b'conn')
         if number not in self.local:
@@ -92,7 +91,6 @@ class Rosbag1Scan(Scan):
 
         Raises:
             BagError: damage was found and is not allowed.
-
         """
         super().__init__(source, damage, known.connections)
         self._known = known
@@ -144,7 +142,7 @@ class Rosbag1Scan(Scan):
         except DamagedError as error:
             self._lose(error, 0)
             return opened
-        rows, error_inside = read_chunk(self._source, chunk, data, self._known)
+        rows, error_inside, _ = read_chunk(self._source, chunk, data, self._known)
         self.columns.add(rows)
         self.chunks.append(ScannedChunk(chunk, len(rows.stamp)))
         if error_inside is None and chunk.cut and chunk.compression:

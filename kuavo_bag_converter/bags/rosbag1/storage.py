@@ -39,7 +39,6 @@ class Rosbag1Storage(ChunkedStorage):
 
         Raises:
             BagError: not a readable ROS 1 bag 2.0, or it is damaged and that is not allowed.
-
         """
         super().__init__(path, damage, shown)
         self._known = Declarations(self.connections)

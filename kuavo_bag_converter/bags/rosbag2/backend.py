@@ -35,7 +35,6 @@ class Rosbag2PyStorage:
 
         Raises:
             BagError: rosbag2_py cannot open it.
-
         """
         self._index = index
         self._damage = damage

@@ -35,7 +35,6 @@ def storage_files(folder: Path) -> list[Path]:
 
     Raises:
         BagError: the folder cannot be read.
-
     """
     try:
         files = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES)]
@@ -61,7 +60,6 @@ def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
 
     Raises:
         BagError: there is no recording, or files are missing and that is not allowed.
-
     """
     found = storage_files(folder)
     path = folder / NAME
@@ -103,7 +101,6 @@ def _check_content(files: list[Path], storage: str) -> None:
 
     Raises:
         BagError: A file's content is not.
-
     """
     try:
         for file in files:

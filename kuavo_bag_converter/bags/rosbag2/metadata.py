@@ -67,7 +67,6 @@ def read_metadata(path: Path) -> Metadata:
     Raises:
         ValueError: it is not one; the text says why.
         OSError: it cannot be read.
-
     """
     with path.open('rb') as file:
         data = file.read(LIMIT + 1)
@@ -197,7 +196,6 @@ def compare(
 
     Raises:
         BagError: there are fewer messages than stated, and that is not allowed.
-
     """
     if metadata.version > NEWEST:
         damage.note(f'{path}: is version {metadata.version}, newer than {NEWEST}')

@@ -37,7 +37,6 @@ def load_yaml(text: str) -> Any:
     Raises:
         ValueError: it is not YAML, longer or deeper than any recorder writes it, or it has
             anchors or aliases, which let a short text stand for an endless one.
-
     """
     if len(text) > LIMIT:
         raise ValueError(f'is YAML of {len(text)} characters, more than {LIMIT}')

@@ -64,7 +64,6 @@ class Sqlite3Storage:
 
         Raises:
             BagError: not a rosbag2 file, or it is damaged and that is not allowed.
-
         """
         self.path = shown or path
         self._damage = damage

@@ -146,7 +146,6 @@ def end_effector_of(topics: Collection[str]) -> str:
 
     Raises:
         BagError: There is none, or more than one.
-
     """
     found = [
         eef_type
@@ -168,7 +167,6 @@ def kuavo_profile(options: KuavoOptions) -> Profile:
 
     Raises:
         UsageError: KuavoOptions do not fit each other or the robot.
-
     """
     _check(options)
     platform = _PLATFORMS[options.platform_type]
