@@ -157,7 +157,7 @@ def test_a_dataset_that_was_being_replaced_comes_back(bags, tmp_path):
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(bags, tmp_path, monkeypatch):
-    from kuavo_bag_converter.jobs import convert as module
+    from kuavo_bag_converter.jobs import bag_converter as module
 
     real = module.write_shard
     left = iter([False, True, True])

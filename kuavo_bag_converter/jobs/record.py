@@ -18,6 +18,7 @@ from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, PROFILE_PATH, REP
 from kuavo_bag_converter.dataset.record import FORMAT, ConversionRecord, as_recorded, is_path
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.report import Outcome
+from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import IN_DATASET, Profile
@@ -83,7 +84,7 @@ def write_record(
         number = len(bags) if outcome.recorded is None else outcome.recorded
         if outcome.episodes:
             shard = next(remaining)
-            mark = shard.extra['identity']['bag']
+            mark = Origin.of(shard).mark
             link_or_copy(shard.attachment(ALIGNMENT), root / ALIGNMENT_PATH.format(bag=number))
         entry = {
             'bag': as_recorded(outcome.paths[0], output),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT, write_alignm
 from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.plan import BadPictures, Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
+from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
@@ -23,12 +24,52 @@ from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import MemoryShares, memory_shares
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.stream import Filler, Limits, Progress, fill_frames
-from kuavo_bag_converter.frames.table import FrameRows, Table
-from kuavo_bag_converter.support.errors import BagError, DamagedBagError
-from kuavo_bag_converter.support.memory import MB, release_memory
+from kuavo_bag_converter.frames.table import Rows, Table
+from kuavo_bag_converter.support.errors import BagError, DamagedBagError, DatasetError
+from kuavo_bag_converter.support.memory import MB, give_back
 from kuavo_bag_converter.support.stages import stage
 
 _NONE: Ordinals = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a shard keeps of the bag that it was made from."""
+
+    mark: Mapping[str, Any]
+    """Its fingerprint."""
+    files: tuple[Path, ...]
+    """Where its files were; none if a former version made the shard."""
+    problems: tuple[str, ...]
+    """Disagreements and damage that its reader found, each in a line."""
+    plan: PlanReport
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the shard's manifest holds."""
+        return {
+            'identity': {'bag': self.mark, 'paths': [str(file) for file in self.files]},
+            'problems': list(self.problems),
+            'plan': self.plan.as_json(),
+        }
+
+    @classmethod
+    def of(cls, shard: Shard) -> Origin:
+        """Read that of a shard.
+
+        Raises:
+            DatasetError: The shard has none.
+
+        """
+        try:
+            identity = shard.extra['identity']
+            return cls(
+                identity['bag'],
+                tuple(map(Path, identity.get('paths', ()))),
+                tuple(shard.extra['problems']),
+                PlanReport.from_json(shard.extra['plan']),
+            )
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise DatasetError(f'{shard.path}: does not tell its bag ({error!r})') from error
 
 
 def write_shard(
@@ -37,7 +78,8 @@ def write_shard(
     kinds: Sequence[CameraKind[Any]],
     path: Path,
     options: ShardOptions,
-    extra: Mapping[str, Any],
+    mark: Mapping[str, Any],
+    files: Sequence[Path],
     *,
     planned: Callable[[Plan], None],
     progress: Progress,
@@ -52,7 +94,8 @@ def write_shard(
         kinds: Its cameras, see :func:`open_cameras`.
         path: Where the shard goes.
         options: How to convert.
-        extra: Kept in the shard's manifest, with the plan's report.
+        mark: The bag's fingerprint, which the shard keeps, see :class:`Origin`.
+        files: Those that the bag is read from.
         planned: Called when a plan is made.
         progress: Called with frames done and all frames.
         cancel: Set to stop.
@@ -107,12 +150,11 @@ def write_shard(
             if not found or options.on_bad_image == 'repeat':
                 reader.verify_rest()
                 repeated = {topic: len(ordinals) for topic, ordinals in found.items()}
-                report = replace(plan.report, bad_images=repeated).as_json()
-                problems = [*reader.problems, *trailing.lines_since(met_before)]
-                finished = shard.finish(
-                    {**extra, 'problems': problems, 'plan': report}, options.stall_timeout_s
-                )
-                release_memory()
+                report = replace(plan.report, bad_images=repeated)
+                problems = (*reader.problems, *trailing.lines_since(met_before))
+                origin = Origin(mark, tuple(files), problems, report)
+                finished = shard.finish(origin.as_json(), options.stall_timeout_s)
+                give_back()
                 return finished
         bad = _with(bad, found, options.on_bad_image)
 

@@ -1,13 +1,22 @@
-"""Files that are either on disk for good or not there."""
+"""Files that are either on disk for good or not there, and how large they are."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+def total_bytes(paths: Iterable[Path]) -> int:
+    """Return the bytes of files, and of all files in folders, as far as they can be seen."""
+    files = list(paths)
+    for path in tuple(files):
+        files += [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return sum(file.stat().st_size for file in files if os.path.isfile(file))
 
 
 def sync(path: Path) -> None:

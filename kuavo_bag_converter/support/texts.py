@@ -42,6 +42,11 @@ def one_line(text: str) -> str:
     return visible(text)
 
 
+def error_text(error: Exception) -> str:
+    """Return the text of an error in one line; its type where it has none."""
+    return ' '.join(str(error).split()) or type(error).__name__
+
+
 def listed(names: Iterable[str]) -> str:
     """List names that come from a bag, the first few; '' for none."""
     each = list(names)

@@ -1,0 +1,219 @@
+"""Bag by bag: try whether it can be converted, then give it a shard in the workspace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
+from kuavo_bag_converter.bags.fingerprint import (
+    Key,
+    files_of,
+    fingerprint,
+    key_of,
+    same_files,
+    state_of,
+)
+from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.dataset.shard import Shard
+from kuavo_bag_converter.frames.options import shard_options
+from kuavo_bag_converter.jobs.agreement import Agreement, Form
+from kuavo_bag_converter.jobs.bags import Bag
+from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
+from kuavo_bag_converter.jobs.preflight import prospect_of, try_bag
+from kuavo_bag_converter.jobs.record import Before
+from kuavo_bag_converter.jobs.report import Outcome
+from kuavo_bag_converter.jobs.run import Run
+from kuavo_bag_converter.jobs.shard import Origin, write_shard
+from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.robots.resolve import resolve, resolve_without_bag
+from kuavo_bag_converter.support.errors import BagError, DatasetError
+from kuavo_bag_converter.support.files import total_bytes
+from kuavo_bag_converter.support.texts import error_text
+
+
+class BagConverter:
+    """Converts the bags of a run, which have one profile and must agree in the form of shards."""
+
+    def __init__(self, run: Run) -> None:
+        """Convert to shards in the run's workspace.
+
+        Raises:
+            UsageError: The settings cannot be carried out.
+
+        """
+        settings, before = run.settings, run.before
+        self.profile: Profile | None = resolve_without_bag(settings)
+        """That of the run, which the first bag that fits one settles."""
+        self.agreement = Agreement(
+            settings.lerobot_version, None if before is None else run.workspace.output
+        )
+        self._run = run
+        self._options = shard_options(settings)
+
+    def try_bag(self, bag: Bag) -> Form | None:
+        """Return the form that a bag's shard will have, as far as its first messages tell.
+
+        Damage further inside, and that of bags without an index, which are not tried (None), is
+        found when their turn comes.
+
+        Raises:
+            BagError: The bag cannot be converted.
+
+        """
+        prospect = try_bag(
+            bag.paths,
+            self._profile_for,
+            self._options,
+            reader=self._run.settings.reader,
+            on_damage=self._run.settings.on_damage,
+        )
+        if prospect is None:
+            return None
+        self.profile = self.profile or prospect.binding.profile
+        return prospect.form
+
+    def is_done(self, bag: Bag) -> bool:
+        """Tell whether a bag is in the dataset, or was converted by an unfinished run."""
+        try:
+            key = key_of(fingerprint(bag.paths))
+        except BagError:
+            return False
+        before, workspace = self._run.before, self._run.workspace
+        if before is not None and before.record.holder_of(bag.paths, key):
+            return True
+        return any(True for _ in workspace.finished_shards(workspace.shard_path(bag.place, key)))
+
+    def convert(self, bag: Bag, disk: DiskWatch) -> tuple[Outcome, Shard | None]:
+        """Convert a bag, or take over the shard that an unfinished run has made of it.
+
+        Args:
+            bag: The bag.
+            disk: Knows whether its shard has room.
+
+        Returns:
+            What became of it, and its shard if it has one.
+
+        Raises:
+            UsageError: The bag has changed since an unfinished run converted it.
+            OutputError: The disk has no room.
+            Cancelled: ``cancel`` was set.
+
+        """
+        try:
+            outcome, shard = self._convert(bag, disk)
+        except (BagError, DatasetError) as error:
+            outcome, shard = bag.failure(error), None
+        disk.note(total_bytes(bag.paths), 0 if shard is None else total_bytes([shard.path]))
+        return outcome, shard
+
+    def _convert(self, bag: Bag, disk: DiskWatch) -> tuple[Outcome, Shard | None]:
+        workspace, before = self._run.workspace, self._run.before
+        state, mark = state_of(bag.paths), fingerprint(bag.paths)
+        key = key_of(mark)
+        if before is not None:
+            if before.record.holder_of(bag.paths, key):
+                return bag.outcome('present'), None
+            _check_not_shared(bag, key, before)
+        path = workspace.shard_path(bag.place, key)
+        workspace.forget_changed(path, bag.name, redo=self._run.settings.on_change == 'redo')
+        shard = self._kept_shard(bag, path)
+        if shard is not None:
+            self._take_over(bag, shard)
+            return bag.outcome('kept', shard=shard), shard
+        shard = self._write_shard(bag, path, mark, disk)
+        if state_of(bag.paths) != state:
+            workspace.remove_shard(path)
+            raise BagError('the bag changed while it was read; wait until it is complete')
+        return bag.outcome('converted', shard=shard), shard
+
+    def _kept_shard(self, bag: Bag, path: Path) -> Shard | None:
+        """Return the shard that an unfinished run has made of a bag, if it is whole."""
+        for kept in self._run.workspace.finished_shards(path):
+            try:
+                shard = Shard.load(kept, whole=True)
+                shard.check_attachment(ALIGNMENT)
+                files = Origin.of(shard).files
+            except DatasetError as error:
+                self._run.observer.note(
+                    f'{kept}: cannot be taken over ({error_text(error)}); its bag is converted '
+                    'again'
+                )
+                self._run.workspace.remove_shard(kept)
+                continue
+            there = files and all(map(os.path.exists, files))
+            if kept == path or not there or same_files(files_of(bag.paths), files):
+                return shard
+        return None
+
+    def _take_over(self, bag: Bag, shard: Shard) -> None:
+        """Check that the shard of an unfinished run fits this one."""
+        if self.profile is None:
+            with self._open(bag) as reader:
+                self.profile = self._profile_for(reader)
+        options = {key: video.options for key, video in shard.videos.items()}
+        form = Form(shard.features, options, shard.fps, self.profile.robot_type)
+        self.agreement.check(bag.name, form)
+
+    def _write_shard(self, bag: Bag, path: Path, mark: Mapping[str, Any], disk: DiskWatch) -> Shard:
+        options = self._options
+        files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
+        with self._open(bag) as reader:
+            profile = self._profile_for(reader)
+            prospect = prospect_of(profile, reader, options)
+            self.agreement.check(bag.name, prospect.form)
+            self.profile = profile
+            if self._run.settings.check_disk:
+                estimate = shard_bytes(
+                    reader,
+                    profile,
+                    prospect.binding.clock_topic,
+                    options.video,
+                    copy=options.color_cameras == 'copy',
+                )
+                disk.expect(total_bytes(bag.paths), estimate)
+                disk.check()
+            return write_shard(
+                reader,
+                prospect.binding,
+                prospect.cameras,
+                path,
+                options,
+                mark,
+                files,
+                planned=lambda plan: self._run.observer.planned(plan.report),
+                progress=self._run.observer.progressed,
+                cancel=self._run.cancel,
+                fill=self._run.fill,
+            )
+
+    def _open(self, bag: Bag) -> BagReader:
+        settings = self._run.settings
+        try:
+            return open_bag(bag.paths, reader=settings.reader, on_damage=settings.on_damage)
+        except OSError as error:  # of a temporary folder
+            raise BagError(f'{bag.name}: cannot be read: {error}') from error
+
+    def _profile_for(self, reader: BagReader) -> Profile:
+        if not any(reader.counts.values()):
+            raise BagError('the bag has no messages; leave it out, or record it again')
+        topics = {connection.topic for connection in reader.connections}
+        return self.profile or resolve(self._run.settings, topics)
+
+
+def _check_not_shared(bag: Bag, key: Key, before: Before) -> None:
+    """Refuse a recording of which another one in the dataset has a part.
+
+    Raises:
+        BagError: Names the file.
+
+    """
+    shared = before.record.sharer_of(bag.paths, key)
+    if shared is not None:
+        raise BagError(
+            f'{shared[0]}: is in the dataset already, as {shared[1].name}; give the other '
+            'files of the recording by their own paths'
+        )

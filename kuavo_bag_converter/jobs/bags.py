@@ -1,0 +1,104 @@
+"""Which recordings a run converts, each once, and what became of each."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from kuavo_bag_converter.bags.discover import list_recordings
+from kuavo_bag_converter.bags.fingerprint import find_doubles
+from kuavo_bag_converter.dataset.shard import Shard
+from kuavo_bag_converter.jobs.adding import number_of, recordings_left
+from kuavo_bag_converter.jobs.record import Before
+from kuavo_bag_converter.jobs.report import Outcome, Status
+from kuavo_bag_converter.jobs.shard import Origin
+from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.support.texts import error_text
+
+
+class Bag(NamedTuple):
+    """A recording to convert."""
+
+    paths: tuple[Path, ...]
+    """Its file or directory, or the files of one recording."""
+    recorded: int | None = None
+    """Its number in the record of a dataset in which it failed."""
+
+    @property
+    def name(self) -> str:
+        """Its path, or that of its first file."""
+        return str(self.paths[0])
+
+    @property
+    def place(self) -> str:
+        """The same without links."""
+        return os.path.realpath(self.paths[0])
+
+    def outcome(self, status: Status, reason: str = '', shard: Shard | None = None) -> Outcome:
+        """Return what became of it."""
+        lengths = () if shard is None else shard.episode_lengths
+        origin = None if shard is None else Origin.of(shard)
+        return Outcome(
+            self.name,
+            status,
+            reason,
+            episodes=len(lengths),
+            frames=sum(lengths),
+            plan=None if origin is None else origin.plan,
+            problems=() if origin is None else origin.problems,
+            paths=self.paths,
+            recorded=self.recorded,
+        )
+
+    def failure(self, error: Exception) -> Outcome:
+        """Return that it is not converted, and why."""
+        reason = error_text(error)
+        if self.recorded is not None and not any(map(os.path.lexists, self.paths)):
+            reason += '; tell where the bag is now: --retry-failed BAG'
+        return self.outcome('failed', reason)
+
+
+def find_bags(settings: Settings, before: Before | None, note: Callable[[str], None]) -> list[Bag]:
+    """Return the recordings to convert, in order.
+
+    Args:
+        settings: What to do.
+        before: The dataset that is added to.
+        note: Called with a line for what is left out.
+
+    Raises:
+        UsageError: A path does not exist.
+
+    """
+    if settings.retry_failed and before is not None:
+        return [Bag(*left) for left in recordings_left(before.record, settings.bags)]
+    listed = list_recordings(settings.bags)
+    for remark in listed.remarks:
+        note(remark)
+    recordings = [
+        (recording,) if isinstance(recording, Path) else recording
+        for recording in listed.recordings
+    ]
+    doubles = find_doubles(recordings)
+    for number, other in doubles.items():
+        note(
+            f'{recordings[number][0]}: holds what {recordings[other][0]} holds; that one is '
+            'converted, once'
+        )
+    bags = [
+        Bag(paths, None if before is None else number_of(before.record, paths))
+        for number, paths in enumerate(recordings)
+        if number not in doubles
+    ]
+    return _drawn(bags, settings.num_used)
+
+
+def _drawn(bags: list[Bag], count: int) -> list[Bag]:
+    """Draw some of the recordings, always the same ones, in their order; 0 takes all."""
+    if not count or count >= len(bags):
+        return bags
+    chosen = sorted(random.Random(42).sample(range(len(bags)), count))  # noqa: S311
+    return [bags[position] for position in chosen]
