@@ -157,12 +157,6 @@ def made_bag(work: Path, options: Mapping[str, Any]) -> Path:
     return path
 
 
-def bag_bytes(bag: Path) -> int:
-    """Return the size of a bag file, or of the files of a bag folder."""
-    files = [bag] if bag.is_file() else [path for path in bag.rglob('*') if path.is_file()]
-    return sum(path.stat().st_size for path in files)
-
-
 def find_lerobot(python: str) -> LeRobot:
     """Ask a Python for its lerobot.
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from kuavo_bag_converter.benchmark.campaign import (
     Campaign,
     LeRobot,
-    bag_bytes,
     common_settings,
     find_lerobot,
     made_bag,
@@ -23,6 +22,7 @@ from kuavo_bag_converter.benchmark.presets import PRESETS
 from kuavo_bag_converter.benchmark.results import Result, Results, efficiency
 from kuavo_bag_converter.benchmark.runs import Run, conversions
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.files import total_bytes
 
 
 def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -> int:
@@ -53,7 +53,7 @@ def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -
     title = bag.stem if options.bag else options.preset
     folder = work / 'results' / title
     folder.mkdir(parents=True, exist_ok=True)
-    described = {'path': str(bag), 'bytes': bag_bytes(bag), 'options': dict(sample)}
+    described = {'path': str(bag), 'bytes': total_bytes([bag]), 'options': dict(sample)}
     results = Results(f'Benchmark: {title}', described, settings)
     campaign = Campaign(work, bag, settings, options.memory_limit_mb)
     for result in _measured(campaign, runs, lerobot):

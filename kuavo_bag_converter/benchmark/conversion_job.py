@@ -17,6 +17,7 @@ from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support import stages
 from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.files import total_bytes
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
@@ -37,7 +38,7 @@ def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
             'episodes': report.episodes,
             'pass_1': clock.pass_1,
             'bytes_read': bytes_read(),
-            'bytes_written': folder_size(report.output),
+            'bytes_written': total_bytes([report.output]),
             'stages': times.seconds(),
         }
 
@@ -76,8 +77,3 @@ def bytes_read() -> int:
         if name == 'rchar':
             return int(value)
     return 0
-
-
-def folder_size(root: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in root.rglob('*') if path.is_file())

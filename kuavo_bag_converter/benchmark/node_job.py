@@ -9,12 +9,13 @@ from typing import Any
 
 import yaml
 
-from kuavo_bag_converter.benchmark.conversion_job import bytes_read, folder_size
+from kuavo_bag_converter.benchmark.conversion_job import bytes_read
 from kuavo_bag_converter.dataset.record import read_record
 from kuavo_bag_converter.jobs import convert
 from kuavo_bag_converter.node import convert_node as node
 from kuavo_bag_converter.support import stages
 from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.files import total_bytes
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
@@ -35,7 +36,7 @@ def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
             'frames': sum(bag.frames for bag in bags),
             'episodes': sum(bag.episodes for bag in bags),
             'bytes_read': bytes_read(),
-            'bytes_written': folder_size(output),
+            'bytes_written': total_bytes([output]),
             'stages': times.seconds(),
         }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.support.errors import Cancelled, ImageError
 
 
-def fill_streaming(
+def _load_and_fill(
     reader: BagReader,
     table: Table,
     cameras: Sequence[CameraSequence[Any]],
@@ -30,8 +31,11 @@ def fill_streaming(
     progress: Progress,
     cancel: threading.Event,
     abandon: Callable[[], None],
+    by_topic: bool,
 ) -> None:
-    """Read the bag once and decode as messages come, keep everything, then write.
+    """Decode everything, keep it, then write.
+
+    The bag is read once, or ``by_topic``, once for each as the original's load-everything method.
 
     Raises:
         BagError: The bag is damaged or a message does not decode.
@@ -40,40 +44,16 @@ def fill_streaming(
     """
     del limits, abandon
     loaded = _LoadedBag(table, cameras, cancel)
-    for message in reader.messages(loaded.all_of(reader, loaded.topics)):
-        loaded.take(message)
-    loaded.write(progress)
-
-
-def fill_whole_bag(
-    reader: BagReader,
-    table: Table,
-    cameras: Sequence[CameraSequence[Any]],
-    limits: Limits,
-    *,
-    progress: Progress,
-    cancel: threading.Event,
-    abandon: Callable[[], None],
-) -> None:
-    """Read and decode the bag topic by topic, as the original's load-everything method, then write.
-
-    Raises:
-        BagError: The bag is damaged or a message does not decode.
-        Cancelled: ``cancel`` was set.
-
-    """
-    del limits, abandon
-    loaded = _LoadedBag(table, cameras, cancel)
-    for topic in sorted(loaded.topics):
-        for message in reader.messages(loaded.all_of(reader, {topic})):
+    for topics in [{topic} for topic in sorted(loaded.topics)] if by_topic else [loaded.topics]:
+        for message in reader.messages(loaded.all_of(reader, topics)):
             loaded.take(message)
     loaded.write(progress)
 
 
 METHODS: Mapping[str, Filler] = {
     'chunked': fill_frames,
-    'streaming': fill_streaming,
-    'whole_bag': fill_whole_bag,
+    'streaming': partial(_load_and_fill, by_topic=False),
+    'whole_bag': partial(_load_and_fill, by_topic=True),
 }
 """By the names that the original team gave them; ``chunked`` is the product."""
 

@@ -1,4 +1,4 @@
-r"""Reads ``conversion/report.json``: what a dataset was made from, and how.
+r"""The record ``conversion/report.json``: what a dataset was made from, and how.
 
 Paths in it are relative to the dataset's folder, so that dataset and bags can be moved together
 and no path of the machine is told. In names, backslashes and what is not UTF-8 are escaped
@@ -12,11 +12,12 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter import __version__
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import (
     Key,
@@ -27,11 +28,17 @@ from kuavo_bag_converter.bags.fingerprint import (
     same_files,
 )
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
+from kuavo_bag_converter.settings import Settings, known_settings, settings_from
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.files import write_text
 from kuavo_bag_converter.support.texts import visible
 
 FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""
+_KEYS = ('format', 'converter', 'settings', 'bags')
+_BAG_KEYS = ('bag', 'status', 'reason', 'episodes', 'frames', 'problems', 'plan', 'first_episode',
+             'files', 'fingerprint')  # fmt: skip
+"""The keys that this converter writes, the last in the first form."""
 _EMPTY_BAG = 8192
 """A file of at most so many bytes may hold no message, and then is no recording's own."""
 
@@ -45,6 +52,11 @@ class RecordedFile:
     """-1 where it could not be read."""
     digest: str
 
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """Return what the record of the dataset at ``root`` holds of it."""
+        path = as_recorded(self.path, root)
+        return {'path': path, 'bytes': self.bytes, 'digest': self.digest}
+
 
 @dataclass(frozen=True)
 class RecordedBag:
@@ -57,13 +69,34 @@ class RecordedBag:
     files: tuple[RecordedFile, ...]
     """The files that hold its messages; empty where a former version named none."""
     status: str
+    """``converted``, ``failed`` or ``skipped``."""
     reason: str
     """Why it is not in the dataset."""
     first_episode: int
     """Index in the dataset."""
     episodes: int
     frames: int
-    plan: PlanReport
+    problems: tuple[str, ...] = ()
+    """What its reader noticed, each in a line."""
+    plan: PlanReport = field(default_factory=PlanReport)
+    """How its frames were aligned, if it was converted."""
+    others: Mapping[str, Any] = field(default_factory=dict)
+    """What other programs have added."""
+
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """Return what the record of the dataset at ``root`` holds of it."""
+        return {
+            'bag': as_recorded(self.path, root),
+            'status': self.status,
+            'reason': self.reason,
+            'episodes': self.episodes,
+            'frames': self.frames,
+            'problems': list(self.problems),
+            'plan': self.plan.as_json() if self.converted else {},
+            'first_episode': self.first_episode,
+            'files': [file.as_json(root) for file in self.files],
+            **self.others,
+        }
 
     @property
     def name(self) -> str:
@@ -99,8 +132,37 @@ class ConversionRecord:
     settings: Mapping[str, Any]
     """By name; paths are absolute."""
     bags: tuple[RecordedBag, ...]
-    document: Mapping[str, Any]
-    """All of it, as it is stored."""
+    others: Mapping[str, Any] = field(default_factory=dict)
+    """What other programs have added."""
+
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """Return what the dataset at ``root`` holds of it; paths are relative to there."""
+        settings = dict(self.settings)
+        if 'msg_path' in settings:
+            settings['msg_path'] = [as_recorded(folder, root) for folder in settings['msg_path']]
+        if is_path(settings.get('profile', '')):
+            settings['profile'] = as_recorded(settings['profile'], root)
+        return {
+            'format': FORMAT,
+            'converter': {'name': 'kuavo_bag_converter', 'version': __version__},
+            'settings': settings,
+            'bags': [bag.as_json(root) for bag in self.bags],
+            **self.others,
+        }
+
+    def known_settings(self, source: str) -> Settings:
+        """Return the settings that this version knows.
+
+        Args:
+            source: Where they are from, for errors.
+
+        Raises:
+            UsageError: One has a value that it cannot have.
+
+        """
+        known = known_settings()
+        given = {name: value for name, value in self.settings.items() if name in known}
+        return settings_from(given, source)
 
     @cached_property
     def converted(self) -> tuple[RecordedBag, ...]:
@@ -180,11 +242,11 @@ def read_record(root: Path) -> ConversionRecord:
         if form not in (1, FORMAT):
             raise UsageError(f'{path}: has format {form}, this version reads 1 and {FORMAT}')
         home = os.path.realpath(root) if form > 1 else os.getcwd()
-        bags = [_bag(number, bag, form, home) for number, bag in enumerate(document['bags'])]
+        bags = [_read_bag(number, bag, form, home) for number, bag in enumerate(document['bags'])]
         settings = {
             name: _resolved(name, value, form, home) for name, value in document['settings'].items()
         }
-        return ConversionRecord(settings, tuple(bags), document)
+        return Record(settings, tuple(bags), _without(document, _KEYS))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -193,7 +255,24 @@ def read_record(root: Path) -> ConversionRecord:
         raise UsageError(f'{path}: is no record of a conversion ({error!r})') from error
 
 
-def _bag(number: int, entry: Mapping[str, Any], form: int, home: str) -> RecordedBag:
+def write_record(record: Record, folder: Path, root: Path) -> None:
+    """Write the record of a dataset.
+
+    Args:
+        record: The record.
+        folder: Where the dataset is being put together.
+        root: Where it is going to be, without links; paths are recorded relative to it.
+
+    """
+    text = json.dumps(record.as_json(root), indent=2, ensure_ascii=False)
+    write_text(folder / REPORT_PATH, text)
+
+
+def _without(document: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in keys}
+
+
+def _read_bag(number: int, entry: Mapping[str, Any], form: int, home: str) -> RecordedBag:
     if form > 1:
         path = _place(home, entry['bag'])
         files = [
@@ -213,7 +292,9 @@ def _bag(number: int, entry: Mapping[str, Any], form: int, home: str) -> Recorde
         int(entry['first_episode']),
         int(entry['episodes']),
         int(entry['frames']),
+        tuple(map(str, entry.get('problems', ()))),
         PlanReport.from_json(entry['plan']),
+        _without(entry, _BAG_KEYS),
     )
     if bag.converted and (bag.first_episode < 0 or bag.episodes < 1 or not bag.files):
         raise ValueError(f'bag {number}: without episodes or files')

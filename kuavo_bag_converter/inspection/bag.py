@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from kuavo_bag_converter.bags.damage import Damage
 from kuavo_bag_converter.bags.discover import Recording
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.bags.time_spans import TimeSpan
+from kuavo_bag_converter.bags.rosbag2.directory import read_directory
+from kuavo_bag_converter.bags.spans import Span
 from kuavo_bag_converter.inspection.contents import (
     Contents,
     fields_of,
@@ -19,7 +22,6 @@ from kuavo_bag_converter.inspection.contents import (
     picture_of,
     read_contents,
 )
-from kuavo_bag_converter.inspection.files import files_of, size_of
 from kuavo_bag_converter.inspection.fit import Bag, fit_all, fit_asked
 from kuavo_bag_converter.inspection.remarks import remarks_on
 from kuavo_bag_converter.inspection.report import (
@@ -35,6 +37,7 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import STREAMS
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.texts import shown
 
 
@@ -54,11 +57,11 @@ def inspect_bag(
 
     """
     paths = [recording] if isinstance(recording, Path) else list(recording)
-    files = files_of(recording)
+    files = _files_of(recording)
     report = BagReport(
         bag=str(paths[0]),
         files=tuple(map(str, files)),
-        size_bytes=size_of(files),
+        size_bytes=total_bytes(files),
         health='unreadable',
     )
     inspector = _Inspector(paths, settings, definitions, asked=asked)
@@ -70,6 +73,17 @@ def inspect_bag(
         return inspector.inspect(report, 'salvage')
     except BagError as error:
         return replace(report, problems=(str(error),) if str(error) != report.error else ())
+
+
+def _files_of(recording: Recording) -> list[Path]:
+    """Return the files of a recording that are there, in order."""
+    paths = [recording] if isinstance(recording, Path) else list(recording)
+    if len(paths) == 1 and os.path.isdir(paths[0]):
+        try:
+            return read_directory(paths[0], Damage('salvage')).files
+        except BagError:
+            return []
+    return paths
 
 
 class _Inspector:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kuavo_bag_converter.inspection.report import BagReport, FieldValues, Fit, TopicReport
 from kuavo_bag_converter.robots.resolve import robot_of
-from kuavo_bag_converter.support.texts import listed, shown, visible
+from kuavo_bag_converter.support.texts import aligned, counted, listed, shown, visible
 
 _NEAREST = 3
 _FIELDS = 3
@@ -24,7 +24,7 @@ _HEADER = (
      'pictures'),
     ('', '', '', 'Hz', 'Hz', 'ms', 'ms', 'ms', 'ms', 'ms', ''),
 )  # fmt: skip
-_LEFT = (0, 1, 10)
+_RIGHT = range(2, 10)
 
 
 def as_text(report: BagReport) -> str:
@@ -62,7 +62,7 @@ def _head(report: BagReport) -> Iterator[str]:
 
 def _topics(report: BagReport) -> list[str]:
     rows = [_row(topic) for topic in report.topics]
-    return aligned([*_HEADER, *rows], _LEFT)
+    return aligned([*_HEADER, *rows], _RIGHT)
 
 
 def _row(topic: TopicReport) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def _first_messages(topics: Sequence[TopicReport]) -> list[str]:
             rows.append((shown(topic.topic), f'{shown(path)}{length}', _first_values(item)))
         if len(fields) > _FIELDS:
             rows.append((shown(topic.topic), f'and {len(fields) - _FIELDS} more', ''))
-    return ['first values', *(f'  {line}' for line in aligned(rows, (0, 1, 2)))] if rows else []
+    return ['first values', *(f'  {line}' for line in aligned(rows))] if rows else []
 
 
 def _first_values(item: FieldValues) -> str:
@@ -147,7 +147,7 @@ def _is_less(fit: Fit, other: Fit) -> bool:
 def _fit(fit: Fit) -> Iterator[str]:
     gives = ''
     if fit.frames is not None and fit.episodes is not None:
-        gives = f': {_count(fit.frames, "frame")} in {_count(fit.episodes, "episode")}'
+        gives = f': {counted(fit.frames, "frame")} in {counted(fit.episodes, "episode")}'
     yield f'  {_name(fit)}{gives}'
     for miss in fit.misses:
         yield f'    {miss.text}'
@@ -160,10 +160,6 @@ def _fit(fit: Fit) -> Iterator[str]:
 def _name(fit: Fit) -> str:
     robot = robot_of(fit.profile)
     return f'{fit.profile} {robot.title(fit.settings)}' if robot else fit.profile
-
-
-def _count(number: int | None, noun: str) -> str:
-    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
 
 
 def _size(size: int) -> str:
@@ -181,15 +177,3 @@ def _number(value: float | None) -> str:
     if abs(value) >= 1e5:
         return f'{value:.1e}'
     return f'{value:.1f}' if abs(value) < 1000 else f'{value:.0f}'
-
-
-def aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
-    """Write rows as columns, two blanks apart; all but the ``left`` ones aligned to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        '  '.join(
-            text.ljust(width) if i in left else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

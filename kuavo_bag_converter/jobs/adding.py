@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kuavo_bag_converter.bags.discover import list_recordings
@@ -21,14 +21,28 @@ from kuavo_bag_converter.jobs.carrying import (
     is_rewritten,
 )
 from kuavo_bag_converter.jobs.configuration import configuration, differences
-from kuavo_bag_converter.jobs.record import Before
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.robots.resolve import robot_of
-from kuavo_bag_converter.settings import Settings, known_settings, settings_from
+from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import UsageError
 
 _LEFT = ('failed', 'skipped')
 """What became of bags that are to be tried again."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """A dataset whose episodes come first.
+
+    Attributes:
+        root: Its folder.
+        record: What it was made from.
+        episodes: How many it has, those of other programs counted.
+    """
+
+    root: Path
+    record: Record
+    episodes: int
 
 
 def read_before(output: Path, snapshot: Snapshot) -> Before:
@@ -94,10 +108,7 @@ def settings_for(settings: Settings, before: Before) -> Settings:
 
     """
     root = before.root
-    known = {
-        name: value for name, value in before.record.settings.items() if name in known_settings()
-    }
-    was = settings_from(known, str(root / REPORT_PATH))
+    was = before.record.known_settings(str(root / REPORT_PATH))
     if settings.retry_failed:
         if not _left(before.record):
             raise UsageError(f'{root}: no bag failed when it was made')

@@ -20,11 +20,11 @@ from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.options import shard_options
+from kuavo_bag_converter.jobs.adding import Before
 from kuavo_bag_converter.jobs.agreement import Agreement, Form
 from kuavo_bag_converter.jobs.bags import Bag
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
 from kuavo_bag_converter.jobs.preflight import prospect_of, try_bag
-from kuavo_bag_converter.jobs.record import Before
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.run import Run
 from kuavo_bag_converter.jobs.shard import Origin, write_shard

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import find_doubles
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.jobs.adding import number_of, recordings_left
-from kuavo_bag_converter.jobs.record import Before
+from kuavo_bag_converter.jobs.adding import Before, number_of, recordings_left
 from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.settings import Settings

@@ -21,9 +21,9 @@ from kuavo_bag_converter.jobs.bag_converter import BagConverter
 from kuavo_bag_converter.jobs.bags import Bag, find_bags
 from kuavo_bag_converter.jobs.carrying import Snapshot, carry_over, others_in, take_snapshot
 from kuavo_bag_converter.jobs.configuration import configuration
+from kuavo_bag_converter.jobs.conversion_folder import write_conversion_folder
 from kuavo_bag_converter.jobs.disk import DiskWatch
 from kuavo_bag_converter.jobs.publishing import Published
-from kuavo_bag_converter.jobs.record import write_record
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.run import Run
 from kuavo_bag_converter.jobs.workspace import Workspace, resolve_output
@@ -32,7 +32,7 @@ from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, OutputError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.memory import peak_memory_mb
-from kuavo_bag_converter.support.texts import visible
+from kuavo_bag_converter.support.texts import listed
 
 _NAMED = 5
 """Files that a line names."""
@@ -182,7 +182,7 @@ def _assemble(
     if run.before is not None:
         snapshot = run.workspace.begin_replacing()
         before = read_before(output, snapshot)
-        if before.record.document != run.before.record.document:
+        if before.record != run.before.record:
             raise DatasetError(f'{output}: is another dataset than when the run began')
     assemble(
         shards,
@@ -194,7 +194,7 @@ def _assemble(
         onto=None if before is None else output,
         progress=lambda *_: run.check_cancelled(),
     )
-    write_record(root, output, run.settings, profile, outcomes, shards, before)
+    write_conversion_folder(root, output, run.settings, profile, outcomes, shards, before)
     if snapshot is not None:
         carry_over(output, root, snapshot)
         _name_others(run.observer, others_in(snapshot))
@@ -204,9 +204,9 @@ def _assemble(
 def _name_others(observer: Observer, others: Sequence[str]) -> None:
     """Say which files come along that may tell of the dataset as it was."""
     if others:
-        named = ', '.join(visible(path) for path in others[:_NAMED])
-        more = f' and {len(others) - _NAMED} more' if len(others) > _NAMED else ''
-        observer.note(f'carried over as they are: {named}{more}; counts in them may be out of date')
+        observer.note(
+            f'carried over as they are: {listed(others, _NAMED)}; counts in them may be out of date'
+        )
 
 
 def _check(root: Path) -> None:

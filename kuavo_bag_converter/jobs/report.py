@@ -34,19 +34,6 @@ class Outcome:
     recorded: int | None = None
     """Its number in the dataset's record, if it has failed before."""
 
-    def as_json(self) -> dict[str, object]:
-        """Return what ``conversion/report.json`` holds of the bag, apart from its files."""
-        # Whether an interrupted run was continued must not show in the dataset.
-        status = 'converted' if self.status == 'kept' else self.status
-        return {
-            'status': status,
-            'reason': self.reason,
-            'episodes': self.episodes,
-            'frames': self.frames,
-            'problems': list(self.problems),
-            'plan': self.plan.as_json() if self.plan else {},
-        }
-
 
 @dataclass(frozen=True)
 class Report:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from kuavo_bag_converter.frames.stream import Filler
-from kuavo_bag_converter.jobs.record import Before
+from kuavo_bag_converter.jobs.adding import Before
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.settings import Settings

@@ -18,9 +18,8 @@ from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.bag import Replay
 from kuavo_bag_converter.replay.bags import match_bags
 from kuavo_bag_converter.replay.pictures import CameraSummary
-from kuavo_bag_converter.settings import known_settings, settings_from
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.texts import visible
+from kuavo_bag_converter.support.texts import aligned, visible
 
 _SHOWN = 40
 """Findings that the text shows; JSON has all of them."""
@@ -123,12 +122,8 @@ def verify(
     )
 
 
-def _replay(
-    dataset: Description, record: ConversionRecord, sample: int | None, findings: Findings
-) -> Replay:
-    known = known_settings()
-    recorded = {name: value for name, value in record.settings.items() if name in known}
-    settings = settings_from(recorded, str(dataset.root / REPORT_PATH))
+def _replay(dataset: Description, record: Record, sample: int | None, findings: Findings) -> Replay:
+    settings = record.known_settings(str(dataset.root / REPORT_PATH))
     # Threads were chosen for the machine that converted; 0 takes this one's cores.
     options = shard_options(replace(settings, threads=0))
     profile = load_profile(dataset.root / PROFILE_PATH)
@@ -157,31 +152,35 @@ def _lines(result: Verification) -> Iterator[str]:
         yield f'not in the dataset: {len(result.others) - _SHOWN} more; --json has all of them'
     if result.cameras:
         yield ''
-        yield from table(
-            ('pictures', 'frames', 'compared', 'coding loss', 'too alike'),
+        yield from aligned(
             [
-                (
-                    camera.key,
-                    str(camera.frames),
-                    'exactly' if camera.exact else 'by likeness',
-                    '' if camera.loss is None else f'{camera.loss:.2f}',
-                    '' if camera.exact else f'{camera.still} of {camera.pairs} pairs',
-                )
-                for camera in result.cameras
-            ],
+                ('pictures', 'frames', 'compared', 'coding loss', 'too alike'),
+                *(
+                    (
+                        camera.key,
+                        str(camera.frames),
+                        'exactly' if camera.exact else 'by likeness',
+                        '' if camera.loss is None else f'{camera.loss:.2f}',
+                        '' if camera.exact else f'{camera.still} of {camera.pairs} pairs',
+                    )
+                    for camera in result.cameras
+                ),
+            ]
         )
     if result.timing:
         yield ''
-        yield from table(
-            ('state minus picture', '', 'median ms', 'p95 ms', 'max ms'),
+        yield from aligned(
             [
-                (
-                    entry['state'],
-                    entry['picture'],
-                    *(f'{entry[name]:.1f}' for name in ('median', 'p95', 'max')),
-                )
-                for entry in result.timing
-            ],
+                ('state minus picture', '', 'median ms', 'p95 ms', 'max ms'),
+                *(
+                    (
+                        entry['state'],
+                        entry['picture'],
+                        *(f'{entry[name]:.1f}' for name in ('median', 'p95', 'max')),
+                    )
+                    for entry in result.timing
+                ),
+            ]
         )
     yield ''
     if result.ok:
@@ -189,7 +188,7 @@ def _lines(result: Verification) -> Iterator[str]:
         return
     yield f'{len(result.findings)} things are wrong:'
     rows = [_row(finding) for finding in result.findings[:_SHOWN]]
-    yield from table(('rule', 'where', 'found', 'expected'), rows)
+    yield from aligned([('rule', 'where', 'found', 'expected'), *rows])
     if len(result.findings) > _SHOWN:
         yield f'... and {len(result.findings) - _SHOWN} more; --json has all of them'
 
@@ -209,12 +208,3 @@ def _row(finding: Finding) -> tuple[str, ...]:
 def _short(text: str) -> str:
     text = ' '.join(text.split())
     return text if len(text) <= _WIDTH else f'{text[:_WIDTH]}...'
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table, its columns aligned."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    return [
-        '  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]

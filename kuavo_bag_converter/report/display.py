@@ -14,7 +14,7 @@ from kuavo_bag_converter.alignment.report import (
     TrackReport,
 )
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.support.texts import visible
+from kuavo_bag_converter.support.texts import aligned, counted, visible
 
 _BAR = 30
 _LOG_EVERY_S = 10.0
@@ -40,7 +40,7 @@ class Display(Observer):
 
     def checking(self, total: int) -> None:
         """Say that all bags are checked first."""
-        self._line(f'checking {_count(total, "bag")}')
+        self._line(f'checking {counted(total, "bag")}')
 
     def bag_refused(self, number: int, total: int, outcome: Outcome) -> None:
         """Say why a bag is not going to be converted."""
@@ -85,7 +85,7 @@ class Display(Observer):
         self._line(f'{self._label}: {outcome.status}: {text}')
         repeated = outcome.plan.bad_images if outcome.plan else None
         for topic, count in (repeated or {}).items():
-            pictures = _count(count, 'bad picture')
+            pictures = counted(count, 'bad picture')
             self._line(
                 f'    {topic}: {pictures} replaced by the ones before (on_bad_image: repeat)'
             )
@@ -94,7 +94,7 @@ class Display(Observer):
 
     def assembling(self, episodes: int) -> None:
         """Say that the dataset is being put together."""
-        self._line(f'putting {_count(episodes, "episode")} together')
+        self._line(f'putting {counted(episodes, "episode")} together')
 
     def _line(self, text: str) -> None:
         if self._bar_shown:
@@ -114,29 +114,29 @@ class Display(Observer):
 def plan_summary(plan: PlanReport) -> str:
     """Return the plan in one line."""
     text = (
-        f'{plan.frames} frames in {_count(plan.episodes, "episode")}, '
+        f'{plan.frames} frames in {counted(plan.episodes, "episode")}, '
         f'{plan.decimation} from {plan.clock_messages} pictures of {plan.clock_topic}'
     )
     at_the_end = plan.frames_cut_by_end_trim
     cut = plan.frames_cut + at_the_end
     if cut:
         where = f'at the end of {plan.end_trim_topic}' if at_the_end else 'at the end'
-        text += f'; {_count(cut, "frame")} cut ({at_the_end} {where}, {plan.frames_cut} in gaps)'
+        text += f'; {counted(cut, "frame")} cut ({at_the_end} {where}, {plan.frames_cut} in gaps)'
     if plan.dropped_at_each_end:
-        text += f'; {_count(plan.dropped_at_each_end, "picture")} dropped at each end'
+        text += f'; {counted(plan.dropped_at_each_end, "picture")} dropped at each end'
     if plan.frames_with_bad_images:
-        text += f'; {_count(plan.frames_with_bad_images, "frame")} with bad pictures'
+        text += f'; {counted(plan.frames_with_bad_images, "frame")} with bad pictures'
     if plan.segments_without_frames:
-        text += f'; {_count(plan.segments_without_frames, "episode")} without a frame'
+        text += f'; {counted(plan.segments_without_frames, "episode")} without a frame'
     if plan.frames_outside_segments:
-        text += f'; {_count(plan.frames_outside_segments, "frame")} outside of every episode'
+        text += f'; {counted(plan.frames_outside_segments, "frame")} outside of every episode'
     if plan.frames_off_clock:
         text += (
-            f'; {_count(plan.frames_off_clock, "frame")} more than half a frame from index / '
+            f'; {counted(plan.frames_off_clock, "frame")} more than half a frame from index / '
             f'fps, at most {plan.clock_error_ms:.0f} ms'
         )
     if plan.frames_with_default_task:
-        text += f'; {_count(plan.frames_with_default_task, "frame")} with the default task'
+        text += f'; {counted(plan.frames_with_default_task, "frame")} with the default task'
     return text
 
 
@@ -157,7 +157,7 @@ def print_report(report: Report, stream: TextIO) -> None:
     if report.frames:
         output = visible(str(report.output))
         print(
-            f'{output}: {_count(report.episodes, "episode")}, {report.frames} frames', file=stream
+            f'{output}: {counted(report.episodes, "episode")}, {report.frames} frames', file=stream
         )
     seconds = max(report.seconds, 1e-9)
     print(
@@ -198,20 +198,20 @@ def _remarks(track: TrackReport) -> list[str]:
     remarks = []
     if track.beyond_half_frame:
         remarks.append(
-            f'{_count(track.beyond_half_frame, "frame")} more than half a frame from their '
+            f'{counted(track.beyond_half_frame, "frame")} more than half a frame from their '
             f'message, at most {track.error_ms.max:.0f} ms'
         )
     if track.before_first_message:
-        remarks.append(f'{_count(track.before_first_message, "frame")} before its first message')
+        remarks.append(f'{counted(track.before_first_message, "frame")} before its first message')
     if track.cut:
-        remarks.append(f'{_count(track.cut, "frame")} cut ({track.on_gap})')
+        remarks.append(f'{counted(track.cut, "frame")} cut ({track.on_gap})')
     if track.filled_with_zeros:
-        remarks.append(f'{_count(track.filled_with_zeros, "frame")} filled with zeros')
+        remarks.append(f'{counted(track.filled_with_zeros, "frame")} filled with zeros')
     if track.marked:
-        remarks.append(f'{_count(track.marked, "frame")} marked 999')
+        remarks.append(f'{counted(track.marked, "frame")} marked 999')
     if track.in_gap and track.on_gap in _KEPT_IN_GAPS:
         kept = _KEPT_IN_GAPS[track.on_gap]
-        remarks.append(f'{_count(track.in_gap, "frame")} in gaps {kept}')
+        remarks.append(f'{counted(track.in_gap, "frame")} in gaps {kept}')
     return [f'{track.topic}: {text}' for text in remarks]
 
 
@@ -240,7 +240,7 @@ def _stamp_remarks(plan: PlanReport) -> list[str]:
     judged: list[TopicStampReport | TrackReport] = [plan.clock_stamps, *plan.tracks]
     judged += [topic for topic in others if topic is not None]
     remarks = [
-        f'{topic.topic}: {_count(count, "message")} {text}'
+        f'{topic.topic}: {counted(count, "message")} {text}'
         for topic in judged
         for count, text in _stamp_texts(topic)
         if count
@@ -266,21 +266,12 @@ def _stamp_texts(topic: TopicStampReport | TrackReport) -> list[tuple[int, str]]
     ]
 
 
-def _count(number: int, noun: str) -> str:
-    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
-
-
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Align a table, columns of numbers to the right."""
     rows = [[visible(text) for text in row] for row in rows]
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    numeric = [
-        all(row[i].replace('.', '', 1).isdigit() for row in rows) for i in range(len(header))
+    numbers = [
+        index
+        for index in range(len(header))
+        if all(row[index].replace('.', '', 1).isdigit() for row in rows)
     ]
-    lines = []
-    for row in (header, *rows):
-        cells = [
-            text.rjust(width) if number else text.ljust(width)
-            for text, width, number in zip(row, widths, numeric, strict=True)
-        ]
-        lines.append('  '.join(cells).rstrip())
-    return lines
+    return aligned([header, *rows], numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
 SHORT = 120
 """Characters of a text that are shown."""
@@ -47,11 +47,28 @@ def error_text(error: Exception) -> str:
     return ' '.join(str(error).split()) or type(error).__name__
 
 
-def listed(names: Iterable[str]) -> str:
-    """List names that come from a bag, the first few; '' for none."""
+def listed(names: Iterable[str], most: int = _NAMES) -> str:
+    """List names that come from elsewhere, the first ``most``; '' for none."""
     each = list(names)
-    more = f' and {len(each) - _NAMES} more' if len(each) > _NAMES else ''
-    return ', '.join(map(shown, each[:_NAMES])) + more
+    more = f' and {len(each) - most} more' if len(each) > most else ''
+    return ', '.join(map(shown, each[:most])) + more
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, as in ``1 frame`` and ``2 frames``."""
+    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """Write rows as columns, two blanks apart, those named by ``right`` aligned to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        '  '.join(
+            text.rjust(width) if i in right else text.ljust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
