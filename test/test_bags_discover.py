@@ -26,7 +26,7 @@ def at(second):
 def test_a_file_and_a_directory_are_recordings(tmp_path):
     bag = write_rosbag1(tmp_path / 'a.bag', SAMPLES)
     folder = write_rosbag2(tmp_path / 'b', SAMPLES)
-    assert find_recordings([folder, str(bag), bag]) == [folder, bag]
+    assert find_recordings([folder, str(bag), bag]) == [(folder,), (bag,)]
 
 
 def test_a_folder_holds_recordings_of_every_kind_by_name_and_number(tmp_path):
@@ -38,7 +38,7 @@ def test_a_folder_holds_recordings_of_every_kind_by_name_and_number(tmp_path):
     deeper = tmp_path / 'b' / 'c'
     deeper.mkdir(parents=True)
     write_mcap(deeper / 'not_seen.mcap', SAMPLES)
-    assert find_recordings([tmp_path]) == [directory, *(tmp_path / name for name in names)]
+    assert find_recordings([tmp_path]) == [(directory,), *((tmp_path / name,) for name in names)]
 
 
 def test_a_directory_without_metadata_is_known_by_its_file_names(tmp_path):
@@ -46,8 +46,8 @@ def test_a_directory_without_metadata_is_known_by_its_file_names(tmp_path):
     folder.mkdir()
     for n in range(2):
         write_mcap(folder / f'run_{n}.mcap', SAMPLES)
-    assert find_recordings([folder]) == [folder]
-    assert find_recordings([tmp_path]) == [folder]
+    assert find_recordings([folder]) == [(folder,)]
+    assert find_recordings([tmp_path]) == [(folder,)]
     (folder / 'other.mcap').write_bytes(b'?')
     assert len(find_recordings([folder])) == 3
 
@@ -62,12 +62,12 @@ def test_the_files_of_a_split_ros1_recording_are_one(tmp_path):
 
 def test_numbered_ros1_recordings_with_a_pause_between_them_are_separate(tmp_path):
     paths = [write_rosbag1(tmp_path / f'run_{n}.bag', at(3 * n)) for n in range(3)]
-    assert find_recordings([tmp_path]) == paths
+    assert find_recordings([tmp_path]) == [(path,) for path in paths]
 
 
 def test_numbers_filled_up_with_zeros_are_not_of_a_split_recording(tmp_path):
     paths = [write_rosbag1(tmp_path / f'data_round_{n:07d}.bag', at(n)) for n in range(2)]
-    assert find_recordings([tmp_path]) == paths
+    assert find_recordings([tmp_path]) == [(path,) for path in paths]
 
 
 def test_the_last_file_of_a_split_recording_may_lack_its_index(tmp_path):
@@ -92,7 +92,7 @@ def test_unreadable_files_are_left_for_the_reader_to_refuse(tmp_path):
 
 
 def test_a_folder_without_recordings_is_left_for_the_reader_to_refuse(tmp_path):
-    assert find_recordings([tmp_path]) == [tmp_path]
+    assert find_recordings([tmp_path]) == [(tmp_path,)]
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path):

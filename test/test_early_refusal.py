@@ -601,10 +601,10 @@ def test_previews_and_backups_in_a_folder_are_left_out_and_named(capsys, tmp_pat
     for name in beside + alone:
         (bags / name).write_bytes(b'?')
     listed = list_recordings([bags])
-    assert [path.name for path in listed.recordings] == alone
+    assert [path.name for (path,) in listed.recordings] == alone
     assert [path.name for path in listed.left_out] == beside
     named = list_recordings([bags, bags / 'run_1.c.bag'])
-    assert [path.name for path in named.recordings] == [*alone, 'run_1.c.bag']
+    assert [path.name for (path,) in named.recordings] == [*alone, 'run_1.c.bag']
     assert [path.name for path in named.left_out] == beside[1:]
     for words in (['convert', '--output', tmp_path / 'out'], ['inspect']):
         code, lines, _ = command(capsys, *words, bags)
@@ -618,7 +618,7 @@ def test_previews_and_backups_in_a_folder_are_left_out_and_named(capsys, tmp_pat
     parts.mkdir()
     write_sample(parts / 'r_0.bag', storage='bag', seconds=1.0, size=(60, 80), depth=False)
     shutil.copy(parts / 'r_0.bag', parts / 'r_0.c.bag')
-    assert list_recordings([parts]).recordings == [parts / 'r_0.bag']
+    assert list_recordings([parts]).recordings == [(parts / 'r_0.bag',)]
 
 
 # --- a run of many bags

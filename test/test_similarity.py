@@ -13,7 +13,7 @@ from kuavo_bag_converter.check.coding import Loss, coding_of, loss_of
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.messages.video_frames import FrameFitter
-from kuavo_bag_converter.replay.similarity import EpisodeComparison, Shown, reduced
+from kuavo_bag_converter.replay.similarity import ComparedFrame, EpisodeComparison, reduced
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 24
 CODINGS = {
@@ -83,7 +83,9 @@ def suspicions(source, stored, coding, numbers=None):
     for number in range(len(source)) if numbers is None else numbers:
         first, second = source[number], stored[number]
         loss = loss_of(first, second, known)
-        found += comparison.add(Shown(number, number, reduced(first), reduced(second), loss))
+        found += comparison.add(
+            ComparedFrame(number, number, reduced(first), reduced(second), loss)
+        )
     return [*found, *comparison.finish()], comparison
 
 
@@ -158,7 +160,7 @@ def test_noise_below_the_change_neither_hides_a_swap_nor_makes_one(seed, share, 
         comparison = EpisodeComparison(coding_of({}))
         loss = Loss(3 * share, 3 * share + 0.1, 20.0, 0.0, 2.0, 600)
         pairs = enumerate(zip(source, stored, strict=True))
-        shown = [Shown(number, number, *pair, loss) for number, pair in pairs]
+        shown = [ComparedFrame(number, number, *pair, loss) for number, pair in pairs]
         return {suspicion.rule for item in shown for suspicion in comparison.add(item)}
 
     assert 'pictures.order' not in found(stored)

@@ -397,12 +397,12 @@ def test_the_time_from_picture_to_state_is_that_of_the_alignment(datasets, bags)
     found = next(
         entry
         for entry in result.timing
-        if (entry['state'], entry['picture']) == ('/sensors_data_raw', CAMERA)
+        if (entry.state, entry.picture) == ('/sensors_data_raw', CAMERA)
     )
-    assert found['frames'] == len(apart) == sum(lengths(root))
-    assert found['median'] == pytest.approx(np.median(apart) / 1e6, abs=2e-3)
-    assert found['p95'] == pytest.approx(np.percentile(np.abs(apart), 95) / 1e6, abs=2e-3)
-    assert found['max'] == pytest.approx(np.abs(apart).max() / 1e6, abs=2e-3)
+    assert found.frames == len(apart) == sum(lengths(root))
+    assert found.median == pytest.approx(np.median(apart) / 1e6, abs=2e-3)
+    assert found.p95 == pytest.approx(np.percentile(np.abs(apart), 95) / 1e6, abs=2e-3)
+    assert found.max == pytest.approx(np.abs(apart).max() / 1e6, abs=2e-3)
 
 
 @pytest.fixture(scope='module')

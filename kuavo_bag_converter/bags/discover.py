@@ -18,8 +18,8 @@ from kuavo_bag_converter.bags.rosbag2.metadata import NAME
 from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan, recorded_spans
 from kuavo_bag_converter.support.errors import BagError, UsageError
 
-Recording = Path | tuple[Path, ...]
-"""A file, a rosbag2 directory, or the files that one recording was split into."""
+Recording = tuple[Path, ...]
+"""A bag file or rosbag2 directory, or the files that one recording was split into."""
 
 ROSBAG1_SUFFIXES = ('.bag', '.bag.active')
 _BESIDE_RECORDINGS = re.compile(r'(?P<stem>.+)\.(c|orig)\.bag')
@@ -178,13 +178,13 @@ def _part(path: Path) -> tuple[str, int] | None:
 
 def _joined(parts: list[Path]) -> list[Recording]:
     """Join files that follow each other by number and by time."""
-    recordings: list[tuple[Path, ...]] = []
+    recordings: list[Recording] = []
     for path in parts:
         if recordings and _follows(recordings[-1][-1], path):
             recordings[-1] += (path,)
         else:
             recordings.append((path,))
-    return [files[0] if len(files) == 1 else files for files in recordings]
+    return recordings
 
 
 def _follows(first: Path, second: Path) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from kuavo_bag_converter.benchmark.presets import PRESETS
-from kuavo_bag_converter.benchmark.runs import CODECS, METHODS
+from kuavo_bag_converter.benchmark.runs import CODECS, METHODS, PRESETS
 from kuavo_bag_converter.support.errors import UsageError
 
 

@@ -18,9 +18,8 @@ from kuavo_bag_converter.benchmark.campaign import (
     say,
 )
 from kuavo_bag_converter.benchmark.markdown import as_markdown
-from kuavo_bag_converter.benchmark.presets import PRESETS
 from kuavo_bag_converter.benchmark.results import Result, Results, efficiency
-from kuavo_bag_converter.benchmark.runs import Run, conversions
+from kuavo_bag_converter.benchmark.runs import PRESETS, Run, conversions
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import total_bytes
 

@@ -19,7 +19,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from kuavo_bag_converter.benchmark import child
@@ -199,12 +198,7 @@ class _Watched:
     def __enter__(self) -> _Watched:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._kill()
-        self._process.__exit__(kind, error, traceback)
+        self._process.__exit__(*error)
         os.close(self._handle)

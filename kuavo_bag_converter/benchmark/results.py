@@ -142,13 +142,7 @@ class Results:
             'runs': [result.as_json() for result in self.results],
             'stage_costs_ms': self.stage_costs,
             'efficiency': [
-                {
-                    'run': item.run,
-                    'cpu_s': item.cpu_s,
-                    'stages_s': dict(item.stages_s),
-                    'unavoidable_s': item.unavoidable_s,
-                    'ratio': item.ratio,
-                }
+                {**asdict(item), 'unavoidable_s': item.unavoidable_s, 'ratio': item.ratio}
                 for item in self.efficiencies
             ],
         }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +24,7 @@ from kuavo_bag_converter.support.errors import BagError
 _LONGEST_HEAD = 512
 
 
-class Served(NamedTuple):
+class ServedPicture(NamedTuple):
     """A picture and the frames that it serves."""
 
     key: str
@@ -48,14 +46,13 @@ class ServedBag:
         """
         self._settings = settings
         recording = find_recordings(settings.bags)[0]
-        files = [recording] if isinstance(recording, Path) else recording
-        self._reader = open_bag(files, reader=settings.reader, on_damage=settings.on_damage)
+        self._reader = open_bag(recording, reader=settings.reader, on_damage=settings.on_damage)
         profile = resolve(settings, {connection.topic for connection in self._reader.connections})
         self.binding: Binding = bind(profile, self._reader)
         self._definitions = Definitions(settings.msg_path, settings.distro)
         self.plan: Plan = plan_bag(self.binding, self._reader, self._definitions)
 
-    def pictures(self, frames: Ordinals) -> Iterator[Served]:
+    def pictures(self, frames: Ordinals) -> Iterator[ServedPicture]:
         """Yield the pictures of all cameras that serve these frames, as they are stored.
 
         Raises:
@@ -79,7 +76,7 @@ class ServedBag:
             for key, frame in serving[topic, message.ordinal]:
                 users.setdefault(key, []).append(frame)
             for key, served in users.items():
-                yield Served(key, served, data)
+                yield ServedPicture(key, served, data)
 
     def rows(self) -> dict[str, npt.NDArray[np.float32]]:
         """Return the rows of every vector feature, shape (frames, n).
@@ -105,12 +102,7 @@ class ServedBag:
     def __enter__(self) -> ServedBag:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._reader.close()
 
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from kuavo_bag_converter.dataset.statistics import QUANTILES, Histogram
 
 Levels = npt.NDArray[np.float32]
-Values = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float64]
 
 _SIZE = 8
 _BLOCKS = 96
@@ -145,7 +145,7 @@ _TRANSFORM = _transform()
 _FINE = np.add.outer(np.arange(_SIZE), np.arange(_SIZE)) >= _SIZE - 1
 
 
-def decoded_statistics(histogram: Histogram) -> Values:
+def decoded_statistics(histogram: Histogram) -> Floats:
     """Return ``DECODED`` of the pictures of an episode: (statistics, channels)."""
     found = histogram.statistics()
     own = [np.asarray(found[name], float).reshape(-1) for name in DECODED[: -len(_AROUND)]]
@@ -155,8 +155,8 @@ def decoded_statistics(histogram: Histogram) -> Values:
 
 
 def limits(
-    decoded: Mapping[str, Values], std: Values, coding: Coding | None
-) -> dict[str, tuple[Values, Values]]:
+    decoded: Mapping[str, Floats], std: Floats, coding: Coding | None
+) -> dict[str, tuple[Floats, Floats]]:
     """Return the smallest and largest value of each statistic of colour pictures.
 
     Args:

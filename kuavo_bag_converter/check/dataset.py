@@ -14,10 +14,10 @@ from kuavo_bag_converter.check.rows import check_rows
 from kuavo_bag_converter.check.statistics import check_episodes, check_total
 from kuavo_bag_converter.check.videos import check_videos
 
-Depth = Literal['cheap', 'full']
+Extent = Literal['cheap', 'full']
 
 
-def check_dataset(root: Path, depth: Depth = 'full') -> list[Finding]:
+def check_dataset(root: Path, depth: Extent = 'full') -> list[Finding]:
     """Check a dataset, of this converter or of another program, without its bags.
 
     Args:
@@ -37,7 +37,7 @@ def check_dataset(root: Path, depth: Depth = 'full') -> list[Finding]:
     return list(findings)
 
 
-def check_described(dataset: Description, findings: Findings, depth: Depth) -> None:
+def check_described(dataset: Description, findings: Findings, depth: Extent) -> None:
     """Check a dataset whose metadata has been read."""
     full = depth == 'full'
     check_metadata(dataset, findings)

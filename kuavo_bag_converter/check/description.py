@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +23,15 @@ from kuavo_bag_converter.check.findings import (
     read_json,
     read_json_lines,
 )
-from kuavo_bag_converter.check.record import read_record
 from kuavo_bag_converter.dataset.layout import (
     EPISODES_PATH_V21,
     INFO_PATH,
+    REPORT_PATH,
     TASKS_PATH,
     TASKS_PATH_V21,
 )
-from kuavo_bag_converter.dataset.record import ConversionRecord
+from kuavo_bag_converter.dataset.record import ConversionRecord, read_record
+from kuavo_bag_converter.support.errors import UsageError
 
 _LARGEST = 1 << 24
 """Length that a shape may have; more is no feature but damage."""
@@ -104,7 +105,7 @@ class Column:
         return first, second, third
 
 
-class Place(NamedTuple):
+class VideoSegment(NamedTuple):
     """Where an episode's pictures are: a file and a piece of it, in seconds."""
 
     file: str
@@ -121,7 +122,7 @@ class Episode:
     first_row: int
     tasks: tuple[str, ...]
     data_file: str
-    videos: Mapping[str, Place]
+    videos: Mapping[str, VideoSegment]
     """By camera feature."""
 
 
@@ -168,16 +169,16 @@ class Description:
 
     def data_files(self) -> dict[str, list[Episode]]:
         """Return the files of rows and the episodes in them, in order."""
-        files: dict[str, list[Episode]] = {}
-        for episode in self.episodes:
-            files.setdefault(episode.data_file, []).append(episode)
-        return files
+        return self._by_file(lambda episode: episode.data_file)
 
     def video_files(self, key: str) -> dict[str, list[Episode]]:
         """Return the files of a camera and the episodes in them, in order."""
+        return self._by_file(lambda episode: episode.videos[key].file)
+
+    def _by_file(self, file_of: Callable[[Episode], str]) -> dict[str, list[Episode]]:
         files: dict[str, list[Episode]] = {}
         for episode in self.episodes:
-            files.setdefault(episode.videos[key].file, []).append(episode)
+            files.setdefault(file_of(episode), []).append(episode)
         return files
 
     def files_on_disk(self, pattern: str) -> list[str]:
@@ -205,8 +206,20 @@ def describe(root: Path, findings: Findings) -> Description | None:
         findings.add('episodes.missing', 'no episode', 'at least one')
     if tasks is None or not episodes:
         return None
-    record = read_record(root, findings)
+    record = _record(root, findings)
     return Description(root, version, info, info['fps'], features, tasks, episodes, record)
+
+
+def _record(root: Path, findings: Findings) -> ConversionRecord | None:
+    """Read the record of the conversion; None where there is none that can be read."""
+    try:
+        return read_record(root)
+    except FileNotFoundError:
+        return None
+    except UsageError as error:
+        expected = 'settings and bags, as the conversion wrote them'
+        findings.add('conversion.unreadable', error, expected, file=REPORT_PATH)
+        return None
 
 
 def _check_keys(info: Mapping[str, Any], findings: Findings) -> bool:
@@ -330,7 +343,7 @@ def _rows(
 def _episode(
     row: Mapping[str, Any], first_row: int, info: Mapping[str, Any], cameras: Sequence[str]
 ) -> Episode:
-    def place(camera: str) -> Place:
+    def place(camera: str) -> VideoSegment:
         prefix = f'videos/{camera}'
         file = info['video_path'].format(
             video_key=camera,
@@ -340,7 +353,7 @@ def _episode(
         piece = float(row[f'{prefix}/from_timestamp']), float(row[f'{prefix}/to_timestamp'])
         if not all(map(math.isfinite, piece)):
             raise ValueError(f'{prefix}: from {piece[0]} to {piece[1]} s')
-        return Place(sys.intern(file), *piece)
+        return VideoSegment(sys.intern(file), *piece)
 
     data_file = info['data_path'].format(
         chunk_index=row['data/chunk_index'], file_index=row['data/file_index']
@@ -394,7 +407,7 @@ def episodes_v21(
             index, length = int(line['episode_index']), _length(line['length'])
             names = {'episode_chunk': index // info['chunks_size'], 'episode_index': index}
             videos = {
-                camera: Place(
+                camera: VideoSegment(
                     info['video_path'].format(video_key=camera, **names), 0.0, length / info['fps']
                 )
                 for camera in cameras

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.check.coding import DECODED, Values, limits
+from kuavo_bag_converter.check.coding import DECODED, Floats, limits
 from kuavo_bag_converter.check.description import DATA_FILES, EPISODES_FILES, Column, Description
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json
 from kuavo_bag_converter.check.rows import batches, numbers_of, values_by_episode
 from kuavo_bag_converter.check.stored_statistics import (
     Batch,
-    Stored,
+    StoredStatistics,
     stacked,
     stored_statistics,
 )
@@ -47,7 +47,7 @@ class Tolerance:
     absolute: float = 0.0
 
     def exceeded(
-        self, name: str, found: Values, expected: Values, low: Values, high: Values
+        self, name: str, found: Floats, expected: Floats, low: Floats, high: Floats
     ) -> npt.NDArray[np.bool_]:
         """Tell for each episode whether a statistic is further away than allowed."""
         largest = np.maximum(np.abs(low), np.abs(high))
@@ -104,7 +104,7 @@ def check_episodes(
     return pools
 
 
-def _row_statistics(dataset: Description) -> Iterator[dict[str, dict[str, Values]]]:
+def _row_statistics(dataset: Description) -> Iterator[dict[str, dict[str, Floats]]]:
     """Yield the statistics of each episode's rows in turn; {} where they cannot be read."""
     columns = [column for column in dataset.features.values() if column.is_numeric]
     for file, episodes in dataset.data_files().items():
@@ -120,12 +120,12 @@ def _row_statistics(dataset: Description) -> Iterator[dict[str, dict[str, Values
             yield from ({} for _ in episodes[done:])
 
 
-def _statistics(column: Column, values: npt.NDArray[Any]) -> dict[str, Values]:
+def _statistics(column: Column, values: npt.NDArray[Any]) -> dict[str, Floats]:
     found = vector_statistics(partial(iter, (values,)), len(values), column.width)
     return {name: np.asarray(value, float) for name, value in found.items()}
 
 
-def _stacked_vectors(episodes: Sequence[dict[str, dict[str, Values]]]) -> Stored:
+def _stacked_vectors(episodes: Sequence[dict[str, dict[str, Floats]]]) -> StoredStatistics:
     """Join the statistics of episodes; none where those of one are missing."""
     if not all(episodes):
         return {}
@@ -162,7 +162,7 @@ class BatchCheck:
             if {'min', 'max'} <= values.keys():
                 self._check_order(key, values)
 
-    def _check_numbers(self, column: Column, values: dict[str, Values]) -> None:
+    def _check_numbers(self, column: Column, values: dict[str, Floats]) -> None:
         """Report statistics of another form, and leave them out of what follows."""
         for name, value in list(values.items()):
             expected = 1 if name == 'count' else _width(column)
@@ -176,7 +176,7 @@ class BatchCheck:
             wrong = ~np.isfinite(value).all(axis=1)
             self._report('stats.finite', column.key, name, wrong, value, 'finite numbers')
 
-    def _check_order(self, key: str, values: Mapping[str, Values]) -> None:
+    def _check_order(self, key: str, values: Mapping[str, Floats]) -> None:
         low, high = values['min'], values['max']
         allowed = _ROUNDING * (np.abs(low) + np.abs(high) + 1)
         names = [name for name in _ORDER if name in values]
@@ -194,7 +194,7 @@ class BatchCheck:
                 wrong = (values['count'] != lengths).any(axis=1)
                 self._report(self._rule, key, 'count', wrong, values['count'], lengths)
 
-    def compare(self, key: str, expected: Mapping[str, Values], tolerance: Tolerance) -> None:
+    def compare(self, key: str, expected: Mapping[str, Floats], tolerance: Tolerance) -> None:
         """Compare a feature's statistics, (episodes, width), with others; NaN is not known."""
         found = self._batch.values.get(key, {})
         for name in tolerance.spread:
@@ -221,7 +221,7 @@ class BatchCheck:
             checker = BatchCheck(self._dataset, batch, self._findings, self._rule)
             checker.compare(column.key, expected, _DEPTH)
 
-    def _compare_coded(self, column: Column, decoded: Mapping[str, Values]) -> None:
+    def _compare_coded(self, column: Column, decoded: Mapping[str, Floats]) -> None:
         """Compare statistics of pictures with what those of the decoded ones leave open."""
         key, found = column.key, self._batch.values.get(column.key, {})
         mean = decoded['mean']
@@ -241,8 +241,8 @@ class BatchCheck:
         key: str,
         name: str,
         wrong: npt.NDArray[np.bool_] | np.bool_,
-        found: Values,
-        expected: Values | str,
+        found: Floats,
+        expected: Floats | str,
     ) -> None:
         for index in np.flatnonzero(wrong).tolist():
             text = expected if isinstance(expected, str) else _text(expected[index])
@@ -261,7 +261,7 @@ def _width(column: Column) -> int:
     return column.picture_shape[2] if column.is_picture else column.width
 
 
-def _clipped(column: Column, values: Mapping[str, Values]) -> dict[str, Values]:
+def _clipped(column: Column, values: Mapping[str, Floats]) -> dict[str, Floats]:
     """Return the statistics of metric depth as coding leaves them; none that it changes."""
     coding = depth_coding(column)
     low, high = coding.depth_min * _MILLIMETRES, coding.depth_max * _MILLIMETRES
@@ -273,7 +273,7 @@ def _clipped(column: Column, values: Mapping[str, Values]) -> dict[str, Values]:
     }
 
 
-def _text(values: Values) -> str:
+def _text(values: Floats) -> str:
     shown = ', '.join(f'{value:.9g}' for value in values[:6])
     return f'[{shown}{", ..." if len(values) > 6 else ""}]'
 
@@ -282,14 +282,14 @@ class Pool:
     """Joins the statistics of episodes as far as they determine those of all."""
 
     def __init__(self) -> None:
-        self._parts: list[dict[str, Values]] = []
+        self._parts: list[dict[str, Floats]] = []
 
-    def add(self, values: Mapping[str, Values]) -> None:
+    def add(self, values: Mapping[str, Floats]) -> None:
         """Add some episodes' statistics of one feature, each (episodes, width)."""
         if all(name in values for name in BASIC):
             self._parts.append({name: values[name] for name in BASIC})
 
-    def pooled(self) -> dict[str, Values]:
+    def pooled(self) -> dict[str, Floats]:
         """Return those of all episodes together, (1, width), each weighing by its count."""
         parts = {name: np.concatenate([part[name] for part in self._parts]) for name in BASIC}
         weight = parts['count'] / parts['count'].sum()
@@ -353,7 +353,7 @@ def _compare_rows(dataset: Description, checker: BatchCheck, column: Column) -> 
         return
 
 
-def _total(dataset: Description, column: Column) -> dict[str, Values]:
+def _total(dataset: Description, column: Column) -> dict[str, Floats]:
     """Return the statistics of a feature over all rows of the dataset."""
 
     def parts() -> Iterator[npt.NDArray[Any]]:
@@ -366,7 +366,7 @@ def _total(dataset: Description, column: Column) -> dict[str, Values]:
     return {name: np.asarray(value, float)[None] for name, value in found.items()}
 
 
-def _pictures_of_all(dataset: Description, findings: Findings) -> Stored:
+def _pictures_of_all(dataset: Description, findings: Findings) -> StoredStatistics:
     """Return the statistics of the pictures that this converter notes beside the episodes."""
     file = dataset.files_on_disk(EPISODES_FILES)[-1]
     try:

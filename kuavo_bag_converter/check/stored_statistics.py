@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kuavo_bag_converter.check.coding import Values
+from kuavo_bag_converter.check.coding import Floats
 from kuavo_bag_converter.check.description import EPISODES_FILES, Column, Description, Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json_lines
 from kuavo_bag_converter.check.rows import is_list, numbers_of
 from kuavo_bag_converter.dataset.layout import EPISODES_STATS_PATH_V21
 
-Stored = dict[str, dict[str, Values]]
+StoredStatistics = dict[str, dict[str, Floats]]
 """Statistics by feature and name: arrays (episodes, numbers)."""
 
 _BATCH_EPISODES = 64
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 
     episodes: Sequence[Episode]
     file: str
-    values: Stored
+    values: StoredStatistics
 
 
 def stored_statistics(dataset: Description, findings: Findings) -> Iterator[Batch]:
@@ -56,8 +56,8 @@ def _read(dataset: Description, file: str, findings: Findings) -> Iterator[pa.Re
         findings.add('episodes.unreadable', error, 'statistics', file=file)
 
 
-def _stored_columns(batch: pa.RecordBatch, file: str, findings: Findings) -> Stored:
-    stored: Stored = {}
+def _stored_columns(batch: pa.RecordBatch, file: str, findings: Findings) -> StoredStatistics:
+    stored: StoredStatistics = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         _, key, statistic = _split(name)
         values = numbers_of(column)
@@ -114,9 +114,9 @@ def _stored_v21(dataset: Description, findings: Findings) -> Iterator[Batch]:
 
 def stacked(
     dataset: Description, documents: Sequence[Any], file: str, findings: Findings
-) -> Stored:
+) -> StoredStatistics:
     """Turn documents ``{feature: {statistic: nested lists}}`` into arrays."""
-    stored: Stored = {}
+    stored: StoredStatistics = {}
     names = {
         (key, name)
         for document in documents

@@ -246,7 +246,7 @@ def read_record(root: Path) -> ConversionRecord:
         settings = {
             name: _resolved(name, value, form, home) for name, value in document['settings'].items()
         }
-        return Record(settings, tuple(bags), _without(document, _KEYS))
+        return ConversionRecord(settings, tuple(bags), _without(document, _KEYS))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -255,7 +255,7 @@ def read_record(root: Path) -> ConversionRecord:
         raise UsageError(f'{path}: is no record of a conversion ({error!r})') from error
 
 
-def write_record(record: Record, folder: Path, root: Path) -> None:
+def write_record(record: ConversionRecord, folder: Path, root: Path) -> None:
     """Write the record of a dataset.
 
     Args:

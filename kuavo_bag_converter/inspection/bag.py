@@ -8,21 +8,21 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from kuavo_bag_converter.bags.damage import Damage
+from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.discover import Recording
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.rosbag2.directory import read_directory
-from kuavo_bag_converter.bags.spans import Span
+from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.inspection.contents import (
-    Contents,
+    SampledContents,
     fields_of,
     first_key_frame,
     has_header,
     picture_of,
     read_contents,
 )
-from kuavo_bag_converter.inspection.fit import Bag, fit_all, fit_asked
+from kuavo_bag_converter.inspection.fit import InspectedBag, fit_all, fit_asked
 from kuavo_bag_converter.inspection.remarks import remarks_on
 from kuavo_bag_converter.inspection.report import (
     BagReport,
@@ -31,7 +31,7 @@ from kuavo_bag_converter.inspection.report import (
     Picture,
     TopicReport,
 )
-from kuavo_bag_converter.inspection.sampling import Sample, choose
+from kuavo_bag_converter.inspection.sampling import MessageSample, choose
 from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import STREAMS
@@ -56,15 +56,14 @@ def inspect_bag(
         UsageError: The settings name no profile or do not fit each other.
 
     """
-    paths = [recording] if isinstance(recording, Path) else list(recording)
     files = _files_of(recording)
     report = BagReport(
-        bag=str(paths[0]),
+        bag=str(recording[0]),
         files=tuple(map(str, files)),
         size_bytes=total_bytes(files),
         health='unreadable',
     )
-    inspector = _Inspector(paths, settings, definitions, asked=asked)
+    inspector = _Inspector(recording, settings, definitions, asked=asked)
     try:
         return inspector.inspect(report, 'fail')
     except BagError as error:
@@ -77,20 +76,19 @@ def inspect_bag(
 
 def _files_of(recording: Recording) -> list[Path]:
     """Return the files of a recording that are there, in order."""
-    paths = [recording] if isinstance(recording, Path) else list(recording)
-    if len(paths) == 1 and os.path.isdir(paths[0]):
+    if len(recording) == 1 and os.path.isdir(recording[0]):
         try:
-            return read_directory(paths[0], Damage('salvage')).files
+            return read_directory(recording[0], DamagePolicy('salvage')).files
         except BagError:
             return []
-    return paths
+    return list(recording)
 
 
 class _Inspector:
     """Inspects one recording, as ``fail`` or as ``salvage`` reads it."""
 
     def __init__(
-        self, paths: list[Path], settings: Settings, definitions: Definitions, *, asked: bool
+        self, paths: Recording, settings: Settings, definitions: Definitions, *, asked: bool
     ) -> None:
         self._paths = paths
         self._settings = settings
@@ -131,7 +129,7 @@ class _Inspector:
                 report = _timed(report, span)
             paths = [str(path) for path in self._paths]
             by_name = {topic.topic: topic for topic in topics}
-            bag = Bag(paths, reader, index, contents.first, by_name, self._definitions)
+            bag = InspectedBag(paths, reader, index, contents.first, by_name, self._definitions)
             report = self._fitted(report, bag, on_damage)
             report = replace(
                 report,
@@ -147,9 +145,9 @@ class _Inspector:
         receive: Mapping[str, Stamps],
         span: TimeSpan | None,
         size_bytes: int,
-    ) -> Sample:
+    ) -> MessageSample:
         if span is None:
-            return Sample({}, frozenset(), '')
+            return MessageSample({}, frozenset(), '')
         with_header = frozenset(
             topic
             for topic, mine in connections.items()
@@ -162,7 +160,7 @@ class _Inspector:
         connections: Sequence[Connection],
         receive: Stamps,
         span: TimeSpan | None,
-        contents: Contents,
+        contents: SampledContents,
     ) -> TopicReport:
         topic = connections[0].topic
         picture: Picture | None = None
@@ -207,7 +205,7 @@ class _Inspector:
             topic, picture=first_key_frame(reader, topic.topic, picture, self._definitions)
         )
 
-    def _fitted(self, report: BagReport, bag: Bag, on_damage: str) -> BagReport:
+    def _fitted(self, report: BagReport, bag: InspectedBag, on_damage: str) -> BagReport:
         settings = self._settings
         if on_damage == 'salvage':
             settings = replace(settings, on_damage=on_damage)
@@ -235,14 +233,16 @@ def _health(reader: BagReader, on_damage: str) -> Health:
     return 'noted' if reader.problems else 'good'
 
 
-def _contents(reader: BagReader, sample: Sample, on_damage: str) -> tuple[Contents, Sequence[str]]:
+def _contents(
+    reader: BagReader, sample: MessageSample, on_damage: str
+) -> tuple[SampledContents, Sequence[str]]:
     """Read the sample; of a damaged bag, if it can be read."""
     try:
         return read_contents(reader, sample), ()
     except BagError as error:
         if on_damage == 'fail':
             raise
-        return Contents({}, {}), (str(error),)
+        return SampledContents({}, {}), (str(error),)
 
 
 def _timed(report: BagReport, span: TimeSpan) -> BagReport:

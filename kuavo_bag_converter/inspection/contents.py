@@ -12,7 +12,7 @@ from rosbags.interfaces import Nodetype
 from kuavo_bag_converter.bags.header_stamps import header_stamp
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals
 from kuavo_bag_converter.inspection.report import FieldValues, HeaderStamps, Picture
-from kuavo_bag_converter.inspection.sampling import Sample
+from kuavo_bag_converter.inspection.sampling import MessageSample
 from kuavo_bag_converter.inspection.timing import header_stamps_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
@@ -25,7 +25,7 @@ _WITHIN = 600
 _HEADER = 'std_msgs/msg/Header'
 
 
-class First(NamedTuple):
+class FirstMessage(NamedTuple):
     """The first message of a topic."""
 
     connection: Connection
@@ -34,10 +34,10 @@ class First(NamedTuple):
     data: bytes
 
 
-class Contents(NamedTuple):
+class SampledContents(NamedTuple):
     """What was read of a bag."""
 
-    first: Mapping[str, First]
+    first: Mapping[str, FirstMessage]
     header: Mapping[str, HeaderStamps]
 
 
@@ -50,25 +50,27 @@ def has_header(connection: Connection, definitions: Definitions) -> bool:
     return next(iter(fields.values()), None) == (Nodetype.NAME, _HEADER)
 
 
-def read_contents(reader: BagReader, sample: Sample) -> Contents:
+def read_contents(reader: BagReader, sample: MessageSample) -> SampledContents:
     """Read the messages of a sample.
 
     Raises:
         BagError: The bag is damaged there.
 
     """
-    first: dict[str, First] = {}
+    first: dict[str, FirstMessage] = {}
     stamps: dict[str, list[tuple[int, int, int]]] = {topic: [] for topic in sample.with_header}
     for message in reader.messages(sample.wanted):
         topic = message.connection.topic
         if message.ordinal == 0:
-            first[topic] = First(message.connection, message.stamp, bytes(message.data))
+            first[topic] = FirstMessage(message.connection, message.stamp, bytes(message.data))
         if topic in stamps:
             header = header_stamp(message.connection.encoding, message.data)
             if header is not None:
                 stamps[topic].append((message.ordinal, message.stamp, header))
     reader.verify_rest(needed=True)
-    return Contents(first, {topic: _measured(rows) for topic, rows in stamps.items() if rows})
+    return SampledContents(
+        first, {topic: _measured(rows) for topic, rows in stamps.items() if rows}
+    )
 
 
 def _measured(rows: Sequence[tuple[int, int, int]]) -> HeaderStamps:
@@ -77,7 +79,7 @@ def _measured(rows: Sequence[tuple[int, int, int]]) -> HeaderStamps:
     return header_stamps_of(ordinals, table[:, 1], table[:, 2])
 
 
-def picture_of(message: First, definitions: Definitions) -> Picture | None:
+def picture_of(message: FirstMessage, definitions: Definitions) -> Picture | None:
     """Describe the picture of a message; None if it has none.
 
     Raises:
@@ -111,7 +113,7 @@ def first_key_frame(
     return replace(picture, before_key=before)
 
 
-def fields_of(message: First, definitions: Definitions) -> dict[str, FieldValues]:
+def fields_of(message: FirstMessage, definitions: Definitions) -> dict[str, FieldValues]:
     """Read the numbers of a message that are not of its header.
 
     Raises:

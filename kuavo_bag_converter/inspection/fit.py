@@ -16,7 +16,7 @@ from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, topics_wi
 from kuavo_bag_converter.alignment.planning import latched_topics, topics_of
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
 from kuavo_bag_converter.frames.elements import ElementReader
-from kuavo_bag_converter.inspection.contents import First
+from kuavo_bag_converter.inspection.contents import FirstMessage
 from kuavo_bag_converter.inspection.report import Fit, Miss, MissKind, Picture, TopicReport
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder
@@ -45,7 +45,7 @@ _DEPTH_SIGNS = ('16UC1', '32FC1', 'compressedDepth')
 
 
 @dataclass(frozen=True, eq=False)
-class Bag:
+class InspectedBag:
     """What configurations are tried on."""
 
     files: Sequence[str]
@@ -53,23 +53,23 @@ class Bag:
     reader: BagReader
     index: Mapping[str, TopicIndex]
     """Receive stamps of every topic."""
-    first: Mapping[str, First]
+    first: Mapping[str, FirstMessage]
     """First message of every topic that has a readable one."""
     topics: Mapping[str, TopicReport]
     definitions: Definitions
 
 
-def fit_asked(bag: Bag, settings: Settings) -> Fit:
+def fit_asked(bag: InspectedBag, settings: Settings) -> Fit:
     """Try what the settings name, as they are.
 
     Raises:
         UsageError: They name no profile or do not fit each other.
 
     """
-    return _Fitter(bag).fit(settings)
+    return _ProfileFitter(bag).fit(settings)
 
 
-def fit_all(bag: Bag, base: Settings) -> tuple[Fit, ...]:
+def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
     """Try the variants of every robot and the shipped profiles; the nearest come first.
 
     Everything else is as in ``base``.
@@ -78,7 +78,7 @@ def fit_all(bag: Bag, base: Settings) -> tuple[Fit, ...]:
         UsageError: The settings of ``base`` do not fit each other.
 
     """
-    fitter = _Fitter(bag)
+    fitter = _ProfileFitter(bag)
     fits: list[Fit] = []
     for name, (_, robot, _) in plugins(ROBOTS).items():
         settings = replace(base, profile=name, robot_options=())
@@ -102,10 +102,10 @@ class _BadPictures(Exception):  # noqa: N818  # it tells what it found
         self.miss = miss
 
 
-class _Fitter:
+class _ProfileFitter:
     """Tries configurations on one bag; what several of them share is tried once."""
 
-    def __init__(self, bag: Bag) -> None:
+    def __init__(self, bag: InspectedBag) -> None:
         self._bag = bag
         self._known: dict[object, Miss | None] = {}
         self._bad: dict[str, int] = {}

@@ -41,7 +41,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Outside:
+class OutsideStamps:
     """Messages whose receive stamps are no part of the recording's time."""
 
     messages: int
@@ -109,7 +109,7 @@ class TopicReport:
     publishers: int
     latched: bool
     timing: Timing | None
-    outside: Outside | None
+    outside: OutsideStamps | None
     header: HeaderStamps | None
     picture: Picture | None
     fields: Mapping[str, FieldValues]

@@ -20,7 +20,7 @@ FEW = 32
 """Topics with no more messages are read whole."""
 
 
-class Sample(NamedTuple):
+class MessageSample(NamedTuple):
     """Messages to read."""
 
     wanted: dict[str, Ordinals]
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 def choose(
     receive: Mapping[str, Stamps], with_header: Collection[str], span: TimeSpan, size_bytes: int
-) -> Sample:
+) -> MessageSample:
     """Choose the first message of every topic, and those whose header stamps are measured.
 
     Args:
@@ -59,8 +59,8 @@ def choose(
             read += len(chosen)
         wanted[topic] = chosen
     if read == total:
-        return Sample(wanted, with_header, 'all messages')
-    return Sample(
+        return MessageSample(wanted, with_header, 'all messages')
+    return MessageSample(
         wanted,
         with_header,
         f'{read} of {total} messages, in {WINDOWS} windows of {WINDOW_S:g} s evenly spread',

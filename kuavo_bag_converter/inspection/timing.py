@@ -8,7 +8,7 @@ import numpy as np
 
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
 from kuavo_bag_converter.bags.time_spans import TimeSpan, recorded_spans, within
-from kuavo_bag_converter.inspection.report import HeaderStamps, Outside, Timing
+from kuavo_bag_converter.inspection.report import HeaderStamps, OutsideStamps, Timing
 
 _NS = 1_000_000_000
 _MS = 1e6
@@ -63,7 +63,7 @@ def timing_of(stamps: Stamps, span: TimeSpan) -> Timing | None:
     )
 
 
-def outside_of(stamps: Stamps, span: TimeSpan) -> Outside | None:
+def outside_of(stamps: Stamps, span: TimeSpan) -> OutsideStamps | None:
     """Describe the receive stamps of one topic, ascending, that are not within the recording."""
     where = inside(stamps, span)
     count = len(stamps) - (where.stop - where.start)
@@ -71,7 +71,7 @@ def outside_of(stamps: Stamps, span: TimeSpan) -> Outside | None:
         return None
     before = span.start - int(stamps[0]) if where.start > 0 else 0
     after = int(stamps[-1]) - span.stop if where.stop < len(stamps) else 0
-    return Outside(count, before / _NS, after / _NS)
+    return OutsideStamps(count, before / _NS, after / _NS)
 
 
 def header_stamps_of(ordinals: Ordinals, receive: Stamps, header: Stamps) -> HeaderStamps:

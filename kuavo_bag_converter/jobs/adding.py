@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kuavo_bag_converter.bags.discover import list_recordings
+from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.check.description import EPISODES_FILES, Description, describe
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
@@ -26,12 +26,12 @@ from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import UsageError
 
-_LEFT = ('failed', 'skipped')
+_TO_RETRY = ('failed', 'skipped')
 """What became of bags that are to be tried again."""
 
 
 @dataclass(frozen=True)
-class Before:
+class ExistingDataset:
     """A dataset whose episodes come first.
 
     Attributes:
@@ -41,11 +41,11 @@ class Before:
     """
 
     root: Path
-    record: Record
+    record: ConversionRecord
     episodes: int
 
 
-def read_before(output: Path, snapshot: Snapshot) -> Before:
+def read_before(output: Path, snapshot: Snapshot) -> ExistingDataset:
     """Read a dataset that is going to be added to, and check that it can be.
 
     Args:
@@ -79,7 +79,7 @@ def read_before(output: Path, snapshot: Snapshot) -> Before:
             'the dataset since: mend it, or convert to another output'
         )
     assert dataset is not None
-    return Before(output, record, len(dataset.episodes))
+    return ExistingDataset(output, record, len(dataset.episodes))
 
 
 def _check_files(dataset: Description, snapshot: Snapshot, findings: Findings) -> None:
@@ -100,7 +100,7 @@ def _check_files(dataset: Description, snapshot: Snapshot, findings: Findings) -
         findings.add('file.unexpected', 'a file', 'none: no episode needs it', file=file)
 
 
-def settings_for(settings: Settings, before: Before) -> Settings:
+def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
     """Return the settings for adding to a dataset: what shapes it must be as it was.
 
     Raises:
@@ -110,7 +110,7 @@ def settings_for(settings: Settings, before: Before) -> Settings:
     root = before.root
     was = before.record.known_settings(str(root / REPORT_PATH))
     if settings.retry_failed:
-        if not _left(before.record):
+        if not _to_retry(before.record):
             raise UsageError(f'{root}: no bag failed when it was made')
         return replace(was, output=settings.output, bags=settings.bags, retry_failed=True)
     profile = load_profile(root / PROFILE_PATH) if robot_of(was.profile) is None else None
@@ -125,20 +125,20 @@ def settings_for(settings: Settings, before: Before) -> Settings:
     return settings
 
 
-def _left(record: ConversionRecord) -> list[RecordedBag]:
-    return [bag for bag in record.bags if bag.status in _LEFT]
+def _to_retry(record: ConversionRecord) -> list[RecordedBag]:
+    return [bag for bag in record.bags if bag.status in _TO_RETRY]
 
 
 def number_of(record: ConversionRecord, paths: Sequence[Path]) -> int | None:
     """Return the number in a record of the bag at some paths, if it is not in the dataset."""
     place = os.path.realpath(paths[0])
-    for bag in _left(record):
+    for bag in _to_retry(record):
         if os.path.realpath(bag.path) == place:
             return bag.number
     return None
 
 
-def recordings_left(
+def recordings_to_retry(
     record: ConversionRecord, bags: Sequence[str]
 ) -> list[tuple[tuple[Path, ...], int]]:
     """Return the recordings that are not in a dataset, with their numbers in its record.
@@ -152,12 +152,9 @@ def recordings_left(
         UsageError: Two of the given bags have the name of a recording.
 
     """
-    given = [
-        (recording,) if isinstance(recording, Path) else recording
-        for recording in list_recordings(bags).recordings
-    ]
+    given = find_recordings(bags)
     found = []
-    for bag in _left(record):
+    for bag in _to_retry(record):
         named = [paths for paths in given if paths[0].name == bag.path.name]
         if len(named) > 1:
             raise UsageError(
@@ -171,7 +168,7 @@ def _paths_of(bag: RecordedBag) -> tuple[Path, ...]:
     """Return the files of a bag; former versions recorded the first of several."""
     if bag.files or not os.path.isfile(bag.path):
         return bag.paths
-    for recording in list_recordings([bag.path.parent]).recordings:
-        if not isinstance(recording, Path) and bag.path in recording:
+    for recording in find_recordings([bag.path.parent]):
+        if bag.path in recording:
             return recording
     return bag.paths

@@ -18,7 +18,7 @@ _Sizes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Form:
+class ShardFormat:
     """What of a shard must be as in every other shard of a dataset."""
 
     features: tuple[Feature, ...]
@@ -51,7 +51,7 @@ class Agreement:
         self._first = ''
         """The first bag with these sizes."""
 
-    def settle(self, forms: Mapping[str, Form]) -> None:
+    def settle(self, forms: Mapping[str, ShardFormat]) -> None:
         """Take the form that most bags have, by name; of as many, the one that comes first."""
         if self._onto is not None or self._first or not forms:
             return
@@ -60,7 +60,7 @@ class Agreement:
         self._sizes = dict(sizes)
         self._first = next(name for name, form in forms.items() if form.sizes == self._sizes)
 
-    def check(self, name: str, form: Form) -> None:
+    def check(self, name: str, form: ShardFormat) -> None:
         """Refuse a bag whose shard would not fit the others; the first one settles their form.
 
         Raises:
@@ -84,7 +84,7 @@ class Agreement:
                 version=self._version,
             )
 
-    def _other_size(self, key: str, form: Form) -> BagError:
+    def _other_size(self, key: str, form: ShardFormat) -> BagError:
         found, wanted = ('{1}x{0}'.format(*sizes[key]) for sizes in (form.sizes, self._sizes))
         whose = f'those of the run are {wanted}, as in {Path(self._first).name}'
         advice = 'give the camera a size in the profile'

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +22,57 @@ from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.options import shard_options
-from kuavo_bag_converter.jobs.adding import Before
-from kuavo_bag_converter.jobs.agreement import Agreement, Form
+from kuavo_bag_converter.frames.stream import Filler
+from kuavo_bag_converter.jobs.adding import ExistingDataset
+from kuavo_bag_converter.jobs.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.jobs.bags import Bag
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
-from kuavo_bag_converter.jobs.preflight import prospect_of, try_bag
-from kuavo_bag_converter.jobs.report import Outcome
-from kuavo_bag_converter.jobs.run import Run
+from kuavo_bag_converter.jobs.preflight import bind_bag, try_bag
+from kuavo_bag_converter.jobs.report import Observer, Outcome
 from kuavo_bag_converter.jobs.shard import Origin, write_shard
+from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.robots.resolve import resolve, resolve_without_bag
-from kuavo_bag_converter.support.errors import BagError, DatasetError
+from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError
 from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.texts import error_text
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One call of :func:`~kuavo_bag_converter.jobs.convert.convert`."""
+
+    settings: Settings
+    workspace: Workspace
+    before: ExistingDataset | None
+    """The dataset that is added to."""
+    observer: Observer
+    cancel: threading.Event
+    fill: Filler
+    """Brings the messages of a bag to its frames."""
+
+    def check_cancelled(self) -> None:
+        """Stop if that was asked for.
+
+        Raises:
+            Cancelled: ``cancel`` is set.
+
+        """
+        if self.cancel.is_set():
+            raise Cancelled
+
+    def pass_notes_on(self) -> None:
+        """Tell the observer what the workspace has to say."""
+        for note in self.workspace.notes:
+            self.observer.note(note)
+        self.workspace.notes.clear()
 
 
 class BagConverter:
     """Converts the bags of a run, which have one profile and must agree in the form of shards."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Conversion) -> None:
         """Convert to shards in the run's workspace.
 
         Raises:
@@ -54,7 +88,7 @@ class BagConverter:
         self._run = run
         self._options = shard_options(settings)
 
-    def try_bag(self, bag: Bag) -> Form | None:
+    def try_bag(self, bag: Bag) -> ShardFormat | None:
         """Return the form that a bag's shard will have, as far as its first messages tell.
 
         Damage further inside, and that of bags without an index, which are not tried (None), is
@@ -64,17 +98,17 @@ class BagConverter:
             BagError: The bag cannot be converted.
 
         """
-        prospect = try_bag(
+        bound = try_bag(
             bag.paths,
             self._profile_for,
             self._options,
             reader=self._run.settings.reader,
             on_damage=self._run.settings.on_damage,
         )
-        if prospect is None:
+        if bound is None:
             return None
-        self.profile = self.profile or prospect.binding.profile
-        return prospect.form
+        self.profile = self.profile or bound.binding.profile
+        return bound.shard_format
 
     def is_done(self, bag: Bag) -> bool:
         """Tell whether a bag is in the dataset, or was converted by an unfinished run."""
@@ -122,7 +156,7 @@ class BagConverter:
         workspace.forget_changed(path, bag.name, redo=self._run.settings.on_change == 'redo')
         shard = self._kept_shard(bag, path)
         if shard is not None:
-            self._take_over(bag, shard)
+            self._check_kept(bag, shard)
             return bag.outcome('kept', shard=shard), shard
         shard = self._write_shard(bag, path, mark, disk)
         if state_of(bag.paths) != state:
@@ -149,13 +183,13 @@ class BagConverter:
                 return shard
         return None
 
-    def _take_over(self, bag: Bag, shard: Shard) -> None:
+    def _check_kept(self, bag: Bag, shard: Shard) -> None:
         """Check that the shard of an unfinished run fits this one."""
         if self.profile is None:
             with self._open(bag) as reader:
                 self.profile = self._profile_for(reader)
         options = {key: video.options for key, video in shard.videos.items()}
-        form = Form(shard.features, options, shard.fps, self.profile.robot_type)
+        form = ShardFormat(shard.features, options, shard.fps, self.profile.robot_type)
         self.agreement.check(bag.name, form)
 
     def _write_shard(self, bag: Bag, path: Path, mark: Mapping[str, Any], disk: DiskWatch) -> Shard:
@@ -163,14 +197,14 @@ class BagConverter:
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
         with self._open(bag) as reader:
             profile = self._profile_for(reader)
-            prospect = prospect_of(profile, reader, options)
-            self.agreement.check(bag.name, prospect.form)
+            bound = bind_bag(profile, reader, options)
+            self.agreement.check(bag.name, bound.shard_format)
             self.profile = profile
             if self._run.settings.check_disk:
                 estimate = shard_bytes(
                     reader,
                     profile,
-                    prospect.binding.clock_topic,
+                    bound.binding.clock_topic,
                     options.video,
                     copy=options.color_cameras == 'copy',
                 )
@@ -178,8 +212,8 @@ class BagConverter:
                 disk.check()
             return write_shard(
                 reader,
-                prospect.binding,
-                prospect.cameras,
+                bound.binding,
+                bound.cameras,
                 path,
                 options,
                 mark,
@@ -204,7 +238,7 @@ class BagConverter:
         return self.profile or resolve(self._run.settings, topics)
 
 
-def _check_not_shared(bag: Bag, key: Key, before: Before) -> None:
+def _check_not_shared(bag: Bag, key: Key, before: ExistingDataset) -> None:
     """Refuse a recording of which another one in the dataset has a part.
 
     Raises:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.discover import list_recordings
-from kuavo_bag_converter.bags.fingerprint import find_doubles
+from kuavo_bag_converter.bags.fingerprint import find_duplicates
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.jobs.adding import Before, number_of, recordings_left
+from kuavo_bag_converter.jobs.adding import ExistingDataset, number_of, recordings_to_retry
 from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.settings import Settings
@@ -60,7 +60,9 @@ class Bag(NamedTuple):
         return self.outcome('failed', reason)
 
 
-def find_bags(settings: Settings, before: Before | None, note: Callable[[str], None]) -> list[Bag]:
+def find_bags(
+    settings: Settings, before: ExistingDataset | None, note: Callable[[str], None]
+) -> list[Bag]:
     """Return the recordings to convert, in order.
 
     Args:
@@ -73,15 +75,12 @@ def find_bags(settings: Settings, before: Before | None, note: Callable[[str], N
 
     """
     if settings.retry_failed and before is not None:
-        return [Bag(*left) for left in recordings_left(before.record, settings.bags)]
+        return [Bag(*left) for left in recordings_to_retry(before.record, settings.bags)]
     listed = list_recordings(settings.bags)
     for remark in listed.remarks:
         note(remark)
-    recordings = [
-        (recording,) if isinstance(recording, Path) else recording
-        for recording in listed.recordings
-    ]
-    doubles = find_doubles(recordings)
+    recordings = listed.recordings
+    doubles = find_duplicates(recordings)
     for number, other in doubles.items():
         note(
             f'{recordings[number][0]}: holds what {recordings[other][0]} holds; that one is '

@@ -15,14 +15,14 @@ from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import files_of, fingerprint
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import (
-    Record,
+    ConversionRecord,
     RecordedBag,
     RecordedFile,
     as_recorded,
     write_record,
 )
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.jobs.adding import Before
+from kuavo_bag_converter.jobs.adding import ExistingDataset
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
@@ -47,7 +47,7 @@ def write_conversion_folder(
     profile: Profile,
     outcomes: Sequence[Outcome],
     shards: Sequence[Shard],
-    before: Before | None = None,
+    before: ExistingDataset | None = None,
 ) -> None:
     """Write ``report.json``, ``profile.yaml`` and ``alignment/<number of the bag>.parquet``.
 
@@ -85,7 +85,7 @@ def write_conversion_folder(
             link_or_copy(shard.attachment(ALIGNMENT), folder / bag.alignment_path)
         bags[number:] = [bag, *bags[number + 1 :]]
         first += outcome.episodes
-    write_record(Record(_recorded_settings(settings), tuple(bags), others), folder, root)
+    write_record(ConversionRecord(_recorded_settings(settings), tuple(bags), others), folder, root)
     _write_profile(folder, root, profile, before)
     sync_tree((folder / REPORT_PATH).parent)
 
@@ -93,7 +93,7 @@ def write_conversion_folder(
 def _recorded(
     outcome: Outcome, number: int, first_episode: int, shard: Shard | None, texts: _Texts
 ) -> RecordedBag:
-    mark = None if shard is None else Origin.of(shard).mark
+    mark = None if shard is None else Origin.of(shard).fingerprint
     plan = outcome.plan or PlanReport()
     return RecordedBag(
         number,
@@ -138,7 +138,9 @@ def _movable(profile: Profile, root: Path) -> Profile:
     return replace(profile, episodes=replace(profile.episodes, marks_file=place))
 
 
-def _write_profile(folder: Path, root: Path, profile: Profile, before: Before | None) -> None:
+def _write_profile(
+    folder: Path, root: Path, profile: Profile, before: ExistingDataset | None
+) -> None:
     """Write the profile; a file that says the same stays, with the comments that it may have."""
     if before is not None and _says(before.root / PROFILE_PATH, profile):
         link_or_copy(before.root / PROFILE_PATH, folder / PROFILE_PATH)

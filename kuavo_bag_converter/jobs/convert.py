@@ -16,8 +16,8 @@ from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.stream import Filler, fill_frames
 from kuavo_bag_converter.jobs.adding import read_before, settings_for
-from kuavo_bag_converter.jobs.agreement import Form
-from kuavo_bag_converter.jobs.bag_converter import BagConverter
+from kuavo_bag_converter.jobs.agreement import ShardFormat
+from kuavo_bag_converter.jobs.bag_converter import BagConverter, Conversion
 from kuavo_bag_converter.jobs.bags import Bag, find_bags
 from kuavo_bag_converter.jobs.carrying import Snapshot, carry_over, others_in, take_snapshot
 from kuavo_bag_converter.jobs.configuration import configuration
@@ -25,7 +25,6 @@ from kuavo_bag_converter.jobs.conversion_folder import write_conversion_folder
 from kuavo_bag_converter.jobs.disk import DiskWatch
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.jobs.run import Run
 from kuavo_bag_converter.jobs.workspace import Workspace, resolve_output
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
@@ -75,9 +74,11 @@ def convert(
             before = read_before(output, take_snapshot(output)) if adding else None
             if before is not None:
                 settings = settings_for(settings, before)
-            run = Run(settings, workspace, before, observer, cancel or threading.Event(), fill)
+            run = Conversion(
+                settings, workspace, before, observer, cancel or threading.Event(), fill
+            )
             report = _convert(run)
-        run.tell_notes()
+        run.pass_notes_on()
     except OSError as error:
         # What reading a bag meets is a BagError.
         advice = 'finished bags are kept beside it, run the same command again when this is mended'
@@ -89,11 +90,11 @@ def convert(
     return report
 
 
-def _convert(run: Run) -> Report:
+def _convert(run: Conversion) -> Report:
     """Find the bags, check them all, convert each to a shard, and make the shards a dataset."""
     started = time.monotonic()
     run.workspace.prepare(configuration(run.settings), redo=run.settings.on_change == 'redo')
-    run.tell_notes()
+    run.pass_notes_on()
     bags = find_bags(run.settings, run.before, run.observer.note)
     converter = BagConverter(run)
     # One bag is checked when it is opened to be converted, which is at once.
@@ -110,11 +111,11 @@ def _convert(run: Run) -> Report:
     return Report(where, tuple(outcomes), seconds, peak_memory_mb(), published.problem)
 
 
-def _check_all(run: Run, converter: BagConverter, bags: Sequence[Bag]) -> dict[int, Outcome]:
+def _check_all(run: Conversion, converter: BagConverter, bags: Sequence[Bag]) -> dict[int, Outcome]:
     """Return the outcomes of the bags that cannot be converted, by their numbers from 1."""
     run.observer.checking(len(bags))
     refused: dict[int, Outcome] = {}
-    forms: dict[int, Form] = {}
+    forms: dict[int, ShardFormat] = {}
 
     def refuse(number: int, bag: Bag, error: Exception) -> None:
         if not converter.is_done(bag):
@@ -141,7 +142,7 @@ def _check_all(run: Run, converter: BagConverter, bags: Sequence[Bag]) -> dict[i
 
 
 def _convert_all(
-    run: Run, converter: BagConverter, bags: Sequence[Bag], refused: Mapping[int, Outcome]
+    run: Conversion, converter: BagConverter, bags: Sequence[Bag], refused: Mapping[int, Outcome]
 ) -> tuple[list[Outcome], list[Shard]]:
     """Return what became of each bag, and the shards of those that were converted, in order."""
     outcomes: list[Outcome] = []
@@ -168,7 +169,7 @@ def _convert_all(
 
 
 def _assemble(
-    run: Run, profile: Profile, outcomes: Sequence[Outcome], shards: Sequence[Shard]
+    run: Conversion, profile: Profile, outcomes: Sequence[Outcome], shards: Sequence[Shard]
 ) -> tuple[Path, Snapshot | None]:
     """Put the dataset together in the workspace, with the record of how it was made.
 

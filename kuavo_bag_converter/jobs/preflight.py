@@ -16,7 +16,7 @@ from kuavo_bag_converter.frames.cameras import needed_for, open_cameras
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.options import ShardOptions
-from kuavo_bag_converter.jobs.agreement import Form
+from kuavo_bag_converter.jobs.agreement import ShardFormat
 from kuavo_bag_converter.jobs.shard import shard_features
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
@@ -28,17 +28,17 @@ _WITHIN = 100
 
 
 @dataclass(frozen=True)
-class Prospect:
+class BoundBag:
     """What a bag is going to become, as far as its first messages tell."""
 
     binding: Binding
     cameras: tuple[CameraKind[Any], ...]
 
     @property
-    def form(self) -> Form:
+    def shard_format(self) -> ShardFormat:
         """What must agree with other shards."""
         profile = self.binding.profile
-        return Form(
+        return ShardFormat(
             shard_features(self.binding, self.cameras),
             {camera.key: camera.video for camera in self.cameras},
             profile.fps,
@@ -54,7 +54,7 @@ def try_bag(
     *,
     reader: str,
     on_damage: str,
-) -> Prospect | None:
+) -> BoundBag | None:
     """Try a recording as far as its index and the first messages of its topics tell.
 
     A recording that must be read whole to be opened is not tried, and one that is damaged only if
@@ -79,14 +79,14 @@ def try_bag(
         if bag is None:
             return None
         with bag:
-            return prospect_of(settle(bag), bag, options)
+            return bind_bag(settle(bag), bag, options)
     except DamagedBagError:
         if on_damage == 'fail':
             raise
         return None
 
 
-def prospect_of(profile: Profile, reader: BagReader, options: ShardOptions) -> Prospect:
+def bind_bag(profile: Profile, reader: BagReader, options: ShardOptions) -> BoundBag:
     """Bind a profile to a bag, and try to read what it names from the first messages.
 
     Raises:
@@ -94,7 +94,7 @@ def prospect_of(profile: Profile, reader: BagReader, options: ShardOptions) -> P
 
     """
     binding = _bind_and_try(profile, reader, options.definitions)
-    return Prospect(binding, open_cameras(binding, reader, options))
+    return BoundBag(binding, open_cameras(binding, reader, options))
 
 
 def _bind_and_try(profile: Profile, reader: BagReader, definitions: Definitions) -> Binding:

@@ -43,7 +43,7 @@ class Published(NamedTuple):
     """Why it is not where it was to be, or what is not as it was to be; one line."""
 
 
-class Replaced(NamedTuple):
+class ReplacedDataset(NamedTuple):
     """A dataset that another one takes the place of; kept in the workspace."""
 
     snapshot: Snapshot
@@ -59,13 +59,13 @@ class Replaced(NamedTuple):
         sync(work)
 
     @staticmethod
-    def read(work: Path) -> Replaced | None:
+    def read(work: Path) -> ReplacedDataset | None:
         """Read what was kept; None where there is nothing."""
         try:
             snapshot, by = json.loads((work / REPLACED).read_text(encoding='utf-8'))
         except (FileNotFoundError, ValueError):
             return None
-        return Replaced({path: Entry(*entry) for path, entry in snapshot.items()}, by)
+        return ReplacedDataset({path: Entry(*entry) for path, entry in snapshot.items()}, by)
 
 
 def publish_new(dataset: Path, output: Path) -> Published:
@@ -108,7 +108,7 @@ def publish_over(dataset: Path, output: Path, work: Path, snapshot: Snapshot) ->
     except DatasetError as error:
         return _beside(dataset, output, str(error))
     replacement, previous = work / REPLACEMENT, work / PREVIOUS
-    Replaced(now, dataset.stat().st_ino).write(work)
+    ReplacedDataset(now, dataset.stat().st_ino).write(work)
     dataset.rename(replacement)
     sync(work)
     try:
@@ -177,7 +177,7 @@ def finish_replacing(work: Path, output: Path) -> list[str]:
 
     """
     remarks: list[str] = []
-    replaced = Replaced.read(work)
+    replaced = ReplacedDataset.read(work)
     for name in (PREVIOUS, REPLACEMENT):
         tree = work / name
         if not tree.is_dir() or tree.is_symlink() or not is_replaced(tree, replaced):
@@ -197,7 +197,7 @@ def finish_replacing(work: Path, output: Path) -> list[str]:
     return remarks
 
 
-def is_replaced(tree: Path, replaced: Replaced | None) -> bool:
+def is_replaced(tree: Path, replaced: ReplacedDataset | None) -> bool:
     """Tell whether a folder of the workspace is the dataset before, not the one after."""
     if replaced is None:  # former versions did not say
         return tree.name == PREVIOUS

@@ -24,9 +24,9 @@ from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import MemoryShares, memory_shares
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.stream import Filler, Limits, Progress, fill_frames
-from kuavo_bag_converter.frames.table import Rows, Table
+from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, DatasetError
-from kuavo_bag_converter.support.memory import MB, give_back
+from kuavo_bag_converter.support.memory import MB, release_memory
 from kuavo_bag_converter.support.stages import stage
 
 _NONE: Ordinals = np.empty(0, dtype=np.int64)
@@ -36,7 +36,7 @@ _NONE: Ordinals = np.empty(0, dtype=np.int64)
 class Origin:
     """What a shard keeps of the bag that it was made from."""
 
-    mark: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     """Its fingerprint."""
     files: tuple[Path, ...]
     """Where its files were; none if a former version made the shard."""
@@ -47,7 +47,7 @@ class Origin:
     def as_json(self) -> dict[str, Any]:
         """Return what the shard's manifest holds."""
         return {
-            'identity': {'bag': self.mark, 'paths': [str(file) for file in self.files]},
+            'identity': {'bag': self.fingerprint, 'paths': [str(file) for file in self.files]},
             'problems': list(self.problems),
             'plan': self.plan.as_json(),
         }
@@ -78,7 +78,7 @@ def write_shard(
     kinds: Sequence[CameraKind[Any]],
     path: Path,
     options: ShardOptions,
-    mark: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
     files: Sequence[Path],
     *,
     planned: Callable[[Plan], None],
@@ -94,7 +94,7 @@ def write_shard(
         kinds: Its cameras, see :func:`open_cameras`.
         path: Where the shard goes.
         options: How to convert.
-        mark: The bag's fingerprint, which the shard keeps, see :class:`Origin`.
+        fingerprint: The bag's fingerprint, which the shard keeps, see :class:`Origin`.
         files: Those that the bag is read from.
         planned: Called when a plan is made.
         progress: Called with frames done and all frames.
@@ -152,9 +152,9 @@ def write_shard(
                 repeated = {topic: len(ordinals) for topic, ordinals in found.items()}
                 report = replace(plan.report, bad_images=repeated)
                 problems = (*reader.problems, *trailing.lines_since(met_before))
-                origin = Origin(mark, tuple(files), problems, report)
+                origin = Origin(fingerprint, tuple(files), problems, report)
                 finished = shard.finish(origin.as_json(), options.stall_timeout_s)
-                give_back()
+                release_memory()
                 return finished
         bad = _with(bad, found, options.on_bad_image)
 

@@ -29,7 +29,7 @@ from kuavo_bag_converter.jobs.publishing import (
     REPLACED,
     REPLACEMENT,
     Published,
-    Replaced,
+    ReplacedDataset,
     finish_replacing,
     is_replaced,
     publish_new,
@@ -149,7 +149,7 @@ class Workspace:
 
     def _is_published(self) -> bool:
         """Tell whether the run that left all this was killed when its dataset had its name."""
-        replaced = Replaced.read(self.root)
+        replaced = ReplacedDataset.read(self.root)
         if replaced is None or replaced.by is None or not os.path.lexists(self.output):
             return False
         return os.lstat(self.output).st_ino == replaced.by
@@ -249,7 +249,7 @@ class Workspace:
     def begin_replacing(self) -> Snapshot:
         """Return what is in the dataset that a longer one is going to be built on."""
         snapshot = take_snapshot(self.output)
-        Replaced(snapshot).write(self.root)
+        ReplacedDataset(snapshot).write(self.root)
         return snapshot
 
     def publish(self, dataset: Path, snapshot: Snapshot | None = None) -> Published:
@@ -261,7 +261,7 @@ class Workspace:
 
         """
         if snapshot is None:
-            Replaced({}, dataset.stat().st_ino).write(self.root)
+            ReplacedDataset({}, dataset.stat().st_ino).write(self.root)
             published = publish_new(dataset, self.output)
         else:
             published = publish_over(dataset, self.output, self.root, snapshot)
@@ -292,7 +292,7 @@ class Workspace:
 
     def _remove_datasets(self) -> None:
         """Delete datasets that have not become the output."""
-        replaced = Replaced.read(self.root)
+        replaced = ReplacedDataset.read(self.root)
 
         def is_made(path: str, entry: Entry) -> bool:
             before = None if replaced is None else replaced.snapshot.get(path)

@@ -24,10 +24,10 @@ from kuavo_bag_converter.frames.stream import stream
 from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.replay.bags import Match
-from kuavo_bag_converter.replay.pictures import CameraSummary, PictureComparer, Wanted
+from kuavo_bag_converter.replay.pictures import CameraSummary, PictureComparer, WantedFrame
 from kuavo_bag_converter.replay.plans import (
-    Timing,
-    add_timing,
+    StampDistances,
+    add_distances,
     check_plan,
     derive_plan,
 )
@@ -53,7 +53,7 @@ class Replay:
         sample: Frames of each episode whose pictures are compared; None for all.
         findings: What is wrong.
         cameras: What comparing pictures came to, by feature.
-        timing: How far apart states and pictures are.
+        distances: How far apart states and pictures are.
     """
 
     dataset: Description
@@ -63,19 +63,19 @@ class Replay:
     sample: int | None
     findings: Findings
     cameras: dict[str, CameraSummary] = field(default_factory=dict)
-    timing: Timing = field(default_factory=dict)
+    distances: StampDistances = field(default_factory=dict)
 
     def check(self, match: Match) -> None:
         """Compare one bag; what cannot be read becomes a finding."""
         try:
             with open_bag(list(match.files), on_damage=self.on_damage) as reader:
-                _Bag(self, match, reader).check()
+                _BagReplay(self, match, reader).check()
         except (ConverterError, OSError) as error:
             text = ' '.join(str(error).split())
             self.findings.add('bags.unreadable', text, 'a bag that converts', file=match.bag.name)
 
 
-class _Bag:
+class _BagReplay:
     """Compares one bag."""
 
     def __init__(self, replay: Replay, match: Match, reader: BagReader) -> None:
@@ -99,7 +99,7 @@ class _Bag:
             self._cameras,
             replay.options.on_bad_image,
         )
-        add_timing(replay.timing, self._binding, plan)
+        add_distances(replay.distances, self._binding, plan)
         if check_plan(self._dataset.root, self._bag, plan, self._episodes, replay.findings):
             self._compare(plan)
 
@@ -154,12 +154,12 @@ class _Bag:
             start += episode.length
         return np.concatenate(parts)
 
-    def _wanted(self, chosen: Frames, track: TrackPlan) -> Iterator[Wanted]:
+    def _wanted(self, chosen: Frames, track: TrackPlan) -> Iterator[WantedFrame]:
         ends = np.cumsum([episode.length for episode in self._episodes])
         for frame, ordinal in zip(chosen.tolist(), track.first.tolist(), strict=True):
             place = int(np.searchsorted(ends, frame, side='right'))
             episode = self._episodes[place]
-            yield Wanted(episode, frame - int(ends[place]) + episode.length, ordinal)
+            yield WantedFrame(episode, frame - int(ends[place]) + episode.length, ordinal)
 
 
 def _tasks(plan: Plan, profile: Profile) -> Iterator[str]:

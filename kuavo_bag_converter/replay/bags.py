@@ -79,10 +79,7 @@ def _given(record: ConversionRecord, paths: Sequence[str]) -> list[tuple[Path, .
     """Return the files of each recording; of those that are recorded, what is still there."""
     if not paths:
         return [bag.paths for bag in record.converted if all(map(os.path.exists, bag.paths))]
-    return [
-        (recording,) if isinstance(recording, Path) else recording
-        for recording in find_recordings(paths)
-    ]
+    return find_recordings(paths)
 
 
 def _equal(record: ConversionRecord, files: tuple[Path, ...], key: Key) -> RecordedBag | None:

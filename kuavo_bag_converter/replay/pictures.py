@@ -20,14 +20,19 @@ from kuavo_bag_converter.check.description import Column, Description, Episode
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.videos import depth_coding
 from kuavo_bag_converter.dataset.depth import code_table
-from kuavo_bag_converter.replay.similarity import EpisodeComparison, Shown, Suspicion, reduced
+from kuavo_bag_converter.replay.similarity import (
+    ComparedFrame,
+    EpisodeComparison,
+    Suspicion,
+    reduced,
+)
 from kuavo_bag_converter.support.errors import DatasetError
 
 _READ_ON = 8
 """Frames to skip by reading on; further ones are reached by seeking."""
 
 
-class Wanted(NamedTuple):
+class WantedFrame(NamedTuple):
     """A frame to compare."""
 
     episode: Episode
@@ -76,7 +81,7 @@ class PictureComparer:
         self,
         dataset: Description,
         column: Column,
-        wanted: Iterator[Wanted],
+        wanted: Iterator[WantedFrame],
         summary: CameraSummary,
     ) -> None:
         self.findings = Findings()
@@ -110,12 +115,12 @@ class PictureComparer:
         self._summary.frames += 1
         self._compare(wanted, picture, stored)
 
-    def _picture(self, wanted: Wanted, *, packets: bool) -> Any:
+    def _picture(self, wanted: WantedFrame, *, packets: bool) -> Any:
         if self._stored is None:
             self._stored = StoredPictures(self._dataset, self._column.key, packets=packets)
         return self._stored.picture(wanted.episode, wanted.frame)
 
-    def _compare(self, wanted: Wanted, picture: Any, stored: Any) -> None:
+    def _compare(self, wanted: WantedFrame, picture: Any, stored: Any) -> None:
         if isinstance(self._comparison, EpisodeComparison):
             source, found = reduced(picture), reduced(stored)
             if source.shape != found.shape:
@@ -129,7 +134,7 @@ class PictureComparer:
                 self._broken = True
                 return
             loss = loss_of(picture, stored, self._coding)
-            shown = Shown(wanted.frame, wanted.ordinal, source, found, loss)
+            shown = ComparedFrame(wanted.frame, wanted.ordinal, source, found, loss)
             self._add(*self._comparison.add(shown))
         elif isinstance(self._comparison, _ExactComparison):
             if not isinstance(picture, bytes):

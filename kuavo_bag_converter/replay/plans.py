@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,6 @@ from kuavo_bag_converter.support.workers import InlineWorkers
 
 _STATE = 'observation.state'
 _MILLISECOND = 1e6
-
-Column = npt.NDArray[Any]
 
 
 def derive_plan(
@@ -106,8 +104,8 @@ def _first_difference(first: Sequence[int], second: Sequence[int]) -> int:
 def _compare(
     bag: RecordedBag,
     name: str,
-    stored: Column | None,
-    expected: Column,
+    stored: npt.NDArray[Any] | None,
+    expected: npt.NDArray[Any],
     lengths: Sequence[int],
     findings: Findings,
 ) -> None:
@@ -134,36 +132,31 @@ def _compare(
         )
 
 
-@dataclass
+@dataclass(frozen=True)
 class StateMinusPicture:
-    """Stamp of the message that gives the state minus that of the picture, over all frames.
+    """Stamp of the message that gives the state minus that of the picture, ms, over all frames.
 
     Both are distances from the frame on the time line that the topic is aligned on; a state that
     is interpolated lies at the frame itself.
     """
 
-    topic: str
-    """Of the state."""
-    camera: str
+    state: str
+    """Its topic."""
+    picture: str
     """The camera's feature."""
-    milliseconds: list[npt.NDArray[np.float32]] = field(default_factory=list)
-
-    def summary(self) -> dict[str, float | int]:
-        """Return the median with its sign, and the 95th percentile and maximum of the size."""
-        values = np.concatenate(self.milliseconds)
-        size = np.abs(values)
-        return {
-            'frames': len(values),
-            'median': round(float(np.median(values)), 3),
-            'p95': round(float(np.percentile(size, 95)), 3),
-            'max': round(float(size.max()), 3),
-        }
+    frames: int
+    median: float
+    """With its sign."""
+    p95: float
+    """Of the size, as the maximum."""
+    max: float
 
 
-Timing = dict[tuple[str, str], StateMinusPicture]
+StampDistances = dict[tuple[str, str], list[npt.NDArray[np.float32]]]
+"""State minus picture, ms, by the state's topic and the camera's feature."""
 
 
-def add_timing(timing: Timing, binding: Binding, plan: Plan) -> None:
+def add_distances(distances: StampDistances, binding: Binding, plan: Plan) -> None:
     """Add the frames of a bag."""
     states = {
         part.track
@@ -176,8 +169,16 @@ def add_timing(timing: Timing, binding: Binding, plan: Plan) -> None:
             key = (plan.tracks[state].track.topic, camera.feature.key)
             apart = _apart(plan.tracks[state], plan.tracks[camera.track])
             if len(apart):
-                entry = timing.setdefault(key, StateMinusPicture(*key))
-                entry.milliseconds.append(apart)
+                distances.setdefault(key, []).append(apart)
+
+
+def summarise(distances: StampDistances) -> Iterator[StateMinusPicture]:
+    """Yield what the distances of all bags come to."""
+    for (state, picture), parts in distances.items():
+        values = np.concatenate(parts)
+        size = np.abs(values)
+        found = np.median(values), np.percentile(size, 95), size.max()
+        yield StateMinusPicture(state, picture, len(values), *(round(float(x), 3) for x in found))
 
 
 def _apart(state: TrackPlan, picture: TrackPlan) -> npt.NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,11 @@ import pyarrow as pa
 
 from kuavo_bag_converter.check.description import Description, Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
+from kuavo_bag_converter.check.rows import Columns
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows
 from kuavo_bag_converter.frames.table import FrameRows
 from kuavo_bag_converter.support.errors import DatasetError
-
-Values = Mapping[str, npt.NDArray[Any]]
 
 
 class RowComparer:
@@ -41,7 +40,7 @@ class RowComparer:
         ]
         self._first_rows = _first_rows(dataset)
         self._episode: Episode | None = None
-        self._stored: Values = {}
+        self._stored: Columns = {}
         self._frame = 0
 
     def append(self, rows: FrameRows) -> None:

@@ -80,7 +80,7 @@ def reduced(frame: av.VideoFrame) -> Reduced:
     return np.concatenate(parts)
 
 
-class Shown(NamedTuple):
+class ComparedFrame(NamedTuple):
     """One frame: the picture that it should show and the one that it shows."""
 
     frame: int
@@ -126,13 +126,13 @@ class EpisodeComparison:
         """Neighbouring frames that show different messages."""
         self.still = 0
         """Those of them that are too alike to tell if they were in each other's place."""
-        self._before: Shown | None = None
+        self._before: ComparedFrame | None = None
         self._pairs: list[_Pair] = []
         """Those that are not judged together yet."""
         self._first = 0
         """The frame that they begin with."""
 
-    def add(self, shown: Shown) -> Iterator[Suspicion]:
+    def add(self, shown: ComparedFrame) -> Iterator[Suspicion]:
         """Compare the next frame, and with its neighbour if that was the one before."""
         loss = shown.coding
         self._losses.append(loss)
@@ -145,7 +145,7 @@ class EpisodeComparison:
         if before is not None and before.frame + 1 == shown.frame:
             yield from self._pair(before, shown)
 
-    def _pair(self, first: Shown, second: Shown) -> Iterator[Suspicion]:
+    def _pair(self, first: ComparedFrame, second: ComparedFrame) -> Iterator[Suspicion]:
         change = second.source - first.source
         moved = _mean_square(change)
         if first.ordinal == second.ordinal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.bag import Replay
 from kuavo_bag_converter.replay.bags import match_bags
 from kuavo_bag_converter.replay.pictures import CameraSummary
+from kuavo_bag_converter.replay.plans import StateMinusPicture, summarise
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.texts import aligned, visible
 
@@ -42,8 +43,7 @@ class Verification:
     others: tuple[str, ...] = ()
     """Given bags that are not in the dataset, with the reason where their conversion failed."""
     cameras: tuple[CameraSummary, ...] = ()
-    timing: tuple[dict[str, Any], ...] = field(default=())
-    """State minus picture, ms, by state topic and camera."""
+    timing: tuple[StateMinusPicture, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -62,7 +62,7 @@ class Verification:
             'bags_not_compared': list(self.not_compared),
             'bags_not_in_dataset': list(self.others),
             'pictures': [camera.as_json() for camera in self.cameras],
-            'state_minus_picture_ms': list(self.timing),
+            'state_minus_picture_ms': list(map(asdict, self.timing)),
         }
 
 
@@ -115,14 +115,13 @@ def verify(
         tuple(bag.name for bag in dataset.record.converted if bag.name not in compared),
         tuple(matches.others),
         tuple(replay.cameras.values()),
-        tuple(
-            {'state': entry.topic, 'picture': entry.camera, **entry.summary()}
-            for entry in replay.timing.values()
-        ),
+        tuple(summarise(replay.distances)),
     )
 
 
-def _replay(dataset: Description, record: Record, sample: int | None, findings: Findings) -> Replay:
+def _replay(
+    dataset: Description, record: ConversionRecord, sample: int | None, findings: Findings
+) -> Replay:
     settings = record.known_settings(str(dataset.root / REPORT_PATH))
     # Threads were chosen for the machine that converted; 0 takes this one's cores.
     options = shard_options(replace(settings, threads=0))
@@ -174,11 +173,11 @@ def _lines(result: Verification) -> Iterator[str]:
                 ('state minus picture', '', 'median ms', 'p95 ms', 'max ms'),
                 *(
                     (
-                        entry['state'],
-                        entry['picture'],
-                        *(f'{entry[name]:.1f}' for name in ('median', 'p95', 'max')),
+                        item.state,
+                        item.picture,
+                        *map('{:.1f}'.format, (item.median, item.p95, item.max)),
                     )
-                    for entry in result.timing
+                    for item in result.timing
                 ),
             ]
         )
