@@ -87,6 +87,8 @@ class Settings:
 
     robot_options: tuple[Any, ...] = ()
     """Options of robots, see :meth:`options_of`; those that are all defaults are left out."""
+    profile_object: Any = None
+    """A profile that takes the place of what is in the file ``profile``."""
 
     num_used: int = setting(0, 'Bags to use, drawn at random with seed 42; 0 is all.', minimum=0)
     chunk_size: int = setting(
@@ -174,6 +176,10 @@ class Settings:
         return replace(self, robot_options=(*mine, *([options] if options != kind() else [])))
 
 
+_NOT_SETTINGS = ('robot_options', 'profile_object')
+"""Fields of :class:`Settings` that users do not write."""
+
+
 class SettingInfo(NamedTuple):
     """One row of the table of settings."""
 
@@ -229,7 +235,7 @@ def _described(owner: type, robot: Plugin | None = None) -> Iterator[SettingInfo
     try:
         hints = get_type_hints(owner)
         for item in fields(owner):
-            if item.name == 'robot_options' and robot is None:
+            if item.name in _NOT_SETTINGS and robot is None:
                 continue
             rest = dict(item.metadata)
             name = rest.pop('name') or item.name

@@ -7,13 +7,17 @@ from collections import Counter
 from rosbags.rosbag1 import Reader, Writer
 
 
-def copied(path, target, *, keep=None, renamed=None, restamped=None, edited=None, backwards=()):
+def copied(
+    path, target, *, keep=None, renamed=None, restamped=None, edited=None, backwards=(),
+    by_topic=False,
+):  # fmt: skip
     """Copy a bag.
 
     ``keep(topic, number)`` tells which messages stay, ``renamed`` gives topics another name,
     ``restamped(topic, number, stamp)`` gives messages another receive stamp,
     ``edited(topic, number, data)`` another payload. The messages of the topics in ``backwards``
     are stored from the last to the first, with their stamps, in the places that they have.
+    ``by_topic`` stores one topic after the other.
     """
     names = renamed or {}
     counts = Counter()
@@ -24,7 +28,10 @@ def copied(path, target, *, keep=None, renamed=None, restamped=None, edited=None
             topic: iter([*bag.messages([c for c in bag.connections if c.topic == topic])][::-1])
             for topic in backwards
         }
-        for message in bag.messages():
+        messages = [*bag.messages()]
+        if by_topic:
+            messages.sort(key=lambda message: message[0].topic)
+        for message in messages:
             connection, stamp, data = next(last_first.get(message[0].topic, iter([message])))
             topic, number = connection.topic, counts[connection.topic]
             counts[topic] += 1

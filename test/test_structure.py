@@ -21,6 +21,7 @@ LAYERS = """
     frames
     inspection  replay
     jobs
+    api
     report
     node
     benchmark

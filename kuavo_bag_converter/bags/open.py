@@ -21,6 +21,7 @@ from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
 from kuavo_bag_converter.bags.sqlite3.storage import Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.files import Paths, as_paths
 from kuavo_bag_converter.support.texts import shown
 
 READERS = ('auto', 'rosbag2_py', 'portable')
@@ -28,9 +29,7 @@ ADVICE = 'set reader: auto or portable'
 ON_DAMAGE = ('fail', 'salvage')
 
 
-def open_bag(
-    path: str | Path | Sequence[str | Path], *, reader: str = 'auto', on_damage: str = 'fail'
-) -> BagReader:
+def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> BagReader:
     """Open a recording.
 
     Args:
@@ -50,7 +49,7 @@ def open_bag(
         raise UsageError(
             f'on_damage: {on_damage!r} is unknown; expected one of {", ".join(ON_DAMAGE)}'
         )
-    paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
+    paths = as_paths(path)
     if not paths:
         raise UsageError('no bag was given')
     return _open(paths, DamagePolicy(on_damage), reader)

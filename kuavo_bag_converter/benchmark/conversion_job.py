@@ -16,6 +16,7 @@ from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support import stages
+from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.files import total_bytes
 
@@ -30,7 +31,8 @@ def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
     def work() -> dict[str, Any]:
         times = stages.record()
         clock = _PassOneClock()
-        report = convert(settings, observer=clock, cancel=cancel, fill=fill)
+        with one_thread_each():
+            report = convert(settings, observer=clock, cancel=cancel, fill=fill)
         if report.failures:
             raise BagError(report.failures[0].reason)
         return {

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 from kuavo_bag_converter import __version__
+from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
 from kuavo_bag_converter.support.signals import cancel_on_signals, exit_on_sigterm
 
@@ -140,7 +141,7 @@ def _convert(options: argparse.Namespace) -> int:
     if options.retry_failed:
         given['retry_failed'] = True
     settings = updated(_settings(options), given, 'command line')
-    with Display(sys.stderr) as display, cancel_on_signals() as cancel:
+    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
         report = convert(settings, observer=display, cancel=cancel)
     print_report(report, sys.stdout)
     if report.problem:

@@ -7,7 +7,6 @@ in what torchcodec and PyAV decode.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from fractions import Fraction
@@ -142,8 +141,6 @@ def _try_encoder(options: VideoOptions, height: int, width: int) -> None:
 
 
 def _open_encoder(context: VideoCodecContext, options: VideoOptions) -> None:
-    if options.vcodec == 'libsvtav1':
-        os.environ.setdefault('SVT_LOG', '1')
     try:
         context.open()
     except av.FFmpegError as error:

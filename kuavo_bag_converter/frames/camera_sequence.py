@@ -67,6 +67,8 @@ class CameraSequence(Generic[PictureT]):
         """
         self.topic = track.track.topic
         self.frames_done = 0
+        self.frames_open = len(track.first)
+        """Frames that may be written; pictures of later ones are held, see :meth:`open_to`."""
         self.bad: list[int] = []
         """Ordinals of wanted messages whose picture could not be decoded."""
         self.decoder = decoder
@@ -105,6 +107,17 @@ class CameraSequence(Generic[PictureT]):
         while self.room is not None and self._held_bytes > self.room:
             self._drop_furthest()
 
+    def open_to(self, frames: int) -> None:
+        """Let the first ``frames`` frames be written, and write those that are due.
+
+        Raises:
+            ImageError: As in :meth:`take`.
+            BagError: Likewise.
+
+        """
+        self.frames_open = frames
+        self._write_due()
+
     def wanted(self) -> Ordinals:
         """Return the messages to take: those that serve, and of a video stream all before them."""
         needed: Ordinals = np.unique(self._serving)
@@ -137,7 +150,7 @@ class CameraSequence(Generic[PictureT]):
             self._largest = max(self._largest, size)
 
     def _write_due(self) -> None:
-        while self.frames_done < len(self._serving):
+        while self.frames_done < self.frames_open:
             wanted = int(self._serving[self.frames_done])
             held = self._held.get(wanted)
             if wanted != self._current:
@@ -148,6 +161,8 @@ class CameraSequence(Generic[PictureT]):
             if held is not None and held.last_frame == self.frames_done:
                 self._drop(wanted)
             self.frames_done += 1
+        if self.frames_done < len(self._serving):
+            return
         self._last_good = self._picture = None
         if self._frames_before_first:
             raise BagError(f'{self.topic}: none of the pictures can be decoded')
@@ -159,12 +174,19 @@ class CameraSequence(Generic[PictureT]):
             BagError: The messages are a video stream, which cannot be begun in between.
         """
         if self.decoder.is_stream:
-            wanted = int(self._serving[self.frames_done])
-            raise BagError(
+            waiting = (
                 f'{self.topic}: {len(self._held)} decoded pictures of this video stream '
-                f'({self._held_bytes / MB:.0f} MB) wait for message {wanted}, whose frame comes '
-                f'first: the order of the messages is too far from that of the frames; use '
-                'timeline: bag for it, or a higher memory_limit_mb if one is set'
+                f'({self._held_bytes / MB:.0f} MB) wait for '
+            )
+            if self.frames_done == self.frames_open:
+                raise BagError(
+                    f'{waiting}other topics of their frames, which are stored too far behind '
+                    'them; sort the bag by time, or leave the camera out of the profile'
+                )
+            raise BagError(
+                f'{waiting}message {self._serving[self.frames_done]}, whose frame comes first: the '
+                'order of the messages is too far from that of the frames; use timeline: bag for '
+                'it, or a higher memory_limit_mb if one is set'
             )
         self._drop(max(self._held, key=lambda ordinal: self._held[ordinal].last_frame))
 

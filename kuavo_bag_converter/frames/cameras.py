@@ -36,7 +36,7 @@ def open_cameras(
     cameras = []
     for bound in binding.cameras:
         with needed_for(bound.feature.key):
-            info, message = _first_picture(bound, reader, options.definitions)
+            info, message = first_picture(bound, reader, options.definitions)
             camera = camera_of(bound, info, options)
             with suppress(ImageError):  # on_bad_image decides, if a frame needs it
                 camera.decoder(message.connection).decode(bytes(message.data))
@@ -81,13 +81,17 @@ def needed_for(user: str) -> Iterator[None]:
         raise BagError(f'{error} ({user})') from None
 
 
-def _first_picture(
+def first_picture(
     camera: BoundCamera, reader: BagReader, definitions: Definitions
 ) -> tuple[PictureInfo, Message]:
     """Read the headers of the first picture of a camera that tells what is needed.
 
     Damaged pictures are passed, and so are those of a stream before its first key frame where the
     size is not known. Whether frames need them is not known yet; then ``on_bad_image`` decides.
+
+    Raises:
+        BagError: There is none among the first messages.
+
     """
     topic = camera.source.topic
     damage: ImageError | None = None

@@ -48,10 +48,11 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
     from kuavo_bag_converter.inspection.bag import inspect_bag
     from kuavo_bag_converter.inspection.text import as_text
     from kuavo_bag_converter.messages.definitions import Definitions
+    from kuavo_bag_converter.robots.resolve import shapes_frames
 
     if options.profile:
         settings = replace(settings, profile=options.profile)
-    asked = bool(options.profile) or any(_shapes_frames(name) for name in given)
+    asked = bool(options.profile) or any(map(shapes_frames, given))
     definitions = Definitions(settings.msg_path, settings.distro)
     listed = list_recordings(options.bags)
     for remark in listed.remarks:
@@ -66,13 +67,3 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
         document = {'format': FORMAT, 'bags': [asdict(report) for report in reports]}
         print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201
     return 0 if all(report.ok for report in reports) else 1
-
-
-def _shapes_frames(name: str) -> bool:
-    """Tell whether a setting, or a group of them, says what a frame is made of."""
-    from kuavo_bag_converter.settings import known_settings
-
-    return name == 'profile' or any(
-        info.robot and name in (info.name, info.name.partition('.')[0])
-        for info in known_settings().values()
-    )

@@ -81,7 +81,7 @@ def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
     fitter = _ProfileFitter(bag)
     fits: list[Fit] = []
     for name, (_, robot, _) in plugins(ROBOTS).items():
-        settings = replace(base, profile=name, robot_options=())
+        settings = replace(base, profile=name, robot_options=(), profile_object=None)
         for variants in robot.variants(base.options_of(robot.options)):
             named = [settings.with_options(options) for options in variants]
             tried = [fitter.advised(fitter.tuned(one)) for one in named]
@@ -89,7 +89,8 @@ def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
             if any(fit.fits for fit in tried):
                 break
     fits += [
-        fitter.advised(replace(base, profile=name, robot_options=())) for name in shipped_profiles()
+        fitter.advised(replace(base, profile=name, robot_options=(), profile_object=None))
+        for name in shipped_profiles()
     ]
     return tuple(sorted(fits, key=lambda fit: len(fit.misses)))
 

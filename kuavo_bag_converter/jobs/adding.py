@@ -109,11 +109,17 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
     """
     root = before.root
     was = before.record.known_settings(str(root / REPORT_PATH))
+    profile = load_profile(root / PROFILE_PATH) if robot_of(was.profile) is None else None
     if settings.retry_failed:
         if not _to_retry(before.record):
             raise UsageError(f'{root}: no bag failed when it was made')
-        return replace(was, output=settings.output, bags=settings.bags, retry_failed=True)
-    profile = load_profile(root / PROFILE_PATH) if robot_of(was.profile) is None else None
+        return replace(
+            was,
+            output=settings.output,
+            bags=settings.bags,
+            retry_failed=True,
+            profile_object=profile,
+        )
     if not all(map(os.path.isdir, was.msg_path)):
         was = replace(was, msg_path=settings.msg_path)  # nothing is left to compare with
     differing = differences(configuration(was, profile), configuration(settings))

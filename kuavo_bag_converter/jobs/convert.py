@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import cv2
-from threadpoolctl import threadpool_limits
 
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.dataset.assemble import assemble
@@ -70,7 +66,7 @@ def convert(
     output = resolve_output(settings.output)
     observer = observer or Observer()
     try:
-        with Workspace(output, adding=adding) as workspace, _one_thread_each():
+        with Workspace(output, adding=adding) as workspace:
             before = read_before(output, take_snapshot(output)) if adding else None
             if before is not None:
                 settings = settings_for(settings, before)
@@ -224,15 +220,3 @@ def _check(root: Path) -> None:
             f'{first.file or root}: {first.rule}: found {first.found}, expected {first.expected} '
             f'({len(findings)} findings in all); the dataset is not published, please report this'
         )
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Keep BLAS and OpenCV from starting threads of their own beside the workers."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        with threadpool_limits(limits=1):  # type: ignore[no-untyped-call]
-            yield
-    finally:
-        cv2.setNumThreads(before)

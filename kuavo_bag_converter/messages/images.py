@@ -106,7 +106,7 @@ class ColorDecoder:
                 CompressedImage, those with ``encoding`` and ``step`` for Image.
             definitions: Where message definitions come from.
             size: (height, width) of the frames; each picture's own if None.
-            pix_fmt: ``yuv420p`` or ``yuv444p``.
+            pix_fmt: ``yuv420p``, ``yuv444p``, or :data:`.frames.RGB`.
             use_cv_bridge: Convert Image messages by cv_bridge, with equal results.
 
         Raises:
@@ -128,8 +128,8 @@ class ColorDecoder:
         """Decode the picture of a message.
 
         Returns:
-            A frame of the wanted size and pixel format, BT.601, limited range; nothing in it
-            refers to ``data``.
+            A frame of the wanted size and pixel format, BT.601 in limited range or RGB; nothing
+            in it refers to ``data``.
 
         Raises:
             ImageError: This picture is damaged, or a stream has none for this message.

@@ -14,6 +14,8 @@ from kuavo_bag_converter.support.stages import staged
 
 Gray = npt.NDArray[np.uint8]
 
+RGB = 'gbrp'
+"""Full range, a plane for each of green, blue and red; see :func:`rgb_pixels`."""
 LIMITED_LUMA = (219 / 255, 16.0)
 LIMITED_CHROMA = (224 / 255, 128 - 128 * 224 / 255)
 """Factor and offset from full to limited range, 8 bit (ITU-T H.273, equations 20 to 25)."""
@@ -46,7 +48,10 @@ def gray_frame(gray: Gray, pix_fmt: str = 'yuv420p') -> av.VideoFrame:
 
 
 class FrameFitter:
-    """Brings the frames of one camera to its size and pixel format, BT.601 in limited range."""
+    """Brings the frames of one camera to its size and pixel format.
+
+    They are BT.601 in limited range, or RGB.
+    """
 
     def __init__(self, size: tuple[int, int] | None, pix_fmt: str) -> None:
         """``size`` is (height, width); if None, the frames keep theirs."""
@@ -70,24 +75,42 @@ class FrameFitter:
         if frame.format.name == 'monob':
             # swscale leaves out the range of bilevel pictures.
             frame = frame.reformat(format='gray')
+        if self._pix_fmt == RGB:
+            if frame.format.name.startswith('yuv'):
+                # Where swscale converts to RGB at once it repeats colours in place of mixing them.
+                frame = self._reformatted(frame, height, width, 'yuv444p', ColorRange.JPEG)
+            return self._reformatted(frame, height, width, RGB, ColorRange.JPEG)
         if frame.format.name == 'gray':
             frame = gray_frame(plane_pixels(frame, 0))
-        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith(_FULL)
         same = (frame.height, frame.width, self._pix_fmt) == (height, width, 'yuv420p')
-        if same and full and frame.format.name in _420:
+        if same and _is_full(frame) and frame.format.name in _420:
             return _limited(frame)
+        return self._reformatted(frame, height, width, self._pix_fmt, ColorRange.MPEG)
+
+    def _reformatted(
+        self, frame: av.VideoFrame, height: int, width: int, pix_fmt: str, color_range: ColorRange
+    ) -> av.VideoFrame:
         return self._reformatter.reformat(
             frame,
             width,
             height,
-            self._pix_fmt,
+            pix_fmt,
             src_colorspace=_MATRICES.get(frame.colorspace, Colorspace.ITU601),
             dst_colorspace=Colorspace.ITU601,
             interpolation='AREA',
-            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
-            dst_color_range=ColorRange.MPEG,
+            src_color_range=ColorRange.JPEG if _is_full(frame) else ColorRange.MPEG,
+            dst_color_range=color_range,
             **_ONE_THREAD,
         )
+
+
+def rgb_pixels(frame: av.VideoFrame) -> Gray:
+    """Return a frame of the format :data:`RGB` as an array, uint8 (height, width, 3)."""
+    return np.stack([plane_pixels(frame, index) for index in (2, 0, 1)], axis=-1)
+
+
+def _is_full(frame: av.VideoFrame) -> bool:
+    return frame.color_range == ColorRange.JPEG or frame.format.name.startswith(_FULL)
 
 
 def _limited(frame: av.VideoFrame) -> av.VideoFrame:

@@ -42,7 +42,7 @@ from kuavo_bag_converter.settings import (
     settings_from,
     values_of,
 )
-from kuavo_bag_converter.support.environment import set_defaults
+from kuavo_bag_converter.support.environment import one_thread_each, set_defaults
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
 from kuavo_bag_converter.support.signals import cancel_on_signals
 from kuavo_bag_converter.support.texts import visible
@@ -300,7 +300,7 @@ def _spin_while_converting(node: ConvertNode, cancel: threading.Event) -> Report
 
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with one_thread_each(), ThreadPoolExecutor(max_workers=1) as pool:
         run = pool.submit(convert, node.settings, observer=node.progress, cancel=cancel)
         try:
             while not run.done():

@@ -224,6 +224,16 @@ def read_document(path: str | Path) -> YamlNode:
         raise UsageError(f'{file}: cannot read the file: {error.strerror}') from error
     except UnicodeDecodeError as error:
         raise UsageError(f'{file}: not a UTF-8 text: byte {error.start} is not valid') from error
+    return parse_document(text, file)
+
+
+def parse_document(text: str, file: str) -> YamlNode:
+    """Read YAML that ``file`` holds, by which errors name it.
+
+    Raises:
+        UsageError: It is not valid; the line is named.
+
+    """
     try:
         return YamlNode(file, '', _Loader(text).get_single_data())
     except yaml.MarkedYAMLError as error:

@@ -7,8 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import yaml
+
 from kuavo_bag_converter.profiles.alignment_keys import default_align
-from kuavo_bag_converter.profiles.document import YamlNode, read_document, read_keys
+from kuavo_bag_converter.profiles.document import (
+    YamlNode,
+    parse_document,
+    read_document,
+    read_keys,
+)
+from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.episode_keys import read_episodes
 from kuavo_bag_converter.profiles.feature_keys import read_features
 from kuavo_bag_converter.profiles.model import (
@@ -20,6 +28,7 @@ from kuavo_bag_converter.profiles.model import (
     Timeline,
 )
 from kuavo_bag_converter.profiles.source_keys import read_sources
+from kuavo_bag_converter.support.errors import UsageError
 
 
 def load_profile(path: str | Path) -> Profile:
@@ -29,7 +38,25 @@ def load_profile(path: str | Path) -> Profile:
         UsageError: The file cannot be read, is not valid YAML, or a key or value is not allowed;
             one line names the file, the key path, what was found and what is allowed.
     """
-    document = read_document(path)
+    return _profile(read_document(path), path)
+
+
+def checked(profile: Profile) -> Profile:
+    """Return a profile that was made in Python as it is read back from what a dataset keeps.
+
+    Raises:
+        UsageError: A value is not allowed, as in a file.
+
+    """
+    name = f'profile {profile.name}'
+    try:
+        text = profile_as_yaml(profile)
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
+        raise UsageError(f'{name}: cannot be written as YAML: {error}') from error
+    return _profile(parse_document(text, name), '')
+
+
+def _profile(document: YamlNode, path: str | Path) -> Profile:
     keys = document.mapping(
         'name', 'robot_type', 'fps', 'task', 'clock', 'align', 'features', 'episodes',
         required=('robot_type', 'fps', 'task', 'clock', 'features'),

@@ -30,7 +30,9 @@ class Matches(NamedTuple):
     """The bags that are not in the dataset, and why if the record tells."""
 
 
-def match_bags(record: ConversionRecord, paths: Sequence[str], findings: Findings) -> Matches:
+def match_bags(
+    record: ConversionRecord, paths: Sequence[str | Path], findings: Findings
+) -> Matches:
     """Find the bags of a dataset by their content, or else by name.
 
     Args:
@@ -75,7 +77,7 @@ def match_bags(record: ConversionRecord, paths: Sequence[str], findings: Finding
     return Matches(sorted(found.values(), key=lambda match: match.bag.first_episode), others)
 
 
-def _given(record: ConversionRecord, paths: Sequence[str]) -> list[tuple[Path, ...]]:
+def _given(record: ConversionRecord, paths: Sequence[str | Path]) -> list[tuple[Path, ...]]:
     """Return the files of each recording; of those that are recorded, what is still there."""
     if not paths:
         return [bag.paths for bag in record.converted if all(map(os.path.exists, bag.paths))]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.environment import one_thread_each
 
 _SAMPLE = 10
 
@@ -42,14 +41,10 @@ def run(options: argparse.Namespace) -> int:
         UsageError: There is no dataset, or the bags are not those of it.
 
     """
-    import cv2
-
     from kuavo_bag_converter.replay.verify import as_json, as_text, verify
 
-    if options.sample < 2:
-        raise UsageError(f'--sample {options.sample}: expected at least 2 frames')
-    cv2.setNumThreads(1)  # the workers use the cores
     sample = None if options.all else options.sample
-    result = verify(Path(options.dataset), options.bags, sample)
+    with one_thread_each():
+        result = verify(options.dataset, options.bags, sample)
     print(as_json(result) if options.json else as_text(result))  # noqa: T201  # its purpose
     return 0 if result.ok else 1

@@ -20,6 +20,7 @@ from kuavo_bag_converter.replay.bags import match_bags
 from kuavo_bag_converter.replay.pictures import CameraSummary
 from kuavo_bag_converter.replay.plans import StateMinusPicture, summarise
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.files import Paths, as_paths
 from kuavo_bag_converter.support.texts import aligned, visible
 
 _SHOWN = 40
@@ -67,21 +68,30 @@ class Verification:
 
 
 def verify(
-    root: Path, bags: Sequence[str] | None = None, sample: int | None = None
+    dataset: str | Path,
+    bags: Paths | None = None,
+    sample: int | None = None,
 ) -> Verification:
     """Check a dataset in full.
 
     Args:
-        root: The dataset.
+        dataset: Its folder.
         bags: The bags that it was made from, or folders that hold them; an empty sequence means
             the recorded paths. None leaves the bags out.
         sample: Frames of each episode whose pictures are compared with the bags, each with its
-            neighbours; None compares all.
+            neighbours, 2 at least; None compares all.
 
     Raises:
         UsageError: There is no such folder, or the bags are not those of the dataset.
 
     """
+    if sample is not None and sample < 2:
+        raise UsageError(f'sample: expected at least 2 frames, found {sample}')
+    paths = None if bags is None else as_paths(bags)
+    return _verify(Path(dataset), paths, sample)
+
+
+def _verify(root: Path, bags: Sequence[Path] | None, sample: int | None) -> Verification:
     if not root.is_dir():
         raise UsageError(f'{root}: no such folder; give the root of a dataset')
     findings = Findings()

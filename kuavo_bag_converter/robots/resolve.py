@@ -40,9 +40,21 @@ def resolve(settings: Settings, topics: Collection[str]) -> Profile:
     if robot is not None:
         _check_unused(settings)
         return robot.build(settings.options_of(robot.options), topics)
+    if settings.profile_object is not None:
+        _check_unused(settings)
+        profile: Profile = settings.profile_object
+        return profile
     path = _file_of(settings.profile)
     _check_unused(settings)
     return load_profile(path)
+
+
+def shapes_frames(name: str) -> bool:
+    """Tell whether a setting, or a group of them, says what a frame is made of."""
+    return name == 'profile' or any(
+        info.robot and name in (info.name, info.name.partition('.')[0])
+        for info in known_settings().values()
+    )
 
 
 def undecided(settings: Settings) -> str:

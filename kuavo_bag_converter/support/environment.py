@@ -1,18 +1,40 @@
-"""What libraries read from the environment when they are imported; what the user set is kept."""
+"""What a command or a node sets for its own process; what a script imports sets nothing."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _DEFAULTS = {
     # Threads that only cost memory and start-up time here.
     'OPENBLAS_NUM_THREADS': '1',
     # pyarrow's own allocator keeps 15 MB that nothing else can use.
     'ARROW_DEFAULT_MEMORY_POOL': 'system',
+    # SVT-AV1 prints a page for every video; errors are printed still.
+    'SVT_LOG': '1',
 }
 
 
 def set_defaults() -> None:
-    """Set what is not set; call it before numpy and pyarrow are imported."""
+    """Set what libraries read when they are imported, where the user has not set it.
+
+    Call it before numpy and pyarrow are imported.
+    """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Keep BLAS and OpenCV from starting threads of their own beside the workers."""
+    import cv2
+    from threadpoolctl import threadpool_limits
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with threadpool_limits(limits=1):  # type: ignore[no-untyped-call]
+            yield
+    finally:
+        cv2.setNumThreads(before)

@@ -1,14 +1,23 @@
-"""Files that are either on disk for good or not there, and how large they are."""
+"""Files that are either on disk for good or not there, their sizes, and paths as they are given."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+Paths = str | Path | Sequence[str | Path]
+"""A file or folder, or several."""
+
+
+def as_paths(paths: Paths) -> list[Path]:
+    """Return what is one path or several as a list."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
 
 
 def total_bytes(paths: Iterable[Path]) -> int:

@@ -1,0 +1,129 @@
+"""What a script calls where the parts of the package take :class:`Settings`."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.dataset.layout import PROFILE_PATH
+from kuavo_bag_converter.dataset.record import is_path
+from kuavo_bag_converter.inspection.bag import inspect_bag
+from kuavo_bag_converter.inspection.report import BagReport
+from kuavo_bag_converter.jobs import convert as conversion
+from kuavo_bag_converter.jobs.report import Observer, Report
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.profiles.loader import checked
+from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.robots.resolve import resolve, shapes_frames, undecided
+from kuavo_bag_converter.settings import Settings, settings_from
+from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.files import Paths, as_paths
+
+
+def load_profile(
+    profile: str | Path, *, bag: BagReader | None = None, **options: object
+) -> Profile:
+    """Return a profile by name or by path.
+
+    Args:
+        profile: ``kuavo`` or another robot, the name of a shipped profile, or a YAML file.
+        bag: Its topics settle options that are ``auto``.
+        options: Those of a robot, by the names of its settings: ``train_hz=10``,
+            ``resize={'width': 640, 'height': 480}``.
+
+    Raises:
+        UsageError: There is no such profile, or an option is not allowed.
+        BagError: The topics of ``bag`` do not settle what is ``auto``.
+
+    """
+    source = 'load_profile'
+    settings = settings_from({**options, 'profile': _named(profile)}, source)
+    for name in options:
+        if not shapes_frames(name):
+            raise UsageError(f'{source}: {name}: is no option of a profile, but of a conversion')
+    open_option = undecided(settings)
+    if open_option and bag is None:
+        raise UsageError(
+            f'{source}: {open_option}: auto is settled by a bag; give bag, or set {open_option}'
+        )
+    return resolve(settings, [] if bag is None else [item.topic for item in bag.connections])
+
+
+def inspect(
+    bag: Paths, *, profile: str | Path | Profile | None = None, **settings: object
+) -> BagReport:
+    """Say what a recording holds, how healthy it is and what can convert it.
+
+    Args:
+        bag: A bag file, a rosbag2 directory, or the files of one recording in order.
+        profile: See :func:`convert`; if it or an option of a robot is given, the report tells
+            whether the bag fits that (``asked``).
+        settings: Of a conversion, by name.
+
+    Returns:
+        Also for a bag that cannot be read; its ``health`` and ``error`` say so.
+
+    Raises:
+        UsageError: A setting is not allowed.
+
+    """
+    given = settings_from(settings, 'inspect')
+    if profile is not None:
+        given = _with_profile(given, profile, 'profile.yaml')
+    return inspect_bag(
+        tuple(as_paths(bag)),
+        given,
+        Definitions(given.msg_path, given.distro),
+        asked=profile is not None or any(map(shapes_frames, settings)),
+    )
+
+
+def convert(
+    bags: Paths,
+    output: str | Path,
+    *,
+    profile: str | Path | Profile = Settings.profile,
+    observer: Observer | None = None,
+    cancel: threading.Event | None = None,
+    **settings: object,
+) -> Report:
+    """Convert bags to a LeRobot dataset, as the command ``convert`` does.
+
+    Args:
+        bags: Files, rosbag2 directories, or folders that hold many of them.
+        output: Folder of the dataset; it must not exist, unless ``append`` or ``retry_failed``.
+        profile: What a frame is made of: a robot or a shipped profile by name, a YAML file, or
+            an object. The dataset keeps it as ``conversion/profile.yaml``.
+        observer: Is told how it goes on, by the calling thread.
+        cancel: Set it, from any thread, to stop soon; finished bags are kept for the next run.
+        settings: By name, as ``python -m kuavo_bag_converter convert --help`` lists them.
+
+    Returns:
+        The outcome of every bag; the dataset exists if at least one was converted.
+
+    Raises:
+        UsageError: The settings cannot be carried out.
+        OutputError: The disk is full or cannot be written.
+        DatasetError: What came out is not complete.
+        Cancelled: ``cancel`` was set.
+
+    """
+    values = {**settings, 'bags': list(map(str, as_paths(bags))), 'output': str(output)}
+    given = _with_profile(settings_from(values, 'convert'), profile, Path(output, PROFILE_PATH))
+    return conversion.convert(given, observer=observer, cancel=cancel)
+
+
+def _with_profile(settings: Settings, profile: str | Path | Profile, place: str | Path) -> Settings:
+    """Set the profile; an object is recorded as the file ``place``, which the dataset has."""
+    if isinstance(profile, Profile):
+        return replace(settings, profile=str(place), profile_object=checked(profile))
+    return replace(settings, profile=_named(profile))
+
+
+def _named(profile: str | Path) -> str:
+    """Return a profile as settings name it: a path is told from a name by its look."""
+    if isinstance(profile, Path) and not is_path(str(profile)):
+        return f'./{profile}'
+    return str(profile)

@@ -1,0 +1,359 @@
+"""Aligned frames of a recording as arrays, chunk by chunk: what a conversion writes, in a script.
+
+They go the way of a conversion (:mod:`.stream`), but for two things. Pictures are decoded when
+they are asked for. And a frame is given away whole: a camera whose topic is stored far ahead of
+the others waits for them, and what it cannot hold meanwhile is read again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from kuavo_bag_converter.alignment.binding import Binding, BoundCamera, bind
+from kuavo_bag_converter.alignment.plan import Plan
+from kuavo_bag_converter.alignment.planning import plan_bag
+from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
+from kuavo_bag_converter.frames.camera_sequence import CameraSequence
+from kuavo_bag_converter.frames.cameras import at_its_stamp, first_picture, needed_for
+from kuavo_bag_converter.frames.memory_budget import memory_shares
+from kuavo_bag_converter.frames.pictures import Decoder, PictureDecoder, picture_bytes
+from kuavo_bag_converter.frames.stream import stream
+from kuavo_bag_converter.frames.table import FrameRows, Table
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.depth import DepthDecoder
+from kuavo_bag_converter.messages.images import ColorDecoder
+from kuavo_bag_converter.messages.video_frames import RGB, rgb_pixels
+from kuavo_bag_converter.profiles.loader import checked
+from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.support.errors import BagError, DamagedBagError, ImageError, UsageError
+from kuavo_bag_converter.support.workers import InlineWorkers
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+_ROWS = 10
+"""Frames whose numbers are finished together: for so long, pictures wait for them."""
+
+
+class Picture:
+    """A picture of a frame; it is decoded when it is asked for.
+
+    It holds the message as it is stored. Only pictures of a video stream (H.264, H.265), which
+    need those before them, are decoded already.
+    """
+
+    def __init__(self, decoder: Decoder[Any], data: bytes, decoded: Any = None) -> None:
+        """Hold a message, and what is decoded of it already."""
+        self._decoder = decoder
+        self._data = data
+        self._decoded = decoded
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        return len(self._data) + picture_bytes(self._decoded)
+
+    def decode(self) -> Pixels:
+        """Return its pixels in the size that the profile gives the camera, else in their own.
+
+        Pictures of one camera must not be decoded by several threads at once.
+
+        Returns:
+            RGB, uint8 (height, width, 3); of a depth camera millimetres, uint16 (height, width),
+            0 where there is no depth, whatever coding the profile gives it.
+
+        Raises:
+            ImageError: It is damaged.
+            BagError: It is of another kind than the camera's pictures are.
+
+        """
+        decoded = self._decoder.decode(self._data) if self._decoded is None else self._decoded
+        if isinstance(decoded, av.VideoFrame):
+            return rgb_pixels(decoded)
+        depth: npt.NDArray[np.uint16] = decoded
+        return depth
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Consecutive frames of one episode.
+
+    Attributes:
+        episode: Number of the episode in the recording, from 0.
+        first_frame: Number of the first frame in its episode, from 0.
+        stamps: When the frames are, ns on the time line of the profile's clock, int64 (frames,).
+        vectors: Values by feature, float32 (frames, elements).
+        pictures: By feature, one for each frame.
+        tasks: One for each frame.
+        errors_ms: By topic, stamp of the message that serves the frame minus stamp of the frame,
+            float64 (frames,); 0 where values are interpolated or filled. A topic that features
+            align in different ways is there for each of them, as ``topic (feature)``.
+    """
+
+    episode: int
+    first_frame: int
+    stamps: Stamps
+    vectors: Mapping[str, npt.NDArray[np.float32]]
+    pictures: Mapping[str, Sequence[Picture]]
+    tasks: Sequence[str]
+    errors_ms: Mapping[str, npt.NDArray[np.float64]]
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.stamps)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame.
+
+    Attributes:
+        episode: Number of the episode in the recording, from 0.
+        index: Number of the frame in its episode, from 0.
+        stamp: When it is, ns on the time line of the profile's clock.
+        vectors: Values by feature, float32 (elements,).
+        pictures: By feature.
+        task: What is done.
+        errors_ms: As in :class:`Chunk`.
+    """
+
+    episode: int
+    index: int
+    stamp: int
+    vectors: Mapping[str, npt.NDArray[np.float32]]
+    pictures: Mapping[str, Picture]
+    task: str
+    errors_ms: Mapping[str, float]
+
+
+def plan(
+    bag: BagReader, profile: Profile, *, msg_path: Sequence[str | Path] = (), distro: str = 'humble'
+) -> Plan:
+    """Decide which message serves which frame, from the stamps of a recording.
+
+    Args:
+        bag: The recording.
+        profile: What a frame is made of.
+        msg_path: Folders with .msg files, for bags that embed no message definitions.
+        distro: ROS 2 distro of standard message types that the bag does not define.
+
+    Raises:
+        BagError: The recording does not have what the profile needs, is damaged, or no frame is
+            left.
+        UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
+
+    """
+    return plan_bag(bind(checked(profile), bag), bag, Definitions(msg_path, distro))
+
+
+def iter_chunks(
+    bag: BagReader,
+    profile: Profile,
+    *,
+    chunk_size: int = 50,
+    msg_path: Sequence[str | Path] = (),
+    distro: str = 'humble',
+) -> Iterator[Chunk]:
+    """Yield the frames of a recording in order, with the values that a conversion writes.
+
+    In memory are a chunk, up to 32 MB of messages that are stored before their frame's turn, and
+    the numbers (not the pictures) that are stored ahead. Pictures are held as they are stored;
+    those of a video stream decoded, 3 bytes a pixel.
+
+    Args:
+        bag: The recording, which is read anew by each call.
+        profile: What a frame is made of.
+        chunk_size: Frames of a chunk; the last one of an episode may have fewer.
+        msg_path: Folders with .msg files, for bags that embed no message definitions.
+        distro: ROS 2 distro of standard message types that the bag does not define.
+
+    Raises:
+        BagError: The recording does not have what the profile needs, is damaged, no frame is
+            left, or a video stream is stored too far ahead of what else its frames need.
+        UsageError: An argument is not allowed.
+
+    """
+    if chunk_size < 1:
+        raise UsageError(f'chunk_size: expected at least 1, found {chunk_size}')
+    definitions = Definitions(msg_path, distro)
+    binding = bind(checked(profile), bag)
+    return _chunks(
+        bag,
+        binding,
+        plan_bag(binding, bag, definitions),
+        [_decoders(bound, bag, definitions) for bound in binding.cameras],
+        definitions,
+        chunk_size,
+    )
+
+
+def iter_frames(
+    bag: BagReader, profile: Profile, *, msg_path: Sequence[str | Path] = (), distro: str = 'humble'
+) -> Iterator[Frame]:
+    """Yield the frames of a recording one by one; see :func:`iter_chunks`."""
+    chunks = iter_chunks(bag, profile, chunk_size=_ROWS, msg_path=msg_path, distro=distro)
+    return (_frame(chunk, row) for chunk in chunks for row in range(len(chunk)))
+
+
+def _frame(chunk: Chunk, row: int) -> Frame:
+    return Frame(
+        chunk.episode,
+        chunk.first_frame + row,
+        int(chunk.stamps[row]),
+        {key: values[row] for key, values in chunk.vectors.items()},
+        {key: pictures[row] for key, pictures in chunk.pictures.items()},
+        chunk.tasks[row],
+        {name: float(errors[row]) for name, errors in chunk.errors_ms.items()},
+    )
+
+
+class _Undecoded:
+    """In place of a decoder: gives pictures that it decodes later, if at all."""
+
+    def __init__(self, decoder: Decoder[Any], *, is_stream: bool) -> None:
+        self._decoder = decoder
+        self._is_stream = is_stream
+
+    def decode(self, data: bytes) -> Picture:
+        if self._is_stream:
+            return Picture(self._decoder, b'', self._decoder.decode(data))
+        return Picture(self._decoder, data)
+
+    def skip(self, data: bytes) -> None:
+        if self._is_stream:
+            self._decoder.skip(data)
+
+
+def _decoders(
+    bound: BoundCamera, bag: BagReader, definitions: Definitions
+) -> PictureDecoder[Picture]:
+    """Look at the first good picture of a camera, and return what decodes all of them."""
+    with needed_for(bound.feature.key):
+        info, message = first_picture(bound, bag, definitions)
+        size = bound.feature.size or (info.height, info.width)
+
+        def decoder_for(connection: Connection) -> Decoder[Any]:
+            if bound.feature.depth:
+                return DepthDecoder(connection, definitions, size)
+            return ColorDecoder(connection, definitions, size, RGB)
+
+        with suppress(ImageError):
+            decoder_for(message.connection).decode(bytes(message.data))
+    return PictureDecoder(
+        lambda connection: _Undecoded(decoder_for(connection), is_stream=info.is_stream),
+        is_stream=info.is_stream,
+    )
+
+
+def _chunks(
+    bag: BagReader,
+    binding: Binding,
+    plan: Plan,
+    decoders: Sequence[PictureDecoder[Picture]],
+    definitions: Definitions,
+    chunk_size: int,
+) -> Iterator[Chunk]:
+    room = memory_shares(0, ()).held // max(1, len(decoders))
+    collected = _Collected(binding, plan)
+    table = Table(binding, plan, definitions, min(chunk_size, _ROWS), collected.add_rows)
+    cameras = [
+        CameraSequence(
+            plan.tracks[bound.track], decoder, collected.pictures[bound.feature.key].append, 'fail',
+            room,
+        )
+        for bound, decoder in zip(binding.cameras, decoders, strict=True)
+    ]  # fmt: skip
+    features: list[Table | CameraSequence[Picture]] = [table, *cameras]
+    left = deque(
+        (episode, start, first, min(first + chunk_size, stop))
+        for episode, (start, stop) in enumerate(plan.episodes)
+        for first in range(start, stop, chunk_size)
+    )
+
+    def complete() -> Iterator[Chunk]:
+        """Yield the chunks whose frames are all there."""
+        while left and all(item.frames_done >= left[0][3] for item in features):
+            yield collected.take(*left.popleft())
+            open_next()
+
+    def open_next() -> None:
+        if left:
+            for camera in cameras:
+                camera.open_to(left[0][3])
+
+    try:
+        open_next()
+        yield from complete()
+        for _ in stream(bag, table, cameras, InlineWorkers()):
+            yield from complete()
+        table.close()
+        bag.verify_rest()
+    except DamagedBagError:
+        raise
+    except BagError as error:
+        raise at_its_stamp(error, bag) from None
+
+
+class _Collected:
+    """What the features bring, until it is taken as a chunk."""
+
+    def __init__(self, binding: Binding, plan: Plan) -> None:
+        self.pictures: dict[str, deque[Picture]] = {
+            camera.feature.key: deque() for camera in binding.cameras
+        }
+        self._rows: dict[str, deque[npt.NDArray[np.float32]]] = {
+            vector.feature.key: deque() for vector in binding.vectors
+        }
+        self._plan = plan
+        self._task = binding.profile.task
+        topics = [track.track.topic for track in plan.tracks]
+        self._names = [
+            topic if topics.count(topic) == 1 else f'{topic} ({track.track.name})'
+            for topic, track in zip(topics, plan.tracks, strict=True)
+        ]
+
+    def add_rows(self, rows: FrameRows) -> None:
+        for key, values in rows.vectors.items():
+            self._rows[key].append(values)
+
+    def take(self, episode: int, start: int, first: int, stop: int) -> Chunk:
+        plan, count = self._plan, stop - first
+        return Chunk(
+            episode,
+            first - start,
+            plan.stamps[first:stop].copy(),
+            {key: self._take_rows(rows, count) for key, rows in self._rows.items()},
+            {
+                key: [pictures.popleft() for _ in range(count)]
+                for key, pictures in self.pictures.items()
+            },
+            self._tasks(first, stop),
+            {
+                name: track.error[first:stop] / 1e6
+                for name, track in zip(self._names, plan.tracks, strict=True)
+            },
+        )
+
+    def _tasks(self, first: int, stop: int) -> list[str]:
+        plan = self._plan
+        if plan.task_index is None:
+            return [plan.tasks[0] if plan.tasks else self._task] * (stop - first)
+        return [plan.tasks[index] for index in plan.task_index[first:stop].tolist()]
+
+    @staticmethod
+    def _take_rows(rows: deque[npt.NDArray[np.float32]], count: int) -> npt.NDArray[np.float32]:
+        taken = []
+        while count:
+            block = rows.popleft()
+            if len(block) > count:
+                rows.appendleft(block[count:])
+            taken.append(block[:count])
+            count -= len(taken[-1])
+        return np.concatenate(taken)
