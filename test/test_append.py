@@ -320,6 +320,21 @@ def test_an_unfinished_run_goes_on_with_a_recording_known_by_its_content(
     assert states(tmp_path / 'out') == frames_of(0, 1)
 
 
+def test_what_a_first_run_has_finished_serves_when_episodes_are_added(bags, tmp_path, profile):
+    class Stop(Observer):
+        def bag_finished(self, outcome):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_arm(bags[:1], tmp_path / 'out', profile, observer=Stop())
+    convert_arm(bags[2], tmp_path / 'other', profile)
+    (tmp_path / 'other').rename(tmp_path / 'out')
+    outcome = convert_arm(bags[:2], tmp_path / 'out', profile, append=True)
+    assert statuses(outcome) == ['kept', 'converted']
+    assert states(tmp_path / 'out') == frames_of(2, 0, 1)
+    assert not (tmp_path / 'out.unfinished').exists()
+
+
 def test_a_note_in_a_rosbag2_directory_does_not_make_another_recording(tmp_path, profile):
     bag = write_directory(tmp_path / 'run', 1)
     convert_arm(bag, tmp_path / 'out', profile)

@@ -59,7 +59,8 @@ def _definitions(folders: Sequence[str]) -> Any:
 
 def of_today(before: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a former version's unfinished run as it would be now."""
-    now = dict(before)
+    # A shard is the same for a new dataset and for one that grows.
+    now = {name: value for name, value in before.items() if name != 'appending'}
     profile, folders = now.get('profile'), now.get('msg_path')
     if isinstance(profile, str) and is_path(profile.partition(' (')[0]):
         now['profile'] = profile.rpartition('/')[2]

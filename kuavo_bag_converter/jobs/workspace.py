@@ -164,7 +164,7 @@ class Workspace:
         entries = sorted(os.listdir(self.root))
         if _CONFIGURATION in entries:
             before = _read_configuration(self.root / _CONFIGURATION)
-            if {'version', 'appending'} <= before.keys():
+            if {'version', 'profile'} <= before.keys():
                 return
             raise self._foreign(f'its {_CONFIGURATION} is of something else')
         for name in entries:
@@ -188,7 +188,7 @@ class Workspace:
             UsageError: An unfinished run had another configuration.
 
         """
-        self._check({'appending': self._adding, **configuration}, redo=redo)
+        self._check(configuration, redo=redo)
         self.shards.mkdir(exist_ok=True)
         for item in list(self.shards.iterdir()):
             if _FORMER_SHARD.match(item.name):
@@ -320,7 +320,7 @@ class Workspace:
             for folder in reversed(self._made_parents):
                 folder.rmdir()
 
-    def _check(self, configuration: dict[str, object], *, redo: bool) -> None:
+    def _check(self, configuration: Mapping[str, object], *, redo: bool) -> None:
         job = self.root / _CONFIGURATION
         if job.exists():
             differing = differences(of_today(_read_configuration(job)), configuration)

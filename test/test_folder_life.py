@@ -1,0 +1,893 @@
+"""The life of a dataset's folder: whatever happens in and around it, nothing of anybody's is lost.
+
+A state machine converts recordings, appends, retries, is killed and goes on, while the user and
+other programs touch, copy, damage, move and add files. After every step
+
+- no byte that the tool did not write is changed or removed,
+- no finished episode is lost, none is there twice,
+- the dataset is whole, by reading it without the code under test, or it does not exist.
+
+The suite runs 500 histories, always the same ones. For others, or more, with a count of what
+happened in them::
+
+    KUAVO_FOLDER_HISTORIES=10000 python -m pytest test/test_folder_life.py -s --hypothesis-seed=7
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dataset_truth
+import pyarrow as pa
+from conversions import run as convert
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from interruptions import PHASES, Point, at, killed_at
+from lerobot_append import append_episode
+from tiny_recordings import CONTENTS, DAMAGES, PROFILE, Pool, episodes_of
+
+from kuavo_bag_converter.replay.verify import verify
+from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
+
+_GIVEN = os.environ.get('KUAVO_FOLDER_HISTORIES')
+HISTORIES = int(_GIVEN or 500)
+DERANDOMIZE = not _GIVEN
+MEMORY = '/dev/shm'
+"""Where it is fast to make and remove folders."""
+STEPS = 10
+REACHED = Counter()
+"""How often each rule and each outcome happened."""
+
+TO_REACH = (
+    *(f'{mode}: {kind}' for mode in ('create', 'append') for kind in ('report', 'refused')),
+    *(f'{mode}: {kind}' for mode in ('create', 'append') for kind in ('cancelled', 'killed')),
+    *(f'kill in phase {phase}' for phase in PHASES),
+    *(f'cancel in phase {phase}' for phase in ('start', 'shard', 'assembly')),
+    *(f'add_meanwhile in phase {phase}' for phase in PHASES),
+    *(f'occupy_meanwhile in phase {phase}' for phase in ('start', 'shard')),
+    'retry: report',
+    'kept beside',
+    'run_twice_at_once in phase start',
+    'run_twice_at_once in phase shard',
+    'second append: refused',
+    'second create: refused',
+)
+"""What happens in any 500 histories, or the machine has lost its way."""
+NAMES = ('plain', 'run of 3 May', '测试', os.fsdecode(b'\xb2\xe2\xca\xd4'))
+"""Of recordings; the last is not UTF-8, as a zip from a Chinese Windows leaves it."""
+RECORDED = st.tuples(
+    st.sampled_from(CONTENTS), st.sampled_from(['', '', '', *DAMAGES]), st.sampled_from(NAMES)
+)
+"""A recording: what it holds, how it is damaged, and its name."""
+FOREIGN_FILES = (
+    'README.md',
+    'meta/modality.json',
+    'meta/episodes/chunk-000/notes.txt',
+    'data/README',
+    'videos/preview/first.gif',
+    'conversion/notes.txt',
+    'notes/day 1/operator.txt',
+    '.cache/huggingface/download.lock',
+)
+NO_FILES = ('an empty folder', 'a link', 'a link to nothing')
+WORKSPACE_FILES = ('mine.txt', 'shards/mine.txt', 'shards/mine/mine.txt', 'dataset/mine.txt')
+
+
+def snapshot(root):
+    """Return the kind, rights and content of everything below a folder, by path as a text."""
+    found = {}
+    folders = [str(root)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    found[entry.path] = ('link', os.readlink(entry.path))
+                elif entry.is_dir():
+                    found[entry.path] = ('folder', entry.stat().st_mode)
+                    folders.append(entry.path)
+                else:
+                    with open(entry.path, 'rb') as file:
+                        found[entry.path] = ('file', entry.stat().st_mode, file.read())
+    return found
+
+
+class Files(NamedTuple):
+    """A recording on disk, whatever it holds at the time."""
+
+    folder: Path
+    """Relative to the site."""
+    name: str
+    suffixes: tuple[str, ...]
+
+    def parts(self, site):
+        """Return every file of it."""
+        return [site / self.folder / f'{self.name}{suffix}' for suffix in self.suffixes]
+
+    def given(self, site):
+        """Return the paths that a user gives for it."""
+        parts = self.parts(site)
+        return [parts[0].parent] if self.suffixes[0].startswith('/') else parts
+
+
+class How(NamedTuple):
+    """How a command is written."""
+
+    folder: str
+    """Where it is run."""
+    paths: str
+    output: str
+    umask: int
+
+
+@dataclass
+class Dataset:
+    """What the dataset must hold."""
+
+    contents: list[str] = field(default_factory=list)
+    foreign: list[list[tuple[float, ...]]] = field(default_factory=list)
+    """Episodes of another program."""
+    failed: set[Files] = field(default_factory=set)
+    """Recordings that its record says are not in it."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """Keys of info.json that are not LeRobot's."""
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    kind: str
+    """``report``, ``refused``, ``stopped`` (another error), ``cancelled`` or ``killed``."""
+    text: str = ''
+    exit_code: int = 0
+    outcomes: tuple[tuple[str, str], ...] = ()
+    """The bag and status of each."""
+
+
+HOWS = st.builds(
+    How,
+    st.sampled_from(['site', 'elsewhere', 'recordings', 'dataset']),
+    st.sampled_from(['absolute', 'relative', 'through a link', 'mixed']),
+    st.sampled_from(['absolute', 'absolute', 'relative', 'relative', 'through a link', 'a link']),
+    st.sampled_from([0o022, 0o002, 0o077]),
+)
+POINTS = st.builds(Point, st.sampled_from(list(PHASES)), st.integers(0, 30))
+MODES = st.sampled_from(['next', 'next', 'next', 'next', 'retry', 'retry', 'wrong'])
+"""``next`` creates a dataset, or appends to the one that is there; ``wrong`` does the other."""
+
+
+class FolderLife(RuleBasedStateMachine):
+    """A user, other programs, and the tool, around one output folder."""
+
+    recordings = Bundle('recordings')
+
+    def __init__(self):
+        super().__init__()
+        self.world = Path(tempfile.mkdtemp(dir=WORK)).resolve()
+        self.site = self.world / 'site'
+        self.theirs: dict[Path, tuple] = {}
+        self.dataset: Dataset | None = None
+        self.all_recordings: list[Files] = []
+        self.finished: set[str] = set()
+        """Contents whose shards are complete in the workspace."""
+        self.count = 0
+        self.shard_of: dict[Files, str] = {}
+        """What the recordings held whose shards are in the workspace."""
+        self.displaced = False
+        """Whether a killed run has moved the dataset aside."""
+        self.half_done = False
+        """Whether a run was killed after it had replaced the dataset."""
+        self.files: dict[str, tuple] = {}
+        """What the dataset consisted of when it was read."""
+
+    def teardown(self):
+        shutil.rmtree(self.world)
+
+    # Where things are.
+
+    @property
+    def output(self):
+        return self.site / 'data' / 'out'
+
+    @property
+    def workspace(self):
+        return self.site / 'data' / 'out.unfinished'
+
+    @property
+    def has_dataset(self):
+        return self.dataset is not None
+
+    @property
+    def is_working(self):
+        """Whether there is a workspace, which the tool made."""
+        return self.workspace.is_dir() and self.workspace not in self.theirs
+
+    def named(self, name):
+        """Return the recording of a name, in which what is not UTF-8 may be escaped."""
+        for item in self.all_recordings:
+            own = item.given(self.site)[0].name
+            if name in (own, own.encode('utf-8', 'backslashreplace').decode()):
+                return item
+        raise AssertionError(f'{name}: is no recording')
+
+    def exists(self, recording):
+        return all(path.exists() for path in recording.parts(self.site))
+
+    def content(self, recording):
+        """Return which recording a path holds now, '' if it is damaged or is not there."""
+        try:
+            files = tuple(path.read_bytes() for path in recording.parts(self.site))
+        except OSError:
+            return ''
+        content, damage = POOL.content_of(files)
+        return '' if damage else content
+
+    # What the user does.
+
+    def put(self, path, data=b''):
+        for folder in reversed(path.parents):
+            if self.world in folder.parents and not folder.exists():
+                folder.mkdir()
+                self.theirs[folder] = ('folder', folder.lstat().st_mode)
+        path.write_bytes(data)
+        self.theirs[path] = ('file', path.lstat().st_mode, data)
+
+    def fresh(self, word):
+        self.count += 1
+        return f'{word} {self.count}'
+
+    def forget(self, root):
+        """The user has taken something away."""
+        for path in [path for path in self.theirs if path == root or root in path.parents]:
+            del self.theirs[path]
+
+    def own_all(self, root):
+        """From now on nothing below a folder may change."""
+        self.theirs[root] = ('folder', root.lstat().st_mode)
+        self.theirs |= {Path(path): state for path, state in snapshot(root).items()}
+
+    @initialize(
+        target=recordings,
+        first=st.lists(RECORDED, min_size=2, max_size=3),
+        how=st.none() | HOWS,
+    )
+    def begin(self, first, how):
+        self.put(self.site / 'robot.yaml', PROFILE.encode())
+        self.put(self.world / 'elsewhere' / 'a file', b'mine')
+        (self.world / 'shortcut').symlink_to('site')
+        self.theirs[self.world / 'shortcut'] = ('link', 'site')
+        made = [self.record(*drawn) for drawn in first]
+        if how is not None:
+            self.command('next', made[:2], how)
+        return multiple(*made)
+
+    def record(self, content, damage, name):
+        # A file of a split recording that is cut off need not be known as one of it.
+        damage = 'broken' if damage and content == 'two files' else damage
+        files = POOL.files(content, damage)
+        recording = Files(Path('recordings'), self.fresh(name), tuple(files))
+        for path, data in zip(recording.parts(self.site), files.values(), strict=True):
+            self.put(path, data)
+        self.all_recordings.append(recording)
+        return recording
+
+    @rule(target=recordings, drawn=RECORDED)
+    def record_another(self, drawn):
+        return self.record(*drawn)
+
+    @rule(
+        target=recordings,
+        recording=recordings,
+        how=st.sampled_from(['copy', 'hard link', 'symbolic link']),
+        folder=st.sampled_from(['recordings', 'copies']),
+    )
+    def give_another_name(self, recording, how, folder):
+        other = recording._replace(folder=Path(folder), name=self.fresh(how))
+        pairs = zip(recording.parts(self.site), other.parts(self.site), strict=True)
+        for old, new in pairs:
+            if not old.exists():
+                continue
+            self.put(new, old.read_bytes())
+            if how == 'hard link':
+                new.unlink()
+                os.link(old.resolve(), new)
+            elif how == 'symbolic link':
+                new.unlink()
+                target = os.path.relpath(old, new.parent)
+                new.symlink_to(target)
+                self.theirs[new] = ('link', target)
+        self.all_recordings.append(other)
+        return other
+
+    @rule(
+        recording=recordings,
+        how=st.sampled_from(
+            ['touch', 'remove', 'repair', 'repair', 'cut off', 'broken', 'replace']
+        ),
+    )
+    def change_a_recording(self, recording, how):
+        """A recording is damaged, put back as it was, or another one comes in its place."""
+        paths = recording.parts(self.site)
+        if how == 'touch':
+            for path in paths:
+                if path.exists():
+                    os.utime(path)
+            return
+        fitting = [name for name in CONTENTS if tuple(POOL.files(name)) == recording.suffixes]
+        content = self.content(recording) or fitting[0]
+        if how == 'replace':
+            content = fitting[(fitting.index(content) + 1) % len(fitting)]
+        damage = how if how in DAMAGES else ''
+        damage = 'broken' if damage and content == 'two files' else damage
+        for path, data in zip(paths, POOL.files(content, damage).values(), strict=True):
+            path.unlink(missing_ok=True)
+            self.forget(path)
+            if how != 'remove':
+                self.put(path, data)
+
+    @precondition(lambda self: self.has_dataset and self.output.exists())
+    @rule(what=st.sampled_from([*FOREIGN_FILES, *NO_FILES, 'a key of info.json']))
+    def add_to_the_dataset(self, what):
+        path = self.output / what
+        if what in FOREIGN_FILES:
+            self.put(path, self.fresh(what).encode())
+        elif what in NO_FILES and not os.path.lexists(path):
+            self.make(path, what)
+        elif what not in NO_FILES:
+            path = self.output / 'meta/info.json'
+            info = json.loads(path.read_text())
+            info['license'] = self.dataset.info['license'] = [self.fresh('key')]
+            path.write_text(json.dumps(info))
+
+    @precondition(lambda self: self.has_dataset and self.output.exists())
+    @rule(frames=st.integers(1, 3), task=st.sampled_from(['Count', 'Wave']))
+    def lerobot_appends(self, frames, task):
+        self.count += 1
+        states = [(100.0 + self.count, float(frame)) for frame in range(frames)]
+        for path in append_episode(self.output, states, task):
+            self.theirs[path] = ('file', path.lstat().st_mode, path.read_bytes())
+        self.dataset.foreign.append(states)
+
+    def make(self, path, kind):
+        """Somebody else makes something where nothing is."""
+        if kind == 'a file':
+            self.put(path, b'theirs')
+        elif kind == 'a folder':
+            self.put(path / 'shards' / 'theirs.txt', b'theirs')
+        elif kind == 'an empty folder':
+            path.mkdir(parents=True)
+            self.theirs[path] = ('folder', path.lstat().st_mode)
+        else:
+            folder = self.world / 'elsewhere' if kind == 'a link' else path / 'nothing'
+            target = os.path.relpath(folder, path.parent)
+            path.parent.mkdir(exist_ok=True)
+            path.symlink_to(target)
+            self.theirs[path] = ('link', target)
+
+    @rule(
+        place=st.sampled_from(['output', 'workspace']),
+        kind=st.sampled_from(['a file', 'a folder', *NO_FILES]),
+        given=st.lists(recordings, min_size=1, max_size=2),
+        how=HOWS,
+    )
+    def convert_where_another_program_writes(self, place, kind, given, how):
+        """The output, or the folder for work beside it, is not the tool's: it is left alone."""
+        path = self.output if place == 'output' else self.workspace
+        empty = kind == 'an empty folder' and place == 'workspace'
+        if os.path.lexists(path) or self.is_working or empty:
+            return
+        made_parent = not path.parent.exists()
+        self.make(path, kind)
+        self.command('next', given, how)
+        self.forget(path)
+        shutil.rmtree(path) if kind.endswith('folder') else path.unlink()
+        if made_parent:
+            self.forget(path.parent)
+
+    @precondition(lambda self: self.is_working)
+    @rule(name=st.sampled_from(WORKSPACE_FILES))
+    def add_to_the_workspace(self, name):
+        self.put(self.workspace / name, self.fresh(name).encode())
+
+    @precondition(lambda self: self.is_working and self.finished)
+    @rule(
+        how=st.sampled_from(['shorter', 'no rows', 'no manifest', 'other manifest', 'other rows'])
+    )
+    def damage_a_shard(self, how):
+        for content, shard in self.shards():
+            path = shard / ('shard.json' if 'manifest' in how else 'data.parquet')
+            data = path.read_bytes()
+            if how.startswith('no '):
+                path.unlink()
+            else:
+                path.write_bytes(data[:-9] if how == 'shorter' else b'{}' + bytes(len(data) - 2))
+            self.finished.discard(content)
+            return
+
+    # The next run brings a dataset back where it looks as if a killed one had taken it away.
+    @precondition(lambda self: self.has_dataset and self.output.exists() and not self.half_done)
+    @rule()
+    def put_the_dataset_away(self):
+        archive = self.world / self.fresh('archive')
+        self.output.rename(archive)
+        self.forget(self.output)
+        self.own_all(archive)
+        self.dataset = None
+
+    @rule(copy=st.booleans())
+    def move_the_site(self, copy):
+        """The dataset goes to another disk together with its recordings."""
+        old, self.site = self.site, self.world / self.fresh('site')
+        moved = {self.site / path.relative_to(old): state
+                 for path, state in self.theirs.items() if old in path.parents}  # fmt: skip
+        if copy:
+            shutil.copytree(old, self.site, symlinks=True)
+            self.own_all(old)
+        else:
+            old.rename(self.site)
+            self.forget(old)
+        shortcut = self.world / 'shortcut'
+        shortcut.unlink()
+        shortcut.symlink_to(self.site.name)
+        self.theirs |= moved
+        self.theirs[shortcut] = ('link', self.site.name)
+        self.theirs[self.site] = ('folder', self.site.lstat().st_mode)
+
+    # What the tool does.
+
+    @precondition(lambda self: self.has_dataset and self.output.exists())
+    @rule()
+    def verify(self):
+        """The dataset is found right, and its bags are those that it was made from."""
+        there = {self.content(item): item for item in self.all_recordings}
+        known = [there[content] for content in self.dataset.contents if content in there]
+        bags = [str(path) for item in known for path in item.given(self.site)]
+        result = verify(self.output, bags or None)
+        assert result.ok, result.findings
+        assert len(result.bags) == len(known)
+
+    @rule(mode=MODES, given=st.lists(recordings, min_size=1, max_size=3), how=HOWS)
+    def convert(self, mode, given, how):
+        self.command(mode, given, how)
+
+    @rule(mode=MODES, given=st.lists(recordings, min_size=1, max_size=3), how=HOWS, point=POINTS)
+    def kill(self, mode, given, how, point):
+        self.command(mode, given, how, point=point, kill=True)
+
+    @rule(mode=MODES, given=st.lists(recordings, min_size=1, max_size=3), how=HOWS, point=POINTS)
+    def cancel(self, mode, given, how, point):
+        cancel = threading.Event()
+        self.command(mode, given, how, point=point, act=cancel.set, cancel=cancel)
+
+    @precondition(lambda self: not self.has_dataset)
+    @rule(
+        given=st.lists(recordings, min_size=1, max_size=3),
+        how=HOWS,
+        point=POINTS,
+        kind=st.sampled_from(['a file', 'a folder', *NO_FILES]),
+    )
+    def occupy_meanwhile(self, given, how, point, kind):
+        def act():
+            if not os.path.lexists(self.output):
+                self.make(self.output, kind)
+
+        self.command('next', given, how, point=point, act=act)
+
+    @rule(
+        mode=MODES,
+        given=st.lists(recordings, min_size=1, max_size=3),
+        how=HOWS,
+        point=POINTS,
+        place=st.sampled_from(['dataset', 'workspace', 'beside']),
+    )
+    def add_meanwhile(self, mode, given, how, point, place):
+        def act():
+            folder = {
+                'dataset': self.output,
+                'workspace': self.workspace,
+                'beside': self.output.parent,
+            }[place]
+            if folder.is_dir() and folder not in self.theirs:
+                path = folder / self.fresh('meanwhile')
+                path.write_bytes(b'theirs')
+                self.theirs[path] = ('file', path.lstat().st_mode, b'theirs')
+
+        self.command(mode, given, how, point=point, act=act)
+
+    @rule(
+        mode=MODES,
+        given=st.lists(recordings, min_size=1, max_size=2),
+        how=HOWS,
+        point=POINTS,
+        second=st.tuples(MODES, st.lists(recordings, min_size=1, max_size=2), HOWS),
+    )
+    def run_twice_at_once(self, mode, given, how, point, second):
+        self.command(mode, given, how, point=point, second=second)
+
+    def command(
+        self, mode, given, how, *, point=None, act=None, kill=False, cancel=None, second=None
+    ):
+        """Run a command, perhaps with something that happens in its middle; judge how it ended."""
+        if mode != 'wrong':
+            given = [item for item in given if self.exists(item)]
+            if not given:
+                return
+        mode = self.mode(mode)
+        wanted = self.wanted(mode, given)
+        must, may = self.refusals(mode, wanted, how)
+        good = {content for item in wanted if (content := self.content(item))}
+        held = set(self.dataset.contents) if self.dataset else set()
+        run = self.prepared(mode, given, how, cancel)
+        before = snapshot(self.site)
+        ends, acted = [], True
+        if kill:
+            ends.append(killed_at(point, run) or Ended('killed'))
+        elif point:
+            if second:
+                other, others = self.mode(second[0]), second[1]
+                # The folder and the mask are those of the process.
+                other_how = second[2]._replace(folder=how.folder, umask=how.umask)
+                run_other = self.prepared(other, others, other_how)
+                more = self.wanted(other, others)
+
+                def act():
+                    ends.append(run_other())
+
+            with at(point, act) as watch:
+                ends.insert(0, run())
+            acted = watch.acted
+            if acted and second:
+                REACHED[f'second {other}: {ends[1].kind}'] += 1
+                good |= {content for item in more if (content := self.content(item))}
+                wanted = [*wanted, *more]
+        else:
+            ends.append(run())
+            acted = False
+        first = ends[0]
+        what = sys._getframe(1).f_code.co_name
+        if acted:
+            REACHED[f'{what} in phase {point.phase}'] += first.kind == 'killed' or not kill
+        REACHED[f'{mode}: {first.kind}'] += 1
+        if not acted:
+            if must or not may:
+                expected = 'refused' if must else 'report'
+                assert first.kind == expected, f'{mode}: expected {must or "to be done"}: {first}'
+            if first.kind == 'refused':
+                changed = differences(before, snapshot(self.site), but=self.workspace)
+                assert self.displaced or not changed, f'{first} changed {changed}'
+        allowed = {'report', 'refused', 'killed'} | ({'cancelled'} if cancel else set())
+        occupied = acted and self.output in self.theirs
+        for ended in ends:
+            assert ended.kind in allowed or occupied, ended
+        if occupied and not must and any(e.kind in ('report', 'stopped') for e in ends):
+            self.find_beside(ends, good)
+            self.finished.clear()
+        else:
+            self.observe(mode, ends, held, good, wanted)
+        if first.kind == 'report' and not acted:
+            self.check_report(first, wanted, held, good)
+            if mode == 'create' and not self.finished & good and self.dataset:
+                modes = {state[1] & 0o777 for state in self.files.values() if state[0] == 'file'}
+                assert modes == {0o666 & ~how.umask}, 'the umask is not heeded'
+        self.note_shards(wanted, held)
+        now = set(self.dataset.contents) if self.dataset else set()
+        self.half_done = now != held and self.is_working
+
+    def mode(self, word):
+        if word == 'retry' and not (self.dataset and self.dataset.failed):
+            word = 'next'
+        return {
+            'next': 'append' if self.dataset else 'create',
+            'wrong': 'create' if self.dataset else 'append',
+        }.get(word, word)
+
+    def wanted(self, mode, given):
+        """Return the recordings that a command is to convert."""
+        if mode != 'retry':
+            return list(dict.fromkeys(given))
+        return [
+            item for item in self.all_recordings if self.dataset and item in self.dataset.failed
+        ]
+
+    def prepared(self, mode, given, how, cancel=None):
+        """Return what runs a command as the user writes it."""
+        folder = {
+            'site': self.site,
+            'elsewhere': self.world / 'elsewhere',
+            'recordings': self.site / 'recordings',
+            'dataset': self.output if self.dataset else self.site,
+        }[how.folder]
+        if not folder.exists():
+            folder = self.site
+        output = self.spelled(self.output, how.output, folder)
+        values: dict[str, Any] = {'retry_failed': True}
+        bags = []
+        if mode != 'retry':
+            kinds = ('absolute', 'relative', 'through a link')
+            profile = self.spelled(self.site / 'robot.yaml', kinds[len(given) % 2], folder)
+            values = {'append': mode == 'append', 'threads': 1, 'profile': profile}
+            for number, item in enumerate(given):
+                kind = kinds[number % 3] if how.paths == 'mixed' else how.paths
+                bags += [self.spelled(path, kind, folder) for path in item.given(self.site)]
+        return lambda: self.run(folder, how.umask, bags, output, cancel, values)
+
+    def run(self, folder, umask, bags, output, cancel, values):
+        """Run a command in this process; return how it ended."""
+        with inside(folder, umask):
+            try:
+                report = convert(bags, output, cancel=cancel, **values)
+            except UsageError as error:
+                return Ended('refused', str(error))
+            except Cancelled as error:
+                return Ended('cancelled', str(error))
+            except ConverterError as error:
+                return Ended('stopped', str(error))
+        outcomes = tuple((item.bag, item.status) for item in report.outcomes)
+        reasons = ' '.join(item.reason for item in report.outcomes)
+        return Ended('report', reasons.strip(), report.exit_code, outcomes)
+
+    def spelled(self, path, kind, folder):
+        if kind == 'relative':
+            return os.path.relpath(path, folder)
+        if kind == 'through a link':
+            return str(self.world / 'shortcut' / path.relative_to(self.site))
+        if kind == 'a link':
+            link = self.world / 'elsewhere' / 'a link'
+            target = os.path.relpath(path, link.parent)
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+            self.theirs[link] = ('link', target)
+            return str(link)
+        return str(path)
+
+    def refusals(self, mode, wanted, how):
+        """Return why a command must be refused, '' if it must not, and whether it may be."""
+        if self.workspace in self.theirs:
+            return 'that the workspace is not ours', True
+        if mode == 'create' and (self.dataset or self.output in self.theirs):
+            return 'that the output exists', True
+        if mode != 'create' and not self.dataset:
+            return 'that there is no dataset', True
+        if mode == 'retry' and not wanted:
+            return 'that no bag failed', True
+        missing = not all(map(self.exists, wanted))
+        if missing and mode != 'retry':
+            return 'that a recording does not exist', True
+        changed = any(
+            item in self.shard_of and self.shard_of[item] != self.content(item) for item in wanted
+        )
+        to_nothing = mode == 'create' and how.output == 'a link'
+        return '', missing or changed or to_nothing or self.is_unknown
+
+    @property
+    def is_unknown(self):
+        """Whether others have put something into a workspace that does not say whose it is yet."""
+        known = (self.workspace / 'configuration.json').exists()
+        return not known and any(self.workspace in path.parents for path in self.theirs)
+
+    def place(self):
+        """Return where the dataset is: beside the output if a run was killed while replacing it."""
+        previous = self.workspace / 'previous'
+        self.displaced = not os.path.lexists(self.output) and previous.exists()
+        return previous if self.displaced else self.output
+
+    def observe(self, mode, ends, held, good, wanted):
+        """Learn what the dataset holds now; nothing may be lost, nothing else come in."""
+        root = self.place()
+        if root in self.theirs or not root.exists():
+            assert self.dataset is None, 'the dataset is lost'
+            now = set()
+        else:
+            truth = self.truth(root)
+            now = {content_of(rows) for rows in truth.episodes} - {None}
+            dataset = self.dataset or Dataset()
+            failed = {self.named(e.name) for e in truth.record if e.status == 'failed'}
+            if len(ends) == 1 and ends[0].kind == 'report':
+                failing = {item for item in wanted if not self.content(item)}
+                expected = dataset.failed - set(wanted)
+                if now != held or not self.dataset:
+                    expected |= failing
+                else:
+                    expected |= dataset.failed & failing
+                assert failed - expected <= dataset.failed
+                # Of copies that fail, one is in the record.
+                untold = {*map(self.bytes_of, expected)} - {*map(self.bytes_of, failed)}
+                assert not untold, f'{expected - failed} failed and is not in the record'
+            dataset.contents, dataset.failed = sorted(now), failed
+            self.dataset = dataset
+        assert held <= now, f'lost {held - now}'
+        assert now <= held | good, f'made {now - held - good}'
+        if len(ends) == 1 and ends[0].kind == 'report' and self.output not in self.theirs:
+            assert now == held | good, f'{held | good - now} is not converted: {ends[0]}'
+
+    def check_report(self, ended, wanted, held, good):
+        """What is told of each recording is what became of it."""
+        by_content = {}
+        failed = set()
+        for bag, status in ended.outcomes:
+            item = self.named(Path(bag).name)
+            content = self.content(item)
+            if status == 'failed':
+                assert not content, f'{bag} failed: {ended}'
+                failed.add(item)
+            else:
+                by_content.setdefault(content, []).append(status)
+        for content in good:
+            statuses = Counter(by_content.get(content, ()))
+            done = statuses['converted'] + statuses['kept']
+            assert done == (content not in held), f'{content}: {statuses}: {ended}'
+            if content in self.finished and content not in held:
+                assert statuses['kept'], f'{content} was finished and is converted again: {ended}'
+        bad = {item for item in wanted if not self.content(item)}
+        assert {self.bytes_of(item) for item in bad} == {self.bytes_of(item) for item in failed}
+        assert ended.exit_code == bool(bad), ended
+
+    def bytes_of(self, recording):
+        return tuple(
+            path.read_bytes() if path.exists() else b'' for path in recording.parts(self.site)
+        )
+
+    def find_beside(self, ends, good):
+        """The output was taken meanwhile: what was made is beside it, and the exit code says so."""
+        found = [
+            path.parent.parent
+            for path in self.site.rglob('meta/info.json')
+            if path not in self.theirs and self.output not in path.parents
+        ]
+        assert all(ended.kind != 'report' or ended.exit_code == 1 for ended in ends), ends
+        if good:
+            assert len(found) == 1, f'the finished dataset is not beside the output: {ends}'
+        for root in found:
+            contents = [content_of(rows) for rows in dataset_truth.read(root).episodes]
+            assert set(contents) == good
+            self.own_all(root)
+            REACHED['kept beside'] += 1
+
+    def shards(self):
+        """Yield the complete shards of the workspace with their contents."""
+        for manifest in sorted(self.workspace.glob('shards/*/shard.json')):
+            if manifest.parent.suffix:
+                continue
+            try:
+                rows = dataset_truth.table(manifest.parent / 'data.parquet')['observation.state']
+            except (OSError, pa.ArrowInvalid):
+                continue
+            yield content_of(rows.to_pylist()), manifest.parent
+
+    def note_shards(self, wanted, held):
+        now = {content for content, _ in self.shards()} - {None}
+        for item in wanted:
+            if self.content(item) in now:
+                self.shard_of[item] = self.content(item)
+        if not now:
+            self.shard_of.clear()
+        in_dataset = set(self.dataset.contents) if self.dataset else set()
+        lost = self.finished - now - in_dataset
+        if not in_dataset - held:
+            assert not lost, f'the finished shards of {lost} are lost'
+        self.finished = now
+
+    # What must hold after every step.
+
+    @invariant()
+    def nothing_is_lost(self):
+        self.check_theirs()
+        self.check_dataset()
+
+    def check_theirs(self):
+        """No byte that the tool did not write is changed or removed; it leaves none elsewhere."""
+        root = self.place()
+        found = snapshot(self.world)
+        for path, state in self.theirs.items():
+            moved = self.displaced and self.output in path.parents
+            place = root / path.relative_to(self.output) if moved else path
+            now = found.pop(str(place), None)
+            assert now == state, f'{place}: was {state}, is {now}'
+        places = [str(self.workspace), *([str(root)] if self.dataset else [])]
+        for path in found:
+            of_the_tool = path.startswith(tuple(f'{place}/' for place in places))
+            known = (*places, str(self.output.parent))
+            assert of_the_tool or path in known, f'{path}: came from nowhere'
+
+    def check_dataset(self):
+        """The dataset holds every episode once, or is not there."""
+        root = self.place()
+        if self.dataset is None:
+            assert root in self.theirs or not os.path.lexists(root), 'there is half a dataset'
+            return
+        truth = self.truth(root)
+        expected = [rows for content in self.dataset.contents for rows in episodes_of(content)]
+        assert sorted(truth.episodes) == sorted(expected + self.dataset.foreign)
+        recorded = [entry.episodes for entry in truth.record if entry.status == 'converted']
+        assert sorted(recorded) == sorted(map(episodes_of, self.dataset.contents))
+        info = json.loads((root / 'meta/info.json').read_text())
+        assert {key: info.get(key) for key in self.dataset.info} == self.dataset.info
+        theirs = {
+            str(root / path.relative_to(self.output))
+            for path in self.theirs
+            if self.output in path.parents
+        }
+        used = {str(folder) for file in truth.files for folder in file.parents}
+        for path in self.files.keys() - set(map(str, truth.files)) - theirs - used:
+            raise AssertionError(f'{path}: came from nowhere')
+        for path, state in self.files.items():
+            if path.startswith(f'{root}/conversion/') and path not in theirs:
+                told = str(self.world).encode() in state[-1] if state[0] == 'file' else False
+                assert not told, f'{path}: names a folder of this machine'
+
+    def truth(self, root):
+        """Read the dataset, if it is not as it was when it was read."""
+        files = snapshot(root)
+        if files != self.files:
+            self.files, self._truth = files, dataset_truth.read(root)
+        return self._truth
+
+
+@contextmanager
+def inside(folder, umask):
+    """Run something in another folder and under another umask."""
+    before, mask = os.open('.', os.O_RDONLY), os.umask(umask)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+        os.umask(mask)
+
+
+def content_of(rows):
+    """Return the content that an episode's rows are from, None if another program wrote them."""
+    number = int(rows[0][0])
+    return CONTENTS[number] if number < len(CONTENTS) else None
+
+
+def differences(before, after, but):
+    paths = before.keys() | after.keys()
+    changed = (path for path in paths if before.get(path) != after.get(path))
+    return sorted(path for path in changed if but not in (Path(path), *Path(path).parents))
+
+
+def test_nothing_is_lost_in_the_life_of_a_folder(tmp_path_factory):
+    global POOL, WORK
+    folder = tmp_path_factory.mktemp('pool')
+    POOL = Pool(folder)
+    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as WORK:
+        run_state_machine_as_test(
+            FolderLife,
+            settings=settings(
+                max_examples=HISTORIES,
+                stateful_step_count=STEPS,
+                derandomize=DERANDOMIZE,
+                database=None,
+                deadline=None,
+                phases=[Phase.generate, Phase.shrink],
+                suppress_health_check=[
+                    HealthCheck.too_slow,
+                    HealthCheck.filter_too_much,
+                    HealthCheck.data_too_large,
+                ],
+            ),
+        )
+    for name, count in sorted(REACHED.items()):
+        print(f'{count:6} {name}')  # noqa: T201
+    assert HISTORIES < 500 or not {name for name in TO_REACH if not REACHED[name]}
