@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import yaml
@@ -108,7 +108,8 @@ class _ProfileFitter:
 
     def __init__(self, bag: InspectedBag) -> None:
         self._bag = bag
-        self._known: dict[object, Miss | None] = {}
+        self._part = cache(self._try_part)
+        self._camera = cache(self._try_camera)
         self._bad: dict[str, int] = {}
         """First pictures of a topic that cannot be decoded, as far as they were tried."""
 
@@ -241,12 +242,7 @@ class _ProfileFitter:
             return None
         return self._absent(user, clock.sources, self._pictures(depth=False))
 
-    def _part(self, key: str, part: Part) -> Miss | None:
-        if (key, part) not in self._known:
-            self._known[key, part] = self._tried_part(key, part)
-        return self._known[key, part]
-
-    def _tried_part(self, key: str, part: Part) -> Miss | None:
+    def _try_part(self, key: str, part: Part) -> Miss | None:
         binding = self._bound(Clock(part.sources, 1), VectorFeature(key, (part,)))
         if binding is None:
             return self._absent(key, part.sources, self._numbers(part))
@@ -280,12 +276,7 @@ class _ProfileFitter:
             return 'field'
         return 'names' if part.joints else 'length'
 
-    def _camera(self, camera: CameraFeature) -> Miss | None:
-        if camera not in self._known:
-            self._known[camera] = self._tried_camera(camera)
-        return self._known[camera]
-
-    def _tried_camera(self, camera: CameraFeature) -> Miss | None:
+    def _try_camera(self, camera: CameraFeature) -> Miss | None:
         binding = self._bound(Clock(camera.sources, 1), camera)
         if binding is None:
             others = self._pictures(depth=bool(camera.depth))

@@ -151,20 +151,19 @@ def _try_topic(reader: BagReader, topic: str, uses: Sequence[_Use]) -> None:
         BagError: None of them can be read; what the first one lacks.
 
     """
-    errors: list[BagError | None] = [None] * len(uses)
-    left = dict(enumerate(uses))
+    errors: dict[_Use, BagError] = {}
+    left = list(uses)
     for message in reader.first_messages(topic, _WITHIN):
-        for number, use in tuple(left.items()):
+        for use in tuple(left):
             error = _error_of(use, message)
-            errors[number] = errors[number] or error
             if error is None:
-                del left[number]
+                left.remove(use)
+            else:
+                errors.setdefault(use, error)
         if not left:
             return
-    for number in left:
-        error = errors[number]
-        if error is not None:
-            raise error
+    if errors:
+        raise errors[left[0]]
 
 
 def _error_of(use: _Use, message: Message) -> BagError | None:
