@@ -73,6 +73,14 @@ def test_other_settings_are_noticed_and_named(bags, tmp_path):
     assert [item.status for item in outcome.outcomes] == ['converted'] * 3
 
 
+def test_settings_that_cannot_be_carried_out_throw_no_finished_work_away(bags, tmp_path):
+    interrupted(bags, tmp_path / 'out', 1)
+    with pytest.raises(UsageError, match='is not a folder'):
+        run(bags, tmp_path / 'out', msg_path=['nowhere'], on_change='redo', **VALUES)
+    outcome = run(bags, tmp_path / 'out', **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['kept', 'converted', 'converted']
+
+
 def test_settings_that_do_not_shape_the_dataset_may_change(bags, tmp_path):
     interrupted(bags, tmp_path / 'out', 1)
     outcome = run(bags, tmp_path / 'out', threads=1, chunk_size=3, **VALUES)

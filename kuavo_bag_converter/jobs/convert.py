@@ -89,10 +89,10 @@ def convert(
 def _convert(run: Conversion) -> Report:
     """Find the bags, check them all, convert each to a shard, and make the shards a dataset."""
     started = time.monotonic()
+    converter = BagConverter(run)
     run.workspace.prepare(configuration(run.settings), redo=run.settings.on_change == 'redo')
     run.pass_notes_on()
     bags = find_bags(run.settings, run.before, run.observer.note)
-    converter = BagConverter(run)
     # One bag is checked when it is opened to be converted, which is at once.
     refused = _check_all(run, converter, bags) if len(bags) > 1 else {}
     outcomes, shards = _convert_all(run, converter, bags, refused)
