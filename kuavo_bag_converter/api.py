@@ -8,7 +8,6 @@ from pathlib import Path
 
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH
-from kuavo_bag_converter.dataset.record import is_path
 from kuavo_bag_converter.inspection.bag import inspect_bag
 from kuavo_bag_converter.inspection.report import BagReport
 from kuavo_bag_converter.jobs import convert as conversion
@@ -16,6 +15,7 @@ from kuavo_bag_converter.jobs.report import Observer, Report
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.loader import checked
 from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.robots.resolve import resolve, shapes_frames, undecided
 from kuavo_bag_converter.settings import Settings, settings_from
 from kuavo_bag_converter.support.errors import UsageError

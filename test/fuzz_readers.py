@@ -53,8 +53,7 @@ with atheris.instrument_imports(['kuavo_bag_converter']) if atheris else nullcon
     from kuavo_bag_converter.messages.definitions import Definitions
     from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
     from kuavo_bag_converter.messages.fields import FieldReader
-    from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
-    from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
+    from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, picture_info
     from kuavo_bag_converter.support.errors import BagError
 
 MEMORY = 3 * 2**30

@@ -15,8 +15,7 @@ from ros_messages import compressed_image, connection_of, image
 from ros_modules import needed
 
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
-from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
+from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, picture_info
 from kuavo_bag_converter.messages.picture_headers import PNG_MAGIC
 from kuavo_bag_converter.support.errors import BagError, ImageError
 

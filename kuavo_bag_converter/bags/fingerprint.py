@@ -101,14 +101,14 @@ def find_duplicates(recordings: Sequence[Sequence[Path]]) -> dict[int, int]:
     for number, files in enumerate(contents.of_each):
         for content in files:
             held.setdefault(content, []).append(number)
-    doubles = {}
+    duplicates = {}
     for number, files in enumerate(contents.of_each):
         for other in held[min(files, key=lambda content: len(held[content]))] if files else ():
             theirs = contents.of_each[other]
             if files < theirs or (files == theirs and other < number):
-                doubles[number] = other
+                duplicates[number] = other
                 break
-    return doubles
+    return duplicates
 
 
 class _Contents:

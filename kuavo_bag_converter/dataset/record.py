@@ -28,6 +28,7 @@ from kuavo_bag_converter.bags.fingerprint import (
     same_files,
 )
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
+from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.settings import Settings, known_settings, settings_from
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import write_text
@@ -320,11 +321,6 @@ def _resolved(name: str, value: Any, form: int, home: str) -> Any:
     if name == 'profile' and is_path(value):
         return str(place(home, value))
     return value
-
-
-def is_path(profile: str) -> bool:
-    """Tell whether a profile is given by path, not by the name of a shipped one."""
-    return '/' in profile or profile.endswith(('.yaml', '.yml'))
 
 
 def as_recorded(path: str | Path, root: str | Path) -> str:

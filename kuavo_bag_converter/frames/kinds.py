@@ -30,8 +30,7 @@ from kuavo_bag_converter.dataset.video import (
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.pictures import Decoder, PictureDecoder, PictureT
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
-from kuavo_bag_converter.messages.images import ColorDecoder, PictureInfo
-from kuavo_bag_converter.messages.jpeg_copy import JpegCopier
+from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, PictureInfo
 from kuavo_bag_converter.support.errors import BagError, UsageError
 
 _ENCODER_BYTES_PER_PIXEL = {'h264': 30, 'hevc': 75, 'libsvtav1': 100}

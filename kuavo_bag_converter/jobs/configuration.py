@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter import __version__
-from kuavo_bag_converter.dataset.record import is_path
 from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.robots.resolve import digest_of, profile_version
 from kuavo_bag_converter.settings import Settings, recorded_values
 

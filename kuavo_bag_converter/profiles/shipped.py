@@ -15,6 +15,11 @@ _WIDTH = 99
 """Of the lines of a parameter file."""
 
 
+def is_path(profile: str) -> bool:
+    """Tell whether a profile is given by path, not by the name of a robot or of a shipped one."""
+    return '/' in profile or profile.endswith(('.yaml', '.yml'))
+
+
 def shipped_folder() -> Path:
     """Return the folder ``config`` of the package.
 

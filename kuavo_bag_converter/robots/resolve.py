@@ -9,7 +9,7 @@ from typing import Any
 
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.profiles.shipped import shipped_profiles
+from kuavo_bag_converter.profiles.shipped import is_path, shipped_profiles
 from kuavo_bag_converter.robots.robot import Robot
 from kuavo_bag_converter.settings import Settings, known_settings
 from kuavo_bag_converter.support.errors import UsageError
@@ -102,12 +102,10 @@ def digest_of(profile: Profile) -> str:
 def _file_of(profile: str) -> Path:
     """Return the file of a YAML profile that is given by path or by the name of a shipped one.
 
-    What has a ``/`` or ends in ``.yaml`` or ``.yml`` is a path.
-
     Raises:
         UsageError: There is no shipped profile of that name.
     """
-    if '/' in profile or profile.endswith(('.yaml', '.yml')):
+    if is_path(profile):
         return Path(profile)
     shipped = shipped_profiles()
     if profile not in shipped:

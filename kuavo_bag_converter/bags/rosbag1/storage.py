@@ -70,9 +70,9 @@ class Rosbag1Storage(ChunkedStorage):
         if index is None or self._damage.salvage:
             self._scan(index, chunks)
         else:
-            self._declare(index, self._known)
+            self._declare(index)
             self._index = index
-            self.counts = self._totals(index, self._known)
+            self.counts = self._totals(index)
 
     def _scan(self, index: Index | None, chunks: int) -> None:
         """Scan a bag whose header promises so many chunks, 0 if it was not closed."""
@@ -80,23 +80,23 @@ class Rosbag1Storage(ChunkedStorage):
         scan = Rosbag1Scan(self._source, self._damage, self._known, index)
         self._scanned, self._chunks = scan.columns, scan.chunks
         if index:
-            self._declare(index, self._known)
+            self._declare(index)
         elif chunks > len(self._chunks):
             lost = chunks - len(self._chunks)
             self._damage.note(f'{self.path}: {lost} of its {chunks} chunks are lost')
-        self._count_scanned(self._totals(index, self._known) if index else None)
+        self._count_scanned(self._totals(index) if index else None)
 
-    def _declare(self, index: Index, known: Declarations) -> None:
+    def _declare(self, index: Index) -> None:
         try:
             for record, data in index.connections:
-                known.add(record, data)
+                self._known.add(record, data)
         except DamagedError as error:
             self._damage.found(self.path, error)
 
-    def _totals(self, index: Index, known: Declarations) -> dict[int, int]:
+    def _totals(self, index: Index) -> dict[int, int]:
         totals: dict[int, int] = {}
         for number, count in index.totals().items():
-            local = known.local.get(number)
+            local = self._known.local.get(number)
             if local is None:
                 self._damage.found(
                     self.path, f'the index lists {count} messages of undeclared connection {number}'
