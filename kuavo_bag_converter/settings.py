@@ -27,6 +27,9 @@ RESERVED = ('use_sim_time', 'start_type_description_service', 'qos_overrides', '
 """Parameters that every ROS node has, and what the record of a conversion has beside settings."""
 _Options = TypeVar('_Options')
 
+_RETIRED = {'method': ('chunked', 'the reference methods are run by the command benchmark')}
+"""Settings that were, each with the value that is left, which means nothing, and what to do."""
+
 _KINDS: dict[Any, str] = {
     bool: 'bool',
     int: 'int',
@@ -279,7 +282,9 @@ def updated(settings: Settings, values: Mapping[str, object], source: str) -> Se
     changes: dict[type, dict[str, Any]] = {}
     for name, value in _flat(values):
         if name in _RETIRED:
-            _check_retired(name, value, source)
+            left, advice = _RETIRED[name]
+            if value != left:
+                raise UsageError(f'{source}: {name}: is no setting any more; {advice}')
             continue
         info = known.get(name)
         if info is None:
@@ -289,16 +294,6 @@ def updated(settings: Settings, values: Mapping[str, object], source: str) -> Se
     for owner, changed in changes.items():
         settings = settings.with_options(replace(settings.options_of(owner), **changed))
     return settings
-
-
-_RETIRED = {'method': ('chunked', 'the reference methods are run by the command benchmark')}
-"""Settings that were, each with the value that is left, which means nothing, and what to do."""
-
-
-def _check_retired(name: str, value: object, source: str) -> None:
-    left, advice = _RETIRED[name]
-    if value != left:
-        raise UsageError(f'{source}: {name}: is no setting any more; {advice}')
 
 
 def values_of(settings: Settings) -> dict[str, object]:

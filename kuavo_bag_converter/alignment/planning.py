@@ -40,7 +40,7 @@ def plan_bag(
     """
     profile = binding.profile
     headed = topics_with_header(binding.clock_topic, profile.clock, binding.tracks)
-    index = reader.index(topics_of(binding), headed)
+    index = reader.index(aligned_topics(binding), headed)
     times = topic_times(index, binding.clock_topic, profile.clock.absurd_stamp_s)
     cut = _cut(binding, reader, definitions, times)
     plan = make_plan(
@@ -76,7 +76,7 @@ def latched_topics(connections: Iterable[Connection]) -> frozenset[str]:
     return frozenset(topic for topic, lasts in latched.items() if lasts)
 
 
-def topics_of(binding: Binding) -> frozenset[str]:
+def aligned_topics(binding: Binding) -> frozenset[str]:
     """Return the topics whose stamps a plan takes into account."""
     read = [binding.task_source, binding.episode_source]
     return frozenset(

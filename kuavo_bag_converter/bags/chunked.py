@@ -379,6 +379,6 @@ def _holds(record: memoryview, found: MessageRecord | None, head: int | None) ->
     return found.begin + (found.length if head is None else min(found.length, head)) <= len(record)
 
 
-def table_of(raw: bytes, entry: np.dtype[np.void]) -> npt.NDArray[np.void]:
+def index_table(raw: bytes, entry: np.dtype[np.void]) -> npt.NDArray[np.void]:
     """Whole index entries of an index record that may be cut, shape (entries,)."""
     return np.frombuffer(raw[: len(raw) - len(raw) % entry.itemsize], entry)

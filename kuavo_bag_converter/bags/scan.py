@@ -18,13 +18,7 @@ class Scan(ABC):
     def __init__(
         self, source: BagFile, damage: DamagePolicy, connections: Sequence[Connection]
     ) -> None:
-        """Prepare to scan.
-
-        Args:
-            source: the file.
-            damage: what to do with damage.
-            connections: those that the file has declared so far; may grow during the scan.
-        """
+        """Prepare; ``connections`` that the file has declared so far may grow during the scan."""
         self.columns = StampColumns(connections)
         """Stamps of all messages that can be read."""
         self.chunks: list[ScannedChunk] = []

@@ -52,7 +52,7 @@ def feature_entries(
 
 
 @dataclass(frozen=True)
-class Summary:
+class DatasetSummary:
     """What info.json says of a dataset as a whole."""
 
     fps: float
@@ -63,7 +63,7 @@ class Summary:
     tasks: int
 
 
-def info_v30(summary: Summary, limits: FileLimits) -> dict[str, Any]:
+def info_v30(summary: DatasetSummary, limits: FileLimits) -> dict[str, Any]:
     """Return info.json of a v3.0 dataset, with the keys of LeRobot 0.6, which 0.4 reads too."""
     has_video = any(entry['dtype'] == 'video' for entry in summary.features.values())
     return {
@@ -83,7 +83,7 @@ def info_v30(summary: Summary, limits: FileLimits) -> dict[str, Any]:
     }
 
 
-def info_v21(summary: Summary) -> dict[str, Any]:
+def info_v21(summary: DatasetSummary) -> dict[str, Any]:
     """Return info.json of a v2.1 dataset, with the keys of LeRobot 0.3."""
     cameras = sum(entry['dtype'] == 'video' for entry in summary.features.values())
     return {

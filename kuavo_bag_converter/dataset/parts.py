@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kuavo_bag_converter.dataset.existing import Existing
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import Episode, FileLimits, whole_shard
-from kuavo_bag_converter.dataset.metadata import Summary
+from kuavo_bag_converter.dataset.metadata import DatasetSummary
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate, read_packets
 from kuavo_bag_converter.dataset.statistics import Statistics, vector_statistics
 from kuavo_bag_converter.dataset.tables import (
@@ -58,9 +58,11 @@ class Assembly:
         """The columns of its table."""
         return [*vectors(self.features), *DEFAULT_FEATURES]
 
-    def summary(self, before: Existing, episodes: Sequence[Episode], tasks: TaskNumbers) -> Summary:
+    def summary(
+        self, before: Existing, episodes: Sequence[Episode], tasks: TaskNumbers
+    ) -> DatasetSummary:
         """Return what info.json says when ``episodes`` have come after those in ``before``."""
-        return Summary(
+        return DatasetSummary(
             fps=self.fps,
             robot_type=self.robot_type,
             features=self.entries,

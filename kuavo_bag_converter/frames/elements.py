@@ -10,12 +10,11 @@ import numpy.typing as npt
 from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.fields import FieldReader, TextsReader
+from kuavo_bag_converter.messages.fields import FieldReader, TextsReader, Vector
 from kuavo_bag_converter.profiles.model import Part, Source
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import did_you_mean, listed
 
-Vector = npt.NDArray[np.float64]
 _Places = npt.NDArray[np.int64]
 
 

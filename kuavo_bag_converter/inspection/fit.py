@@ -13,7 +13,7 @@ import yaml
 
 from kuavo_bag_converter.alignment.binding import Binding, BoundCamera, bind
 from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, topics_with_header
-from kuavo_bag_converter.alignment.planning import latched_topics, topics_of
+from kuavo_bag_converter.alignment.planning import aligned_topics, latched_topics
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.inspection.contents import FirstMessage
@@ -189,7 +189,7 @@ class _ProfileFitter:
             if bad and on_bad == 'fail':
                 raise self._bad_pictures(bad[0])
             return None, None
-        index = {used: self._bag.index[used] for used in topics_of(binding)}
+        index = {used: self._bag.index[used] for used in aligned_topics(binding)}
         planned = partial(
             make_plan, clock, topic, profile.fps, binding.tracks, index, binding.end_topics,
             latched=latched_topics(self._bag.reader.connections),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from kuavo_bag_converter.sample.messages import Messages, Moment
 from kuavo_bag_converter.sample.options import STREAMS, SampleOptions
 from kuavo_bag_converter.sample.pictures import ColorScene, DepthScene
-from kuavo_bag_converter.sample.stamps import Timing
+from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.streams import StreamEncoder
 from kuavo_bag_converter.sample.topic import Build, Topic
 
@@ -67,7 +67,7 @@ _CAMERAS = (
 def cameras(options: SampleOptions) -> Iterator[Topic]:
     """Yield the topics of the head and wrist cameras, and of their depth if it is wanted."""
     for camera, rate in zip(_CAMERAS, options.camera_rates, strict=True):
-        timing = Timing(rate, camera.delay_ms, jitter_ms=0.35, phase_ms=camera.phase_ms)
+        timing = PublishTiming(rate, camera.delay_ms, jitter_ms=0.35, phase_ms=camera.phase_ms)
         yield from _color_topics(camera, timing, options)
         if options.depth:
             least, most = camera.delay_ms
@@ -75,7 +75,9 @@ def cameras(options: SampleOptions) -> Iterator[Topic]:
             yield from _depth_topics(camera, timing, options)
 
 
-def _color_topics(camera: _Camera, timing: Timing, options: SampleOptions) -> Iterator[Topic]:
+def _color_topics(
+    camera: _Camera, timing: PublishTiming, options: SampleOptions
+) -> Iterator[Topic]:
     quality = _SIMULATOR_JPEG_QUALITY if options.simulator else _JPEG_QUALITY
     frame = (
         camera.simulator_frame if options.simulator else f'cam_{camera.letter}_color_optical_frame'
@@ -101,7 +103,9 @@ def _color_topics(camera: _Camera, timing: Timing, options: SampleOptions) -> It
         yield from _about_pictures(camera, base, frame, name, timing, options)
 
 
-def _depth_topics(camera: _Camera, timing: Timing, options: SampleOptions) -> Iterator[Topic]:
+def _depth_topics(
+    camera: _Camera, timing: PublishTiming, options: SampleOptions
+) -> Iterator[Topic]:
     frame = camera.simulator_frame if options.simulator else camera.depth_frame
     scene = DepthScene(options.size, options.seed, camera.depth, simulator=options.simulator)
     base = f'/{_namespace(camera, options)}/depth'
@@ -159,7 +163,7 @@ def _about_pictures(
     base: str,
     frame: str,
     pictures: str,
-    timing: Timing,
+    timing: PublishTiming,
     options: SampleOptions,
 ) -> Iterator[Topic]:
     def build_info(messages: Messages, moment: Moment) -> Any:

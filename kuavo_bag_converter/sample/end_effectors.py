@@ -10,19 +10,19 @@ import numpy as np
 from kuavo_bag_converter.sample.joints import JOINT_STATE, NOTHING, joint_state
 from kuavo_bag_converter.sample.messages import Messages, Moment
 from kuavo_bag_converter.sample.options import SampleOptions
-from kuavo_bag_converter.sample.robot import Band, Timeline
-from kuavo_bag_converter.sample.stamps import Timing
+from kuavo_bag_converter.sample.robot import Band, SampleTimeline
+from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.topic import Topic
 from kuavo_bag_converter.sample.truth import Ramp
 
 _PAIR = np.array([[0.0, 1.0], [0.0, 1.0]])
 _EEF_STATE = Band(0.1, 0.8)
 _EEF_COMMAND = Band(0.15, 0.9)
-_GRIPPER_STATE_TIMING = Timing(500, jitter_ms=0.1)
-_GRIPPER_COMMAND_TIMING = Timing(200, jitter_ms=0.3)
+_GRIPPER_STATE_TIMING = PublishTiming(500, jitter_ms=0.1)
+_GRIPPER_COMMAND_TIMING = PublishTiming(200, jitter_ms=0.3)
 
 
-def end_effectors(options: SampleOptions, timeline: Timeline) -> Iterator[Topic]:
+def end_effectors(options: SampleOptions, timeline: SampleTimeline) -> Iterator[Topic]:
     """Yield the state and the command of the end effectors."""
     if options.eef_type == 'leju_claw':
         yield from _claws(timeline)
@@ -34,7 +34,7 @@ def end_effectors(options: SampleOptions, timeline: Timeline) -> Iterator[Topic]
         yield from _typed_grippers(timeline)
 
 
-def _claws(timeline: Timeline) -> Iterator[Topic]:
+def _claws(timeline: SampleTimeline) -> Iterator[Topic]:
     names = ['left_claw', 'right_claw']
     state = timeline.sweep(_PAIR * 100, _EEF_STATE)
     command = timeline.sweep(_PAIR * 100, _EEF_COMMAND)
@@ -56,20 +56,20 @@ def _claws(timeline: Timeline) -> Iterator[Topic]:
     yield Topic(
         '/leju_claw_state',
         'kuavo_msgs/msg/lejuClawState',
-        Timing(500, jitter_ms=0.1),
+        PublishTiming(500, jitter_ms=0.1),
         build_state,
         ramps={'data.position': state},
     )
     yield Topic(
         '/leju_claw_command',
         'kuavo_msgs/msg/lejuClawCommand',
-        Timing(100, jitter_ms=1.0),
+        PublishTiming(100, jitter_ms=1.0),
         build_command,
         ramps={'data.position': command},
     )
 
 
-def _hands(timeline: Timeline) -> Iterator[Topic]:
+def _hands(timeline: SampleTimeline) -> Iterator[Topic]:
     fingers = ('thumb', 'thumb_aux', 'index', 'middle', 'ring', 'pinky')
     names = [f'{side}_{finger}' for side in 'lr' for finger in fingers]
     state = timeline.sweep(np.tile([0.0, 100.0], (len(names), 1)), _EEF_STATE)
@@ -88,23 +88,23 @@ def _hands(timeline: Timeline) -> Iterator[Topic]:
     yield Topic(
         '/dexhand/state',
         JOINT_STATE,
-        Timing(100, jitter_ms=1.0),
+        PublishTiming(100, jitter_ms=1.0),
         joint_state(names, state),
         ramps={'position': state},
     )
     yield Topic(
         '/control_robot_hand_position',
         'kuavo_msgs/msg/robotHandPosition',
-        Timing(100, jitter_ms=1.0),
+        PublishTiming(100, jitter_ms=1.0),
         build_command,
     )
 
 
-def _gripper_ramps(timeline: Timeline) -> tuple[Ramp, Ramp]:
+def _gripper_ramps(timeline: SampleTimeline) -> tuple[Ramp, Ramp]:
     return timeline.sweep(_PAIR * 0.8, _EEF_STATE), timeline.sweep(_PAIR * 255, _EEF_COMMAND)
 
 
-def _grippers(timeline: Timeline) -> Iterator[Topic]:
+def _grippers(timeline: SampleTimeline) -> Iterator[Topic]:
     names = ['left_gripper', 'right_gripper']
     state, command = _gripper_ramps(timeline)
     for name, timing, ramp in (
@@ -114,7 +114,7 @@ def _grippers(timeline: Timeline) -> Iterator[Topic]:
         yield Topic(name, JOINT_STATE, timing, joint_state(names, ramp), ramps={'position': ramp})
 
 
-def _typed_grippers(timeline: Timeline) -> Iterator[Topic]:
+def _typed_grippers(timeline: SampleTimeline) -> Iterator[Topic]:
     state, command = _gripper_ramps(timeline)
 
     def build_state(messages: Messages, moment: Moment) -> Any:
@@ -152,7 +152,7 @@ def _typed_grippers(timeline: Timeline) -> Iterator[Topic]:
     )
 
 
-def _sides(timeline: Timeline, ramp: Ramp, suffix: str) -> dict[str, Ramp]:
+def _sides(timeline: SampleTimeline, ramp: Ramp, suffix: str) -> dict[str, Ramp]:
     return {
         f'{side}_{suffix}': timeline.ramp(ramp.first[[i]], ramp.last[[i]])
         for i, side in enumerate(('left', 'right'))

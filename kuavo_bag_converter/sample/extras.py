@@ -10,16 +10,18 @@ import numpy as np
 
 from kuavo_bag_converter.sample.messages import Messages, Moment
 from kuavo_bag_converter.sample.robot import ARM_NAMES
-from kuavo_bag_converter.sample.stamps import Timing
+from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.topic import Build, Topic
 
 
 def extras() -> Iterator[Topic]:
     """Yield transforms, calibration and the motion of the head, most of them without a header."""
-    once = Timing(0)
+    once = PublishTiming(0)
     tf_message = 'tf2_msgs/msg/TFMessage'
     array = 'std_msgs/msg/Float32MultiArray'
-    yield Topic('/tf', tf_message, Timing(50), _transform('odom', 'base_link'), has_header=False)
+    yield Topic(
+        '/tf', tf_message, PublishTiming(50), _transform('odom', 'base_link'), has_header=False
+    )
     yield Topic(
         '/tf_static',
         tf_message,
@@ -33,7 +35,7 @@ def extras() -> Iterator[Topic]:
     yield Topic(
         '/robot_head_motion_data',
         'kuavo_msgs/msg/robotHeadMotionData',
-        Timing(10, jitter_ms=8.0),
+        PublishTiming(10, jitter_ms=8.0),
         _head_motion,
         has_header=False,
     )

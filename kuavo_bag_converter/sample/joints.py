@@ -17,12 +17,12 @@ from kuavo_bag_converter.sample.robot import (
     JOINT_COMMAND,
     STATE,
     SYNCED_ARM_COMMAND,
-    Timeline,
+    SampleTimeline,
     arm_ranges,
     degrees,
     joint_ranges,
 )
-from kuavo_bag_converter.sample.stamps import Timing
+from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.topic import Build, Topic
 from kuavo_bag_converter.sample.truth import Ramp
 
@@ -32,10 +32,10 @@ NOTHING = np.zeros(0)
 _FIRST_ARM_COMMAND_S = 1.24
 
 
-def body(options: SampleOptions, timeline: Timeline) -> Iterator[Topic]:
+def body(options: SampleOptions, timeline: SampleTimeline) -> Iterator[Topic]:
     """Yield the state and the command of all joints, and the command of the arms."""
     ranges = joint_ranges(options.platform_type)
-    control = Timing(500, _CONTROL_DELAY_MS, jitter_ms=0.1)
+    control = PublishTiming(500, _CONTROL_DELAY_MS, jitter_ms=0.1)
     state = timeline.sweep(ranges, STATE)
     yaw = timeline.ramp([0.0], [math.pi / 2])
     yield Topic(
@@ -57,7 +57,7 @@ def body(options: SampleOptions, timeline: Timeline) -> Iterator[Topic]:
     yield Topic(
         '/kuavo_arm_traj',
         JOINT_STATE,
-        Timing(
+        PublishTiming(
             100,
             _CONTROL_DELAY_MS,
             jitter_ms=1.0,
@@ -68,9 +68,9 @@ def body(options: SampleOptions, timeline: Timeline) -> Iterator[Topic]:
     )
 
 
-def whole_body(timeline: Timeline) -> Iterator[Topic]:
+def whole_body(timeline: SampleTimeline) -> Iterator[Topic]:
     """Yield the commands of the arms and the base that a robot records where both move."""
-    timing = Timing(100, _CONTROL_DELAY_MS, jitter_ms=0.3)
+    timing = PublishTiming(100, _CONTROL_DELAY_MS, jitter_ms=0.3)
     arms = timeline.sweep(degrees(arm_ranges()), SYNCED_ARM_COMMAND)
     yield Topic(
         '/kuavo_arm_traj_synced',

@@ -44,7 +44,7 @@ ARM_COMMAND = Band(0.65, 0.9)
 SYNCED_ARM_COMMAND = Band(0.6, 0.85)
 
 
-class Timeline(NamedTuple):
+class SampleTimeline(NamedTuple):
     """The time that a recording spans, in ns."""
 
     start: int

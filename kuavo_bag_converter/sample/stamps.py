@@ -17,7 +17,7 @@ _BURST_MS = (10.0, 41.5)
 
 
 @dataclass(frozen=True)
-class Timing:
+class PublishTiming:
     """How a topic is published and received."""
 
     rate: float
@@ -41,7 +41,9 @@ def seeded(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode())])
 
 
-def published(timing: Timing, start: int, duration: int, random: np.random.Generator) -> Stamps:
+def published(
+    timing: PublishTiming, start: int, duration: int, random: np.random.Generator
+) -> Stamps:
     """Return when the messages of a topic are stamped by their publisher, ascending."""
     if timing.rate == 0:
         return np.array([start])
@@ -56,7 +58,7 @@ def published(timing: Timing, start: int, duration: int, random: np.random.Gener
     return start + np.rint(grid + jitter).astype(np.int64)[kept]
 
 
-def received(timing: Timing, times: Stamps, random: np.random.Generator) -> Stamps:
+def received(timing: PublishTiming, times: Stamps, random: np.random.Generator) -> Stamps:
     """Return when the recorder stamps messages that are published at ``times``, ascending."""
     low, high = timing.delay_ms
     stamps = times + np.rint(random.uniform(low, high, len(times)) * _MS).astype(np.int64)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kuavo_bag_converter.sample.messages import Messages, Moment
-from kuavo_bag_converter.sample.stamps import Timing
+from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.truth import Ramp
 
 Build: TypeAlias = Callable[[Messages, Moment], Any]
@@ -20,7 +20,7 @@ class Topic:
 
     name: str
     msgtype: str
-    timing: Timing
+    timing: PublishTiming
     build: Build
     has_header: bool = True
     latched: bool = False

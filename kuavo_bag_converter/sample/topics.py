@@ -9,12 +9,12 @@ from kuavo_bag_converter.sample.end_effectors import end_effectors
 from kuavo_bag_converter.sample.extras import extras
 from kuavo_bag_converter.sample.joints import body, whole_body
 from kuavo_bag_converter.sample.options import SampleOptions
-from kuavo_bag_converter.sample.robot import Timeline
+from kuavo_bag_converter.sample.robot import SampleTimeline
 from kuavo_bag_converter.sample.topic import Topic
 from kuavo_bag_converter.support.errors import UsageError
 
 
-def topics_of(options: SampleOptions, timeline: Timeline) -> list[Topic]:
+def robot_topics(options: SampleOptions, timeline: SampleTimeline) -> list[Topic]:
     """Return the topics that a robot with these options records.
 
     Raises:

@@ -17,11 +17,11 @@ from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
 from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
 from kuavo_bag_converter.sample.options import SampleOptions
-from kuavo_bag_converter.sample.robot import Timeline
+from kuavo_bag_converter.sample.robot import SampleTimeline
 from kuavo_bag_converter.sample.stamps import published, received, seeded
 from kuavo_bag_converter.sample.storage import recorder
 from kuavo_bag_converter.sample.topic import Topic
-from kuavo_bag_converter.sample.topics import topics_of
+from kuavo_bag_converter.sample.topics import robot_topics
 from kuavo_bag_converter.sample.truth import SampleTruth, TopicTruth
 from kuavo_bag_converter.support.errors import UsageError
 
@@ -52,8 +52,8 @@ def write_sample(
     path = Path(path)
     if path.exists():
         raise UsageError(f'sample: {path} exists already; remove it or name another place')
-    timeline = Timeline(START, round(options.seconds * NANOSECONDS))
-    topics = topics_of(options, timeline)
+    timeline = SampleTimeline(START, round(options.seconds * NANOSECONDS))
+    topics = robot_topics(options, timeline)
     truth = SampleTruth(*timeline, _schedule(topics, options, timeline), asdict(options))
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f'.{path.name}.unfinished')
@@ -68,7 +68,7 @@ def write_sample(
 
 
 def _schedule(
-    topics: list[Topic], options: SampleOptions, timeline: Timeline
+    topics: list[Topic], options: SampleOptions, timeline: SampleTimeline
 ) -> dict[str, TopicTruth]:
     schedule = {}
     for topic in topics:
@@ -91,7 +91,7 @@ def _schedule(
     return schedule
 
 
-def _headers(topic: Topic, times: Stamps, timeline: Timeline) -> Stamps | None:
+def _headers(topic: Topic, times: Stamps, timeline: SampleTimeline) -> Stamps | None:
     if not topic.has_header:
         return None
     stamped = times >= timeline.start + round(topic.timing.unstamped_s * NANOSECONDS)

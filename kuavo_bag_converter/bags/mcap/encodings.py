@@ -24,7 +24,7 @@ def contradict(channel: str, schema: str) -> bool:
     return channel in ('cdr', 'ros1') and _OF_SCHEMA.get(schema, channel) != channel
 
 
-def encoding_of(connection: Connection, payloads: Sequence[bytes]) -> str:
+def payload_encoding(connection: Connection, payloads: Sequence[bytes]) -> str:
     """Tell what payloads of a connection are.
 
     Most ROS 1 payloads do not begin as CDR does. Those that do (a sequence number of 0) fit their

@@ -7,7 +7,13 @@ from mcap.opcode import Opcode
 from mcap.records import Channel, Schema
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
-from kuavo_bag_converter.bags.chunked import Chunk, ScannedChunk, ScannedRows, load_chunk, table_of
+from kuavo_bag_converter.bags.chunked import (
+    Chunk,
+    ScannedChunk,
+    ScannedRows,
+    index_table,
+    load_chunk,
+)
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
 from kuavo_bag_converter.bags.mcap.encodings import contradict
@@ -24,7 +30,7 @@ UNCHUNKED_BATCH = 10_000
 _FORMATS = {'ros1msg': 'msg', 'ros2msg': 'msg', 'ros2idl': 'idl'}
 
 
-class Declarations:
+class DeclaredChannels:
     """The channels that a file has declared so far."""
 
     def __init__(self, connections: list[Connection], qos: dict[int, str]) -> None:
@@ -78,7 +84,9 @@ class Declarations:
             self.add_channel(mc.content(source, record))
 
 
-def read_rows(source: ByteReader, begin: int, known: Declarations, limit: int) -> ScannedRows:
+def scan_messages(
+    source: ByteReader, begin: int, known: DeclaredChannels, limit: int
+) -> ScannedRows:
     """Rows of up to ``limit`` messages from ``begin`` on, up to a chunk or the end of the data."""
     connection: list[int] = []
     stamp: list[int] = []
@@ -116,15 +124,13 @@ class McapScan(Scan):
     """One pass over a file's records; the results are its attributes."""
 
     def __init__(
-        self, source: BagFile, damage: DamagePolicy, known: Declarations, summary: Summary | None
+        self,
+        source: BagFile,
+        damage: DamagePolicy,
+        known: DeclaredChannels,
+        summary: Summary | None,
     ) -> None:
-        """Scan.
-
-        Args:
-            source: the file.
-            damage: what to do with damage.
-            known: grows by the channels that are found.
-            summary: the summary where it could be read, to go on behind damage.
+        """Scan a file; ``known`` grows by its channels, ``summary`` tells how to go on past damage.
 
         Raises:
             BagError: damage was found and is not allowed.
@@ -166,7 +172,7 @@ class McapScan(Scan):
         if record.op == Opcode.MESSAGE_INDEX and self._loss:
             data = window.read(record.offset, 9 + record.length)
             for _, entries in mc.message_indexes(data, record.offset):
-                self._loss.add(mc.entry_stamps(table_of(entries, mc.INDEX_ENTRY)))
+                self._loss.add(mc.entry_stamps(index_table(entries, mc.INDEX_ENTRY)))
         else:
             self._known.take(window, record)
 
@@ -180,7 +186,7 @@ class McapScan(Scan):
             data = load_chunk(self._source, chunk)
             if chunk.cut:
                 chunk = chunk._replace(size=len(data))
-            scanned = read_rows(MemoryReader(data), 0, self._known, len(data))
+            scanned = scan_messages(MemoryReader(data), 0, self._known, len(data))
             if len(scanned.rows.stamp):
                 self.columns.add(scanned.rows)
                 read = len(scanned.rows.stamp)
@@ -193,7 +199,7 @@ class McapScan(Scan):
             self._lose(error, read)
 
     def _unchunked(self, window: FileWindow, begin: int) -> int:
-        scanned = read_rows(window, begin, self._known, UNCHUNKED_BATCH)
+        scanned = scan_messages(window, begin, self._known, UNCHUNKED_BATCH)
         length = scanned.end - begin
         self.columns.add(scanned.rows)
         chunk = Chunk(begin, begin, length, '', length)

@@ -19,8 +19,8 @@ from kuavo_bag_converter.bags.chunked import (
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
-from kuavo_bag_converter.bags.mcap.encodings import LOOKED_AT, encoding_of
-from kuavo_bag_converter.bags.mcap.scan import Declarations, McapScan, read_rows
+from kuavo_bag_converter.bags.mcap.encodings import LOOKED_AT, payload_encoding
+from kuavo_bag_converter.bags.mcap.scan import DeclaredChannels, McapScan, scan_messages
 from kuavo_bag_converter.bags.mcap.summary import Summary, has_footer, is_index, read_summary
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.storage import Selection, TopicCursor
@@ -42,7 +42,7 @@ class McapStorage(ChunkedStorage):
             BagError: it is damaged and that is not allowed.
         """
         super().__init__(path, damage, shown)
-        self._known = Declarations(self.connections, self.qos)
+        self._known = DeclaredChannels(self.connections, self.qos)
         self._index: list[mc.ChunkIndex] = []
         try:
             self._open()
@@ -95,7 +95,7 @@ class McapStorage(ChunkedStorage):
             payloads = [
                 bytes(stored.data) for stored in self.messages(chosen) if stored.connection == place
             ]
-            encoding = encoding_of(connection, payloads) if payloads else connection.encoding
+            encoding = payload_encoding(connection, payloads) if payloads else connection.encoding
             self.connections[place] = connection._replace(encoding=encoding)
             topics.setdefault((connection.encoding, schema, encoding), []).append(connection.topic)
         for (channel, schema, encoding), names in topics.items():
@@ -163,8 +163,8 @@ class McapStorage(ChunkedStorage):
     def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
         if data is None:
             window = FileWindow(self._source, chunk.end)
-            return read_rows(window, chunk.data, self._known, chunk.size)
-        return read_rows(MemoryReader(data), 0, self._known, chunk.size)
+            return scan_messages(window, chunk.data, self._known, chunk.size)
+        return scan_messages(MemoryReader(data), 0, self._known, chunk.size)
 
     def _parse(self, record: memoryview) -> MessageRecord | None:
         head = mc.message_head(record)

@@ -9,9 +9,9 @@ from kuavo_bag_converter.bags.chunked import (
     Chunk,
     ScannedChunk,
     ScannedRows,
+    index_table,
     load_chunk,
     needs_loading,
-    table_of,
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.model import Connection
@@ -21,7 +21,7 @@ from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.storage import MessageRows
 
 
-class Declarations:
+class DeclaredConnections:
     """The connections that a bag has declared so far."""
 
     def __init__(self, connections: list[Connection]) -> None:
@@ -42,8 +42,8 @@ class Declarations:
             self.local[number] = len(self.connections) - 1
 
 
-def read_chunk(
-    source: BagFile, chunk: Chunk, data: bytes | None, known: Declarations
+def scan_chunk(
+    source: BagFile, chunk: Chunk, data: bytes | None, known: DeclaredConnections
 ) -> ScannedRows:
     """Rows of a chunk from its records; new connections are declared on the way."""
     view: ByteReader = FileWindow(source, chunk.end) if data is None else MemoryReader(data)
@@ -79,15 +79,9 @@ class Rosbag1Scan(Scan):
     """One pass over a bag's records; the results are its attributes."""
 
     def __init__(
-        self, source: BagFile, damage: DamagePolicy, known: Declarations, index: Index | None
+        self, source: BagFile, damage: DamagePolicy, known: DeclaredConnections, index: Index | None
     ) -> None:
-        """Scan.
-
-        Args:
-            source: the bag.
-            damage: what to do with damage.
-            known: grows by the connections that are found.
-            index: the index where it could be read, to go on behind damage.
+        """Scan a bag; ``known`` grows by its connections, ``index`` tells how to go on past damage.
 
         Raises:
             BagError: damage was found and is not allowed.
@@ -115,7 +109,7 @@ class Rosbag1Scan(Scan):
                     self._known.add(record, window.read(record.data, record.length))
                 elif record.op == rb.INDEX and self._loss:
                     entries = window.read(record.data, record.length)
-                    self._loss.add(rb.entry_stamps(table_of(entries, rb.INDEX_ENTRY)))
+                    self._loss.add(rb.entry_stamps(index_table(entries, rb.INDEX_ENTRY)))
                 at = record.end
         except DamagedError as error:
             self._settle()
@@ -142,7 +136,7 @@ class Rosbag1Scan(Scan):
         except DamagedError as error:
             self._lose(error, 0)
             return opened
-        rows, error_inside, _ = read_chunk(self._source, chunk, data, self._known)
+        rows, error_inside, _ = scan_chunk(self._source, chunk, data, self._known)
         self.columns.add(rows)
         self.chunks.append(ScannedChunk(chunk, len(rows.stamp)))
         if error_inside is None and chunk.cut and chunk.compression:

@@ -20,7 +20,7 @@ from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.rosbag1 import records as rb
 from kuavo_bag_converter.bags.rosbag1.index import Index, chunk_of, read_index
-from kuavo_bag_converter.bags.rosbag1.scan import Declarations, Rosbag1Scan, read_chunk
+from kuavo_bag_converter.bags.rosbag1.scan import DeclaredConnections, Rosbag1Scan, scan_chunk
 from kuavo_bag_converter.bags.storage import Selection
 from kuavo_bag_converter.support.errors import BagError
 
@@ -41,7 +41,7 @@ class Rosbag1Storage(ChunkedStorage):
             BagError: not a readable ROS 1 bag 2.0, or it is damaged and that is not allowed.
         """
         super().__init__(path, damage, shown)
-        self._known = Declarations(self.connections)
+        self._known = DeclaredConnections(self.connections)
         self._index = Index([], [], [])
         self._entries = rb.IndexParser()
         self._messages = rb.MessageParser()
@@ -146,7 +146,7 @@ class Rosbag1Storage(ChunkedStorage):
         return rb.entry_stamps(table)
 
     def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
-        return read_chunk(self._source, chunk, data, self._known)
+        return scan_chunk(self._source, chunk, data, self._known)
 
     def _parse(self, record: memoryview) -> MessageRecord | None:
         parts = self._messages.take(record)

@@ -36,18 +36,22 @@ _PLATFORMS = {
 }
 
 
+class _Opening(NamedTuple):
+    """Where the opening of both sides of an end effector comes from, and what its numbers mean."""
+
+    sources: tuple[Source, ...]
+    value_range: tuple[float, float]
+    threshold: float
+
+
 class _EndEffector(NamedTuple):
-    """Topics and ranges of one kind of end effector; both sides share a message."""
+    """One kind of end effector; both sides share a message."""
 
     name: str
     length: int
     """Elements of a message, left side first."""
-    state: tuple[Source, ...]
-    state_range: tuple[float, float]
-    state_threshold: float
-    command: tuple[Source, ...]
-    command_range: tuple[float, float]
-    command_threshold: float
+    state: _Opening
+    command: _Opening
 
 
 _HANDS = ('left_hand_position', 'right_hand_position')
@@ -55,41 +59,41 @@ _END_EFFECTORS = {
     'leju_claw': _EndEffector(
         'claw',
         2,
-        (Source('/leju_claw_state', ('data.position',)),),
-        (0, 100),
-        50,
-        (Source('/leju_claw_command', ('data.position',)),),
-        (0, 100),
-        50,
+        _Opening((Source('/leju_claw_state', ('data.position',)),), (0, 100), 50),
+        _Opening((Source('/leju_claw_command', ('data.position',)),), (0, 100), 50),
     ),
     'qiangnao': _EndEffector(
         'qiangnao',
         12,
-        (
-            Source('/dexhand/state', ('position',)),
-            Source('/control_robot_hand_position_state', _HANDS),
+        _Opening(
+            (
+                Source('/dexhand/state', ('position',)),
+                Source('/control_robot_hand_position_state', _HANDS),
+            ),
+            (0, 100),
+            50,
         ),
-        (0, 100),
-        50,
-        (Source('/control_robot_hand_position', _HANDS),),
-        (0, 100),
-        50,
+        _Opening((Source('/control_robot_hand_position', _HANDS),), (0, 100), 50),
     ),
     'rq2f85': _EndEffector(
         'claw',
         2,
-        (
-            Source('/gripper/state', ('position',), (_JOINT_STATE,)),
-            Source('/gripper/state', ('left_position', 'right_position')),
+        _Opening(
+            (
+                Source('/gripper/state', ('position',), (_JOINT_STATE,)),
+                Source('/gripper/state', ('left_position', 'right_position')),
+            ),
+            (0, 0.8),
+            0.4,
         ),
-        (0, 0.8),
-        0.4,
-        (
-            Source('/gripper/command', ('position',), (_JOINT_STATE,)),
-            Source('/gripper/command', ('left_cmd', 'right_cmd')),
+        _Opening(
+            (
+                Source('/gripper/command', ('position',), (_JOINT_STATE,)),
+                Source('/gripper/command', ('left_cmd', 'right_cmd')),
+            ),
+            (0, 255),
+            70,
         ),
-        (0, 255),
-        70,
     ),
 }
 
@@ -150,12 +154,12 @@ def end_effector_of(topics: Collection[str]) -> str:
     found = [
         eef_type
         for eef_type, eef in _END_EFFECTORS.items()
-        if any(source.topic in topics for source in eef.state)
+        if any(source.topic in topics for source in eef.state.sources)
     ]
     if len(found) == 1:
         return found[0]
     looked_for = ', '.join(
-        source.topic for eef in _END_EFFECTORS.values() for source in eef.state[:1]
+        source.topic for eef in _END_EFFECTORS.values() for source in eef.state.sources[:1]
     )
     if not found:
         raise BagError(f'no end effector topic in the bag (looked for {looked_for})')
@@ -262,7 +266,7 @@ def _clock(options: KuavoOptions) -> Clock:
     # The original trims at the end of every topic that it knows, used or not.
     known = [_STATE_TOPIC, _COMMAND_TOPIC, _PLAIN_ARM_TOPIC, _SYNCED_ARM_TOPIC, _BASE_TOPIC]
     for eef in _END_EFFECTORS.values():
-        known += [source.topic for source in (*eef.state[:1], *eef.command)]
+        known += [source.topic for source in (*eef.state.sources[:1], *eef.command.sources)]
     automatic = options.main_timeline == 'most_messages'
     names = _camera_names(options) if automatic else [options.main_timeline]
     return Clock(
@@ -319,18 +323,14 @@ def _hand(
         names = tuple(f'{side}_qiangnao_{i + 1}' for i in range(used))
     else:
         names = (f'{side}_claw',)
-    sources, span, threshold = (
-        (eef.command, eef.command_range, eef.command_threshold)
-        if command
-        else (eef.state, eef.state_range, eef.state_threshold)
-    )
+    opening = eef.command if command else eef.state
     return Part(
         names=names,
-        sources=sources,
+        sources=opening.sources,
         length=eef.length,
         select=tuple(range(start, start + used)),
-        value_range=None if options.is_binary else span,
-        threshold=threshold if options.is_binary else None,
+        value_range=None if options.is_binary else opening.value_range,
+        threshold=opening.threshold if options.is_binary else None,
         align=align,
     )
 
