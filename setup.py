@@ -76,7 +76,8 @@ setup(
     install_requires=_requirements(),
     extras_require={
         'benchmark': ['imagecodecs', 'matplotlib'],
-        'test': ['hypothesis', 'pytest'],
+        'examples': ['h5py', 'zarr'],
+        'test': ['h5py', 'hypothesis', 'pytest', 'zarr'],
     },
     entry_points={
         'console_scripts': [

@@ -1,11 +1,7 @@
-"""Aligned frames to HDF5 files as ACT reads them, one for each episode.
+"""Aligned frames to HDF5 files as ACT (https://github.com/tonyzhaozh/act) reads them.
 
-The layout is that of ACT's record_sim_episodes.py (https://github.com/tonyzhaozh/act), with the
-cameras that the profile has. Bags seldom tell velocities; ACT reads qvel but does not use it: here
-it holds the differences of qpos. ACT wants all episodes to be of one length.
-
-    pip install h5py
-    python examples/act_hdf5.py act/ run1.bag run2.bag --profile kuavo
+ACT reads qvel but does not use it: it holds differences of qpos. It wants episodes of one length.
+Needs h5py: python examples/act_hdf5.py act/ run1.bag run2.bag --profile kuavo
 """
 
 import argparse
@@ -29,25 +25,24 @@ def append(file, name, rows):
         file[name][-len(rows) :] = rows
 
 
-def export(folder, bags, profile_name):
+def export(folder, bags, profile):
     """Write the episodes of recordings; return how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
-    episodes = 0
+    episodes, last = 0, None
     for path in bags:
         with kbc.open_bag(path) as bag:
-            profile = kbc.load_profile(profile_name, bag=bag)
-            for chunk in kbc.iter_chunks(bag, profile):
+            resolved = kbc.load_profile(profile, bag=bag)
+            for chunk in kbc.iter_chunks(bag, resolved):
                 qpos, is_new = chunk.vectors['observation.state'], chunk.first_frame == 0
-                if is_new:
-                    episodes, last = episodes + 1, qpos[:1]
-                qvel = np.diff(qpos, axis=0, prepend=last) * np.float32(profile.fps)
+                episodes, last = episodes + is_new, qpos[:1] if is_new else last
+                qvel = np.diff(qpos, axis=0, prepend=last) * np.float32(resolved.fps)
                 last = qpos[-1:]
                 name = folder / f'episode_{episodes - 1}.hdf5'
                 with h5py.File(name, 'w' if is_new else 'a') as file:
                     file.attrs['sim'] = False
+                    for key, rows in (('qpos', qpos), ('qvel', qvel)):
+                        append(file, f'observations/{key}', rows)
                     append(file, 'action', chunk.vectors['action'])
-                    append(file, 'observations/qpos', qpos)
-                    append(file, 'observations/qvel', qvel)
                     for key, pictures in chunk.pictures.items():
                         if key.startswith(CAMERA):
                             pixels = np.stack([picture.decode() for picture in pictures])
@@ -60,5 +55,4 @@ if __name__ == '__main__':
     parser.add_argument('folder', type=Path)
     parser.add_argument('bags', nargs='+')
     parser.add_argument('--profile', default='kuavo')
-    given = parser.parse_args()
-    print(f'{export(given.folder, given.bags, given.profile)} episodes in {given.folder}')
+    print(export(**vars(parser.parse_args())), 'episodes')

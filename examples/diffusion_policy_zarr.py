@@ -26,15 +26,14 @@ def append(group, name, rows):
     group[name].append(rows)
 
 
-def export(store, bags, profile_name):
+def export(store, bags, profile):
     """Write the episodes of recordings; return where each ends."""
     root = zarr.open_group(store, mode='w', **FORMAT)
     data, meta = root.create_group('data'), root.create_group('meta')
     ends = []
     for path in bags:
         with kbc.open_bag(path) as bag:
-            profile = kbc.load_profile(profile_name, bag=bag)
-            for chunk in kbc.iter_chunks(bag, profile):
+            for chunk in kbc.iter_chunks(bag, kbc.load_profile(profile, bag=bag)):
                 for key, rows in chunk.vectors.items():
                     append(data, key.removeprefix('observation.'), rows)
                 for key, pictures in chunk.pictures.items():
@@ -52,5 +51,4 @@ if __name__ == '__main__':
     parser.add_argument('store')
     parser.add_argument('bags', nargs='+')
     parser.add_argument('--profile', default='kuavo')
-    given = parser.parse_args()
-    print(f'episodes end at {export(given.store, given.bags, given.profile)}')
+    print('episodes end at', export(**vars(parser.parse_args())))

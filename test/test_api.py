@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from bag_edits import copied
-from conversions import COLOR, DEPTH, alignment, pictures, report, rows, write_samples
+from conversions import COLOR, DEPTH, alignment, pictures, report, rows, same_frames, write_samples
+from dataset_reading import tree
 
 import kuavo_bag_converter as kbc
 from kuavo_bag_converter.frames import memory_budget
+from kuavo_bag_converter.profiles.model import Align
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.sample.write import write_sample
 
@@ -164,3 +175,199 @@ def test_a_video_stream_gives_the_frames_that_the_plan_names(tmp_path, monkeypat
     waits = r'wait for other topics .* sort the bag by time'
     with kbc.open_bag(apart) as reader, pytest.raises(kbc.BagError, match=waits):
         list(kbc.iter_chunks(reader, profile, chunk_size=5))
+
+
+def test_every_name_is_there_and_typed():
+    source = Path(kbc.__file__).read_text(encoding='utf-8')
+    typed = {
+        alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith('kuavo_bag_converter.')
+        for alias in node.names
+    }
+    assert typed == set(kbc.__all__)
+    assert set(kbc.__all__) <= set(dir(kbc))
+    for name in kbc.__all__:
+        assert getattr(kbc, name).__doc__
+    with pytest.raises(AttributeError, match='has no attribute'):
+        kbc.something_else  # noqa: B018
+
+
+def test_importing_the_package_imports_no_part_of_it():
+    program = 'import sys, kuavo_bag_converter; print(*(m for m in sys.modules if "." in m))'
+    loaded = subprocess.run(
+        [sys.executable, '-c', program], cwd=Path(kbc.__file__).parents[1], capture_output=True,
+        text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert [name for name in loaded if name.startswith(('kuavo_bag_converter', 'numpy'))] == []
+
+
+@pytest.fixture(scope='module')
+def profile(bag):
+    with kbc.open_bag(bag) as reader:
+        return kbc.load_profile('kuavo', bag=reader, **OPTIONS, depth_coding='metric12')
+
+
+def test_a_profile_can_be_an_object(bag, dataset, profile, tmp_path):
+    root = tmp_path / 'dataset'
+    kbc.convert(bag, root, profile=profile)
+    assert same_frames(root) == same_frames(dataset)
+    assert report(root)['settings']['profile'] == 'conversion/profile.yaml'
+    assert kbc.load_profile(root / 'conversion' / 'profile.yaml') == profile
+    assert kbc.verify(root, bags=[bag], sample=2).ok
+
+
+def test_a_dataset_of_an_object_is_added_to_with_it_or_with_its_file(profile, tmp_path):
+    bags = write_samples(tmp_path, 4, seconds=1.5, size=(60, 80), extras=False)
+    broken = tmp_path / 'broken.bag'
+    broken.write_bytes(b'#ROSBAG V2.0\n')
+    root = tmp_path / 'dataset'
+    assert len(kbc.convert([bags[0], broken], root, profile=profile).failures) == 1
+    moved = shutil.move(root, tmp_path / 'moved')
+    kbc.convert(bags[1], moved, profile=profile, append=True)
+    kbc.convert(bags[2], moved, profile=moved / 'conversion' / 'profile.yaml', append=True)
+    with pytest.raises(kbc.UsageError, match='made with other settings'):
+        kbc.convert(bags[3], moved, profile=replace(profile, task='Another'), append=True)
+    shutil.copy(bags[3], broken)
+    assert kbc.convert([], moved, retry_failed=True).failures == ()
+    found = kbc.verify(moved, bags=[], sample=2)
+    assert (found.ok, found.episodes) == (True, 4)
+
+
+def test_a_run_with_an_object_that_was_stopped_goes_on(bag, profile, tmp_path):
+    bags = [bag, *write_samples(tmp_path, 1, seconds=2, size=(60, 80), extras=False)]
+    cancel = threading.Event()
+
+    class AfterTheFirst(kbc.Observer):
+        def bag_finished(self, outcome):
+            cancel.set()
+
+    with pytest.raises(kbc.Cancelled):
+        kbc.convert(bags, tmp_path / 'out', profile=profile, observer=AfterTheFirst(),
+                    cancel=cancel)  # fmt: skip
+    outcomes = kbc.convert(bags, tmp_path / 'out', profile=profile).outcomes
+    assert [outcome.status for outcome in outcomes] == ['kept', 'converted']
+
+
+def test_a_profile_that_no_file_could_hold_is_refused_in_a_line(bag, profile, tmp_path):
+    (head, *rest) = profile.cameras
+    wrong = replace(head, align=Align('sometimes'))
+    for changes, said in (
+        ({'features': (*profile.vectors, wrong, *rest)}, 'strategy: expected .* found .sometimes'),
+        ({'fps': np.int64(10)}, 'cannot be written as YAML'),
+        ({'fps': -1}, 'fps: expected'),
+    ):
+        bad = replace(profile, **changes)
+        with pytest.raises(kbc.UsageError, match=said) as error:
+            kbc.convert(bag, tmp_path / 'out', profile=bad)
+        assert '\n' not in str(error.value)
+        with kbc.open_bag(bag) as reader, pytest.raises(kbc.UsageError, match=said):
+            kbc.iter_chunks(reader, bad)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_wrong_use_is_said_in_a_line(bag, dataset, profile, tmp_path):
+    for said, call in (
+        ("unknown setting 'train_hertz'", lambda: kbc.load_profile('kuavo', train_hertz=1)),
+        ('crf: is no option of a profile', lambda: kbc.load_profile('kuavo', crf=1)),
+        ('eef_type: auto is settled by a bag', lambda: kbc.load_profile('kuavo', eef_type='auto')),
+        ("profile: 'kuavoo' is not known", lambda: kbc.load_profile('kuavoo')),
+        ('train_hz: has no meaning', lambda: kbc.convert(bag, tmp_path / 'o', profile=profile,
+                                                         train_hz=5)),
+        ('exists already', lambda: kbc.convert(bag, dataset)),
+        ('no such folder', lambda: kbc.verify(tmp_path / 'none')),
+        ('sample: expected at least 2', lambda: kbc.verify(dataset, bags=bag, sample=1)),
+    ):  # fmt: skip
+        with pytest.raises(kbc.UsageError, match=said):
+            call()
+    with kbc.open_bag(bag) as reader, pytest.raises(kbc.UsageError, match='chunk_size: expected'):
+        kbc.iter_chunks(reader, profile, chunk_size=0)
+
+
+def test_inspect_tells_what_fits(bag, profile, tmp_path):
+    assert kbc.inspect(str(bag)).asked is None
+    assert kbc.inspect(bag, profile=profile).asked.fits
+    assert kbc.inspect(bag, profile='kuavo', eef_type='leju_claw').asked.fits
+    assert not kbc.inspect(bag, eef_type='qiangnao').asked.fits
+    (tmp_path / 'no.bag').write_bytes(b'')
+    assert kbc.inspect(tmp_path / 'no.bag').health == 'unreadable'
+
+
+def test_conversions_run_beside_each_other(bag, tmp_path):
+    (other,) = write_samples(tmp_path, 1, seconds=2, size=(60, 80), storage='bag')
+    jobs = [(bag, {'depth_coding': 'metric12'}), (other, {'video': 'encode', 'threads': 2})]
+    jobs = [(path, {**OPTIONS, **options}) for path, options in jobs]
+
+    def convert(folder, number):
+        path, options = jobs[number]
+        kbc.convert(path, tmp_path / folder / str(number), **options)
+        return tree(tmp_path / folder / str(number))
+
+    alone = [convert('alone', number) for number in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(convert, ['beside'] * 2, range(2))) == alone
+
+
+STATE = """
+import json, locale, logging, os, random, signal, sys, threading, warnings
+import av, cv2, numpy as np, pyarrow, threadpoolctl
+import kuavo_bag_converter as kbc
+
+def state():
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        'environment': dict(os.environ), 'cv2': cv2.getNumThreads(), 'umask': umask,
+        'blas': [(p['filepath'], p['num_threads']) for p in threadpoolctl.threadpool_info()],
+        'signals': [str(signal.getsignal(n)) for n in signal.valid_signals()],
+        'path': sys.path, 'folder': os.getcwd(), 'locale': locale.setlocale(locale.LC_ALL),
+        'logging': [str(logging.root.handlers), logging.root.level, logging.root.disabled],
+        'random': str(random.getstate()), 'numpy': str(np.random.get_state()),
+        'floats': np.geterr(), 'hooks': [str(sys.excepthook), str(threading.excepthook)],
+        'warnings': str(warnings.filters), 'limit': sys.getrecursionlimit(),
+        'pool': pyarrow.default_memory_pool().backend_name,
+    }
+
+def everything(bag, output):
+    seen = []
+
+    class Watch(kbc.Observer):
+        def planned(self, plan):
+            seen.append(state())
+
+    for codec in ('h264', 'libsvtav1'):
+        kbc.convert(bag, f'{output}-{codec}', vcodec=codec, preset='10' if codec != 'h264' else
+                    'superfast', observer=Watch(), resize={'width': 80, 'height': 60})
+    kbc.verify(f'{output}-h264', bags=bag, sample=2)
+    kbc.inspect(bag)
+    with kbc.open_bag(bag) as reader:
+        for frame in kbc.iter_frames(reader, kbc.load_profile('kuavo', bag=reader)):
+            next(iter(frame.pictures.values())).decode()
+    return seen
+
+for name in kbc.__all__:
+    getattr(kbc, name)
+bag, output = sys.argv[1:]
+cv2.setNumThreads(3)
+before = json.dumps(state())
+seen = everything(bag, output)
+thread = threading.Thread(target=lambda: seen.extend(everything(bag, output + '-thread')))
+thread.start()
+thread.join()
+assert len(seen) == 4
+for now in [*seen, state()]:
+    for name, value in json.loads(before).items():
+        assert json.loads(json.dumps(now))[name] == value, (name, value, now[name])
+assert threading.active_count() == 1, threading.enumerate()
+"""
+
+
+def test_nothing_of_the_process_is_changed(tmp_path):
+    (path,) = write_samples(tmp_path, 1, seconds=1.2, size=(60, 80), extras=False)
+    done = subprocess.run(
+        [sys.executable, '-c', STATE, path, tmp_path / 'out'],
+        cwd=Path(kbc.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
