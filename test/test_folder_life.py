@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import dataset_truth
 import pyarrow as pa
 from conversions import run as convert
+from folder_world import NO_FILES, Files, World, differences, snapshot
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -44,7 +45,7 @@ from hypothesis.stateful import (
 )
 from interruptions import PHASES, Point, at, killed_at
 from lerobot_append import append_episode
-from tiny_recordings import CONTENTS, DAMAGES, PROFILE, Pool, episodes_of
+from tiny_recordings import CONTENTS, DAMAGES, Pool, episodes_of
 
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
@@ -89,44 +90,7 @@ FOREIGN_FILES = (
     'notes/day 1/operator.txt',
     '.cache/huggingface/download.lock',
 )
-NO_FILES = ('an empty folder', 'a link', 'a link to nothing')
 WORKSPACE_FILES = ('mine.txt', 'shards/mine.txt', 'shards/mine/mine.txt', 'dataset/mine.txt')
-
-
-def snapshot(root):
-    """Return the kind, rights and content of everything below a folder, by path as a text."""
-    found = {}
-    folders = [str(root)]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    found[entry.path] = ('link', os.readlink(entry.path))
-                elif entry.is_dir():
-                    found[entry.path] = ('folder', entry.stat().st_mode)
-                    folders.append(entry.path)
-                else:
-                    with open(entry.path, 'rb') as file:
-                        found[entry.path] = ('file', entry.stat().st_mode, file.read())
-    return found
-
-
-class Files(NamedTuple):
-    """A recording on disk, whatever it holds at the time."""
-
-    folder: Path
-    """Relative to the site."""
-    name: str
-    suffixes: tuple[str, ...]
-
-    def parts(self, site):
-        """Return every file of it."""
-        return [site / self.folder / f'{self.name}{suffix}' for suffix in self.suffixes]
-
-    def given(self, site):
-        """Return the paths that a user gives for it."""
-        parts = self.parts(site)
-        return [parts[0].parent] if self.suffixes[0].startswith('/') else parts
 
 
 class How(NamedTuple):
@@ -175,21 +139,21 @@ MODES = st.sampled_from(['next', 'next', 'next', 'next', 'retry', 'retry', 'wron
 """``next`` creates a dataset, or appends to the one that is there; ``wrong`` does the other."""
 
 
-class FolderLife(RuleBasedStateMachine):
+class FolderLife(World, RuleBasedStateMachine):
     """A user, other programs, and the tool, around one output folder."""
 
     recordings = Bundle('recordings')
 
+    folder: Path
+    """Where to make worlds."""
+    recorded: Pool
+
     def __init__(self):
-        super().__init__()
-        self.world = Path(tempfile.mkdtemp(dir=WORK)).resolve()
-        self.site = self.world / 'site'
-        self.theirs: dict[Path, tuple] = {}
+        RuleBasedStateMachine.__init__(self)
+        World.__init__(self, Path(tempfile.mkdtemp(dir=self.folder)).resolve(), self.recorded)
         self.dataset: Dataset | None = None
-        self.all_recordings: list[Files] = []
         self.finished: set[str] = set()
         """Contents whose shards are complete in the workspace."""
-        self.count = 0
         self.shard_of: dict[Files, str] = {}
         """What the recordings held whose shards are in the workspace."""
         self.displaced = False
@@ -202,16 +166,6 @@ class FolderLife(RuleBasedStateMachine):
     def teardown(self):
         shutil.rmtree(self.world)
 
-    # Where things are.
-
-    @property
-    def output(self):
-        return self.site / 'data' / 'out'
-
-    @property
-    def workspace(self):
-        return self.site / 'data' / 'out.unfinished'
-
     @property
     def has_dataset(self):
         return self.dataset is not None
@@ -221,49 +175,7 @@ class FolderLife(RuleBasedStateMachine):
         """Whether there is a workspace, which the tool made."""
         return self.workspace.is_dir() and self.workspace not in self.theirs
 
-    def named(self, name):
-        """Return the recording of a name, in which what is not UTF-8 may be escaped."""
-        for item in self.all_recordings:
-            own = item.given(self.site)[0].name
-            if name in (own, own.encode('utf-8', 'backslashreplace').decode()):
-                return item
-        raise AssertionError(f'{name}: is no recording')
-
-    def exists(self, recording):
-        return all(path.exists() for path in recording.parts(self.site))
-
-    def content(self, recording):
-        """Return which recording a path holds now, '' if it is damaged or is not there."""
-        try:
-            files = tuple(path.read_bytes() for path in recording.parts(self.site))
-        except OSError:
-            return ''
-        content, damage = POOL.content_of(files)
-        return '' if damage else content
-
-    # What the user does.
-
-    def put(self, path, data=b''):
-        for folder in reversed(path.parents):
-            if self.world in folder.parents and not folder.exists():
-                folder.mkdir()
-                self.theirs[folder] = ('folder', folder.lstat().st_mode)
-        path.write_bytes(data)
-        self.theirs[path] = ('file', path.lstat().st_mode, data)
-
-    def fresh(self, word):
-        self.count += 1
-        return f'{word} {self.count}'
-
-    def forget(self, root):
-        """The user has taken something away."""
-        for path in [path for path in self.theirs if path == root or root in path.parents]:
-            del self.theirs[path]
-
-    def own_all(self, root):
-        """From now on nothing below a folder may change."""
-        self.theirs[root] = ('folder', root.lstat().st_mode)
-        self.theirs |= {Path(path): state for path, state in snapshot(root).items()}
+    # What the user and other programs do.
 
     @initialize(
         target=recordings,
@@ -271,24 +183,10 @@ class FolderLife(RuleBasedStateMachine):
         how=st.none() | HOWS,
     )
     def begin(self, first, how):
-        self.put(self.site / 'robot.yaml', PROFILE.encode())
-        self.put(self.world / 'elsewhere' / 'a file', b'mine')
-        (self.world / 'shortcut').symlink_to('site')
-        self.theirs[self.world / 'shortcut'] = ('link', 'site')
         made = [self.record(*drawn) for drawn in first]
         if how is not None:
             self.command('next', made[:2], how)
         return multiple(*made)
-
-    def record(self, content, damage, name):
-        # A file of a split recording that is cut off need not be known as one of it.
-        damage = 'broken' if damage and content == 'two files' else damage
-        files = POOL.files(content, damage)
-        recording = Files(Path('recordings'), self.fresh(name), tuple(files))
-        for path, data in zip(recording.parts(self.site), files.values(), strict=True):
-            self.put(path, data)
-        self.all_recordings.append(recording)
-        return recording
 
     @rule(target=recordings, drawn=RECORDED)
     def record_another(self, drawn):
@@ -311,10 +209,7 @@ class FolderLife(RuleBasedStateMachine):
                 new.unlink()
                 os.link(old.resolve(), new)
             elif how == 'symbolic link':
-                new.unlink()
-                target = os.path.relpath(old, new.parent)
-                new.symlink_to(target)
-                self.theirs[new] = ('link', target)
+                self.link(new, os.path.relpath(old, new.parent))
         self.all_recordings.append(other)
         return other
 
@@ -332,13 +227,13 @@ class FolderLife(RuleBasedStateMachine):
                 if path.exists():
                     os.utime(path)
             return
-        fitting = [name for name in CONTENTS if tuple(POOL.files(name)) == recording.suffixes]
+        fitting = [name for name in CONTENTS if tuple(self.pool.files(name)) == recording.suffixes]
         content = self.content(recording) or fitting[0]
         if how == 'replace':
             content = fitting[(fitting.index(content) + 1) % len(fitting)]
         damage = how if how in DAMAGES else ''
         damage = 'broken' if damage and content == 'two files' else damage
-        for path, data in zip(paths, POOL.files(content, damage).values(), strict=True):
+        for path, data in zip(paths, self.pool.files(content, damage).values(), strict=True):
             path.unlink(missing_ok=True)
             self.forget(path)
             if how != 'remove':
@@ -366,22 +261,6 @@ class FolderLife(RuleBasedStateMachine):
         for path in append_episode(self.output, states, task):
             self.theirs[path] = ('file', path.lstat().st_mode, path.read_bytes())
         self.dataset.foreign.append(states)
-
-    def make(self, path, kind):
-        """Somebody else makes something where nothing is."""
-        if kind == 'a file':
-            self.put(path, b'theirs')
-        elif kind == 'a folder':
-            self.put(path / 'shards' / 'theirs.txt', b'theirs')
-        elif kind == 'an empty folder':
-            path.mkdir(parents=True)
-            self.theirs[path] = ('folder', path.lstat().st_mode)
-        else:
-            folder = self.world / 'elsewhere' if kind == 'a link' else path / 'nothing'
-            target = os.path.relpath(folder, path.parent)
-            path.parent.mkdir(exist_ok=True)
-            path.symlink_to(target)
-            self.theirs[path] = ('link', target)
 
     @rule(
         place=st.sampled_from(['output', 'workspace']),
@@ -445,11 +324,8 @@ class FolderLife(RuleBasedStateMachine):
         else:
             old.rename(self.site)
             self.forget(old)
-        shortcut = self.world / 'shortcut'
-        shortcut.unlink()
-        shortcut.symlink_to(self.site.name)
         self.theirs |= moved
-        self.theirs[shortcut] = ('link', self.site.name)
+        self.link(self.world / 'shortcut', self.site.name)
         self.theirs[self.site] = ('folder', self.site.lstat().st_mode)
 
     # What the tool does.
@@ -652,10 +528,7 @@ class FolderLife(RuleBasedStateMachine):
             return str(self.world / 'shortcut' / path.relative_to(self.site))
         if kind == 'a link':
             link = self.world / 'elsewhere' / 'a link'
-            target = os.path.relpath(path, link.parent)
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
-            self.theirs[link] = ('link', target)
+            self.link(link, os.path.relpath(path, link.parent))
             return str(link)
         return str(path)
 
@@ -740,11 +613,6 @@ class FolderLife(RuleBasedStateMachine):
         bad = {item for item in wanted if not self.content(item)}
         assert {self.bytes_of(item) for item in bad} == {self.bytes_of(item) for item in failed}
         assert ended.exit_code == bool(bad), ended
-
-    def bytes_of(self, recording):
-        return tuple(
-            path.read_bytes() if path.exists() else b'' for path in recording.parts(self.site)
-        )
 
     def find_beside(self, ends, good):
         """The output was taken meanwhile: what was made is beside it, and the exit code says so."""
@@ -861,17 +729,10 @@ def content_of(rows):
     return CONTENTS[number] if number < len(CONTENTS) else None
 
 
-def differences(before, after, but):
-    paths = before.keys() | after.keys()
-    changed = (path for path in paths if before.get(path) != after.get(path))
-    return sorted(path for path in changed if but not in (Path(path), *Path(path).parents))
-
-
 def test_nothing_is_lost_in_the_life_of_a_folder(tmp_path_factory):
-    global POOL, WORK
-    folder = tmp_path_factory.mktemp('pool')
-    POOL = Pool(folder)
-    with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as WORK:
+    FolderLife.recorded = Pool(tmp_path_factory.mktemp('recorded'))
+    fast = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=fast) as FolderLife.folder:
         run_state_machine_as_test(
             FolderLife,
             settings=settings(
