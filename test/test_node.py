@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import ros_domain
-from robot_packages import build_example, installed
+from plugin_packages import build_example, installed
 from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
 
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conversions import report, rows, run
-from robot_packages import build_example, installed, two_arms_bag, write_package
+from plugin_packages import build_example, command, installed, two_arms_bag, write_package
 
 import kuavo_bag_converter
 from kuavo_bag_converter.cli import main as cli
@@ -48,12 +48,6 @@ def package(tmp_path_factory):
 def two_arms(package):
     with installed(package):
         yield package
-
-
-def command(capsys, *arguments):
-    capsys.readouterr()
-    code = cli.run(list(map(str, arguments)))
-    return code, *capsys.readouterr()
 
 
 def test_its_options_convert_a_bag_and_are_recorded(two_arms, tmp_path):

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
+from kuavo_bag_converter.bags.storage_plugins import container_by_plugin
 from kuavo_bag_converter.support.errors import BagError
 
 _CONTAINERS = {
@@ -35,12 +36,15 @@ EXPECTED = 'a ROS 1 bag 2.0, an MCAP file or an sqlite3 file of rosbag2'
 def container_of(path: Path, shown: Path | None = None) -> str:
     """Tell what a file is: ``rosbag1``, ``mcap``, ``sqlite3``, or ``zstd`` for one packed whole.
 
+    What is none of them may be the container of a plug-in, by its name.
+
     Args:
         path: the file.
         shown: its name for users, where it is a temporary file.
 
     Raises:
         BagError: it is none of them, or cannot be read.
+        UsageError: A plug-in cannot be used, or two take it.
 
     """
     try:
@@ -52,6 +56,8 @@ def container_of(path: Path, shown: Path | None = None) -> str:
     for magic, container in _CONTAINERS.items():
         if begin.startswith(magic):
             return container
+    if (container := container_by_plugin(path, begin)) != '':
+        return container
     raise BagError(f'{shown or path}: is {_name(begin, status.st_size)}')
 
 

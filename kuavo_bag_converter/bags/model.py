@@ -51,6 +51,12 @@ class Connection(NamedTuple):
         return shown(self.topic)
 
 
+def normal_type(name: str) -> str:
+    """Type name with the ``/msg/`` part that ROS 1 and early ROS 2 bags leave out."""
+    parts = name.split('/')
+    return f'{parts[0]}/msg/{parts[1]}' if len(parts) == 2 else name
+
+
 class Message(NamedTuple):
     """One message that a pass over the bag yields."""
 

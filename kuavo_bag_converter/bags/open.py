@@ -20,6 +20,7 @@ from kuavo_bag_converter.bags.rosbag2.metadata import NAME, compare
 from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
 from kuavo_bag_converter.bags.sqlite3.storage import Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
+from kuavo_bag_converter.bags.storage_plugins import open_by_plugin
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import Paths, as_paths
 from kuavo_bag_converter.support.texts import shown
@@ -27,6 +28,8 @@ from kuavo_bag_converter.support.texts import shown
 READERS = ('auto', 'rosbag2_py', 'portable')
 ADVICE = 'set reader: auto or portable'
 ON_DAMAGE = ('fail', 'salvage')
+_BY_ROSBAG2_PY = ('mcap', 'sqlite3')
+"""Containers that rosbag2_py reads."""
 
 
 def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> BagReader:
@@ -146,7 +149,7 @@ def _by_rosbag2_py(
 ) -> tuple[Sequence[Storage], str]:
     """Let rosbag2_py read the payloads, or say why the portable reader does; who it is."""
     _check_reader(path, storages[0].container, reader)
-    if storages[0].container == 'rosbag1':
+    if storages[0].container not in _BY_ROSBAG2_PY:
         return storages, 'portable'
     try:
         from kuavo_bag_converter.bags.rosbag2.backend import Rosbag2PyStorage
@@ -169,8 +172,9 @@ def _by_rosbag2_py(
 
 
 def _check_reader(path: Path, container: str, reader: str) -> None:
-    if (container, reader) == ('rosbag1', 'rosbag2_py'):
-        raise BagError(f'{path}: is a ROS 1 bag, which rosbag2_py does not read; {ADVICE}')
+    if reader == 'rosbag2_py' and container not in _BY_ROSBAG2_PY:
+        what = 'a ROS 1 bag' if container == 'rosbag1' else f'of the container {container}'
+        raise BagError(f'{path}: is {what}, which rosbag2_py does not read; {ADVICE}')
 
 
 def _open_or_survive(
@@ -202,7 +206,9 @@ def _open_file(path: Path, damage: DamagePolicy, scratch: Scratch) -> Storage:
         return McapStorage(file, damage, path)
     if container == 'sqlite3':
         return Sqlite3Storage(file, damage, scratch, path)
-    raise BagError(f'{path}: is compressed twice')
+    if container == 'zstd':
+        raise BagError(f'{path}: is compressed twice')
+    return open_by_plugin(container, file, path, damage)
 
 
 def _compare(reader: RecordingReader, directory: Directory, damage: DamagePolicy) -> None:

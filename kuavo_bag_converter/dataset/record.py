@@ -32,6 +32,7 @@ from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.settings import Settings, known_settings, settings_from
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import write_text
+from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.texts import visible
 
 FORMAT = 2
@@ -145,7 +146,11 @@ class ConversionRecord:
             settings['profile'] = as_recorded(settings['profile'], root)
         return {
             'format': FORMAT,
-            'converter': {'name': 'kuavo_bag_converter', 'version': __version__},
+            'converter': {
+                'name': 'kuavo_bag_converter',
+                'version': __version__,
+                **installed_plugins(),
+            },
             'settings': settings,
             'bags': [bag.as_json(root) for bag in self.bags],
             **self.others,

@@ -14,6 +14,7 @@ from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.robots.resolve import digest_of, profile_version
 from kuavo_bag_converter.settings import Settings, recorded_values
+from kuavo_bag_converter.support.plugins import installed_plugins
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
                        'reader', 'on_error', 'append', 'retry_failed', 'on_change',
@@ -40,7 +41,7 @@ def configuration(settings: Settings, profile: Profile | None = None) -> dict[st
     if version:
         values['profile'] = f'{Path(settings.profile).name} ({version})'
     values['msg_path'] = _definitions(settings.msg_path)
-    return {'version': __version__, **values}
+    return {'version': __version__, **installed_plugins(), **values}
 
 
 def _definitions(folders: Sequence[str]) -> Any:

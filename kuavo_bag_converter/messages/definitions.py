@@ -2,7 +2,8 @@
 
 A bag's own definitions come first, whatever their md5 is, so that three versions of one type in
 three bags all decode. What a bag does not embed is taken from folders of ``.msg`` files, from the
-standard types of a distro, and from the packages of a sourced ROS, in this order.
+standard types of a distro, and from the packages of a sourced ROS, in this order. Types that a
+plug-in decodes are as the plug-in says.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from rosbags.typesys import (
 )
 
 from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.messages.decoder_plugins import Claim, build_message, claims
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.plugins import described
 from kuavo_bag_converter.support.texts import quoted, shown
 
 if TYPE_CHECKING:
@@ -203,6 +206,25 @@ class MessageDecoder:
         return self._fields[msgtype or self.msgtype]
 
 
+class _PluginDecoder(MessageDecoder):
+    """Decodes by a plug-in; what that returns becomes a message of the definition it gives."""
+
+    def __init__(self, topic: str, claim: Claim, store: Typestore, trailing: TrailingBytes) -> None:
+        super().__init__(topic, claim.ros_name, 'ros1', store, trailing)
+        self._claim = claim
+
+    def _decoded(self, data: bytes | memoryview) -> tuple[Any, int]:
+        plugin, msgtype, _ = self._claim
+        try:
+            found = plugin.value.decode(msgtype, memoryview(data))
+            return build_message(self._store, self.msgtype, found), 0
+        except Exception as error:  # whatever the code of others raises
+            raise BagError(
+                f'{self.topic}: {plugin} cannot decode a message of {len(data)} bytes of '
+                f'{shown(msgtype)} ({described(error)})'
+            ) from error
+
+
 class Definitions:
     """Finds the definitions of connections and makes their decoders, each set once."""
 
@@ -214,9 +236,11 @@ class Definitions:
             distro: ROS 2 distro of the standard types; for ROS 1 payloads it is always noetic.
 
         Raises:
-            UsageError: A folder does not exist, or the distro is not known.
+            UsageError: A folder does not exist, the distro is not known, or a plug-in that decodes
+                messages cannot be used.
 
         """
+        self._claims = claims()
         self._folders = [Path(folder) for folder in msg_path]
         for folder in self._folders:
             if not folder.is_dir():
@@ -248,25 +272,35 @@ class Definitions:
     def _make(self, connection: Connection) -> MessageDecoder:
         topic, encoding = connection.label, connection.encoding
         msgtype = _normalized(connection.msgtype)
+        claim = self._claims.get((Claim.name_in_ros(msgtype), encoding))
+        if claim is not None:
+            types = _types_of_plugin(claim)
+            store = self._store_of(topic, claim.ros_name, 'cdr', types)
+            return _PluginDecoder(topic, claim, store, self.trailing)
         if encoding not in self._standard:
             raise BagError(
                 f'{topic}: its payloads are encoded as {quoted(encoding)}; only ros1 and cdr can '
-                'be read'
+                'be read, and no plug-in is installed that decodes '
+                f'{quoted(connection.msgtype)}'
             )
         key = (msgtype, encoding, connection.definition_format, connection.definition)
         if key not in self._stores:
-            types = self._closure(topic, msgtype, encoding, _embedded_types(connection, msgtype))
-            store = get_typestore(Stores.EMPTY)
-            try:
-                store.register(types)
-                store.get_msgdef(msgtype)
-            except _UNREADABLE as error:
-                raise BagError(
-                    f'{topic}: the definition of {shown(msgtype)} cannot be used ({_brief(error)})'
-                ) from None
-            self._stores[key] = store
+            embedded = _embedded_types(connection, msgtype)
+            self._stores[key] = self._store_of(topic, msgtype, encoding, embedded)
         advice = '' if connection.definition.strip() else _NOT_EMBEDDED
         return MessageDecoder(topic, msgtype, encoding, self._stores[key], self.trailing, advice)
+
+    def _store_of(self, topic: str, msgtype: str, encoding: str, embedded: Typesdict) -> Typestore:
+        """Return a store that holds a type with all types that it contains."""
+        store = get_typestore(Stores.EMPTY)
+        try:
+            store.register(self._closure(topic, msgtype, encoding, embedded))
+            store.get_msgdef(msgtype)
+        except _UNREADABLE as error:
+            raise BagError(
+                f'{topic}: the definition of {shown(msgtype)} cannot be used ({_brief(error)})'
+            ) from None
+        return store
 
     def _closure(self, topic: str, msgtype: str, encoding: str, embedded: Typesdict) -> Typesdict:
         """Return a type with all types that it contains."""
@@ -389,6 +423,15 @@ def _check_idl(text: str) -> None:
         depth += {'(': 1, ')': -1}.get(word, 0)
         if depth > 1 or word.startswith('sequence'):
             raise TypesysError('nested parentheses or sequences')
+
+
+def _types_of_plugin(claim: Claim) -> Typesdict:
+    try:
+        return _types_of_msg(claim.definition, claim.ros_name)
+    except _UNREADABLE as error:
+        raise UsageError(
+            f'{claim.plugin}: its definition of {claim.msgtype} cannot be read ({_brief(error)})'
+        ) from None
 
 
 def _types_of_file(path: Path, name: str) -> Typesdict:

@@ -1,16 +1,30 @@
-"""What other packages add to this one, by Python entry points."""
+"""What other packages add to this one, by Python entry points; docs/extending.md has the groups."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.errors import ConverterError, UsageError
 
 ROBOTS = 'kuavo_bag_converter.robots'
-"""Group of robots: each a :class:`~kuavo_bag_converter.robots.robot.Robot`, by profile name."""
+"""Each a :class:`~kuavo_bag_converter.robots.robot.Robot`, by profile name."""
+DECODERS = 'kuavo_bag_converter.decoders'
+"""Each a :class:`~kuavo_bag_converter.messages.decoder_plugins.Decoder`."""
+STORAGES = 'kuavo_bag_converter.storages'
+"""Each a :class:`~kuavo_bag_converter.bags.storage_plugins.Container`, by the container's name."""
+WRITERS = 'kuavo_bag_converter.writers'
+"""Each a :class:`~kuavo_bag_converter.dataset.writer.DatasetWriter`, by the format's name."""
 _OWN = (EntryPoint('kuavo', 'kuavo_bag_converter.robots.kuavo.robot:KUAVO', ROBOTS),)
+_MEMBERS = {
+    DECODERS: ('encoding', 'msgtypes', 'decode'),
+    STORAGES: ('suffixes', 'matches', 'open'),
+    WRITERS: ('write',),
+}
+"""What an object must have to be in a group; robots are checked by their settings."""
 
 
 class Plugin(NamedTuple):
@@ -30,22 +44,77 @@ def plugins(group: str) -> dict[str, Plugin]:
     """Return all of a group by name, those of this package first.
 
     Raises:
-        UsageError: One cannot be loaded, or two have the same name.
+        UsageError: One cannot be loaded or is not what the group needs, or two have one name.
+
     """
     found: dict[str, Plugin] = {}
     for entry in (*(own for own in _OWN if own.group == group), *entry_points(group=group)):
-        package = f'{entry.dist.name} {entry.dist.version}' if entry.dist else ''
+        package = _package_of(entry)
         try:
             plugin = Plugin(entry.name, entry.load(), package)
         except Exception as error:  # whatever the code of others raises
             raise UsageError(
                 f'{package}: its entry point {entry.name!r} in {group} cannot be loaded '
-                f'({type(error).__name__}: {error}); update or uninstall it'
+                f'({described(error)}); update or uninstall it'
             ) from error
         if entry.name in found:
             raise UsageError(
                 f'{package}: its entry point {entry.name!r} in {group} has the name of '
                 f'{found[entry.name]}; uninstall one of them'
             )
+        _check_members(plugin, group)
         found[entry.name] = plugin
     return found
+
+
+def installed_plugins() -> dict[str, list[str]]:
+    """Return what other packages do to what a bag becomes, with versions; nothing is loaded.
+
+    It is under the key ``plugins``, which is not there if nothing is installed. Robots are not in
+    it: only that of the profile counts.
+    """
+    found = sorted(
+        f'{entry.name} ({_package_of(entry)})'
+        for group in (DECODERS, STORAGES, WRITERS)
+        for entry in entry_points(group=group)
+    )
+    return {'plugins': found} if found else {}
+
+
+@contextmanager
+def calling(plugin: Plugin, what: str, error: type[ConverterError] = UsageError) -> Iterator[None]:
+    """Make an error of one line of whatever the code of a plug-in raises.
+
+    Args:
+        plugin: Whose code is called.
+        what: What it is to do.
+        error: What to raise; errors of the converter pass as they are.
+
+    """
+    try:
+        yield
+    except ConverterError:
+        raise
+    except Exception as failure:
+        raise error(f'{plugin}: {what} failed ({described(failure)})') from failure
+
+
+def described(error: BaseException) -> str:
+    """Return the kind and the text of an exception in one line."""
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__
+
+
+def _package_of(entry: EntryPoint) -> str:
+    return f'{entry.dist.name} {entry.dist.version}' if entry.dist else ''
+
+
+def _check_members(plugin: Plugin, group: str) -> None:
+    needed = _MEMBERS.get(group, ())
+    missing = [name for name in needed if not hasattr(plugin.value, name)]
+    if needed and (missing or isinstance(plugin.value, type)):
+        found = f'lacks {" and ".join(missing)}' if missing else 'is a class'
+        raise UsageError(
+            f'{plugin}: {found}; an entry point in {group} is an object with '
+            f'{", ".join(needed)} (docs/extending.md)'
+        )

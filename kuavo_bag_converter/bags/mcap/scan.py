@@ -18,8 +18,7 @@ from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
 from kuavo_bag_converter.bags.mcap.encodings import contradict
 from kuavo_bag_converter.bags.mcap.summary import Summary
-from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.bags.rosbag1.records import normal_type
+from kuavo_bag_converter.bags.model import Connection, normal_type
 from kuavo_bag_converter.bags.rosbag2.qos import is_latched
 from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.storage import MessageRows

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from kuavo_bag_converter.bags.byte_readers import ByteReader
 from kuavo_bag_converter.bags.damage import DamagedError
-from kuavo_bag_converter.bags.model import Connection, Stamps
+from kuavo_bag_converter.bags.model import Connection, Stamps, normal_type
 
 MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7
@@ -147,12 +147,6 @@ def connection_of(record: Record, data: bytes, number: int) -> Connection:
         md5=fields.get(b'md5sum', b'').decode(errors='replace'),
         latched=fields.get(b'latching', b'0') == b'1',
     )
-
-
-def normal_type(name: str) -> str:
-    """Type name with the ``/msg/`` part that ROS 1 and early ROS 2 bags leave out."""
-    parts = name.split('/')
-    return f'{parts[0]}/msg/{parts[1]}' if len(parts) == 2 else name
 
 
 def entry_stamps(table: npt.NDArray[np.void]) -> Stamps:

@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.damage import DamagePolicy, range_text
-from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.bags.rosbag1.records import normal_type
+from kuavo_bag_converter.bags.model import Connection, normal_type
 from kuavo_bag_converter.bags.rosbag2.qos import LIMIT, load_yaml, normal_qos
 from kuavo_bag_converter.support.texts import quoted, shown
 

@@ -18,8 +18,7 @@ import numpy as np
 
 from kuavo_bag_converter.bags.byte_readers import BagFile
 from kuavo_bag_converter.bags.damage import DamagePolicy, range_text
-from kuavo_bag_converter.bags.model import Connection, Stamps
-from kuavo_bag_converter.bags.rosbag1.records import normal_type
+from kuavo_bag_converter.bags.model import Connection, Stamps, normal_type
 from kuavo_bag_converter.bags.rosbag2.qos import is_latched
 from kuavo_bag_converter.bags.scratch import Scratch
 from kuavo_bag_converter.bags.storage import (

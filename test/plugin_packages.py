@@ -1,4 +1,4 @@
-"""Packages that add a robot to the converter, installed for the time of a test."""
+"""Packages that add to the converter, installed for the time of a test."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from pathlib import Path
 
 from plain_robot import Robot, every, image, joint_state, ramps
 
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.settings import known_settings
 from kuavo_bag_converter.support.plugins import plugins
 
-EXAMPLE = Path(__file__).resolve().parent.parent / 'examples' / 'two_arms'
+EXAMPLES = Path(__file__).resolve().parent.parent / 'examples'
 
 
-def build_example(folder):
-    """Copy the example to a folder with the metadata that installing it gives."""
-    package = shutil.copytree(EXAMPLE, folder / 'two_arms')
+def build_example(folder, name='two_arms'):
+    """Copy an example to a folder with the metadata that installing it gives."""
+    package = shutil.copytree(EXAMPLES / name, folder / name)
     subprocess.run(
         [sys.executable, 'setup.py', '-q', 'egg_info'], cwd=package, check=True, capture_output=True
     )
     return package
 
 
-def write_package(folder, name, code, entry='it'):
-    """Write a package ``name`` 1.0 with a module of its own and one robot of the same name."""
+def write_package(folder, name, code, entry='it', group='robots'):
+    """Write a package ``name`` 1.0 with a module of its own and one entry point of that name."""
     metadata = folder / f'{name}-1.0.dist-info'
     metadata.mkdir(parents=True)
     (metadata / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n')
     (metadata / 'entry_points.txt').write_text(
-        f'[kuavo_bag_converter.robots]\n{name} = module_of_{name}:{entry}\n'
+        f'[kuavo_bag_converter.{group}]\n{name} = module_of_{name}:{entry}\n'
     )
     (folder / f'module_of_{name}.py').write_text(code)
     return folder
@@ -59,6 +60,13 @@ def _look_again():
     importlib.invalidate_caches()
     plugins.cache_clear()
     known_settings.cache_clear()
+
+
+def command(capsys, *arguments):
+    """Run a command line; return its exit code, what it prints and its errors."""
+    capsys.readouterr()
+    code = cli.run(list(map(str, arguments)))
+    return code, *capsys.readouterr()
 
 
 def two_arms_bag(path, *, sides=('left', 'right'), seconds=2.0, camera_hz=30):
