@@ -144,8 +144,13 @@ class Settings:
     distro: str = setting(
         'humble', 'ROS 2 distro of standard message types that a bag does not define.'
     )
+    dataset_format: str = setting(
+        'lerobot', 'Format of the dataset: lerobot, or one that an installed package writes.'
+    )
     lerobot_version: str = setting(
-        'v3.0', 'Dataset format: v3.0 (LeRobot 0.4 or later) or v2.1.', choices=('v3.0', 'v2.1')
+        'v3.0',
+        "Version of LeRobot's format: v3.0 (LeRobot 0.4 or later) or v2.1.",
+        choices=('v3.0', 'v2.1'),
     )
     video: str = setting(
         'encode',

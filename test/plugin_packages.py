@@ -27,13 +27,13 @@ def build_example(folder, name='two_arms'):
     return package
 
 
-def write_package(folder, name, code, entry='it', group='robots'):
-    """Write a package ``name`` 1.0 with a module of its own and one entry point of that name."""
+def write_package(folder, name, code, entry='it', group='robots', named=''):
+    """Write a package ``name`` 1.0 with a module of its own and one entry point, by default of that name."""
     metadata = folder / f'{name}-1.0.dist-info'
     metadata.mkdir(parents=True)
     (metadata / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n')
     (metadata / 'entry_points.txt').write_text(
-        f'[kuavo_bag_converter.{group}]\n{name} = module_of_{name}:{entry}\n'
+        f'[kuavo_bag_converter.{group}]\n{named or name} = module_of_{name}:{entry}\n'
     )
     (folder / f'module_of_{name}.py').write_text(code)
     return folder

@@ -285,6 +285,57 @@ def test_something_that_is_no_robot_is_refused(tmp_path, capsys):
     assert err.startswith('error: bad (bad 1.0): its options must be a dataclass')
 
 
+FAILING = DECLARED.replace('FIELD', '').replace(
+    'it = Robots()',
+    """
+    from kuavo_bag_converter.support.errors import BagError
+    def build(self, options, topics):
+        raise self.BagError('no arm in the bag')
+    def METHOD(self, *_):
+        BODY
+it = Robots()
+""",
+)
+
+
+@pytest.mark.parametrize(
+    ('method', 'body', 'expected'),
+    [
+        ('build', "return {}['arm']", "building the profile failed (KeyError: 'arm')"),
+        ('build', "return {'fps': 10}", 'built dict in place of a Profile; update it'),
+        ('undecided', '1 / 0', 'undecided() failed (ZeroDivisionError: division by zero)'),
+        (
+            'title',
+            'return self.none',
+            "title() failed (AttributeError: 'Robots' object has no attribute 'none')",
+        ),
+        ('variants', 'yield 1 / 0', 'variants() failed (ZeroDivisionError: division by zero)'),
+    ],
+)
+def test_what_the_code_of_a_robot_raises_is_one_line(tmp_path, capsys, method, body, expected):
+    code = FAILING.replace('METHOD', method).replace('BODY', body)
+    write_package(tmp_path / 'p', 'other', code)
+    bag = two_arms_bag(tmp_path / 'bag', seconds=0.5)
+    words = ['inspect', bag]
+    if method in ('build', 'undecided'):
+        words = ['convert', bag, '--output', tmp_path / 'dataset', '--set', 'profile=other']
+    with installed(tmp_path / 'p'):
+        code, out, err = command(capsys, *words)
+    assert (code, 'Traceback' in out + err) == (2, False)
+    assert f'error: other (other 1.0): {expected}' in err.splitlines()
+    assert not (tmp_path / 'dataset').exists()
+
+
+@pytest.mark.parametrize('words', [['--list'], ['--show', '--set', 'profile=joint_state_image']])
+def test_a_robot_may_not_have_the_name_of_a_shipped_profile(tmp_path, capsys, words):
+    write_package(tmp_path, 'joint_state_image', DECLARED.replace('FIELD', ''))
+    with installed(tmp_path):
+        assert command(capsys, 'profile', *words) == (
+            2, '', 'error: joint_state_image (joint_state_image 1.0): has the name of a profile of '
+            'this package; rename or uninstall it\n'
+        )  # fmt: skip
+
+
 def test_the_core_names_no_robot():
     package = Path(kuavo_bag_converter.__file__).parent
     named = [

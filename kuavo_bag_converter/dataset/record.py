@@ -35,6 +35,8 @@ from kuavo_bag_converter.support.files import write_text
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.texts import visible
 
+LEROBOT = 'lerobot'
+"""The setting ``dataset_format`` of datasets that this package itself writes."""
 FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""
 _KEYS = ('format', 'converter', 'settings', 'bags')
@@ -259,6 +261,14 @@ def read_record(root: Path) -> ConversionRecord:
         raise UsageError(f'{path}: cannot be read: {error.strerror}') from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f'{path}: is no record of a conversion ({error!r})') from error
+
+
+def format_of(root: Path) -> str:
+    """Return the ``dataset_format`` of a dataset; LeRobot's where no record says another."""
+    try:
+        return str(read_record(root).settings.get('dataset_format', LEROBOT))
+    except (FileNotFoundError, UsageError):
+        return LEROBOT
 
 
 def write_record(record: ConversionRecord, folder: Path, root: Path) -> None:

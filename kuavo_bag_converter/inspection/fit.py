@@ -32,10 +32,9 @@ from kuavo_bag_converter.profiles.model import (
     VectorFeature,
 )
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
-from kuavo_bag_converter.robots.resolve import resolve, robot_of, undecided
+from kuavo_bag_converter.robots.resolve import resolve, robot_of, robots, undecided, variants
 from kuavo_bag_converter.settings import SettingInfo, Settings, known_settings, updated
 from kuavo_bag_converter.support.errors import BagError, ImageError
-from kuavo_bag_converter.support.plugins import ROBOTS, plugins
 from kuavo_bag_converter.support.texts import listed, shown
 
 _PROGRAM = 'python -m kuavo_bag_converter'
@@ -80,10 +79,10 @@ def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
     """
     fitter = _ProfileFitter(bag)
     fits: list[Fit] = []
-    for name, (_, robot, _) in plugins(ROBOTS).items():
+    for name, robot in robots().items():
         settings = replace(base, profile=name, robot_options=(), profile_object=None)
-        for variants in robot.variants(base.options_of(robot.options)):
-            named = [settings.with_options(options) for options in variants]
+        for tries in variants(robot, base):
+            named = [settings.with_options(options) for options in tries]
             tried = [fitter.advised(fitter.tuned(one)) for one in named]
             fits += tried
             if any(fit.fits for fit in tried):

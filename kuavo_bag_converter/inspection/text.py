@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kuavo_bag_converter.inspection.report import BagReport, FieldValues, Fit, TopicReport
-from kuavo_bag_converter.robots.resolve import robot_of
+from kuavo_bag_converter.robots.resolve import robot_of, robots
+from kuavo_bag_converter.support.plugins import calling
 from kuavo_bag_converter.support.texts import aligned, counted, listed, shown, visible
 
 _NEAREST = 3
@@ -158,8 +159,11 @@ def _fit(fit: Fit) -> Iterator[str]:
 
 
 def _name(fit: Fit) -> str:
-    robot = robot_of(fit.profile)
-    return f'{fit.profile} {robot.title(fit.settings)}' if robot else fit.profile
+    robot = robots().get(fit.profile)
+    if robot is None:
+        return fit.profile
+    with calling(robot, 'title()'):
+        return f'{fit.profile} {robot.value.title(fit.settings)}'
 
 
 def _size(size: int) -> str:

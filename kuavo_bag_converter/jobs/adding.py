@@ -13,7 +13,13 @@ from kuavo_bag_converter.check.description import EPISODES_FILES, Description, d
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag, read_record
+from kuavo_bag_converter.dataset.record import (
+    LEROBOT,
+    ConversionRecord,
+    RecordedBag,
+    format_of,
+    read_record,
+)
 from kuavo_bag_converter.jobs.carrying import (
     Snapshot,
     check_can_be_carried,
@@ -28,6 +34,21 @@ from kuavo_bag_converter.support.errors import UsageError
 
 _TO_RETRY = ('failed', 'skipped')
 """What became of bags that are to be tried again."""
+
+
+def check_format(settings: Settings, output: Path) -> None:
+    """Refuse to add to a dataset of another format than LeRobot's.
+
+    Raises:
+        UsageError: The dataset is, or the settings ask for one.
+
+    """
+    for name in (format_of(output), settings.dataset_format):
+        if name != LEROBOT:
+            raise UsageError(
+                f'{output}: datasets of the format {name} cannot be added to; leave out append '
+                'and retry_failed, and choose another output'
+            )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter import __version__
+from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.robots.resolve import digest_of, profile_version
@@ -67,6 +68,7 @@ def of_today(before: Mapping[str, Any]) -> dict[str, Any]:
         now['profile'] = profile.rpartition('/')[2]
     if folders and isinstance(folders, list):
         now['msg_path'] = _definitions(folders)
+    now.setdefault('dataset_format', LEROBOT)
     return now
 
 

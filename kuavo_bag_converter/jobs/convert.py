@@ -9,9 +9,11 @@ from pathlib import Path
 
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.dataset.assemble import assemble
+from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.dataset.shard import Shard
+from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
 from kuavo_bag_converter.frames.stream import Filler, fill_frames
-from kuavo_bag_converter.jobs.adding import read_before, settings_for
+from kuavo_bag_converter.jobs.adding import check_format, read_before, settings_for
 from kuavo_bag_converter.jobs.agreement import ShardFormat
 from kuavo_bag_converter.jobs.bag_converter import BagConverter, Conversion
 from kuavo_bag_converter.jobs.bags import Bag, find_bags
@@ -64,6 +66,9 @@ def convert(
     if not settings.bags and not settings.retry_failed:
         raise UsageError('bags: no bag given')
     output = resolve_output(settings.output)
+    writer_of(settings.dataset_format, settings.lerobot_version)
+    if adding:
+        check_format(settings, output)
     observer = observer or Observer()
     try:
         with Workspace(output, adding=adding) as workspace:
@@ -100,7 +105,8 @@ def _convert(run: Conversion) -> Report:
     if shards:
         assert converter.profile is not None  # that of the shards
         dataset, snapshot = _assemble(run, converter.profile, outcomes, shards)
-        _check(dataset)
+        if run.settings.dataset_format == LEROBOT:
+            _check(dataset)
         published = run.workspace.publish(dataset, snapshot)
     where = published.path if published.problem else Path(run.settings.output)
     seconds = time.monotonic() - started
@@ -174,24 +180,32 @@ def _assemble(
 
     """
     run.observer.assembling(sum(outcome.episodes for outcome in outcomes))
-    root, output = run.workspace.dataset_path(), run.workspace.output
+    settings = run.settings
+    writer = writer_of(settings.dataset_format, settings.lerobot_version)
+    root = run.workspace.dataset_path(by_plugin=writer is not None)
+    output = run.workspace.output
     before = snapshot = None
     if run.before is not None:
         snapshot = run.workspace.begin_replacing()
         before = read_before(output, snapshot)
         if before.record != run.before.record:
             raise DatasetError(f'{output}: is another dataset than when the run began')
-    assemble(
-        shards,
-        root,
-        features=shards[0].features,
-        fps=profile.fps,
-        robot_type=profile.robot_type,
-        version=run.settings.lerobot_version,
-        onto=None if before is None else output,
-        progress=lambda *_: run.check_cancelled(),
-    )
-    write_conversion_folder(root, output, run.settings, profile, outcomes, shards, before)
+    features = shards[0].features
+    if writer is not None:
+        info = DatasetInfo(features, profile.fps, profile.robot_type)
+        write_dataset(writer, shards, root, info)
+    else:
+        assemble(
+            shards,
+            root,
+            features=features,
+            fps=profile.fps,
+            robot_type=profile.robot_type,
+            version=settings.lerobot_version,
+            onto=None if before is None else output,
+            progress=lambda *_: run.check_cancelled(),
+        )
+    write_conversion_folder(root, output, settings, profile, outcomes, shards, before)
     if snapshot is not None:
         carry_over(output, root, snapshot)
         _name_others(run.observer, others_in(snapshot))

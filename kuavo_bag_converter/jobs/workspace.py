@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,8 @@ the next run, or you, can move it back.
 _README = 'README.txt'
 _CONFIGURATION = 'configuration.json'
 _DATASET = 'dataset'
+_BY_PLUGIN = 'by_plugin'
+"""A dataset that a plug-in is writing; removed as a whole."""
 _DATASETS = re.compile(r'dataset(\.\d+)?')
 _SMALL_FILES = (_README, REPLACED, 'replaced.tmp', 'configuration.tmp', _CONFIGURATION)
 """Removed in this order: the last one tells whose folder it is."""
@@ -236,10 +239,10 @@ class Workspace:
         (shard / MANIFEST).unlink(missing_ok=True)
         remove_made(shard, lambda path, _: _OF_A_SHARD.fullmatch(path) is not None)
 
-    def dataset_path(self) -> Path:
-        """Return an empty place for the dataset that is being put together."""
+    def dataset_path(self, *, by_plugin: bool = False) -> Path:
+        """Return a free place for the dataset that is being put together."""
         self._remove_datasets()
-        return self._free_name()
+        return self.root / _BY_PLUGIN if by_plugin else self._free_name()
 
     def _free_name(self) -> Path:
         """Return where a dataset can be: others may have put files where one was."""
@@ -292,6 +295,7 @@ class Workspace:
 
     def _remove_datasets(self) -> None:
         """Delete datasets that have not become the output."""
+        shutil.rmtree(self.root / _BY_PLUGIN, ignore_errors=True)
         replaced = ReplacedDataset.read(self.root)
 
         def is_made(path: str, entry: Entry) -> bool:

@@ -12,7 +12,7 @@ from kuavo_bag_converter.check.dataset import check_described
 from kuavo_bag_converter.check.description import Description, describe
 from kuavo_bag_converter.check.findings import Finding, Findings
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.record import ConversionRecord
+from kuavo_bag_converter.dataset.record import LEROBOT, ConversionRecord, format_of
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.bag import Replay
@@ -94,6 +94,8 @@ def verify(
 def _verify(root: Path, bags: Sequence[Path] | None, sample: int | None) -> Verification:
     if not root.is_dir():
         raise UsageError(f'{root}: no such folder; give the root of a dataset')
+    if (name := format_of(root)) != LEROBOT:
+        raise UsageError(f'{root}: is of the format {name}, which cannot be checked')
     findings = Findings()
     dataset = describe(root, findings)
     if dataset is None:

@@ -7,7 +7,6 @@ import sys
 
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.plugins import ROBOTS, plugins
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,9 +75,10 @@ def _topics(bag: str | None, settings: Settings) -> list[str]:
 
 def _shipped() -> str:
     from kuavo_bag_converter.profiles.shipped import shipped_parameter_files, shipped_profiles
+    from kuavo_bag_converter.robots.resolve import robots
 
     lines = ['profiles, for the setting profile:']
-    lines += [f'  {name}  {robot.value.summary}' for name, robot in plugins(ROBOTS).items()]
+    lines += [f'  {name}  {robot.value.summary}' for name, robot in robots().items()]
     lines += [f'  {name}  {path}' for name, path in shipped_profiles().items()]
     lines += ['parameter files, for --params-file:']
     lines += [f'  {path}' for path in shipped_parameter_files().values()]

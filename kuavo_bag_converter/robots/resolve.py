@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from kuavo_bag_converter.profiles.shipped import is_path, shipped_profiles
 from kuavo_bag_converter.robots.robot import Robot
 from kuavo_bag_converter.settings import Settings, known_settings
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.plugins import ROBOTS, plugins
+from kuavo_bag_converter.support.plugins import ROBOTS, Plugin, calling, plugins
 from kuavo_bag_converter.support.texts import did_you_mean
 
 
@@ -23,8 +23,24 @@ def robot_of(profile: str) -> Robot[Any] | None:
     Raises:
         UsageError: A robot that is installed beside the package cannot be used.
     """
-    plugin = plugins(ROBOTS).get(profile)
+    plugin = robots().get(profile)
     return plugin.value if plugin else None
+
+
+def robots() -> dict[str, Plugin]:
+    """Return all robots by name.
+
+    Raises:
+        UsageError: One that is installed beside the package cannot be used, or has the name of a
+            shipped profile.
+
+    """
+    found = plugins(ROBOTS)
+    for name in found.keys() & shipped_profiles().keys():
+        raise UsageError(
+            f'{found[name]}: has the name of a profile of this package; rename or uninstall it'
+        )
+    return found
 
 
 def resolve(settings: Settings, topics: Collection[str]) -> Profile:
@@ -39,11 +55,18 @@ def resolve(settings: Settings, topics: Collection[str]) -> Profile:
     robot = robot_of(settings.profile)
     if robot is not None:
         _check_unused(settings)
-        return robot.build(settings.options_of(robot.options), topics)
+        plugin = robots()[settings.profile]
+        with calling(plugin, 'building the profile'):
+            profile: Profile = robot.build(settings.options_of(robot.options), topics)
+        if not isinstance(profile, Profile):
+            raise UsageError(
+                f'{plugin}: built {type(profile).__name__} in place of a Profile; update it'
+            )
+        return profile
     if settings.profile_object is not None:
         _check_unused(settings)
-        profile: Profile = settings.profile_object
-        return profile
+        given: Profile = settings.profile_object
+        return given
     path = _file_of(settings.profile)
     _check_unused(settings)
     return load_profile(path)
@@ -63,8 +86,23 @@ def undecided(settings: Settings) -> str:
     Raises:
         UsageError: The options of the robot do not fit each other.
     """
-    robot = robot_of(settings.profile)
-    return robot.undecided(settings.options_of(robot.options)) if robot else ''
+    plugin = robots().get(settings.profile)
+    if plugin is None:
+        return ''
+    with calling(plugin, 'undecided()'):
+        return str(plugin.value.undecided(settings.options_of(plugin.value.options)))
+
+
+def variants(plugin: Plugin, settings: Settings) -> Iterator[Sequence[Any]]:
+    """Yield what ``inspect`` tries of a robot; see :meth:`.robot.Robot.variants`.
+
+    Raises:
+        UsageError: The robot cannot tell.
+
+    """
+    robot = plugin.value
+    with calling(plugin, 'variants()'):
+        yield from robot.variants(settings.options_of(robot.options))
 
 
 def resolve_without_bag(settings: Settings) -> Profile | None:
@@ -89,7 +127,7 @@ def profile_version(settings: Settings) -> str:
     """
     if robot_of(settings.profile) is None:
         return digest_of(resolve(settings, ()))
-    return plugins(ROBOTS)[settings.profile].package
+    return robots()[settings.profile].package
 
 
 def digest_of(profile: Profile) -> str:

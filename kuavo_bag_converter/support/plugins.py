@@ -82,13 +82,11 @@ def installed_plugins() -> dict[str, list[str]]:
 
 
 @contextmanager
-def calling(plugin: Plugin, what: str, error: type[ConverterError] = UsageError) -> Iterator[None]:
-    """Make an error of one line of whatever the code of a plug-in raises.
+def calling(plugin: Plugin, what: str) -> Iterator[None]:
+    """Make one line of whatever the code of a plug-in raises while it does ``what``.
 
-    Args:
-        plugin: Whose code is called.
-        what: What it is to do.
-        error: What to raise; errors of the converter pass as they are.
+    Raises:
+        UsageError: It has raised something that is no error of the converter.
 
     """
     try:
@@ -96,7 +94,7 @@ def calling(plugin: Plugin, what: str, error: type[ConverterError] = UsageError)
     except ConverterError:
         raise
     except Exception as failure:
-        raise error(f'{plugin}: {what} failed ({described(failure)})') from failure
+        raise UsageError(f'{plugin}: {what} failed ({described(failure)})') from failure
 
 
 def described(error: BaseException) -> str:
