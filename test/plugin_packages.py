@@ -28,7 +28,7 @@ def build_example(folder, name='two_arms'):
 
 
 def write_package(folder, name, code, entry='it', group='robots', named=''):
-    """Write a package ``name`` 1.0 with a module of its own and one entry point, by default of that name."""
+    """Write a package ``name`` 1.0 with a module and one entry point, by default of that name."""
     metadata = folder / f'{name}-1.0.dist-info'
     metadata.mkdir(parents=True)
     (metadata / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n')

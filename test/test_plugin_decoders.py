@@ -186,10 +186,10 @@ it = Decoder()
                    '(docs/extending.md)'),
         (CODE.replace('BODY', 'pass').replace('it = Decoder()', 'it = Decoder'),
          'bad (bad 1.0): is a class; an entry point in'),
-        (CODE.replace('BODY', 'pass').replace('msgtypes = {', 'msgtypes = [').replace(
-            "'float64[] values', ", '').replace("'foxglove.PoseInFrame': ", '').replace(
-            "'foxglove.CompressedImage':", '').replace("data'}", "data']"),
-         'bad (bad 1.0): its msgtypes must be a mapping of type names to texts of .msg files'),
+        (CODE.replace('BODY', 'pass').replace("= 'json'", '= 3'),
+         'bad (bad 1.0): its encoding must be a text, and its msgtypes a mapping of type names'),
+        (CODE.replace('BODY', 'pass').replace('msgtypes = {', 'msgtypes = 3\n    other = {'),
+         'bad (bad 1.0): its encoding must be a text, and its msgtypes a mapping of type names'),
         (CODE.replace('BODY', 'pass').replace('float64[] values', 'float64'),
          'bad (bad 1.0): its definition of foxglove.PoseInFrame cannot be read'),
     ],

@@ -65,6 +65,7 @@ def test_a_folder_of_logs_is_searched_for_them(package, tmp_path, capsys):
     for name in ('a', 'b'):
         csv_log(tmp_path / 'logs' / f'{name}.csv', count=100 if name == 'a' else 101)
     (tmp_path / 'logs' / 'notes.txt').write_text('stamp_ns,topic,values\n')
+    (tmp_path / 'logs' / 'labels.csv').write_text('bag,label\n')
     with installed(package):
         assert convert(capsys, tmp_path / 'logs', tmp_path / 'dataset')[0] == 0
     assert [bag['status'] for bag in report(tmp_path / 'dataset')['bags']] == ['converted'] * 2
@@ -167,6 +168,8 @@ def fail():
          'mcap (mcap 1.0): has the name of a container of this package; rename it'),
         ('bad', CODE.replace('BODY', 'pass').replace("path.suffix == '.csv'", '1 / 0'),
          'bad (bad 1.0): matches() for '),
+        ('bad', CODE.replace('BODY', 'pass').replace("('.csv',)", "'.csv'"),
+         "bad (bad 1.0): its suffixes must be a tuple of texts, found '.csv'"),
     ],
 )  # fmt: skip
 def test_what_is_no_container_is_refused(tmp_path, capsys, name, code, expected):

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
-from kuavo_bag_converter.bags.storage_plugins import container_by_plugin
+from kuavo_bag_converter.bags.storage_plugins import BEGIN_BYTES, container_by_plugin
 from kuavo_bag_converter.support.errors import BagError
 
 _CONTAINERS = {
@@ -28,8 +28,6 @@ _OTHERS = {
     b'\x89HDF': 'an HDF5 file, not a bag',
 }
 _WEB = (b'<!doctype', b'<html', b'<?xml', b'<error')
-_BEGIN = 64
-"""Bytes that tell what a file is."""
 EXPECTED = 'a ROS 1 bag 2.0, an MCAP file or an sqlite3 file of rosbag2'
 
 
@@ -50,7 +48,7 @@ def container_of(path: Path, shown: Path | None = None) -> str:
     try:
         status = status_of(path)
         with path.open('rb') as file:
-            begin = file.read(_BEGIN)
+            begin = file.read(BEGIN_BYTES)
     except OSError as error:
         raise cannot_be_read(path, error) from None
     for magic, container in _CONTAINERS.items():
@@ -93,7 +91,7 @@ def cannot_be_read(path: Path, error: OSError) -> BagError:
 def mistaken_for_a_bag(path: Path) -> str:
     """Return what a file is that often takes a bag's place, '' for anything else."""
     with path.open('rb') as file:
-        other = _other(file.read(_BEGIN))
+        other = _other(file.read(BEGIN_BYTES))
     return f'is {other}' if other else ''
 
 

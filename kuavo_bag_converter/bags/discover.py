@@ -15,7 +15,7 @@ from kuavo_bag_converter.bags.open import open_portable
 from kuavo_bag_converter.bags.rosbag1.storage import time_range
 from kuavo_bag_converter.bags.rosbag2.directory import SUFFIXES, natural, split_stem
 from kuavo_bag_converter.bags.rosbag2.metadata import NAME
-from kuavo_bag_converter.bags.storage_plugins import suffixes_of_plugins
+from kuavo_bag_converter.bags.storage_plugins import is_of_a_plugin
 from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan, recorded_spans
 from kuavo_bag_converter.support.errors import BagError, UsageError
 
@@ -149,7 +149,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _is_bag(path: Path) -> bool:
-    return path.name.endswith(ROSBAG1_SUFFIXES + SUFFIXES + suffixes_of_plugins())
+    return path.name.endswith(ROSBAG1_SUFFIXES + SUFFIXES) or is_of_a_plugin(path)
 
 
 def _is_directory_bag(folder: Path) -> bool:

@@ -20,6 +20,8 @@ from kuavo_bag_converter.support.errors import (
 )
 from kuavo_bag_converter.support.plugins import STORAGES, Plugin, calling, described, plugins
 
+BEGIN_BYTES = 64
+"""Bytes that tell what a file is."""
 BUILT_IN = ('rosbag1', 'mcap', 'sqlite3', 'zstd')
 """Containers that need no plug-in."""
 
@@ -83,19 +85,34 @@ def containers() -> dict[str, Plugin]:
     """Return the containers of installed plug-ins by name.
 
     Raises:
-        UsageError: One cannot be loaded, or has the name of a container of this package.
+        UsageError: One cannot be loaded or used, or has the name of a container of this package.
 
     """
     found = plugins(STORAGES)
     for name, plugin in found.items():
         if name in BUILT_IN:
             raise UsageError(f'{plugin}: has the name of a container of this package; rename it')
+        suffixes = plugin.value.suffixes
+        if not isinstance(suffixes, tuple) or not all(isinstance(one, str) for one in suffixes):
+            raise UsageError(f'{plugin}: its suffixes must be a tuple of texts, found {suffixes!r}')
     return found
 
 
-def suffixes_of_plugins() -> tuple[str, ...]:
-    """Return how names end of files that plug-ins read."""
-    return tuple(suffix for plugin in containers().values() for suffix in plugin.value.suffixes)
+def is_of_a_plugin(path: Path) -> bool:
+    """Tell whether a file is a bag of a plug-in, by its name and its first bytes.
+
+    Raises:
+        UsageError: Two take it, or one cannot be used.
+
+    """
+    suffixes = tuple(suffix for plugin in containers().values() for suffix in plugin.value.suffixes)
+    if not path.name.endswith(suffixes):
+        return False
+    try:
+        with path.open('rb') as file:
+            return bool(container_by_plugin(path, file.read(BEGIN_BYTES)))
+    except OSError:
+        return True  # opening it says what is wrong
 
 
 def container_by_plugin(path: Path, begin: bytes) -> str:

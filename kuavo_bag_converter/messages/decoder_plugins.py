@@ -79,20 +79,20 @@ def claims() -> Claims:
     """
     found: dict[tuple[str, str], Claim] = {}
     for plugin in plugins(DECODERS).values():
-        msgtypes = plugin.value.msgtypes
-        if not isinstance(msgtypes, Mapping) or not all(
-            isinstance(text, str) for item in msgtypes.items() for text in item
-        ):
+        encoding, msgtypes = plugin.value.encoding, plugin.value.msgtypes
+        is_mapping = isinstance(msgtypes, Mapping)
+        texts = [encoding, *msgtypes, *msgtypes.values()] if is_mapping else []
+        if not texts or not all(isinstance(text, str) for text in texts):
             raise UsageError(
-                f'{plugin}: its msgtypes must be a mapping of type names to texts of .msg files '
-                '(docs/extending.md)'
+                f'{plugin}: its encoding must be a text, and its msgtypes a mapping of type names '
+                'to texts of .msg files (docs/extending.md)'
             )
         for msgtype, definition in msgtypes.items():
             claim = Claim(plugin, msgtype, definition)
-            other = found.setdefault((claim.ros_name, plugin.value.encoding), claim)
+            other = found.setdefault((claim.ros_name, encoding), claim)
             if other is not claim:
                 raise UsageError(
-                    f'{plugin}: decodes {msgtype} ({plugin.value.encoding}), as {other.plugin} '
+                    f'{plugin}: decodes {msgtype} ({encoding}), as {other.plugin} '
                     'does; uninstall one of them'
                 )
     return found
