@@ -379,14 +379,23 @@ def test_a_part_of_a_recording_is_not_added_to_the_whole_one(tmp_path, profile):
 
 
 def test_a_recording_is_not_added_to_a_part_of_it(tmp_path, profile):
-    # Less than 8 KiB could be a part without messages.
-    parts = [write_bag(tmp_path / f'rec_{n}.bag', 5, 200, first=200 * n) for n in range(2)]
+    parts = [write_bag(tmp_path / f'rec_{n}.bag', 5, 4, first=4 * n) for n in range(2)]
     convert_arm(parts[0], tmp_path / 'out', profile)
     outcome = convert_arm(parts, tmp_path / 'out', profile, append=True)
     assert statuses(outcome) == ['failed']
     assert 'rec_0.bag: is in the dataset already' in outcome.outcomes[0].reason
     assert statuses(convert_arm(parts[1], tmp_path / 'out', profile, append=True)) == ['converted']
-    assert states(tmp_path / 'out') == frames_of(5, frames=400)
+    assert states(tmp_path / 'out') == frames_of(5, frames=8)
+
+
+def test_files_without_messages_are_no_recordings_own(tmp_path, profile):
+    empty = write_bag(tmp_path / 'one/rec_1.bag', 0, 0)
+    one = [write_bag(tmp_path / 'one/rec_0.bag', 1), empty]
+    other = [write_bag(tmp_path / 'two/rec_0.bag', 2), tmp_path / 'two/rec_1.bag']
+    shutil.copy(empty, other[1])
+    convert_arm(one, tmp_path / 'out', profile)
+    convert_arm(other, tmp_path / 'out', profile, append=True)
+    assert states(tmp_path / 'out') == frames_of(1, 2)
 
 
 def padded(bag, text):
@@ -443,6 +452,30 @@ def test_retry_takes_all_files_of_a_recording(tmp_path, profile):
     retry(root)
     assert len(states(root)) == 4 + 12
     assert sorted(states(root)) == sorted(frames_of(1) + frames_of(5, frames=12))
+
+
+@pytest.mark.parametrize('first_form', [False, True])
+@pytest.mark.parametrize('given', [False, True], ids=['where they were', 'given'])
+def test_retry_of_the_damaged_file_of_a_recording_doubles_no_other(
+    tmp_path, profile, first_form, given
+):
+    parts = [write_bag(tmp_path / f'bags/rec_{n}.bag', 5, 4, first=4 * n) for n in range(3)]
+    root = tmp_path / 'out'
+    whole = cut(parts[1])
+    assert statuses(convert_arm([tmp_path / 'bags'], root, profile)) == [
+        'converted', 'failed', 'converted',
+    ]  # fmt: skip
+    parts[1].write_bytes(whole)
+    if first_form:
+        as_first_form(root, parts)
+    bags = (tmp_path / 'bags').rename(tmp_path / 'moved') if given else tmp_path / 'bags'
+    outcome = retry(root, bags) if given else retry(root)
+    assert statuses(outcome) == ['converted']
+    assert sorted(states(root)) == frames_of(5, frames=12)
+    # Whole again the three are one recording, of which the dataset has everything.
+    assert verify(root, [str(bags)]).findings == ()
+    assert len(verify(root, [str(bags)]).bags) == 3
+    assert statuses(convert_arm([bags], root, profile, append=True)) == ['present']
 
 
 def test_retry_takes_all_files_of_a_recording_that_failed_as_one(tmp_path, profile):

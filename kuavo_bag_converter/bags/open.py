@@ -68,6 +68,15 @@ def open_portable(paths: Sequence[Path], damage: DamagePolicy) -> RecordingReade
     return _open(paths, damage, 'portable')
 
 
+def holds_messages(path: Path) -> bool:
+    """Tell whether any message of a file can be read, without ROS."""
+    try:
+        with open_portable([path], DamagePolicy('salvage')) as reader:
+            return any(reader.counts.values())
+    except BagError:
+        return False
+
+
 def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingReader | None:
     """Open a recording without ROS if that takes no more than its index; else return None.
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,8 +43,6 @@ _KEYS = ('format', 'converter', 'settings', 'bags')
 _BAG_KEYS = ('bag', 'status', 'reason', 'episodes', 'frames', 'problems', 'plan', 'first_episode',
              'files', 'fingerprint')  # fmt: skip
 """The keys that this converter writes, the last in the first form."""
-_EMPTY_BAG = 8192
-"""A file of at most so many bytes may hold no message, and then is no recording's own."""
 
 
 @dataclass(frozen=True)
@@ -190,35 +188,30 @@ class ConversionRecord:
         bag = self.converted[after - 1]
         return episode < bag.first_episode + bag.episodes
 
-    def holder_of(self, paths: Sequence[Path], key: Key) -> RecordedBag | None:
-        """Return the bag of the dataset that has all files of a recording.
+    def holds(self, paths: Sequence[Path], key: Key) -> bool:
+        """Tell whether the dataset has all files of a recording, be it as several bags.
 
-        Equal keys are taken for equal files only if the bytes are equal, where the files of the
-        dataset's bag are still at hand as they were.
+        Equal keys are taken for equal files only if the bytes are equal, where the file that the
+        dataset was made from is still at hand as it was.
         """
-        for bag in self.converted:
-            if key and set(key) <= set(bag.key) and _confirmed(bag, paths, key):
-                return bag
-        return None
+        files = zip(_files(paths), key, strict=False)
+        return bool(key) and all(self._holder_of(path, one) for path, one in files)
 
-    def sharer_of(self, paths: Sequence[Path], key: Key) -> tuple[Path, RecordedBag] | None:
-        """Return a file of a recording that a bag of the dataset has too, and that bag."""
+    def shared_with(self, paths: Sequence[Path], key: Key) -> Iterator[tuple[Path, RecordedBag]]:
+        """Yield the files of a recording that a bag of the dataset has too, and that bag."""
         for path, one in zip(_files(paths), key, strict=False):
-            for bag in self.converted:
-                shared = one[0] > _EMPTY_BAG and one in bag.key
-                if shared and _confirmed(bag, [path], (one,)):
-                    return path, bag
-        return None
+            bag = self._holder_of(path, one)
+            if bag is not None:
+                yield path, bag
+
+    def _holder_of(self, path: Path, one: tuple[int, str]) -> RecordedBag | None:
+        return next((bag for bag in self.converted if _has(bag, path, one)), None)
 
 
-def _confirmed(bag: RecordedBag, paths: Sequence[Path], key: Key) -> bool:
-    """Compare all bytes with the files that a bag was converted from, as far as they are there."""
-    recorded = {(file.bytes, file.digest): file for file in bag.files}
-    for path, one in zip(_files(paths), key, strict=False):
-        there = recorded[one].path
-        if not same_files([path], [there]) and _is_as(there, one):
-            return False
-    return True
+def _has(bag: RecordedBag, path: Path, one: tuple[int, str]) -> bool:
+    """Tell whether a file is one that a bag was converted from, which may be gone or changed."""
+    there = next((file.path for file in bag.files if (file.bytes, file.digest) == one), None)
+    return there is not None and (same_files([path], [there]) or not _is_as(there, one))
 
 
 def _is_as(path: Path, one: tuple[int, str]) -> bool:

@@ -182,20 +182,42 @@ def recordings_to_retry(
     given = find_recordings(bags)
     found = []
     for bag in _to_retry(record):
-        named = [paths for paths in given if paths[0].name == bag.path.name]
+        named = [part for paths in given if (part := _part_of(bag, paths, record))]
         if len(named) > 1:
             raise UsageError(
                 f'{named[0][0]} and {named[1][0]}: have the name of a bag that failed; give one'
             )
-        found.append((named[0] if named else _paths_of(bag), bag.number))
+        found.append((named[0] if named else _paths_of(bag, record), bag.number))
     return found
 
 
-def _paths_of(bag: RecordedBag) -> tuple[Path, ...]:
+def _part_of(
+    bag: RecordedBag, recording: tuple[Path, ...], record: ConversionRecord
+) -> tuple[Path, ...]:
+    """Return the files in a recording that are a bag's own, by name; none if it is another one.
+
+    A recording of which a file was damaged was taken for several; the others may be converted.
+    """
+    names = [path.name for path in recording]
+    if bag.path.name not in names:
+        return ()
+    of_others = {
+        path.name
+        for other in record.bags
+        if other is not bag
+        for path in other.paths
+        if path.parent == bag.path.parent
+    }
+    start = names.index(bag.path.name)
+    after = (place for place in range(start + 1, len(names)) if names[place] in of_others)
+    return recording[start : next(after, len(names))]
+
+
+def _paths_of(bag: RecordedBag, record: ConversionRecord) -> tuple[Path, ...]:
     """Return the files of a bag; former versions recorded the first of several."""
     if bag.files or not os.path.isfile(bag.path):
         return bag.paths
     for recording in find_recordings([bag.path.parent]):
         if bag.path in recording:
-            return recording
+            return _part_of(bag, recording, record)
     return bag.paths

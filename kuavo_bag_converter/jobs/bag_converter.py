@@ -19,7 +19,7 @@ from kuavo_bag_converter.bags.fingerprint import (
     state_of,
 )
 from kuavo_bag_converter.bags.model import BagReader
-from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.bags.open import holds_messages, open_bag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.frames.stream import Filler
@@ -117,7 +117,7 @@ class BagConverter:
         except BagError:
             return False
         before, workspace = self._run.before, self._run.workspace
-        if before is not None and before.record.holder_of(bag.paths, key):
+        if before is not None and before.record.holds(bag.paths, key):
             return True
         return any(True for _ in workspace.finished_shards(workspace.shard_path(bag.place, key)))
 
@@ -149,7 +149,7 @@ class BagConverter:
         state, mark = state_of(bag.paths), fingerprint(bag.paths)
         key = key_of(mark)
         if before is not None:
-            if before.record.holder_of(bag.paths, key):
+            if before.record.holds(bag.paths, key):
                 return bag.outcome('present'), None
             _check_not_shared(bag, key, before)
         path = workspace.shard_path(bag.place, key)
@@ -245,9 +245,9 @@ def _check_not_shared(bag: Bag, key: Key, before: ExistingDataset) -> None:
         BagError: Names the file.
 
     """
-    shared = before.record.sharer_of(bag.paths, key)
-    if shared is not None:
-        raise BagError(
-            f'{shared[0]}: is in the dataset already, as {shared[1].name}; give the other '
-            'files of the recording by their own paths'
-        )
+    for file, holder in before.record.shared_with(bag.paths, key):
+        if holds_messages(file):
+            raise BagError(
+                f'{file}: is in the dataset already, as {holder.name}; give the other '
+                'files of the recording by their own paths'
+            )

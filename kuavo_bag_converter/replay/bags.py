@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,8 @@ def match_bags(
     """
     found: dict[int, Match] = {}
     left: list[tuple[tuple[Path, ...], str]] = []
-    for files in _given(record, paths):
+    given = _given(record, paths)
+    for files in (part for recording in given for part in _as_converted(record, recording)):
         try:
             key = key_of(fingerprint(files))
         except BagError as error:
@@ -82,6 +84,25 @@ def _given(record: ConversionRecord, paths: Sequence[str | Path]) -> list[tuple[
     if not paths:
         return [bag.paths for bag in record.converted if all(map(os.path.exists, bag.paths))]
     return find_recordings(paths)
+
+
+def _as_converted(record: ConversionRecord, files: tuple[Path, ...]) -> list[tuple[Path, ...]]:
+    """Part a recording as the dataset has it: as several bags if one of its files was damaged."""
+    try:
+        keys = {path: key_of(fingerprint([path])) for path in files}
+    except BagError:
+        return [files]
+
+    def holder(path: Path) -> int | None:
+        holds = (bag.number for bag in record.converted if set(keys[path]) <= set(bag.key))
+        return next(holds, None)
+
+    parts = [(number, tuple(part)) for number, part in groupby(files, key=holder)]
+    whole = all(
+        number is None or _equal(record, part, tuple(one for path in part for one in keys[path]))
+        for number, part in parts
+    )
+    return [part for _, part in parts] if whole else [files]
 
 
 def _equal(record: ConversionRecord, files: tuple[Path, ...], key: Key) -> RecordedBag | None:
