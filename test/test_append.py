@@ -114,10 +114,10 @@ def test_what_others_have_put_into_the_metadata_stays(bags, tmp_path, profile):
     edit_json(root / 'conversion/report.json', lambda r: r['bags'][0].update(rating=5))
     with (root / 'conversion/profile.yaml').open('a') as file:
         file.write('# mine\n')
-    assert statuses(convert_arm(bags, root, profile, append=True)) == [
-        'present',
-        *2 * ['converted'],
-    ]
+    notes = Notes()
+    outcome = convert_arm(bags, root, profile, append=True, observer=notes)
+    assert statuses(outcome) == ['present', 'converted', 'converted']
+    assert [line for line in notes.lines if line.startswith('meta/info.json: splits')]
     assert info(root)['license'] == 'mit'
     assert info(root)['splits'] == {'train': '0:1', 'test': '0:0'}
     assert info(root)['features']['observation.state']['unit'] == 'rad'
@@ -130,6 +130,17 @@ def test_what_others_have_put_into_the_metadata_stays(bags, tmp_path, profile):
     assert report(root)['seen_by'] == 'me'
     assert report(root)['bags'][0]['rating'] == 5
     assert (root / 'conversion/profile.yaml').read_text().endswith('# mine\n')
+
+
+def test_who_is_in_the_folder_learns_that_it_is_another_one(bags, tmp_path, profile, monkeypatch):
+    root = tmp_path / 'out'
+    notes = Notes()
+    convert_arm(bags[:1], root, profile, observer=notes)
+    monkeypatch.chdir(root / 'meta')
+    convert_arm(bags[1], '..', profile, append=True, observer=notes)
+    assert [line for line in notes.lines if 'must change again' in line] == notes.lines[-1:]
+    monkeypatch.chdir(root)
+    assert states('.') == frames_of(0, 1)
 
 
 def test_columns_of_others_in_the_tasks_have_no_value_for_new_tasks(bags, tmp_path, profile):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.dataset.assemble import assemble
+from kuavo_bag_converter.dataset.layout import INFO_PATH
 from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
@@ -209,6 +211,7 @@ def _assemble(
     if snapshot is not None:
         carry_over(output, root, snapshot)
         _name_others(run.observer, others_in(snapshot))
+        _name_splits(run.observer, root)
     return root, snapshot
 
 
@@ -217,6 +220,16 @@ def _name_others(observer: Observer, others: Sequence[str]) -> None:
     if others:
         observer.note(
             f'carried over as they are: {listed(others, _NAMED)}; counts in them may be out of date'
+        )
+
+
+def _name_splits(observer: Observer, root: Path) -> None:
+    """Say that splits of another program do not know the new episodes."""
+    info = json.loads((root / INFO_PATH).read_text(encoding='utf-8'))
+    if info['splits'] != {'train': f'0:{info["total_episodes"]}'}:
+        observer.note(
+            f'{INFO_PATH}: splits of another program stay as they are; put the new episodes into '
+            'one of them'
         )
 
 

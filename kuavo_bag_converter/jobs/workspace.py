@@ -269,6 +269,13 @@ class Workspace:
         else:
             published = publish_over(dataset, self.output, self.root, snapshot)
         self.remove()
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            self.notes.append(
+                f'{self.output}: is a new folder, to which a shell that was in the one before '
+                'must change again (cd)'
+            )
         return published
 
     def remove(self) -> None:
