@@ -489,6 +489,18 @@ def test_retry_of_the_damaged_file_of_a_recording_doubles_no_other(
     assert statuses(convert_arm([bags], root, profile, append=True)) == ['present']
 
 
+def test_verify_gives_each_namesake_its_own_reason(tmp_path, profile):
+    good, empty, short = (tmp_path / folder / 'a.bag' for folder in ('good', 'empty', 'short'))
+    write_bag(good, 1)
+    write_bag(empty, 2, 0)
+    write_bag(short, 3)
+    cut(short)
+    convert_arm([good, empty, short], tmp_path / 'out', profile)
+    lines = verify(tmp_path / 'out', [str(good), str(empty), str(short)]).others
+    assert 'no messages' in lines[0]
+    assert 'truncated' in lines[1]
+
+
 def test_retry_takes_all_files_of_a_recording_that_failed_as_one(tmp_path, profile):
     parts = [write_bag(tmp_path / f'bags/rec_{n}.bag', 5, 4, first=4 * n) for n in range(3)]
     root = tmp_path / 'out'

@@ -121,4 +121,5 @@ def _namesake(record: ConversionRecord, name: str) -> RecordedBag | None:
 def _described(record: ConversionRecord, path: Path) -> str:
     """Return a bag that is not in the dataset, with the reason if its conversion failed."""
     failed = [bag for bag in record.bags if bag.status == 'failed' and bag.path.name == path.name]
-    return f'{path} (failed: {failed[0].reason})' if failed else str(path)
+    here = [bag for bag in failed if bag.path.resolve() == path.resolve()] or failed
+    return f'{path} (failed: {here[0].reason})' if len(here) == 1 else str(path)
