@@ -12,10 +12,10 @@ ROOT = Path(__file__).resolve().parent
 
 
 def _version() -> str:
-    text = (ROOT / NAME / '__init__.py').read_text(encoding='utf-8')
+    text = (ROOT / NAME / 'support' / 'version.py').read_text(encoding='utf-8')
     match = re.search(r"^__version__ = '(.+)'$", text, re.MULTILINE)
     if match is None:
-        raise RuntimeError(f'{NAME}/__init__.py has no __version__')
+        raise RuntimeError(f'{NAME}/support/version.py has no __version__')
     return match[1]
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kuavo_bag_converter.support.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from kuavo_bag_converter.alignment.plan import Plan
     from kuavo_bag_converter.api import convert, inspect, load_profile
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
         StalledError,
         UsageError,
     )
-
-__version__ = '0.1.0'
 
 __all__ = [
     'BagError',

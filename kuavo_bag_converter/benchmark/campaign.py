@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter import __version__
 from kuavo_bag_converter.benchmark.measure import MB, measure
 from kuavo_bag_converter.benchmark.processes import memory_available
 from kuavo_bag_converter.benchmark.results import Result
 from kuavo_bag_converter.benchmark.runs import Run
 from kuavo_bag_converter.settings import Settings, parse_assignments, updated
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
+from kuavo_bag_converter.support.version import __version__
 
 _PACKAGE = 'kuavo_bag_converter.benchmark'
 _LEROBOT_JOB = Path(__file__).resolve().with_name('lerobot_job.py')

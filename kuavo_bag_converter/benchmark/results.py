@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
-from kuavo_bag_converter import __version__
 from kuavo_bag_converter.benchmark.measure import MB, Measurement
 from kuavo_bag_converter.benchmark.processes import memory_total, processor_name
 from kuavo_bag_converter.benchmark.runs import Run
+from kuavo_bag_converter.support.version import __version__
 
 _LIBRARIES = ('av', 'opencv-python-headless', 'numpy', 'pyarrow', 'rosbags', 'mcap')
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from kuavo_bag_converter import __version__
 from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
 from kuavo_bag_converter.support.signals import cancel_on_signals, exit_on_sigterm
+from kuavo_bag_converter.support.version import __version__
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.settings import Settings

@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter import __version__
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import (
     Key,
@@ -34,6 +33,7 @@ from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import write_text
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.texts import visible
+from kuavo_bag_converter.support.version import __version__
 
 LEROBOT = 'lerobot'
 """The setting ``dataset_format`` of datasets that this package itself writes."""

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter import __version__
 from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.robots.resolve import digest_of, profile_version
 from kuavo_bag_converter.settings import Settings, recorded_values
 from kuavo_bag_converter.support.plugins import installed_plugins
+from kuavo_bag_converter.support.version import __version__
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
                        'reader', 'on_error', 'append', 'retry_failed', 'on_change',
