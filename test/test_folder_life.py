@@ -18,12 +18,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 import tempfile
 import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,21 +59,17 @@ STEPS = 10
 REACHED = Counter()
 """How often each rule and each outcome happened."""
 
-TO_REACH = (
+OFTEN = 5
+TO_REACH = {
     *(f'{mode}: {kind}' for mode in ('create', 'append') for kind in ('report', 'refused')),
     *(f'{mode}: {kind}' for mode in ('create', 'append') for kind in ('cancelled', 'killed')),
-    *(f'kill in phase {phase}' for phase in PHASES),
-    *(f'cancel in phase {phase}' for phase in ('start', 'shard', 'assembly')),
-    *(f'add_meanwhile in phase {phase}' for phase in PHASES),
-    *(f'occupy_meanwhile in phase {phase}' for phase in ('start', 'shard')),
+    *(f'interrupted in phase {phase}' for phase in PHASES),
     'retry: report',
     'kept beside',
-    'run_twice_at_once in phase start',
-    'run_twice_at_once in phase shard',
-    'second append: refused',
     'second create: refused',
-)
-"""What happens in the histories of the suite, or the machine has lost its way."""
+    'second append: refused',
+}
+"""What happens often in the histories of the suite, as every rule does, or the machine is lost."""
 NAMES = ('plain', 'run of 3 May', '测试', os.fsdecode(b'\xb2\xe2\xca\xd4'))
 """Of recordings; the last is not UTF-8, as a zip from a Chinese Windows leaves it."""
 RECORDED = st.tuples(
@@ -125,6 +121,18 @@ class Ended(NamedTuple):
     exit_code: int = 0
     outcomes: tuple[tuple[str, str], ...] = ()
     """The bag and status of each."""
+
+
+def counted(function):
+    """Count how often a rule is followed."""
+    TO_REACH.add(function.__name__)
+
+    @wraps(function)
+    def rule(self, **drawn):
+        REACHED[function.__name__] += 1
+        return function(self, **drawn)
+
+    return rule
 
 
 HOWS = st.builds(
@@ -189,6 +197,7 @@ class FolderLife(World, RuleBasedStateMachine):
         return multiple(*made)
 
     @rule(target=recordings, drawn=RECORDED)
+    @counted
     def record_another(self, drawn):
         return self.record(*drawn)
 
@@ -198,6 +207,7 @@ class FolderLife(World, RuleBasedStateMachine):
         how=st.sampled_from(['copy', 'hard link', 'symbolic link']),
         folder=st.sampled_from(['recordings', 'copies']),
     )
+    @counted
     def give_another_name(self, recording, how, folder):
         other = recording._replace(folder=Path(folder), name=self.fresh(how))
         pairs = zip(recording.parts(self.site), other.parts(self.site), strict=True)
@@ -219,6 +229,7 @@ class FolderLife(World, RuleBasedStateMachine):
             ['touch', 'remove', 'repair', 'repair', 'cut off', 'broken', 'replace']
         ),
     )
+    @counted
     def change_a_recording(self, recording, how):
         """A recording is damaged, put back as it was, or another one comes in its place."""
         paths = recording.parts(self.site)
@@ -241,6 +252,7 @@ class FolderLife(World, RuleBasedStateMachine):
 
     @precondition(lambda self: self.has_dataset and self.output.exists())
     @rule(what=st.sampled_from([*FOREIGN_FILES, *NO_FILES, 'a key of info.json']))
+    @counted
     def add_to_the_dataset(self, what):
         path = self.output / what
         if what in FOREIGN_FILES:
@@ -255,6 +267,7 @@ class FolderLife(World, RuleBasedStateMachine):
 
     @precondition(lambda self: self.has_dataset and self.output.exists())
     @rule(frames=st.integers(1, 3), task=st.sampled_from(['Count', 'Wave']))
+    @counted
     def lerobot_appends(self, frames, task):
         self.count += 1
         states = [(100.0 + self.count, float(frame)) for frame in range(frames)]
@@ -268,6 +281,7 @@ class FolderLife(World, RuleBasedStateMachine):
         given=st.lists(recordings, min_size=1, max_size=2),
         how=HOWS,
     )
+    @counted
     def convert_where_another_program_writes(self, place, kind, given, how):
         """The output, or the folder for work beside it, is not the tool's: it is left alone."""
         path = self.output if place == 'output' else self.workspace
@@ -284,6 +298,7 @@ class FolderLife(World, RuleBasedStateMachine):
 
     @precondition(lambda self: self.is_working)
     @rule(name=st.sampled_from(WORKSPACE_FILES))
+    @counted
     def add_to_the_workspace(self, name):
         self.put(self.workspace / name, self.fresh(name).encode())
 
@@ -291,6 +306,7 @@ class FolderLife(World, RuleBasedStateMachine):
     @rule(
         how=st.sampled_from(['shorter', 'no rows', 'no manifest', 'other manifest', 'other rows'])
     )
+    @counted
     def damage_a_shard(self, how):
         for content, shard in self.shards():
             path = shard / ('shard.json' if 'manifest' in how else 'data.parquet')
@@ -305,6 +321,7 @@ class FolderLife(World, RuleBasedStateMachine):
     # The next run brings a dataset back where it looks as if a killed one had taken it away.
     @precondition(lambda self: self.has_dataset and self.output.exists() and not self.half_done)
     @rule()
+    @counted
     def put_the_dataset_away(self):
         archive = self.world / self.fresh('archive')
         self.output.rename(archive)
@@ -313,6 +330,7 @@ class FolderLife(World, RuleBasedStateMachine):
         self.dataset = None
 
     @rule(copy=st.booleans())
+    @counted
     def move_the_site(self, copy):
         """The dataset goes to another disk together with its recordings."""
         old, self.site = self.site, self.world / self.fresh('site')
@@ -332,6 +350,7 @@ class FolderLife(World, RuleBasedStateMachine):
 
     @precondition(lambda self: self.has_dataset and self.output.exists())
     @rule()
+    @counted
     def verify(self):
         """The dataset is found right, and its bags are those that it was made from."""
         there = {self.content(item): item for item in self.all_recordings}
@@ -342,14 +361,17 @@ class FolderLife(World, RuleBasedStateMachine):
         assert len(result.bags) == len(known)
 
     @rule(mode=MODES, given=st.lists(recordings, min_size=1, max_size=3), how=HOWS)
+    @counted
     def convert(self, mode, given, how):
         self.command(mode, given, how)
 
     @rule(mode=MODES, given=st.lists(recordings, min_size=1, max_size=3), how=HOWS, point=POINTS)
+    @counted
     def kill(self, mode, given, how, point):
         self.command(mode, given, how, point=point, kill=True)
 
     @rule(mode=MODES, given=st.lists(recordings, min_size=1, max_size=3), how=HOWS, point=POINTS)
+    @counted
     def cancel(self, mode, given, how, point):
         cancel = threading.Event()
         self.command(mode, given, how, point=point, act=cancel.set, cancel=cancel)
@@ -361,6 +383,7 @@ class FolderLife(World, RuleBasedStateMachine):
         point=POINTS,
         kind=st.sampled_from(['a file', 'a folder', *NO_FILES]),
     )
+    @counted
     def occupy_meanwhile(self, given, how, point, kind):
         def act():
             if not os.path.lexists(self.output):
@@ -375,6 +398,7 @@ class FolderLife(World, RuleBasedStateMachine):
         point=POINTS,
         place=st.sampled_from(['dataset', 'workspace', 'beside']),
     )
+    @counted
     def add_meanwhile(self, mode, given, how, point, place):
         def act():
             folder = {
@@ -396,6 +420,7 @@ class FolderLife(World, RuleBasedStateMachine):
         point=POINTS,
         second=st.tuples(MODES, st.lists(recordings, min_size=1, max_size=2), HOWS),
     )
+    @counted
     def run_twice_at_once(self, mode, given, how, point, second):
         self.command(mode, given, how, point=point, second=second)
 
@@ -439,9 +464,8 @@ class FolderLife(World, RuleBasedStateMachine):
             ends.append(run())
             acted = False
         first = ends[0]
-        what = sys._getframe(1).f_code.co_name
-        if acted:
-            REACHED[f'{what} in phase {point.phase}'] += first.kind == 'killed' or not kill
+        if (point and first.kind == 'killed') or (not kill and acted):
+            REACHED[f'interrupted in phase {point.phase}'] += 1
         REACHED[f'{mode}: {first.kind}'] += 1
         if not acted:
             if must or not may:
@@ -751,4 +775,4 @@ def test_nothing_is_lost_in_the_life_of_a_folder(tmp_path_factory):
         )
     for name, count in sorted(REACHED.items()):
         print(f'{count:6} {name}')  # noqa: T201
-    assert not DERANDOMIZE or not {name for name in TO_REACH if not REACHED[name]}
+    assert not DERANDOMIZE or not {name for name in TO_REACH if REACHED[name] < OFTEN}
