@@ -1,4 +1,19 @@
-"""Aligned frames to HDF5 files as ACT (https://github.com/tonyzhaozh/act) reads them.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Aligned frames to HDF5 files as ACT (https://github.com/tonyzhaozh/act) reads them.
 
 ACT reads qvel but does not use it: it holds differences of qpos. It wants episodes of one length.
 Needs h5py: python examples/act_hdf5.py act/ run1.bag run2.bag --profile kuavo
@@ -8,9 +23,8 @@ import argparse
 from pathlib import Path
 
 import h5py
-import numpy as np
-
 import kuavo_bag_converter as kbc
+import numpy as np
 
 CAMERA = 'observation.images.'
 

@@ -1,4 +1,19 @@
-"""Aligned frames to a zarr store as Diffusion Policy's replay buffer reads it.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Aligned frames to a zarr store as Diffusion Policy's replay buffer reads it.
 
 The layout is that of its replay_buffer.py (https://github.com/real-stanford/diffusion_policy): in
 ``data`` an array for each feature with the frames of all episodes, in ``meta/episode_ends`` where
@@ -10,10 +25,9 @@ each episode ends. The store has format 2, which zarr 2 and 3 read and write.
 
 import argparse
 
+import kuavo_bag_converter as kbc
 import numpy as np
 import zarr
-
-import kuavo_bag_converter as kbc
 
 FORMAT = {} if zarr.__version__.startswith('2.') else {'zarr_format': 2}
 

@@ -1,4 +1,19 @@
-"""ROS bags to LeRobot datasets, and to aligned frames for a script of one's own.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+ROS bags to LeRobot datasets, and to aligned frames for a script of one's own.
 
 Every name below is imported when it is first used: importing the package costs nothing, and
 nothing of the process is changed. docs/api.md says what is promised::
@@ -26,9 +41,9 @@ if TYPE_CHECKING:
     from kuavo_bag_converter.frames.aligned import (
         Chunk,
         Frame,
-        Picture,
         iter_chunks,
         iter_frames,
+        Picture,
         plan,
     )
     from kuavo_bag_converter.inspection.report import BagReport

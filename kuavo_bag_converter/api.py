@@ -1,10 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a script calls where the parts of the package take :class:`Settings`."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
+import threading
 
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH
@@ -19,24 +33,21 @@ from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.robots.resolve import resolve, shapes_frames, undecided
 from kuavo_bag_converter.settings import Settings, settings_from
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.files import Paths, as_paths
+from kuavo_bag_converter.support.files import as_paths, Paths
 
 
 def load_profile(
     profile: str | Path, *, bag: BagReader | None = None, **options: object
 ) -> Profile:
-    """Return a profile by name or by path.
+    """
+    Return a profile by name or by path.
 
-    Args:
-        profile: ``kuavo`` or another robot, the name of a shipped profile, or a YAML file.
-        bag: Its topics settle options that are ``auto``.
-        options: Those of a robot, by the names of its settings: ``train_hz=10``,
-            ``resize={'width': 640, 'height': 480}``.
-
-    Raises:
-        UsageError: There is no such profile, or an option is not allowed.
-        BagError: The topics of ``bag`` do not settle what is ``auto``.
-
+    :param profile: ``kuavo`` or another robot, the name of a shipped profile, or a YAML file.
+    :param bag: Its topics settle options that are ``auto``.
+    :param options: Those of a robot, by the names of its settings: ``train_hz=10``,
+        ``resize={'width': 640, 'height': 480}``.
+    :raises UsageError: There is no such profile, or an option is not allowed.
+    :raises BagError: The topics of ``bag`` do not settle what is ``auto``.
     """
     source = 'load_profile'
     settings = settings_from({**options, 'profile': _named(profile)}, source)
@@ -54,20 +65,15 @@ def load_profile(
 def inspect(
     bag: Paths, *, profile: str | Path | Profile | None = None, **settings: object
 ) -> BagReport:
-    """Say what a recording holds, how healthy it is and what can convert it.
+    """
+    Say what a recording holds, how healthy it is and what can convert it.
 
-    Args:
-        bag: A bag file, a rosbag2 directory, or the files of one recording in order.
-        profile: See :func:`convert`; if it or an option of a robot is given, the report tells
-            whether the bag fits that (``asked``).
-        settings: Of a conversion, by name.
-
-    Returns:
-        Also for a bag that cannot be read; its ``health`` and ``error`` say so.
-
-    Raises:
-        UsageError: A setting is not allowed.
-
+    :param bag: A bag file, a rosbag2 directory, or the files of one recording in order.
+    :param profile: See :func:`convert`; if it or an option of a robot is given, the report tells
+        whether the bag fits that (``asked``).
+    :param settings: Of a conversion, by name.
+    :return: Also for a bag that cannot be read; its ``health`` and ``error`` say so.
+    :raises UsageError: A setting is not allowed.
     """
     given = settings_from(settings, 'inspect')
     if profile is not None:
@@ -89,33 +95,30 @@ def convert(
     cancel: threading.Event | None = None,
     **settings: object,
 ) -> Report:
-    """Convert bags to a LeRobot dataset, as the command ``convert`` does.
+    """
+    Convert bags to a LeRobot dataset, as the command ``convert`` does.
 
-    Args:
-        bags: Files, rosbag2 directories, or folders that hold many of them.
-        output: Folder of the dataset; it must not exist, unless ``append`` or ``retry_failed``.
-        profile: What a frame is made of: a robot or a shipped profile by name, a YAML file, or
-            an object. The dataset keeps it as ``conversion/profile.yaml``.
-        observer: Is told how it goes on, by the calling thread.
-        cancel: Set it, from any thread, to stop soon; finished bags are kept for the next run.
-        settings: By name, as ``python -m kuavo_bag_converter convert --help`` lists them.
-
-    Returns:
-        The outcome of every bag; the dataset exists if at least one was converted.
-
-    Raises:
-        UsageError: The settings cannot be carried out.
-        OutputError: The disk is full or cannot be written.
-        DatasetError: What came out is not complete.
-        Cancelled: ``cancel`` was set.
-
+    :param bags: Files, rosbag2 directories, or folders that hold many of them.
+    :param output: Folder of the dataset; it must not exist, unless ``append`` or ``retry_failed``.
+    :param profile: What a frame is made of: a robot or a shipped profile by name, a YAML file, or
+        an object. The dataset keeps it as ``conversion/profile.yaml``.
+    :param observer: Is told how it goes on, by the calling thread.
+    :param cancel: Set it, from any thread, to stop soon; finished bags are kept for the next run.
+    :param settings: By name, as ``python -m kuavo_bag_converter convert --help`` lists them.
+    :return: The outcome of every bag; the dataset exists if at least one was converted.
+    :raises UsageError: The settings cannot be carried out.
+    :raises OutputError: The disk is full or cannot be written.
+    :raises DatasetError: What came out is not complete.
+    :raises Cancelled: ``cancel`` was set.
     """
     values = {**settings, 'bags': list(map(str, as_paths(bags))), 'output': str(output)}
     given = _with_profile(settings_from(values, 'convert'), profile, Path(output, PROFILE_PATH))
     return conversion.convert(given, observer=observer, cancel=cancel)
 
 
-def _with_profile(settings: Settings, profile: str | Path | Profile, place: str | Path) -> Settings:
+def _with_profile(
+    settings: Settings, profile: str | Path | Profile, place: str | Path
+) -> Settings:
     """Set the profile; an object is recorded as the file ``place``, which the dataset has."""
     if isinstance(profile, Profile):
         return replace(settings, profile=str(place), profile_object=checked(profile))

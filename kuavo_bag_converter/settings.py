@@ -1,4 +1,19 @@
-"""Every setting of a conversion: one table for the command line, YAML files and ROS parameters.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Every setting of a conversion: one table for the command line, YAML files and ROS parameters.
 
 A settings file has the form of a ROS 2 parameter file, so that one file serves the node and the
 command line::
@@ -11,15 +26,15 @@ command line::
 
 from __future__ import annotations
 
-import functools
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+import functools
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+import sys
+from typing import Any, get_type_hints, NamedTuple, TypeVar
 
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.plugins import ROBOTS, Plugin, plugins
+from kuavo_bag_converter.support.plugins import Plugin, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
 
 NODE_NAME = 'convert_node'
@@ -50,18 +65,18 @@ def setting(
     maximum: float | None = None,
     yaml: str = '',
 ) -> Any:
-    """Declare a setting as a field of :class:`Settings` or of a robot's options.
+    """
+    Declare a setting as a field of :class:`Settings` or of a robot's options.
 
     The field is a bool, an int, a float, a str, or a tuple of any number of int or of str.
 
-    Args:
-        default: Its value where none is given.
-        description: One sentence for --help, parameter files and ROS parameters.
-        name: As users write it, if not as the field; groups are dotted (``resize.width``).
-        choices: All that a text may be; any, if there are none.
-        minimum: Of a number, or of each in a list.
-        maximum: Likewise.
-        yaml: What a YAML profile has in place of a robot's option.
+    :param default: Its value where none is given.
+    :param description: One sentence for --help, parameter files and ROS parameters.
+    :param name: As users write it, if not as the field; groups are dotted (``resize.width``).
+    :param choices: All that a text may be; any, if there are none.
+    :param minimum: Of a number, or of each in a list.
+    :param maximum: Likewise.
+    :param yaml: What a YAML profile has in place of a robot's option.
     """
     metadata = {
         'name': name,
@@ -109,8 +124,8 @@ class Settings:
     )
     on_bad_image: str = setting(
         'fail',
-        'A picture that cannot be decoded: fail the bag, repeat (the picture before it stands in), '
-        'drop (keep the longest piece without), split (new episode after it).',
+        'A picture that cannot be decoded: fail the bag, repeat (the picture before it stands '
+        'in), drop (keep the longest piece without), split (new episode after it).',
         choices=('fail', 'repeat', 'drop', 'split'),
     )
     on_error: str = setting(
@@ -128,8 +143,8 @@ class Settings:
     )
     on_change: str = setting(
         'fail',
-        'An unfinished run beside output that had other settings, or a bag that has changed since: '
-        'fail, or redo what differs.',
+        'An unfinished run beside output that had other settings, or a bag that has changed '
+        'since: fail, or redo what differs.',
         choices=('fail', 'redo'),
     )
     check_disk: bool = setting(
@@ -219,10 +234,10 @@ class SettingInfo(NamedTuple):
 
 @functools.cache
 def known_settings() -> Mapping[str, SettingInfo]:
-    """Return every setting by its name, with the options of every robot after ``profile``.
+    """
+    Return every setting by its name, with the options of every robot after ``profile``.
 
-    Raises:
-        UsageError: A robot that is installed beside the package cannot be used.
+    :raises UsageError: A robot that is installed beside the package cannot be used.
     """
     own = {info.name: info for info in _described(Settings)}
     owners = dict.fromkeys((_group(name) for name in (*own, *RESERVED)), 'the converter')
@@ -248,7 +263,9 @@ def _described(owner: type, robot: Plugin | None = None) -> Iterator[SettingInfo
             rest = dict(item.metadata)
             name = rest.pop('name') or item.name
             kind = _KINDS[hints[item.name]]
-            yield SettingInfo(name, item.name, kind, item.default, **rest, owner=owner, robot=robot)
+            yield SettingInfo(
+                name, item.name, kind, item.default, **rest, owner=owner, robot=robot
+            )
     except (KeyError, TypeError, NameError) as error:
         raise UsageError(
             f'{robot}: its options must be a dataclass whose fields are made by setting(), each a '
@@ -265,23 +282,21 @@ def _group(name: str) -> str:
 
 
 def settings_from(values: Mapping[str, object], source: str) -> Settings:
-    """Check values and make settings of them; what is not given has its default.
+    """
+    Check values and make settings of them; what is not given has its default.
 
-    Args:
-        values: By setting name; nested mappings are joined with dots.
-        source: Where the values come from, for the errors.
-
-    Raises:
-        UsageError: A name is unknown or a value is not allowed.
+    :param values: By setting name; nested mappings are joined with dots.
+    :param source: Where the values come from, for the errors.
+    :raises UsageError: A name is unknown or a value is not allowed.
     """
     return updated(Settings(), values, source)
 
 
 def updated(settings: Settings, values: Mapping[str, object], source: str) -> Settings:
-    """Like :func:`settings_from`, on top of other settings.
+    """
+    Like :func:`settings_from`, on top of other settings.
 
-    Raises:
-        UsageError: A name is unknown or a value is not allowed.
+    :raises UsageError: A name is unknown or a value is not allowed.
     """
     known = known_settings()
     changes: dict[type, dict[str, Any]] = {}
@@ -307,7 +322,8 @@ def values_of(settings: Settings) -> dict[str, object]:
 
 
 def recorded_values(settings: Settings) -> dict[str, object]:
-    """Return the settings that a dataset is made with, by name, as JSON can hold them.
+    """
+    Return the settings that a dataset is made with, by name, as JSON can hold them.
 
     Options of a robot that is installed beside the package are among them if it is the profile's:
     else a dataset would depend on what is installed.
@@ -320,10 +336,10 @@ def recorded_values(settings: Settings) -> dict[str, object]:
 
 
 def read_params_file(path: str) -> dict[str, object]:
-    """Read a ROS 2 parameter file: the values for every node, then those for ``convert_node``.
+    """
+    Read a ROS 2 parameter file: the values for every node, then those for ``convert_node``.
 
-    Raises:
-        UsageError: The file cannot be read or has another form.
+    :raises UsageError: The file cannot be read or has another form.
     """
     import yaml  # here, so that --help is quick
 
@@ -354,10 +370,10 @@ def read_params_file(path: str) -> dict[str, object]:
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
-    """Read ``name=value`` pairs; a value is written as in YAML.
+    """
+    Read ``name=value`` pairs; a value is written as in YAML.
 
-    Raises:
-        UsageError: A pair has no ``=`` or its value is not valid YAML.
+    :raises UsageError: A pair has no ``=`` or its value is not valid YAML.
     """
     import yaml
 

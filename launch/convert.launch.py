@@ -1,4 +1,19 @@
-"""Convert bags to a LeRobot dataset; the launch ends with the conversion, and fails as it does.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Convert bags to a LeRobot dataset; the launch ends with the conversion, and fails as it does.
 
 ``ros2 launch kuavo_bag_converter convert.launch.py bags:="/data/a.bag /data/b" output:=/data/set``
 """
@@ -6,12 +21,12 @@
 import os
 import shlex
 
-import yaml
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+import yaml
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -1,14 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Small runs on recordings of two numbers: which recording it is, and which frame."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
+import struct
 from typing import NamedTuple
 
-import pyarrow.parquet as pq
 from bag_files import BEGIN, SECOND, Topic, write_rosbag1, write_rosbag2
 from conversions import run
+import pyarrow.parquet as pq
 
 ARM = Topic('/arm', 'test_msgs/msg/Numbers', 'float64[] values\n', 'float64[] values\n')
 PROFILE = """\

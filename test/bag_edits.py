@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Copies of ROS 1 bags that differ from them in one thing."""
 
 from __future__ import annotations
@@ -11,7 +25,8 @@ def copied(
     path, target, *, keep=None, renamed=None, restamped=None, edited=None, backwards=(),
     by_topic=False,
 ):  # fmt: skip
-    """Copy a bag.
+    """
+    Copy a bag.
 
     ``keep(topic, number)`` tells which messages stay, ``renamed`` gives topics another name,
     ``restamped(topic, number, stamp)`` gives messages another receive stamp,

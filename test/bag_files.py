@@ -1,13 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Bags for tests, written by the writers that others use."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from random import Random
+import struct
 from typing import NamedTuple, Protocol
 
 from mcap.writer import CompressionType, IndexType
@@ -84,11 +98,11 @@ class Message(Protocol):
 
     @property
     def ros1(self) -> bytes:
-        """The payload as ROS 1 serializes it."""
+        """Return the payload as ROS 1 serializes it."""
 
     @property
     def cdr(self) -> bytes:
-        """The payload as ROS 2 serializes it."""
+        """Return the payload as ROS 2 serializes it."""
 
 
 def ros1_payload(sample: Sample) -> bytes:
@@ -107,7 +121,7 @@ def cdr_payload(sample: Sample, order: str = '<') -> bytes:
 
 
 def recording(seconds: float = 2.0) -> list[Sample]:
-    """A camera at 30 Hz, a claw at 100 Hz, and a head that is moved twice."""
+    """Return a camera at 30 Hz, a claw at 100 Hz, and a head that is moved twice."""
     samples = [
         Sample(IMAGE, BEGIN + n * SECOND // 30, Random(n).randbytes(9000 + n))
         for n in range(int(30 * seconds))
@@ -281,7 +295,8 @@ def _without_index_pos(data):
 
 
 def metadata_yaml(version, counts, files, storage='sqlite3', folder='r', times=None):
-    """The text of a metadata.yaml as rosbag2 of a version writes it.
+    """
+    Return the text of a metadata.yaml as rosbag2 of a version writes it.
 
     ``counts`` are messages by (topic, type), ``files`` by file name, ``times`` the first and last
     stamp by file name.
@@ -299,7 +314,8 @@ def metadata_yaml(version, counts, files, storage='sqlite3', folder='r', times=N
     text = (
         f'rosbag2_bagfile_information:\n  version: {version}\n  storage_identifier: {storage}\n'
         f'  relative_file_paths:\n{listed}'
-        f'  duration:\n    nanoseconds: 1\n  starting_time:\n    nanoseconds_since_epoch: {BEGIN}\n'
+        f'  duration:\n    nanoseconds: 1\n  starting_time:\n    nanoseconds_since_epoch: '
+        f'{BEGIN}\n'
         f'  message_count: {total}\n  topics_with_message_count:\n{topics}'
     )
     if version >= 3:

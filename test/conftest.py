@@ -1,20 +1,34 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What is collected: tests with a real LeRobot only where there is one."""
 
 from __future__ import annotations
 
+from importlib.metadata import version
 import os
+from pathlib import Path
 import shutil
 import tempfile
-from importlib.metadata import version
-from pathlib import Path
 
 import av
 import cv2
+from hypothesis import settings
+from lerobot_readers import PYTHONS
 import numpy
 import pyarrow
 import pytest
-from hypothesis import settings
-from lerobot_readers import PYTHONS
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile('untimed', deadline=None)
@@ -29,7 +43,7 @@ os.umask(0o022)
 
 @pytest.fixture
 def place():
-    """A folder that an ordinary user can reach and write to, also in a suite that root runs."""
+    """Return a folder that an ordinary user can reach and write to, also where root runs."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     yield folder

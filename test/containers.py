@@ -1,28 +1,41 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """One recording in every container, compression and layout in which recorders leave it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 import shutil
 import sqlite3
 import struct
-from pathlib import Path
 from typing import NamedTuple
 
-import zstandard
 from bag_files import (
-    Topic,
     metadata_yaml,
+    Topic,
     unfinished,
     unindexed,
     write_mcap,
     write_rosbag1,
     write_rosbag2,
 )
+from kuavo_bag_converter.sample.write import write_sample
 from mcap.reader import make_reader
 from mcap.writer import IndexType
 from rosbags.rosbag1 import Reader as Rosbag1Reader
-
-from kuavo_bag_converter.sample.write import write_sample
+import zstandard
 
 _HEADING = '=' * 80 + '\nMSG: '
 
@@ -135,7 +148,7 @@ def _without_metadata(path, recording, storage):
 
 
 def _old_sqlite(path, recording, schema=1):
-    """The tables of Eloquent to Humble, which have no definitions; types also without /msg/."""
+    """Return tables of Eloquent to Humble, without definitions; types also without /msg/."""
     base = sqlite3.connect(path)
     qos = ', offered_qos_profiles TEXT NOT NULL' if schema >= 2 else ''
     base.execute(
@@ -162,7 +175,7 @@ def _old_sqlite(path, recording, schema=1):
 
 
 def _sqlite_with_log(path, recording):
-    """A file whose recorder was killed: most of the messages are in its write-ahead log."""
+    """Return a file whose recorder was killed: most of the messages are in its write-ahead log."""
     first, *rest = recording.parts(4)
     live = _directory(path.with_name('live'), first, 'SQLITE3') / 'live.db3'
     writer = sqlite3.connect(live)

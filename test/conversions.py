@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Conversions in tests: run one, read what came out without the code under test."""
 
 from __future__ import annotations
@@ -6,15 +20,14 @@ import json
 from pathlib import Path
 
 import av
-import numpy as np
-import pyarrow.parquet as pq
 from dataset_reading import tree
-
 from kuavo_bag_converter.benchmark.references import METHODS
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
+import numpy as np
+import pyarrow.parquet as pq
 
 COLOR = {
     'observation.images.head_cam_h': '/cam_h/color/image_raw/compressed',
@@ -86,4 +99,6 @@ def numbers(root, key):
 
 def same_frames(root):
     """Return digests of everything that does not name the bag."""
-    return {name: digest for name, digest in tree(root).items() if name != 'conversion/report.json'}
+    return {
+        name: digest for name, digest in tree(root).items() if name != 'conversion/report.json'
+    }

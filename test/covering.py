@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Covering sets: few combinations in which every two values of two parameters meet."""
 
 from __future__ import annotations
@@ -6,15 +20,14 @@ from itertools import combinations
 
 
 def covering(parameters, allowed=lambda _: True):
-    """Return rows such that each pair of values of two parameters is in one of them.
+    """
+    Return rows such that each pair of values of two parameters is in one of them.
 
     Greedy and without chance, so that a row that fails can be found again. The rows are not the
     fewest possible.
 
-    Args:
-        parameters: Values by name.
-        allowed: Tells whether a row, or a part of one, makes sense.
-
+    :param parameters: Values by name.
+    :param allowed: Tells whether a row, or a part of one, makes sense.
     """
     pairs = {
         frozenset([(one, a), (other, b)]): None

@@ -1,19 +1,32 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Faults in finished datasets, made the way they may come about; each edits a copy in place."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
+import json
 from pathlib import Path
 
 import av
+from dataset_reading import info
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
+from kuavo_bag_converter.dataset.video import COPY, DEPTH_OPTIONS, PacketWriter, VideoWriter
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dataset_reading import info
-
-from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.video import COPY, DEPTH_OPTIONS, PacketWriter, VideoWriter
 
 CAMERA = 'observation.images.head_cam_h'
 

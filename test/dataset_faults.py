@@ -1,11 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Faults of datasets, and which check finds each of them as what."""
 
 from __future__ import annotations
 
 import shutil
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from dataset_edits import (
     CAMERA,
     data_file,
@@ -23,6 +35,8 @@ from dataset_edits import (
     video_file,
     write_groups,
 )
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 def roll_state(root):
@@ -118,7 +132,9 @@ def edit_all_stats(root):
     def total(document):
         document['action']['mean'] = moved(document['action']['mean'])
 
-    edit_column(episodes_file(root), 'stats/action/mean', lambda rows: [moved(row) for row in rows])
+    edit_column(
+        episodes_file(root), 'stats/action/mean', lambda rows: [moved(row) for row in rows]
+    )
     edit_json(root / 'meta/stats.json', total)
 
 
@@ -274,7 +290,11 @@ def reordered(change, **options):
 # before the first one named, of cheap, full and bags, find nothing.
 FAULTS = {
     'video frame dropped': ('v3.0', reordered(lambda f: f.pop(7)), {'cheap': 'video.frames'}),
-    'video frame dropped, v2.1': ('v2.1', reordered(lambda f: f.pop(7)), {'cheap': 'video.frames'}),
+    'video frame dropped, v2.1': (
+        'v2.1',
+        reordered(lambda f: f.pop(7)),
+        {'cheap': 'video.frames'},
+    ),
     'copied frame dropped': ('copy', reordered(lambda f: f.pop(7)), {'cheap': 'video.frames'}),
     'video frame twice': (
         'v3.0',
@@ -298,7 +318,11 @@ FAULTS = {
         reordered(swap_frames(7, 8), gop=30),
         {'bags': 'pictures.order'},
     ),
-    'copied frames swapped': ('copy', reordered(swap_frames(7, 8)), {'bags': 'pictures.neighbour'}),
+    'copied frames swapped': (
+        'copy',
+        reordered(swap_frames(7, 8)),
+        {'bags': 'pictures.neighbour'},
+    ),
     'metric depth swapped': (
         'metric12',
         reordered(swap_frames(7, 8), camera='observation.depth_h'),
@@ -416,11 +440,19 @@ FAULTS = {
         {'cheap': 'conversion.missing'},
     ),
     'alignment edited': ('v3.0', edit_alignment, {'bags': 'plan.alignment'}),
-    'task_index out of range': ('v3.0', set_cell('task_index', 3, 7), {'cheap': 'data.task_index'}),
+    'task_index out of range': (
+        'v3.0',
+        set_cell('task_index', 3, 7),
+        {'cheap': 'data.task_index'},
+    ),
     'timestamp off': ('v3.0', set_cell('timestamp', 3, 0.31), {'cheap': 'data.timestamp'}),
     'index not contiguous': ('v3.0', set_cell('index', 3, 4), {'cheap': 'data.index'}),
     'frame_index off': ('v3.0', set_cell('frame_index', 3, 4), {'cheap': 'data.frame_index'}),
-    'episode_index off': ('v3.0', set_cell('episode_index', 3, 9), {'cheap': 'data.episode_index'}),
+    'episode_index off': (
+        'v3.0',
+        set_cell('episode_index', 3, 9),
+        {'cheap': 'data.episode_index'},
+    ),
     'from_timestamp off': (
         'v3.0',
         set_episode(f'videos/{CAMERA}/from_timestamp', lambda t: t + 0.1),

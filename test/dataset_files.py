@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Small shards and datasets whose every picture and row says which frame it is."""
 
 from __future__ import annotations
@@ -5,13 +19,12 @@ from __future__ import annotations
 from fractions import Fraction
 
 import av
-import numpy as np
-import pyarrow.parquet as pq
-
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
 from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
+import numpy as np
+import pyarrow.parquet as pq
 
 HEIGHT, WIDTH = 48, 64
 BITS = 10

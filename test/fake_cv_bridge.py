@@ -1,4 +1,19 @@
-"""The part of cv_bridge that the backend uses, with the traps that are known of it.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The part of cv_bridge that the backend uses, with the traps that are known of it.
 
 Big-endian images fail with numpy 2, padding of rows is not skipped, and the encodings are those
 of Humble.
@@ -6,14 +21,13 @@ of Humble.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 import re
 import sys
-from contextlib import contextmanager
 
 import cv2
-import numpy as np
-
 from kuavo_bag_converter import messages
+import numpy as np
 
 BACKEND = 'kuavo_bag_converter.messages.cv_bridge_backend'
 _COLOR = re.compile(r'(?:rgb|bgr|rgba|bgra|mono|bayer_[rgb]{4})(8|16)|8UC1|yuv422(?:_yuy2)?')

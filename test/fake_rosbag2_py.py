@@ -1,4 +1,19 @@
-"""The part of rosbag2_py's reader that the backend uses, with the traps that are known of it.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The part of rosbag2_py's reader that the backend uses, with the traps that are known of it.
 
 Payloads come as they are stored, compressed or not. sqlite3 yields by stamp and then id, never by
 place, and passes stamps below 0 by; a cut mcap just ends. Options take keywords only, as their
@@ -7,8 +22,8 @@ order differs between distros.
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
+import sqlite3
 
 from mcap.exceptions import McapError
 from mcap.reader import NonSeekingReader
@@ -105,7 +120,9 @@ def _mcap_rows(path):
     rows = []
     with path.open('rb') as stream:
         try:
-            for _, channel, message in NonSeekingReader(stream).iter_messages(log_time_order=False):
+            for _, channel, message in NonSeekingReader(stream).iter_messages(
+                log_time_order=False
+            ):
                 row = (message.log_time, channel.topic, message.data, channel.message_encoding)
                 rows.append((len(rows), *row))
         except McapError:

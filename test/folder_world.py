@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A folder with recordings, the place of a dataset, and everything that the tool has not made."""
 
 from __future__ import annotations
@@ -6,7 +20,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from tiny_recordings import PROFILE, Pool
+from tiny_recordings import Pool, PROFILE
 
 NO_FILES = ('an empty folder', 'a link', 'a link to nothing')
 
@@ -96,7 +110,7 @@ class World:
         return f'{word} {self.count}'
 
     def forget(self, root):
-        """The user has taken something away."""
+        """Forget what the user has taken away."""
         for path in [path for path in self.theirs if path == root or root in path.parents]:
             del self.theirs[path]
 

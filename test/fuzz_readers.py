@@ -1,4 +1,19 @@
-"""Feeds broken bags, pictures and definitions to whatever reads them.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Feeds broken bags, pictures and definitions to whatever reads them.
 
 By hand, for as long as wanted, where the package is installed or in PYTHONPATH::
 
@@ -12,22 +27,22 @@ at random; ``--seed S --first N --runs 1`` repeats run N.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from contextlib import contextmanager, nullcontext
 import faulthandler
 import itertools
+from pathlib import Path
 import random
 import resource
 import struct
 import sys
 import tempfile
 import time
-from collections import Counter
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import av
 import cv2
-import numpy as np
 from mcap.writer import IndexType
+import numpy as np
 
 try:
     import atheris
@@ -47,14 +62,13 @@ with atheris.instrument_imports(['kuavo_bag_converter']) if atheris else nullcon
         write_rosbag2,
     )
     from depth_payloads import rvl
-    from ros_messages import compressed_image, connection_of, image
-
     from kuavo_bag_converter.bags.open import open_bag
     from kuavo_bag_converter.messages.definitions import Definitions
     from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
     from kuavo_bag_converter.messages.fields import FieldReader
     from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, picture_info
     from kuavo_bag_converter.support.errors import BagError
+    from ros_messages import compressed_image, connection_of, image
 
 MEMORY = 3 * 2**30
 """Bytes of address space; Python with its libraries needs about a third."""
@@ -385,7 +399,7 @@ def say(line):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser = argparse.ArgumentParser(description=__doc__.strip().partition('\n')[0])
     parser.add_argument('--seconds', type=float, default=60.0, help='stop after so long')
     parser.add_argument('--runs', type=int, help='stop after so many, without atheris')
     parser.add_argument('--seed', type=int, default=0)

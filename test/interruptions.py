@@ -1,4 +1,19 @@
-"""Something happens in the middle of a run: at the n-th change that it makes to the disk.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Something happens in the middle of a run: at the n-th change that it makes to the disk.
 
 The point is counted and not timed, so that a history that fails can be repeated and made shorter.
 What happens there is real: the process is killed, a file appears, another run begins.
@@ -6,15 +21,15 @@ What happens there is real: the process is killed, a file appears, another run b
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import contextmanager
 import os
+from pathlib import Path
 import pickle
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 PHASES = {
@@ -87,11 +102,10 @@ def at(point: Point, act: Callable[[], Any]):
 
 
 def killed_at(point: Point, run: Callable[[], Any]) -> Any:
-    """Do something in a process of its own that is killed at a point.
+    """
+    Do something in a process of its own that is killed at a point.
 
-    Returns:
-        What ``run`` returned if it came to its end before; None if it was killed.
-
+    :return: What ``run`` returned if it came to its end before; None if it was killed.
     """
     descriptor, name = tempfile.mkstemp()
     os.close(descriptor)

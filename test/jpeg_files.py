@@ -1,4 +1,19 @@
-"""JPEGs with chroma sampled as asked, which OpenCV writes from 4.7 on only.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+JPEGs with chroma sampled as asked, which OpenCV writes from 4.7 on only.
 
 The baseline process of ITU-T T.81, with codes of one length in place of Huffman's.
 """
@@ -30,7 +45,8 @@ def sampled_jpeg(pixels, across, down):
     size = padded.shape[1] // across, padded.shape[0] // down
     luma = coefficients(luma, across, down)
     chroma = [
-        coefficients(cv2.resize(plane, size, interpolation=cv2.INTER_AREA)) for plane in (blue, red)
+        coefficients(cv2.resize(plane, size, interpolation=cv2.INTER_AREA))
+        for plane in (blue, red)
     ]
     blocks = np.concatenate([luma, *chroma], axis=1).reshape(-1, 64)
     text = ''.join(code_of(block) for block in blocks.tolist())
@@ -59,7 +75,7 @@ def lengths(bits, symbols):
 
 
 def coefficients(plane, across=1, down=1):
-    """Units, blocks of a unit and their coefficients, where the first is told by its difference."""
+    """Units, their blocks and coefficients, where the first is told by its difference."""
     n, k = np.mgrid[0:8, 0:8]
     cosines = np.cos((2 * k + 1) * n * np.pi / 16) * np.where(n, 0.5, 8**-0.5)
     rows, columns = (side // 8 for side in plane.shape)
@@ -88,6 +104,6 @@ def code_of(block):
 
 
 def amplitude(value):
-    """The number of bits that tell a value, and these."""
+    """Return the number of bits that tell a value, and these."""
     size = abs(value).bit_length()
     return size, f'{value + (value < 0) * (2**size - 1):0{size}b}' if size else ''

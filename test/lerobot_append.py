@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Adds an episode to a dataset as LeRobot does when it goes on recording, without its code."""
 
 from __future__ import annotations
@@ -13,7 +27,8 @@ QUANTILES = {'q01': 0.01, 'q10': 0.1, 'q50': 0.5, 'q90': 0.9, 'q99': 0.99}
 
 
 def append_episode(root: Path, states: list[tuple[float, ...]], task: str) -> list[Path]:
-    """Add an episode without cameras to a v3.0 dataset; return the files that are new.
+    """
+    Add an episode without cameras to a v3.0 dataset; return the files that are new.
 
     LeRobot begins new files of rows and of episodes when it goes on with a dataset, and rewrites
     tasks.parquet, stats.json and, last, info.json.

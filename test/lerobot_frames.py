@@ -1,4 +1,19 @@
-"""Load datasets with a real LeRobot, in its own interpreter, and save every frame.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Load datasets with a real LeRobot, in its own interpreter, and save every frame.
 
 Usage: python lerobot_frames.py OUTPUT.npz ROOT [ROOT...]
 
@@ -6,15 +21,15 @@ For each dataset and video backend the arrays are saved under ``<dataset>/<backe
 """
 
 import os
+from pathlib import Path
 import sys
 import tempfile
-from pathlib import Path
 
 os.environ['HF_HUB_OFFLINE'] = os.environ['HF_DATASETS_OFFLINE'] = '1'
 os.environ['HF_HOME'] = tempfile.mkdtemp()
 
-import numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+import numpy as np
 
 
 def frames(root, backend):

@@ -1,4 +1,19 @@
-"""State and action of a Kuavo robot by the original's rules, from what is true in a sample.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+State and action of a Kuavo robot by the original's rules, from what is true in a sample.
 
 Which messages serve a frame is taken from the dataset's record (``test_alignment.py`` is about
 that); what becomes of their values is stated here once more.
@@ -8,8 +23,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import numpy as np
 from conversions import alignment, report
+import numpy as np
 
 ARM_START = {'4pro': 12, '5w': 4, '5': 13}
 FIELDS = {
@@ -61,7 +76,8 @@ class KuavoRows:
 
     def _shown(self, columns):
         return np.stack(
-            [np.where(fill == 2, 999.0, np.where(fill == 1, 0.0, v)) for v, fill in columns], axis=1
+            [np.where(fill == 2, 999.0, np.where(fill == 1, 0.0, v)) for v, fill in columns],
+            axis=1,
         )
 
     def _state(self):
@@ -75,7 +91,7 @@ class KuavoRows:
         return self._columns(arms, 0, END_EFFECTORS[self._kind][1], np.pi / 180)
 
     def _columns(self, arms, start, end_effector, factor):
-        """Return values and fills of each element: for each side the arm, then its end effector."""
+        """Return values and fills of each element: by side, the arm, then its end effector."""
         settings = self._settings
         topic, full, threshold = end_effector
         joints, joints_fill = self._read(arms)

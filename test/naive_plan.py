@@ -1,12 +1,27 @@
-"""What a profile means for a bag of the made-up robot, stated frame by frame and without haste.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a profile means for a bag of the made-up robot, stated frame by frame and without haste.
 
 Nothing here is shared with the code under test. A profile is what YAML makes of its file.
 """
 
 from __future__ import annotations
 
-import statistics
 from itertools import pairwise
+import statistics
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +64,8 @@ class Frame(NamedTuple):
 
 
 class NaivePlan:
-    """The frames of a bag.
+    """
+    The frames of a bag.
 
     ``piece_of`` tells the piece of the bag that a frame belongs to by its stamp on the clock's
     time line; frames of which it says None are in no episode.
@@ -125,7 +141,9 @@ class NaivePlan:
             pieces = list(dict.fromkeys(run[0].piece for run in runs))
             runs = [max((r for r in runs if r[0].piece == piece), key=len) for piece in pieces]
         return [
-            part for run in runs for part in _runs(run, lambda frame: not cut(frame, by_drop=False))
+            part
+            for run in runs
+            for part in _runs(run, lambda frame: not cut(frame, by_drop=False))
         ]
 
 

@@ -1,4 +1,19 @@
-"""The numbers of every frame of a naive plan, element by element.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The numbers of every frame of a naive plan, element by element.
 
 Nothing here is shared with the code under test.
 """
@@ -7,8 +22,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from naive_plan import use_of
+import numpy as np
 
 FILLED = {'zeros': 0.0, 'mark': 999.0}
 

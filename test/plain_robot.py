@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Bags of a made-up robot with standard messages, and all that is true in them."""
 
 from __future__ import annotations
@@ -7,12 +21,11 @@ from random import Random
 from typing import Any, NamedTuple
 
 import cv2
+from kuavo_bag_converter.sample.barcode import draw_frame_number
 import numpy as np
 from ros_messages import ROS2
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
-
-from kuavo_bag_converter.sample.barcode import draw_frame_number
 
 NS = 10**9
 MS = 10**6
@@ -38,7 +51,8 @@ class Robot:
         self._random = Random(seed)
 
     def publish(self, topic, times, make, latency_ms=(0, 0), unset=()):
-        """Publish ``make(number, time)`` at each time, ns after the beginning.
+        """
+        Publish ``make(number, time)`` at each time, ns after the beginning.
 
         Messages whose number is in ``unset`` have no header stamp.
         """

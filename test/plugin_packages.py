@@ -1,19 +1,32 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Packages that add to the converter, installed for the time of a test."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 import importlib
+from pathlib import Path
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
-from pathlib import Path
-
-from plain_robot import Robot, every, image, joint_state, ramps
 
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.settings import known_settings
 from kuavo_bag_converter.support.plugins import plugins
+from plain_robot import every, image, joint_state, ramps, Robot
 
 EXAMPLES = Path(__file__).resolve().parent.parent / 'examples'
 
@@ -22,7 +35,10 @@ def build_example(folder, name='two_arms'):
     """Copy an example to a folder with the metadata that installing it gives."""
     package = shutil.copytree(EXAMPLES / name, folder / name)
     subprocess.run(
-        [sys.executable, 'setup.py', '-q', 'egg_info'], cwd=package, check=True, capture_output=True
+        [sys.executable, 'setup.py', '-q', 'egg_info'],
+        cwd=package,
+        check=True,
+        capture_output=True,
     )
     return package
 

@@ -1,20 +1,33 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Connections and payloads for tests, made with the serializers of rosbags."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-
 from kuavo_bag_converter.bags.model import Connection
+import numpy as np
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
 ROS2 = get_typestore(Stores.ROS2_HUMBLE)
 
 
 def store_of(definition: str, msgtype: str, ros1: bool = True):
-    """A typestore that also knows the types of a definition."""
+    """Return a typestore that also knows the types of a definition."""
     store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE)
     store.register(get_types_from_msg(definition, msgtype))
     return store
@@ -28,7 +41,7 @@ def connection_of(
     definition: str | None = None,
     definition_format: str = 'msg',
 ) -> Connection:
-    """A connection; by default with the standard definition of the type embedded."""
+    """Return a connection; by default with the standard definition of the type embedded."""
     if definition is None:
         store, version = (ROS1, 1) if encoding == 'ros1' else (ROS2, 2)
         definition, _ = store.generate_msgdef(msgtype, ros_version=version)
@@ -36,7 +49,7 @@ def connection_of(
 
 
 def header(ros1: bool = False, sec: int = 5, nanosec: int = 7) -> Any:
-    """A std_msgs/Header."""
+    """Return a std_msgs/Header."""
     store = ROS1 if ros1 else ROS2
     stamp = store.types['builtin_interfaces/msg/Time'](sec, nanosec)
     kind = store.types['std_msgs/msg/Header']
@@ -44,7 +57,7 @@ def header(ros1: bool = False, sec: int = 5, nanosec: int = 7) -> Any:
 
 
 def compressed_image(data: bytes, image_format: str = 'jpeg', encoding: str = 'cdr') -> bytes:
-    """The payload of a sensor_msgs/CompressedImage."""
+    """Return the payload of a sensor_msgs/CompressedImage."""
     ros1 = encoding == 'ros1'
     store = ROS1 if ros1 else ROS2
     msgtype = 'sensor_msgs/msg/CompressedImage'
@@ -62,7 +75,7 @@ def image(
     *,
     big_endian: bool = False,
 ) -> bytes:
-    """The CDR payload of a sensor_msgs/Image."""
+    """Return the CDR payload of a sensor_msgs/Image."""
     msgtype = 'sensor_msgs/msg/Image'
     message = ROS2.types[msgtype](
         header(), height, width, encoding, int(big_endian), step, np.frombuffer(data, np.uint8)

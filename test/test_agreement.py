@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What keeps the shards of a run from becoming one dataset is found, by bag, before it is."""
 
 from __future__ import annotations
@@ -5,15 +19,14 @@ from __future__ import annotations
 import json
 import threading
 
-import pytest
 from bag_files import unindexed
 from conversions import report, run
 from dataset_reading import info, tree
-from plain_robot import Robot, depth, every, image, joint_state, jpeg, ramps
-
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
+from plain_robot import depth, every, image, joint_state, jpeg, ramps, Robot
+import pytest
 
 CAMERA, STATE = '/camera/image_raw', '/joint_states'
 KEY = 'observation.images.head'
@@ -29,7 +42,7 @@ def bag(path, size=SMALL, make=image, seconds=1.0):
 
 
 def profile(tmp_path, **camera):
-    """A profile whose camera has the size of its pictures; return its path."""
+    """Return a profile whose camera has the size of its pictures; return its path."""
     part = {'from': {'topic': STATE, 'field': 'position'}, 'names': ['a', 'b']}
     document = {
         'robot_type': 'made_up', 'fps': 15, 'task': 'Do it',
@@ -70,8 +83,8 @@ def test_a_bag_with_other_pictures_than_most_is_refused_by_name(tmp_path):
     assert statuses(done) == ['failed', 'converted', 'converted']
     assert watching.said == ['refused 1', 'planned', 'planned']
     assert done.outcomes[0].reason == (
-        f'{CAMERA}: pictures of 80x64, those of the run are 64x48, as in b; give the camera a size '
-        f'in the profile ({KEY})'
+        f'{CAMERA}: pictures of 80x64, those of the run are 64x48, as in b; give the camera a '
+        f'size in the profile ({KEY})'
     )
     assert report(tmp_path / 'out')['bags'][0]['reason'] == done.outcomes[0].reason
     assert info(tmp_path / 'out')['features'][KEY]['shape'] == [48, 64, 3]
@@ -99,8 +112,8 @@ def test_pictures_that_the_pixel_format_cannot_hold_are_refused_by_name(tmp_path
     done = run(bags, tmp_path / 'out', **values)
     assert statuses(done) == ['failed', 'converted'][: len(bags)]
     assert done.outcomes[0].reason == (
-        f'{CAMERA}: pictures of 65x47 cannot be stored as yuv420p, which halves the colour planes; '
-        f'give the camera a size of even numbers, or set pix_fmt: yuv444p ({KEY})'
+        f'{CAMERA}: pictures of 65x47 cannot be stored as yuv420p, which halves the colour '
+        f'planes; give the camera a size of even numbers, or set pix_fmt: yuv444p ({KEY})'
     )
     if alone:
         assert run(bags, tmp_path / 'full', pix_fmt='yuv444p', **values).exit_code == 0

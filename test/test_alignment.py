@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The plan equals a naive statement of each rule, on arbitrary stamps."""
 
 from __future__ import annotations
@@ -5,17 +19,16 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive_plan import NaivePlan, uses_of
-from plain_robot import Robot, Sent
-
-from kuavo_bag_converter.alignment.plan import Fill, Segment, Track, make_plan, topics_with_header
+from kuavo_bag_converter.alignment.plan import Fill, make_plan, Segment, topics_with_header, Track
 from kuavo_bag_converter.bags.model import TopicIndex
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.support.errors import BagError
+from naive_plan import NaivePlan, uses_of
+import numpy as np
+from plain_robot import Robot, Sent
+import pytest
 
 MS = 1_000_000
 CLOCK = Clock(sources=(), source_fps=30, decimation='jump', end_trim='none')

@@ -1,27 +1,40 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The public interface: scripts get what a conversion writes, and nothing else is changed."""
 
 from __future__ import annotations
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 import shutil
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
-import pytest
 from bag_edits import copied
-from conversions import COLOR, DEPTH, alignment, pictures, report, rows, same_frames, write_samples
+from conversions import alignment, COLOR, DEPTH, pictures, report, rows, same_frames, write_samples
 from dataset_reading import tree
-
 import kuavo_bag_converter as kbc
 from kuavo_bag_converter.frames import memory_budget
 from kuavo_bag_converter.profiles.model import Align
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.sample.write import write_sample
+import numpy as np
+import pytest
 
 OPTIONS = {'resize': {'width': 80, 'height': 60}, 'sample_drop': 0}
 
@@ -333,6 +346,7 @@ def everything(bag, output):
     seen = []
 
     class Watch(kbc.Observer):
+
         def planned(self, plan):
             seen.append(state())
 

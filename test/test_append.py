@@ -1,22 +1,33 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What is in a dataset stays when episodes are added, and none is added twice."""
 
 from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 import shutil
 import socket
 import stat
 import subprocess
 import tempfile
-from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
 from arm_runs import (
-    PROFILE,
     convert_arm,
+    PROFILE,
     states,
     statuses,
     write_bag,
@@ -26,8 +37,6 @@ from arm_runs import (
 from conversions import report
 from dataset_edits import edit_info, edit_json
 from dataset_reading import info, tree
-from ordinary_user import as_nobody
-
 from kuavo_bag_converter.bags import fingerprint as identity
 from kuavo_bag_converter.bags.fingerprint import find_duplicates, fingerprint, key_of, same_files
 from kuavo_bag_converter.cli import main as cli
@@ -36,6 +45,10 @@ from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import ConverterError, DatasetError, UsageError
+from ordinary_user import as_nobody
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 
 @pytest.fixture
@@ -676,7 +689,9 @@ def test_a_record_of_the_first_form_is_still_read(tmp_path, profile, monkeypatch
 def test_the_record_of_another_version_is_refused_by_name(bags, tmp_path, profile):
     convert_arm(bags[:1], tmp_path / 'out', profile)
     edit_json(tmp_path / 'out/conversion/report.json', lambda document: document.update(format=9))
-    with pytest.raises(UsageError, match=r'report\.json: has format 9, this version reads 1 and 2'):
+    with pytest.raises(
+        UsageError, match=r'report\.json: has format 9, this version reads 1 and 2'
+    ):
         convert_arm(bags, tmp_path / 'out', profile, append=True)
 
 

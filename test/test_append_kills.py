@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A run that is killed before any step of replacing a dataset loses and doubles nothing."""
 
 from __future__ import annotations
@@ -8,12 +22,11 @@ import shutil
 import signal
 import sys
 
-import pytest
 from arm_runs import convert_arm, statuses, write_bag, write_profile
 from dataset_reading import tree
-
 from kuavo_bag_converter.jobs import renames
 from kuavo_bag_converter.support.errors import UsageError
+import pytest
 
 KILLS = 16
 STEPS = ('os.rename', 'os.link', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.symlink', 'ctypes.dlsym')
@@ -22,7 +35,7 @@ STEPS = ('os.rename', 'os.link', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.symlin
 
 @pytest.fixture
 def world(tmp_path):
-    """A dataset of one bag, with files of others, that grows by a bag of the same command."""
+    """Return a dataset of one bag, with files of others, that grows by a bag."""
     profile = write_profile(tmp_path)
     bags = [write_bag(tmp_path / f'bags/{number}.bag', number) for number in range(2)]
     convert_arm(bags[:1], tmp_path / 'before/out', profile)

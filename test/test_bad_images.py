@@ -1,14 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Pictures that cannot be decoded: whatever is asked for, it is counted, and time stays honest."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 from bag_edits import copied
 from conversions import alignment, numbers, report, rows, run, same_frames, serving
-from ros_messages import ROS1
-
 from kuavo_bag_converter.sample.write import write_sample
+import numpy as np
+import pytest
+from ros_messages import ROS1
 
 HEAD = '/cam_h/color/image_raw/compressed'
 DEPTH = '/cam_l/depth/image_rect_raw/compressedDepth'
@@ -25,7 +38,8 @@ def cut(picture):
 
 
 def corrupt(picture):
-    """Overwrite the lengths of a JPEG's Huffman codes, or some of a PNG's compressed data.
+    """
+    Overwrite the lengths of a JPEG's Huffman codes, or some of a PNG's compressed data.
 
     (A JPEG has no checksum: where its coded data is changed, it often still decodes.)
     """
@@ -72,7 +86,7 @@ def sample(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def whole(sample, tmp_path_factory):
-    """The dataset of the undamaged sample."""
+    """Return the dataset of the undamaged sample."""
     root = tmp_path_factory.mktemp('whole') / 'dataset'
     assert run(sample, root, **SMALL).exit_code == 0
     return root
@@ -80,7 +94,7 @@ def whole(sample, tmp_path_factory):
 
 @pytest.fixture(scope='module', params=DAMAGES)
 def bag(request, sample, tmp_path_factory):
-    """A damaged copy of the sample, and its damages."""
+    """Return a damaged copy of the sample, and its damages."""
     damages = DAMAGES[request.param]
     target = tmp_path_factory.mktemp('damaged') / 'sample.bag'
     return copied(sample, target, edited=damaged(damages)), damages
@@ -142,7 +156,11 @@ def test_repeated_pictures_stand_in_for_bad_ones_and_are_counted(whole, bag, tmp
     outcome = run(path, tmp_path / 'out', on_bad_image='repeat', **SMALL)
     plan = report(tmp_path / 'out')['bags'][0]['plan']
     bad = bad_frames(whole, damages)
-    assert (outcome.exit_code, outcome.episodes, outcome.frames) == (0, 1, plan['candidate_frames'])
+    assert (outcome.exit_code, outcome.episodes, outcome.frames) == (
+        0,
+        1,
+        plan['candidate_frames'],
+    )
     counts = {t: len(np.unique(serving(whole, t)[mask])) for t, mask in bad.items() if mask.any()}
     assert plan['bad_images'] == counts
     for key, topic in CAMERAS.items():

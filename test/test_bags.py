@@ -1,31 +1,44 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Every container gives the same messages, by the same ordinals."""
 
-import struct
 from pathlib import Path
+import struct
 
-import numpy as np
-import pytest
 from bag_files import (
     BEGIN,
+    cdr_payload,
     CLAW,
     HEAD_MOTION,
     IMAGE,
-    SECOND,
-    Sample,
-    cdr_payload,
     read_only,
     recording,
     ros1_payload,
+    Sample,
+    SECOND,
     write_mcap,
     write_rosbag1,
     write_rosbag2,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
-from mcap.writer import IndexType
-
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from mcap.writer import IndexType
+import numpy as np
+import pytest
 
 SAMPLES = recording()
 LAYOUTS = {
@@ -181,7 +194,9 @@ def test_two_publishers_of_a_topic_share_its_ordinals(tmp_path):
     with open_bag(tmp_path / 'r.bag', reader='portable') as bag:
         assert [c.md5 for c in bag.connections] == ['1' * 32, '2' * 32]
         assert bag.counts == {'/t': 10}
-        got = [(m.ordinal, m.connection.md5[0], m.data[0]) for m in bag.messages({'/t': range(10)})]
+        got = [
+            (m.ordinal, m.connection.md5[0], m.data[0]) for m in bag.messages({'/t': range(10)})
+        ]
     assert got == [(n, '2' if n % 3 else '1', n) for n in range(10)]
 
 

@@ -1,40 +1,53 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Damage stops the reading with one line, or is salvaged and accounted for."""
 
+from pathlib import Path
 import random
 import re
 import shutil
 import sqlite3
 import struct
 import tempfile
-from pathlib import Path
 
-import numpy as np
-import pytest
-import zstandard
 from bag_files import (
     BEGIN,
+    cdr_payload,
     CLAW,
     HEAD_MOTION,
-    TOPICS,
-    cdr_payload,
     metadata_yaml,
     read_only,
     recording,
     records,
     ros1_payload,
+    TOPICS,
     unfinished,
     unindexed,
     write_mcap,
     write_rosbag1,
     write_rosbag2,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
-from mcap.opcode import Opcode
-from mcap.writer import IndexType
-
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.support.errors import BagError
+from mcap.opcode import Opcode
+from mcap.writer import IndexType
+import numpy as np
+import pytest
+import zstandard
 
 SAMPLES = recording(1.0)
 MAGICS = {'lz4': b'\x04\x22\x4d\x18', 'bz2': b'BZh'}
@@ -75,14 +88,14 @@ def flip(path, at):
 
 
 def read_line(path, got):
-    """The line of the report that says exactly what was read of a file."""
+    """Return the line of the report that says exactly what was read of a file."""
     stamps = sorted(stamp for _, stamp, _ in got)
     first, last = (f'{stamp // 10**9}.{stamp % 10**9:09d}' for stamp in (stamps[0], stamps[-1]))
     return f'{path}: salvaged {len(got)} messages from {first} to {last} s'
 
 
 def lost_and_read(problems):
-    """The numbers in the report's lines: messages lost, messages salvaged."""
+    """Return the numbers in the report's lines: messages lost, messages salvaged."""
     text = '\n'.join(problems)
     lost = sum(int(n) for n in re.findall(r'(\d+) of the \d+ messages[^\n]*lost', text))
     (kept,) = re.findall(r'salvaged (\d+) messages', text)
@@ -93,7 +106,7 @@ PART = len(SAMPLES) // 3
 
 
 def split(folder, storage='MCAP', packed=False):
-    """A recording in three files, with the metadata.yaml of the newest version."""
+    """Return a recording in three files, with the metadata.yaml of the newest version."""
     folder.mkdir()
     suffix = {'MCAP': 'mcap', 'SQLITE3': 'db3'}[storage]
     end = '.zstd' if packed else ''
@@ -815,7 +828,11 @@ def test_sqlite_files_of_every_schema_are_read(schema, tmp_path):
 @pytest.mark.parametrize(
     ('name', 'content', 'line'),
     [
-        ('a.bag', b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'a Git LFS pointer'),
+        (
+            'a.bag',
+            b'version https://git-lfs.github.com/spec/v1\noid sha256:1',
+            'a Git LFS pointer',
+        ),
         ('a.bag', b'PK\x03\x04....', 'a zip archive; unpack it first'),
         ('a.bag', b'\x1f\x8b\x08....', 'gzip data; unpack it first'),
         ('a.mcap', b'', r'empty \(0 bytes\); expected a ROS 1 bag 2.0, an MCAP file or'),
@@ -823,7 +840,11 @@ def test_sqlite_files_of_every_schema_are_read(schema, tmp_path):
         ('a.db3', b'<!DOCTYPE html>', 'a web page, not the recording'),
         ('a.bag', b'#ROSBAG V1.2\n....', 'a ROS 1 bag of version 1.2, expected 2.0'),
         ('a.bag', b'something else', 'not a recording: it begins with'),
-        ('metadata.yaml', b'rosbag2_bagfile_information:\n', 'the metadata of a rosbag2 directory'),
+        (
+            'metadata.yaml',
+            b'rosbag2_bagfile_information:\n',
+            'the metadata of a rosbag2 directory',
+        ),
     ],
 )
 def test_what_is_no_recording_is_refused(name, content, line, tmp_path):
@@ -907,7 +928,7 @@ def test_whatever_is_broken_is_said(victim, tmp_path_factory, seed):
 
 
 def attempt(path, on_damage):
-    """The error or the problems, and how many messages came."""
+    """Return the error or the problems, and how many messages came."""
     try:
         got, problems = read(path, on_damage)
     except BagError as error:

@@ -1,20 +1,33 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Which recordings a path holds."""
 
-import pytest
 from bag_files import (
     BEGIN,
     IMAGE,
-    SECOND,
-    Sample,
     recording,
+    Sample,
+    SECOND,
     write_mcap,
     write_rosbag1,
     write_rosbag2,
 )
-
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.support.errors import UsageError
+import pytest
 
 SAMPLES = recording(0.5)
 

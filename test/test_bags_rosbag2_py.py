@@ -1,28 +1,41 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """rosbag2_py as the reader of payloads: the same messages, and no loss without a line."""
 
 import importlib
 import re
 import sys
 
-import fake_rosbag2_py
-import numpy as np
-import pytest
 from bag_files import (
     BEGIN,
+    cdr_payload,
     CLAW,
     IMAGE,
-    Sample,
-    cdr_payload,
     recording,
+    Sample,
     write_mcap,
     write_rosbag1,
     write_rosbag2,
 )
-from mcap.writer import IndexType
-from ros_modules import needed
-
+import fake_rosbag2_py
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from mcap.writer import IndexType
+import numpy as np
+import pytest
+from ros_modules import needed
 
 SAMPLES = recording(1.0)
 SHUFFLED = [
@@ -34,7 +47,7 @@ BACKEND = 'kuavo_bag_converter.bags.rosbag2.backend'
 
 @pytest.fixture(params=['real', 'HumbleReader', 'SequentialReader', 'LyricalReader'])
 def rosbag2_py(request, monkeypatch):
-    """The real module where it is installed, and what stands for each distro's."""
+    """Return the real module where it is installed, and what stands for each distro's."""
     if request.param == 'real':
         yield needed('rosbag2_py', 'rosbag2_py comes with ROS 2 only')
         return
@@ -78,7 +91,9 @@ LAYOUTS = {
     'directory-mcap': lambda p, samples: write_rosbag2(p / 'r', samples),
     'directory-mcap-8': lambda p, samples: write_rosbag2(p / 'r', samples, version=8),
     'directory-mcap-file': lambda p, samples: write_rosbag2(p / 'r', samples, 'MCAP', 'FILE'),
-    'directory-mcap-message': lambda p, samples: write_rosbag2(p / 'r', samples, 'MCAP', 'MESSAGE'),
+    'directory-mcap-message': lambda p, samples: write_rosbag2(
+        p / 'r', samples, 'MCAP', 'MESSAGE'
+    ),
     'directory-db3': lambda p, samples: write_rosbag2(p / 'r', samples, 'SQLITE3'),
     'directory-db3-file': lambda p, samples: write_rosbag2(p / 'r', samples, 'SQLITE3', 'FILE'),
     'directory-db3-message': lambda p, samples: write_rosbag2(
@@ -143,7 +158,9 @@ def test_messages_that_rosbag2_py_loses_are_missed(kept, fake, monkeypatch, tmp_
     path = write_mcap(tmp_path / 'r.mcap', SAMPLES)
     rows = fake._mcap_rows
     monkeypatch.setattr(fake, '_mcap_rows', lambda path: rows(path)[:kept])
-    with pytest.raises(BagError, match=r'rosbag2_py read \d+ messages, the index lists \d+; set r'):
+    with pytest.raises(
+        BagError, match=r'rosbag2_py read \d+ messages, the index lists \d+; set r'
+    ):
         read(path)
 
 
@@ -186,7 +203,9 @@ def test_asking_for_rosbag2_py_without_ros_is_refused(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'rosbag2_py', None)
     monkeypatch.delitem(sys.modules, BACKEND, raising=False)
     path = write_mcap(tmp_path / 'r.mcap', SAMPLES)
-    with pytest.raises(UsageError, match=r'reader: rosbag2_py cannot be imported .*source the ROS'):
+    with pytest.raises(
+        UsageError, match=r'reader: rosbag2_py cannot be imported .*source the ROS'
+    ):
         open_bag(path, reader='rosbag2_py')
     with open_bag(path) as bag:
         assert bag.backend == 'portable'

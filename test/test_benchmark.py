@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The benchmark: what it measures, in which order, and the form of what it writes."""
 
 import json
@@ -5,16 +19,15 @@ import os
 import re
 import sys
 
+from kuavo_bag_converter.benchmark.markdown import as_markdown
+from kuavo_bag_converter.benchmark.measure import measure, Measurement
+from kuavo_bag_converter.benchmark.results import Efficiency, Result, Results
+from kuavo_bag_converter.benchmark.runs import conversions, Run
+from kuavo_bag_converter.cli.main import run
+from kuavo_bag_converter.support import stages
 import pytest
 import ros_domain
 from ros_modules import needed
-
-from kuavo_bag_converter.benchmark.markdown import as_markdown
-from kuavo_bag_converter.benchmark.measure import Measurement, measure
-from kuavo_bag_converter.benchmark.results import Efficiency, Result, Results
-from kuavo_bag_converter.benchmark.runs import Run, conversions
-from kuavo_bag_converter.cli.main import run
-from kuavo_bag_converter.support import stages
 
 MB = 1 << 20
 

@@ -1,15 +1,26 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Pictures stored in another order than frames need them: same dataset, flat memory."""
 
 from __future__ import annotations
 
 import av
-import numpy as np
-import pytest
 from bag_edits import copied
 from conversions import COLOR, DEPTH, run, same_frames
 from hypothesis import given
 from hypothesis import strategies as st
-
 from kuavo_bag_converter.alignment.plan import Track, TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Message
 from kuavo_bag_converter.frames import memory_budget as memory
@@ -23,6 +34,8 @@ from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.workers import InlineWorkers
+import numpy as np
+import pytest
 
 CAMERA = Connection(0, '/cam', 'sensor_msgs/msg/Image', 'cdr', '', '')
 SIZE = 10
@@ -184,7 +197,7 @@ def sample(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def shuffled(sample):
-    """The same messages, those of every camera stored from the last to the first."""
+    """Return the same messages, those of every camera stored from the last to the first."""
     cameras = [*COLOR.values(), *DEPTH.values()]
     return copied(sample, sample.with_name('shuffled.bag'), backwards=cameras)
 

@@ -1,32 +1,45 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """One recording gives one dataset, whatever it was recorded into."""
 
 from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 import re
 import sqlite3
-from pathlib import Path
 
-import numpy as np
-import pytest
 from containers import (
     CONTAINERS,
     Recording,
+    sample_recording,
     Sent,
     Topic,
-    sample_recording,
     write_msg_files,
 )
 from conversions import alignment, report, rows, run, same_frames
-from mcap.writer import Writer as McapWriter
-from rosbags.rosbag1 import Reader as Rosbag1Reader
-from rosbags.rosbag1 import Writer as Rosbag1Writer
-from rosbags.typesys import Stores, get_typestore
-
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
+from mcap.writer import Writer as McapWriter
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Reader as Rosbag1Reader
+from rosbags.rosbag1 import Writer as Rosbag1Writer
+from rosbags.typesys import get_typestore, Stores
 
 PROFILE = """
 robot_type: kuavo
@@ -284,7 +297,9 @@ features:
 """
 
 
-def test_standard_types_are_those_of_the_distro_in_conversion_and_verification(recording, tmp_path):
+def test_standard_types_are_those_of_the_distro_in_conversion_and_verification(
+    recording, tmp_path
+):
     """Since Iron a sensor_msgs/Range has a variance."""
     store = get_typestore(Stores.ROS2_JAZZY)
     stamp = store.types['builtin_interfaces/msg/Time'](1, 2)

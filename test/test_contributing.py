@@ -1,10 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What contributors and their services are given is there, and says the same everywhere."""
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
+import re
 
 import pytest
 import yaml
@@ -14,7 +28,7 @@ WORKFLOWS = sorted((ROOT / '.github/workflows').glob('*.yml'))
 
 
 def requirements(name):
-    """The lines of a file of requirements that ask for something, by package."""
+    """Return the lines of a file of requirements that ask for something, by package."""
     lines = [line.partition('#')[0].strip() for line in (ROOT / name).read_text().splitlines()]
     return {line: re.split(r'[<>=!; ]', line)[0].lower() for line in lines if line}
 
@@ -22,12 +36,14 @@ def requirements(name):
 @pytest.fixture(scope='module')
 def hooks():
     document = yaml.safe_load((ROOT / '.pre-commit-config.yaml').read_text())
-    return {hook['id']: (repo['rev'], hook) for repo in document['repos'] for hook in repo['hooks']}
+    return {
+        hook['id']: (repo['rev'], hook) for repo in document['repos'] for hook in repo['hooks']
+    }
 
 
 @pytest.fixture(scope='module')
 def jobs():
-    """The jobs of all workflows."""
+    """Return the jobs of all workflows."""
     documents = [yaml.safe_load(path.read_text()) for path in WORKFLOWS]
     return {name: job for document in documents for name, job in document['jobs'].items()}
 

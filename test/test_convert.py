@@ -1,18 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Bags to datasets, checked against what the bags are known to hold."""
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
+import shutil
 
-import numpy as np
-import pyarrow.parquet as pq
-import pytest
-import yaml
 from conversions import (
+    alignment,
     COLOR,
     DEPTH,
-    alignment,
     numbers,
     pictures,
     report,
@@ -22,11 +32,14 @@ from conversions import (
     serving,
 )
 from dataset_reading import info, tree
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
-
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.sample.write import write_sample
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
 
 SIZE = {'resize__width': 160, 'resize__height': 120}
 SMALL = {**SIZE, 'sample_drop': 3}
@@ -34,7 +47,7 @@ SMALL = {**SIZE, 'sample_drop': 3}
 
 @pytest.fixture(scope='module')
 def samples(tmp_path_factory):
-    """The same recording in the three storages, and its truth."""
+    """Return the same recording in the three storages, and its truth."""
     folder = tmp_path_factory.mktemp('samples')
     paths = {'bag': 'sample.bag', 'mcap': 'mcap/sample', 'sqlite3': 'sqlite3/sample'}
     truths = {

@@ -1,37 +1,50 @@
-import json
-import tempfile
-from dataclasses import replace
-from pathlib import Path
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 
-import numpy as np
-import pyarrow.parquet as pq
-import pytest
+from dataclasses import replace
+import json
+from pathlib import Path
+import tempfile
+
 from dataset_files import (
     ACTION,
     COPIED,
+    decode,
     DEPTH,
     FEATURES,
     FPS,
     FRONT,
-    STATE,
-    WRIST,
-    decode,
     make_dataset,
     make_shard,
     make_shards,
     number_of,
     packets,
     rows,
+    STATE,
     table,
+    WRIST,
 )
 from dataset_reading import info, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.dataset.layout import FileNumber
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
 
 LENGTHS = [[5], [3, 4], [1], [6]]
 EPISODES = [5, 3, 4, 1, 6]
@@ -434,7 +447,9 @@ def test_appending_a_new_task_goes_on_from_the_old_ones(tmp_path):
     assert table(new)['task_index'] == [0, 0, 1, 1, 0, 0]
 
 
-def test_appending_to_another_programs_episodes_pools_picture_statistics(tmp_path, shards, dataset):
+def test_appending_to_another_programs_episodes_pools_picture_statistics(
+    tmp_path, shards, dataset
+):
     old = make_dataset(tmp_path / 'old', shards[:2])
     file = old / 'meta/episodes/chunk-000/file-000.parquet'
     plain = pq.read_table(file).replace_schema_metadata(None)

@@ -1,24 +1,37 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Datasets on disk, loaded by real LeRobot readers."""
 
-import numpy as np
-import pytest
 from dataset_files import (
     ACTION,
     COPIED,
     DEPTH,
+    depth_map,
     FEATURES,
     FRONT,
-    STATE,
-    WRIST,
-    depth_map,
     make_dataset,
     make_shards,
     number_of,
     rows,
+    STATE,
+    WRIST,
 )
-from lerobot_readers import BACKENDS, PYTHONS, read, version_of
-
 from kuavo_bag_converter.dataset.features import VideoOptions
+from lerobot_readers import BACKENDS, PYTHONS, read, version_of
+import numpy as np
+import pytest
 
 LENGTHS = [[5], [3, 4], [1], [6]]
 FRAMES = 19

@@ -1,32 +1,45 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from dataclasses import replace
 import json
 import resource
-from dataclasses import replace
 
-import numpy as np
-import pytest
 from dataset_files import (
     ACTION,
     COPIED,
+    decode,
     DEPTH,
     FEATURES,
+    fill,
     FPS,
+    frame,
     FRONT,
     H264,
-    STATE,
-    WRIST,
-    decode,
-    fill,
-    frame,
     make_shard,
     number_of,
     rows,
+    STATE,
+    WRIST,
 )
 from dataset_reading import tree
-
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
+import numpy as np
+import pytest
 
 
 def open_writer(path, lengths=(4,), features=FEATURES, video=H264, tasks=('pick',), fps=FPS):

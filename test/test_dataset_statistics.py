@@ -1,24 +1,37 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from fractions import Fraction
 import itertools
 import math
 import tracemalloc
-from fractions import Fraction
 
-import numpy as np
-import pytest
 from dataset_files import frame, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
 from kuavo_bag_converter.dataset.statistics import (
-    QUANTILES,
     Histogram,
     ImageStatistics,
     pooled,
+    QUANTILES,
     sample_indices,
     sample_step,
     vector_statistics,
 )
+import numpy as np
+import pytest
 
 NAMES = ['min', 'max', 'mean', 'std', 'count', 'q01', 'q10', 'q50', 'q90', 'q99']
 COLUMNS = hnp.arrays(
@@ -29,7 +42,7 @@ COLUMNS = hnp.arrays(
 
 
 def lower_quantile(values, share):
-    """The least value that this share does not exceed: numpy's 'inverted_cdf', from 1.22 on."""
+    """Return the least value that this share does not exceed: numpy's 'inverted_cdf'."""
     reached = math.ceil(Fraction(str(share)) * len(values))
     return np.sort(values, axis=0)[reached - 1]
 

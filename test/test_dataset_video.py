@@ -1,36 +1,49 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 from dataclasses import replace
 from fractions import Fraction
 
 import av
-import numpy as np
-import pytest
 from dataset_files import (
     COPIED,
+    decode,
     DEPTH,
+    depth_map,
+    frame,
     FRONT,
     H264,
     HEIGHT,
-    WIDTH,
-    decode,
-    depth_map,
-    frame,
     jpeg,
     number_of,
     packets,
+    WIDTH,
 )
-
 from kuavo_bag_converter.dataset.depth import code_table, depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.dataset.video import (
+    check_video_options,
+    check_video_size,
     DEPTH_OPTIONS,
     DepthWriter,
     PacketWriter,
     VideoWriter,
-    check_video_options,
-    check_video_size,
 )
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
+import numpy as np
+import pytest
 
 AV1 = VideoOptions('libsvtav1', crf=30, preset='12', gop=30)
 HEVC = VideoOptions('hevc', crf=20, preset='ultrafast', gop=30)

@@ -1,19 +1,32 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 import contextlib
 import struct
 
 import cv2
-import numpy as np
-import pytest
 from depth_payloads import png, rvl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from ros_messages import compressed_image, connection_of, image
-
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
 from kuavo_bag_converter.messages.images import picture_info
 from kuavo_bag_converter.support.errors import BagError, ImageError
+import numpy as np
+import pytest
+from ros_messages import compressed_image, connection_of, image
 
 DEFINITIONS = Definitions()
 COMPRESSED = connection_of('sensor_msgs/msg/CompressedImage', topic='/depth')
@@ -34,7 +47,9 @@ def scene(height=48, width=64, far=4000):
 
 
 def decode(data, image_format=PNG_FORMAT, size=None, encoding='cdr'):
-    connection = connection_of('sensor_msgs/msg/CompressedImage', topic='/depth', encoding=encoding)
+    connection = connection_of(
+        'sensor_msgs/msg/CompressedImage', topic='/depth', encoding=encoding
+    )
     message = compressed_image(data, image_format, encoding)
     return DepthDecoder(connection, DEFINITIONS, size).decode(message)
 
@@ -99,7 +114,9 @@ def test_inverse_depth_in_float_images_becomes_millimetres(transport):
     found = decode(data, f'32FC1; compressedDepth {transport}')
     _, first, second = HEADER.unpack(header)
     with np.errstate(divide='ignore'):
-        wanted = np.rint(np.float32(first) / (codes.astype(np.float32) - np.float32(second)) * 1000)
+        wanted = np.rint(
+            np.float32(first) / (codes.astype(np.float32) - np.float32(second)) * 1000
+        )
     wanted = np.where(codes == 0, 0, wanted)
     assert np.array_equal(found, wanted)
     seen = codes > 0
@@ -162,7 +179,7 @@ def test_what_means_no_depth_becomes_0():
 
 
 def original_gray(depth, low, high):
-    """The original converter's formula."""
+    """Return the original converter's formula."""
     clipped = np.clip(depth, low, high)
     share = (clipped - clipped.min()) / (clipped.max() - clipped.min() + 1e-9)
     return (share * 255).astype(np.uint8)

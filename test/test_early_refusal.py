@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a bag lacks is said in one line before hours of work, and the other bags go on."""
 
 from __future__ import annotations
@@ -5,24 +19,16 @@ from __future__ import annotations
 import io
 import json
 import os
+from pathlib import Path
 import random
 import shutil
 import sqlite3
 import threading
 import zipfile
-from pathlib import Path
 
-import pytest
-import yaml
 from bag_edits import copied
 from bag_files import unindexed
 from conversions import report, run
-from mcap.reader import make_reader
-from mcap.writer import Writer as McapWriter
-from ordinary_user import as_nobody
-from plain_robot import BEGIN, NS, Robot, depth, every, image, joint_state, ramps, said
-from rosbags.rosbag1 import Writer as Rosbag1Writer
-
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.frames.options import shard_options
@@ -33,6 +39,13 @@ from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError, Cancelled
+from mcap.reader import make_reader
+from mcap.writer import Writer as McapWriter
+from ordinary_user import as_nobody
+from plain_robot import BEGIN, depth, every, image, joint_state, NS, ramps, Robot, said
+import pytest
+from rosbags.rosbag1 import Writer as Rosbag1Writer
+import yaml
 
 SIZE = (48, 64)
 SECONDS = 1.0
@@ -40,7 +53,7 @@ CAMERA, STATE, COMMAND = '/camera/image_raw', '/joint_states', '/joint_command'
 
 
 def robot_of(state=None, command=None, camera=None, seconds=SECONDS):
-    """A robot with a camera, joints and commands; what is given replaces a topic's messages."""
+    """Return a robot with camera, joints and commands; what is given replaces a topic."""
     robot = Robot()
     robot.publish(CAMERA, every(15, seconds), camera or image('head_cam_h', size=SIZE))
     robot.publish(STATE, every(50, seconds), state or joint_state(ramps(3)))
@@ -418,7 +431,7 @@ def test_a_colour_camera_that_is_a_depth_camera(capsys, tmp_path, bags):
 
 
 def lengths(length_of):
-    """A maker of joints whose number depends on the number of the message."""
+    """Return a maker of joints whose number depends on the number of the message."""
     return lambda number, time: joint_state(ramps(length_of(number)))(number, time)
 
 
@@ -439,7 +452,8 @@ CHANGES = {
     'changes': (
         lambda number: 5 if number < 30 else 6,
         SELECTED,
-        f'{STAMP // NS}.600000000 has 6 elements in position, expected 5 as in the messages before',
+        f'{STAMP // NS}.600000000 has 6 elements in position, expected 5 as in the messages '
+        f'before',
     ),
     'too short': (
         lambda _: 2,
@@ -493,7 +507,9 @@ def test_a_first_message_that_no_frame_needs_refuses_no_bag(tmp_path):
     ],
 )
 @pytest.mark.parametrize('declared', [True, False])
-def test_a_used_topic_that_is_empty_or_missing(capsys, tmp_path, bags, good, topic, user, declared):
+def test_a_used_topic_that_is_empty_or_missing(
+    capsys, tmp_path, bags, good, topic, user, declared
+):
     bad = bags / 'b.mcap'
     if declared:
         rewritten(good, bad, without=(topic,))

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Real faults during a run: kills, signals, a full disk, a bag that changes."""
 
 from __future__ import annotations
@@ -12,13 +26,12 @@ import subprocess
 import sys
 import time
 
-import pytest
 from conversions import run, write_samples
 from dataset_reading import tree
-from ordinary_user import as_nobody
-
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.support.errors import OutputError, UsageError
+from ordinary_user import as_nobody
+import pytest
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
 KILLS = 36
@@ -142,7 +155,7 @@ def test_a_signal_ends_the_command_soon_and_cleanly(bags, expected, tmp_path, nu
 
 @pytest.fixture
 def disk(tmp_path):
-    """A small disk, and what mounts it anew with other options."""
+    """Return a small disk, and what mounts it anew with other options."""
     disk = tmp_path / 'disk'
     disk.mkdir()
     options = ['-t', 'tmpfs', '-o', 'size=600k', 'tmpfs', str(disk)]

@@ -1,4 +1,19 @@
-"""The life of a dataset's folder: whatever happens in and around it, nothing of anybody's is lost.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The life of a dataset's folder: whatever happens in and around it, nothing of anybody's is lost.
 
 A state machine converts recordings, appends, retries, is killed and goes on, while the user and
 other programs touch, copy, damage, move and add files. After every step
@@ -15,40 +30,39 @@ happened in them::
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
-import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+import json
+import os
 from pathlib import Path
+import shutil
+import tempfile
+import threading
 from typing import Any, NamedTuple
 
-import dataset_truth
-import pyarrow as pa
 from conversions import run as convert
-from folder_world import NO_FILES, Files, World, differences, snapshot
+import dataset_truth
+from folder_world import differences, Files, NO_FILES, snapshot, World
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     initialize,
     invariant,
     multiple,
     precondition,
     rule,
+    RuleBasedStateMachine,
     run_state_machine_as_test,
 )
-from interruptions import PHASES, Point, at, killed_at
-from lerobot_append import append_episode
-from tiny_recordings import CONTENTS, DAMAGES, Pool, episodes_of
-
+from interruptions import at, killed_at, PHASES, Point
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
+from lerobot_append import append_episode
+import pyarrow as pa
+from tiny_recordings import CONTENTS, DAMAGES, episodes_of, Pool
 
 _GIVEN = os.environ.get('KUAVO_FOLDER_HISTORIES')
 HISTORIES = int(_GIVEN or 500)
@@ -231,7 +245,7 @@ class FolderLife(World, RuleBasedStateMachine):
     )
     @counted
     def change_a_recording(self, recording, how):
-        """A recording is damaged, put back as it was, or another one comes in its place."""
+        """Damage a recording, put it back as it was, or put another one in its place."""
         paths = recording.parts(self.site)
         if how == 'touch':
             for path in paths:
@@ -283,7 +297,7 @@ class FolderLife(World, RuleBasedStateMachine):
     )
     @counted
     def convert_where_another_program_writes(self, place, kind, given, how):
-        """The output, or the folder for work beside it, is not the tool's: it is left alone."""
+        """Convert where the output, or the folder for work, is not the tool's."""
         path = self.output if place == 'output' else self.workspace
         empty = kind == 'an empty folder' and place == 'workspace'
         if os.path.lexists(path) or self.is_working or empty:
@@ -332,7 +346,7 @@ class FolderLife(World, RuleBasedStateMachine):
     @rule(copy=st.booleans())
     @counted
     def move_the_site(self, copy):
-        """The dataset goes to another disk together with its recordings."""
+        """Move the dataset to another disk together with its recordings."""
         old, self.site = self.site, self.world / self.fresh('site')
         moved = {self.site / path.relative_to(old): state
                  for path, state in self.theirs.items() if old in path.parents}  # fmt: skip
@@ -352,7 +366,7 @@ class FolderLife(World, RuleBasedStateMachine):
     @rule()
     @counted
     def verify(self):
-        """The dataset is found right, and its bags are those that it was made from."""
+        """Find the dataset right, and its bags those that it was made from."""
         there = {self.content(item): item for item in self.all_recordings}
         known = [there[content] for content in self.dataset.contents if content in there]
         bags = [str(path) for item in known for path in item.given(self.site)]
@@ -582,7 +596,7 @@ class FolderLife(World, RuleBasedStateMachine):
         return not known and any(self.workspace in path.parents for path in self.theirs)
 
     def place(self):
-        """Return where the dataset is: beside the output if a run was killed while replacing it."""
+        """Return where the dataset is: beside the output if a swap was killed."""
         previous = self.workspace / 'previous'
         self.displaced = not os.path.lexists(self.output) and previous.exists()
         return previous if self.displaced else self.output
@@ -617,7 +631,7 @@ class FolderLife(World, RuleBasedStateMachine):
             assert now == held | good, f'{held | good - now} is not converted: {ends[0]}'
 
     def check_report(self, ended, wanted, held, good):
-        """What is told of each recording is what became of it."""
+        """Demand that what is told of each recording is what became of it."""
         by_content = {}
         failed = set()
         for bag, status in ended.outcomes:
@@ -639,7 +653,7 @@ class FolderLife(World, RuleBasedStateMachine):
         assert ended.exit_code == bool(bad), ended
 
     def find_beside(self, ends, good):
-        """The output was taken meanwhile: what was made is beside it, and the exit code says so."""
+        """Find what was made beside an output that was taken."""
         found = [
             path.parent.parent
             for path in self.site.rglob('meta/info.json')
@@ -701,7 +715,7 @@ class FolderLife(World, RuleBasedStateMachine):
             assert of_the_tool or path in known, f'{path}: came from nowhere'
 
     def check_dataset(self):
-        """The dataset holds every episode once, or is not there."""
+        """Demand that the dataset holds every episode once, or is not there."""
         root = self.place()
         if self.dataset is None:
             assert root in self.theirs or not os.path.lexists(root), 'there is half a dataset'

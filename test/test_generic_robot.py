@@ -1,26 +1,38 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Any robot by a profile, end to end: what comes out is what was sent, frame by frame."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
+import re
 
-import numpy as np
-import pyarrow.parquet as pq
-import pytest
-import yaml
 from conversions import alignment, pictures, report, rows, run, same_frames
 from dataset_reading import info
+from kuavo_bag_converter.alignment.report import PlanReport
+from kuavo_bag_converter.profiles.shipped import shipped_profiles
+from kuavo_bag_converter.report.display import plan_summary
+from kuavo_bag_converter.sample.barcode import read_frame_number
 from naive_plan import NaivePlan, use_of
 from naive_rows import rows_of
+import numpy as np
 from plain_robot import (
+    at,
     BEGIN,
     COLOR,
-    MS,
-    NS,
-    Robot,
-    at,
     depth,
     diagnostics,
     every,
@@ -29,15 +41,16 @@ from plain_robot import (
     joint_state,
     joy,
     jpeg,
+    MS,
+    NS,
     ramps,
+    Robot,
     said,
     trajectory,
 )
-
-from kuavo_bag_converter.alignment.report import PlanReport
-from kuavo_bag_converter.profiles.shipped import shipped_profiles
-from kuavo_bag_converter.report.display import plan_summary
-from kuavo_bag_converter.sample.barcode import read_frame_number
+import pyarrow.parquet as pq
+import pytest
+import yaml
 
 JOINTS = ['j1', 'j2', 'j3']
 STATE = {'from': {'topic': '/joint_states', 'field': 'position'}, 'names': JOINTS}
@@ -55,7 +68,7 @@ SECONDS = 2.0
 
 
 def robot_of(seconds=SECONDS, hz=30, camera=(), joints=(), command=(), **latency):
-    """A robot with a camera, joints and commands; the ranges are times without messages."""
+    """Return a robot with a camera, joints and commands; the ranges are times without messages."""
     robot = Robot()
     robot.publish(
         '/camera/image_raw', every(hz, seconds, jitter_ms=4, without=camera),
@@ -269,7 +282,7 @@ def test_the_example_of_the_reference_converts(tmp_path):
 
 
 def spinning(number, time):
-    """A constant turn around a skew axis, written with either sign."""
+    """Return a constant turn around a skew axis, written with either sign."""
     half = 1.3 * time / NS
     axis = np.array([2, -1, 2]) / 3
     return np.array([*(axis * np.sin(half)), np.cos(half)]) * (-1) ** (number // 3)
@@ -348,7 +361,9 @@ def test_messages_and_pictures_without_header_stamp_are_left_out_of_the_header_t
     robot.publish(
         '/camera/image_raw', every(30, SECONDS), image('head_cam_h'), (5, 9), range(7, 50, 2)
     )
-    robot.publish('/joint_states', every(50, SECONDS), joint_state(ramps(3)), (0, 1), range(20, 24))
+    robot.publish(
+        '/joint_states', every(50, SECONDS), joint_state(ramps(3)), (0, 1), range(20, 24)
+    )
     robot.publish('/joint_command', every(40, SECONDS), joint_state(ramps(3)))
     profile = profile_of(cameras=(), align={'timeline': 'header'})
     root = converted(tmp_path, robot, profile)
@@ -405,7 +420,8 @@ def test_joints_chosen_by_name_stay_in_their_columns_whatever_order_they_come_in
         'names': ['elbow', 'wrist', 'hip'], 'align': {'strategy': strategy},
     }  # fmt: skip
     command = {
-        'from': {'topic': '/planned', 'field': 'points[0].positions', 'names_field': 'joint_names'},
+        'from': {'topic': '/planned', 'field': 'points[0].positions',
+                 'names_field': 'joint_names'},
         'joints': ['a', 'c'], 'names': ['hip', 'knee'],
     }  # fmt: skip
     profile = profile_of(state=(state,), cameras=())
@@ -534,7 +550,7 @@ def between(*pieces):
 
 
 def cut_robot():
-    """The pictures of this robot come at whole thirtieths, some together with a marker."""
+    """Return the pictures of this robot come at whole thirtieths, some together with a marker."""
     robot = Robot()
     robot.publish('/camera/image_raw', every(30, SECONDS), image('head_cam_h'))
     robot.publish('/joint_states', every(100, SECONDS + 0.1), joint_state(ramps(3)))
@@ -625,7 +641,10 @@ def test_a_button_among_others_cuts_and_a_text_in_a_list_names_the_task(tmp_path
 @pytest.mark.parametrize(
     ('field', 'words'),
     [
-        ('buttons', 'buttons is a list: give an index; a single boolean, number or text is needed'),
+        (
+            'buttons',
+            'buttons is a list: give an index; a single boolean, number or text is needed',
+        ),
         ('header.stamp', 'header.stamp is builtin_interfaces/msg/Time; a single'),
         ('button', "sensor_msgs/msg/Joy has no field 'button'; did you mean 'buttons'?"),
         ('buttons[7]', 'buttons has 2 elements, element 7 of buttons[7] is not there'),
@@ -771,7 +790,8 @@ def test_what_is_filled_in_is_no_number_to_reckon_with(tmp_path, cells, relative
         state=({**STATE, 'relative_to_start': relative, 'align': of_state},),
     )  # fmt: skip
     action = {
-        **ACTION, 'names': ['j3', 'j2', 'other'], 'relative_to_start': relative, 'align': of_action,
+        **ACTION, 'names': ['j3', 'j2', 'other'],
+        'relative_to_start': relative, 'align': of_action,
     }  # fmt: skip
     profile['features']['action'] = {'parts': [action], 'minus': 'observation.state'}
     root = converted(tmp_path, robot, profile, chunk_size=chunk_size)
@@ -788,7 +808,8 @@ def test_what_is_filled_in_is_no_number_to_reckon_with(tmp_path, cells, relative
 def test_operations_are_done_in_their_order_and_rounded_once(tmp_path):
     robot = robot_of()
     parts = [
-        {'from': {'topic': '/joint_states', 'field': 'position'}, 'length': 3, 'select': [2, '0:2'],
+        {'from': {'topic': '/joint_states', 'field': 'position'},
+         'length': 3, 'select': [2, '0:2'],
          'names': ['a', 'b', 'c'], 'unit': 'rad2deg', 'range': [-20, 70.5], 'scale': -1.5,
          'offset': 1e6, 'relative_to_start': True, 'align': {'strategy': 'linear'}},
         {'from': {'topic': '/joint_command', 'field': 'position'}, 'select': [1], 'names': ['d'],
@@ -804,7 +825,7 @@ def test_operations_are_done_in_their_order_and_rounded_once(tmp_path):
 
 
 def everything():
-    """A robot and a profile with something of all that a profile can say."""
+    """Return a robot and a profile with something of all that a profile can say."""
     robot = named_robot()
     robot.publish('/imu', every(30, SECONDS, jitter_ms=9), imu(tumbling), (0, 8))
     robot.publish('/left/image_raw', every(12, SECONDS), image('wrist_cam_l', 'bgr8'), (2, 9))

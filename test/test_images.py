@@ -1,23 +1,36 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 import contextlib
+from fractions import Fraction
 import struct
 import zlib
-from fractions import Fraction
 
 import av
 import cv2
 import fake_cv_bridge
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jpeg_files import sampled_jpeg, segment
-from ros_messages import compressed_image, connection_of, image
-from ros_modules import needed
-
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, picture_info
 from kuavo_bag_converter.messages.picture_headers import PNG_MAGIC
 from kuavo_bag_converter.support.errors import BagError, ImageError
+import numpy as np
+import pytest
+from ros_messages import compressed_image, connection_of, image
+from ros_modules import needed
 
 DEFINITIONS = Definitions()
 COMPRESSED = connection_of('sensor_msgs/msg/CompressedImage', topic='/camera')
@@ -25,7 +38,7 @@ RAW = connection_of('sensor_msgs/msg/Image', topic='/camera')
 
 
 def picture(height=48, width=64):
-    """A smooth picture with every channel different, BGR."""
+    """Return a smooth picture with every channel different, BGR."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     blue = 40 + 170 * x / width
     green = 40 + 170 * y / height
@@ -38,7 +51,7 @@ def jpeg(pixels, *parameters):
 
 
 def with_segment(data, marker, body):
-    """A JPEG with one more segment after its start."""
+    """Return a JPEG with one more segment after its start."""
     return data[:2] + segment(marker, body) + data[2:]
 
 
@@ -67,7 +80,7 @@ def planes(frame):
 
 
 def assert_shows(frame, bgr, mean=1.0, greatest=8.0):
-    """The frame is limited range YUV of these pixels."""
+    """Return the frame is limited range YUV of these pixels."""
     height, width = bgr.shape[:2]
     assert (frame.height, frame.width) == (height, width)
     luma, cb, cr = limited_yuv(bgr)
@@ -261,7 +274,7 @@ def test_every_kind_of_png_is_decoded_as_opencv_does(pixels, size):
 
 
 def png_of(width, height, bit_depth, color_type, rows, palette=b'', interlaced=False):
-    """A PNG made of filtered rows, for what OpenCV does not write."""
+    """Return a PNG made of filtered rows, for what OpenCV does not write."""
 
     def chunk(kind, body):
         return (
@@ -382,7 +395,7 @@ def uyvy(bgr):
 
 
 def bayer(bgr, pattern):
-    """The pixels that a sensor with a colour filter sees."""
+    """Return the pixels that a sensor with a colour filter sees."""
     channel = {'b': 0, 'g': 1, 'r': 2}
     mosaic = np.empty(bgr.shape[:2], dtype=np.uint8)
     for index, color in enumerate(pattern):
@@ -425,7 +438,7 @@ def test_every_encoding_of_images_is_decoded(encoding, pixels, shown, padding):
 
 @pytest.fixture(params=['real', 'stand-in'])
 def cv_bridge(request):
-    """The real module where it is installed, and what stands for it."""
+    """Return the real module where it is installed, and what stands for it."""
     if request.param == 'real':
         needed('cv_bridge', 'needs a ROS with cv_bridge')
         yield

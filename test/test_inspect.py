@@ -1,30 +1,43 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What ``inspect`` says of bags whose content is known."""
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
+from itertools import pairwise
 import json
 import os
 import shlex
 import subprocess
 import sys
-from contextlib import redirect_stdout
-from io import StringIO
-from itertools import pairwise
 
-import numpy as np
-import pytest
 from bag_edits import copied
 from bag_files import unindexed
 from conversions import report as report_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
-from mcap.writer import Writer as McapWriter
-
 from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.inspection.sampling import WHOLE_BYTES, WINDOWS, choose
+from kuavo_bag_converter.inspection.sampling import choose, WHOLE_BYTES, WINDOWS
 from kuavo_bag_converter.inspection.timing import span_of, timing_of
 from kuavo_bag_converter.sample.write import write_sample
+from mcap.writer import Writer as McapWriter
+import numpy as np
+import pytest
 
 HEAD = '/cam_h/color/image_raw/compressed'
 SMALL = {'seconds': 1.5, 'size': (60, 80)}
@@ -85,7 +98,7 @@ def samples(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def plain(tmp_path_factory):
-    """A small recording without depth and extras, and its truth."""
+    """Return a small recording without depth and extras, and its truth."""
     path = tmp_path_factory.mktemp('plain') / 'plain.bag'
     return path, write_sample(path, **PLAIN)
 
@@ -343,7 +356,9 @@ def test_what_is_asked_for_is_checked_by_itself(long, capsys):
     assert code == 0
     assert bag['asked']['fits']
     assert bag['asked']['frames'] > 10
-    code, (bag,) = inspected(capsys, long, '--set', 'eef_type=qiangnao', '--set', 'use_depth=false')
+    code, (bag,) = inspected(
+        capsys, long, '--set', 'eef_type=qiangnao', '--set', 'use_depth=false'
+    )
     assert code == 1
     assert not bag['asked']['fits']
     assert {miss['topic'] for miss in bag['asked']['misses']} == {
@@ -670,8 +685,8 @@ def test_the_time_of_a_recording_does_not_depend_on_how_topics_share_it(first, s
 def test_the_timing_of_a_topic_is_relative_to_the_recording(stamps, shift):
     mine = np.array(stamps, np.int64)
     span = TimeSpan(int(mine[0]), int(mine[-1]))
-    assert timing_of(mine, span) == timing_of(mine + shift, TimeSpan(span.start + shift,
-                                                                 span.stop + shift))  # fmt: skip
+    shifted = TimeSpan(span.start + shift, span.stop + shift)
+    assert timing_of(mine, span) == timing_of(mine + shift, shifted)
 
 
 def test_no_message_at_all_makes_no_recording():
@@ -750,7 +765,7 @@ def test_no_damage_stops_it(tiny, tmp_path_factory, storage, edits, keep, cut):
 
 @pytest.fixture(scope='module')
 def tiny(tmp_path_factory):
-    """The file of a very small recording in each storage."""
+    """Return the file of a very small recording in each storage."""
     folder = tmp_path_factory.mktemp('tiny')
     files = {}
     for storage in ('bag', 'mcap', 'sqlite3'):

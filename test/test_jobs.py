@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A run survives interruption, change and failure, and its result does not show it."""
 
 from __future__ import annotations
@@ -7,16 +21,15 @@ import os
 import shutil
 import threading
 
-import pytest
 from conversions import report, rows, run, write_samples
 from dataset_reading import info, tree
-
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import Cancelled, OutputError, StalledError, UsageError
 from kuavo_bag_converter.support.workers import WorkerPool
+import pytest
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
 

@@ -1,4 +1,19 @@
-"""Every Kuavo option does what it says, at the level of the profile.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Every Kuavo option does what it says, at the level of the profile.
 
 The expectations are those of the original converter's main branch (LejuRobotics/
 kuavo_data_challenge, ``kuavo_data/``), stated anew: joints in radians, 7 of each arm, end effector
@@ -11,9 +26,6 @@ from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-import pytest
 
 from kuavo_bag_converter.alignment.binding import bind
 from kuavo_bag_converter.bags.model import Connection
@@ -28,6 +40,8 @@ from kuavo_bag_converter.robots.kuavo.profile import end_effector_of, kuavo_prof
 from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.settings import Settings, settings_from, updated
 from kuavo_bag_converter.support.errors import BagError, UsageError
+import numpy as np
+import pytest
 
 EEFS = ('leju_claw', 'qiangnao', 'rq2f85')
 ARMS = {
@@ -351,7 +365,10 @@ def test_linear_is_for_numbers_and_pictures_then_take_the_nearest():
         ({'dex_dof_needed': 3}, 'dex_dof_needed: expected 1, 2 or 6, found 3'),
         ({'depth_range': [900, 100]}, r'depth_range: expected \[min, max\] in mm'),
         ({'depth_range': [900]}, r'depth_range: expected \[min, max\] in mm'),
-        ({'which_arm': 'left', 'main_timeline': 'wrist_cam_r'}, 'main_timeline: wrist_cam_r is no'),
+        (
+            {'which_arm': 'left', 'main_timeline': 'wrist_cam_r'},
+            'main_timeline: wrist_cam_r is no',
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused(values, message):

@@ -1,10 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The launch file starts the node as asked, ends with it and fails as it does."""
 
 import importlib.util
 import os
+from pathlib import Path
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import ros_domain
@@ -42,7 +56,7 @@ sys.exit(service.run())
 
 @pytest.fixture(autouse=True)
 def installed(tmp_path_factory, monkeypatch):
-    """The package under test as launch finds packages, whether or not it has been installed."""
+    """Return the package under test as launch finds it, installed or not."""
     prefix = tmp_path_factory.mktemp('prefix')
     index = prefix / 'share/ament_index/resource_index/packages'
     index.mkdir(parents=True)

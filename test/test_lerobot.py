@@ -1,13 +1,26 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A converted sample, loaded by real LeRobot readers, shows what the plan names."""
 
 from __future__ import annotations
 
+from conversions import COLOR, DEPTH, report, rows, run, serving, write_samples
+from kuavo_bag_converter.sample.barcode import read_frame_number
+from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 import numpy as np
 import pytest
-from conversions import COLOR, DEPTH, report, rows, run, serving, write_samples
-from lerobot_readers import BACKENDS, PYTHONS, read, version_of
-
-from kuavo_bag_converter.sample.barcode import read_frame_number
 
 SIZE = {'resize__width': 320, 'resize__height': 240}
 CAMERAS = COLOR | DEPTH

@@ -1,17 +1,30 @@
-import contextlib
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 from collections import Counter
+import contextlib
 from itertools import product
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ros_messages import ROS1, ROS2, connection_of, header, store_of
-from ros_modules import needed
-
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
 from kuavo_bag_converter.support.errors import BagError, UsageError
+import numpy as np
+import pytest
+from ros_messages import connection_of, header, ROS1, ROS2, store_of
+from ros_modules import needed
 
 END_EFFECTOR = """\
 ================================================================================
@@ -203,7 +216,9 @@ def test_idl_as_ros_generates_it_is_read_with_its_includes_in_any_order(first):
     last = next(name for name in IDL_SECTIONS if name != first)
     text = ''.join(f'{"=" * 80}\nIDL: {name}\n{IDL_SECTIONS[name]}' for name in (first, last))
     msgtype = 'my_pkg/msg/Base'
-    fields = 'std_msgs/Header header\nWheel[2] wheels\nfloat64[3] pose\nfloat32[] currents\nbool on'
+    fields = (
+        'std_msgs/Header header\nWheel[2] wheels\nfloat64[3] pose\nfloat32[] currents\nbool on'
+    )
     wheel = f'{"=" * 80}\nMSG: my_pkg/Wheel\nfloat64 speed\nstring name\n'
     store = store_of(f'{fields}\n{wheel}', msgtype, ros1=False)
     wheels = [store.types['my_pkg/msg/Wheel'](speed, 'left') for speed in (2.5, -2.5)]
@@ -519,7 +534,7 @@ def test_numbers_of_a_list_of_messages_are_listed_by_its_first_element():
 
 
 def _other_end(payload):
-    """The same CDR message in the other byte order."""
+    """Return the same CDR message in the other byte order."""
     return bytes(ROS2.serialize_cdr(
         ROS2.deserialize_cdr(payload, 'sensor_msgs/msg/JointState'),
         'sensor_msgs/msg/JointState',

@@ -1,15 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Whatever the settings of a Kuavo robot: the values are right, and every method writes them."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 from bag_edits import copied
 from conversions import report, rows, run, same_frames
 from covering import covering
-from naive_kuavo import KuavoRows
-
 from kuavo_bag_converter.sample.write import write_sample
+from naive_kuavo import KuavoRows
+import numpy as np
+import pytest
 
 SIZE = (60, 80)
 SECONDS = 1.5

@@ -1,33 +1,45 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """``convert_node`` as its users meet it: parameters, exit codes, /diagnostics and ~/cancel."""
 
 import importlib.util
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
-
-import pytest
-import ros_domain
-from plugin_packages import build_example, installed
-from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
 
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
-from kuavo_bag_converter.settings import Settings, known_settings, values_of
+from kuavo_bag_converter.settings import known_settings, Settings, values_of
 from kuavo_bag_converter.support.errors import UsageError
+from plugin_packages import build_example, installed
+import pytest
+import ros_domain
+from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
 
 if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from kuavo_bag_converter.node.convert_node import ConvertNode
+import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
-
-from kuavo_bag_converter.node.convert_node import ConvertNode
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60

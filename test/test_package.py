@@ -1,15 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The package's own files agree: what colcon, rosdep, pip and a reader see is one package."""
 
 import ast
+from pathlib import Path
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from pathlib import Path
-
-import pytest
 
 import kuavo_bag_converter
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = 'kuavo_bag_converter'
@@ -22,7 +35,7 @@ def manifest():
 
 @pytest.fixture(scope='module')
 def setup_arguments():
-    """What setup.py passes to setuptools."""
+    """Return what setup.py passes to setuptools."""
     program = """
 import setuptools
 setuptools.setup = lambda **arguments: print(repr(arguments))
@@ -38,7 +51,9 @@ def test_the_version_is_the_same_everywhere(manifest, setup_arguments):
     version = kuavo_bag_converter.__version__
     assert manifest.findtext('version') == version
     assert setup_arguments['version'] == version
-    assert re.search(rf'^{re.escape(version)} ', (ROOT / 'CHANGELOG.rst').read_text(), re.MULTILINE)
+    assert re.search(
+        rf'^{re.escape(version)} ', (ROOT / 'CHANGELOG.rst').read_text(), re.MULTILINE
+    )
 
 
 def test_name_maintainer_and_license_are_the_same_everywhere(manifest, setup_arguments):
@@ -52,7 +67,19 @@ def test_name_maintainer_and_license_are_the_same_everywhere(manifest, setup_arg
     assert 'END OF TERMS AND CONDITIONS' in text
 
 
-def test_addresses_are_the_same_everywhere_and_of_the_maintainers_domain(manifest, setup_arguments):
+def test_every_source_file_begins_with_the_licence_as_ament_copyright_knows_it():
+    header = (ROOT / 'setup.py').read_text().partition('\n\n')[0] + '\n\n'
+    assert header.startswith('# Copyright 2026 The kuavo_bag_converter maintainers\n#\n# Licensed')
+    folders = [ROOT / name for name in (NAME, 'launch', 'test', 'examples', 'scripts')]
+    paths = [ROOT / 'setup.py', *(path for folder in folders for path in folder.rglob('*.py'))]
+    texts = {path: re.sub(r'^#!.*\n', '', path.read_text()) for path in paths}
+    assert len(texts) > 200
+    assert [path for path, text in texts.items() if text and not text.startswith(header)] == []
+
+
+def test_addresses_are_the_same_everywhere_and_of_the_maintainers_domain(
+    manifest, setup_arguments
+):
     address = manifest.find('maintainer').get('email')
     urls = {url.get('type'): url.text for url in manifest.iter('url')}
     assert urls['repository'] == setup_arguments['url']

@@ -1,23 +1,36 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Statistics of pictures are compared with those of the video without a false alarm."""
 
 from __future__ import annotations
 
 import av
-import numpy as np
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
-
 from kuavo_bag_converter.check.coding import (
-    DECODED,
     coding_of,
+    DECODED,
     decoded_statistics,
     limits,
 )
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, ImageStatistics
+from kuavo_bag_converter.dataset.statistics import ImageStatistics, QUANTILES, STATISTICS
 from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.messages.video_frames import FrameFitter
+import numpy as np
+import pytest
 
 HEIGHT, WIDTH = 48, 64
 CODINGS = st.one_of(
@@ -28,7 +41,7 @@ CODINGS = st.one_of(
 
 
 def depth_like(generator, share, nearest, spread):
-    """A slope of which a share, in patches and single pixels, is invalid and so 0."""
+    """Return a slope of which a share, in patches and single pixels, is invalid and so 0."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     picture = nearest + spread * (rows + columns) / (HEIGHT + WIDTH)
     coarse = generator.normal(size=(HEIGHT // 8, WIDTH // 8)).repeat(8, 0).repeat(8, 1)

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The report of a plan has one JSON form, which says everything and can be read back."""
 
 from __future__ import annotations
@@ -8,11 +22,10 @@ from conversions import report, run
 from dataset_edits import edit_json
 from hypothesis import given
 from hypothesis import strategies as st
-
 from kuavo_bag_converter.alignment.report import (
-    FORMAT,
     CutReport,
     ErrorMs,
+    FORMAT,
     PlanReport,
     StampCounts,
     TopicStampReport,
@@ -29,7 +42,8 @@ stamps = st.builds(StampCounts, numbers, seconds, numbers, numbers, numbers)
 topics = st.builds(TopicStampReport, texts, st.none() | st.booleans(), stamps)
 tracks = st.builds(
     TrackReport, name=texts, topic=texts, strategy=texts, messages=numbers, stamps=stamps,
-    used=numbers, error_ms=st.builds(ErrorMs, seconds, seconds, seconds), cut=numbers, on_gap=texts,
+    used=numbers, error_ms=st.builds(ErrorMs, seconds, seconds, seconds),
+    cut=numbers, on_gap=texts,
 )  # fmt: skip
 cuts = st.builds(
     CutReport, rule=texts, episodes=numbers, messages=maybe, beyond_end=maybe, open_at_end=maybe,

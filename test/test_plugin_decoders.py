@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Message types of any encoding are decoded by other packages."""
 
 from __future__ import annotations
@@ -8,15 +22,14 @@ import os
 import subprocess
 import sys
 
-import cv2
-import numpy as np
-import pytest
 from conversions import numbers, report, rows
-from mcap.writer import Writer
-from plain_robot import BEGIN, COLOR, NS, Robot, every, joint_state, ramps
-from plugin_packages import EXAMPLES, build_example, command, installed, write_package
-
+import cv2
 from kuavo_bag_converter.sample.barcode import draw_frame_number
+from mcap.writer import Writer
+import numpy as np
+from plain_robot import BEGIN, COLOR, every, joint_state, NS, ramps, Robot
+from plugin_packages import build_example, command, EXAMPLES, installed, write_package
+import pytest
 
 PROFILE = EXAMPLES / 'foxglove_json' / 'profile.yaml'
 CODE = """
@@ -179,8 +192,8 @@ it = Decoder()
 @pytest.mark.parametrize(
     ('code', 'expected'),
     [
-        ('1 / 0', "bad 1.0: its entry point 'bad' in kuavo_bag_converter.decoders cannot be loaded "
-                  '(ZeroDivisionError: division by zero); update or uninstall it'),
+        ('1 / 0', "bad 1.0: its entry point 'bad' in kuavo_bag_converter.decoders cannot be "
+                  'loaded (ZeroDivisionError: division by zero); update or uninstall it'),
         ('it = 3', 'bad (bad 1.0): lacks encoding and msgtypes and decode; an entry point in '
                    'kuavo_bag_converter.decoders is an object with encoding, msgtypes, decode '
                    '(docs/extending.md)'),

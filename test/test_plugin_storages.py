@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Files of other containers are read as bags by other packages."""
 
 from __future__ import annotations
@@ -5,14 +19,13 @@ from __future__ import annotations
 import json
 import threading
 
-import numpy as np
-import pytest
 from conversions import report, rows, run
-from plain_robot import BEGIN, MS
-from plugin_packages import EXAMPLES, build_example, command, installed, write_package
-
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.support.errors import Cancelled
+import numpy as np
+from plain_robot import BEGIN, MS
+from plugin_packages import build_example, command, EXAMPLES, installed, write_package
+import pytest
 
 PROFILE = EXAMPLES / 'csv_log' / 'profile.yaml'
 CODE = """
@@ -112,7 +125,9 @@ def test_rosbag2_py_does_not_read_it(package, tmp_path, capsys):
     with installed(package):
         code, out, _ = convert(capsys, bag, tmp_path / 'dataset', '--set', 'reader=rosbag2_py')
     assert code == 1
-    assert 'log.csv: is of the container csv_log, which rosbag2_py does not read; set reader' in out
+    assert (
+        'log.csv: is of the container csv_log, which rosbag2_py does not read; set reader' in out
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,8 +138,8 @@ def test_rosbag2_py_does_not_read_it(package, tmp_path, capsys):
         ("return [BagMessage('/a', 'b/msg/C', 1, b''), (1, 2)]",
          'behind 1 messages: ValueError: not enough values to unpack'),
         ("return [BagMessage('/a', None, 1, b'')]",
-         "behind 0 messages: TypeError: ('/a', None): topic, type, encoding and definition must be "
-         'texts'),
+         "behind 0 messages: TypeError: ('/a', None): topic, type, encoding and definition must "
+         'be texts'),
     ],
 )  # fmt: skip
 def test_what_it_raises_is_one_line_that_names_it(tmp_path, capsys, body, expected):
@@ -163,7 +178,8 @@ def fail():
     ('name', 'code', 'expected'),
     [
         ('bad', 'it = 3', 'bad (bad 1.0): lacks suffixes and matches and open; an entry point in '
-                          'kuavo_bag_converter.storages is an object with suffixes, matches, open'),
+                          'kuavo_bag_converter.storages is an object with suffixes, matches, '
+                          'open'),
         ('mcap', CODE.replace('BODY', 'pass'),
          'mcap (mcap 1.0): has the name of a container of this package; rename it'),
         ('bad', CODE.replace('BODY', 'pass').replace("path.suffix == '.csv'", '1 / 0'),

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Datasets of other formats are written by other packages."""
 
 from __future__ import annotations
@@ -7,15 +21,14 @@ import os
 import threading
 
 import av
-import numpy as np
-import pytest
 from conversions import report, run
-from plain_robot import Robot, every, image, joint_state, ramps
-from plugin_packages import build_example, command, installed, write_package
-
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.support.errors import Cancelled
+import numpy as np
+from plain_robot import every, image, joint_state, ramps, Robot
+from plugin_packages import build_example, command, installed, write_package
+import pytest
 
 PROFILE = """
 robot_type: arm
@@ -30,6 +43,7 @@ episodes: {ranges: [{start_s: 0, stop_s: 0.5}, {start_s: 0.5, stop_s: 1}]}
 CODE = """
 from pathlib import Path
 class Writer:
+
     def write(self, shards, root, info):
         BODY
 it = Writer()
@@ -99,8 +113,8 @@ def test_it_is_neither_added_to_nor_verified(package, bags, tmp_path, capsys):
             for name in ('json_rows', 'lerobot'):
                 found = convert(capsys, bags / '1', output, *more, name=name)
                 assert found == (
-                    2, '', f'error: {output}: datasets of the format json_rows cannot be added to; '
-                    'leave out append and retry_failed, and choose another output\n'
+                    2, '', f'error: {output}: datasets of the format json_rows cannot be added '
+                    'to; leave out append and retry_failed, and choose another output\n'
                 )  # fmt: skip
     assert command(capsys, 'verify', output) == (
         2, '', f'error: {output}: is of the format json_rows, which cannot be checked\n'

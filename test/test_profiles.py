@@ -1,16 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """YAML profiles: what is read, what is refused and how it is said, and back to YAML."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
+import re
 from unicodedata import category
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.profiles import shipped
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
@@ -30,13 +42,14 @@ from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.robots.kuavo.profile import kuavo_profile
 from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.settings import (
-    Settings,
     known_settings,
     read_params_file,
+    Settings,
     settings_from,
     updated,
 )
 from kuavo_bag_converter.support.errors import UsageError
+import pytest
 
 CONFIG = Path(__file__).resolve().parents[1] / 'config'
 
@@ -47,7 +60,8 @@ task: Pick the cube
 clock: {from: {topic: /camera/image_raw}, fps: 30}
 """
 ARM = (
-    '  observation.state: {parts: [{from: {topic: /joint_states, field: position}, names: [a, b]}]}'
+    '  observation.state: {parts: [{from: {topic: /joint_states, field: position}, '
+    'names: [a, b]}]}'
 )
 
 
@@ -150,7 +164,8 @@ features:
                         (
                             Source('/joints', ('position',), ('a/msg/B', 'c/msg/D')),
                             Source(
-                                '/arm', ('left.q', 'right[0].q'), (), replace(mine, strategy='hold')
+                                '/arm', ('left.q', 'right[0].q'),
+                                (), replace(mine, strategy='hold')
                             ),
                         ),
                         14, (7, 8, 9, 12, 0), (), 'deg2rad', (0, 100), -1, 0.5, 0.25, True, False,
@@ -293,8 +308,8 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     ('old', 'new', 'message'),
     [
         ('fps: 10', '', "the key 'fps' is missing"),
-        ('robot_type', 'robot_typ', r"unknown key 'robot_typ' \(known are name, .*\); did you mean "
-         r"'robot_type'\?"),
+        ('robot_type', 'robot_typ', r"unknown key 'robot_typ' \(known are name, .*\); did you "
+         r"mean 'robot_type'\?"),
         ('fps: 10', 'fps: 0', 'fps: expected an integer from 1 to 1000, found 0'),
         ('fps: 10', 'fps: 10.5', 'fps: expected an integer from 1 to 1000, found 10.5'),
         ('fps: 10', 'fps: true', 'fps: expected an integer from 1 to 1000, found true'),
@@ -309,9 +324,10 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         ('fps: 30', 'fps: .inf', 'clock.fps: expected a number greater than 0, found inf'),
         ('fps: 30', 'fps: 5, decimation: jump', 'clock.decimation: jump needs a clock topic at '
          'least as fast as the frames, found 5 Hz for 10 Hz; set time'),
-        ('fps: 30', 'fps: 30, decimation: jumb', "clock.decimation: expected one of auto, jump, "
+        ('fps: 30', 'fps: 30, decimation: jumb', 'clock.decimation: expected one of auto, jump, '
          r"time, found 'jumb'; did you mean 'jump'\?"),
-        ('fps: 30', 'fps: 30, drop: -1', 'clock.drop: expected an integer of at least 0, found -1'),
+        ('fps: 30', 'fps: 30, drop: -1', 'clock.drop: expected an integer of at least 0, found '
+                                         '-1'),
         ('fps: 30', 'fps: 30, end_topics: /a', 'clock.end_topics: expected a list of topics'),
         ('fps: 30', 'fps: 30, most_messages: 1', 'clock.most_messages: expected true or false'),
         ('topic: /camera/image_raw', 'topic: /a b', 'clock.from.topic: expected a topic without '
@@ -341,12 +357,14 @@ def test_the_head_of_a_profile_is_checked(tmp_path, old, new, message):
         ('{"action.": {parts: []}}', 'features.action.: a key consists of words'),
         ('{../action: {parts: []}}', 'features.../action: a key consists of words'),
         ('{timestamp: {parts: []}}', 'features.timestamp: timestamp is a column that every'),
-        ('{actions: {parts: []}}', 'features.actions: LeRobot knows vectors by action, .*; did you '
-         "mean 'action'"),
-        ('{observation.image: {parts: []}}', 'features.observation.image: LeRobot takes every key'),
+        ('{actions: {parts: []}}', 'features.actions: LeRobot knows vectors by action, .*; did '
+         "you mean 'action'"),
+        ('{observation.image: {parts: []}}', 'features.observation.image: LeRobot takes every '
+                                             'key'),
         ('{images.front: {camera: {}}}', 'features.images.front: the key of a camera starts with '
          'observation., as observation.images.front'),
-        ('{action: {parts: [{from: {topic: /a, field: b}, names: [x]}], minus: observation.state}}',
+        ('{action: {parts: [{from: {topic: /a, field: b}, names: [x]}], minus: '
+         'observation.state}}',
          "features.action.minus: expected the key of another vector, found 'observation.state'"),
         ('{action: {parts: [{from: {topic: /a, field: b}, names: [x]}], minus: action}}',
          "features.action.minus: expected the key of another vector, found 'action'"),
@@ -364,7 +382,9 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
     one = f'{{parts: [{part.format("x")}]}}'
     two = f'{{parts: [{part.format("y")}], minus: observation.state}}'
     message = refused(tmp_path, f'{HEAD}features: {{observation.state: {one}, action: {two}}}')
-    assert message.startswith('features.action.minus: observation.state has no element with a name')
+    assert message.startswith(
+        'features.action.minus: observation.state has no element with a name'
+    )
     two = f'{{parts: [{part.format("x")}], minus: observation.state}}'
     three = f'{{parts: [{part.format("x")}], minus: action}}'
     message = refused(
@@ -395,7 +415,8 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('select: 3, names: [a]', 'select: expected a list of elements'),
         ('length: 0, names: [a]', 'length: expected an integer from 1'),
         ('unit: deg, names: [a]', "unit: expected one of deg2rad, rad2deg, found 'deg'"),
-        ('range: [1, 1], names: [a]', r'range: expected \[low, high\] with low and high different'),
+        ('range: [1, 1], names: [a]', r'range: expected \[low, high\] with low and high '
+                                      r'different'),
         ('range: [1], names: [a]', r'range: expected \[low, high\], what becomes 0 and'),
         ('range: [0, x], names: [a]', r"range\[1\]: expected a number, found 'x'"),
         ('scale: 0, names: [a]', 'scale: expected a number that is not 0, found 0'),
@@ -403,7 +424,8 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('threshold: yes, names: [a]', "threshold: expected a number, found 'yes'"),
         ('relative_to_start: 1, names: [a]', 'relative_to_start: expected true or false, found 1'),
         ('names: [a], align: {strategi: hold}', "align: unknown key 'strategi'"),
-        ('names: [a], align: {strategy: cubic}', 'align.strategy: expected one of nearest, hold, '),
+        ('names: [a], align: {strategy: cubic}', 'align.strategy: expected one of nearest, '
+                                                 'hold, '),
         ('names: [a], align: {on_gap: skip}', 'align.on_gap: expected one of keep, hold, drop, s'),
         ('names: [a], align: {timeline: receive}', 'align.timeline: expected one of bag, header'),
         ('names: [a], align: {tolerance_ms: 0}', 'align.tolerance_ms: expected a number greater '
@@ -468,7 +490,10 @@ def test_gap_flags_are_checked(tmp_path, keys, message):
         ('depth: range8, depth_range: [0, 1.5]', r'depth_range: expected \[min, max\] in mm'),
         ('align: {strategy: linear}', 'align.strategy: linear is not possible for cameras'),
         ('align: {on_gap: mark}', 'align.on_gap: mark writes 999 in place of numbers'),
-        ('align: {strategy: hold, zeros_before_first: true}', 'align.zeros_before_first: only for'),
+        (
+            'align: {strategy: hold, zeros_before_first: true}',
+            'align.zeros_before_first: only for',
+        ),
     ],
 )
 def test_cameras_are_checked(tmp_path, keys, message):
@@ -497,10 +522,12 @@ def test_a_default_alignment_must_be_possible_for_cameras_too(tmp_path):
         ('{ranges: [{start_s: 3, stop_s: 3}]}', r'episodes.ranges\[0\]: expected 0 <= start_s < '
          'stop_s, found 3 and 3'),
         ('{ranges: [{start_s: 0, stop_s: 3}, {start_s: 2, stop_s: 4}]}',
-         r'episodes.ranges\[1\].start_s: expected a start at or after the end of the range before'),
+         r'episodes.ranges\[1\].start_s: expected a start at or after the end of the range '
+         r'before'),
         ('{marks_file: "{name}.json"}', 'episodes.marks_file: expected a path such as'),
         ('{while_true: {topic: /a}}', "episodes.while_true: the key 'field' is missing"),
-        ('{each_message: {topic: /a, fields: [x]}}', "episodes.each_message: unknown key 'fields'"),
+        ('{each_message: {topic: /a, fields: [x]}}', 'episodes.each_message: unknown key '
+                                                     "'fields'"),
         ('{events: {from: {topic: /a, field: b}}}', "episodes.events: the key 'start' is missing"),
         ('{events: {from: {topic: /a, field: b}, start: []}}', 'episodes.events.start: expected a '
          'list of texts'),
@@ -574,10 +601,14 @@ def parts(draw, names):
     length = select = None
     joints = ()
     if draw(st.booleans()):
-        joints = tuple(draw(st.lists(texts, min_size=len(names), max_size=len(names), unique=True)))
+        joints = tuple(
+            draw(st.lists(texts, min_size=len(names), max_size=len(names), unique=True))
+        )
         length = draw(st.none() | st.integers(1, 40))
     elif draw(st.booleans()):
-        select = tuple(draw(st.lists(st.integers(0, 30), min_size=len(names), max_size=len(names))))
+        select = tuple(
+            draw(st.lists(st.integers(0, 30), min_size=len(names), max_size=len(names)))
+        )
         length = draw(st.none() | st.integers(31, 40))
     elif draw(st.booleans()):
         length = len(names)
@@ -699,8 +730,8 @@ def test_written_profiles_show_defaults_and_no_aliases(tmp_path):
     assert 'name: robot\n' in text
     assert 'decimation: auto' in text
     assert (
-        'align: {strategy: nearest, timeline: bag, tolerance_ms: null, gap_ms: null, on_gap: keep, '
-        'zeros_before_first: false}'
+        'align: {strategy: nearest, timeline: bag, tolerance_ms: null, gap_ms: null, on_gap: '
+        'keep, zeros_before_first: false}'
     ) in text
     assert '&' not in text
 

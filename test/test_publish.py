@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A dataset gets its name without taking anything away that the run did not make."""
 
 from __future__ import annotations
@@ -9,15 +23,14 @@ import os
 import shutil
 import subprocess
 
-import pytest
 from arm_runs import convert_arm, states, statuses, write_bag, write_profile
 from dataset_reading import tree
-
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs import renames
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, OutputError, UsageError
+import pytest
 
 
 @pytest.fixture
@@ -32,7 +45,7 @@ def bags(tmp_path):
 
 @pytest.fixture(params=['swapped at once', 'renamed one by one'])
 def kernel(request, monkeypatch):
-    """A system that has renames with flags, and one that has not."""
+    """Return a system that has renames with flags, and one that has not."""
     if request.param == 'renamed one by one':
 
         def unknown(*_):
@@ -420,7 +433,9 @@ def foreign_configuration(work):
     'make', [foreign_folder, foreign_file, foreign_link, foreign_configuration]
 )
 @pytest.mark.parametrize('append', [False, True])
-def test_what_has_the_name_of_the_workspace_is_never_touched(bags, tmp_path, profile, make, append):
+def test_what_has_the_name_of_the_workspace_is_never_touched(
+    bags, tmp_path, profile, make, append
+):
     root, work = tmp_path / 'out', tmp_path / 'out.unfinished'
     if append:
         convert_arm(bags[:1], root, profile)
@@ -452,7 +467,8 @@ def test_files_of_others_in_the_workspace_stay(bags, tmp_path, profile):
     assert len(states(root)) == 12
     assert sorted(path for path in work.rglob('*') if path.is_file()) == sorted(mine)
     assert any(
-        'is left, for dataset, dataset of mine, mine.txt, shards' in line for line in observer.lines
+        'is left, for dataset, dataset of mine, mine.txt, shards' in line
+        for line in observer.lines
     )
 
 

@@ -1,7 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Rules about recordings of every kind, from the file to what the commands say."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from io import StringIO
+from itertools import pairwise
 import json
 import os
 import re
@@ -9,24 +26,12 @@ import shlex
 import shutil
 import signal
 import tempfile
-from dataclasses import replace
-from io import StringIO
-from itertools import pairwise
 
-import pytest
-import zstandard
 from bag_edits import copied
 from bag_files import BEGIN, metadata_yaml, recording, write_rosbag2
 from conversions import report, rows, run
 from hypothesis import given
 from hypothesis import strategies as st
-from mcap.writer import CompressionType
-from mcap.writer import Writer as McapWriter
-from plain_robot import BEGIN as BEGIN_OF_ROBOT
-from plain_robot import NS, Robot, at, every, joint_state, jpeg, ramps, said
-from ros_messages import ROS1, ROS2
-from rosbags.rosbag1 import Writer as Rosbag1Writer
-
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.rosbag2.qos import LIMIT
@@ -37,6 +42,14 @@ from kuavo_bag_converter.report.display import Display, print_report
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import LINE, one_line, shown
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
+from plain_robot import at, every, joint_state, jpeg, NS, ramps, Robot, said
+from plain_robot import BEGIN as BEGIN_OF_ROBOT
+import pytest
+from ros_messages import ROS1, ROS2
+from rosbags.rosbag1 import Writer as Rosbag1Writer
+import zstandard
 
 PROFILE = """
 robot_type: made_up
@@ -170,7 +183,7 @@ def test_a_metadata_file_that_is_too_deep_is_refused(robot, profile, tmp_path):
     [
         ('version: 9', 'version: [1]', 'version: expected a whole number, found a list'),
         ('version: 9', 'version: 9.5', "version: expected a whole number, found '9.5'"),
-        ('version: 9', 'version: 1' + '0' * 5000, 'found \'1000'),
+        ('version: 9', 'version: 1' + '0' * 5000, "found '1000"),
         ('storage_identifier: mcap', 'storage_identifier: {a: b}',
          'storage_identifier: expected a text, found keys and values'),
         ('relative_file_paths:', 'relative_file_paths: 7\n  more:',
@@ -285,7 +298,7 @@ MB = 1_000_000
 
 @pytest.fixture
 def scratch(tmp_path, monkeypatch):
-    """The temporary folder, on a disk whose free bytes the test sets."""
+    """Return the temporary folder, on a disk whose free bytes the test sets."""
     folder = tmp_path / 'scratch'
     folder.mkdir()
     monkeypatch.setattr(tempfile, 'tempdir', str(folder))
@@ -308,8 +321,8 @@ def packed_file(path, sizes, *, known=True):
             packer = zstandard.ZstdCompressor(write_content_size=known)
             stream = packer.compressobj(size=size) if known else packer.compressobj()
             file.write(stream.compress(begin if not number else bytes(len(begin))))
-            for at in range(len(begin), size, MB):
-                file.write(stream.compress(bytes(min(MB, size - at))))
+            for done in range(len(begin), size, MB):
+                file.write(stream.compress(bytes(min(MB, size - done))))
             file.write(stream.flush())
     return path
 
@@ -509,7 +522,9 @@ def test_every_count_of_a_plan_is_printed(robot, tmp_path, on_gap):
     profile.write_text(
         PROFILE.replace('names: [a, b]', f'names: [a, b], {align}') + f'episodes: {{{events}}}\n'
     )
-    (outcome,) = run(robot.write(tmp_path / 'bag'), tmp_path / 'out', profile=str(profile)).outcomes
+    (outcome,) = run(
+        robot.write(tmp_path / 'bag'), tmp_path / 'out', profile=str(profile)
+    ).outcomes
     document = outcome.plan.as_json()
     document.pop('format')
     document['cut'].pop('messages')  # they are not all counted, and nothing became of them
@@ -638,7 +653,7 @@ OTHER = '/other'
 
 @pytest.fixture(scope='module')
 def talking(robot):
-    """The robot, and a topic that the profile does not use."""
+    """Return the robot, and a topic that the profile does not use."""
     made = Robot()
     made.topics = dict(robot.topics)
     return made.publish(OTHER, every(5, 2.0), said([f'needle {n:04d}' for n in range(10)]))
@@ -809,8 +824,8 @@ def test_messages_are_read_as_what_they_are(robot, profile, tmp_path, capsys, ch
     assert outcome.status == 'converted', outcome.reason
     (line,) = outcome.problems
     assert line == (
-        f'{path}: channels say {channel} and their schemas {schema}, of {JOINTS}, {HEAD}: by their '
-        f'messages they are read as {payload}'
+        f'{path}: channels say {channel} and their schemas {schema}, of {JOINTS}, {HEAD}: by '
+        f'their messages they are read as {payload}'
     )
     assert run(robot.write(tmp_path / 'bag'), tmp_path / 'same', profile=profile).frames
     mine, other = rows(tmp_path / 'out'), rows(tmp_path / 'same')

@@ -1,19 +1,29 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A robot with settings of its own is added by another package, beside Kuavo."""
 
 from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
-import pytest
-import yaml
 from conversions import report, rows, run
-from plugin_packages import build_example, command, installed, two_arms_bag, write_package
-
 import kuavo_bag_converter
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.profiles.loader import load_profile
@@ -21,8 +31,11 @@ from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.robots.resolve import profile_version, resolve
 from kuavo_bag_converter.sample.write import write_sample
-from kuavo_bag_converter.settings import Settings, known_settings, settings_from, updated
+from kuavo_bag_converter.settings import known_settings, Settings, settings_from, updated
 from kuavo_bag_converter.support.errors import UsageError
+from plugin_packages import build_example, command, installed, two_arms_bag, write_package
+import pytest
+import yaml
 
 OWN = {'two_arms.arms', 'two_arms.fps', 'two_arms.camera_fps'}
 DECLARED = """
@@ -166,7 +179,7 @@ def test_help_the_list_of_profiles_and_the_file_of_settings_have_it(package):
     ('values', 'expected'),
     [
         ({'two_arms.fps': 0}, 'two_arms.fps: expected int from 1 to 100, found 0'),
-        ({'two_arms.arms': 'lef'}, "two_arms.arms: expected one of auto, left, right, both, found "
+        ({'two_arms.arms': 'lef'}, 'two_arms.arms: expected one of auto, left, right, both, found '
                                    "'lef'; did you mean 'left'?"),
         ({'two_arms.fsp': 1}, "unknown setting 'two_arms.fsp'; did you mean 'two_arms.fps'?"),
     ],
@@ -331,8 +344,8 @@ def test_a_robot_may_not_have_the_name_of_a_shipped_profile(tmp_path, capsys, wo
     write_package(tmp_path, 'joint_state_image', DECLARED.replace('FIELD', ''))
     with installed(tmp_path):
         assert command(capsys, 'profile', *words) == (
-            2, '', 'error: joint_state_image (joint_state_image 1.0): has the name of a profile of '
-            'this package; rename or uninstall it\n'
+            2, '', 'error: joint_state_image (joint_state_image 1.0): has the name of a profile '
+            'of this package; rename or uninstall it\n'
         )  # fmt: skip
 
 

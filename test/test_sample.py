@@ -1,22 +1,35 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The generator of sample recordings."""
 
-import io
 from dataclasses import fields, is_dataclass
+import io
 
 import av
 import cv2
-import numpy as np
-import pytest
-from rosbags import rosbag1, rosbag2
-
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.sample.barcode import CAMERAS, draw_frame_number, read_frame_number
 from kuavo_bag_converter.sample.definitions import SampleDefinitions
-from kuavo_bag_converter.sample.pictures import DEPTH_HEADER, ColorScene, DepthScene
+from kuavo_bag_converter.sample.pictures import ColorScene, DEPTH_HEADER, DepthScene
 from kuavo_bag_converter.sample.streams import KEY_INTERVAL
-from kuavo_bag_converter.sample.truth import SampleTruth, joint_time
+from kuavo_bag_converter.sample.truth import joint_time, SampleTruth
 from kuavo_bag_converter.sample.write import START, write_sample
 from kuavo_bag_converter.support.errors import UsageError
+import numpy as np
+import pytest
+from rosbags import rosbag1, rosbag2
 
 MS = 1_000_000
 SMALL = (60, 80)
@@ -86,7 +99,7 @@ def picture(message):
 
 @pytest.fixture(scope='module')
 def samples(tmp_path_factory):
-    """The same sample in each storage: path and truth by storage."""
+    """Return the same sample in each storage: path and truth by storage."""
     made = {}
     for storage in STORAGES:
         path = place(tmp_path_factory.mktemp(storage), storage)

@@ -1,16 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """How markers, annotations and ranges cut a bag, and which task a frame has."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from kuavo_bag_converter.alignment.marks import Mark, find_marks, read_marks
-from kuavo_bag_converter.alignment.plan import Segment, Track, make_plan
+from kuavo_bag_converter.alignment.marks import find_marks, Mark, read_marks
+from kuavo_bag_converter.alignment.plan import make_plan, Segment, Track
 from kuavo_bag_converter.alignment.segments import (
     Cut,
     cut_by_marks,
@@ -22,6 +33,8 @@ from kuavo_bag_converter.bags.model import TopicIndex
 from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.profiles.model import Align, Clock, Episodes, Source, TimeRange
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import pytest
 
 S = 1_000_000_000
 SPAN = TimeSpan(100, 199)
@@ -72,7 +85,9 @@ def test_numbers_are_true_unless_they_are_zero():
     result = cut(WHILE, (110, 0), (120, 2), (130, 3.5), (140, 0.0), (150, 1), (160, 0))
     assert pieces(result) == [(120, 140), (150, 160)]
     assert counts(result) == {'episodes': 2, 'messages': 6}
-    with pytest.raises(BagError, match="/mark: while_true needs a boolean or a number, found 'on'"):
+    with pytest.raises(
+        BagError, match="/mark: while_true needs a boolean or a number, found 'on'"
+    ):
         cut(WHILE, (110, 'on'))
 
 
@@ -139,8 +154,8 @@ def test_without_stop_texts_the_next_start_or_the_end_ends_an_episode():
 
 
 def test_events_that_make_no_episode_say_what_was_found():
-    with pytest.raises(BagError, match=r"^/mark: no episode begins and ends; expected \['go'\] then"
-                       r" \['end'\], found 'Go', 'stop'$"):  # fmt: skip
+    with pytest.raises(BagError, match=r"^/mark: no episode begins and ends; expected \['go'\] "
+                       r"then \['end'\], found 'Go', 'stop'$"):  # fmt: skip
         cut(EVENTS, (110, 'Go'), (120, 'stop'))
     with pytest.raises(BagError, match='found no message'):
         cut(EVENTS)
@@ -232,7 +247,9 @@ def test_an_annotation_of_another_recording_is_refused(tmp_path):
 
 def test_marks_that_overlap_or_all_failed_are_refused():
     overlapping = [Mark(0.1, 0.5, None, False, ''), Mark(0.4, 0.6, None, False, '')]
-    with pytest.raises(BagError, match=r'run\.json: a mark starts at 0\.4, before the end of the '):
+    with pytest.raises(
+        BagError, match=r'run\.json: a mark starts at 0\.4, before the end of the '
+    ):
         cut_by_marks(overlapping, SPAN, 'run.json')
     with pytest.raises(BagError, match=r'run\.json: none of 1 marks is a step'):
         cut_by_marks([Mark(0.1, 0.5, None, True, '')], SPAN, 'run.json')

@@ -1,19 +1,32 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Encoded pictures are told from those of neighbouring frames, also where little moves."""
 
 from __future__ import annotations
 
 import av
 import cv2
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from kuavo_bag_converter.check.coding import Loss, coding_of, loss_of
+from kuavo_bag_converter.check.coding import coding_of, Loss, loss_of
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.messages.video_frames import FrameFitter
 from kuavo_bag_converter.replay.similarity import ComparedFrame, EpisodeComparison, reduced
+import numpy as np
+import pytest
 
 HEIGHT, WIDTH, FRAMES = 120, 160, 24
 CODINGS = {
@@ -27,7 +40,7 @@ CODINGS = {
 
 
 def world():
-    """A picture of soft shapes, larger than a frame."""
+    """Return a picture of soft shapes, larger than a frame."""
     noise = np.random.default_rng(5).uniform(0, 255, (30, 60, 3)).astype(np.float32)
     return cv2.resize(noise, (1280, 640), interpolation=cv2.INTER_CUBIC).clip(0, 255)
 

@@ -1,9 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The parts of the package depend one way, and the pure ones load no reader and no ROS."""
 
 import ast
+from pathlib import Path
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -39,14 +53,14 @@ ROS = {
 
 
 def unit_of(module):
-    """The longest name in the list that the module lies in."""
+    """Return the longest name in the list that the module lies in."""
     parts = module.split('.')
     names = ['.'.join(parts[:length]) for length in range(len(parts), 0, -1)]
     return next((name for name in names if name in LEVEL), None)
 
 
 def imports_of(path):
-    """What a file imports, anywhere in it."""
+    """Return what a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A codec that never comes back: the run ends, names it, and keeps what is finished."""
 
 from __future__ import annotations
@@ -7,16 +21,15 @@ import subprocess
 import sys
 import threading
 
-import pytest
 from conversions import run, write_samples
 from dataset_reading import tree
-from stuck_codecs import DECODER_HANGS, PASS_HANGS, StuckDecoder, wait_for_line
-
 from kuavo_bag_converter.dataset.mp4 import Mp4Writer
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.support import workers
 from kuavo_bag_converter.support.errors import BagError, Cancelled
 from kuavo_bag_converter.support.workers import WorkerPool
+import pytest
+from stuck_codecs import DECODER_HANGS, PASS_HANGS, StuckDecoder, wait_for_line
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
 CAMERA = r'/cam_\w/color/image_raw/compressed: a picture has kept its decoder or encoder busy'
@@ -37,7 +50,7 @@ def expected(bags, tmp_path_factory):
 
 @pytest.fixture
 def stuck():
-    """A task that does not end before the test does."""
+    """Return a task that does not end before the test does."""
     event = threading.Event()
     yield event.wait
     event.set()
@@ -165,7 +178,9 @@ class ReleaseHalfWay(Observer):
             self._decoder = None
 
 
-def test_a_thread_that_wakes_up_later_writes_nothing_into_the_next_run(bags, tmp_path, monkeypatch):
+def test_a_thread_that_wakes_up_later_writes_nothing_into_the_next_run(
+    bags, tmp_path, monkeypatch
+):
     # Files that are larger than what is buffered before it is written.
     large = {'resize__width': 640, 'resize__height': 480, 'crf': 1}
     values = VALUES | large | {'chunk_size': 1, 'stall_timeout_s': 1}

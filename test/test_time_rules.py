@@ -1,24 +1,46 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What becomes of stamps that cannot be true: tests for each rule of docs/time.md."""
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr, redirect_stdout
 import copy
+from dataclasses import fields, replace
 import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import pytest
-import yaml
 from bag_files import BEGIN as START
 from bag_files import HEAD_MOTION, IMAGE, Sample, write_rosbag1
 from conversions import alignment, report, rows, same_frames
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
-from plain_robot import BEGIN, MS, NS, Robot, at, every, image, joint_state, ramps, said
+from kuavo_bag_converter.alignment.plan import make_plan, Segment, Track
+from kuavo_bag_converter.alignment.report import PlanReport
+from kuavo_bag_converter.bags.discover import find_recordings
+from kuavo_bag_converter.bags.model import TopicIndex
+from kuavo_bag_converter.bags.time_spans import recorded_spans, TimeSpan
+from kuavo_bag_converter.cli.main import run as command
+from kuavo_bag_converter.profiles.model import Align, Clock
+from kuavo_bag_converter.report.display import Display
+from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+from plain_robot import at, BEGIN, every, image, joint_state, MS, NS, ramps, Robot, said
+import pytest
 from ros_messages import ROS1, ROS2
 from rosbags.interfaces import (
     Qos,
@@ -31,20 +53,16 @@ from rosbags.interfaces import (
 from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
-
-from kuavo_bag_converter.alignment.plan import Segment, Track, make_plan
-from kuavo_bag_converter.alignment.report import PlanReport
-from kuavo_bag_converter.bags.discover import find_recordings
-from kuavo_bag_converter.bags.model import TopicIndex
-from kuavo_bag_converter.bags.time_spans import TimeSpan, recorded_spans
-from kuavo_bag_converter.cli.main import run as command
-from kuavo_bag_converter.profiles.model import Align, Clock
-from kuavo_bag_converter.report.display import Display
-from kuavo_bag_converter.support.errors import BagError
+import yaml
 
 CAMERA, JOINTS, COMMANDS = '/camera/image_raw', '/joint_states', '/joint_command'
 WEEK, YEAR = 7 * 24 * 3600 * NS, 365 * 24 * 3600 * NS
-BEFORE = {'zero': 0, '1970': 7 * NS, 'decades before': BEGIN - 30 * YEAR, 'last week': BEGIN - WEEK}
+BEFORE = {
+    'zero': 0,
+    '1970': 7 * NS,
+    'decades before': BEGIN - 30 * YEAR,
+    'last week': BEGIN - WEEK,
+}
 AFTER = {'next week': BEGIN + WEEK, 'years after': BEGIN + 10 * YEAR}
 ABSURD = {**BEFORE, **AFTER}
 """Stamps, ns."""
@@ -92,7 +110,8 @@ def profile_of(folder, strategy='nearest', timeline='bag', commands='nearest', c
 
 
 def write(path, robot, container='db3', latched=None, stored=None):
-    """Write a bag.
+    """
+    Write a bag.
 
     ``latched`` has for a topic whether each of its publishers latches it; ``stored`` sorts
     (received, topic, number) into the order of the file.
@@ -221,7 +240,7 @@ def content(root):
 
 @pytest.fixture(scope='module')
 def plain(tmp_path_factory):
-    """What becomes of the robot without any odd stamp, by strategy and time line."""
+    """Return what becomes of the robot without any odd stamp, by strategy and time line."""
     made = {}
     for strategy, timeline in (('nearest', 'bag'), ('linear', 'bag'), ('nearest', 'header')):
         folder = tmp_path_factory.mktemp('plain')
@@ -236,7 +255,7 @@ LACKING = 9
 
 @pytest.fixture(scope='module')
 def lacking(tmp_path_factory):
-    """What becomes of the robot if a topic lacks that message, on header stamps."""
+    """Return what becomes of the robot if a topic lacks that message, on header stamps."""
     made = {}
     for topic in (CAMERA, JOINTS):
         folder = tmp_path_factory.mktemp('lacking')
@@ -534,8 +553,8 @@ def test_a_topic_without_header_cannot_be_aligned_by_header_stamps(tmp_path):
     path.write_text(yaml.safe_dump(profile))
     reasons = refusal(tmp_path, robot, path)
     assert reasons == {
-        f'/gripper: std_msgs/msg/Float64 ({encoding}) does not begin with a std_msgs/Header, so it '
-        'has no header stamps; use timeline: bag for it'
+        f'/gripper: std_msgs/msg/Float64 ({encoding}) does not begin with a std_msgs/Header, so '
+        'it has no header stamps; use timeline: bag for it'
         for encoding in ('ros1', 'cdr')
     }
 
@@ -576,7 +595,7 @@ def test_a_bag_without_any_header_stamp_is_refused_on_header_stamps(tmp_path):
 
 
 def with_one_receive_stamp():
-    """The robot, as after a recorder that stamps all messages when it writes them."""
+    """Return the robot, as after a recorder that stamps all messages when it writes them."""
     robot = robot_of()
     for topic, sent in robot.topics.items():
         robot.topics[topic] = [s._replace(received=BEGIN) for s in sent]
@@ -623,7 +642,7 @@ CALIBRATION = '/calibration'
 
 
 def odd_robot(timeline):
-    """The robot, a task and a calibration, with messages that must not change anything."""
+    """Return the robot, a task and a calibration, with messages that must not change anything."""
     robot = normal_robot()
     add(robot, CAMERA, 0, AFTER['years after'])
     add(robot, JOINTS, BEFORE['1970'], BEFORE['decades before'])
@@ -653,7 +672,7 @@ def swap_received(robot, topic, a, b):
 
 
 def calibrated_profile(folder, timeline):
-    """The profile with a task from a topic, and an element that is said once."""
+    """Return the profile with a task from a topic, and an element that is said once."""
     task = {'from': {'topic': '/task', 'field': 'data'}, 'default': 'Wait'}
     profile = yaml.safe_load(Path(profile_of(folder, timeline=timeline, task=task)).read_text())
     profile['features']['observation.state']['parts'].append(
@@ -669,7 +688,7 @@ def calibrated_profile(folder, timeline):
 
 @pytest.fixture(scope='module')
 def calibrated(tmp_path_factory):
-    """What becomes of the robot without any odd stamp, by time line."""
+    """Return what becomes of the robot without any odd stamp, by time line."""
     made = {}
     for timeline in ('bag', 'header'):
         folder = tmp_path_factory.mktemp('calibrated')
@@ -779,7 +798,7 @@ def planned(clock, align, index, end_trim='none', absurd=60.0, **more):
 
 
 def as_lists(plan, skip=0):
-    """The plan as plain values; ``skip`` is how far ordinals of the topic are shifted."""
+    """Return the plan as plain values; ``skip`` is how far ordinals of the topic are shifted."""
     if isinstance(plan, str):
         return plan
     (track,) = plan.tracks
@@ -845,7 +864,7 @@ def test_stamps_that_would_make_endless_frames_are_refused():
 
 
 def after_a_pause(pause_s):
-    """The robot, and half as much of it again after a pause."""
+    """Return the robot, and half as much of it again after a pause."""
     robot = robot_of()
     later = robot_of(begin=2 + pause_s)
     for topic, sent in later.topics.items():
@@ -904,8 +923,12 @@ absurd_messages = st.lists(
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(absurd_messages, st.sampled_from(['bag', 'header']), st.sampled_from(['bag', 'mcap', 'db3']))
-def test_no_absurd_messages_change_the_dataset(calibrated, tmp_path, messages, timeline, container):
+@given(
+    absurd_messages, st.sampled_from(['bag', 'header']), st.sampled_from(['bag', 'mcap', 'db3'])
+)
+def test_no_absurd_messages_change_the_dataset(
+    calibrated, tmp_path, messages, timeline, container
+):
     robot = normal_robot()
     for topic, stamp, by_header, when in messages:
         if topic == '/task':  # what was said before the recording lasts

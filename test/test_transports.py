@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Cameras that send Image or video streams convert to the very frames that the plan names."""
 
 from __future__ import annotations
@@ -5,16 +19,15 @@ from __future__ import annotations
 import struct
 import sys
 
-import cv2
-import fake_cv_bridge
-import numpy as np
-import pytest
 from bag_edits import copied
 from conversions import numbers, report, run, same_frames, serving
-from ros_messages import ROS1
-
+import cv2
+import fake_cv_bridge
 from kuavo_bag_converter.sample.streams import KEY_INTERVAL
 from kuavo_bag_converter.sample.write import write_sample
+import numpy as np
+import pytest
+from ros_messages import ROS1
 
 SMALL = {'resize__width': 160, 'resize__height': 120, 'sample_drop': 3}
 COLOR = {
@@ -48,14 +61,14 @@ def sample_of(folder, transport, **options):
 
 @pytest.fixture(scope='module')
 def stream(tmp_path_factory):
-    """A recording with H.265 cameras and no depth, and the topic of its head camera."""
+    """Return a recording with H.265 cameras and no depth, and the topic of its head camera."""
     path, _ = sample_of(tmp_path_factory.mktemp('h265'), 'h265', depth=False, extras=False)
     return path, '/cam_h/color/h265_stream'
 
 
 @pytest.fixture(scope='module')
 def cut_stream(stream, tmp_path_factory):
-    """The same, begun while the head camera was between two key frames."""
+    """Return the same, begun while the head camera was between two key frames."""
     path, topic = stream
     target = tmp_path_factory.mktemp('cut') / 'cut.bag'
     return copied(path, target, keep=lambda name, n: name != topic or n >= CUT), topic

@@ -1,16 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Verifying finds every fault of a dataset that it can find, and none in a good one."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 import os
-import shutil
-from dataclasses import replace
 from pathlib import Path
+import shutil
 
-import numpy as np
-import pyarrow.parquet as pq
-import pytest
 from conversions import alignment, run, write_samples
 from dataset_edits import (
     CAMERA,
@@ -26,8 +37,6 @@ from dataset_edits import (
     write_groups,
 )
 from dataset_faults import FAULTS, one_row_group
-from rosbags.rosbag1 import Reader, Writer
-
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
@@ -37,6 +46,10 @@ from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import UsageError
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rosbags.rosbag1 import Reader, Writer
 
 SIZE = {'resize__width': 128, 'resize__height': 96}
 SIZED = {name.replace('__', '.'): value for name, value in SIZE.items()}
@@ -141,7 +154,7 @@ DAMAGES = {
 
 @pytest.fixture(scope='module', params=['v3.0', 'v2.1'])
 def little(request, tmp_path_factory):
-    """A dataset of few frames and one camera."""
+    """Return a dataset of few frames and one camera."""
     folder = tmp_path_factory.mktemp('little')
     write_sample(folder / 'bag.bag', seconds=1, size=(48, 64), extras=False, depth=False)
     values = {'use_depth': False, 'sample_drop': 2, 'resize__width': 64, 'resize__height': 48}
@@ -407,7 +420,7 @@ def test_the_time_from_picture_to_state_is_that_of_the_alignment(datasets, bags)
 
 @pytest.fixture(scope='module')
 def bad_bag(bags, tmp_path_factory):
-    """A bag with two pictures of the head camera that cannot be decoded."""
+    """Return a bag with two pictures of the head camera that cannot be decoded."""
     target = tmp_path_factory.mktemp('bad') / 'bad.bag'
     left = {20, 41}
     number = 0
@@ -470,7 +483,7 @@ def test_bags_that_were_added_later_verify(bags, tmp_path):
 
 @pytest.fixture(scope='module')
 def pieces(bags, tmp_path_factory):
-    """A dataset of two episodes of one bag, each with a task of its own."""
+    """Return a dataset of two episodes of one bag, each with a task of its own."""
     folder = tmp_path_factory.mktemp('pieces')
     topics = {'/leju_claw_state'}
     profile = resolve(settings_from({'use_depth': False} | SIZED, 'test'), topics)

@@ -1,13 +1,26 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A good dataset is above suspicion whatever its pictures show and however they are coded."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 from conversions import run
-from plain_robot import Robot, every, pixels
-
 from kuavo_bag_converter.replay.verify import verify
+import numpy as np
+from plain_robot import every, pixels, Robot
+import pytest
 
 CODINGS = {
     'h264': {},
@@ -69,7 +82,9 @@ def moving(size):
 
     def make(_, number):
         rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
-        waves = np.sin((columns + 2 * number) / 7) + np.sin(rows / 5) + np.sin(rows * columns / 900)
+        waves = (
+            np.sin((columns + 2 * number) / 7) + np.sin(rows / 5) + np.sin(rows * columns / 900)
+        )
         return (128 + 40 * waves)[..., None].repeat(3, 2).astype(np.uint8)
 
     return make

@@ -1,14 +1,29 @@
-"""Logs of numbers as CSV: after the line ``stamp_ns,topic,values``, one message a line.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Logs of numbers as CSV: after the line ``stamp_ns,topic,values``, one message a line.
 
 Messages are given to the converter as ``std_msgs/msg/Float64MultiArray``, in CDR as ROS 2 has it.
 """
 
 from __future__ import annotations
 
-import csv
-import struct
 from collections.abc import Iterator
+import csv
 from pathlib import Path
+import struct
 
 from kuavo_bag_converter.bags.storage_plugins import BagMessage, Container
 

@@ -1,4 +1,19 @@
-"""A dataset as JSON lines, one for each frame, beside the MP4 files of the cameras.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+A dataset as JSON lines, one for each frame, beside the MP4 files of the cameras.
 
 ``dataset.json`` describes it. For bag ``n``, ``rows/<n>.jsonl`` has the frames of all its episodes
 and ``videos/<n>/<camera>.mp4`` their pictures: line ``k`` of the one goes with picture ``k``.
@@ -6,17 +21,16 @@ and ``videos/<n>/<camera>.mp4`` their pictures: line ``k`` of the one goes with 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+import json
 from pathlib import Path
 from typing import Any
-
-import pyarrow.parquet as pq
 
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo
 from kuavo_bag_converter.support.files import link_or_copy
+import pyarrow.parquet as pq
 
 
 class _JsonRows:

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The file that tells which messages serve each frame of a bag."""
 
 from __future__ import annotations
@@ -5,13 +19,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter.alignment.plan import Plan
+from kuavo_bag_converter.support.files import sync
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-from kuavo_bag_converter.alignment.plan import Plan
-from kuavo_bag_converter.support.files import sync
 
 ALIGNMENT = 'alignment.parquet'
 """Its name in a shard."""
@@ -22,7 +35,8 @@ _ROW_GROUP = 4096
 
 
 def columns_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns of the file, all of shape (frames,).
+    """
+    Return the columns of the file, all of shape (frames,).
 
     They are ``frame_stamp_ns``, ``episode`` (within the bag), and for each track i of the plan's
     report ``track.<i>.first`` and ``.second`` (ordinals, -1 where ``.fill`` tells what stands in),

@@ -1,4 +1,19 @@
-"""The frames of a bag before any is cut for what serves it. Pure numpy, no input or output.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The frames of a bag before any is cut for what serves it. Pure numpy, no input or output.
 
 All stamps are int64 nanoseconds.
 """
@@ -8,14 +23,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.alignment.report import ClockReport, TopicStampReport
 from kuavo_bag_converter.alignment.stamps import TopicTimes
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.profiles.model import Clock
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 
@@ -55,17 +69,15 @@ def clock_frames(
     times: Mapping[str, TopicTimes],
     ending: Sequence[str],
 ) -> tuple[FrameStamps, ClockReport]:
-    """Return the frames that a clock makes, and what is to be reported of that.
+    """
+    Return the frames that a clock makes, and what is to be reported of that.
 
-    Args:
-        clock: How frames lie in time.
-        topic: Topic of the clock.
-        fps: Frames per second.
-        times: Stamps of the topics.
-        ending: Topics besides that of the clock whose end counts for ``clock.end_trim``.
-
-    Raises:
-        BagError: The stamps make no frames, or too many.
+    :param clock: How frames lie in time.
+    :param topic: Topic of the clock.
+    :param fps: Frames per second.
+    :param times: Stamps of the topics.
+    :param ending: Topics besides that of the clock whose end counts for ``clock.end_trim``.
+    :raises BagError: The stamps make no frames, or too many.
     """
     stamps, _ = times[topic].usable(clock.timeline)
     if not len(stamps):
@@ -147,7 +159,8 @@ def _on_both_timelines(made: Stamps, clock: Clock, topic: str, times: TopicTimes
 
 
 def _ends(clock: Clock, topics: Sequence[str], times: Mapping[str, TopicTimes]) -> dict[str, _End]:
-    """Return the end of each topic of which a stamp is trusted.
+    """
+    Return the end of each topic of which a stamp is trusted.
 
     On header stamps, topics without them end when their last message was received.
     """
@@ -161,13 +174,16 @@ def _ends(clock: Clock, topics: Sequence[str], times: Mapping[str, TopicTimes]) 
 
 
 def _before_end(clock: Clock, frames: FrameStamps, ends: Mapping[str, _End]) -> tuple[Mask, str]:
-    """Tell which frames lie before the end of every topic, or of any, and whose end decides.
+    """
+    Tell which frames lie before the end of every topic, or of any, and whose end decides.
 
     Of topics that end with the same frame, the first one decides.
     """
     if clock.end_trim == 'none':
         return np.ones(len(frames.bag), dtype=bool), ''
     before = {topic: frames.on(end.timeline) < end.stamp for topic, end in ends.items()}
-    chosen, combine = (min, np.logical_and) if clock.end_trim == 'min_end' else (max, np.logical_or)
+    chosen, combine = (
+        (min, np.logical_and) if clock.end_trim == 'min_end' else (max, np.logical_or)
+    )
     ender = chosen(before, key=lambda topic: int(before[topic].sum()))
     return np.asarray(combine.reduce([*before.values()]), dtype=bool), ender

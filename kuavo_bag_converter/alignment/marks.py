@@ -1,4 +1,19 @@
-"""Annotations of the LET dataset: JSON with ``marks[]``, one file for each bag.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Annotations of the LET dataset: JSON with ``marks[]``, one file for each bag.
 
 The format is that of "Label Format" in the README of Leju's LET dataset
 (https://huggingface.co/datasets/LejuRobotics/let_dataset), whose example has for each mark::
@@ -42,18 +57,17 @@ class Mark(NamedTuple):
 
 
 def find_marks(pattern: str, bag: Path) -> Path:
-    """Find the annotation of a bag.
+    """
+    Find the annotation of a bag.
 
     ``{bag}`` stands for the bag's name without endings: first that of a recording that was not
     closed or is packed (``.active``, ``.zstd``, ``.zst``), then that of the container. A name that
     keeps the last, or both, is found too, if there is only one such file. A folder has no endings.
 
-    Args:
-        pattern: Path that is absolute or relative to the bag's folder, with ``{bag}`` or without.
-        bag: The bag file or folder.
-
-    Raises:
-        BagError: There is no such file, or there are several.
+    :param pattern: Path that is absolute or relative to the bag's folder, with ``{bag}`` or
+        without.
+    :param bag: The bag file or folder.
+    :raises BagError: There is no such file, or there are several.
     """
     bag = bag if bag.name.strip('.') else bag.resolve()
     paths = [bag.parent / pattern.replace('{bag}', name) for name in _names(bag)]
@@ -89,11 +103,11 @@ def _names(bag: Path) -> list[str]:
 
 
 def read_marks(path: Path) -> tuple[Mark, ...]:
-    """Read the marks of an annotation, in order of time.
+    """
+    Read the marks of an annotation, in order of time.
 
-    Raises:
-        BagError: The file cannot be read or something in it is not understood; the mark and key
-            are named.
+    :raises BagError: The file cannot be read or something in it is not understood; the mark and
+        key are named.
     """
     try:
         document = json.loads(path.read_text(encoding='utf-8'))

@@ -1,4 +1,19 @@
-"""The alignment plan: which message serves which frame. Pure numpy, no input or output.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The alignment plan: which message serves which frame. Pure numpy, no input or output.
 
 All stamps are int64 nanoseconds. A plan is global: it is made from the stamps of the whole bag
 before one payload is read, so neither chunks nor reading order can change it.
@@ -13,15 +28,14 @@ from enum import IntEnum
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from kuavo_bag_converter.alignment.frame_clock import FrameStamps, Mask, clock_frames, unevenness
+from kuavo_bag_converter.alignment.frame_clock import clock_frames, FrameStamps, Mask, unevenness
 from kuavo_bag_converter.alignment.report import ErrorMs, PlanReport, TrackReport
-from kuavo_bag_converter.alignment.stamps import TopicTimes, nearest, topic_times
+from kuavo_bag_converter.alignment.stamps import nearest, topic_times, TopicTimes
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
 
@@ -147,22 +161,21 @@ def make_plan(
     bad: BadPictures | None = None,
     latched: AbstractSet[str] = frozenset(),
 ) -> Plan:
-    """Decide which message serves which frame.
+    """
+    Decide which message serves which frame.
 
-    Args:
-        clock: How frames lie in time.
-        clock_topic: Topic of the clock.
-        fps: Frames per second.
-        tracks: Every use of a topic.
-        index: Stamps of every topic that is named here.
-        end_topics: Topics besides those of the tracks whose end counts for ``clock.end_trim``.
-        segments: Pieces that become episodes of their own, in order of time, not overlapping;
-            frames outside are left out. The whole bag is one piece if not given.
-        bad: Messages found to be undecodable, whose frames are cut.
-        latched: Topics whose last message lasts: their end does not count for ``clock.end_trim``.
-
-    Raises:
-        BagError: No frame is left, or a frame is in a gap that must not be.
+    :param clock: How frames lie in time.
+    :param clock_topic: Topic of the clock.
+    :param fps: Frames per second.
+    :param tracks: Every use of a topic.
+    :param index: Stamps of every topic that is named here.
+    :param end_topics: Topics besides those of the tracks whose end counts for ``clock.end_trim``.
+    :param segments: Pieces that become episodes of their own, in order of time, not overlapping;
+        frames outside are left out. The whole bag is one piece if not given.
+    :param bad: Messages found to be undecodable, whose frames are cut.
+    :param latched: Topics whose last message lasts: their end does not count for
+        ``clock.end_trim``.
+    :raises BagError: No frame is left, or a frame is in a gap that must not be.
     """
     times = topic_times(index, clock_topic, clock.absurd_stamp_s)
     ending = {*(track.topic for track in tracks), *end_topics}

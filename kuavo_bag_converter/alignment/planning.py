@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Pass 1: from the stamps of a bag, and the few texts that cut it, to its plan."""
 
 from __future__ import annotations
@@ -5,38 +19,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.marks import find_marks, read_marks
-from kuavo_bag_converter.alignment.plan import BadPictures, Plan, make_plan, topics_with_header
+from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, Plan, topics_with_header
 from kuavo_bag_converter.alignment.report import TopicStampReport
 from kuavo_bag_converter.alignment.segments import (
     Cut,
-    Value,
     cut_by_marks,
     cut_by_messages,
     cut_by_ranges,
     tasks_of_frames,
+    Value,
 )
-from kuavo_bag_converter.alignment.stamps import TopicTimes, topic_times
+from kuavo_bag_converter.alignment.stamps import topic_times, TopicTimes
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals, Stamps
 from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Source
+import numpy as np
 
 
 def plan_bag(
     binding: Binding, reader: BagReader, definitions: Definitions, bad: BadPictures | None = None
 ) -> Plan:
-    """Decide which message serves which frame, and how frames form episodes.
+    """
+    Decide which message serves which frame, and how frames form episodes.
 
     Payloads are read of the topics that name the task or cut the bag, and of no other. Frames
     that ``bad`` messages would serve are cut.
 
-    Raises:
-        BagError: The bag is damaged, or no frame is left.
+    :raises BagError: The bag is damaged, or no frame is left.
     """
     profile = binding.profile
     headed = topics_with_header(binding.clock_topic, profile.clock, binding.tracks)

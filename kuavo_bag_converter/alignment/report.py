@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What became of the frames and topics of a bag: the report of its plan, and its one JSON form."""
 
 from __future__ import annotations
@@ -167,10 +181,10 @@ class PlanReport(ClockReport):
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> PlanReport:
-        """Read the JSON form, also that of earlier versions: what they did not count is 0.
+        """
+        Read the JSON form, also that of earlier versions: what they did not count is 0.
 
-        Raises:
-            ValueError: It is of a later version.
+        :raises ValueError: It is of a later version.
         """
         if document.get('format', FORMAT) > FORMAT:
             raise ValueError(f'format {document["format"]} of a plan, known is {FORMAT}')

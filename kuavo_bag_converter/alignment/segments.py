@@ -1,17 +1,29 @@
-"""How a bag is cut into episodes, and the task of every frame. Pure, no input or output.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
 
-All stamps are int64 nanoseconds on the time line of the frame clock. The ``span`` of a recording is
-from the first message of the clock to the last.
+"""
+How a bag is cut into episodes, and the task of every frame. Pure, no input or output.
+
+All stamps are int64 nanoseconds on the time line of the frame clock. The ``span`` of a recording
+is from the first message of the clock to the last.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
+import itertools
 from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from kuavo_bag_converter.alignment.marks import Mark
 from kuavo_bag_converter.alignment.plan import Segment
@@ -20,6 +32,8 @@ from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.profiles.model import Episodes, TimeRange
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 Value = bool | int | float | str
 """What a marker topic's field holds."""
@@ -55,12 +69,12 @@ class _Piece(NamedTuple):
 
 
 def cut_by_ranges(ranges: Sequence[TimeRange], span: TimeSpan) -> Cut:
-    """Cut at given times, seconds after ``span.start``.
+    """
+    Cut at given times, seconds after ``span.start``.
 
     ``beyond_end`` counts ranges that end after the recording; they end with it.
 
-    Raises:
-        BagError: A range begins after the recording ends.
+    :raises BagError: A range begins after the recording ends.
     """
     pieces = []
     for item in ranges:
@@ -76,17 +90,15 @@ def cut_by_ranges(ranges: Sequence[TimeRange], span: TimeSpan) -> Cut:
 
 
 def cut_by_marks(marks: Sequence[Mark], span: TimeSpan, source: str) -> Cut:
-    """Cut as an annotation says, each mark being an episode with its text as task.
+    """
+    Cut as an annotation says, each mark being an episode with its text as task.
 
     ``discarded`` counts failed attempts, which are left out.
 
-    Args:
-        marks: In order of time.
-        span: The recording; the positions of the marks are fractions of it.
-        source: Name of the annotation, for the errors.
-
-    Raises:
-        BagError: Marks overlap, belong to a recording of another length, or are all failed.
+    :param marks: In order of time.
+    :param span: The recording; the positions of the marks are fractions of it.
+    :param source: Name of the annotation, for the errors.
+    :raises BagError: Marks overlap, belong to a recording of another length, or are all failed.
     """
     _check_length(marks, span, source)
     kept = [mark for mark in marks if not mark.failed]
@@ -113,7 +125,8 @@ def cut_by_marks(marks: Sequence[Mark], span: TimeSpan, source: str) -> Cut:
 def cut_by_messages(
     episodes: Episodes, topic: str, stamps: Stamps, values: Sequence[Value], span: TimeSpan
 ) -> Cut:
-    """Cut as the messages of a topic say, by ``episodes.rule``.
+    """
+    Cut as the messages of a topic say, by ``episodes.rule``.
 
     ``while_true``: from the first message of each run of true values to the first false one after
     it. ``each_message``: from every message to the next; a text is the episode's task. In both,
@@ -126,15 +139,12 @@ def cut_by_messages(
     the one that ended last (``discarded``). Stops, and discards that find nothing, are counted as
     ``without_effect``, texts that are none of these as ``other_texts``.
 
-    Args:
-        episodes: The rule.
-        topic: Name of the topic, for the errors.
-        stamps: Of its messages, shape (n,), in any order.
-        values: Of its messages, n of them; not used by ``each_message`` without a field.
-        span: The recording.
-
-    Raises:
-        BagError: A value is of the wrong kind, or no episode comes out.
+    :param episodes: The rule.
+    :param topic: Name of the topic, for the errors.
+    :param stamps: Of its messages, shape (n,), in any order.
+    :param values: Of its messages, n of them; not used by ``each_message`` without a field.
+    :param span: The recording.
+    :raises BagError: A value is of the wrong kind, or no episode comes out.
     """
     order = np.argsort(stamps, kind='stable')
     times = [int(stamps[index]) for index in order]
@@ -168,17 +178,17 @@ def cut_by_messages(
 def tasks_of_frames(
     frames: Stamps, default: str, cut: Cut | None, stamps: Stamps, texts: Sequence[str]
 ) -> FrameTasks:
-    """Return the tasks and which of them each frame has.
+    """
+    Return the tasks and which of them each frame has.
 
     A frame has the task of its episode; where that has none, the last text of the task topic that
     is not after the frame; where there is none or it is blank, ``default``.
 
-    Args:
-        frames: Stamps of the frames, ascending, shape (frames,).
-        default: The profile's task.
-        cut: The episodes, if the bag is cut.
-        stamps: Of the messages of the task topic, in any order, shape (n,).
-        texts: Of the task topic, n of them.
+    :param frames: Stamps of the frames, ascending, shape (frames,).
+    :param default: The profile's task.
+    :param cut: The episodes, if the bag is cut.
+    :param stamps: Of the messages of the task topic, in any order, shape (n,).
+    :param texts: Of the task topic, n of them.
     """
     order = np.argsort(stamps, kind='stable')
     last = np.searchsorted(stamps[order], frames, side='right') - 1
@@ -243,7 +253,11 @@ def _while_true(
 
 
 def _between_events(
-    episodes: Episodes, times: Sequence[int], texts: Sequence[str], end: int, counts: dict[str, int]
+    episodes: Episodes,
+    times: Sequence[int],
+    texts: Sequence[str],
+    end: int,
+    counts: dict[str, int],
 ) -> list[_Piece]:
     counts.update(discarded=0, unfinished=0, without_effect=0, other_texts=0)
     pieces: list[_Piece] = []

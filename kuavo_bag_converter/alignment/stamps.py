@@ -1,4 +1,19 @@
-"""Which stamps of a bag are trusted. Pure numpy, no input or output.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Which stamps of a bag are trusted. Pure numpy, no input or output.
 
 All stamps are int64 nanoseconds. The rules are stated in docs/time.md.
 """
@@ -8,13 +23,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.alignment.report import StampCounts
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
-from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan, recorded_spans, within
+from kuavo_bag_converter.bags.time_spans import recorded_spans, SILENCE_S, TimeSpan, within
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 _NS = 1_000_000_000
 
@@ -32,7 +46,8 @@ class TopicTimes:
     """How far a header stamp may be from its receive stamp, ns."""
 
     def usable(self, timeline: str, *, held: bool = False) -> tuple[Stamps, Ordinals]:
-        """Return trusted stamps in ascending order, and the ordinals that they belong to.
+        """
+        Return trusted stamps in ascending order, and the ordinals that they belong to.
 
         With ``held``, what was received before the recording counts too: it lasts into it.
         """
@@ -47,7 +62,8 @@ class TopicTimes:
         return stamps[order], ordinals[order]
 
     def moved(self, stamps: Stamps, onto: str) -> Stamps:
-        """Bring stamps of the other time line onto one: the nearest message's stamps, shifted.
+        """
+        Bring stamps of the other time line onto one: the nearest message's stamps, shifted.
 
         That is exact where all messages are under way for as long.
         """
@@ -128,7 +144,8 @@ class TopicTimes:
 def topic_times(
     index: Mapping[str, TopicIndex], clock_topic: str, absurd_stamp_s: float
 ) -> dict[str, TopicTimes]:
-    """Decide which stamps of a bag's topics are trusted.
+    """
+    Decide which stamps of a bag's topics are trusted.
 
     The recording is the stretch with most messages of the frame clock, among those that a silence
     of all topics for ten minutes (or ``absurd_stamp_s`` if that is more) parts; messages received
@@ -148,7 +165,8 @@ def topic_times(
 
 
 def nearest(stamps: Stamps, times: Stamps) -> Ordinals:
-    """Return positions of the nearest of ascending stamps: of equally near ones the earlier.
+    """
+    Return positions of the nearest of ascending stamps: of equally near ones the earlier.
 
     Of equal ones it is the first.
     """

@@ -1,9 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A file that is read by position and never beyond the size it had when it was opened."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+import os
 from pathlib import Path
 from typing import Protocol
 
@@ -31,10 +45,10 @@ class BagFile:
     """A file that is read by position, with the bytes counted."""
 
     def __init__(self, path: Path, shown: Path | None = None) -> None:
-        """Open a file, to be called ``shown`` where that is another.
+        """
+        Open a file, to be called ``shown`` where that is another.
 
-        Raises:
-            BagError: it cannot be opened.
+        :raises BagError: it cannot be opened.
         """
         self.path = shown or path
         try:
@@ -45,10 +59,10 @@ class BagFile:
         self.bytes_read = 0
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read exactly that range.
+        """
+        Read exactly that range.
 
-        Raises:
-            DamagedError: the range does not lie within the file, or the disk fails.
+        :raises DamagedError: the range does not lie within the file, or the disk fails.
         """
         if offset < 0 or length < 0 or offset + length > self.size:
             raise DamagedError(
@@ -85,10 +99,10 @@ class FileWindow:
         """Nothing is read beyond this byte of the file."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read exactly that range.
+        """
+        Read exactly that range.
 
-        Raises:
-            DamagedError: the range ends beyond the window's end.
+        :raises DamagedError: the range ends beyond the window's end.
         """
         at = offset - self._start
         if at < 0 or at + length > len(self._buffer):
@@ -111,10 +125,10 @@ class MemoryReader:
         self.end = len(data)
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read exactly that range.
+        """
+        Read exactly that range.
 
-        Raises:
-            DamagedError: the range ends beyond the data.
+        :raises DamagedError: the range ends beyond the data.
         """
         if offset + length > self.end:
             raise DamagedError(
@@ -126,10 +140,10 @@ class MemoryReader:
 def read_ranges(
     source: BagFile, starts: Sequence[int], ends: Sequence[int]
 ) -> Iterator[memoryview]:
-    """Read ranges of a file in ascending order, near neighbours in one call.
+    """
+    Read ranges of a file in ascending order, near neighbours in one call.
 
-    Raises:
-        DamagedError: a range does not lie within the file.
+    :raises DamagedError: a range does not lie within the file.
     """
     first = 0
     while first < len(starts):

@@ -1,4 +1,19 @@
-"""What ROS 1 bags and MCAP files share: messages in chunks, with an index beside each chunk.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What ROS 1 bags and MCAP files share: messages in chunks, with an index beside each chunk.
 
 With an index, stamps come from it alone, and of a chunk only what is needed is read. Without one,
 or to salvage, the file is scanned once when it is opened: stamps are kept, chunks remembered.
@@ -6,14 +21,11 @@ or to salvage, the file is scanned once when it is opened: stamps are kept, chun
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+import zlib
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, read_ranges
 from kuavo_bag_converter.bags.compression import CompressionError, decompress, decompress_prefix
@@ -26,6 +38,8 @@ from kuavo_bag_converter.bags.storage import (
     StampColumns,
     StoredMessage,
 )
+import numpy as np
+import numpy.typing as npt
 
 BATCH = 1024 * 1024
 """Bytes of index entries that the index pass turns into rows at a time."""
@@ -348,10 +362,10 @@ class ChunkedStorage(ABC):
 
 
 def load_chunk(source: BagFile, chunk: Chunk) -> bytes:
-    """Read the data of a chunk, decompress and check it.
+    """
+    Read the data of a chunk, decompress and check it.
 
-    Raises:
-        DamagedError: it cannot be read, or its checksum is wrong.
+    :raises DamagedError: it cannot be read, or its checksum is wrong.
     """
     packed = source.read(chunk.data, chunk.length)
     try:

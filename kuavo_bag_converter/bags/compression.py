@@ -1,19 +1,32 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Decompression that trusts no size a file claims, and that checks the checksums of the frames."""
 
 from __future__ import annotations
 
 import bz2
-import errno
 from collections.abc import Callable, Iterator
+import errno
 from pathlib import Path
-from typing import IO, Any, Protocol
-
-import lz4.frame
-import zstandard
+from typing import Any, IO, Protocol
 
 from kuavo_bag_converter.bags.scratch import NoRoomError
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import quoted
+import lz4.frame
+import zstandard
 
 LIMIT = 2**31
 """No chunk or message is decompressed to more than this many bytes."""
@@ -38,10 +51,10 @@ class _Decompressor(Protocol):
 
 
 def decompress(method: str, data: bytes, size: int) -> bytes:
-    """Decompress one chunk that claims to be ``size`` bytes long.
+    """
+    Decompress one chunk that claims to be ``size`` bytes long.
 
-    Raises:
-        CompressionError: unknown method, broken data, a wrong checksum or another size.
+    :raises CompressionError: unknown method, broken data, a wrong checksum or another size.
     """
     if size > LIMIT:
         raise CompressionError(f'claims to be {size} bytes, more than {LIMIT}')
@@ -58,10 +71,10 @@ def decompress(method: str, data: bytes, size: int) -> bytes:
 
 
 def decompress_prefix(method: str, data: bytes) -> bytes:
-    """Decompress what can be had of a chunk whose end is missing.
+    """
+    Decompress what can be had of a chunk whose end is missing.
 
-    Raises:
-        CompressionError: unknown method.
+    :raises CompressionError: unknown method.
     """
     parts: list[bytes] = []
     total = 0
@@ -82,10 +95,10 @@ def decompress_prefix(method: str, data: bytes) -> bytes:
 
 
 def decompress_message(data: bytes | memoryview) -> bytes:
-    """Decompress one zstd frame, the payload of a message-compressed rosbag2 bag.
+    """
+    Decompress one zstd frame, the payload of a message-compressed rosbag2 bag.
 
-    Raises:
-        CompressionError: broken data, or a frame without its size.
+    :raises CompressionError: broken data, or a frame without its size.
     """
     try:
         size = zstandard.frame_content_size(data)
@@ -97,17 +110,15 @@ def decompress_message(data: bytes | memoryview) -> bytes:
 
 
 def decompress_file(source: Path, target: Path, check_room: Callable[[int], None]) -> None:
-    """Decompress a whole zstd file, as long as there is room for it.
+    """
+    Decompress a whole zstd file, as long as there is room for it.
 
-    Args:
-        source: the file.
-        target: what becomes of it.
-        check_room: is called with the bytes that are still to come, as far as the file tells,
-            at the beginning and every 64 MiB; raises BagError where there is no room for them.
-
-    Raises:
-        CompressionError: broken data; what lies before it has been written.
-        BagError: there is no room, or the disk fails.
+    :param source: the file.
+    :param target: what becomes of it.
+    :param check_room: is called with the bytes that are still to come, as far as the file tells,
+        at the beginning and every 64 MiB; raises BagError where there is no room for them.
+    :raises CompressionError: broken data; what lies before it has been written.
+    :raises BagError: there is no room, or the disk fails.
     """
     try:
         with source.open('rb') as packed, target.open('wb', buffering=_STEP) as plain:

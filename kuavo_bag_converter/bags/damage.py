@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What happens when a bag is damaged: stop with one line, or go on and say what was lost."""
 
 from __future__ import annotations
@@ -42,10 +56,10 @@ class DamagePolicy:
         """Lines about topics that nobody has asked for yet."""
 
     def found(self, path: Path, what: object) -> None:
-        """Stop, or note the damage and go on.
+        """
+        Stop, or note the damage and go on.
 
-        Raises:
-            DamagedBagError: the policy is ``fail``.
+        :raises DamagedBagError: the policy is ``fail``.
         """
         line = one_line(' '.join(f'{path}: {what}'.split()))
         if not self.salvage:
@@ -63,20 +77,20 @@ class DamagePolicy:
         self.note(line)
 
     def check(self, topics: Iterable[str]) -> None:
-        """Stop if topics are asked for that are damaged.
+        """
+        Stop if topics are asked for that are damaged.
 
-        Raises:
-            DamagedBagError: One is.
+        :raises DamagedBagError: One is.
         """
         for topic in topics:
             if topic in self._of_topics:
                 raise DamagedBagError(f'{self._of_topics[topic]}; {ADVICE}')
 
     def found_elsewhere(self, path: Path, what: object, *, needed: bool = False) -> None:
-        """Note damage in what nobody has asked for, or stop there if it is ``needed``, too.
+        """
+        Note damage in what nobody has asked for, or stop there if it is ``needed``, too.
 
-        Raises:
-            DamagedBagError: It is needed, and the policy is ``fail``.
+        :raises DamagedBagError: It is needed, and the policy is ``fail``.
         """
         if needed:
             self.found(path, what)
@@ -84,10 +98,10 @@ class DamagePolicy:
         self.note(' '.join(f'{path}: {what}; it lies in nothing that is converted'.split()))
 
     def survive(self, error: BagError) -> None:
-        """Raise an error, or note it and go on without what it is about.
+        """
+        Raise an error, or note it and go on without what it is about.
 
-        Raises:
-            DamagedBagError: the policy is ``fail``.
+        :raises DamagedBagError: the policy is ``fail``.
         """
         if not self.salvage:
             raise DamagedBagError(str(error)) from error
@@ -95,10 +109,10 @@ class DamagePolicy:
         self.note(str(error))
 
     def reads_whole(self) -> None:
-        """Learn that a file is going to be read whole to be opened.
+        """
+        Learn that a file is going to be read whole to be opened.
 
-        Raises:
-            ReadsWholeError: It must not be.
+        :raises ReadsWholeError: It must not be.
         """
         if self._quick:
             raise ReadsWholeError

@@ -1,10 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a file is, by its first bytes; whatever is not a recording is refused in one line."""
 
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
+import stat
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
 from kuavo_bag_converter.bags.storage_plugins import BEGIN_BYTES, container_by_plugin
@@ -32,18 +46,15 @@ EXPECTED = 'a ROS 1 bag 2.0, an MCAP file or an sqlite3 file of rosbag2'
 
 
 def container_of(path: Path, shown: Path | None = None) -> str:
-    """Tell what a file is: ``rosbag1``, ``mcap``, ``sqlite3``, or ``zstd`` for one packed whole.
+    """
+    Tell what a file is: ``rosbag1``, ``mcap``, ``sqlite3``, or ``zstd`` for one packed whole.
 
     What is none of them may be the container of a plug-in, by its name.
 
-    Args:
-        path: the file.
-        shown: its name for users, where it is a temporary file.
-
-    Raises:
-        BagError: it is none of them, or cannot be read.
-        UsageError: A plug-in cannot be used, or two take it.
-
+    :param path: the file.
+    :param shown: its name for users, where it is a temporary file.
+    :raises BagError: it is none of them, or cannot be read.
+    :raises UsageError: A plug-in cannot be used, or two take it.
     """
     try:
         status = status_of(path)
@@ -60,11 +71,10 @@ def container_of(path: Path, shown: Path | None = None) -> str:
 
 
 def status_of(path: Path) -> os.stat_result:
-    """Return the status of a regular file; any other could keep its reader waiting.
+    """
+    Return the status of a regular file; any other could keep its reader waiting.
 
-    Raises:
-        BagError: it is none, or the system does not tell.
-
+    :raises BagError: it is none, or the system does not tell.
     """
     try:
         status = path.stat()

@@ -1,22 +1,36 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Which recordings the given paths hold."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Set
 from itertools import groupby
+import os
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.open import open_portable
 from kuavo_bag_converter.bags.rosbag1.storage import time_range
-from kuavo_bag_converter.bags.rosbag2.directory import SUFFIXES, natural, split_stem
+from kuavo_bag_converter.bags.rosbag2.directory import natural, split_stem, SUFFIXES
 from kuavo_bag_converter.bags.rosbag2.metadata import NAME
 from kuavo_bag_converter.bags.storage_plugins import is_of_a_plugin
-from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan, recorded_spans
+from kuavo_bag_converter.bags.time_spans import recorded_spans, SILENCE_S, TimeSpan
 from kuavo_bag_converter.support.errors import BagError, UsageError
 
 Recording = tuple[Path, ...]
@@ -24,7 +38,9 @@ Recording = tuple[Path, ...]
 
 ROSBAG1_SUFFIXES = ('.bag', '.bag.active')
 _BESIDE_RECORDINGS = re.compile(r'(?P<stem>.+)\.(c|orig)\.bag')
-"""KuavoBrain's previews, and the backups of ``rosbag reindex``, ``compress`` and ``decompress``."""
+"""
+KuavoBrain's previews, and the backups of ``rosbag reindex``, ``compress`` and ``decompress``.
+"""
 _NAMED = 5
 """Files that a remark names."""
 GAP = 10**9
@@ -68,7 +84,8 @@ def find_recordings(paths: Iterable[str | Path]) -> list[Recording]:
 
 
 def list_recordings(paths: Iterable[str | Path]) -> Listing:
-    """Find the recordings at ``paths``, each a bag, a rosbag2 directory or a folder of either.
+    """
+    Find the recordings at ``paths``, each a bag, a rosbag2 directory or a folder of either.
 
     Folders are searched one level deep, their entries are sorted by name (``bag_2`` before
     ``bag_10``). ROS 1 files that are numbered (``NAME_0.bag``, ``NAME_1.bag``...) and of which
@@ -81,8 +98,7 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
     A folder that holds nothing of all that, or must not be looked into, is taken for a recording,
     so that opening it says what is wrong.
 
-    Raises:
-        UsageError: a path does not exist.
+    :raises UsageError: a path does not exist.
     """
     found: list[Path] = []
     left_out: list[Path] = []
@@ -196,7 +212,8 @@ def _follows(first: Path, second: Path) -> bool:
 
 
 def _spans(path: Path) -> list[TimeSpan]:
-    """Stretches of time in which messages were received; none of an unreadable bag.
+    """
+    Stretches of time in which messages were received; none of an unreadable bag.
 
     More than one need not be told apart where the index says that all is short.
     """

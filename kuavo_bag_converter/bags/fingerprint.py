@@ -1,4 +1,19 @@
-"""What a recording is recognised by, so that finished work is found again and no other is taken.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a recording is recognised by, so that finished work is found again and no other is taken.
 
 That is the content and size of the files that hold its messages: neither where it lies, nor what
 it is called, nor when it was touched.
@@ -6,15 +21,15 @@ it is called, nor when it was touched.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.bags.detect import cannot_be_read, status_of
-from kuavo_bag_converter.bags.rosbag2.directory import SUFFIXES, natural
+from kuavo_bag_converter.bags.rosbag2.directory import natural, SUFFIXES
 from kuavo_bag_converter.support.errors import BagError
 
 Key = tuple[tuple[int, str], ...]
@@ -29,19 +44,20 @@ _MESSAGES = (*SUFFIXES, '-wal')
 
 
 def fingerprint(paths: Sequence[Path]) -> dict[str, Any]:
-    """Describe the files of a recording: names, sizes and a digest of samples.
+    """
+    Describe the files of a recording: names, sizes and a digest of samples.
 
     The digest covers the first and last MiB of every file and 64 places between them, so it costs
     the same for any size of bag; :func:`same_files` tells recordings of equal keys apart.
 
-    Raises:
-        BagError: A file cannot be read, or is no regular file.
+    :raises BagError: A file cannot be read, or is no regular file.
     """
     return {'files': [_described(path) for path in files_of(paths)]}
 
 
 def message_files(mark: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the files of a fingerprint that hold messages, in order.
+    """
+    Return the files of a fingerprint that hold messages, in order.
 
     Fingerprints of former versions have all files of a rosbag2 directory, sorted as texts.
     """
@@ -58,10 +74,10 @@ def key_of(mark: Mapping[str, Any]) -> Key:
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """Return the files that hold the messages of a recording; those of a directory by name.
+    """
+    Return the files that hold the messages of a recording; those of a directory by name.
 
-    Raises:
-        BagError: A directory cannot be read.
+    :raises BagError: A directory cannot be read.
     """
     found: list[Path] = []
     for path in paths:
@@ -77,10 +93,10 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def state_of(paths: Sequence[Path]) -> list[tuple[Path, int, int]]:
-    """Return the path, size and modification time (ns) of each file, to notice a change.
+    """
+    Return the path, size and modification time (ns) of each file, to notice a change.
 
-    Raises:
-        BagError: A file cannot be read, or is no regular file.
+    :raises BagError: A file cannot be read, or is no regular file.
     """
     statuses = [(path, status_of(path)) for path in files_of(paths)]
     return [(path, status.st_size, status.st_mtime_ns) for path, status in statuses]
@@ -92,7 +108,8 @@ def same_files(first: Sequence[Path], second: Sequence[Path]) -> bool:
 
 
 def find_duplicates(recordings: Sequence[Sequence[Path]]) -> dict[int, int]:
-    """Return which recordings are in others whole: the position of each and of one that has it.
+    """
+    Return which recordings are in others whole: the position of each and of one that has it.
 
     Of two equal ones, the first counts. What cannot be read is in no other one.
     """
@@ -112,7 +129,8 @@ def find_duplicates(recordings: Sequence[Sequence[Path]]) -> dict[int, int]:
 
 
 class _Contents:
-    """Numbers the contents of files: equal files have the same number.
+    """
+    Numbers the contents of files: equal files have the same number.
 
     A file is read only where another one has its size, and whole only where samples are equal.
     """

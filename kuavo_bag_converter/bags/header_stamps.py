@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Header stamps, taken from the first bytes of serialized messages."""
 
 from __future__ import annotations
@@ -45,10 +59,12 @@ def _first_idl_type(connection: Connection) -> str:
 
 
 def header_stamp(encoding: str, head: bytes | memoryview) -> int | None:
-    """Header stamp in ns of a message that begins with a header; None where there is none.
+    """
+    Header stamp in ns of a message that begins with a header; None where there is none.
 
     Sources: ROS 1 serializes ``uint32 seq, time stamp``; CDR (DDS-XTypes 7.6.3.1.2) has a 4-byte
-    encapsulation header whose second byte tells the byte order, then ``int32 sec, uint32 nanosec``.
+    encapsulation header whose second byte tells the byte order, then ``int32 sec, uint32
+    nanosec``.
     """
     if len(head) < HEAD:
         return None

@@ -1,4 +1,19 @@
-"""What a bag looks like to the rest of the converter, whatever its container.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a bag looks like to the rest of the converter, whatever its container.
 
 The two passes of a conversion are the two reading methods of :class:`BagReader`: ``index`` gives
 the stamps and touches no payload that it can avoid, ``messages`` streams the payloads of chosen
@@ -16,10 +31,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from kuavo_bag_converter.support.texts import shown
 import numpy as np
 import numpy.typing as npt
-
-from kuavo_bag_converter.support.texts import shown
 
 Stamps = npt.NDArray[np.int64]
 """Nanoseconds since the epoch, shape (n,)."""
@@ -94,13 +108,13 @@ class BagReader(Protocol):
 
     @property
     def compression(self) -> str | None:
-        """How the first message is packed; None where there is none.
+        """
+        How the first message is packed; None where there is none.
 
         ``lz4``, ``bz2`` or ``zstd`` for its chunk, ``zstd message`` for itself, ``zstd file``, or
         '' for not at all.
 
-        Raises:
-            BagError: damage was found.
+        :raises BagError: damage was found.
         """
 
     @property
@@ -110,41 +124,41 @@ class BagReader(Protocol):
     def index(
         self, topics: AbstractSet[str], header: AbstractSet[str] = frozenset()
     ) -> dict[str, TopicIndex]:
-        """Collect stamps; topics of ``header`` get their header stamps too.
+        """
+        Collect stamps; topics of ``header`` get their header stamps too.
 
-        Raises:
-            BagError: a topic is not in the bag, damage was found, or a topic of ``header`` has
-                no ``std_msgs/Header`` as its first field.
+        :raises BagError: a topic is not in the bag, damage was found, or a topic of ``header`` has
+            no ``std_msgs/Header`` as its first field.
         """
 
     def messages(self, wanted: Mapping[str, Ordinals]) -> Iterator[Message]:
-        """Stream the wanted messages once, in storage order, reading others as little as possible.
+        """
+        Stream the wanted messages once, in storage order, reading others as little as possible.
 
-        Raises:
-            BagError: damage was found, or a wanted message is not there.
+        :raises BagError: damage was found, or a wanted message is not there.
         """
 
     def check_headers(self, topics: AbstractSet[str]) -> None:
-        """Check that the messages of topics begin with a header, by their types.
+        """
+        Check that the messages of topics begin with a header, by their types.
 
-        Raises:
-            BagError: a topic has no ``std_msgs/Header`` as its first field.
+        :raises BagError: a topic has no ``std_msgs/Header`` as its first field.
         """
 
     def first_messages(self, topic: str, limit: int) -> Iterator[Message]:
-        """Stream up to ``limit`` messages of a topic that are stored first, without the index.
+        """
+        Stream up to ``limit`` messages of a topic that are stored first, without the index.
 
         The ordinal of each is its place in the file, which is another where stamps go back.
 
-        Raises:
-            BagError: damage was found, or the topic is not in the bag.
+        :raises BagError: damage was found, or the topic is not in the bag.
         """
 
     def verify_rest(self, *, needed: bool = False) -> None:
-        """Look for damage in what was not read, if the bag is small, and note it in ``problems``.
+        """
+        Look for damage in what was not read, if the bag is small, and note it in ``problems``.
 
-        Raises:
-            BagError: damage was found, and what lies there is ``needed``, too.
+        :raises BagError: damage was found, and what lies there is ``needed``, too.
         """
 
     def close(self) -> None:

@@ -1,14 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Opening a recording, whatever it is."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+import os
 from pathlib import Path
 
-from kuavo_bag_converter.bags.compression import CompressionError, claimed_size, decompress_file
+from kuavo_bag_converter.bags.compression import claimed_size, CompressionError, decompress_file
 from kuavo_bag_converter.bags.damage import DamagePolicy, ReadsWholeError
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.mcap.storage import McapStorage
@@ -16,13 +30,13 @@ from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.recording import RecordingReader
 from kuavo_bag_converter.bags.rosbag1.storage import Rosbag1Storage
 from kuavo_bag_converter.bags.rosbag2.directory import Directory, read_directory
-from kuavo_bag_converter.bags.rosbag2.metadata import NAME, compare
+from kuavo_bag_converter.bags.rosbag2.metadata import compare, NAME
 from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
 from kuavo_bag_converter.bags.sqlite3.storage import Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
 from kuavo_bag_converter.bags.storage_plugins import open_by_plugin
 from kuavo_bag_converter.support.errors import BagError, UsageError
-from kuavo_bag_converter.support.files import Paths, as_paths
+from kuavo_bag_converter.support.files import as_paths, Paths
 from kuavo_bag_converter.support.texts import shown
 
 READERS = ('auto', 'rosbag2_py', 'portable')
@@ -33,18 +47,15 @@ _BY_ROSBAG2_PY = ('mcap', 'sqlite3')
 
 
 def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> BagReader:
-    """Open a recording.
+    """
+    Open a recording.
 
-    Args:
-        path: a bag file, a rosbag2 directory, or the files of one recording in order.
-        reader: ``portable``, ``rosbag2_py``, or ``auto`` for rosbag2_py where it can be had.
-        on_damage: ``fail``, or ``salvage`` to read what can be read: the file is then scanned
-            whole when it is opened, so that only readable messages are listed.
-
-    Raises:
-        UsageError: an unknown ``reader`` or ``on_damage``.
-        BagError: not a recording that can be read, or damage was found.
-
+    :param path: a bag file, a rosbag2 directory, or the files of one recording in order.
+    :param reader: ``portable``, ``rosbag2_py``, or ``auto`` for rosbag2_py where it can be had.
+    :param on_damage: ``fail``, or ``salvage`` to read what can be read: the file is then scanned
+        whole when it is opened, so that only readable messages are listed.
+    :raises UsageError: an unknown ``reader`` or ``on_damage``.
+    :raises BagError: not a recording that can be read, or damage was found.
     """
     if reader not in READERS:
         raise UsageError(f'reader: {reader!r} is unknown; expected one of {", ".join(READERS)}')
@@ -59,11 +70,10 @@ def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> B
 
 
 def open_portable(paths: Sequence[Path], damage: DamagePolicy) -> RecordingReader:
-    """Open a file, a directory, or the files of one recording without ROS.
+    """
+    Open a file, a directory, or the files of one recording without ROS.
 
-    Raises:
-        BagError: not a recording that can be read, or damage was found.
-
+    :raises BagError: not a recording that can be read, or damage was found.
     """
     return _open(paths, damage, 'portable')
 
@@ -78,18 +88,15 @@ def holds_messages(path: Path) -> bool:
 
 
 def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingReader | None:
-    """Open a recording without ROS if that takes no more than its index; else return None.
+    """
+    Open a recording without ROS if that takes no more than its index; else return None.
 
     Files without an index, and compressed ones, must be read whole: only their kind is checked.
 
-    Args:
-        paths: a bag file, a rosbag2 directory, or the files of one recording in order.
-        reader: what is going to read the recording.
-
-    Raises:
-        DamagedBagError: damage was found.
-        BagError: not a recording that can be read.
-
+    :param paths: a bag file, a rosbag2 directory, or the files of one recording in order.
+    :param reader: what is going to read the recording.
+    :raises DamagedBagError: damage was found.
+    :raises BagError: not a recording that can be read.
     """
     damage = DamagePolicy('fail', quick=True)
     try:
@@ -165,7 +172,8 @@ def _by_rosbag2_py(
     except ImportError as error:
         if reader == 'rosbag2_py':
             raise UsageError(
-                f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or {ADVICE}'
+                f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or '
+                f'{ADVICE}'
             ) from None
         return storages, 'portable'
     if damage.count:

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A recording that consists of one or more files: ordinals, header stamps, decompression."""
 
 from __future__ import annotations
@@ -7,16 +21,21 @@ from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
-from kuavo_bag_converter.bags.compression import ZSTD_MAGIC, CompressionError, decompress_message
+from kuavo_bag_converter.bags.compression import CompressionError, decompress_message, ZSTD_MAGIC
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
-from kuavo_bag_converter.bags.header_stamps import HEAD, begins_with_header, header_stamp
+from kuavo_bag_converter.bags.header_stamps import begins_with_header, HEAD, header_stamp
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals, Stamps, TopicIndex
-from kuavo_bag_converter.bags.storage import Numbers, Selection, Storage, StoredMessage, TopicCursor
+from kuavo_bag_converter.bags.storage import (
+    Numbers,
+    Selection,
+    Storage,
+    StoredMessage,
+    TopicCursor,
+)
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import listed, shown
+import numpy as np
 
 WHOLE_BYTES = 64 << 20
 """Bags up to this size are looked at whole."""
@@ -34,15 +53,15 @@ class RecordingReader:
         resources: ExitStack,
         backend: str,
     ) -> None:
-        """Join files into one recording.
+        """
+        Join files into one recording.
 
-        Args:
-            path: what the recording is known by.
-            storages: its files in order, one at least.
-            portable: the same files, read without ROS.
-            damage: what to do with damage.
-            resources: what :meth:`close` releases, files included.
-            backend: who reads the payloads.
+        :param path: what the recording is known by.
+        :param storages: its files in order, one at least.
+        :param portable: the same files, read without ROS.
+        :param damage: what to do with damage.
+        :param resources: what :meth:`close` releases, files included.
+        :param backend: who reads the payloads.
         """
         self.path = path
         self.container = storages[0].container
@@ -260,8 +279,8 @@ class RecordingReader:
             for topic, cursor in cursors.items():
                 if cursor.missing:
                     raise BagError(
-                        f'{storage.path}: {shown(topic)}: {cursor.missing} messages that the index '
-                        f'lists are not there'
+                        f'{storage.path}: {shown(topic)}: {cursor.missing} messages that the '
+                        f'index lists are not there'
                     )
 
     def _leave_out_broken(self) -> None:
@@ -297,10 +316,10 @@ class RecordingReader:
     def _plain(
         self, storage: Storage, connection: Connection, stored: StoredMessage
     ) -> bytes | memoryview:
-        """Payload, decompressed if it is a zstd frame, which no CDR message looks like.
+        """
+        Payload, decompressed if it is a zstd frame, which no CDR message looks like.
 
-        Raises:
-            BagError: it is neither a CDR message nor a zstd frame.
+        :raises BagError: it is neither a CDR message nor a zstd frame.
         """
         data = stored.data
         if connection.encoding != 'cdr' or data[:1] == b'\0':
@@ -325,7 +344,8 @@ def _in_storage_order(ordinals: Ordinals, order: Ordinals | None) -> tuple[Numbe
 def _join_connections(
     storages: Sequence[Storage],
 ) -> tuple[list[Connection], list[list[int]]]:
-    """One list for all files, and for each file where in that list its connections are.
+    """
+    One list for all files, and for each file where in that list its connections are.
 
     The n-th of several equal declarations in one file is the n-th of them in the next.
     """

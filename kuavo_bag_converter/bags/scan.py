@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """One pass over a file's records, without its index and past what is damaged."""
 
 from __future__ import annotations
@@ -29,10 +43,10 @@ class Scan(ABC):
         """Of the last chunk, until its index records are read."""
 
     def run(self, offset: int) -> None:
-        """Scan from the record at ``offset`` to the end of the file.
+        """
+        Scan from the record at ``offset`` to the end of the file.
 
-        Raises:
-            BagError: damage was found and is not allowed.
+        :raises BagError: damage was found and is not allowed.
         """
         begin: int | None = offset
         while begin is not None:
@@ -56,7 +70,7 @@ class Scan(ABC):
             self._loss = None
 
     def _skip(self, error: DamagedError, begin: int, after: int | None) -> int | None:
-        """Report the damage between ``begin`` and ``after``, None for the end; return ``after``."""
+        """Report damage between ``begin`` and ``after``, None for the end; return ``after``."""
         skipped = (after or self._source.size) - begin
         self._damage.found(self._source.path, f'{error}: {skipped} bytes skipped')
         return after

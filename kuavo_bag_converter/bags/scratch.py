@@ -1,13 +1,28 @@
-"""A temporary folder outside the bag's, made when it is needed and removed with the reader.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+A temporary folder outside the bag's, made when it is needed and removed with the reader.
 
 What is killed leaves it behind: ``kuavo_bag_*`` in ``TMPDIR``, which may be deleted.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+import shutil
 from tempfile import TemporaryDirectory
 
 from kuavo_bag_converter.support.errors import BagError
@@ -27,10 +42,10 @@ class Scratch:
         self._folder: TemporaryDirectory[str] | None = None
 
     def folder(self) -> Path:
-        """Give the folder, in ``TMPDIR``.
+        """
+        Give the folder, in ``TMPDIR``.
 
-        Raises:
-            NoRoomError: It cannot be made.
+        :raises NoRoomError: It cannot be made.
         """
         if self._folder is None:
             try:
@@ -43,10 +58,10 @@ class Scratch:
         return Path(self._folder.name)
 
     def copied(self, files: Sequence[Path]) -> Path:
-        """Copy files into the folder; return the copy of the first.
+        """
+        Copy files into the folder; return the copy of the first.
 
-        Raises:
-            NoRoomError: There is no room for them, or the disk fails.
+        :raises NoRoomError: There is no room for them, or the disk fails.
         """
         folder = self.folder()
         try:
@@ -61,10 +76,10 @@ class Scratch:
         return folder / files[0].name
 
     def check_room(self, source: Path, size: int) -> None:
-        """Check that the folder's disk has room for so many more bytes, and for others a reserve.
+        """
+        Check that the folder's disk has room for so many more bytes, and for others a reserve.
 
-        Raises:
-            NoRoomError: It has not.
+        :raises NoRoomError: It has not.
         """
         folder = self.folder()
         free = shutil.disk_usage(folder).free

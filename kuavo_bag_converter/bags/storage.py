@@ -1,4 +1,19 @@
-"""What every file format gives: its topics, stamps in storage order, and chosen payloads.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What every file format gives: its topics, stamps in storage order, and chosen payloads.
 
 Ranks here are in *storage order*; :mod:`.recording` turns them into ordinals.
 """
@@ -10,11 +25,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.bags.damage import range_text
 from kuavo_bag_converter.bags.model import Connection, Ordinals, Stamps
+import numpy as np
+import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int64]
 
@@ -104,7 +118,8 @@ class Selection:
         """Slot of each connection, -1 where its topic is not wanted."""
 
     def wants(self, counts: Mapping[int, int]) -> bool:
-        """Tell whether a stretch with so many messages per connection holds a wanted one.
+        """
+        Tell whether a stretch with so many messages per connection holds a wanted one.
 
         A stretch that holds none is passed.
         """
@@ -216,11 +231,10 @@ class Storage(Protocol):
 
     @property
     def compression(self) -> str:
-        """How the first chunk is packed: ``lz4``, ``bz2``, ``zstd``, or '' for not at all.
+        """
+        How the first chunk is packed: ``lz4``, ``bz2``, ``zstd``, or '' for not at all.
 
-        Raises:
-            BagError: damage was found.
-
+        :raises BagError: damage was found.
         """
 
     @property
@@ -228,35 +242,31 @@ class Storage(Protocol):
         """Bytes read from disk so far, 0 where it cannot be told."""
 
     def stamps(self, topics: Collection[str]) -> dict[str, Stamps]:
-        """Receive stamps in storage order.
+        """
+        Receive stamps in storage order.
 
-        Raises:
-            BagError: damage was found.
-
+        :raises BagError: damage was found.
         """
 
     def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
-        """Yield the selected messages in storage order, or the first ``head`` bytes of each.
+        """
+        Yield the selected messages in storage order, or the first ``head`` bytes of each.
 
-        Raises:
-            BagError: damage was found.
-
+        :raises BagError: damage was found.
         """
 
     def verify(self, topics: Collection[str]) -> None:
-        """Verify the checksums of what holds messages of the topics, where there are any.
+        """
+        Verify the checksums of what holds messages of the topics, where there are any.
 
-        Raises:
-            BagError: a checksum is wrong.
-
+        :raises BagError: a checksum is wrong.
         """
 
     def verify_rest(self, *, needed: bool = False) -> None:
-        """Look for damage in what was not read yet, and note it.
+        """
+        Look for damage in what was not read yet, and note it.
 
-        Raises:
-            BagError: damage was found, and what lies there is ``needed``, too.
-
+        :raises BagError: damage was found, and what lies there is ``needed``, too.
         """
 
     def close(self) -> None:

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Containers that other packages bring; one that is read from its beginning needs few lines."""
 
 from __future__ import annotations
@@ -7,10 +21,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from kuavo_bag_converter.bags.damage import DamagePolicy, ReadsWholeError
-from kuavo_bag_converter.bags.model import Connection, Stamps, normal_type
+from kuavo_bag_converter.bags.model import Connection, normal_type, Stamps
 from kuavo_bag_converter.bags.storage import Selection, Storage, StoredMessage
 from kuavo_bag_converter.support.errors import (
     BagError,
@@ -18,7 +30,8 @@ from kuavo_bag_converter.support.errors import (
     DamagedBagError,
     UsageError,
 )
-from kuavo_bag_converter.support.plugins import STORAGES, Plugin, calling, described, plugins
+from kuavo_bag_converter.support.plugins import calling, described, Plugin, plugins, STORAGES
+import numpy as np
 
 BEGIN_BYTES = 64
 """Bytes that tell what a file is."""
@@ -43,7 +56,8 @@ class BagMessage(NamedTuple):
 
 
 class Container:
-    """Reads files of one kind; an instance is an entry point in the group of storages.
+    """
+    Reads files of one kind; an instance is an entry point in the group of storages.
 
     A class that is derived from this one gives :attr:`suffixes`, :meth:`matches` and :meth:`read`.
     To use an index that a file has, override :meth:`open` in place of ``read``.
@@ -53,40 +67,37 @@ class Container:
     """How names end of files that are taken for bags where a folder of bags is given."""
 
     def matches(self, path: Path, begin: bytes) -> bool:
-        """Tell whether a file is of this kind.
+        """
+        Tell whether a file is of this kind.
 
-        Args:
-            path: It.
-            begin: Its first 64 bytes, or all of a shorter one.
-
+        :param path: It.
+        :param begin: Its first 64 bytes, or all of a shorter one.
         """
         raise NotImplementedError
 
     def read(self, path: Path) -> Iterator[BagMessage]:
-        """Yield all messages in the order of the file, the same ones each time.
+        """
+        Yield all messages in the order of the file, the same ones each time.
 
-        Raises:
-            Exception: What comes next is damaged; its text is shown.
-
+        :raises Exception: What comes next is damaged; its text is shown.
         """
         raise NotImplementedError
 
     def open(self, path: Path, damage: DamagePolicy) -> Storage:
-        """Open a file.
+        """
+        Open a file.
 
-        Raises:
-            BagError: It is damaged and ``damage`` does not allow that.
-
+        :raises BagError: It is damaged and ``damage`` does not allow that.
         """
         return ScannedStorage(path, self.read, damage)
 
 
 def containers() -> dict[str, Plugin]:
-    """Return the containers of installed plug-ins by name.
+    """
+    Return the containers of installed plug-ins by name.
 
-    Raises:
-        UsageError: One cannot be loaded or used, or has the name of a container of this package.
-
+    :raises UsageError: One cannot be loaded or used, or has the name of a container of this
+        package.
     """
     found = plugins(STORAGES)
     for name, plugin in found.items():
@@ -94,18 +105,21 @@ def containers() -> dict[str, Plugin]:
             raise UsageError(f'{plugin}: has the name of a container of this package; rename it')
         suffixes = plugin.value.suffixes
         if not isinstance(suffixes, tuple) or not all(isinstance(one, str) for one in suffixes):
-            raise UsageError(f'{plugin}: its suffixes must be a tuple of texts, found {suffixes!r}')
+            raise UsageError(
+                f'{plugin}: its suffixes must be a tuple of texts, found {suffixes!r}'
+            )
     return found
 
 
 def is_of_a_plugin(path: Path) -> bool:
-    """Tell whether a file is a bag of a plug-in, by its name and its first bytes.
-
-    Raises:
-        UsageError: Two take it, or one cannot be used.
-
     """
-    suffixes = tuple(suffix for plugin in containers().values() for suffix in plugin.value.suffixes)
+    Tell whether a file is a bag of a plug-in, by its name and its first bytes.
+
+    :raises UsageError: Two take it, or one cannot be used.
+    """
+    suffixes = tuple(
+        suffix for plugin in containers().values() for suffix in plugin.value.suffixes
+    )
     if not path.name.endswith(suffixes):
         return False
     try:
@@ -116,11 +130,10 @@ def is_of_a_plugin(path: Path) -> bool:
 
 
 def container_by_plugin(path: Path, begin: bytes) -> str:
-    """Return the name of the container that a plug-in takes a file for, '' if none does.
+    """
+    Return the name of the container that a plug-in takes a file for, '' if none does.
 
-    Raises:
-        UsageError: Two do, or one cannot be used.
-
+    :raises UsageError: Two do, or one cannot be used.
     """
     matching = []
     for plugin in containers().values():
@@ -135,11 +148,10 @@ def container_by_plugin(path: Path, begin: bytes) -> str:
 
 
 def open_by_plugin(container: str, path: Path, shown: Path, damage: DamagePolicy) -> Storage:
-    """Open a file by the plug-in of a container.
+    """
+    Open a file by the plug-in of a container.
 
-    Raises:
-        BagError: It cannot be read.
-
+    :raises BagError: It cannot be read.
     """
     plugin = containers()[container]
     try:
@@ -164,16 +176,13 @@ class ScannedStorage:
     def __init__(
         self, path: Path, read: Callable[[Path], Iterator[BagMessage]], damage: DamagePolicy
     ) -> None:
-        """Scan a file.
+        """
+        Scan a file.
 
-        Args:
-            path: The file.
-            read: Yields its messages.
-            damage: What to do with damage; what comes before it is kept where that is allowed.
-
-        Raises:
-            BagError: It is damaged, and that is not allowed.
-
+        :param path: The file.
+        :param read: Yields its messages.
+        :param damage: What to do with damage; what comes before it is kept where that is allowed.
+        :raises BagError: It is damaged, and that is not allowed.
         """
         damage.reads_whole()
         self.path = self.file = path
@@ -211,11 +220,10 @@ class ScannedStorage:
         return {t: np.frombuffer(self._stamps.get(t, none), np.int64) for t in topics}
 
     def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
-        """Yield the selected messages in the order of the file, or their first ``head`` bytes.
+        """
+        Yield the selected messages in the order of the file, or their first ``head`` bytes.
 
-        Raises:
-            BagError: One that was there when the file was scanned cannot be read.
-
+        :raises BagError: One that was there when the file was scanned cannot be read.
         """
         try:
             for _, message in zip(range(self._messages), self._read(self.path), strict=False):

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The stretches of time in which something was recorded."""
 
 from __future__ import annotations
@@ -5,9 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
 from kuavo_bag_converter.bags.model import Stamps
+import numpy as np
 
 SILENCE_S = 600.0
 """Where no topic at all says anything for so long, stamps do not belong together."""
@@ -23,11 +36,11 @@ class TimeSpan(NamedTuple):
 
 
 def recorded_spans(topics: Iterable[Stamps], silence_s: float = SILENCE_S) -> list[TimeSpan]:
-    """Return the stretches between which all topics are silent for longer than ``silence_s``.
+    """
+    Return the stretches between which all topics are silent for longer than ``silence_s``.
 
-    Args:
-        topics: Stamps of each topic, ascending.
-        silence_s: Seconds.
+    :param topics: Stamps of each topic, ascending.
+    :param silence_s: Seconds.
     """
     silence = min(int(min(silence_s, 2e10) * _NS), 2**64 - 1)
     joined: list[TimeSpan] = []

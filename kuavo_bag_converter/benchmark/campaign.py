@@ -1,22 +1,36 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Make the bag, and run things on it in processes of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 import hashlib
 import json
+from pathlib import Path
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.benchmark.measure import MB, measure
 from kuavo_bag_converter.benchmark.processes import memory_available
 from kuavo_bag_converter.benchmark.results import Result
 from kuavo_bag_converter.benchmark.runs import Run
-from kuavo_bag_converter.settings import Settings, parse_assignments, updated
+from kuavo_bag_converter.settings import parse_assignments, Settings, updated
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
 from kuavo_bag_converter.support.version import __version__
 
@@ -45,14 +59,13 @@ class Campaign:
         settings: Mapping[str, object],
         limit_mb: float | None,
     ) -> None:
-        """Prepare for a bag.
+        """
+        Prepare for a bag.
 
-        Args:
-            work: Folder for datasets, which are removed as soon as they are measured.
-            bag: What to convert.
-            settings: Of all conversions.
-            limit_mb: Memory of a run; if None, most of what is free when it starts.
-
+        :param work: Folder for datasets, which are removed as soon as they are measured.
+        :param bag: What to convert.
+        :param settings: Of all conversions.
+        :param limit_mb: Memory of a run; if None, most of what is free when it starts.
         """
         self._scratch = scratch_folder(work)
         self._settings = {**settings, 'bags': [str(bag)]}
@@ -104,7 +117,8 @@ class Campaign:
         shutil.rmtree(self._scratch / 'dataset', ignore_errors=True)
         shutil.rmtree(self._scratch / 'dataset.unfinished', ignore_errors=True)
         say(
-            f'{run.name}: {measured.status}: {measured.reason or f"{measured.work_wall_s:.1f} s"}, '
+            f'{run.name}: {measured.status}: '
+            f'{measured.reason or f"{measured.work_wall_s:.1f} s"}, '
             f'{measured.cpu_s:.1f} CPU s, {measured.peak_mb:.0f} MB'
         )
         return Result(run, measured)
@@ -129,11 +143,10 @@ def scratch_folder(work: Path) -> Path:
 
 
 def common_settings(assignments: Sequence[str], sample: Mapping[str, Any]) -> dict[str, object]:
-    """Return the settings of all conversions: what the user set, and what the sample asks for.
+    """
+    Return the settings of all conversions: what the user set, and what the sample asks for.
 
-    Raises:
-        UsageError: A setting is wrong.
-
+    :raises UsageError: A setting is wrong.
     """
     settings = parse_assignments(assignments)
     updated(Settings(), settings, '--set')
@@ -141,11 +154,10 @@ def common_settings(assignments: Sequence[str], sample: Mapping[str, Any]) -> di
 
 
 def made_bag(work: Path, options: Mapping[str, Any]) -> Path:
-    """Return a sample bag with these options, made now or by an earlier benchmark.
+    """
+    Return a sample bag with these options, made now or by an earlier benchmark.
 
-    Raises:
-        ConverterError: It cannot be made.
-
+    :raises ConverterError: It cannot be made.
     """
     text = json.dumps([__version__, dict(sorted(options.items()))])
     folder = work / 'bags' / hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
@@ -158,11 +170,10 @@ def made_bag(work: Path, options: Mapping[str, Any]) -> Path:
 
 
 def find_lerobot(python: str) -> LeRobot:
-    """Ask a Python for its lerobot.
+    """
+    Ask a Python for its lerobot.
 
-    Raises:
-        UsageError: It cannot be run or has none.
-
+    :raises UsageError: It cannot be run or has none.
     """
     try:
         done = subprocess.run(

@@ -1,4 +1,19 @@
-"""The program of a measured process: prepare, wait for the baseline to be taken, work, report.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The program of a measured process: prepare, wait for the baseline to be taken, work, report.
 
 It is run by path, also by a Python that does not have this package, so it imports the standard
 library alone::
@@ -15,11 +30,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from pathlib import Path
 import resource
 import runpy
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 EXIT_FAILED = 1

@@ -1,19 +1,33 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The comparison of video codecs on pictures of a bag, from which the default was chosen."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+import json
+import math
 from pathlib import Path
+import sys
 from typing import Any
 
 from kuavo_bag_converter.benchmark.campaign import common_settings, made_bag, say, scratch_folder
 from kuavo_bag_converter.benchmark.markdown import table
-from kuavo_bag_converter.benchmark.measure import Measurement, measure
+from kuavo_bag_converter.benchmark.measure import measure, Measurement
 from kuavo_bag_converter.benchmark.results import describe_machine
 from kuavo_bag_converter.dataset.features import VideoOptions
 
@@ -45,22 +59,21 @@ _CODECS = (
     _Codec('AV1 preset 10', VideoOptions('libsvtav1', 30, '10')),
     _Codec('AV1 preset 12', VideoOptions('libsvtav1', 30, '12')),
     _Codec('AV1 preset 12, gop 30', VideoOptions('libsvtav1', 30, '12', 30)),
-    _Codec('AV1 preset 12, as LeRobot runs it', VideoOptions('libsvtav1', 30, '12'), parallel=True),
+    _Codec(
+        'AV1 preset 12, as LeRobot runs it', VideoOptions('libsvtav1', 30, '12'), parallel=True
+    ),
     _Codec('JPEG copy', VideoOptions('mjpeg')),
 )
 
 
 def compare_codecs(options: argparse.Namespace, sample: Mapping[str, object]) -> int:
-    """Measure all codecs and write the results.
+    """
+    Measure all codecs and write the results.
 
-    Args:
-        options: Of the command line.
-        sample: Options of the bag to make.
-
-    Raises:
-        UsageError: A setting is wrong.
-        ConverterError: The bag cannot be made.
-
+    :param options: Of the command line.
+    :param sample: Options of the bag to make.
+    :raises UsageError: A setting is wrong.
+    :raises ConverterError: The bag cannot be made.
     """
     settings = common_settings(options.assignments, sample)
     work = Path(options.work)

@@ -1,4 +1,19 @@
-"""The jobs of a process: encode the pictures of one camera with one codec, and judge the video.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The jobs of a process: encode the pictures of one camera with one codec, and judge the video.
 
 Both work on consecutive frames of the first colour camera, which are in memory before the work
 begins.
@@ -6,28 +21,27 @@ begins.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 import ctypes
+from pathlib import Path
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
 import cv2
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.benchmark.measure import MB
 from kuavo_bag_converter.benchmark.processes import memory_status
 from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
-from kuavo_bag_converter.dataset.video import COPY, ENCODERS, PacketWriter, encoder_options
+from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
+from kuavo_bag_converter.dataset.video import COPY, encoder_options, ENCODERS, PacketWriter
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.video_frames import FrameFitter, plane_pixels
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 _FRAMES = 120
 _SEEKS = 40
@@ -44,7 +58,8 @@ class _Pictures(NamedTuple):
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
-    """Return the encoding of ``specification['video']`` to ``['path']``, or the judging of it.
+    """
+    Return the encoding of ``specification['video']`` to ``['path']``, or the judging of it.
 
     ``['parallel']`` leaves threads and lookahead to the encoder, as LeRobot does.
     """

@@ -1,4 +1,18 @@
-"""The subcommand ``benchmark``; what it needs is imported when it runs, so that --help is quick."""
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The subcommand ``benchmark``; what it needs is imported when it runs: --help is quick."""
 
 from __future__ import annotations
 
@@ -84,12 +98,11 @@ def _run_arguments(parser: argparse._ArgumentGroup) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the benchmark and write its results.
+    """
+    Run the benchmark and write its results.
 
-    Raises:
-        UsageError: The arguments do not fit.
-        ConverterError: The bag cannot be made or read.
-
+    :raises UsageError: The arguments do not fit.
+    :raises ConverterError: The bag cannot be made or read.
     """
     if options.what == 'codecs':
         from kuavo_bag_converter.benchmark.codec_comparison import compare_codecs
@@ -101,11 +114,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def sample_options(options: argparse.Namespace) -> Mapping[str, object]:
-    """Return the options of the sample that the arguments ask for; none for an own bag.
+    """
+    Return the options of the sample that the arguments ask for; none for an own bag.
 
-    Raises:
-        UsageError: The size is malformed, or a bag is given too.
-
+    :raises UsageError: The size is malformed, or a bag is given too.
     """
     changes = {
         'seconds': options.seconds,

@@ -1,40 +1,51 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The comparison of methods: everything that the arguments name, one after the other."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
+import json
 from pathlib import Path
+import sys
 
 from kuavo_bag_converter.benchmark.campaign import (
     Campaign,
-    LeRobot,
     common_settings,
     find_lerobot,
+    LeRobot,
     made_bag,
     say,
 )
 from kuavo_bag_converter.benchmark.markdown import as_markdown
-from kuavo_bag_converter.benchmark.results import Result, Results, efficiency
-from kuavo_bag_converter.benchmark.runs import PRESETS, Run, conversions
+from kuavo_bag_converter.benchmark.results import efficiency, Result, Results
+from kuavo_bag_converter.benchmark.runs import conversions, PRESETS, Run
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import total_bytes
 
 
 def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -> int:
-    """Measure all runs, write the results, and return 1 if a run failed, else 0.
+    """
+    Measure all runs, write the results, and return 1 if a run failed, else 0.
 
-    Args:
-        options: Of the command line.
-        sample: Options of the bag to make.
-
-    Raises:
-        UsageError: A setting is wrong, or there is no lerobot or rclpy where one should be.
-        ConverterError: The bag cannot be made or read.
-
+    :param options: Of the command line.
+    :param sample: Options of the bag to make.
+    :raises UsageError: A setting is wrong, or there is no lerobot or rclpy where one should be.
+    :raises ConverterError: The bag cannot be made or read.
     """
     settings = common_settings(options.assignments, sample)
     if options.node and find_spec('rclpy') is None:
@@ -65,7 +76,9 @@ def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -
     return 1 if any(result.measured.status == 'failed' for result in results.results) else 0
 
 
-def _measured(campaign: Campaign, runs: Sequence[Run], lerobot: LeRobot | None) -> Iterator[Result]:
+def _measured(
+    campaign: Campaign, runs: Sequence[Run], lerobot: LeRobot | None
+) -> Iterator[Result]:
     """Run what streams first, what fills the memory last."""
     largest = [run for run in runs if run.method == 'whole_bag']
     for run in runs:
@@ -78,7 +91,8 @@ def _measured(campaign: Campaign, runs: Sequence[Run], lerobot: LeRobot | None) 
 
 
 def _add_efficiency(results: Results, campaign: Campaign) -> None:
-    """Relate the first chunked run, and those with other codecs, to what they cannot avoid.
+    """
+    Relate the first chunked run, and those with other codecs, to what they cannot avoid.
 
     Where pictures are copied, neither decoding nor encoding is unavoidable.
     """

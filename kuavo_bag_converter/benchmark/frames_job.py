@@ -1,19 +1,32 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The job of a process: take the frames of a bag out of it, for a writer that reads no bags."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+import json
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import UsageError
+import numpy as np
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:

@@ -1,4 +1,19 @@
-"""The job of a measured process: LeRobot's own writer on frames that were taken from a bag.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The job of a measured process: LeRobot's own writer on frames that were taken from a bag.
 
 It is run by the Python that has lerobot, so it imports nothing of this package. What it gets was
 written by :mod:`~kuavo_bag_converter.benchmark.frames_job`; reading and aligning the bag is not
@@ -7,16 +22,16 @@ part of its work, decoding the pictures is.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 import inspect
 import io
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lerobot
-import numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+import numpy as np
 from PIL import Image
 
 

@@ -1,4 +1,19 @@
-"""The tables of a benchmark, as Markdown.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The tables of a benchmark, as Markdown.
 
 The first table has the columns of the report in which the chunked method was first compared with
 loading everything.
@@ -194,7 +209,11 @@ def _stage_costs(results: Results) -> str:
     for camera in results.stage_costs['cameras']:
         encode = zip(results.efficiencies, camera['encode'], strict=True)
         ways = [
-            *((stage, name, cost) for stage in _STAGES[:2] for name, cost in camera[stage].items()),
+            *(
+                (stage, name, cost)
+                for stage in _STAGES[:2]
+                for name, cost in camera[stage].items()
+            ),
             *(('encode', item.run, cost) for item, cost in encode),
         ]
         rows += [[camera['camera'], *way[:2], f'{way[2]:.2f}'] for way in ways]

@@ -1,4 +1,19 @@
-"""Run a job in a fresh process and watch what it uses.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Run a job in a fresh process and watch what it uses.
 
 Memory is the proportional set size (PSS) of the job's whole process tree, read 20 times a second:
 pages that several of its processes share count once. The *peak* is the largest reading, the
@@ -7,25 +22,25 @@ pages that several of its processes share count once. The *peak* is the largest 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import contextlib
+from dataclasses import dataclass, field
 import json
 import os
+from pathlib import Path
 import select
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.benchmark import child
 from kuavo_bag_converter.benchmark.processes import (
-    Session,
     machine_busy_seconds,
     processor_seconds_of,
+    Session,
 )
 
 MB = 1 << 20
@@ -76,14 +91,13 @@ def measure(
     python: str = sys.executable,
     limit_mb: float | None = None,
 ) -> Measurement:
-    """Run a job of :mod:`~kuavo_bag_converter.benchmark.child` and measure it.
+    """
+    Run a job of :mod:`~kuavo_bag_converter.benchmark.child` and measure it.
 
-    Args:
-        job: Module or file of the job.
-        specification: What its ``prepare`` gets; anything that JSON can hold.
-        python: Interpreter that runs it.
-        limit_mb: Memory at which the job is stopped: with SIGTERM, then with SIGKILL.
-
+    :param job: Module or file of the job.
+    :param specification: What its ``prepare`` gets; anything that JSON can hold.
+    :param python: Interpreter that runs it.
+    :param limit_mb: Memory at which the job is stopped: with SIGTERM, then with SIGKILL.
     """
     with tempfile.TemporaryDirectory(prefix='benchmark-') as name:
         folder = Path(name)

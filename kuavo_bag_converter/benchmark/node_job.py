@@ -1,13 +1,25 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The job of a measured process: convert a bag in the ROS node, which needs rclpy."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+import sys
 from typing import Any
-
-import yaml
 
 from kuavo_bag_converter.benchmark.conversion_job import bytes_read
 from kuavo_bag_converter.dataset.record import read_record
@@ -16,6 +28,7 @@ from kuavo_bag_converter.node import convert_node as node
 from kuavo_bag_converter.support import stages
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.files import total_bytes
+import yaml
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:

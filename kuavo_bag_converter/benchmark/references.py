@@ -1,4 +1,19 @@
-"""The original team's other methods, as references: same settings, same dataset.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The original team's other methods, as references: same settings, same dataset.
 
 They hold the whole bag decoded in memory and promise nothing about it; tests and the benchmark
 compare :func:`kuavo_bag_converter.frames.stream.fill_frames` with them.
@@ -6,20 +21,19 @@ compare :func:`kuavo_bag_converter.frames.stream.fill_frames` with them.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
+import threading
 from typing import Any
-
-import numpy as np
 
 from kuavo_bag_converter.bags.model import BagReader, Connection, Message, Ordinals
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.pictures import PictureDecoder
-from kuavo_bag_converter.frames.stream import Filler, Limits, Progress, fill_frames
+from kuavo_bag_converter.frames.stream import fill_frames, Filler, Limits, Progress
 from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.support.errors import Cancelled, ImageError
+import numpy as np
 
 
 def _load_and_fill(
@@ -33,14 +47,13 @@ def _load_and_fill(
     abandon: Callable[[], None],
     by_topic: bool,
 ) -> None:
-    """Decode everything, keep it, then write.
+    """
+    Decode everything, keep it, then write.
 
     The bag is read once, or ``by_topic``, once for each as the original's load-everything method.
 
-    Raises:
-        BagError: The bag is damaged or a message does not decode.
-        Cancelled: ``cancel`` was set.
-
+    :raises BagError: The bag is damaged or a message does not decode.
+    :raises Cancelled: ``cancel`` was set.
     """
     del limits, abandon
     loaded = _LoadedBag(table, cameras, cancel)

@@ -1,12 +1,26 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a benchmark found, in the form in which its JSON holds it."""
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
+import os
+import platform
 from typing import Any
 
 from kuavo_bag_converter.benchmark.measure import MB, Measurement
@@ -74,13 +88,12 @@ class Efficiency:
 
 
 def efficiency(result: Result, costs: Mapping[str, Any], codec: int) -> Efficiency:
-    """Relate a run to the costs of :mod:`~kuavo_bag_converter.benchmark.stage_cost_job`.
+    """
+    Relate a run to the costs of :mod:`~kuavo_bag_converter.benchmark.stage_cost_job`.
 
-    Args:
-        result: A run that was done.
-        costs: The job's outcome.
-        codec: Position of the run's settings in what the job was given.
-
+    :param result: A run that was done.
+    :param costs: The job's outcome.
+    :param codec: Position of the run's settings in what the job was given.
     """
     stages = {'decode': 0.0, 'resize': 0.0, 'encode': 0.0}
     for camera in costs['cameras']:

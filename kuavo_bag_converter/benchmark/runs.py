@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What the benchmark runs, in which order, and on which bags."""
 
 from __future__ import annotations
@@ -39,7 +53,8 @@ def conversions(
     threads: Sequence[int],
     node: bool = False,
 ) -> list[Run]:
-    """Return the runs of this package's methods, those that hold the whole bag at the end.
+    """
+    Return the runs of this package's methods, those that hold the whole bag at the end.
 
     Codecs, numbers of threads and the ROS node are compared at the first chunk size.
     """
@@ -79,7 +94,9 @@ _ALL_CHUNK_SIZES = (50, 100, 25, 200)
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         'small': Preset(
-            '5 s, 3 colour and 3 depth cameras, 640x480: over in seconds', {'seconds': 5.0}, (10, 5)
+            '5 s, 3 colour and 3 depth cameras, 640x480: over in seconds',
+            {'seconds': 5.0},
+            (10, 5),
         ),
         'six_cameras_60s': Preset(
             '63 s, 3 colour and 3 depth cameras, 640x480 at 30 Hz: about 620 frames at 10 Hz',

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a bag holds for the frames of its plan: pictures as they are stored, and rows."""
 
 from __future__ import annotations
@@ -5,10 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
-from kuavo_bag_converter.alignment.binding import Binding, bind
+from kuavo_bag_converter.alignment.binding import bind, Binding
 from kuavo_bag_converter.alignment.plan import Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.discover import find_recordings
@@ -20,6 +31,8 @@ from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, PNG_MAGIC
 from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 _LONGEST_HEAD = 512
 
@@ -38,11 +51,10 @@ class ServedBag:
     """An open bag and its plan."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the first of ``settings.bags`` and plan its frames.
+        """
+        Open the first of ``settings.bags`` and plan its frames.
 
-        Raises:
-            BagError: It cannot be read or aligned.
-
+        :raises BagError: It cannot be read or aligned.
         """
         self._settings = settings
         recording = find_recordings(settings.bags)[0]
@@ -53,11 +65,10 @@ class ServedBag:
         self.plan: Plan = plan_bag(self.binding, self._reader, self._definitions)
 
     def pictures(self, frames: Ordinals) -> Iterator[ServedPicture]:
-        """Yield the pictures of all cameras that serve these frames, as they are stored.
+        """
+        Yield the pictures of all cameras that serve these frames, as they are stored.
 
-        Raises:
-            BagError: A picture is neither JPEG nor PNG.
-
+        :raises BagError: A picture is neither JPEG nor PNG.
         """
         serving: dict[tuple[str, int], list[tuple[str, int]]] = {}
         for camera in self.binding.cameras:
@@ -79,11 +90,10 @@ class ServedBag:
                 yield ServedPicture(key, served, data)
 
     def rows(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the rows of every vector feature, shape (frames, n).
+        """
+        Return the rows of every vector feature, shape (frames, n).
 
-        Raises:
-            BagError: A message cannot be decoded.
-
+        :raises BagError: A message cannot be decoded.
         """
         parts: dict[str, list[npt.NDArray[np.float32]]] = {}
 
@@ -110,5 +120,7 @@ def _picture(topic: str, message: bytes) -> bytes:
     starts = [message.find(magic, 0, _LONGEST_HEAD) for magic in (JPEG_MAGIC, PNG_MAGIC)]
     found = [start for start in starts if start >= 0]
     if not found:
-        raise BagError(f'{topic}: its pictures are neither JPEG nor PNG, which the benchmark needs')
+        raise BagError(
+            f'{topic}: its pictures are neither JPEG nor PNG, which the benchmark needs'
+        )
     return message[min(found) :]

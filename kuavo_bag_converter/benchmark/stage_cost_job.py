@@ -1,4 +1,19 @@
-"""The job of a process: what decoding, resizing and encoding cost at least, on a bag's pictures.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The job of a process: what decoding, resizing and encoding cost at least, on a bag's pictures.
 
 Pictures that serve frames are taken from three places of the bag and put through every way to do
 a stage that this Python has; the cheapest counts. No bag is read while the clock runs, and nothing
@@ -8,29 +23,28 @@ camera at a time: cores that are all busy are slower than one alone.
 
 from __future__ import annotations
 
-import os
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from fractions import Fraction
 from functools import partial
+import os
+import statistics
+import time
 from typing import Any, cast
 
 import av
-import cv2
-import numpy as np
 from av.video.codeccontext import VideoCodecContext
-
+import cv2
 from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
-from kuavo_bag_converter.dataset.video import DEPTH_OPTIONS, ENCODERS, encoder_options
+from kuavo_bag_converter.dataset.video import DEPTH_OPTIONS, encoder_options, ENCODERS
 from kuavo_bag_converter.messages.codecs import PictureCodec
-from kuavo_bag_converter.messages.video_frames import LIMITED_LUMA, FrameFitter, plane_pixels
+from kuavo_bag_converter.messages.video_frames import FrameFitter, LIMITED_LUMA, plane_pixels
 from kuavo_bag_converter.settings import Settings, settings_from
+import numpy as np
 
 _PLACES = (1 / 6, 1 / 2, 5 / 6)
 _FRAMES_OF_A_PLACE = 30

@@ -1,4 +1,19 @@
-"""How much of a picture its coding may lose, by the settings; ``docs/verify.md`` has the reasons.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+How much of a picture its coding may lose, by the settings; ``docs/verify.md`` has the reasons.
 
 Coding rounds the coefficients of small blocks to multiples of a *step*, which the settings give.
 So a block's coefficient loses at most itself or about a step: the mean of the smaller squares over
@@ -13,15 +28,14 @@ its own: where many pixels have one value, such as 0 for no depth, it may jump b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+import math
 from typing import Any, NamedTuple
 
 import av
+from kuavo_bag_converter.dataset.statistics import Histogram, QUANTILES
 import numpy as np
 import numpy.typing as npt
-
-from kuavo_bag_converter.dataset.statistics import QUANTILES, Histogram
 
 Levels = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -157,13 +171,12 @@ def decoded_statistics(histogram: Histogram) -> Floats:
 def limits(
     decoded: Mapping[str, Floats], std: Floats, coding: Coding | None
 ) -> dict[str, tuple[Floats, Floats]]:
-    """Return the smallest and largest value of each statistic of colour pictures.
+    """
+    Return the smallest and largest value of each statistic of colour pictures.
 
-    Args:
-        decoded: ``DECODED`` by name, each (episodes, channels).
-        std: The stored standard deviations: by what they are larger, coding took away.
-        coding: How pictures were encoded; None if they were copied.
-
+    :param decoded: ``DECODED`` by name, each (episodes, channels).
+    :param std: The stored standard deviations: by what they are larger, coding took away.
+    :param coding: How pictures were encoded; None if they were copied.
     """
     step = _LEVEL if coding is None else max(coding.step, coding.floor / 2) * _LEVEL
     lost = np.sqrt(np.maximum(0.0, std**2 - decoded['std'] ** 2) + step**2)

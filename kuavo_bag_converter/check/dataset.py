@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Whether a dataset is what LeRobot's reader relies on."""
 
 from __future__ import annotations
@@ -5,30 +19,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from kuavo_bag_converter.check.description import Description, describe
+from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Finding, Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.check.rows import check_rows
 from kuavo_bag_converter.check.statistics import check_episodes, check_total
 from kuavo_bag_converter.check.videos import check_videos
+import numpy as np
 
 Extent = Literal['cheap', 'full']
 
 
 def check_dataset(root: Path, depth: Extent = 'full') -> list[Finding]:
-    """Check a dataset, of this converter or of another program, without its bags.
+    """
+    Check a dataset, of this converter or of another program, without its bags.
 
-    Args:
-        root: The dataset.
-        depth: ``cheap`` reads metadata, the columns by which rows are found, and the packets of
-            the videos without decoding them; ``full`` also reads every value, decodes every
-            frame and computes the statistics again.
-
-    Returns:
-        What is wrong; nothing if all is well.
-
+    :param root: The dataset.
+    :param depth: ``cheap`` reads metadata, the columns by which rows are found, and the packets of
+        the videos without decoding them; ``full`` also reads every value, decodes every frame and
+        computes the statistics again.
+    :return: What is wrong; nothing if all is well.
     """
     findings = Findings()
     dataset = describe(root, findings)

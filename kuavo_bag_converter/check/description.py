@@ -1,24 +1,35 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Reads what a dataset's metadata says of it, in one form for both versions of the format."""
 
 from __future__ import annotations
 
-import json
-import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+import json
+import math
 from pathlib import Path
+import sys
 from typing import Any, NamedTuple
-
-import numpy as np
-import pyarrow.parquet as pq
 
 from kuavo_bag_converter.check.coding import Coding, coding_of
 from kuavo_bag_converter.check.findings import (
     BROKEN,
-    Findings,
     check_order,
+    Findings,
     first_line,
     read_json,
     read_json_lines,
@@ -32,6 +43,8 @@ from kuavo_bag_converter.dataset.layout import (
 )
 from kuavo_bag_converter.dataset.record import ConversionRecord, read_record
 from kuavo_bag_converter.support.errors import UsageError
+import numpy as np
+import pyarrow.parquet as pq
 
 _LARGEST = 1 << 24
 """Length that a shape may have; more is no feature but damage."""

@@ -1,12 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The rules for info.json, tasks and episodes that need no other file, and for the record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-import pyarrow.parquet as pq
 
 from kuavo_bag_converter.check.description import Column, Description
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
@@ -16,6 +27,8 @@ from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile, VectorFeature
 from kuavo_bag_converter.support.errors import UsageError
+import numpy as np
+import pyarrow.parquet as pq
 
 LEROBOT_CODECS = ('av1', 'h264', 'hevc')
 """Codecs that LeRobot can encode; its editing tools refuse a dataset that names another."""
@@ -90,7 +103,7 @@ def _column_problems(column: Column) -> list[tuple[str, str]]:
 
 
 def _depth_problems(column: Column) -> list[tuple[str, str]]:
-    """LeRobot 0.6 checks the codec of a metric depth feature when it loads the dataset."""
+    """Check the codec of a metric depth feature, as LeRobot 0.6 does when it loads a dataset."""
     problems = []
     if column.shape[-1] != 1:
         problems.append((f'depth of shape {list(column.shape)}', '1 channel'))

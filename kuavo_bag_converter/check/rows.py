@@ -1,23 +1,36 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The rows of a dataset: the files of its table and the columns that LeRobot addresses rows by."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from kuavo_bag_converter.check.description import DATA_FILES, Column, Description, Episode
+from kuavo_bag_converter.check.description import Column, DATA_FILES, Description, Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings, first_line
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, table_schema
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 Numbers = npt.NDArray[Any]
 Columns = Mapping[str, Numbers]
@@ -29,13 +42,12 @@ _DEFAULT_KEYS = tuple(feature.key for feature in DEFAULT_FEATURES)
 
 
 def check_rows(dataset: Description, findings: Findings, *, values: bool) -> None:
-    """Check every file of rows.
+    """
+    Check every file of rows.
 
-    Args:
-        dataset: The dataset.
-        findings: Where findings go.
-        values: Whether to read the features too and not just the columns that LeRobot adds.
-
+    :param dataset: The dataset.
+    :param findings: Where findings go.
+    :param values: Whether to read the features too and not just the columns that LeRobot adds.
     """
     expected = dataset.data_files()
     found = dataset.files_on_disk(DATA_FILES)
@@ -71,12 +83,11 @@ def batches(
 def values_by_episode(
     path: Path, episodes: Sequence[Episode], columns: Sequence[Column]
 ) -> Iterator[list[Numbers]]:
-    """Yield the values (rows, width) of each column for each episode of a file in turn.
+    """
+    Yield the values (rows, width) of each column for each episode of a file in turn.
 
-    Raises:
-        KeyError: A column is missing.
-        ValueError: The file has another number of rows, or not every row has its numbers.
-
+    :raises KeyError: A column is missing.
+    :raises ValueError: The file has another number of rows, or not every row has its numbers.
     """
     with pq.ParquetFile(path) as table:
         if table.metadata.num_rows != sum(episode.length for episode in episodes):
@@ -242,7 +253,8 @@ class _FileCheck:
 
 
 class _RowWalk:
-    """Compares the default columns with what they must be, run by run of ``episode_index``.
+    """
+    Compares the default columns with what they must be, run by run of ``episode_index``.
 
     A run begins anew where an episode does, so one missing row is found once and does not make
     every row after it wrong.

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Whether the stored statistics have LeRobot's form, agree with each other and with the data."""
 
 from __future__ import annotations
@@ -8,25 +22,24 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow.parquet as pq
-
 from kuavo_bag_converter.check.coding import DECODED, Floats, limits
-from kuavo_bag_converter.check.description import DATA_FILES, EPISODES_FILES, Column, Description
+from kuavo_bag_converter.check.description import Column, DATA_FILES, Description, EPISODES_FILES
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json
 from kuavo_bag_converter.check.rows import batches, numbers_of, values_by_episode
 from kuavo_bag_converter.check.stored_statistics import (
     Batch,
-    StoredStatistics,
     stacked,
     stored_statistics,
+    StoredStatistics,
 )
-from kuavo_bag_converter.check.videos import PictureStatistics, depth_coding
+from kuavo_bag_converter.check.videos import depth_coding, PictureStatistics
 from kuavo_bag_converter.dataset.layout import STATS_PATH
-from kuavo_bag_converter.dataset.metadata import PICTURES, decode_pictures
+from kuavo_bag_converter.dataset.metadata import decode_pictures, PICTURES
 from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, vector_statistics
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
 
 BOOKKEEPING = frozenset(feature.key for feature in DEFAULT_FEATURES)
 """Columns whose statistics LeRobot's editing tools leave as they were."""
@@ -68,17 +81,14 @@ _DEPTH = Tolerance(dict.fromkeys([*BASIC[:4], *QUANTILES], 2e-3), absolute=12.0)
 def check_episodes(
     dataset: Description, findings: Findings, pictures: PictureStatistics | None
 ) -> Pools:
-    """Check the statistics of each episode.
+    """
+    Check the statistics of each episode.
 
-    Args:
-        dataset: The dataset.
-        findings: Where findings go.
-        pictures: Those of the decoded videos, to compare the stored ones with, along with those
-            of the rows; None to compare the stored ones with each other only.
-
-    Returns:
-        The stored statistics joined, by feature.
-
+    :param dataset: The dataset.
+    :param findings: Where findings go.
+    :param pictures: Those of the decoded videos, to compare the stored ones with, along with those
+        of the rows; None to compare the stored ones with each other only.
+    :return: The stored statistics joined, by feature.
     """
     rows = _row_statistics(dataset)
     pools: Pools = {}
@@ -210,7 +220,10 @@ class BatchCheck:
         """Compare a camera's statistics with those of its decoded video."""
         unknown = np.full((len(DECODED), _width(column)), np.nan)
         known = np.stack(
-            [pictures.get((episode.index, column.key), unknown) for episode in self._batch.episodes]
+            [
+                pictures.get((episode.index, column.key), unknown)
+                for episode in self._batch.episodes
+            ]
         )
         expected = {name: known[:, index] for index, name in enumerate(DECODED)}
         if not column.is_depth:

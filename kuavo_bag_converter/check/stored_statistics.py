@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The statistics that a dataset stores for each episode, in one form for both versions."""
 
 from __future__ import annotations
@@ -5,15 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from kuavo_bag_converter.check.coding import Floats
-from kuavo_bag_converter.check.description import EPISODES_FILES, Column, Description, Episode
+from kuavo_bag_converter.check.description import Column, Description, Episode, EPISODES_FILES
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json_lines
 from kuavo_bag_converter.check.rows import is_list, numbers_of
 from kuavo_bag_converter.dataset.layout import EPISODES_STATS_PATH_V21
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 StoredStatistics = dict[str, dict[str, Floats]]
 """Statistics by feature and name: arrays (episodes, numbers)."""

@@ -1,23 +1,34 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The videos of a dataset: what LeRobot's reader relies on to find a frame by its time."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
+import os
 from typing import Any, cast
 
 import av
-import numpy as np
-import numpy.typing as npt
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-
 from kuavo_bag_converter.check.coding import decoded_statistics
 from kuavo_bag_converter.check.description import Column, Description, Episode
 from kuavo_bag_converter.check.findings import Findings
@@ -25,6 +36,8 @@ from kuavo_bag_converter.dataset.depth import depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
+import numpy as np
+import numpy.typing as npt
 
 PictureStatistics = dict[tuple[int, str], npt.NDArray[np.float64]]
 """Of the decoded pictures, by episode and camera feature: (DECODED, channels)."""
@@ -39,16 +52,13 @@ _VIDEO_FILES = 'videos/*/*/*'
 
 
 def check_videos(dataset: Description, findings: Findings, *, decode: bool) -> PictureStatistics:
-    """Check every file of every camera.
+    """
+    Check every file of every camera.
 
-    Args:
-        dataset: The dataset.
-        findings: Where findings go.
-        decode: Whether to decode every frame and not just read the packets.
-
-    Returns:
-        The statistics of the decoded pictures; none without ``decode``.
-
+    :param dataset: The dataset.
+    :param findings: Where findings go.
+    :param decode: Whether to decode every frame and not just read the packets.
+    :return: The statistics of the decoded pictures; none without ``decode``.
     """
     jobs = [
         _FileCheck(dataset, column, file, episodes)
@@ -303,7 +313,9 @@ class _FileCheck:
 
 def depth_coding(column: Column) -> DepthCoding:
     """Return how a metric depth feature is coded; LeRobot's defaults where it does not say."""
-    given = {name: column.info.get(f'video.{name}') for name in ('depth_min', 'depth_max', 'shift')}
+    given = {
+        name: column.info.get(f'video.{name}') for name in ('depth_min', 'depth_max', 'shift')
+    }
     numbers = {name: v for name, v in given.items() if isinstance(v, (int, float))}
     return DepthCoding(**numbers, use_log=bool(column.info.get('video.use_log', True)))
 

@@ -1,4 +1,19 @@
-"""The command line: ``convert``, ``sample`` and the rest.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The command line: ``convert``, ``sample`` and the rest.
 
 Modules that need numpy and the codecs are imported by the subcommand that uses them, so that
 ``--help`` answers at once.
@@ -7,11 +22,11 @@ Modules that need numpy and the codecs are imported by the subcommand that uses 
 from __future__ import annotations
 
 import argparse
-import io
-import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+import io
+import sys
+from typing import NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
@@ -79,14 +94,14 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--retry-failed',
         action='store_true',
-        help='convert the bags that failed when DIR was made; they are looked for where they were, '
-        'or among the BAGs that are given, by name',
+        help='convert the bags that failed when DIR was made; they are looked for where they '
+        'were, or among the BAGs that are given, by name',
     )
     _settings_arguments(parser)
 
 
 def _settings_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.settings import Settings, known_settings
+    from kuavo_bag_converter.settings import known_settings, Settings
 
     parser.add_argument(
         '--params-file', metavar='YAML', help='settings, in the form of a ROS 2 parameter file'
@@ -116,7 +131,7 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from kuavo_bag_converter.settings import Settings, parse_assignments, read_params_file, updated
+    from kuavo_bag_converter.settings import parse_assignments, read_params_file, Settings, updated
 
     settings = Settings()
     if options.params_file:

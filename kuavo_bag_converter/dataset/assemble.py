@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Shards become a dataset: rows are copied, videos joined packet by packet, metadata written."""
 
 from __future__ import annotations
@@ -16,7 +30,7 @@ from kuavo_bag_converter.dataset.existing import (
     read_info,
 )
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.layout import FileLimits, episodes_of
+from kuavo_bag_converter.dataset.layout import episodes_of, FileLimits
 from kuavo_bag_converter.dataset.metadata import feature_entries
 from kuavo_bag_converter.dataset.parts import Assembly
 from kuavo_bag_converter.dataset.shard import Shard
@@ -40,29 +54,27 @@ def assemble(
     onto: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write a dataset of all episodes of the shards, in order; durable on return.
+    """
+    Write a dataset of all episodes of the shards, in order; durable on return.
 
-    Args:
-        shards: In the order of the dataset.
-        root: The dataset's folder, absent or empty; info.json is written last.
-        features: The features of all shards, without the default ones.
-        fps: Frames per second of all shards.
-        robot_type: For info.json.
-        version: LeRobot's format, v3.0 (LeRobot >= 0.4) or v2.1 (LeRobot <= 0.3.3).
-        data_files_size_in_mb: A v3.0 table file grows to this size.
-        video_files_size_in_mb: A v3.0 video file grows to this size.
-        max_video_seconds: A v3.0 video file of more than one episode grows to this length.
-        onto: A dataset of the same version whose episodes come first. Its tables and videos get
-            a second name in ``root`` by hard links and are not touched; the new episodes go to
-            files of their own. What others have put into its info.json, statistics and tasks
-            stays; files that are not LeRobot's are left to the caller.
-        progress: Called with the number of finished pieces (an episode's rows, an episode's
-            video) and of all.
-
-    Raises:
-        DatasetError: The shards, or the dataset to append to, do not belong together or are
-            damaged, or ``root`` is in use.
-        UsageError: The version is unknown or cannot hold the features.
+    :param shards: In the order of the dataset.
+    :param root: The dataset's folder, absent or empty; info.json is written last.
+    :param features: The features of all shards, without the default ones.
+    :param fps: Frames per second of all shards.
+    :param robot_type: For info.json.
+    :param version: LeRobot's format, v3.0 (LeRobot >= 0.4) or v2.1 (LeRobot <= 0.3.3).
+    :param data_files_size_in_mb: A v3.0 table file grows to this size.
+    :param video_files_size_in_mb: A v3.0 video file grows to this size.
+    :param max_video_seconds: A v3.0 video file of more than one episode grows to this length.
+    :param onto: A dataset of the same version whose episodes come first. Its tables and videos get
+        a second name in ``root`` by hard links and are not touched; the new episodes go to files
+        of their own. What others have put into its info.json, statistics and tasks stays; files
+        that are not LeRobot's are left to the caller.
+    :param progress: Called with the number of finished pieces (an episode's rows, an episode's
+        video) and of all.
+    :raises DatasetError: The shards, or the dataset to append to, do not belong together or are
+        damaged, or ``root`` is in use.
+    :raises UsageError: The version is unknown or cannot hold the features.
     """
     if version not in ('v3.0', 'v2.1'):
         raise UsageError(f'lerobot version {version!r} is not one of v3.0, v2.1')
@@ -88,10 +100,10 @@ def assemble(
 
 
 def check_format(features: Sequence[Feature], version: str) -> None:
-    """Refuse features that a format cannot hold.
+    """
+    Refuse features that a format cannot hold.
 
-    Raises:
-        UsageError: The format has no metric depth.
+    :raises UsageError: The format has no metric depth.
     """
     for feature in features:
         if version == 'v2.1' and feature.depth is not None:
@@ -110,18 +122,16 @@ def check_fits(
     robot_type: str | None,
     version: str,
 ) -> None:
-    """Refuse a shard that cannot be appended to a dataset, before it is made.
+    """
+    Refuse a shard that cannot be appended to a dataset, before it is made.
 
-    Args:
-        onto: The dataset.
-        features: The shard's.
-        options: Its encoder settings by camera.
-        fps: Its frames per second.
-        robot_type: Of the profile.
-        version: LeRobot's format.
-
-    Raises:
-        DatasetError: Names what differs.
+    :param onto: The dataset.
+    :param features: The shard's.
+    :param options: Its encoder settings by camera.
+    :param fps: Its frames per second.
+    :param robot_type: Of the profile.
+    :param version: LeRobot's format.
+    :raises DatasetError: Names what differs.
     """
     read_info(onto, version, feature_entries(features, options, fps, version), fps, robot_type)
 
@@ -151,10 +161,10 @@ def _assemble_v21(job: Assembly, shards: Sequence[Shard], onto: Path | None) -> 
 def common_options(
     shards: Sequence[Shard], features: Sequence[Feature], fps: float
 ) -> dict[str, VideoOptions]:
-    """Check that shards belong together; return the encoder settings of each camera.
+    """
+    Check that shards belong together; return the encoder settings of each camera.
 
-    Raises:
-        DatasetError: Names the shard and what differs.
+    :raises DatasetError: Names the shard and what differs.
     """
     if not shards:
         raise DatasetError('no episodes: a dataset needs one at least')

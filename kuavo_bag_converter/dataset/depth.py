@@ -1,4 +1,19 @@
-"""Metric depth as 12-bit codes, as LeRobot >= 0.6 stores it (``quantize_depth`` in depth_utils).
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Metric depth as 12-bit codes, as LeRobot >= 0.6 stores it (``quantize_depth`` in depth_utils).
 
 A code is ``rint(4095 * (f(d) - f(depth_min)) / (f(depth_max) - f(depth_min)))`` limited to
 0..4095, where ``f(d)`` is ``ln(d + shift)``, or ``d`` without ``use_log``. So 0, the invalid
@@ -9,23 +24,22 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.support.errors import UsageError
+import numpy as np
+from numpy.typing import NDArray
 
 MAX_CODE = 4095
 _MILLIMETRES = 1000.0
 
 
 def code_table(coding: DepthCoding) -> NDArray[np.uint16]:
-    """Return the code of every depth in millimetres: shape (65536,), values 0..4095.
+    """
+    Return the code of every depth in millimetres: shape (65536,), values 0..4095.
 
     The arithmetic is LeRobot's, in float32, so that the codes are the ones it would write.
 
-    Raises:
-        UsageError: The range is empty, or ``depth_min + shift`` has no logarithm.
+    :raises UsageError: The range is empty, or ``depth_min + shift`` has no logarithm.
     """
     if coding.depth_min >= coding.depth_max or (
         coding.use_log and coding.depth_min + coding.shift <= 0

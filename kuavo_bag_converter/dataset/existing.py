@@ -1,16 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A dataset to append to: what must fit, what goes on from where, and files that stay."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+import json
 from pathlib import Path
+import re
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
@@ -18,6 +29,7 @@ from kuavo_bag_converter.dataset.layout import (
     DATA_PATH_V21,
     EPISODES_PATH_V21,
     EPISODES_STATS_PATH_V21,
+    FileNumber,
     FILES_PER_CHUNK,
     INFO_PATH,
     STATS_PATH,
@@ -25,13 +37,14 @@ from kuavo_bag_converter.dataset.layout import (
     TASKS_PATH_V21,
     VIDEO_PATH,
     VIDEO_PATH_V21,
-    FileNumber,
 )
-from kuavo_bag_converter.dataset.metadata import PICTURES, decode_pictures
+from kuavo_bag_converter.dataset.metadata import decode_pictures, PICTURES
 from kuavo_bag_converter.dataset.statistics import Histogram
 from kuavo_bag_converter.dataset.tables import videos
 from kuavo_bag_converter.support.errors import DatasetError
 from kuavo_bag_converter.support.files import link_or_copy
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 _FEATURE_KEYS = ('dtype', 'shape', 'names')
 _INFO_KEYS = (
@@ -58,11 +71,11 @@ _COUNTS = ('total_episodes', 'total_frames', 'total_tasks', 'total_videos', 'tot
 
 @dataclass(frozen=True)
 class Existing:
-    """What a dataset says of itself in info.json and its tasks.
+    """
+    What a dataset says of itself in info.json and its tasks.
 
-    Attributes:
-        info: Its info.json; empty of a dataset that is about to begin.
-        tasks: By ``task_index``.
+    :ivar info: Its info.json; empty of a dataset that is about to begin.
+    :ivar tasks: By ``task_index``.
     """
 
     info: Mapping[str, Any]
@@ -81,16 +94,16 @@ class Existing:
 
 @dataclass(frozen=True)
 class ExistingV30(Existing):
-    """A v3.0 dataset to append to.
+    """
+    A v3.0 dataset to append to.
 
-    Attributes:
-        data_number: The next file of rows.
-        episodes_number: The next file of meta/episodes.
-        video_numbers: The next file of each camera.
-        pictures: The histograms of all its pictures; none where another program wrote some of
-            its episodes.
-        statistics: Its stats.json.
-        task_table: Its tasks.parquet; None of a dataset that is about to begin.
+    :ivar data_number: The next file of rows.
+    :ivar episodes_number: The next file of meta/episodes.
+    :ivar video_numbers: The next file of each camera.
+    :ivar pictures: The histograms of all its pictures; none where another program wrote some of
+        its episodes.
+    :ivar statistics: Its stats.json.
+    :ivar task_table: Its tasks.parquet; None of a dataset that is about to begin.
     """
 
     data_number: FileNumber
@@ -103,12 +116,12 @@ class ExistingV30(Existing):
 
 @dataclass(frozen=True)
 class ExistingV21(Existing):
-    """A v2.1 dataset to append to.
+    """
+    A v2.1 dataset to append to.
 
-    Attributes:
-        task_lines: The lines of meta/tasks.jsonl, as they are.
-        episode_lines: The lines of meta/episodes.jsonl.
-        statistics_lines: The lines of meta/episodes_stats.jsonl.
+    :ivar task_lines: The lines of meta/tasks.jsonl, as they are.
+    :ivar episode_lines: The lines of meta/episodes.jsonl.
+    :ivar statistics_lines: The lines of meta/episodes_stats.jsonl.
     """
 
     task_lines: tuple[str, ...]
@@ -139,10 +152,10 @@ def nothing_v21() -> ExistingV21:
 def read_info(
     root: Path, version: str, entries: Mapping[str, Any], fps: float, robot_type: str | None
 ) -> dict[str, Any]:
-    """Read info.json of a dataset to append to and check that the new episodes belong to it.
+    """
+    Read info.json of a dataset to append to and check that the new episodes belong to it.
 
-    Raises:
-        DatasetError: Names what differs.
+    :raises DatasetError: Names what differs.
     """
     info = _read_json(root / INFO_PATH)
     try:
@@ -186,10 +199,10 @@ def _apart(value: Any, other: Any) -> Any:
 
 
 def sizes_of(root: Path) -> dict[str, tuple[int, ...]]:
-    """Return the (height, width) of each video of a dataset, as its info.json states them.
+    """
+    Return the (height, width) of each video of a dataset, as its info.json states them.
 
-    Raises:
-        DatasetError: It is no info.json of LeRobot.
+    :raises DatasetError: It is no info.json of LeRobot.
     """
     info = _read_json(root / INFO_PATH)
     try:
@@ -219,10 +232,10 @@ def _comparable(
 
 
 def open_v30(root: Path, info: Mapping[str, Any], features: Sequence[Feature]) -> ExistingV30:
-    """Read where a v3.0 dataset ends.
+    """
+    Read where a v3.0 dataset ends.
 
-    Raises:
-        DatasetError: Its metadata is incomplete.
+    :raises DatasetError: Its metadata is incomplete.
     """
     files = sorted(root.glob('meta/episodes/*/*.parquet'))
     cameras = [feature.key for feature in videos(features)]
@@ -254,7 +267,8 @@ def open_v30(root: Path, info: Mapping[str, Any], features: Sequence[Feature]) -
 
 
 def with_info(before: Existing, info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return info.json of a dataset that has grown: all that it said, and the new counts.
+    """
+    Return info.json of a dataset that has grown: all that it said, and the new counts.
 
     Splits of other programs stay as they are; the only one that is ours takes in all episodes.
     """
@@ -296,10 +310,10 @@ def _last_number(folder: Path) -> FileNumber:
 
 
 def open_v21(root: Path, info: Mapping[str, Any]) -> ExistingV21:
-    """Read where a v2.1 dataset ends.
+    """
+    Read where a v2.1 dataset ends.
 
-    Raises:
-        DatasetError: Its metadata is incomplete.
+    :raises DatasetError: Its metadata is incomplete.
     """
     try:
         lines = _read_lines(root / TASKS_PATH_V21)

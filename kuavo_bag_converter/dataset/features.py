@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The columns of a dataset, in LeRobot's terms."""
 
 from __future__ import annotations
@@ -17,7 +31,8 @@ class DepthCoding:
 
 @dataclass(frozen=True)
 class Feature:
-    """One column: a vector in the table, or a camera's video.
+    """
+    One column: a vector in the table, or a camera's video.
 
     ``shape`` is (n,) for a vector, (height, width, channels) for a video. ``names`` has n entries
     for a vector and is not used for a video. ``depth`` marks a metric depth video.
@@ -37,7 +52,8 @@ class Feature:
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """Encoder settings under LeRobot's names; see ``docs/performance.md`` for the defaults.
+    """
+    Encoder settings under LeRobot's names; see ``docs/performance.md`` for the defaults.
 
     ``vcodec``: ``h264``, ``hevc``, ``libsvtav1``, or ``mjpeg`` for packets copied from the bag.
     """

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The size of a JPEG picture, from its header alone (ISO/IEC 10918-1, annex B)."""
 
 from __future__ import annotations
@@ -10,11 +24,11 @@ _STANDALONE = (0x01, *range(0xD0, 0xD8))
 
 
 class FrameHeader(NamedTuple):
-    """What a JPEG picture says of itself.
+    """
+    What a JPEG picture says of itself.
 
-    Attributes:
-        size: (width, height).
-        end: How many bytes of the picture say so.
+    :ivar size: (width, height).
+    :ivar end: How many bytes of the picture say so.
     """
 
     size: tuple[int, int]

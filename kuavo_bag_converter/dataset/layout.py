@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Where the episodes of a dataset go: LeRobot's folders, and which episodes share a file."""
 
 from __future__ import annotations
@@ -5,10 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from kuavo_bag_converter.dataset.shard import Shard
 import numpy as np
 from numpy.typing import NDArray
-
-from kuavo_bag_converter.dataset.shard import Shard
 
 FILES_PER_CHUNK = 1000
 _BYTES_PER_MB = 1 << 20
@@ -52,15 +65,15 @@ class FileNumber:
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of the dataset and where it comes from.
+    """
+    One episode of the dataset and where it comes from.
 
-    Attributes:
-        index: Its number in the dataset.
-        first_row: Its first row in the dataset.
-        length: Its frames.
-        shard: The shard that holds it.
-        place: Its number in the shard.
-        first_frame: Its first row, and first frame of each camera's file, in the shard.
+    :ivar index: Its number in the dataset.
+    :ivar first_row: Its first row in the dataset.
+    :ivar length: Its frames.
+    :ivar shard: The shard that holds it.
+    :ivar place: Its number in the shard.
+    :ivar first_frame: Its first row, and first frame of each camera's file, in the shard.
     """
 
     index: int
@@ -103,13 +116,13 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class FileLimits:
-    """How far the files of a v3.0 dataset grow.
+    """
+    How far the files of a v3.0 dataset grow.
 
-    Attributes:
-        data_mb: Size of a file of rows or of episodes.
-        video_mb: Size of a video.
-        video_seconds: Length of a video of more than one episode; LeRobot's readers compare
-            times in float32 and fail beyond 1024 s.
+    :ivar data_mb: Size of a file of rows or of episodes.
+    :ivar video_mb: Size of a video.
+    :ivar video_seconds: Length of a video of more than one episode; LeRobot's readers compare
+        times in float32 and fail beyond 1024 s.
     """
 
     data_mb: float = 100
@@ -142,17 +155,17 @@ def plan_video_files(
     limits: FileLimits,
     fps: float,
 ) -> list[VideoFile]:
-    """Distribute episodes over a camera's files.
+    """
+    Distribute episodes over a camera's files.
 
     A file takes episodes until the next one would exceed a limit, or cannot be joined to it
     packet by packet. A longer episode has a file of its own.
 
-    Args:
-        episodes: In the order of the dataset.
-        key: The camera's feature.
-        number: The number of the first file.
-        limits: When a file is full.
-        fps: Frames per second.
+    :param episodes: In the order of the dataset.
+    :param key: The camera's feature.
+    :param number: The number of the first file.
+    :param limits: When a file is full.
+    :param fps: Frames per second.
     """
     files: list[VideoFile] = []
     current: list[Episode] = []

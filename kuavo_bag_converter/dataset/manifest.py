@@ -1,9 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The manifest of a shard: ``shard.json``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +29,10 @@ MANIFEST = 'shard.json'
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of the shard in a folder.
+    """
+    Read the manifest of the shard in a folder.
 
-    Raises:
-        DatasetError: It is missing, not readable, or of another version.
+    :raises DatasetError: It is missing, not readable, or of another version.
     """
     file = path / MANIFEST
     try:

@@ -1,33 +1,46 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The files in ``meta/`` of a dataset."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+import json
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
 
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
     DATA_PATH_V21,
     EPISODES_PATH,
+    FileLimits,
+    FileNumber,
     FILES_PER_CHUNK,
     INFO_PATH,
     STATS_PATH,
     TASKS_PATH,
     VIDEO_PATH,
     VIDEO_PATH_V21,
-    FileLimits,
-    FileNumber,
 )
-from kuavo_bag_converter.dataset.statistics import STATISTICS, Histogram, Statistics
+from kuavo_bag_converter.dataset.statistics import Histogram, STATISTICS, Statistics
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, TableWriter, videos
 from kuavo_bag_converter.dataset.video import video_info, video_info_v21
 from kuavo_bag_converter.support.files import write_text
+import pyarrow as pa
 
 _EPISODES_PER_ROW_GROUP = 10
 PICTURES = 'pictures'
@@ -156,13 +169,13 @@ def decode_pictures(text: str) -> dict[str, Histogram]:
 
 
 def write_tasks(root: Path, tasks: Sequence[str], before: pa.Table | None = None) -> None:
-    """Write meta/tasks.parquet of a v3.0 dataset: pandas reads it with the task as the index.
+    """
+    Write meta/tasks.parquet of a v3.0 dataset: pandas reads it with the task as the index.
 
-    Args:
-        root: The dataset.
-        tasks: All tasks, by ``task_index``.
-        before: The table of the first ones; other columns than ours stay, and have no value for
-            the tasks that follow.
+    :param root: The dataset.
+    :param tasks: All tasks, by ``task_index``.
+    :param before: The table of the first ones; other columns than ours stay, and have no value for
+        the tasks that follow.
     """
     columns = [
         {
@@ -243,14 +256,14 @@ def _list_of(kind: pa.DataType, depth: int = 1) -> pa.DataType:
 
 
 class EpisodesWriter:
-    """Writes meta/episodes of a v3.0 dataset, some episodes at a time.
+    """
+    Writes meta/episodes of a v3.0 dataset, some episodes at a time.
 
-    Args:
-        root: The dataset.
-        features: Its features without the default ones.
-        number: The number of the first file.
-        max_bytes: A new file begins once one has this size.
-        pictures: The pictures of the episodes before, by camera.
+    :param root: The dataset.
+    :param features: Its features without the default ones.
+    :param number: The number of the first file.
+    :param max_bytes: A new file begins once one has this size.
+    :param pictures: The pictures of the episodes before, by camera.
     """
 
     def __init__(
@@ -278,12 +291,12 @@ class EpisodesWriter:
         statistics: Mapping[str, Statistics],
         histograms: Mapping[str, Histogram],
     ) -> None:
-        """Add an episode.
+        """
+        Add an episode.
 
-        Args:
-            row: Its columns but those of statistics and of this file's number.
-            statistics: The statistics of its vectors.
-            histograms: Its pictures.
+        :param row: Its columns but those of statistics and of this file's number.
+        :param statistics: The statistics of its vectors.
+        :param histograms: Its pictures.
         """
         for key, histogram in histograms.items():
             known = self.pictures.get(key)

@@ -1,4 +1,19 @@
-"""MP4 files with one video stream at a constant frame rate: frame k is shown at k / fps.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+MP4 files with one video stream at a constant frame rate: frame k is shown at k / fps.
 
 LeRobot's readers find a frame by its time alone (``round(t * average_fps)`` or the nearest time
 stamp within 1e-4 s), so the first time stamp is 0, no frame is missing and the average rate that
@@ -7,11 +22,11 @@ the file states is exact.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
+import math
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +34,6 @@ import av
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
-
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync
 
@@ -33,10 +47,11 @@ _NO_PROBING = {'probesize': '32', 'analyzeduration': '0', 'skip_frame': 'all'}
 
 
 def frame_rate(fps: float) -> Fraction:
-    """Return the exact rate that the MP4 time base uses for ``fps``.
+    """
+    Return the exact rate that the MP4 time base uses for ``fps``.
 
-    Raises:
-        UsageError: ``fps`` is not positive, or no fraction with a denominator up to 1001 is it.
+    :raises UsageError: ``fps`` is not positive, or no fraction with a denominator up to 1001 is
+        it.
     """
     rate = Fraction(fps).limit_denominator(1001) if 0 < fps < math.inf else Fraction(0)
     if rate == 0 or abs(float(rate) - fps) > 1e-9 * fps:
@@ -45,12 +60,12 @@ def frame_rate(fps: float) -> Fraction:
 
 
 class Mp4Writer:
-    """Writes the packets of one stream; the index stands in front and the file is written once.
+    """
+    Writes the packets of one stream; the index stands in front and the file is written once.
 
-    Args:
-        path: The file; it must not be in use.
-        rate: Frames per second.
-        frames: How many packets will come.
+    :param path: The file; it must not be in use.
+    :param rate: Frames per second.
+    :param frames: How many packets will come.
     """
 
     def __init__(self, path: Path, rate: Fraction, frames: int) -> None:
@@ -104,10 +119,10 @@ class Mp4Writer:
         self.written += 1
 
     def close(self) -> None:
-        """Finish the file and make it durable.
+        """
+        Finish the file and make it durable.
 
-        Raises:
-            DatasetError: The number of packets is not the announced one; the file is removed.
+        :raises DatasetError: The number of packets is not the announced one; the file is removed.
         """
         if self.written != self._frames:
             self.abort()
@@ -128,10 +143,10 @@ class Mp4Writer:
 def read_packets(
     path: Path, first: int, count: int
 ) -> Iterator[tuple[VideoStream, Packet[VideoStream]]]:
-    """Yield the packets of the frames ``first`` to ``first + count - 1`` with their stream.
+    """
+    Yield the packets of the frames ``first`` to ``first + count - 1`` with their stream.
 
-    Raises:
-        DatasetError: The file ends early, or frame ``first`` is not a key frame.
+    :raises DatasetError: The file ends early, or frame ``first`` is not a key frame.
     """
     found = 0
     try:

@@ -1,48 +1,61 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What an assembled dataset of any version is made of: an episode's rows and a camera's file."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+import os
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.existing import Existing
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import Episode, FileLimits, whole_shard
 from kuavo_bag_converter.dataset.metadata import DatasetSummary
-from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate, read_packets
+from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, read_packets
 from kuavo_bag_converter.dataset.statistics import Statistics, vector_statistics
 from kuavo_bag_converter.dataset.tables import (
-    DEFAULT_FEATURES,
-    TASK_INDEX,
     column_of,
+    DEFAULT_FEATURES,
     read_arrays,
     table_of,
+    TASK_INDEX,
     vectors,
 )
 from kuavo_bag_converter.support.errors import DatasetError
 from kuavo_bag_converter.support.files import link_or_copy
+import numpy as np
+from numpy.typing import NDArray
+import pyarrow as pa
 
 
 @dataclass(frozen=True)
 class Assembly:
-    """What is being assembled.
+    """
+    What is being assembled.
 
-    Attributes:
-        root: The dataset's folder.
-        features: Its features without the default ones.
-        entries: The ``features`` of info.json.
-        fps: Frames per second.
-        robot_type: For info.json.
-        limits: How far the files of a v3.0 dataset grow.
-        advance: Called with each number of finished pieces.
+    :ivar root: The dataset's folder.
+    :ivar features: Its features without the default ones.
+    :ivar entries: The ``features`` of info.json.
+    :ivar fps: Frames per second.
+    :ivar robot_type: For info.json.
+    :ivar limits: How far the files of a v3.0 dataset grow.
+    :ivar advance: Called with each number of finished pieces.
     """
 
     root: Path
@@ -96,10 +109,10 @@ class TaskNumbers:
 def episode_table(
     episode: Episode, features: Sequence[Feature], fps: float, tasks: TaskNumbers
 ) -> tuple[pa.Table, list[str]]:
-    """Read an episode's rows and add the default columns; return also its tasks.
+    """
+    Read an episode's rows and add the default columns; return also its tasks.
 
-    Raises:
-        DatasetError: The shard's table is damaged or too short.
+    :raises DatasetError: The shard's table is damaged or too short.
     """
     shard = episode.shard
     own = [*vectors(features), TASK_INDEX]
@@ -131,12 +144,12 @@ def table_statistics(
 
 
 def write_video(path: Path, episodes: Sequence[Episode], key: str, fps: float) -> None:
-    """Make a camera's file of some episodes without decoding a picture.
+    """
+    Make a camera's file of some episodes without decoding a picture.
 
     A shard whose own file is exactly that lends it by a hard link.
 
-    Raises:
-        DatasetError: A shard's video is not what its manifest says, or the file is there.
+    :raises DatasetError: A shard's video is not what its manifest says, or the file is there.
     """
     if os.path.lexists(path):
         raise DatasetError(f'{path}: exists already; a file of no episode must not lie there')

@@ -1,4 +1,19 @@
-r"""The record ``conversion/report.json``: what a dataset was made from, and how.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+r"""
+The record ``conversion/report.json``: what a dataset was made from, and how.
 
 Paths in it are relative to the dataset's folder, so that dataset and bags can be moved together
 and no path of the machine is told. In names, backslashes and what is not UTF-8 are escaped
@@ -7,28 +22,28 @@ and no path of the machine is told. In names, backslashes and what is not UTF-8 
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+import json
+import os
 from pathlib import Path
+import re
 from typing import Any
 
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import (
-    Key,
     files_of,
     fingerprint,
+    Key,
     key_of,
     message_files,
     same_files,
 )
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
 from kuavo_bag_converter.profiles.shipped import is_path
-from kuavo_bag_converter.settings import Settings, known_settings, settings_from
+from kuavo_bag_converter.settings import known_settings, Settings, settings_from
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import write_text
 from kuavo_bag_converter.support.plugins import installed_plugins
@@ -157,14 +172,11 @@ class ConversionRecord:
         }
 
     def known_settings(self, source: str) -> Settings:
-        """Return the settings that this version knows.
+        """
+        Return the settings that this version knows.
 
-        Args:
-            source: Where they are from, for errors.
-
-        Raises:
-            UsageError: One has a value that it cannot have.
-
+        :param source: Where they are from, for errors.
+        :raises UsageError: One has a value that it cannot have.
         """
         known = known_settings()
         given = {name: value for name, value in self.settings.items() if name in known}
@@ -189,7 +201,8 @@ class ConversionRecord:
         return episode < bag.first_episode + bag.episodes
 
     def holds(self, paths: Sequence[Path], key: Key) -> bool:
-        """Tell whether the dataset has all files of a recording, be it as several bags.
+        """
+        Tell whether the dataset has all files of a recording, be it as several bags.
 
         Equal keys are taken for equal files only if the bytes are equal, where the file that the
         dataset was made from is still at hand as it was.
@@ -230,11 +243,11 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_record(root: Path) -> ConversionRecord:
-    """Read the record of a dataset.
+    """
+    Read the record of a dataset.
 
-    Raises:
-        FileNotFoundError: It has none.
-        UsageError: It cannot be read, or has another form.
+    :raises FileNotFoundError: It has none.
+    :raises UsageError: It cannot be read, or has another form.
     """
     path = root / REPORT_PATH
     try:
@@ -245,7 +258,8 @@ def read_record(root: Path) -> ConversionRecord:
         home = os.path.realpath(root) if form > 1 else os.getcwd()
         bags = [_read_bag(number, bag, form, home) for number, bag in enumerate(document['bags'])]
         settings = {
-            name: _resolved(name, value, form, home) for name, value in document['settings'].items()
+            name: _resolved(name, value, form, home)
+            for name, value in document['settings'].items()
         }
         return ConversionRecord(settings, tuple(bags), _without(document, _KEYS))
     except FileNotFoundError:
@@ -265,13 +279,12 @@ def format_of(root: Path) -> str:
 
 
 def write_record(record: ConversionRecord, folder: Path, root: Path) -> None:
-    """Write the record of a dataset.
+    """
+    Write the record of a dataset.
 
-    Args:
-        record: The record.
-        folder: Where the dataset is being put together.
-        root: Where it is going to be, without links; paths are recorded relative to it.
-
+    :param record: The record.
+    :param folder: Where the dataset is being put together.
+    :param root: Where it is going to be, without links; paths are recorded relative to it.
     """
     text = json.dumps(record.as_json(root), indent=2, ensure_ascii=False)
     write_text(folder / REPORT_PATH, text)
@@ -332,7 +345,8 @@ def _resolved(name: str, value: Any, form: int, home: str) -> Any:
 
 
 def as_recorded(path: str | Path, root: str | Path) -> str:
-    """Return a path as the record of the dataset at ``root`` holds it.
+    """
+    Return a path as the record of the dataset at ``root`` holds it.
 
     Links in the path's folders are followed, its own name stays. The root has no links.
     """

@@ -1,21 +1,34 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What features must be for LeRobot to load them and train on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.support.errors import UsageError
+import numpy as np
 
 
 def check_features(features: Sequence[Feature]) -> None:
-    """Refuse features that make no dataset.
+    """
+    Refuse features that make no dataset.
 
-    Raises:
-        UsageError: Names the feature and what is wrong with it.
+    :raises UsageError: Names the feature and what is wrong with it.
     """
     seen: set[str] = set()
     for feature in features:

@@ -1,4 +1,19 @@
-"""A bag's part of a dataset, on disk.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+A bag's part of a dataset, on disk.
 
 It has ``data.parquet``, ``videos/<key>.mp4``, ``episodes.jsonl`` (the statistics of each episode)
 and ``shard.json``, its manifest.
@@ -10,52 +25,51 @@ has one file for all of them.
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
-import math
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+import glob
+import hashlib
 from itertools import count
+import json
+import math
 from pathlib import Path
+import shutil
 from typing import Any, NamedTuple, TypeVar
 
 import av
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.manifest import FORMAT, MANIFEST, feature_of, read_manifest
+from kuavo_bag_converter.dataset.manifest import feature_of, FORMAT, MANIFEST, read_manifest
 from kuavo_bag_converter.dataset.mp4 import frame_rate
 from kuavo_bag_converter.dataset.rules import check_features
 from kuavo_bag_converter.dataset.statistics import (
-    STATISTICS,
     Histogram,
     ImageStatistics,
+    STATISTICS,
     Statistics,
     vector_statistics,
 )
 from kuavo_bag_converter.dataset.tables import (
-    TASK_INDEX,
-    TableWriter,
     column_of,
     read_rows,
     table_of,
     table_schema,
+    TableWriter,
+    TASK_INDEX,
     vectors,
     videos,
 )
 from kuavo_bag_converter.dataset.video import (
-    DEPTH_OPTIONS,
     CameraWriter,
     check_video_options,
     check_video_size,
+    DEPTH_OPTIONS,
 )
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync, sync_tree, write_text
 from kuavo_bag_converter.support.workers import WorkerPool
+import numpy as np
+from numpy.typing import NDArray
+import pyarrow as pa
 
 _TABLE = 'data.parquet'
 _BLOCK = 1 << 20
@@ -73,13 +87,13 @@ class EpisodeStatistics(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardVideo:
-    """One camera's file of a shard.
+    """
+    One camera's file of a shard.
 
-    Attributes:
-        options: The encoder settings.
-        episode_bytes: Size of the packets of each episode.
-        join_key: Files with the same key can be joined packet by packet.
-        bytes: Size of the file.
+    :ivar options: The encoder settings.
+    :ivar episode_bytes: Size of the packets of each episode.
+    :ivar join_key: Files with the same key can be joined packet by packet.
+    :ivar bytes: Size of the file.
     """
 
     options: VideoOptions
@@ -90,17 +104,17 @@ class ShardVideo:
 
 @dataclass(frozen=True)
 class Shard:
-    """A complete shard on disk.
+    """
+    A complete shard on disk.
 
-    Attributes:
-        path: Its folder.
-        features: The dataset's features without the default ones.
-        fps: Frames per second.
-        episode_lengths: Frames of each episode.
-        tasks: What its ``task_index`` column refers to.
-        videos: The camera files, by feature.
-        versions: The libraries that wrote it.
-        extra: What the caller keeps with it.
+    :ivar path: Its folder.
+    :ivar features: The dataset's features without the default ones.
+    :ivar fps: Frames per second.
+    :ivar episode_lengths: Frames of each episode.
+    :ivar tasks: What its ``task_index`` column refers to.
+    :ivar videos: The camera files, by feature.
+    :ivar versions: The libraries that wrote it.
+    :ivar extra: What the caller keeps with it.
     """
 
     path: Path
@@ -126,10 +140,10 @@ class Shard:
         return self.path / name
 
     def check_attachment(self, name: str) -> None:
-        """Check that a file that the caller keeps with the shard is there.
+        """
+        Check that a file that the caller keeps with the shard is there.
 
-        Raises:
-            DatasetError: It is not.
+        :raises DatasetError: It is not.
         """
         if not self.attachment(name).is_file():
             raise DatasetError(f'{self.attachment(name)}: missing; convert its bag again')
@@ -153,15 +167,13 @@ class Shard:
 
     @staticmethod
     def load(path: Path, *, whole: bool = False) -> Shard:
-        """Open a shard.
+        """
+        Open a shard.
 
-        Args:
-            path: Its folder.
-            whole: Read all of its files, to notice damage that leaves their sizes alone.
-
-        Raises:
-            DatasetError: It does not exist, is of another version, or a file of it is missing or
-                has another size, or other content, than when it was written.
+        :param path: Its folder.
+        :param whole: Read all of its files, to notice damage that leaves their sizes alone.
+        :raises DatasetError: It does not exist, is of another version, or a file of it is missing
+            or has another size, or other content, than when it was written.
         """
         manifest = read_manifest(path)
         try:
@@ -223,24 +235,22 @@ def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
 
 
 class ShardWriter:
-    """Writes a shard: rows in order, and each camera's frames through a writer of its own.
+    """
+    Writes a shard: rows in order, and each camera's frames through a writer of its own.
 
     The table and the camera writers are independent of each other: each may be used from its own
     thread.
 
-    Args:
-        path: The shard's folder, which must not exist, in one that does; leftovers of a broken run
-            beside it are removed.
-        features: The dataset's features without the default ones.
-        fps: Frames per second.
-        episode_lengths: Frames of each episode, at least one each.
-        tasks: The tasks that ``task_index`` refers to; one or more.
-        video: Encoder settings for all colour cameras, or for each one by feature. Metric depth
-            has its own.
-
-    Raises:
-        UsageError: The settings cannot be written.
-        DatasetError: The shard exists.
+    :param path: The shard's folder, which must not exist, in one that does; leftovers of a broken
+        run beside it are removed.
+    :param features: The dataset's features without the default ones.
+    :param fps: Frames per second.
+    :param episode_lengths: Frames of each episode, at least one each.
+    :param tasks: The tasks that ``task_index`` refers to; one or more.
+    :param video: Encoder settings for all colour cameras, or for each one by feature. Metric depth
+        has its own.
+    :raises UsageError: The settings cannot be written.
+    :raises DatasetError: The shard exists.
     """
 
     def __init__(
@@ -301,15 +311,13 @@ class ShardWriter:
         columns: Mapping[str, NDArray[Any]],
         task_index: NDArray[np.int64] | None = None,
     ) -> None:
-        """Write the next rows to disk.
+        """
+        Write the next rows to disk.
 
-        Args:
-            columns: For every vector feature an array (n, width) of the feature's dtype.
-            task_index: (n,) positions in ``tasks``; the first task for all without it.
-
-        Raises:
-            DatasetError: A column is missing, of another form, or has a number that is not
-                finite.
+        :param columns: For every vector feature an array (n, width) of the feature's dtype.
+        :param task_index: (n,) positions in ``tasks``; the first task for all without it.
+        :raises DatasetError: A column is missing, of another form, or has a number that is not
+            finite.
         """
         rows = {len(values) for values in columns.values()}
         if task_index is not None:
@@ -348,10 +356,10 @@ class ShardWriter:
             )
 
     def camera_writer(self, key: str, kind: type[_Writer]) -> _Writer:
-        """Open the file of a camera, whose writer takes pictures of its kind.
+        """
+        Open the file of a camera, whose writer takes pictures of its kind.
 
-        Raises:
-            UsageError: The feature or its settings are not for pictures of this kind.
+        :raises UsageError: The feature or its settings are not for pictures of this kind.
         """
         feature = next(feature for feature in self._features if feature.key == key)
         height, width, _ = feature.shape
@@ -379,15 +387,13 @@ class ShardWriter:
         return self._partial / name
 
     def finish(self, extra: Mapping[str, Any], stall_timeout_s: float = math.inf) -> Shard:
-        """Close all files, check them against each other and give the shard its name.
+        """
+        Close all files, check them against each other and give the shard its name.
 
-        Args:
-            extra: Anything that JSON can hold, kept in the manifest.
-            stall_timeout_s: How long an encoder may take to give what it still holds.
-
-        Raises:
-            DatasetError: Rows or frames are missing; nothing is left of the shard.
-            StalledError: An encoder is stuck; the shard is abandoned.
+        :param extra: Anything that JSON can hold, kept in the manifest.
+        :param stall_timeout_s: How long an encoder may take to give what it still holds.
+        :raises DatasetError: Rows or frames are missing; nothing is left of the shard.
+        :raises StalledError: An encoder is stuck; the shard is abandoned.
         """
         try:
             self._close_files(stall_timeout_s)
@@ -485,7 +491,8 @@ class ShardWriter:
         )
 
     def abandon(self) -> None:
-        """Leave all as it is, because a thread that is stuck may still write.
+        """
+        Leave all as it is, because a thread that is stuck may still write.
 
         Whoever writes the shard next removes it.
         """
@@ -502,7 +509,9 @@ class ShardWriter:
         shutil.rmtree(self._partial, ignore_errors=True)
 
 
-def _options_of(feature: Feature, video: VideoOptions | Mapping[str, VideoOptions]) -> VideoOptions:
+def _options_of(
+    feature: Feature, video: VideoOptions | Mapping[str, VideoOptions]
+) -> VideoOptions:
     if feature.depth is not None:
         return DEPTH_OPTIONS
     if isinstance(video, VideoOptions):

@@ -1,4 +1,19 @@
-"""Statistics of a dataset's columns, under LeRobot's names and in its shapes.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Statistics of a dataset's columns, under LeRobot's names and in its shapes.
 
 Vectors: true values over all frames, per dimension. Pictures: LeRobot's sample of the frames,
 every n-th pixel of each (``sample_indices`` and ``auto_downsample_height_width`` in its
@@ -9,19 +24,18 @@ the number of frames, sampled or not: it is the weight with which LeRobot merges
 from __future__ import annotations
 
 import base64
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
+import zlib
 
 import av
-import numpy as np
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
-
 from kuavo_bag_converter.support.stages import staged
+import numpy as np
+from numpy.typing import NDArray
 
 QUANTILES = {'q01': 0.01, 'q10': 0.10, 'q50': 0.50, 'q90': 0.90, 'q99': 0.99}
 STATISTICS = ('min', 'max', 'mean', 'std', 'count', *QUANTILES)
@@ -36,19 +50,17 @@ _HISTOGRAM_TYPES = {'<i8': np.dtype(np.int64), '<f8': np.dtype(np.float64)}
 
 
 def vector_statistics(batches: Batches, rows: int, width: int) -> Statistics:
-    """Return the statistics of a table column.
+    """
+    Return the statistics of a table column.
 
     Memory is bounded by one dimension of the column (or 8 MB): the rows are read once for every
     block of dimensions that fits.
 
-    Args:
-        batches: Starts a new pass over the column, in arrays (n, width) of one numeric dtype.
-        rows: How many rows there are, at least one.
-        width: How many dimensions a row has.
-
-    Returns:
-        Arrays (width,): float64, and ``count`` int64 of shape (1,). Quantiles are interpolated
-        linearly between the two nearest values, as ``numpy.quantile`` does.
+    :param batches: Starts a new pass over the column, in arrays (n, width) of one numeric dtype.
+    :param rows: How many rows there are, at least one.
+    :param width: How many dimensions a row has.
+    :return: Arrays (width,): float64, and ``count`` int64 of shape (1,). Quantiles are
+        interpolated linearly between the two nearest values, as ``numpy.quantile`` does.
     """
     parts: list[dict[str, NDArray[np.float64]]] = []
     first = 0
@@ -100,13 +112,13 @@ def _statistics_of_columns(columns: NDArray[np.generic]) -> dict[str, NDArray[np
 
 @dataclass(frozen=True)
 class Histogram:
-    """The sampled pixels of some frames of one camera.
+    """
+    The sampled pixels of some frames of one camera.
 
-    Attributes:
-        counts: (channels, bins) pixels of every value; int64 for one episode, float64 once
-            weighted.
-        frames: How many frames it stands for.
-        scale: What a bin's number is multiplied with: 1/255 for colour, 1 for depth.
+    :ivar counts: (channels, bins) pixels of every value; int64 for one episode, float64 once
+        weighted.
+    :ivar frames: How many frames it stands for.
+    :ivar scale: What a bin's number is multiplied with: 1/255 for colour, 1 for depth.
     """
 
     counts: NDArray[np.int64] | NDArray[np.float64]
@@ -143,7 +155,8 @@ class Histogram:
         return Histogram(self.counts * (self.frames / total), self.frames, self.scale)
 
     def __add__(self, other: Histogram) -> Histogram:
-        """Join the histograms of different frames of one camera, each weighing by its frames.
+        """
+        Join the histograms of different frames of one camera, each weighing by its frames.
 
         Longer episodes are sampled more sparsely, so a plain sum would favour the short ones.
         """
@@ -158,10 +171,10 @@ class Histogram:
 
     @staticmethod
     def decode(text: str, frames: int, scale: float) -> Histogram:
-        """Read what ``encode`` wrote.
+        """
+        Read what ``encode`` wrote.
 
-        Raises:
-            ValueError: The text is damaged.
+        :raises ValueError: The text is damaged.
         """
         try:
             kind, channels, packed = text.split(':')
@@ -173,7 +186,8 @@ class Histogram:
 
 
 def pooled(parts: Sequence[tuple[Statistics, int]]) -> Statistics:
-    """Join statistics of which only the results are known, each weighing by its frames.
+    """
+    Join statistics of which only the results are known, each weighing by its frames.
 
     All are exact but quantiles, which are averaged as LeRobot's ``aggregate_stats`` does.
     """
@@ -213,18 +227,18 @@ def sample_step(height: int, width: int) -> int:
 
 
 class ImageStatistics:
-    """Collects one camera's histograms, one for each episode, while its frames pass by.
+    """
+    Collects one camera's histograms, one for each episode, while its frames pass by.
 
     Frames come in ascending order. The histogram of an episode is in memory until a frame of the
     next one comes (512 KB for depth, 6 KB for colour), and as text in a temporary file from then
     on, so that memory does not grow with the number of episodes.
 
-    Args:
-        episode_lengths: Frames of each episode; frames are numbered through all of them.
-        height: Height of a picture.
-        width: Width of a picture.
-        depth: Whether pictures are uint16 depth maps and not RGB.
-        folder: Where the temporary file goes, which has no name; the system's place if None.
+    :param episode_lengths: Frames of each episode; frames are numbered through all of them.
+    :param height: Height of a picture.
+    :param width: Width of a picture.
+    :param depth: Whether pictures are uint16 depth maps and not RGB.
+    :param folder: Where the temporary file goes, which has no name; the system's place if None.
     """
 
     def __init__(
@@ -285,10 +299,10 @@ class ImageStatistics:
         ]
 
     def _go_to(self, frame_index: int) -> None:
-        """End the episodes that lie before a frame.
+        """
+        End the episodes that lie before a frame.
 
-        Raises:
-            ValueError: The frame lies in an episode that has ended.
+        :raises ValueError: The frame lies in an episode that has ended.
         """
         if frame_index < self._first:
             raise ValueError(f'frame {frame_index} comes after frame {self._first}')

@@ -1,22 +1,35 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The table of a dataset in Parquet, as LeRobot and Hugging Face ``datasets`` read it."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+import json
 from pathlib import Path
+import sys
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.support.errors import DatasetError
 from kuavo_bag_converter.support.files import sync
+import numpy as np
+from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 DEFAULT_FEATURES = (
     Feature('timestamp', 'float32', (1,)),
@@ -43,7 +56,8 @@ def videos(features: Sequence[Feature]) -> list[Feature]:
 
 
 def table_schema(features: Sequence[Feature]) -> pa.Schema:
-    """Return the schema of a table of vectors, with the metadata that ``datasets`` looks for.
+    """
+    Return the schema of a table of vectors, with the metadata that ``datasets`` looks for.
 
     A list is called "Sequence", which all versions of ``datasets`` understand; "List" needs 4.0.
     """
@@ -141,10 +155,10 @@ class TableWriter:
 def read_rows(
     path: Path, first: int, count: int, features: Sequence[Feature]
 ) -> Iterator[pa.Table]:
-    """Yield the rows ``first`` to ``first + count - 1`` of a Parquet file, by row group.
+    """
+    Yield the rows ``first`` to ``first + count - 1`` of a Parquet file, by row group.
 
-    Raises:
-        DatasetError: The file is damaged.
+    :raises DatasetError: The file is damaged.
     """
     keys = [feature.key for feature in features]
     try:
@@ -162,10 +176,10 @@ def read_rows(
 
 
 def read_all(path: Path, features: Sequence[Feature]) -> Iterator[pa.Table]:
-    """Yield all rows of a Parquet file, by row group.
+    """
+    Yield all rows of a Parquet file, by row group.
 
-    Raises:
-        DatasetError: The file is damaged.
+    :raises DatasetError: The file is damaged.
     """
     return read_rows(path, 0, sys.maxsize, features)
 
@@ -173,10 +187,10 @@ def read_all(path: Path, features: Sequence[Feature]) -> Iterator[pa.Table]:
 def read_arrays(
     path: Path, first: int, count: int, features: Sequence[Feature]
 ) -> dict[str, NDArray[Any]]:
-    """Read rows of a Parquet file into arrays (count, width), by feature.
+    """
+    Read rows of a Parquet file into arrays (count, width), by feature.
 
-    Raises:
-        DatasetError: The file is damaged or too short.
+    :raises DatasetError: The file is damaged or too short.
     """
     arrays: dict[str, NDArray[Any]] = {
         feature.key: np.empty((count, feature.shape[0]), feature.dtype) for feature in features

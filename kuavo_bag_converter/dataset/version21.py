@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """LeRobot's format v2.1: each episode has a file of rows and one for each camera."""
 
 from __future__ import annotations
@@ -11,12 +25,12 @@ from typing import Any
 from kuavo_bag_converter.dataset.existing import ExistingV21, with_info
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH_V21,
+    Episode,
     EPISODES_PATH_V21,
     EPISODES_STATS_PATH_V21,
     FILES_PER_CHUNK,
     TASKS_PATH_V21,
     VIDEO_PATH_V21,
-    Episode,
 )
 from kuavo_bag_converter.dataset.metadata import (
     as_lists,
@@ -27,16 +41,16 @@ from kuavo_bag_converter.dataset.metadata import (
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
-    TaskNumbers,
     episode_table,
     table_statistics,
+    TaskNumbers,
     write_video,
 )
 from kuavo_bag_converter.dataset.statistics import QUANTILES, Statistics
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
-    TableWriter,
     table_schema,
+    TableWriter,
     videos,
 )
 from kuavo_bag_converter.support.files import sync_tree

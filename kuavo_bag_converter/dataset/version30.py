@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """LeRobot's format v3.0: many episodes in a file of rows and in a camera's file."""
 
 from __future__ import annotations
@@ -9,22 +23,19 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from kuavo_bag_converter.dataset.existing import ExistingV30, with_info, with_statistics
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
-    VIDEO_PATH,
     Episode,
     FileNumber,
-    VideoFile,
     plan_video_files,
+    VIDEO_PATH,
+    VideoFile,
 )
 from kuavo_bag_converter.dataset.metadata import (
-    EpisodesWriter,
     as_lists,
+    EpisodesWriter,
     info_v30,
     write_info,
     write_stats,
@@ -32,20 +43,22 @@ from kuavo_bag_converter.dataset.metadata import (
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
-    TaskNumbers,
     episode_table,
     table_statistics,
+    TaskNumbers,
     write_video,
 )
-from kuavo_bag_converter.dataset.statistics import STATISTICS, Histogram, Statistics, pooled
+from kuavo_bag_converter.dataset.statistics import Histogram, pooled, STATISTICS, Statistics
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
-    TableWriter,
     read_all,
     table_schema,
+    TableWriter,
     videos,
 )
 from kuavo_bag_converter.support.files import sync_tree
+import numpy as np
+import pyarrow as pa
 
 KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4', 'meta/episodes/*/*.parquet')
 

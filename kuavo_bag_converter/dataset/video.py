@@ -1,4 +1,19 @@
-"""One camera's frames into one MP4 file, in order, blocking, none dropped.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+One camera's frames into one MP4 file, in order, blocking, none dropped.
 
 Colour is coded as BT.601 in limited range, which is what LeRobot's readers take an untagged file
 for; the tag says so to players that would guess BT.709 for larger pictures. It changes nothing
@@ -13,10 +28,9 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast, Generic, TypeVar
 
 import av
-import numpy as np
 from av.codec import CodecContext
 from av.codec.codec import Codec, UnknownCodecError
 from av.error import InvalidDataError
@@ -24,15 +38,15 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
-
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.jpeg import frame_header
-from kuavo_bag_converter.dataset.mp4 import Mp4Writer, frame_rate
+from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.stages import staged
+import numpy as np
+from numpy.typing import NDArray
 
 COPY = 'mjpeg'
 ENCODERS = {'h264': 'libx264', 'hevc': 'libx265', 'libsvtav1': 'libsvtav1'}
@@ -65,10 +79,10 @@ _LIMITED_RANGE = 1
 
 
 def check_video_options(options: VideoOptions) -> None:
-    """Refuse settings that no encoder here can work with.
+    """
+    Refuse settings that no encoder here can work with.
 
-    Raises:
-        UsageError: Names the setting, what was found and what is possible.
+    :raises UsageError: Names the setting, what was found and what is possible.
     """
     if options.vcodec == COPY:
         return
@@ -101,17 +115,18 @@ def check_video_options(options: VideoOptions) -> None:
         )
     if not 0 <= options.crf <= _MAX_CRF[options.vcodec]:
         raise UsageError(
-            f'crf {options.crf} is outside 0..{_MAX_CRF[options.vcodec]} of vcodec {options.vcodec}'
+            f'crf {options.crf} is outside 0..{_MAX_CRF[options.vcodec]} of vcodec '
+            f'{options.vcodec}'
         )
     if options.gop < 1:
         raise UsageError(f'gop {options.gop}: a key frame every 1 or more frames is possible')
 
 
 def check_video_size(options: VideoOptions, height: int, width: int) -> None:
-    """Refuse pictures that the pixel format cannot hold.
+    """
+    Refuse pictures that the pixel format cannot hold.
 
-    Raises:
-        UsageError: Names the size and what is possible.
+    :raises UsageError: Names the size and what is possible.
     """
     encoded = options.vcodec != COPY
     even_height = encoded and options.pix_fmt.startswith('yuv420')
@@ -127,10 +142,10 @@ def check_video_size(options: VideoOptions, height: int, width: int) -> None:
 
 @lru_cache
 def _try_encoder(options: VideoOptions, height: int, width: int) -> None:
-    """Open an encoder: the least size that one takes differs between encoders and versions.
+    """
+    Open an encoder: the least size that one takes differs between encoders and versions.
 
-    Raises:
-        UsageError: It does not take pictures of this size.
+    :raises UsageError: It does not take pictures of this size.
     """
     context = cast('VideoCodecContext', CodecContext.create(ENCODERS[options.vcodec], 'w'))
     context.width, context.height, context.pix_fmt = width, height, options.pix_fmt
@@ -174,7 +189,8 @@ def _single_thread(options: VideoOptions) -> dict[str, str]:
 
 
 def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
-    """Return the ``info`` of a video feature, with LeRobot 0.6's keys.
+    """
+    Return the ``info`` of a video feature, with LeRobot 0.6's keys.
 
     For copied JPEG pictures the codec and its settings are left out: LeRobot's editing tools
     refuse a codec that they cannot encode, and fall back to their default when none is named.
@@ -220,24 +236,21 @@ PictureT = TypeVar('PictureT')
 
 
 class CameraWriter(ABC, Generic[PictureT]):
-    """Writes one camera's file; ``PictureT`` is what it takes for a frame.
+    """
+    Writes one camera's file; ``PictureT`` is what it takes for a frame.
 
-    Args:
-        path: The MP4 file.
-        feature: Of the camera; its frames have this shape.
-        options: Encoder settings.
-        fps: Frames per second.
-        episode_lengths: Frames of each episode; each begins with a key frame.
-        statistics: Gets the pictures that it wants, before they are encoded.
-
-    Raises:
-        UsageError: Pictures of this kind cannot become the feature's, or not with these settings.
-
-    Attributes:
-        path: The file.
-        frames: How many frames have been given.
-        episode_bytes: Size of the packets of each episode, as the encoder gave them.
-        join_key: Files of one key can be joined packet by packet; known once closed.
+    :param path: The MP4 file.
+    :param feature: Of the camera; its frames have this shape.
+    :param options: Encoder settings.
+    :param fps: Frames per second.
+    :param episode_lengths: Frames of each episode; each begins with a key frame.
+    :param statistics: Gets the pictures that it wants, before they are encoded.
+    :raises UsageError: Pictures of this kind cannot become the feature's, or not with these
+        settings.
+    :ivar path: The file.
+    :ivar frames: How many frames have been given.
+    :ivar episode_bytes: Size of the packets of each episode, as the encoder gave them.
+    :ivar join_key: Files of one key can be joined packet by packet; known once closed.
     """
 
     def __init__(
@@ -271,10 +284,10 @@ class CameraWriter(ABC, Generic[PictureT]):
 
     @abstractmethod
     def write(self, picture: PictureT) -> None:
-        """Append the next frame.
+        """
+        Append the next frame.
 
-        Raises:
-            DatasetError: The picture has another form than the feature, or is one too many.
+        :raises DatasetError: The picture has another form than the feature, or is one too many.
         """
 
     @abstractmethod
@@ -302,10 +315,10 @@ class CameraWriter(ABC, Generic[PictureT]):
         self._mp4.mux(packet)
 
     def close(self) -> None:
-        """Write what is left and make the file durable.
+        """
+        Write what is left and make the file durable.
 
-        Raises:
-            DatasetError: Fewer frames were given than announced; the file is removed.
+        :raises DatasetError: Fewer frames were given than announced; the file is removed.
         """
         self._mp4.close()
 
@@ -344,10 +357,10 @@ class _EncodingWriter(CameraWriter[PictureT]):
             self._mux_encoded(packet)
 
     def close(self) -> None:
-        """Encode what the encoder still holds and make the file durable.
+        """
+        Encode what the encoder still holds and make the file durable.
 
-        Raises:
-            DatasetError: Fewer frames were given than announced; the file is removed.
+        :raises DatasetError: Fewer frames were given than announced; the file is removed.
         """
         for packet in self._stream.encode(None):
             self._mux_encoded(packet)
@@ -380,10 +393,10 @@ class VideoWriter(_EncodingWriter[av.VideoFrame]):
 
     @staged('encode')
     def write(self, picture: av.VideoFrame) -> None:
-        """Encode the next frame, which has the encoder's size and pixel format.
+        """
+        Encode the next frame, which has the encoder's size and pixel format.
 
-        Raises:
-            DatasetError: The frame has another form, or is one too many.
+        :raises DatasetError: The frame has another form, or is one too many.
         """
         found = (picture.width, picture.height, picture.format.name)
         if found != self._expected:
@@ -408,10 +421,10 @@ class DepthWriter(_EncodingWriter[NDArray[np.uint16]]):
 
     @staged('encode')
     def write(self, picture: NDArray[np.uint16]) -> None:
-        """Encode the next depth map: (height, width), millimetres, 0 where there is none.
+        """
+        Encode the next depth map: (height, width), millimetres, 0 where there is none.
 
-        Raises:
-            DatasetError: The map has another shape or type, or is one too many.
+        :raises DatasetError: The map has another shape or type, or is one too many.
         """
         width, height, pix_fmt = self._expected
         if picture.shape != (height, width) or picture.dtype != np.uint16:
@@ -441,10 +454,10 @@ class PacketWriter(CameraWriter[bytes | memoryview]):
             raise UsageError(f'{self._feature.key}: copying JPEG pictures needs vcodec {COPY}')
 
     def write(self, picture: bytes | memoryview) -> None:
-        """Store the next frame's JPEG picture.
+        """
+        Store the next frame's JPEG picture.
 
-        Raises:
-            DatasetError: It is not a JPEG picture of the expected size, or one too many.
+        :raises DatasetError: It is not a JPEG picture of the expected size, or one too many.
         """
         if not self._header or picture[: len(self._header)] != self._header:
             self._check_size(picture)

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Datasets of other formats than LeRobot's, written by other packages from the shards of bags."""
 
 from __future__ import annotations
@@ -14,7 +28,7 @@ from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.support.errors import ConverterError, DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync_tree
-from kuavo_bag_converter.support.plugins import WRITERS, Plugin, described, plugins
+from kuavo_bag_converter.support.plugins import described, Plugin, plugins, WRITERS
 from kuavo_bag_converter.support.texts import did_you_mean
 
 
@@ -33,26 +47,22 @@ class DatasetWriter(Protocol):
     """Writes datasets of one format; an instance is an entry point in the group of writers."""
 
     def write(self, shards: Sequence[Shard], root: Path, info: DatasetInfo) -> None:
-        """Write a dataset of all episodes of the shards, in order.
+        """
+        Write a dataset of all episodes of the shards, in order.
 
-        Args:
-            shards: One for each bag; their files must not be changed, but may be linked.
-            root: An empty folder, which gets the name of the output when all is in it. The folder
-                ``conversion`` in it, the record, is not the writer's.
-            info: What the shards share.
-
-        Raises:
-            Exception: The dataset cannot be written; its text is shown.
-
+        :param shards: One for each bag; their files must not be changed, but may be linked.
+        :param root: An empty folder, which gets the name of the output when all is in it. The
+            folder ``conversion`` in it, the record, is not the writer's.
+        :param info: What the shards share.
+        :raises Exception: The dataset cannot be written; its text is shown.
         """
 
 
 def writer_of(dataset_format: str, lerobot_version: str = 'v3.0') -> Plugin | None:
-    """Return the writer of a format; None for LeRobot's, which this package writes.
+    """
+    Return the writer of a format; None for LeRobot's, which this package writes.
 
-    Raises:
-        UsageError: There is none, it cannot be used, or there is a version for it.
-
+    :raises UsageError: There is none, it cannot be used, or there is a version for it.
     """
     if dataset_format == LEROBOT:
         return None
@@ -70,11 +80,10 @@ def writer_of(dataset_format: str, lerobot_version: str = 'v3.0') -> Plugin | No
 
 
 def write_dataset(writer: Plugin, shards: Sequence[Shard], root: Path, info: DatasetInfo) -> None:
-    """Let a plug-in write a dataset; durable on return.
+    """
+    Let a plug-in write a dataset; durable on return.
 
-    Raises:
-        DatasetError: It cannot, or the shards do not belong together.
-
+    :raises DatasetError: It cannot, or the shards do not belong together.
     """
     common_options(shards, info.features, info.fps)
     root.mkdir()

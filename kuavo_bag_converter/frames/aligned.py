@@ -1,4 +1,19 @@
-"""Aligned frames of a recording as arrays, chunk by chunk: what a conversion writes, in a script.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Aligned frames of a recording as arrays, chunk by chunk: what a conversion writes, in a script.
 
 They go the way of a conversion (:mod:`.stream`), but for two things. Pictures are decoded when
 they are asked for. And a frame is given away whole: a camera whose topic is stored far ahead of
@@ -15,17 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-import numpy.typing as npt
-
-from kuavo_bag_converter.alignment.binding import Binding, BoundCamera, bind
+from kuavo_bag_converter.alignment.binding import bind, Binding, BoundCamera
 from kuavo_bag_converter.alignment.plan import Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.cameras import at_its_stamp, first_picture, needed_for
 from kuavo_bag_converter.frames.memory_budget import memory_shares
-from kuavo_bag_converter.frames.pictures import Decoder, PictureDecoder, picture_bytes
+from kuavo_bag_converter.frames.pictures import Decoder, picture_bytes, PictureDecoder
 from kuavo_bag_converter.frames.stream import stream
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -36,6 +48,8 @@ from kuavo_bag_converter.profiles.loader import checked
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, ImageError, UsageError
 from kuavo_bag_converter.support.workers import InlineWorkers
+import numpy as np
+import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _ROWS = 10
@@ -43,7 +57,8 @@ _ROWS = 10
 
 
 class Picture:
-    """A picture of a frame; it is decoded when it is asked for.
+    """
+    A picture of a frame; it is decoded when it is asked for.
 
     It holds the message as it is stored. Only pictures of a video stream (H.264, H.265), which
     need those before them, are decoded already.
@@ -61,18 +76,15 @@ class Picture:
         return len(self._data) + picture_bytes(self._decoded)
 
     def decode(self) -> Pixels:
-        """Return its pixels in the size that the profile gives the camera, else in their own.
+        """
+        Return its pixels in the size that the profile gives the camera, else in their own.
 
         Pictures of one camera must not be decoded by several threads at once.
 
-        Returns:
-            RGB, uint8 (height, width, 3); of a depth camera millimetres, uint16 (height, width),
-            0 where there is no depth, whatever coding the profile gives it.
-
-        Raises:
-            ImageError: It is damaged.
-            BagError: It is of another kind than the camera's pictures are.
-
+        :return: RGB, uint8 (height, width, 3); of a depth camera millimetres, uint16 (height,
+            width), 0 where there is no depth, whatever coding the profile gives it.
+        :raises ImageError: It is damaged.
+        :raises BagError: It is of another kind than the camera's pictures are.
         """
         decoded = self._decoder.decode(self._data) if self._decoded is None else self._decoded
         if isinstance(decoded, av.VideoFrame):
@@ -83,18 +95,18 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Consecutive frames of one episode.
+    """
+    Consecutive frames of one episode.
 
-    Attributes:
-        episode: Number of the episode in the recording, from 0.
-        first_frame: Number of the first frame in its episode, from 0.
-        stamps: When the frames are, ns on the time line of the profile's clock, int64 (frames,).
-        vectors: Values by feature, float32 (frames, elements).
-        pictures: By feature, one for each frame.
-        tasks: One for each frame.
-        errors_ms: By topic, stamp of the message that serves the frame minus stamp of the frame,
-            float64 (frames,); 0 where values are interpolated or filled. A topic that features
-            align in different ways is there for each of them, as ``topic (feature)``.
+    :ivar episode: Number of the episode in the recording, from 0.
+    :ivar first_frame: Number of the first frame in its episode, from 0.
+    :ivar stamps: When the frames are, ns on the time line of the profile's clock, int64 (frames,).
+    :ivar vectors: Values by feature, float32 (frames, elements).
+    :ivar pictures: By feature, one for each frame.
+    :ivar tasks: One for each frame.
+    :ivar errors_ms: By topic, stamp of the message that serves the frame minus stamp of the frame,
+        float64 (frames,); 0 where values are interpolated or filled. A topic that features align
+        in different ways is there for each of them, as ``topic (feature)``.
     """
 
     episode: int
@@ -112,16 +124,16 @@ class Chunk:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame.
+    """
+    One frame.
 
-    Attributes:
-        episode: Number of the episode in the recording, from 0.
-        index: Number of the frame in its episode, from 0.
-        stamp: When it is, ns on the time line of the profile's clock.
-        vectors: Values by feature, float32 (elements,).
-        pictures: By feature.
-        task: What is done.
-        errors_ms: As in :class:`Chunk`.
+    :ivar episode: Number of the episode in the recording, from 0.
+    :ivar index: Number of the frame in its episode, from 0.
+    :ivar stamp: When it is, ns on the time line of the profile's clock.
+    :ivar vectors: Values by feature, float32 (elements,).
+    :ivar pictures: By feature.
+    :ivar task: What is done.
+    :ivar errors_ms: As in :class:`Chunk`.
     """
 
     episode: int
@@ -134,21 +146,22 @@ class Frame:
 
 
 def plan(
-    bag: BagReader, profile: Profile, *, msg_path: Sequence[str | Path] = (), distro: str = 'humble'
+    bag: BagReader,
+    profile: Profile,
+    *,
+    msg_path: Sequence[str | Path] = (),
+    distro: str = 'humble',
 ) -> Plan:
-    """Decide which message serves which frame, from the stamps of a recording.
+    """
+    Decide which message serves which frame, from the stamps of a recording.
 
-    Args:
-        bag: The recording.
-        profile: What a frame is made of.
-        msg_path: Folders with .msg files, for bags that embed no message definitions.
-        distro: ROS 2 distro of standard message types that the bag does not define.
-
-    Raises:
-        BagError: The recording does not have what the profile needs, is damaged, or no frame is
-            left.
-        UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
-
+    :param bag: The recording.
+    :param profile: What a frame is made of.
+    :param msg_path: Folders with .msg files, for bags that embed no message definitions.
+    :param distro: ROS 2 distro of standard message types that the bag does not define.
+    :raises BagError: The recording does not have what the profile needs, is damaged, or no frame
+        is left.
+    :raises UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
     """
     return plan_bag(bind(checked(profile), bag), bag, Definitions(msg_path, distro))
 
@@ -161,24 +174,21 @@ def iter_chunks(
     msg_path: Sequence[str | Path] = (),
     distro: str = 'humble',
 ) -> Iterator[Chunk]:
-    """Yield the frames of a recording in order, with the values that a conversion writes.
+    """
+    Yield the frames of a recording in order, with the values that a conversion writes.
 
     In memory are a chunk, up to 32 MB of messages that are stored before their frame's turn, and
     the numbers (not the pictures) that are stored ahead. Pictures are held as they are stored;
     those of a video stream decoded, 3 bytes a pixel.
 
-    Args:
-        bag: The recording, which is read anew by each call.
-        profile: What a frame is made of.
-        chunk_size: Frames of a chunk; the last one of an episode may have fewer.
-        msg_path: Folders with .msg files, for bags that embed no message definitions.
-        distro: ROS 2 distro of standard message types that the bag does not define.
-
-    Raises:
-        BagError: The recording does not have what the profile needs, is damaged, no frame is
-            left, or a video stream is stored too far ahead of what else its frames need.
-        UsageError: An argument is not allowed.
-
+    :param bag: The recording, which is read anew by each call.
+    :param profile: What a frame is made of.
+    :param chunk_size: Frames of a chunk; the last one of an episode may have fewer.
+    :param msg_path: Folders with .msg files, for bags that embed no message definitions.
+    :param distro: ROS 2 distro of standard message types that the bag does not define.
+    :raises BagError: The recording does not have what the profile needs, is damaged, no frame is
+        left, or a video stream is stored too far ahead of what else its frames need.
+    :raises UsageError: An argument is not allowed.
     """
     if chunk_size < 1:
         raise UsageError(f'chunk_size: expected at least 1, found {chunk_size}')
@@ -195,7 +205,11 @@ def iter_chunks(
 
 
 def iter_frames(
-    bag: BagReader, profile: Profile, *, msg_path: Sequence[str | Path] = (), distro: str = 'humble'
+    bag: BagReader,
+    profile: Profile,
+    *,
+    msg_path: Sequence[str | Path] = (),
+    distro: str = 'humble',
 ) -> Iterator[Frame]:
     """Yield the frames of a recording one by one; see :func:`iter_chunks`."""
     chunks = iter_chunks(bag, profile, chunk_size=_ROWS, msg_path=msg_path, distro=distro)
@@ -265,7 +279,8 @@ def _chunks(
     table = Table(binding, plan, definitions, min(chunk_size, _ROWS), collected.add_rows)
     cameras = [
         CameraSequence(
-            plan.tracks[bound.track], decoder, collected.pictures[bound.feature.key].append, 'fail',
+            plan.tracks[bound.track], decoder,
+            collected.pictures[bound.feature.key].append, 'fail',
             room,
         )
         for bound, decoder in zip(binding.cameras, decoders, strict=True)

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The pictures of one camera in the order of the frames, and what stands in for a bad one."""
 
 from __future__ import annotations
@@ -9,13 +23,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic
 
-import numpy as np
-
 from kuavo_bag_converter.alignment.plan import TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Ordinals
-from kuavo_bag_converter.frames.pictures import PictureDecoder, PictureT, picture_bytes
+from kuavo_bag_converter.frames.pictures import picture_bytes, PictureDecoder, PictureT
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.memory import MB
+import numpy as np
 
 
 def _as_it_is(picture: PictureT | None) -> PictureT | None:
@@ -35,7 +48,8 @@ class _WaitingMessage(Generic[PictureT]):
 
 
 class CameraSequence(Generic[PictureT]):
-    """Decodes and writes the pictures that the plan names, in the order of the frames.
+    """
+    Decodes and writes the pictures that the plan names, in the order of the frames.
 
     A message that comes before its turn is held as it is, and decoded when its turn comes; only
     pictures of a video stream, which are decoded in the order of the messages, are held decoded.
@@ -56,14 +70,14 @@ class CameraSequence(Generic[PictureT]):
         on_bad_image: str,
         room: int | None,
     ) -> None:
-        """Follow ``track`` from its first frame to its last; used by one thread at a time.
+        """
+        Follow ``track`` from its first frame to its last; used by one thread at a time.
 
-        Args:
-            track: Which message serves which frame.
-            decoder: Decodes the messages.
-            write: Takes the pictures in the order of the frames.
-            on_bad_image: What becomes of a picture that cannot be decoded.
-            room: Bytes of messages that may be held; None for no limit.
+        :param track: Which message serves which frame.
+        :param decoder: Decodes the messages.
+        :param write: Takes the pictures in the order of the frames.
+        :param on_bad_image: What becomes of a picture that cannot be decoded.
+        :param room: Bytes of messages that may be held; None for no limit.
         """
         self.topic = track.track.topic
         self.frames_done = 0
@@ -90,12 +104,12 @@ class CameraSequence(Generic[PictureT]):
         """Frames before the first good picture."""
 
     def take(self, connection: Connection, ordinal: int, data: bytes) -> None:
-        """Take a message, and write the frames whose turn has come.
+        """
+        Take a message, and write the frames whose turn has come.
 
-        Raises:
-            ImageError: The picture cannot be decoded and must be.
-            BagError: The camera's messages are no pictures of its kind, none is good, or a video
-                stream is too far out of order.
+        :raises ImageError: The picture cannot be decoded and must be.
+        :raises BagError: The camera's messages are no pictures of its kind, none is good, or a
+            video stream is too far out of order.
         """
         last_frame = self._last_frames.last(ordinal)
         if last_frame < self.frames_done:
@@ -108,12 +122,11 @@ class CameraSequence(Generic[PictureT]):
             self._drop_furthest()
 
     def open_to(self, frames: int) -> None:
-        """Let the first ``frames`` frames be written, and write those that are due.
+        """
+        Let the first ``frames`` frames be written, and write those that are due.
 
-        Raises:
-            ImageError: As in :meth:`take`.
-            BagError: Likewise.
-
+        :raises ImageError: As in :meth:`take`.
+        :raises BagError: Likewise.
         """
         self.frames_open = frames
         self._write_due()
@@ -168,10 +181,10 @@ class CameraSequence(Generic[PictureT]):
             raise BagError(f'{self.topic}: none of the pictures can be decoded')
 
     def _drop_furthest(self) -> None:
-        """Let go of the held message whose frame is furthest.
+        """
+        Let go of the held message whose frame is furthest.
 
-        Raises:
-            BagError: The messages are a video stream, which cannot be begun in between.
+        :raises BagError: The messages are a video stream, which cannot be begun in between.
         """
         if self.decoder.is_stream:
             waiting = (
@@ -184,7 +197,8 @@ class CameraSequence(Generic[PictureT]):
                     'them; sort the bag by time, or leave the camera out of the profile'
                 )
             raise BagError(
-                f'{waiting}message {self._serving[self.frames_done]}, whose frame comes first: the '
+                f'{waiting}message {self._serving[self.frames_done]}, whose frame comes first: '
+                f'the '
                 'order of the messages is too far from that of the frames; use timeline: bag for '
                 'it, or a higher memory_limit_mb if one is set'
             )

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The cameras of one bag, opened by their first good pictures."""
 
 from __future__ import annotations
@@ -10,10 +24,10 @@ from kuavo_bag_converter.alignment.binding import Binding, BoundCamera
 from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.time_spans import recorded_spans
-from kuavo_bag_converter.frames.kinds import CameraKind, camera_of
+from kuavo_bag_converter.frames.kinds import camera_of, CameraKind
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.images import PictureInfo, picture_info
+from kuavo_bag_converter.messages.images import picture_info, PictureInfo
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, ImageError
 from kuavo_bag_converter.support.texts import shown
 
@@ -24,14 +38,12 @@ _WITHIN = 600
 def open_cameras(
     binding: Binding, reader: BagReader, options: ShardOptions
 ) -> tuple[CameraKind[Any], ...]:
-    """Read and decode the first good picture of every camera, and tell what it becomes.
+    """
+    Read and decode the first good picture of every camera, and tell what it becomes.
 
-    Returns:
-        In the order of the binding.
-
-    Raises:
-        BagError: It is no picture of the camera's kind, or cannot be stored as asked.
-        UsageError: The size that the profile gives a camera cannot be encoded.
+    :return: In the order of the binding.
+    :raises BagError: It is no picture of the camera's kind, or cannot be stored as asked.
+    :raises UsageError: The size that the profile gives a camera cannot be encoded.
     """
     cameras = []
     for bound in binding.cameras:
@@ -45,7 +57,8 @@ def open_cameras(
 
 
 def at_its_stamp(error: BagError, reader: BagReader) -> BagError:
-    """Return an error of :class:`.CameraSequence` that names when the picture was received.
+    """
+    Return an error of :class:`.CameraSequence` that names when the picture was received.
 
     What of a damaged picture the settings can do about it is said, too.
     """
@@ -68,10 +81,10 @@ def at_its_stamp(error: BagError, reader: BagReader) -> BagError:
 
 @contextmanager
 def needed_for(user: str) -> Iterator[None]:
-    """Say in errors what a topic is needed for.
+    """
+    Say in errors what a topic is needed for.
 
-    Raises:
-        BagError: Was raised inside; what it says ends with ``user``.
+    :raises BagError: Was raised inside; what it says ends with ``user``.
     """
     try:
         yield
@@ -84,14 +97,13 @@ def needed_for(user: str) -> Iterator[None]:
 def first_picture(
     camera: BoundCamera, reader: BagReader, definitions: Definitions
 ) -> tuple[PictureInfo, Message]:
-    """Read the headers of the first picture of a camera that tells what is needed.
+    """
+    Read the headers of the first picture of a camera that tells what is needed.
 
     Damaged pictures are passed, and so are those of a stream before its first key frame where the
     size is not known. Whether frames need them is not known yet; then ``on_bad_image`` decides.
 
-    Raises:
-        BagError: There is none among the first messages.
-
+    :raises BagError: There is none among the first messages.
     """
     topic = camera.source.topic
     damage: ImageError | None = None

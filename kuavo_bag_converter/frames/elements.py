@@ -1,11 +1,22 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The elements of a part: which numbers of a message they are."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import Connection
@@ -14,6 +25,8 @@ from kuavo_bag_converter.messages.fields import FieldReader, TextsReader, Vector
 from kuavo_bag_converter.profiles.model import Part, Source
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import did_you_mean, listed
+import numpy as np
+import numpy.typing as npt
 
 _Places = npt.NDArray[np.int64]
 
@@ -43,15 +56,13 @@ class ElementReader:
         """Of the joints among the names of a message; publishers keep to a few orders."""
 
     def read(self, connection: Connection, stamp: int, decoded: object) -> Vector:
-        """Return the raw elements of a message, shape (elements of the part,).
+        """
+        Return the raw elements of a message, shape (elements of the part,).
 
-        Args:
-            connection: Of the message.
-            stamp: When it was received, ns.
-            decoded: The message.
-
-        Raises:
-            BagError: The type does not have the fields, or the message not the elements.
+        :param connection: Of the message.
+        :param stamp: When it was received, ns.
+        :param decoded: The message.
+        :raises BagError: The type does not have the fields, or the message not the elements.
         """
         try:
             return self._read(connection, stamp, decoded)
@@ -84,7 +95,8 @@ class ElementReader:
         return readers
 
     def _check_length(self, topic: str, stamp: int, found: int) -> None:
-        """Check a length that is not the expected one; of joints by name there may be any number.
+        """
+        Check a length that is not the expected one; of joints by name there may be any number.
 
         Where places are selected and no length is given, the first message tells the length: what
         changes its length does not keep its places.

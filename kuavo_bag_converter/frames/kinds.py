@@ -1,4 +1,19 @@
-"""The kinds of camera: what each one's feature, pictures, encoder and writer are.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The kinds of camera: what each one's feature, pictures, encoder and writer are.
 
 A kind is everything that a conversion does differently for its pictures. Another one is added by
 a class here and its name in :data:`KINDS`.
@@ -12,26 +27,25 @@ from dataclasses import replace
 from typing import Any, Generic
 
 import av
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
 from kuavo_bag_converter.dataset.video import (
+    check_video_size,
     COPY,
     DEPTH_OPTIONS,
     DepthWriter,
     PacketWriter,
     VideoWriter,
-    check_video_size,
 )
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.pictures import Decoder, PictureDecoder, PictureT
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
 from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, PictureInfo
 from kuavo_bag_converter.support.errors import BagError, UsageError
+import numpy as np
+import numpy.typing as npt
 
 _ENCODER_BYTES_PER_PIXEL = {'h264': 30, 'hevc': 75, 'libsvtav1': 100}
 """Memory of an encoder with the settings that it gets here; measured, rounded up."""
@@ -40,21 +54,21 @@ _PICTURE_BYTES_PER_PIXEL = 20
 
 
 class CameraKind(ABC, Generic[PictureT]):
-    """A camera of one bag; ``Picture`` is what its decoders give and its writer takes.
+    """
+    A camera of one bag; ``Picture`` is what its decoders give and its writer takes.
 
-    Attributes:
-        key: Of its feature.
-        topic: Of its messages.
-        size: (height, width) of its frames.
-        is_stream: Whether its pictures need the pictures before them.
+    :ivar key: Of its feature.
+    :ivar topic: Of its messages.
+    :ivar size: (height, width) of its frames.
+    :ivar is_stream: Whether its pictures need the pictures before them.
     """
 
     def __init__(self, bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> None:
-        """Take a camera by what its first good picture says of itself.
+        """
+        Take a camera by what its first good picture says of itself.
 
-        Raises:
-            BagError: Such pictures cannot become what was asked for.
-            UsageError: The size that the profile gives the camera cannot be encoded.
+        :raises BagError: Such pictures cannot become what was asked for.
+        :raises UsageError: The size that the profile gives the camera cannot be encoded.
         """
         self.key = bound.feature.key
         self.topic = bound.source.topic
@@ -82,10 +96,10 @@ class CameraKind(ABC, Generic[PictureT]):
 
     @abstractmethod
     def decoder(self, connection: Connection) -> Decoder[PictureT]:
-        """Return a fresh decoder for one connection of its topic.
+        """
+        Return a fresh decoder for one connection of its topic.
 
-        Raises:
-            BagError: The messages of the connection hold no picture of this kind.
+        :raises BagError: The messages of the connection hold no picture of this kind.
         """
 
     @abstractmethod
@@ -97,7 +111,8 @@ class CameraKind(ABC, Generic[PictureT]):
         return PictureDecoder(self.decoder, is_stream=self.is_stream)
 
     def _check(self, info: PictureInfo) -> None:
-        """Refuse pictures that cannot become frames of this kind.
+        """
+        Refuse pictures that cannot become frames of this kind.
 
         A size that the profile gives is the fault of no bag.
         """
@@ -186,8 +201,8 @@ class CopiedJpegCamera(CameraKind[bytes]):
         if info.codec != 'jpeg' or not info.upright:
             found = 'a JPEG that Exif turns' if info.codec == 'jpeg' else info.codec
             raise BagError(
-                f'{self.topic}: video: copy needs upright JPEG pictures, found {found}; set video: '
-                'encode'
+                f'{self.topic}: video: copy needs upright JPEG pictures, found {found}; set '
+                'video: encode'
             )
         if (info.height, info.width) != self.size:
             height, width = self.size
@@ -211,9 +226,9 @@ KINDS: Mapping[str, type[CameraKind[Any]]] = {
 
 
 def camera_of(bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> CameraKind[Any]:
-    """Return the camera of a bag whose first good picture says ``info``.
+    """
+    Return the camera of a bag whose first good picture says ``info``.
 
-    Raises:
-        BagError: Such pictures cannot become what was asked for.
+    :raises BagError: Such pictures cannot become what was asked for.
     """
     return KINDS[bound.feature.depth or options.color_cameras](bound, info, options)

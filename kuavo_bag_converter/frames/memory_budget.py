@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """How much memory a conversion needs, and what a limit leaves for messages."""
 
 from __future__ import annotations
@@ -25,14 +39,12 @@ class MemoryShares(NamedTuple):
 
 
 def memory_shares(limit_mb: int, cameras: Iterable[CameraKind[Any]]) -> MemoryShares:
-    """Return how many bytes of messages may be in memory; with a limit, what it leaves.
+    """
+    Return how many bytes of messages may be in memory; with a limit, what it leaves.
 
-    Args:
-        limit_mb: ``memory_limit_mb``; 0 is no limit.
-        cameras: Of the bag.
-
-    Raises:
-        UsageError: The limit is below what the encoders and libraries need.
+    :param limit_mb: ``memory_limit_mb``; 0 is no limit.
+    :param cameras: Of the bag.
+    :raises UsageError: The limit is below what the encoders and libraries need.
     """
     if not limit_mb:
         return MemoryShares(_MOST_WAITING, _MOST_HELD)

@@ -1,9 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """How a bag becomes a shard, apart from the profile."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+import os
 
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -31,10 +45,10 @@ class ShardOptions:
 
 
 def shard_options(settings: Settings) -> ShardOptions:
-    """Return what settings say about making shards.
+    """
+    Return what settings say about making shards.
 
-    Raises:
-        UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
+    :raises UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
     """
     return ShardOptions(
         video=VideoOptions(

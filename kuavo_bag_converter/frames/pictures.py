@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The pictures of one camera feature: what decodes them, and what may go wrong."""
 
 from __future__ import annotations
@@ -6,7 +20,6 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import av
-
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.support.stages import staged
 
@@ -38,12 +51,12 @@ class PictureDecoder(Generic[PictureT]):
     def __init__(
         self, decoder_for: Callable[[Connection], Decoder[PictureT]], *, is_stream: bool
     ) -> None:
-        """Use ``decoder_for`` once for every connection.
+        """
+        Use ``decoder_for`` once for every connection.
 
-        Args:
-            decoder_for: Makes the decoder.
-            is_stream: Pictures need the pictures before them: every message must be passed to
-                ``decode`` or ``skip``, in order.
+        :param decoder_for: Makes the decoder.
+        :param is_stream: Pictures need the pictures before them: every message must be passed to
+            ``decode`` or ``skip``, in order.
         """
         self._decoder_for = decoder_for
         self._decoders: dict[int, Decoder[PictureT]] = {}
@@ -51,11 +64,11 @@ class PictureDecoder(Generic[PictureT]):
 
     @staged('decode')
     def decode(self, connection: Connection, data: bytes) -> PictureT:
-        """Return the picture of a message.
+        """
+        Return the picture of a message.
 
-        Raises:
-            ImageError: This picture cannot be decoded.
-            BagError: The camera's messages are no such pictures.
+        :raises ImageError: This picture cannot be decoded.
+        :raises BagError: The camera's messages are no such pictures.
         """
         return self._of(connection).decode(data)
 

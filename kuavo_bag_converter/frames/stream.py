@@ -1,4 +1,19 @@
-"""Pass 2: stream a bag once and give every frame of its plan what serves it.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Pass 2: stream a bag once and give every frame of its plan what serves it.
 
 A number goes into its rows of the table; a picture goes to its camera's worker, which decodes,
 writes and forgets it. No feature waits for another, so what is in memory depends neither on the
@@ -7,13 +22,11 @@ length of the bag nor on how its topics are interleaved.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+import threading
 from typing import Any, Protocol
-
-import numpy as np
 
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
@@ -22,6 +35,7 @@ from kuavo_bag_converter.support.errors import BagError, Cancelled
 from kuavo_bag_converter.support.memory import MB, release_memory, resident_bytes
 from kuavo_bag_converter.support.stages import stage, stage_of_each
 from kuavo_bag_converter.support.workers import InlineWorkers, WorkerPool, WorkerQueue
+import numpy as np
 
 Progress = Callable[[int, int], None]
 """Called now and then with the frames that every feature has reached, and all frames."""
@@ -32,16 +46,16 @@ _LOOK_EVERY = 16
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a stream may use.
+    """
+    How much a stream may use.
 
-    Attributes:
-        threads: Workers of the cameras.
-        chunk_size: Frames that are flushed together, and messages that may wait for one camera.
-        waiting_bytes: Payload that may wait for the workers.
-        memory_bytes: Resident set above which nothing is read before what waits is written, and
-            which that must leave; 0 for none.
-        stall_timeout_s: How long one picture may take.
-        debug_memory: Check after each chunk that nothing of it is held.
+    :ivar threads: Workers of the cameras.
+    :ivar chunk_size: Frames that are flushed together, and messages that may wait for one camera.
+    :ivar waiting_bytes: Payload that may wait for the workers.
+    :ivar memory_bytes: Resident set above which nothing is read before what waits is written, and
+        which that must leave; 0 for none.
+    :ivar stall_timeout_s: How long one picture may take.
+    :ivar debug_memory: Check after each chunk that nothing of it is held.
     """
 
     threads: int
@@ -53,7 +67,8 @@ class Limits:
 
 
 class Filler(Protocol):
-    """What brings a bag's messages to the table and the cameras: :func:`fill_frames`.
+    """
+    What brings a bag's messages to the table and the cameras: :func:`fill_frames`.
 
     The benchmark has others, which hold the whole bag in memory.
     """
@@ -82,22 +97,20 @@ def fill_frames(
     cancel: threading.Event,
     abandon: Callable[[], None],
 ) -> None:
-    """Fill the table and the cameras to their last frame, holding only what is in flight.
+    """
+    Fill the table and the cameras to their last frame, holding only what is in flight.
 
-    Args:
-        reader: The bag.
-        table: Takes the numbers.
-        cameras: Take the pictures, each on one worker at a time.
-        limits: How much may be used.
-        progress: Told how it goes on.
-        cancel: Set it to stop.
-        abandon: Called where a thread is stuck in a codec and may still write.
-
-    Raises:
-        BagError: The bag is damaged, a message does not decode, or one that the index lists is not
-            there.
-        StalledError: A codec is stuck.
-        Cancelled: ``cancel`` was set.
+    :param reader: The bag.
+    :param table: Takes the numbers.
+    :param cameras: Take the pictures, each on one worker at a time.
+    :param limits: How much may be used.
+    :param progress: Told how it goes on.
+    :param cancel: Set it to stop.
+    :param abandon: Called where a thread is stuck in a codec and may still write.
+    :raises BagError: The bag is damaged, a message does not decode, or one that the index lists is
+        not there.
+    :raises StalledError: A codec is stuck.
+    :raises Cancelled: ``cancel`` was set.
     """
     pool = WorkerPool(
         limits.threads, limits.waiting_bytes, limits.chunk_size, limits.stall_timeout_s, cancel
@@ -131,27 +144,26 @@ def stream(
     cameras: Sequence[CameraSequence[Any]],
     workers: WorkerPool | InlineWorkers,
 ) -> Iterator[int | None]:
-    """Read the messages that serve frames in the order in which they are stored, and pass them on.
+    """
+    Read the messages that serve frames in the order in which they are stored, and pass them on.
 
     Each is read once; only where a camera's messages are stored so far from the order of the
     frames that it cannot hold them (see :class:`CameraSequence`), those are read again.
 
-    Args:
-        reader: The bag.
-        table: Takes the numbers, at once; None where only pictures are wanted.
-        cameras: Take the pictures.
-        workers: Run the cameras.
-
-    Yields:
-        After every message; now and then the frames that every feature has reached, else None.
-
-    Raises:
-        BagError: The bag is damaged, or a message does not decode.
+    :param reader: The bag.
+    :param table: Takes the numbers, at once; None where only pictures are wanted.
+    :param cameras: Take the pictures.
+    :param workers: Run the cameras.
+    :return: Something for every message: now and then the frames that every feature has reached,
+        else None.
+    :raises BagError: The bag is damaged, or a message does not decode.
     """
     by_topic: dict[str, list[tuple[CameraSequence[Any], WorkerQueue | InlineWorkers]]] = {}
     for camera in cameras:
         by_topic.setdefault(camera.topic, []).append((camera, workers.queue(camera.topic)))
-    features: list[Table | CameraSequence[Any]] = [*cameras] if table is None else [table, *cameras]
+    features: list[Table | CameraSequence[Any]] = (
+        [*cameras] if table is None else [table, *cameras]
+    )
     numbers = () if table is None else table.wanted().items()
     wanted = _union([*numbers, *((camera.topic, camera.wanted()) for camera in cameras)])
     while wanted:
@@ -179,10 +191,10 @@ def _union(wanted: Iterable[tuple[str, Ordinals]]) -> dict[str, Ordinals]:
 
 
 def _make_room(limit: int, pool: WorkerPool) -> None:
-    """Write what waits for the workers.
+    """
+    Write what waits for the workers.
 
-    Raises:
-        BagError: What is left is more than the limit, bytes.
+    :raises BagError: What is left is more than the limit, bytes.
     """
     pool.drain()
     release_memory()
@@ -195,10 +207,10 @@ def _make_room(limit: int, pool: WorkerPool) -> None:
 
 
 def _check_released(chunk: int, cameras: Sequence[CameraSequence[Any]], pool: WorkerPool) -> None:
-    """Fail if a message is held that serves no frame to come, though all that was read is written.
+    """
+    Fail if a message is held that serves no frame to come, though all that was read is written.
 
-    Raises:
-        MemoryError: Names what is held.
+    :raises MemoryError: Names what is held.
     """
     held = {camera.topic: camera.stale_messages for camera in cameras if camera.stale_messages}
     if pool.waiting_bytes or held:

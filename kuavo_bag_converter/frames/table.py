@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The numbers of an episode: from decoded messages to rows of the table, chunk by chunk."""
 
 from __future__ import annotations
@@ -6,9 +20,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.alignment.binding import Binding, BoundPart
 from kuavo_bag_converter.alignment.plan import Fill, Plan, TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals
@@ -16,6 +27,8 @@ from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import GAP_MARK, Part
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float64]
 FillCodes = npt.NDArray[np.uint8]
@@ -30,7 +43,8 @@ class FrameRows(NamedTuple):
 
 
 def interpolate(strategy: str, first: Matrix, second: Matrix, weight: Matrix) -> Matrix:
-    """Interpolate between rows of two arrays of shape (rows, n) by weights of shape (rows,).
+    """
+    Interpolate between rows of two arrays of shape (rows, n) by weights of shape (rows,).
 
     ``linear`` is elementwise; ``slerp`` takes rows as quaternions and goes the shorter way
     (Shoemake, Animating Rotation with Quaternion Curves, 1985). A weight of 0 gives ``first``
@@ -150,7 +164,8 @@ class _Chunk(NamedTuple):
 
 
 class Table:
-    """Collects the numbers of an episode and hands out finished rows in order.
+    """
+    Collects the numbers of an episode and hands out finished rows in order.
 
     Rows of a chunk are kept until its last cell is there, so memory is bounded by how far topics
     are apart in the bag, not by its length.
@@ -223,26 +238,26 @@ class Table:
         return min(self._next * self._chunk_size, len(self._plan))
 
     def feed(self, message: Message) -> None:
-        """Decode a message and put its values into the rows that it serves.
+        """
+        Decode a message and put its values into the rows that it serves.
 
-        Raises:
-            BagError: The message cannot be decoded or has another shape than it must.
+        :raises BagError: The message cannot be decoded or has another shape than it must.
         """
         self.take(message.connection, message.ordinal, message.stamp, self.decode(message))
 
     def decode(self, message: Message) -> object:
-        """Decode a message.
+        """
+        Decode a message.
 
-        Raises:
-            BagError: It does not fit its definition.
+        :raises BagError: It does not fit its definition.
         """
         return self._definitions.decoder(message.connection)(message.data)
 
     def take(self, connection: Connection, ordinal: int, stamp: int, decoded: object) -> None:
-        """Put the values of a decoded message, received at ``stamp``, into the rows it serves.
+        """
+        Put the values of a decoded message, received at ``stamp``, into the rows it serves.
 
-        Raises:
-            BagError: The message does not have the elements that it must.
+        :raises BagError: The message does not have the elements that it must.
         """
         touched: set[int] = set()
         for index in self._by_topic[connection.topic]:
@@ -261,10 +276,10 @@ class Table:
             self._flush()
 
     def close(self) -> None:
-        """Check that every row came.
+        """
+        Check that every row came.
 
-        Raises:
-            BagError: The bag did not hold what its index lists.
+        :raises BagError: The bag did not hold what its index lists.
         """
         if self._next < len(self._missing):
             raise BagError(
@@ -344,7 +359,7 @@ class Table:
         return result
 
     def _difference(self, vectors: Mapping[str, _Block], key: str, minus: str | None) -> Matrix:
-        """Subtract elements of the same name; from and to what is filled there is no difference."""
+        """Subtract elements of the same name; to what is filled there is no difference."""
         values, fill = vectors[key]
         if minus is None:
             return values

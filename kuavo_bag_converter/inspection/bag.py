@@ -1,11 +1,25 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """One recording, inspected."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+import os
 from pathlib import Path
 
 from kuavo_bag_converter.bags.damage import DamagePolicy
@@ -15,14 +29,14 @@ from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.rosbag2.directory import read_directory
 from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.inspection.contents import (
-    SampledContents,
     fields_of,
     first_key_frame,
     has_header,
     picture_of,
     read_contents,
+    SampledContents,
 )
-from kuavo_bag_converter.inspection.fit import InspectedBag, fit_all, fit_asked
+from kuavo_bag_converter.inspection.fit import fit_all, fit_asked, InspectedBag
 from kuavo_bag_converter.inspection.remarks import remarks_on
 from kuavo_bag_converter.inspection.report import (
     BagReport,
@@ -31,7 +45,7 @@ from kuavo_bag_converter.inspection.report import (
     Picture,
     TopicReport,
 )
-from kuavo_bag_converter.inspection.sampling import MessageSample, choose
+from kuavo_bag_converter.inspection.sampling import choose, MessageSample
 from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import STREAMS
@@ -44,17 +58,14 @@ from kuavo_bag_converter.support.texts import shown
 def inspect_bag(
     recording: Recording, settings: Settings, definitions: Definitions, *, asked: bool
 ) -> BagReport:
-    """Inspect a recording; one that cannot be read gives a report that says so.
+    """
+    Inspect a recording; one that cannot be read gives a report that says so.
 
-    Args:
-        recording: A file, a rosbag2 directory, or the files of one recording.
-        settings: ``reader``, and what configurations are based on.
-        definitions: Where message definitions come from.
-        asked: Whether to try the configuration that the settings name.
-
-    Raises:
-        UsageError: The settings name no profile or do not fit each other.
-
+    :param recording: A file, a rosbag2 directory, or the files of one recording.
+    :param settings: ``reader``, and what configurations are based on.
+    :param definitions: Where message definitions come from.
+    :param asked: Whether to try the configuration that the settings name.
+    :raises UsageError: The settings name no profile or do not fit each other.
     """
     files = _files_of(recording)
     report = BagReport(
@@ -96,11 +107,10 @@ class _Inspector:
         self._asked = asked
 
     def inspect(self, report: BagReport, on_damage: str) -> BagReport:
-        """Fill in a report.
+        """
+        Fill in a report.
 
-        Raises:
-            BagError: The bag is damaged, or cannot be salvaged.
-
+        :raises BagError: The bag is damaged, or cannot be salvaged.
         """
         # rosbag2_py has no index: it would read all payloads.
         backend = 'portable' if self._settings.reader == 'auto' else self._settings.reader

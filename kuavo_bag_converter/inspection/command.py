@@ -1,12 +1,26 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The ``inspect`` subcommand; what it needs is imported when it runs, so that --help is quick."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
+import json
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,19 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -> int:
-    """Inspect the bags and print what was found.
+    """
+    Inspect the bags and print what was found.
 
-    Args:
-        options: The arguments.
-        settings: Those of ``--params-file`` and ``--set``.
-        given: Their names.
-
-    Returns:
-        0 if every bag can be read whole and fits what was asked for, else 1.
-
-    Raises:
-        UsageError: A path does not exist, or the settings do not fit each other.
-
+    :param options: The arguments.
+    :param settings: Those of ``--params-file`` and ``--set``.
+    :param given: Their names.
+    :return: 0 if every bag can be read whole and fits what was asked for, else 1.
+    :raises UsageError: A path does not exist, or the settings do not fit each other.
     """
     from kuavo_bag_converter.bags.discover import list_recordings
     from kuavo_bag_converter.inspection.bag import inspect_bag

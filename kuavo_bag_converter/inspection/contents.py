@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What the sampled messages of a bag hold, topic by topic."""
 
 from __future__ import annotations
@@ -5,9 +19,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
-
-import numpy as np
-from rosbags.interfaces import Nodetype
 
 from kuavo_bag_converter.bags.header_stamps import header_stamp
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals
@@ -18,6 +29,8 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
 from kuavo_bag_converter.messages.images import picture_decoder, picture_info
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+from rosbags.interfaces import Nodetype
 
 FIRST_VALUES = 8
 _WITHIN = 600
@@ -51,11 +64,10 @@ def has_header(connection: Connection, definitions: Definitions) -> bool:
 
 
 def read_contents(reader: BagReader, sample: MessageSample) -> SampledContents:
-    """Read the messages of a sample.
+    """
+    Read the messages of a sample.
 
-    Raises:
-        BagError: The bag is damaged there.
-
+    :raises BagError: The bag is damaged there.
     """
     first: dict[str, FirstMessage] = {}
     stamps: dict[str, list[tuple[int, int, int]]] = {topic: [] for topic in sample.with_header}
@@ -80,11 +92,10 @@ def _measured(rows: Sequence[tuple[int, int, int]]) -> HeaderStamps:
 
 
 def picture_of(message: FirstMessage, definitions: Definitions) -> Picture | None:
-    """Describe the picture of a message; None if it has none.
+    """
+    Describe the picture of a message; None if it has none.
 
-    Raises:
-        BagError: The picture is damaged or of a kind that is not supported.
-
+    :raises BagError: The picture is damaged or of a kind that is not supported.
     """
     connection, data = message.connection, message.data
     try:
@@ -114,11 +125,10 @@ def first_key_frame(
 
 
 def fields_of(message: FirstMessage, definitions: Definitions) -> dict[str, FieldValues]:
-    """Read the numbers of a message that are not of its header.
+    """
+    Read the numbers of a message that are not of its header.
 
-    Raises:
-        BagError: The message cannot be decoded.
-
+    :raises BagError: The message cannot be decoded.
     """
     connection, data = message.connection, message.data
     decoder = definitions.decoder(connection)

@@ -1,17 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Which configurations can convert a bag, and what the others would miss."""
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+import json
+import shlex
 
-import numpy as np
-import yaml
-
-from kuavo_bag_converter.alignment.binding import Binding, BoundCamera, bind
+from kuavo_bag_converter.alignment.binding import bind, Binding, BoundCamera
 from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, topics_with_header
 from kuavo_bag_converter.alignment.planning import aligned_topics, latched_topics
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
@@ -33,9 +44,11 @@ from kuavo_bag_converter.profiles.model import (
 )
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.robots.resolve import resolve, robot_of, robots, undecided, variants
-from kuavo_bag_converter.settings import SettingInfo, Settings, known_settings, updated
+from kuavo_bag_converter.settings import known_settings, SettingInfo, Settings, updated
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import listed, shown
+import numpy as np
+import yaml
 
 _PROGRAM = 'python -m kuavo_bag_converter'
 _NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used')
@@ -59,23 +72,21 @@ class InspectedBag:
 
 
 def fit_asked(bag: InspectedBag, settings: Settings) -> Fit:
-    """Try what the settings name, as they are.
+    """
+    Try what the settings name, as they are.
 
-    Raises:
-        UsageError: They name no profile or do not fit each other.
-
+    :raises UsageError: They name no profile or do not fit each other.
     """
     return _ProfileFitter(bag).fit(settings)
 
 
 def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
-    """Try the variants of every robot and the shipped profiles; the nearest come first.
+    """
+    Try the variants of every robot and the shipped profiles; the nearest come first.
 
     Everything else is as in ``base``.
 
-    Raises:
-        UsageError: The settings of ``base`` do not fit each other.
-
+    :raises UsageError: The settings of ``base`` do not fit each other.
     """
     fitter = _ProfileFitter(bag)
     fits: list[Fit] = []
@@ -113,11 +124,10 @@ class _ProfileFitter:
         """First pictures of a topic that cannot be decoded, as far as they were tried."""
 
     def fit(self, settings: Settings) -> Fit:
-        """Try one configuration.
+        """
+        Try one configuration.
 
-        Raises:
-            UsageError: The settings name no profile or do not fit each other.
-
+        :raises UsageError: The settings name no profile or do not fit each other.
         """
         frames = episodes = None
         misses: list[Miss] = []
@@ -136,7 +146,10 @@ class _ProfileFitter:
                     misses.append(Miss('', '', 'frames', str(error)))
         return Fit(
             settings.profile,
-            {name: known_settings()[name].value_in(settings) for name in _distinguishing(settings)},
+            {
+                name: known_settings()[name].value_in(settings)
+                for name in _distinguishing(settings)
+            },
             not misses,
             frames,
             episodes,
@@ -145,11 +158,10 @@ class _ProfileFitter:
         )
 
     def advised(self, settings: Settings) -> Fit:
-        """Try one configuration, and if bad pictures would stop it, without their frames.
+        """
+        Try one configuration, and if bad pictures would stop it, without their frames.
 
-        Raises:
-            UsageError: The settings name no profile or do not fit each other.
-
+        :raises UsageError: The settings name no profile or do not fit each other.
         """
         fit = self.fit(settings)
         if any(miss.kind == 'bad_pictures' for miss in fit.misses):
@@ -174,12 +186,11 @@ class _ProfileFitter:
         return updated(settings, {info.name: allowed}, 'inspect')
 
     def _frames(self, profile: Profile, on_bad: str) -> tuple[int | None, int | None]:
-        """Return how many frames and episodes there would be, where receive stamps tell.
+        """
+        Return how many frames and episodes there would be, where receive stamps tell.
 
-        Raises:
-            _BadPictures: Frames need pictures that cannot be decoded, or may need them.
-            BagError: No frame is left.
-
+        :raises _BadPictures: Frames need pictures that cannot be decoded, or may need them.
+        :raises BagError: No frame is left.
         """
         binding = bind(profile, self._bag.reader)
         clock, topic = profile.clock, binding.clock_topic
@@ -254,11 +265,10 @@ class _ProfileFitter:
         return None
 
     def _read(self, part: Part, source: Source, key: str) -> None:
-        """Read a part of a feature from the first message of a topic, if there is a readable one.
+        """
+        Read a part of a feature from the first message of a topic, if there is a readable one.
 
-        Raises:
-            BagError: The message does not have the elements.
-
+        :raises BagError: The message does not have the elements.
         """
         if source.topic in self._bag.first:
             connection, stamp, data = self._bag.first[source.topic]

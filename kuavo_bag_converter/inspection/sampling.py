@@ -1,4 +1,19 @@
-"""Which messages are read: all of a small bag, else a few windows of time that all topics share.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Which messages are read: all of a small bag, else a few windows of time that all topics share.
 
 Shared windows keep the chunks few that must be read and decompressed.
 """
@@ -8,11 +23,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
 from kuavo_bag_converter.bags.recording import WHOLE_BYTES
 from kuavo_bag_converter.bags.time_spans import TimeSpan
+import numpy as np
 
 WINDOWS = 10
 WINDOW_S = 0.1
@@ -33,14 +47,13 @@ class MessageSample(NamedTuple):
 def choose(
     receive: Mapping[str, Stamps], with_header: Collection[str], span: TimeSpan, size_bytes: int
 ) -> MessageSample:
-    """Choose the first message of every topic, and those whose header stamps are measured.
+    """
+    Choose the first message of every topic, and those whose header stamps are measured.
 
-    Args:
-        receive: Receive stamps of every topic, ascending.
-        with_header: Topics that have header stamps.
-        span: The time of the recording.
-        size_bytes: Of its files.
-
+    :param receive: Receive stamps of every topic, ascending.
+    :param with_header: Topics that have header stamps.
+    :param span: The time of the recording.
+    :param size_bytes: Of its files.
     """
     whole = size_bytes <= WHOLE_BYTES
     starts = np.linspace(span.start, max(span.start, span.stop - WINDOW_S * 1e9), WINDOWS)

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """An inspection as a person reads it."""
 
 from __future__ import annotations
@@ -71,7 +85,9 @@ def _row(topic: TopicReport) -> tuple[str, ...]:
     median = header.median_rate_hz if header and header.median_rate_hz else None
     if median is None and timing:
         median = timing.median_rate_hz
-    offset = (header.offset_median_ms, header.offset_min_ms, header.offset_max_ms) if header else ()
+    offset = (
+        (header.offset_median_ms, header.offset_min_ms, header.offset_max_ms) if header else ()
+    )
     return (
         shown(topic.topic),
         ' + '.join(map(shown, topic.types)),

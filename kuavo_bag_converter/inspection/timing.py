@@ -1,14 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Statistics of stamps. Pure numpy; stamps are int64 nanoseconds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
-from kuavo_bag_converter.bags.time_spans import TimeSpan, recorded_spans, within
+from kuavo_bag_converter.bags.time_spans import recorded_spans, TimeSpan, within
 from kuavo_bag_converter.inspection.report import HeaderStamps, OutsideStamps, Timing
+import numpy as np
 
 _NS = 1_000_000_000
 _MS = 1e6
@@ -18,15 +31,14 @@ SLACK = _NS
 
 
 def span_of(topics: Iterable[Stamps]) -> TimeSpan | None:
-    """Return the time in which a recording was made; None without messages.
+    """
+    Return the time in which a recording was made; None without messages.
 
     Stamps are parted as :func:`.stamps.recorded_spans` does; the part with most messages is the
     recording. So a clock that was not set yet, or an absurd stamp, does not stretch it. Give the
     stamps of latched topics only if there are no others.
 
-    Args:
-        topics: Stamps of each topic, ascending.
-
+    :param topics: Stamps of each topic, ascending.
     """
     each = list(topics)
     return max(

@@ -1,30 +1,44 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Adding to a dataset: whether it can be done, with which settings, and which bags are taken."""
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+import os
 from pathlib import Path
+import stat
 
 from kuavo_bag_converter.bags.discover import find_recordings
-from kuavo_bag_converter.check.description import EPISODES_FILES, Description, describe
+from kuavo_bag_converter.check.description import describe, Description, EPISODES_FILES
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import (
-    LEROBOT,
     ConversionRecord,
-    RecordedBag,
     format_of,
+    LEROBOT,
     read_record,
+    RecordedBag,
 )
 from kuavo_bag_converter.jobs.carrying import (
-    Snapshot,
     check_can_be_carried,
     is_of_the_dataset,
     is_rewritten,
+    Snapshot,
 )
 from kuavo_bag_converter.jobs.configuration import configuration, differences
 from kuavo_bag_converter.profiles.loader import load_profile
@@ -37,11 +51,10 @@ _TO_RETRY = ('failed', 'skipped')
 
 
 def check_format(settings: Settings, output: Path) -> None:
-    """Refuse to add to a dataset of another format than LeRobot's.
+    """
+    Refuse to add to a dataset of another format than LeRobot's.
 
-    Raises:
-        UsageError: The dataset is, or the settings ask for one.
-
+    :raises UsageError: The dataset is, or the settings ask for one.
     """
     for name in (format_of(output), settings.dataset_format):
         if name != LEROBOT:
@@ -53,12 +66,12 @@ def check_format(settings: Settings, output: Path) -> None:
 
 @dataclass(frozen=True)
 class ExistingDataset:
-    """A dataset whose episodes come first.
+    """
+    A dataset whose episodes come first.
 
-    Attributes:
-        root: Its folder.
-        record: What it was made from.
-        episodes: How many it has, those of other programs counted.
+    :ivar root: Its folder.
+    :ivar record: What it was made from.
+    :ivar episodes: How many it has, those of other programs counted.
     """
 
     root: Path
@@ -67,16 +80,13 @@ class ExistingDataset:
 
 
 def read_before(output: Path, snapshot: Snapshot) -> ExistingDataset:
-    """Read a dataset that is going to be added to, and check that it can be.
+    """
+    Read a dataset that is going to be added to, and check that it can be.
 
-    Args:
-        output: The dataset.
-        snapshot: What is in it.
-
-    Raises:
-        UsageError: It is not of this converter, or something in it does not fit.
-        DatasetError: It holds what a longer dataset cannot have.
-
+    :param output: The dataset.
+    :param snapshot: What is in it.
+    :raises UsageError: It is not of this converter, or something in it does not fit.
+    :raises DatasetError: It holds what a longer dataset cannot have.
     """
     try:
         record = read_record(output)
@@ -95,7 +105,8 @@ def read_before(output: Path, snapshot: Snapshot) -> ExistingDataset:
     for finding in findings:
         place = f'{finding.file}: ' if finding.file else ''
         raise UsageError(
-            f'{output}: cannot be added to: {place}{finding.rule}: found {finding.found}, expected '
+            f'{output}: cannot be added to: {place}{finding.rule}: found {finding.found}, '
+            f'expected '
             f'{finding.expected} ({len(findings)} findings in all); another program has changed '
             'the dataset since: mend it, or convert to another output'
         )
@@ -122,11 +133,10 @@ def _check_files(dataset: Description, snapshot: Snapshot, findings: Findings) -
 
 
 def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
-    """Return the settings for adding to a dataset: what shapes it must be as it was.
+    """
+    Return the settings for adding to a dataset: what shapes it must be as it was.
 
-    Raises:
-        UsageError: Something that shapes the dataset differs, or nothing failed.
-
+    :raises UsageError: Something that shapes the dataset differs, or nothing failed.
     """
     root = before.root
     was = before.record.known_settings(str(root / REPORT_PATH))
@@ -168,16 +178,13 @@ def number_of(record: ConversionRecord, paths: Sequence[Path]) -> int | None:
 def recordings_to_retry(
     record: ConversionRecord, bags: Sequence[str]
 ) -> list[tuple[tuple[Path, ...], int]]:
-    """Return the recordings that are not in a dataset, with their numbers in its record.
+    """
+    Return the recordings that are not in a dataset, with their numbers in its record.
 
-    Args:
-        record: The dataset's record.
-        bags: Where the recordings are now, or folders that hold them; what is not there is
-            looked for where it was.
-
-    Raises:
-        UsageError: Two of the given bags have the name of a recording.
-
+    :param record: The dataset's record.
+    :param bags: Where the recordings are now, or folders that hold them; what is not there is
+        looked for where it was.
+    :raises UsageError: Two of the given bags have the name of a recording.
     """
     given = find_recordings(bags)
     found = []
@@ -194,7 +201,8 @@ def recordings_to_retry(
 def _part_of(
     bag: RecordedBag, recording: tuple[Path, ...], record: ConversionRecord
 ) -> tuple[Path, ...]:
-    """Return the files in a recording that are a bag's own, by name; none if it is another one.
+    """
+    Return the files in a recording that are a bag's own, by name; none if it is another one.
 
     A recording of which a file was damaged was taken for several; the others may be converted.
     """

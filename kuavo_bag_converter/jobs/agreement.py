@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What the bags of a run must agree in, because their shards are joined to one dataset."""
 
 from __future__ import annotations
@@ -36,7 +50,8 @@ class ShardFormat:
 
 
 class Agreement:
-    """The form that all shards of a run must have.
+    """
+    The form that all shards of a run must have.
 
     All bags of a run have its profile and settings; what they may differ in is the size of their
     pictures, where the profile gives a camera none. Most bags settle it, or the dataset that they
@@ -61,13 +76,12 @@ class Agreement:
         self._first = next(name for name, form in forms.items() if form.sizes == self._sizes)
 
     def check(self, name: str, form: ShardFormat) -> None:
-        """Refuse a bag whose shard would not fit the others; the first one settles their form.
+        """
+        Refuse a bag whose shard would not fit the others; the first one settles their form.
 
-        Raises:
-            BagError: The pictures of a camera have another size.
-            DatasetError: Something differs from the dataset that the run adds to.
-            UsageError: The format cannot hold the features.
-
+        :raises BagError: The pictures of a camera have another size.
+        :raises DatasetError: Something differs from the dataset that the run adds to.
+        :raises UsageError: The format cannot hold the features.
         """
         check_format(form.features, self._version)
         self.settle({name: form})

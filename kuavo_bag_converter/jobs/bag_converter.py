@@ -1,19 +1,33 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Bag by bag: try whether it can be converted, then give it a shard in the workspace."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+import os
 from pathlib import Path
+import threading
 from typing import Any
 
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
 from kuavo_bag_converter.bags.fingerprint import (
-    Key,
     files_of,
     fingerprint,
+    Key,
     key_of,
     same_files,
     state_of,
@@ -53,11 +67,10 @@ class Conversion:
     """Brings the messages of a bag to its frames."""
 
     def check_cancelled(self) -> None:
-        """Stop if that was asked for.
+        """
+        Stop if that was asked for.
 
-        Raises:
-            Cancelled: ``cancel`` is set.
-
+        :raises Cancelled: ``cancel`` is set.
         """
         if self.cancel.is_set():
             raise Cancelled
@@ -73,11 +86,10 @@ class BagConverter:
     """Converts the bags of a run, which have one profile and must agree in the form of shards."""
 
     def __init__(self, run: Conversion) -> None:
-        """Convert to shards in the run's workspace.
+        """
+        Convert to shards in the run's workspace.
 
-        Raises:
-            UsageError: The settings cannot be carried out.
-
+        :raises UsageError: The settings cannot be carried out.
         """
         settings, before = run.settings, run.before
         self.profile: Profile | None = resolve_without_bag(settings)
@@ -89,14 +101,13 @@ class BagConverter:
         self._options = shard_options(settings)
 
     def try_bag(self, bag: Bag) -> ShardFormat | None:
-        """Return the form that a bag's shard will have, as far as its first messages tell.
+        """
+        Return the form that a bag's shard will have, as far as its first messages tell.
 
         Damage further inside, and that of bags without an index, which are not tried (None), is
         found when their turn comes.
 
-        Raises:
-            BagError: The bag cannot be converted.
-
+        :raises BagError: The bag cannot be converted.
         """
         bound = try_bag(
             bag.paths,
@@ -122,20 +133,15 @@ class BagConverter:
         return any(True for _ in workspace.finished_shards(workspace.shard_path(bag.place, key)))
 
     def convert(self, bag: Bag, disk: DiskWatch) -> tuple[Outcome, Shard | None]:
-        """Convert a bag, or take over the shard that an unfinished run has made of it.
+        """
+        Convert a bag, or take over the shard that an unfinished run has made of it.
 
-        Args:
-            bag: The bag.
-            disk: Knows whether its shard has room.
-
-        Returns:
-            What became of it, and its shard if it has one.
-
-        Raises:
-            UsageError: The bag has changed since an unfinished run converted it.
-            OutputError: The disk has no room.
-            Cancelled: ``cancel`` was set.
-
+        :param bag: The bag.
+        :param disk: Knows whether its shard has room.
+        :return: What became of it, and its shard if it has one.
+        :raises UsageError: The bag has changed since an unfinished run converted it.
+        :raises OutputError: The disk has no room.
+        :raises Cancelled: ``cancel`` was set.
         """
         try:
             outcome, shard = self._convert(bag, disk)
@@ -192,7 +198,9 @@ class BagConverter:
         form = ShardFormat(shard.features, options, shard.fps, self.profile.robot_type)
         self.agreement.check(bag.name, form)
 
-    def _write_shard(self, bag: Bag, path: Path, mark: Mapping[str, Any], disk: DiskWatch) -> Shard:
+    def _write_shard(
+        self, bag: Bag, path: Path, mark: Mapping[str, Any], disk: DiskWatch
+    ) -> Shard:
         options = self._options
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
         with self._open(bag) as reader:
@@ -239,11 +247,10 @@ class BagConverter:
 
 
 def _check_not_shared(bag: Bag, key: Key, before: ExistingDataset) -> None:
-    """Refuse a recording of which another one in the dataset has a part.
+    """
+    Refuse a recording of which another one in the dataset has a part.
 
-    Raises:
-        BagError: Names the file.
-
+    :raises BagError: Names the file.
     """
     for file, holder in before.record.shared_with(bag.paths, key):
         if holds_messages(file):

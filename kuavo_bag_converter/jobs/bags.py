@@ -1,11 +1,25 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Which recordings a run converts, each once, and what became of each."""
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable
+import os
 from pathlib import Path
+import random
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.discover import list_recordings
@@ -63,16 +77,13 @@ class Bag(NamedTuple):
 def find_bags(
     settings: Settings, before: ExistingDataset | None, note: Callable[[str], None]
 ) -> list[Bag]:
-    """Return the recordings to convert, in order.
+    """
+    Return the recordings to convert, in order.
 
-    Args:
-        settings: What to do.
-        before: The dataset that is added to.
-        note: Called with a line for what is left out.
-
-    Raises:
-        UsageError: A path does not exist.
-
+    :param settings: What to do.
+    :param before: The dataset that is added to.
+    :param note: Called with a line for what is left out.
+    :raises UsageError: A path does not exist.
     """
     if settings.retry_failed and before is not None:
         return [Bag(*left) for left in recordings_to_retry(before.record, settings.bags)]

@@ -1,4 +1,19 @@
-"""What a longer dataset takes over of the one that it replaces: everything that it does not write.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a longer dataset takes over of the one that it replaces: everything that it does not write.
 
 A dataset holds files of others: its card, notes, the modalities of another training library. They
 come along as they are; the tables and videos of its episodes do, too.
@@ -6,12 +21,12 @@ come along as they are; the tables and videos of its episodes do, too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 import os
+from pathlib import Path
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from kuavo_bag_converter.dataset.layout import (
@@ -64,11 +79,10 @@ Snapshot = dict[str, Entry]
 
 
 def take_snapshot(root: Path) -> Snapshot:
-    """Look at everything in a folder; links are not followed.
+    """
+    Look at everything in a folder; links are not followed.
 
-    Raises:
-        OSError: It cannot be read.
-
+    :raises OSError: It cannot be read.
     """
     snapshot = {'': _entry(os.lstat(root))}
     snapshot.update(_entries(root, ''))
@@ -124,11 +138,10 @@ def others_in(snapshot: Snapshot) -> list[str]:
 
 
 def check_can_be_carried(root: Path, snapshot: Snapshot) -> None:
-    """Check that a longer dataset can have everything of a dataset at its place.
+    """
+    Check that a longer dataset can have everything of a dataset at its place.
 
-    Raises:
-        DatasetError: Names what cannot.
-
+    :raises DatasetError: Names what cannot.
     """
     disk = root.stat().st_dev
     for path, entry in sorted(snapshot.items()):
@@ -136,8 +149,8 @@ def check_can_be_carried(root: Path, snapshot: Snapshot) -> None:
         is_folder = stat.S_ISDIR(entry.kind)
         if is_folder and place.stat().st_dev != disk:
             raise DatasetError(
-                f'{place}: is on another disk, where what is in it cannot stay when the dataset is '
-                'replaced; unmount it first'
+                f'{place}: is on another disk, where what is in it cannot stay when the dataset '
+                'is replaced; unmount it first'
             )
         if is_folder and not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
             raise DatasetError(
@@ -164,14 +177,13 @@ def _holds_episodes(path: str) -> bool:
 
 
 def carry_over(old: Path, new: Path, snapshot: Snapshot) -> None:
-    """Give everything in a dataset that a longer one does not have a place there; durable.
+    """
+    Give everything in a dataset that a longer one does not have a place there; durable.
 
     Files get a second name by a hard link, or are copied where there are none.
 
-    Raises:
-        DatasetError: Something lies where the longer dataset has a file of its own.
-        OSError: Something cannot be carried over.
-
+    :raises DatasetError: Something lies where the longer dataset has a file of its own.
+    :raises OSError: Something cannot be carried over.
     """
     for path, entry in sorted(snapshot.items()):
         if not stat.S_ISDIR(entry.kind):
@@ -192,11 +204,10 @@ def _make_folder(path: Path) -> None:
 
 
 def carry(source: Path, target: Path, *, rewritten: bool = False) -> None:
-    """Give a file or link another place; what is there already must be the same file.
+    """
+    Give a file or link another place; what is there already must be the same file.
 
-    Raises:
-        DatasetError: Another file is there.
-
+    :raises DatasetError: Another file is there.
     """
     if os.path.lexists(target):
         if not rewritten and not _is_carried(os.lstat(source), os.lstat(target)):
@@ -217,11 +228,10 @@ def _is_carried(source: os.stat_result, target: os.stat_result) -> bool:
 
 
 def remove_made(root: Path, is_made: Callable[[str, Entry], bool]) -> list[Path]:
-    """Delete from a folder what a run has made, and folders that are empty then.
+    """
+    Delete from a folder what a run has made, and folders that are empty then.
 
-    Returns:
-        What is left, files before the folders that hold them; what cannot be deleted is left.
-
+    :return: What is left, files before the folders that hold them; what cannot be deleted is left.
     """
     left: list[Path] = []
     try:

@@ -1,19 +1,33 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What of the settings shapes a dataset, in a form that tells whether two runs want the same."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+import re
 from typing import Any
 
 from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.robots.resolve import digest_of, profile_version
-from kuavo_bag_converter.settings import Settings, recorded_values
+from kuavo_bag_converter.settings import recorded_values, Settings
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.version import __version__
 
@@ -24,14 +38,13 @@ _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb
 
 
 def configuration(settings: Settings, profile: Profile | None = None) -> dict[str, Any]:
-    """Return everything that shapes a dataset, by name.
+    """
+    Return everything that shapes a dataset, by name.
 
     Of files that settings name, the content counts, not where they are.
 
-    Args:
-        settings: The settings.
-        profile: What their profile was, if it is not read anew.
-
+    :param settings: The settings.
+    :param profile: What their profile was, if it is not read anew.
     """
     values: dict[str, Any] = {
         name: value

@@ -1,13 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Writes the folder ``conversion/`` of a dataset: how it was made, and from what."""
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+import os
 from pathlib import Path
+import re
+import tempfile
 from typing import Any
 
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
@@ -15,10 +29,10 @@ from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import files_of, fingerprint
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import (
+    as_recorded,
     ConversionRecord,
     RecordedBag,
     RecordedFile,
-    as_recorded,
     write_record,
 )
 from kuavo_bag_converter.dataset.shard import Shard
@@ -28,7 +42,7 @@ from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import IN_DATASET, Profile
-from kuavo_bag_converter.settings import Settings, recorded_values
+from kuavo_bag_converter.settings import recorded_values, Settings
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import link_or_copy, sync_tree, write_text
 from kuavo_bag_converter.support.texts import visible
@@ -49,20 +63,19 @@ def write_conversion_folder(
     shards: Sequence[Shard],
     before: ExistingDataset | None = None,
 ) -> None:
-    """Write ``report.json``, ``profile.yaml`` and ``alignment/<number of the bag>.parquet``.
+    """
+    Write ``report.json``, ``profile.yaml`` and ``alignment/<number of the bag>.parquet``.
 
     They are durable on return. See :mod:`.alignment_file` for the last.
 
-    Args:
-        folder: The dataset as it is being put together.
-        root: Where it is going to be, without links; paths are recorded relative to it.
-        settings: It was made with them.
-        profile: What a frame is made of.
-        outcomes: Of the bags of this run.
-        shards: Of the converted ones, in order.
-        before: The dataset whose episodes come first; a bag that failed there takes its old place
-            in the list.
-
+    :param folder: The dataset as it is being put together.
+    :param root: Where it is going to be, without links; paths are recorded relative to it.
+    :param settings: It was made with them.
+    :param profile: What a frame is made of.
+    :param outcomes: Of the bags of this run.
+    :param shards: Of the converted ones, in order.
+    :param before: The dataset whose episodes come first; a bag that failed there takes its old
+        place in the list.
     """
     texts = _Texts(root, settings, profile, outcomes)
     bags: list[RecordedBag] = []

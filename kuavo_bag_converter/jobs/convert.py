@@ -1,12 +1,26 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Many bags to one dataset: each bag becomes a shard, the shards become the dataset."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 import json
+from pathlib import Path
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.dataset.assemble import assemble
@@ -14,18 +28,18 @@ from kuavo_bag_converter.dataset.layout import INFO_PATH
 from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
-from kuavo_bag_converter.frames.stream import Filler, fill_frames
+from kuavo_bag_converter.frames.stream import fill_frames, Filler
 from kuavo_bag_converter.jobs.adding import check_format, read_before, settings_for
 from kuavo_bag_converter.jobs.agreement import ShardFormat
 from kuavo_bag_converter.jobs.bag_converter import BagConverter, Conversion
 from kuavo_bag_converter.jobs.bags import Bag, find_bags
-from kuavo_bag_converter.jobs.carrying import Snapshot, carry_over, others_in, take_snapshot
+from kuavo_bag_converter.jobs.carrying import carry_over, others_in, Snapshot, take_snapshot
 from kuavo_bag_converter.jobs.configuration import configuration
 from kuavo_bag_converter.jobs.conversion_folder import write_conversion_folder
 from kuavo_bag_converter.jobs.disk import DiskWatch
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.jobs.workspace import Workspace, resolve_output
+from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, OutputError, UsageError
@@ -44,23 +58,18 @@ def convert(
     cancel: threading.Event | None = None,
     fill: Filler = fill_frames,
 ) -> Report:
-    """Convert ``settings.bags`` to a dataset at ``settings.output``.
+    """
+    Convert ``settings.bags`` to a dataset at ``settings.output``.
 
-    Args:
-        settings: What to do.
-        observer: Is told how it goes on.
-        cancel: Set it to stop soon; finished bags are kept for the next run.
-        fill: Brings the messages of a bag to its frames.
-
-    Returns:
-        The outcome of every bag; the dataset exists if at least one was converted.
-
-    Raises:
-        UsageError: The settings cannot be carried out.
-        OutputError: The disk is full or cannot be written.
-        DatasetError: What came out is not complete.
-        Cancelled: ``cancel`` was set.
-
+    :param settings: What to do.
+    :param observer: Is told how it goes on.
+    :param cancel: Set it to stop soon; finished bags are kept for the next run.
+    :param fill: Brings the messages of a bag to its frames.
+    :return: The outcome of every bag; the dataset exists if at least one was converted.
+    :raises UsageError: The settings cannot be carried out.
+    :raises OutputError: The disk is full or cannot be written.
+    :raises DatasetError: What came out is not complete.
+    :raises Cancelled: ``cancel`` was set.
     """
     if not settings.output:
         raise UsageError('output: no folder given for the dataset')
@@ -115,7 +124,9 @@ def _convert(run: Conversion) -> Report:
     return Report(where, tuple(outcomes), seconds, peak_memory_mb(), published.problem)
 
 
-def _check_all(run: Conversion, converter: BagConverter, bags: Sequence[Bag]) -> dict[int, Outcome]:
+def _check_all(
+    run: Conversion, converter: BagConverter, bags: Sequence[Bag]
+) -> dict[int, Outcome]:
     """Return the outcomes of the bags that cannot be converted, by their numbers from 1."""
     run.observer.checking(len(bags))
     refused: dict[int, Outcome] = {}
@@ -175,11 +186,10 @@ def _convert_all(
 def _assemble(
     run: Conversion, profile: Profile, outcomes: Sequence[Outcome], shards: Sequence[Shard]
 ) -> tuple[Path, Snapshot | None]:
-    """Put the dataset together in the workspace, with the record of how it was made.
+    """
+    Put the dataset together in the workspace, with the record of how it was made.
 
-    Returns:
-        The dataset, and what was in the one that it has grown from.
-
+    :return: The dataset, and what was in the one that it has grown from.
     """
     run.observer.assembling(sum(outcome.episodes for outcome in outcomes))
     settings = run.settings
@@ -219,7 +229,8 @@ def _name_others(observer: Observer, others: Sequence[str]) -> None:
     """Say which files come along that may tell of the dataset as it was."""
     if others:
         observer.note(
-            f'carried over as they are: {listed(others, _NAMED)}; counts in them may be out of date'
+            f'carried over as they are: {listed(others, _NAMED)}; counts in them may be out of '
+            f'date'
         )
 
 
@@ -234,11 +245,10 @@ def _name_splits(observer: Observer, root: Path) -> None:
 
 
 def _check(root: Path) -> None:
-    """Read the finished dataset back, without decoding, before it gets its name.
+    """
+    Read the finished dataset back, without decoding, before it gets its name.
 
-    Raises:
-        DatasetError: Something in it is not as LeRobot needs it.
-
+    :raises DatasetError: Something in it is not as LeRobot needs it.
     """
     findings = check_dataset(root, 'cheap')
     if findings:

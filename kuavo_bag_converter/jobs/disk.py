@@ -1,10 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Whether the disk has room for what a run is going to write."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+import shutil
 
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.dataset.features import VideoOptions
@@ -44,11 +58,10 @@ class DiskWatch:
             self._written += shard_bytes
 
     def check(self) -> None:
-        """Stop if what is still to come does not fit.
+        """
+        Stop if what is still to come does not fit.
 
-        Raises:
-            OutputError: Names what is needed and what is free.
-
+        :raises OutputError: Names what is needed and what is free.
         """
         ratio = self._written / self._read if self._read else self._estimate or 0.0
         joined = self._written * (self._copies - 1)
@@ -56,7 +69,8 @@ class DiskWatch:
         free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise OutputError(
-                f'{self._folder}: the run needs about {needed / 1e6:.0f} MB more, {free / 1e6:.0f} '
+                f'{self._folder}: the run needs about {needed / 1e6:.0f} MB more, '
+                f'{free / 1e6:.0f} '
                 'MB are free; make room, choose another output, or set check_disk: false'
             )
 

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What is wrong with a bag is said before the first bag is converted, at little cost."""
 
 from __future__ import annotations
@@ -8,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.alignment.binding import Binding, bind
+from kuavo_bag_converter.alignment.binding import bind, Binding
 from kuavo_bag_converter.alignment.plan import topics_with_header
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.open import open_quickly
@@ -55,24 +69,19 @@ def try_bag(
     reader: str,
     on_damage: str,
 ) -> BoundBag | None:
-    """Try a recording as far as its index and the first messages of its topics tell.
+    """
+    Try a recording as far as its index and the first messages of its topics tell.
 
     A recording that must be read whole to be opened is not tried, and one that is damaged only if
     that fails it.
 
-    Args:
-        paths: A bag file, a rosbag2 directory, or the files of one recording.
-        settle: Gives the profile.
-        options: How the bag is going to be converted.
-        reader: What is going to read it.
-        on_damage: ``fail`` or ``salvage``.
-
-    Returns:
-        What the bag is going to become; None if it was not tried.
-
-    Raises:
-        BagError: The bag cannot be converted.
-
+    :param paths: A bag file, a rosbag2 directory, or the files of one recording.
+    :param settle: Gives the profile.
+    :param options: How the bag is going to be converted.
+    :param reader: What is going to read it.
+    :param on_damage: ``fail`` or ``salvage``.
+    :return: What the bag is going to become; None if it was not tried.
+    :raises BagError: The bag cannot be converted.
     """
     try:
         bag = open_quickly(paths, reader)
@@ -87,11 +96,11 @@ def try_bag(
 
 
 def bind_bag(profile: Profile, reader: BagReader, options: ShardOptions) -> BoundBag:
-    """Bind a profile to a bag, and try to read what it names from the first messages.
+    """
+    Bind a profile to a bag, and try to read what it names from the first messages.
 
-    Raises:
-        BagError: The bag does not have what the profile needs, or its pictures cannot be stored.
-
+    :raises BagError: The bag does not have what the profile needs, or its pictures cannot be
+        stored.
     """
     binding = _bind_and_try(profile, reader, options.definitions)
     return BoundBag(binding, open_cameras(binding, reader, options))
@@ -143,13 +152,12 @@ def _decoded(definitions: Definitions, message: Message) -> object:
 
 
 def _try_topic(reader: BagReader, topic: str, uses: Sequence[_Use]) -> None:
-    """Try the first messages of a topic until each use has found one that it can read.
+    """
+    Try the first messages of a topic until each use has found one that it can read.
 
     Whether frames need those before it is not known yet.
 
-    Raises:
-        BagError: None of them can be read; what the first one lacks.
-
+    :raises BagError: None of them can be read; what the first one lacks.
     """
     errors: dict[_Use, BagError] = {}
     left = list(uses)

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Gives a finished dataset its name, without taking anything away that this run did not make."""
 
 from __future__ import annotations
@@ -5,19 +19,19 @@ from __future__ import annotations
 import errno
 import json
 import os
-import stat
 from pathlib import Path
+import stat
 from typing import NamedTuple
 
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.jobs.carrying import (
-    Entry,
-    Snapshot,
     carry,
+    Entry,
     is_at,
     is_of_the_dataset,
     is_rewritten,
     remove_made,
+    Snapshot,
     take_snapshot,
 )
 from kuavo_bag_converter.jobs.renames import exchange, rename_new
@@ -79,17 +93,16 @@ def publish_new(dataset: Path, output: Path) -> Published:
 
 
 def publish_over(dataset: Path, output: Path, work: Path, snapshot: Snapshot) -> Published:
-    """Let a dataset take the place of the one that it has grown from.
+    """
+    Let a dataset take the place of the one that it has grown from.
 
     What others have added to that one, or changed in files that are not the dataset's, comes
     along. If they have changed the dataset itself, the new one gets a name beside it.
 
-    Args:
-        dataset: In ``work``.
-        output: The dataset to replace.
-        work: The workspace.
-        snapshot: What was in ``output`` when ``dataset`` was built on it.
-
+    :param dataset: In ``work``.
+    :param output: The dataset to replace.
+    :param work: The workspace.
+    :param snapshot: What was in ``output`` when ``dataset`` was built on it.
     """
     try:
         now = take_snapshot(output)
@@ -167,14 +180,11 @@ def _move_beside(folder: Path, output: Path, ending: str) -> Path:
 
 
 def finish_replacing(work: Path, output: Path) -> list[str]:
-    """Finish what a run began that replaced a dataset: bring it back, or clear it away.
+    """
+    Finish what a run began that replaced a dataset: bring it back, or clear it away.
 
-    Returns:
-        Lines about what cannot be cleared away.
-
-    Raises:
-        UsageError: The dataset cannot come back, because something else has its place.
-
+    :return: Lines about what cannot be cleared away.
+    :raises UsageError: The dataset cannot come back, because something else has its place.
     """
     remarks: list[str] = []
     replaced = ReplacedDataset.read(work)

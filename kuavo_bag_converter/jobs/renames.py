@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Renames that replace nothing, and such that swap two folders at once."""
 
 from __future__ import annotations
@@ -15,12 +29,11 @@ _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
 def rename_new(source: Path, target: Path) -> None:
-    """Rename a folder to a name that nothing has.
+    """
+    Rename a folder to a name that nothing has.
 
-    Raises:
-        FileExistsError: Something has that name; nothing is changed.
-        OSError: The system refuses.
-
+    :raises FileExistsError: Something has that name; nothing is changed.
+    :raises OSError: The system refuses.
     """
     try:
         _renameat2(source, target, _NOREPLACE)
@@ -31,11 +44,10 @@ def rename_new(source: Path, target: Path) -> None:
 
 
 def exchange(first: Path, second: Path) -> bool:
-    """Let two folders change names at once; tell whether kernel and file system can do that.
+    """
+    Let two folders change names at once; tell whether kernel and file system can do that.
 
-    Raises:
-        OSError: The system refuses.
-
+    :raises OSError: The system refuses.
     """
     try:
         _renameat2(first, second, _EXCHANGE)

@@ -1,14 +1,26 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """One bag to one shard: plan its frames, open the shard, stream the bag into it, finish."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+import threading
 from typing import Any
-
-import numpy as np
 
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT, write_alignment
 from kuavo_bag_converter.alignment.binding import Binding
@@ -18,16 +30,17 @@ from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
-from kuavo_bag_converter.frames.camera_sequence import CameraSequence, bad_pictures
+from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
 from kuavo_bag_converter.frames.cameras import at_its_stamp
 from kuavo_bag_converter.frames.kinds import CameraKind
-from kuavo_bag_converter.frames.memory_budget import MemoryShares, memory_shares
+from kuavo_bag_converter.frames.memory_budget import memory_shares, MemoryShares
 from kuavo_bag_converter.frames.options import ShardOptions
-from kuavo_bag_converter.frames.stream import Filler, Limits, Progress, fill_frames
+from kuavo_bag_converter.frames.stream import fill_frames, Filler, Limits, Progress
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, DatasetError
 from kuavo_bag_converter.support.memory import MB, release_memory
 from kuavo_bag_converter.support.stages import stage
+import numpy as np
 
 _NONE: Ordinals = np.empty(0, dtype=np.int64)
 
@@ -54,11 +67,10 @@ class Origin:
 
     @classmethod
     def of(cls, shard: Shard) -> Origin:
-        """Read that of a shard.
+        """
+        Read that of a shard.
 
-        Raises:
-            DatasetError: The shard has none.
-
+        :raises DatasetError: The shard has none.
         """
         try:
             identity = shard.extra['identity']
@@ -86,27 +98,25 @@ def write_shard(
     cancel: threading.Event,
     fill: Filler = fill_frames,
 ) -> Shard:
-    """Convert one bag; the shard at ``path`` is complete or does not exist.
-
-    Args:
-        reader: The bag.
-        binding: What to read, and for which feature.
-        kinds: Its cameras, see :func:`open_cameras`.
-        path: Where the shard goes.
-        options: How to convert.
-        fingerprint: The bag's fingerprint, which the shard keeps, see :class:`Origin`.
-        files: Those that the bag is read from.
-        planned: Called when a plan is made.
-        progress: Called with frames done and all frames.
-        cancel: Set to stop.
-        fill: Brings the messages to the frames.
-
-    Raises:
-        BagError: The bag cannot be converted as asked.
-        DatasetError: What came out is not complete.
-        Cancelled: ``cancel`` was set.
+    """
+    Convert one bag; the shard at ``path`` is complete or does not exist.
 
     A codec that is stuck leaves its files beside ``path`` for the next run to remove.
+
+    :param reader: The bag.
+    :param binding: What to read, and for which feature.
+    :param kinds: Its cameras, see :func:`open_cameras`.
+    :param path: Where the shard goes.
+    :param options: How to convert.
+    :param fingerprint: The bag's fingerprint, which the shard keeps, see :class:`Origin`.
+    :param files: Those that the bag is read from.
+    :param planned: Called when a plan is made.
+    :param progress: Called with frames done and all frames.
+    :param cancel: Set to stop.
+    :param fill: Brings the messages to the frames.
+    :raises BagError: The bag cannot be converted as asked.
+    :raises DatasetError: What came out is not complete.
+    :raises Cancelled: ``cancel`` was set.
     """
     shares = memory_shares(options.memory_limit_mb, kinds)
     trailing = options.definitions.trailing

@@ -1,16 +1,30 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The folder beside the output where a run keeps its work until the dataset is complete."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 import fcntl
 import hashlib
 import json
 import os
+from pathlib import Path
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.bags.fingerprint import Key
@@ -18,23 +32,23 @@ from kuavo_bag_converter.dataset.layout import INFO_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.manifest import MANIFEST
 from kuavo_bag_converter.jobs.carrying import (
     Entry,
-    Snapshot,
     is_at,
     is_of_the_dataset,
     remove_made,
+    Snapshot,
     take_snapshot,
 )
 from kuavo_bag_converter.jobs.configuration import differences, of_today
 from kuavo_bag_converter.jobs.publishing import (
-    PREVIOUS,
-    REPLACED,
-    REPLACEMENT,
-    Published,
-    ReplacedDataset,
     finish_replacing,
     is_replaced,
+    PREVIOUS,
     publish_new,
     publish_over,
+    Published,
+    REPLACED,
+    ReplacedDataset,
+    REPLACEMENT,
 )
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import sync, write_text
@@ -44,8 +58,8 @@ _NOTE = """\
 This folder holds an unfinished conversion by kuavo_bag_converter. Run the same command again and
 it goes on from here; delete the folder to begin anew. It is not a dataset.
 
-If there is a folder "previous" in it and the dataset beside it is gone, "previous" is that dataset:
-the next run, or you, can move it back.
+If there is a folder "previous" in it and the dataset beside it is gone, "previous" is that
+dataset: the next run, or you, can move it back.
 """
 _README = 'README.txt'
 _CONFIGURATION = 'configuration.json'
@@ -55,32 +69,32 @@ _BY_PLUGIN = 'by_plugin'
 _DATASETS = re.compile(r'dataset(\.\d+)?')
 _SMALL_FILES = (_README, REPLACED, 'replaced.tmp', 'configuration.tmp', _CONFIGURATION)
 """Removed in this order: the last one tells whose folder it is."""
-_OF_A_SHARD = re.compile(r'(data|alignment)\.parquet|shard\.json|episodes\.jsonl|videos/[^/]+\.mp4')
+_OF_A_SHARD = re.compile(
+    r'(data|alignment)\.parquet|shard\.json|episodes\.jsonl|videos/[^/]+\.mp4'
+)
 _ATTEMPTS = 100
 _FORMER_SHARD = re.compile(r'[0-9a-f]{12}-')
 """Named by path and fingerprint; today by content and path."""
 
 
 class Workspace:
-    """``<output>.unfinished``: a shard for each finished bag, and what the run was asked for.
+    """
+    ``<output>.unfinished``: a shard for each finished bag, and what the run was asked for.
 
     Only one run may use it at a time. It disappears when the dataset is complete, or when a run
     ends without a single finished shard. What this converter did not make in it stays.
     """
 
     def __init__(self, output: Path, *, adding: bool = False) -> None:
-        """Open or make the workspace of ``output`` and lock it; nothing is in it yet.
+        """
+        Open or make the workspace of ``output`` and lock it; nothing is in it yet.
 
         A dataset that a killed run was about to replace is brought back.
 
-        Args:
-            output: The dataset's root, without links; must not exist, or must if ``adding``.
-            adding: The dataset is going to be replaced by a longer one.
-
-        Raises:
-            UsageError: The output exists or does not, cannot be made, is in use by another run,
-                or its workspace is something else.
-
+        :param output: The dataset's root, without links; must not exist, or must if ``adding``.
+        :param adding: The dataset is going to be replaced by a longer one.
+        :raises UsageError: The output exists or does not, cannot be made, is in use by another
+            run, or its workspace is something else.
         """
         self.output = output
         self.root = output.with_name(output.name + '.unfinished')
@@ -158,11 +172,10 @@ class Workspace:
         return os.lstat(self.output).st_ino == replaced.by
 
     def _check_owner(self) -> None:
-        """Take the folder only if a run of this converter has made it.
+        """
+        Take the folder only if a run of this converter has made it.
 
-        Raises:
-            UsageError: It holds something else.
-
+        :raises UsageError: It holds something else.
         """
         entries = sorted(os.listdir(self.root))
         if _CONFIGURATION in entries:
@@ -181,15 +194,12 @@ class Workspace:
         )
 
     def prepare(self, configuration: Mapping[str, object], *, redo: bool = False) -> None:
-        """Take over the finished shards of an unfinished run with the same configuration.
+        """
+        Take over the finished shards of an unfinished run with the same configuration.
 
-        Args:
-            configuration: Everything that shapes the dataset, as JSON can hold it.
-            redo: Throw away what a run with another configuration left, in place of refusing.
-
-        Raises:
-            UsageError: An unfinished run had another configuration.
-
+        :param configuration: Everything that shapes the dataset, as JSON can hold it.
+        :param redo: Throw away what a run with another configuration left, in place of refusing.
+        :raises UsageError: An unfinished run had another configuration.
         """
         self._check(configuration, redo=redo)
         self.shards.mkdir(exist_ok=True)
@@ -215,19 +225,18 @@ class Workspace:
                 yield shard
 
     def forget_changed(self, path: Path, bag: str, *, redo: bool) -> None:
-        """Remove what an earlier run made of a bag that has changed since.
+        """
+        Remove what an earlier run made of a bag that has changed since.
 
-        Raises:
-            UsageError: There is such a shard, and ``redo`` is not set.
-
+        :raises UsageError: There is such a shard, and ``redo`` is not set.
         """
         for other in self.shards.glob(f'*-{path.name.partition("-")[2]}'):
             if other == path:
                 continue
             if not redo:
                 raise UsageError(
-                    f'{bag}: has changed since an unfinished run converted it; set on_change: redo '
-                    f'to convert it again, or remove {self.root}'
+                    f'{bag}: has changed since an unfinished run converted it; set on_change: '
+                    f'redo to convert it again, or remove {self.root}'
                 )
             self.remove_shard(other)
 
@@ -256,12 +265,11 @@ class Workspace:
         return snapshot
 
     def publish(self, dataset: Path, snapshot: Snapshot | None = None) -> Published:
-        """Give the complete dataset its name; the workspace is gone afterwards.
+        """
+        Give the complete dataset its name; the workspace is gone afterwards.
 
-        Args:
-            dataset: It, in the workspace.
-            snapshot: What was in the dataset that it has grown from, if it has.
-
+        :param dataset: It, in the workspace.
+        :param snapshot: What was in the dataset that it has grown from, if it has.
         """
         if snapshot is None:
             ReplacedDataset({}, dataset.stat().st_ino).write(self.root)
@@ -358,11 +366,10 @@ class Workspace:
 
 
 def resolve_output(output: str) -> Path:
-    """Return the folder of a dataset without links: one to another disk is written there.
+    """
+    Return the folder of a dataset without links: one to another disk is written there.
 
-    Raises:
-        UsageError: It is no place for a dataset.
-
+    :raises UsageError: It is no place for a dataset.
     """
     try:
         path = Path(os.path.realpath(output))

@@ -1,14 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Decoders of libavcodec, one for each camera, that report damage in place of concealing it."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+import re
 from typing import Any, cast
 
 import av
 from av.video.codeccontext import VideoCodecContext
-
 from kuavo_bag_converter.messages.picture_headers import MAX_PIXELS
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted
@@ -31,10 +44,10 @@ class PictureCodec:
         self._context = _open(name)
 
     def decode(self, data: memoryview) -> av.VideoFrame:
-        """Decode one picture; nothing refers to ``data`` afterwards.
+        """
+        Decode one picture; nothing refers to ``data`` afterwards.
 
-        Raises:
-            ImageError: The picture is damaged.
+        :raises ImageError: The picture is damaged.
         """
         packet = _packet(data)
         # Else the PNG decoder takes it for the difference to the picture before.
@@ -49,7 +62,8 @@ class PictureCodec:
 
 
 class StreamCodec:
-    """Decodes the access units of an H.264 or H.265 stream (Annex B), one for each message.
+    """
+    Decodes the access units of an H.264 or H.265 stream (Annex B), one for each message.
 
     Every message must be fed, in order, also where its picture is not used. A message gives its
     own picture or an error: before the first key frame, and after damage up to the next one, there
@@ -66,11 +80,11 @@ class StreamCodec:
         self._has_key = False
 
     def decode(self, data: memoryview) -> av.VideoFrame:
-        """Decode the next access unit.
+        """
+        Decode the next access unit.
 
-        Raises:
-            ImageError: There is no picture for this message.
-            BagError: The stream reorders its pictures.
+        :raises ImageError: There is no picture for this message.
+        :raises BagError: The stream reorders its pictures.
         """
         has_picture, is_key = self._survey(data)
         if has_picture and not (is_key or self._has_key):
@@ -88,7 +102,11 @@ class StreamCodec:
         if any(frame.is_corrupt for frame in frames):
             self._resynchronize()
             raise ImageError(f'damaged {self._name} picture')
-        if self._context.has_b_frames or len(frames) > 1 or any(f.pts != self._fed for f in frames):
+        if (
+            self._context.has_b_frames
+            or len(frames) > 1
+            or any(f.pts != self._fed for f in frames)
+        ):
             raise BagError(
                 f'the {self._name} stream reorders its pictures (B-frames), so that messages and '
                 'pictures do not match; only streams without B-frames are supported'
@@ -120,14 +138,12 @@ class StreamCodec:
 
 
 def stream_codec_name(data: memoryview, description: str) -> str:
-    """Return the codec of a payload: ``h264``, ``hevc``, or '' if it is no video stream.
+    """
+    Return the codec of a payload: ``h264``, ``hevc``, or '' if it is no video stream.
 
-    Args:
-        data: The payload.
-        description: What the message says about its format.
-
-    Raises:
-        BagError: It is a stream, but the description names no known codec.
+    :param data: The payload.
+    :param description: What the message says about its format.
+    :raises BagError: It is a stream, but the description names no known codec.
     """
     if data[:3] != _START_CODE and data[:4] != b'\0' + _START_CODE:
         return ''

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Image messages through ROS's cv_bridge, where it is installed."""
 
 from __future__ import annotations
@@ -5,16 +19,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 from cv_bridge import CvBridge, CvBridgeError
-
 from kuavo_bag_converter.messages.raw_images import (
-    Pixels,
     check_color,
     encoding_of,
+    Pixels,
     pixels_of,
 )
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
 
 _DESIRED = {'bgr24': 'bgr8', 'gray': 'mono8'}
 _OLD_NAMES = {'uyvy': 'yuv422', 'yuyv': 'yuv422_yuy2'}
@@ -24,11 +37,11 @@ _bridge = CvBridge()
 
 
 def color_of(message: Any) -> tuple[Pixels, str]:
-    """Return what :func:`raw_images.color_of` returns, converted by cv_bridge.
+    """
+    Return what :func:`raw_images.color_of` returns, converted by cv_bridge.
 
-    Raises:
-        BagError: The encoding is not supported, or is no colour.
-        ImageError: Size, step and data do not fit each other.
+    :raises BagError: The encoding is not supported, or is no colour.
+    :raises ImageError: Size, step and data do not fit each other.
     """
     encoding = encoding_of(message)
     check_color(message, encoding)

@@ -1,15 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Decoders that other packages bring: payloads of any encoding become messages of a definition."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-import numpy as np
-from rosbags.interfaces import Nodetype
+from typing import Any, NamedTuple, Protocol, TYPE_CHECKING
 
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.plugins import DECODERS, Plugin, plugins
+import numpy as np
+from rosbags.interfaces import Nodetype
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc
@@ -30,19 +43,15 @@ class Decoder(Protocol):
     found where those of bags are."""
 
     def decode(self, msgtype: str, payload: memoryview) -> object:
-        """Decode one message; may be called by many threads at once.
+        """
+        Decode one message; may be called by many threads at once.
 
-        Args:
-            msgtype: One of :attr:`msgtypes`.
-            payload: Of the message; not valid any more when the next one is decoded.
-
-        Returns:
-            An object or a mapping that has every field of the definition; messages within it
-            likewise, arrays of numbers as anything that numpy takes, arrays of bytes also as bytes.
-
-        Raises:
-            Exception: The payload cannot be decoded; its text is shown.
-
+        :param msgtype: One of :attr:`msgtypes`.
+        :param payload: Of the message; not valid any more when the next one is decoded.
+        :return: An object or a mapping that has every field of the definition; messages within it
+            likewise, arrays of numbers as anything that numpy takes, arrays of bytes also as
+            bytes.
+        :raises Exception: The payload cannot be decoded; its text is shown.
         """
 
 
@@ -71,11 +80,10 @@ Claims = Mapping[tuple[str, str], Claim]
 
 
 def claims() -> Claims:
-    """Return the types that installed plug-ins decode.
+    """
+    Return the types that installed plug-ins decode.
 
-    Raises:
-        UsageError: One cannot be loaded, or two decode the same type.
-
+    :raises UsageError: One cannot be loaded, or two decode the same type.
     """
     found: dict[tuple[str, str], Claim] = {}
     for plugin in plugins(DECODERS).values():
@@ -99,11 +107,10 @@ def claims() -> Claims:
 
 
 def build_message(store: Typestore, msgtype: str, value: object, path: str = '') -> Any:
-    """Make a message of a type from what a plug-in returns.
+    """
+    Make a message of a type from what a plug-in returns.
 
-    Raises:
-        ValueError: Names the field that is missing or has another type.
-
+    :raises ValueError: Names the field that is missing or has another type.
     """
     fields = []
     for name, desc in store.fielddefs[msgtype][1]:

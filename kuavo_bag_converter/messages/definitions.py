@@ -1,4 +1,19 @@
-"""Message definitions, and the decoders made from them: payload bytes to Python messages.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Message definitions, and the decoders made from them: payload bytes to Python messages.
 
 A bag's own definitions come first, whatever their md5 is, so that three versions of one type in
 three bags all decode. What a bag does not embed is taken from folders of ``.msg`` files, from the
@@ -8,29 +23,28 @@ plug-in decodes are as the plug-in says.
 
 from __future__ import annotations
 
-import re
-import struct
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from rosbags.interfaces import Nodetype
-from rosbags.serde import SerdeError
-from rosbags.typesys import (
-    Stores,
-    TypesysError,
-    get_types_from_idl,
-    get_types_from_msg,
-    get_typestore,
-)
+import re
+import struct
+import threading
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.messages.decoder_plugins import Claim, build_message, claims
+from kuavo_bag_converter.messages.decoder_plugins import build_message, Claim, claims
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.plugins import described
 from kuavo_bag_converter.support.texts import quoted, shown
+from rosbags.interfaces import Nodetype
+from rosbags.serde import SerdeError
+from rosbags.typesys import (
+    get_types_from_idl,
+    get_types_from_msg,
+    get_typestore,
+    Stores,
+    TypesysError,
+)
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc, Typesdict
@@ -49,7 +63,8 @@ _MANY = 1000
 _SEPARATOR = '=' * 80
 _NOT_EMBEDDED = '; the bag embeds no definition: check msg_path and distro'
 _FIELD = re.compile(
-    r'(?P<type>[A-Za-z][\w/]*(?:<=\d+)?(?:\[(?:<=)?\d*\])?)\s+(?P<name>[A-Za-z]\w*)\s*(?P<constant>=)?'
+    r'(?P<type>[A-Za-z][\w/]*(?:<=\d+)?(?:\[(?:<=)?\d*\])?)\s+(?P<name>[A-Za-z]\w*)'
+    r'\s*(?P<constant>=)?'
 )
 _STRING = r'"(?:\\.|[^"\\])*"'
 _IDL_NOISE = re.compile(
@@ -122,16 +137,15 @@ class MessageDecoder:
         trailing: TrailingBytes,
         advice: str = '',
     ) -> None:
-        """Decode by a store that holds the type.
+        """
+        Decode by a store that holds the type.
 
-        Args:
-            topic: For errors, and for ``trailing``.
-            msgtype: The type of the messages.
-            encoding: ``ros1`` or ``cdr``.
-            store: Where the type and those that it contains are registered.
-            trailing: Counts the payloads that are longer than their message.
-            advice: Ends the error about a payload that does not fit.
-
+        :param topic: For errors, and for ``trailing``.
+        :param msgtype: The type of the messages.
+        :param encoding: ``ros1`` or ``cdr``.
+        :param store: Where the type and those that it contains are registered.
+        :param trailing: Counts the payloads that are longer than their message.
+        :param advice: Ends the error about a payload that does not fit.
         """
         self.topic = topic
         self.msgtype = msgtype
@@ -149,18 +163,16 @@ class MessageDecoder:
         self._ros1 = message.deserialize_ros1
 
     def __call__(self, data: bytes | memoryview) -> Any:
-        """Decode one payload.
+        """
+        Decode one payload.
 
         Bytes behind the end of a CDR message are allowed (writers that estimate the size leave
         them) and counted. ROS 1 knows none: there they tell of another definition.
 
-        Returns:
-            An object with the fields as attributes. Arrays of numbers are numpy arrays that may
-            be views of ``data``; a field whose name is a Python keyword has a trailing underscore.
-
-        Raises:
-            BagError: The payload does not fit the definition.
-
+        :return: An object with the fields as attributes. Arrays of numbers are numpy arrays that
+            may be views of ``data``; a field whose name is a Python keyword has a trailing
+            underscore.
+        :raises BagError: The payload does not fit the definition.
         """
         message, extra = self._decoded(data)
         if extra > _PADDING:
@@ -168,11 +180,10 @@ class MessageDecoder:
         return message
 
     def trailing_bytes(self, data: bytes | memoryview) -> int:
-        """Return how many bytes of a payload lie behind its message, 0 for mere padding.
+        """
+        Return how many bytes of a payload lie behind its message, 0 for mere padding.
 
-        Raises:
-            BagError: The payload does not fit the definition.
-
+        :raises BagError: The payload does not fit the definition.
         """
         _, extra = self._decoded(data)
         return extra if extra > _PADDING else 0
@@ -209,7 +220,9 @@ class MessageDecoder:
 class _PluginDecoder(MessageDecoder):
     """Decodes by a plug-in; what that returns becomes a message of the definition it gives."""
 
-    def __init__(self, topic: str, claim: Claim, store: Typestore, trailing: TrailingBytes) -> None:
+    def __init__(
+        self, topic: str, claim: Claim, store: Typestore, trailing: TrailingBytes
+    ) -> None:
         super().__init__(topic, claim.ros_name, 'ros1', store, trailing)
         self._claim = claim
 
@@ -229,16 +242,13 @@ class Definitions:
     """Finds the definitions of connections and makes their decoders, each set once."""
 
     def __init__(self, msg_path: Iterable[str | Path] = (), distro: str = 'humble') -> None:
-        """Choose where definitions come from that a bag does not embed.
+        """
+        Choose where definitions come from that a bag does not embed.
 
-        Args:
-            msg_path: Folders with ``package/msg/Type.msg`` files, or folders of one package.
-            distro: ROS 2 distro of the standard types; for ROS 1 payloads it is always noetic.
-
-        Raises:
-            UsageError: A folder does not exist, the distro is not known, or a plug-in that decodes
-                messages cannot be used.
-
+        :param msg_path: Folders with ``package/msg/Type.msg`` files, or folders of one package.
+        :param distro: ROS 2 distro of the standard types; for ROS 1 payloads it is always noetic.
+        :raises UsageError: A folder does not exist, the distro is not known, or a plug-in that
+            decodes messages cannot be used.
         """
         self._claims = claims()
         self._folders = [Path(folder) for folder in msg_path]
@@ -255,12 +265,11 @@ class Definitions:
         self._stores: dict[tuple[str, ...], Typestore] = {}
 
     def decoder(self, connection: Connection) -> MessageDecoder:
-        """Return the decoder of a connection, made when it is first asked for.
+        """
+        Return the decoder of a connection, made when it is first asked for.
 
-        Raises:
-            BagError: The payloads are in another encoding than ``ros1`` or ``cdr``, the
-                definition cannot be read, or a type that it needs is nowhere defined.
-
+        :raises BagError: The payloads are in another encoding than ``ros1`` or ``cdr``, the
+            definition cannot be read, or a type that it needs is nowhere defined.
         """
         decoder = self._decoders.get(connection)
         if decoder is None:
@@ -316,7 +325,8 @@ class Definitions:
                 whole = '' if name == msgtype else f', which {shown(msgtype)} contains'
                 advice = f'; give a folder that holds {missing}.msg as msg_path'
                 raise BagError(
-                    f'{topic}: no definition of {missing}{whole}{advice if "/msg/" in name else ""}'
+                    f'{topic}: no definition of '
+                    f'{missing}{whole}{advice if "/msg/" in name else ""}'
                 )
             found[name] = types[name]
             pending += _contained(found[name][1])
@@ -412,11 +422,10 @@ def _without_values(text: str) -> str:
 
 
 def _check_idl(text: str) -> None:
-    """Refuse what takes the parser time that is exponential in its depth; ROS has none of it.
+    """
+    Refuse what takes the parser time that is exponential in its depth; ROS has none of it.
 
-    Raises:
-        TypesysError: Parentheses within parentheses, or a sequence of sequences.
-
+    :raises TypesysError: Parentheses within parentheses, or a sequence of sequences.
     """
     depth = 0
     for word in _IDL_NESTING.findall(text):
@@ -444,7 +453,8 @@ def _types_of_file(path: Path, name: str) -> Typesdict:
 
 
 def _fields_only(text: str) -> str:
-    """Reduce MSG text to its fields and headings.
+    """
+    Reduce MSG text to its fields and headings.
 
     Constants, default values and comments do not matter for decoding, and the parser takes
     constants with lower-case names for fields.

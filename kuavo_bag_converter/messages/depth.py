@@ -1,4 +1,19 @@
-"""Depth maps: from message payloads to millimetres, and to the 8 bit pictures of a dataset.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Depth maps: from message payloads to millimetres, and to the 8 bit pictures of a dataset.
 
 Where there is no depth, a map has 0. That is what cameras write; 65535, and in float images NaN,
 infinite and negative values, mean the same and become 0 too. Only the coding ``minmax8``, which
@@ -14,9 +29,6 @@ from typing import Any
 
 import av
 import cv2
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
@@ -27,6 +39,8 @@ from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
 from kuavo_bag_converter.messages.video_frames import Gray, gray_frame, plane_pixels
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted
+import numpy as np
+import numpy.typing as npt
 
 Depth = npt.NDArray[np.uint16]
 
@@ -49,16 +63,15 @@ class DepthDecoder:
         definitions: Definitions,
         size: tuple[int, int] | None = None,
     ) -> None:
-        """Prepare for a connection.
+        """
+        Prepare for a connection.
 
-        Args:
-            connection: The camera's: compressedDepth or any 16 bit PNG in a CompressedImage, or
-                an Image.
-            definitions: Where message definitions come from.
-            size: (height, width) of the maps, taken from the nearest pixels; each its own if None.
-
-        Raises:
-            BagError: The type holds no picture, or its definition is missing.
+        :param connection: The camera's: compressedDepth or any 16 bit PNG in a CompressedImage, or
+            an Image.
+        :param definitions: Where message definitions come from.
+        :param size: (height, width) of the maps, taken from the nearest pixels; each its own if
+            None.
+        :raises BagError: The type holds no picture, or its definition is missing.
         """
         self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
@@ -67,16 +80,14 @@ class DepthDecoder:
         self._dequantization: tuple[tuple[float, float], Depth] | None = None
 
     def decode(self, data: bytes | memoryview) -> Depth:
-        """Decode the depth map of a message.
+        """
+        Decode the depth map of a message.
 
-        Returns:
-            Millimetres, shape (height, width), 0 where there is no depth; independent of ``data``.
-            The unit is the camera's: simulators write other counts than millimetres.
-
-        Raises:
-            ImageError: The map is damaged.
-            BagError: The message does not fit its definition, or the camera's kind of picture is
-                no depth.
+        :return: Millimetres, shape (height, width), 0 where there is no depth; independent of
+            ``data``. The unit is the camera's: simulators write other counts than millimetres.
+        :raises ImageError: The map is damaged.
+        :raises BagError: The message does not fit its definition, or the camera's kind of picture
+            is no depth.
         """
         depth = self.decode_as_recorded(data)
         if depth.max(initial=0) == NO_DEPTH:
@@ -87,14 +98,12 @@ class DepthDecoder:
         """Ignore a message whose map is not used."""
 
     def decode_as_recorded(self, data: bytes | memoryview) -> Depth:
-        """Decode as :meth:`decode` does, but leave 65535 as it is.
+        """
+        Decode as :meth:`decode` does, but leave 65535 as it is.
 
-        Returns:
-            Millimetres, uint16 (height, width).
-
-        Raises:
-            ImageError: This map is damaged.
-            BagError: The message does not fit its definition, or is no depth.
+        :return: Millimetres, uint16 (height, width).
+        :raises ImageError: This map is damaged.
+        :raises BagError: The message does not fit its definition, or is no depth.
         """
         message = self._message(data)
         with errors_about(self._topic):
@@ -174,7 +183,8 @@ def _millimetres(metres: npt.NDArray[np.float32]) -> Depth:
 
 
 class GrayDepthDecoder:
-    """Turns the depth maps of a camera into grey frames, the codings of 8 bit.
+    """
+    Turns the depth maps of a camera into grey frames, the codings of 8 bit.
 
     ``minmax8`` is the original converter's: clipped to ``depth_range``, then each frame's own
     least and greatest depth become 0 and 255 (truncated). ``range8`` maps ``depth_range`` itself
@@ -188,13 +198,13 @@ class GrayDepthDecoder:
         depth_range: tuple[int, int],
         pix_fmt: str = 'yuv420p',
     ) -> None:
-        """Prepare for a camera.
+        """
+        Prepare for a camera.
 
-        Args:
-            decoder: Of the camera.
-            coding: ``minmax8`` or ``range8``.
-            depth_range: [min, max] in mm.
-            pix_fmt: ``yuv420p`` or ``yuv444p``.
+        :param decoder: Of the camera.
+        :param coding: ``minmax8`` or ``range8``.
+        :param depth_range: [min, max] in mm.
+        :param pix_fmt: ``yuv420p`` or ``yuv444p``.
         """
         self._decoder = decoder
         self._low, self._high = (min(max(limit, 0), NO_DEPTH) for limit in depth_range)
@@ -206,11 +216,11 @@ class GrayDepthDecoder:
             self._table[NO_DEPTH] = 0
 
     def decode(self, data: bytes | memoryview) -> av.VideoFrame:
-        """Decode the depth map of a message into a grey frame, limited range.
+        """
+        Decode the depth map of a message into a grey frame, limited range.
 
-        Raises:
-            ImageError: The map is damaged.
-            BagError: The message does not fit its definition, or holds no depth.
+        :raises ImageError: The map is damaged.
+        :raises BagError: The message does not fit its definition, or holds no depth.
         """
         depth = self._decoder.decode_as_recorded(data)
         if self._table is None:
@@ -222,7 +232,8 @@ class GrayDepthDecoder:
 
 
 def _stretched(depth: Depth, lower: int, upper: int) -> Gray:
-    """Return the original's grey: (clipped - least) / (greatest - least + 1e-9) * 255, truncated.
+    """
+    Return the original's grey: (clipped - least) / (greatest - least + 1e-9) * 255, truncated.
 
     OpenCV is fast in single precision and rounds. That is exact here: half less makes rounding
     truncation, and before it the values are multiples of 1 / span; those that are whole numbers

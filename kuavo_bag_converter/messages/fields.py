@@ -1,20 +1,33 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Field paths such as ``joint_data.joint_q`` or ``transforms[0].translation.x``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 import keyword
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-from rosbags.interfaces import Nodetype
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import did_you_mean, listed, shown
+import numpy as np
+import numpy.typing as npt
+from rosbags.interfaces import Nodetype
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc
@@ -58,25 +71,23 @@ class FieldReader:
     def __init__(
         self, paths: Iterable[str], connection: Connection, definitions: Definitions
     ) -> None:
-        """Check the paths against the type of the connection.
+        """
+        Check the paths against the type of the connection.
 
         A path names a number, an array of numbers or one element of an array; a list of messages
         needs an index.
 
-        Raises:
-            BagError: A path is not in the type or does not lead to numbers.
+        :raises BagError: A path is not in the type or does not lead to numbers.
         """
         decoder = definitions.decoder(connection)
         self._paths = [_numbers_path(decoder, path) for path in paths]
 
     def read(self, message: Any) -> Vector:
-        """Return the fields one after the other.
+        """
+        Return the fields one after the other.
 
-        Returns:
-            float64, shape (n,); independent of the payload that the message was decoded from.
-
-        Raises:
-            BagError: A list is too short for the index of a path.
+        :return: float64, shape (n,); independent of the payload that the message was decoded from.
+        :raises BagError: A list is too short for the index of a path.
         """
         parts = [np.array(path.of(message), dtype=np.float64, ndmin=1) for path in self._paths]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
@@ -86,10 +97,10 @@ class ValueReader:
     """Reads one boolean, number or text of decoded messages of one connection."""
 
     def __init__(self, path: str, connection: Connection, definitions: Definitions) -> None:
-        """Check the path against the type of the connection.
+        """
+        Check the path against the type of the connection.
 
-        Raises:
-            BagError: The path is not in the type or does not lead to a single value.
+        :raises BagError: The path is not in the type or does not lead to a single value.
         """
         decoder = definitions.decoder(connection)
         self._path, desc = _path(decoder, path)
@@ -100,10 +111,10 @@ class ValueReader:
             )
 
     def read(self, message: Any) -> bool | int | float | str:
-        """Return the value.
+        """
+        Return the value.
 
-        Raises:
-            BagError: A list is too short for the index of the path.
+        :raises BagError: A list is too short for the index of the path.
         """
         value = self._path.of(message)
         if isinstance(value, np.generic):
@@ -116,10 +127,10 @@ class TextsReader:
     """Reads a list of texts, as the names of joints, of decoded messages of one connection."""
 
     def __init__(self, path: str, connection: Connection, definitions: Definitions) -> None:
-        """Check the path against the type of the connection.
+        """
+        Check the path against the type of the connection.
 
-        Raises:
-            BagError: The path is not in the type or does not lead to a list of texts.
+        :raises BagError: The path is not in the type or does not lead to a list of texts.
         """
         decoder = definitions.decoder(connection)
         self._path, desc = _path(decoder, path)
@@ -128,16 +139,17 @@ class TextsReader:
             raise BagError(f'{decoder.topic}: {path} is {_type_name(desc)}, not a list of texts')
 
     def read(self, message: Any) -> tuple[str, ...]:
-        """Return the texts.
+        """
+        Return the texts.
 
-        Raises:
-            BagError: A list is too short for the index of the path.
+        :raises BagError: A list is too short for the index of the path.
         """
         return tuple(self._path.of(message))
 
 
 def numeric_fields(decoder: MessageDecoder) -> dict[str, str]:
-    """List the paths of a type that lead to numbers, with their types (``float64[]``...).
+    """
+    List the paths of a type that lead to numbers, with their types (``float64[]``...).
 
     Lists of messages are listed by their first element.
     """

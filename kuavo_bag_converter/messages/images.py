@@ -1,4 +1,19 @@
-"""Colour pictures: from message payloads to encoder-ready frames without a detour by RGB, or JPEGs.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Colour pictures: from message payloads to encoder-ready frames without a detour by RGB, or JPEGs.
 
 What is to be stored as it is (``video: copy``) is taken out of its message and not decoded.
 """
@@ -10,17 +25,16 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import av
-
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import raw_images, rvl
-from kuavo_bag_converter.messages.codecs import PictureCodec, StreamCodec, stream_codec_name
+from kuavo_bag_converter.messages.codecs import PictureCodec, stream_codec_name, StreamCodec
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
 from kuavo_bag_converter.messages.picture_headers import (
     DEPTH_HEADER,
     JPEG_MAGIC,
-    PNG_MAGIC,
     JpegHeader,
     JpegReader,
+    PNG_MAGIC,
     read_png,
     read_webp,
 )
@@ -69,10 +83,10 @@ def errors_about(topic: str) -> Iterator[None]:
 def picture_decoder(
     connection: Connection, definitions: Definitions
 ) -> tuple[MessageDecoder, bool]:
-    """Return the message decoder of a camera, and whether its pictures are compressed.
+    """
+    Return the message decoder of a camera, and whether its pictures are compressed.
 
-    Raises:
-        BagError: The type of the connection holds no picture.
+    :raises BagError: The type of the connection holds no picture.
     """
     decoder = definitions.decoder(connection)
     fields = decoder.fields()
@@ -87,7 +101,8 @@ def picture_decoder(
 
 
 class ColorDecoder:
-    """Decodes the pictures of one colour camera; to be used by one thread at a time.
+    """
+    Decodes the pictures of one colour camera; to be used by one thread at a time.
 
     A JPEG goes from its own planes to the encoder's without becoming RGB. Its Exif orientation is
     applied, as ``cv2.imdecode`` does; alpha is dropped. :class:`StreamCodec` tells about H.264 and
@@ -103,18 +118,16 @@ class ColorDecoder:
         *,
         use_cv_bridge: bool = False,
     ) -> None:
-        """Prepare for a connection.
+        """
+        Prepare for a connection.
 
-        Args:
-            connection: The camera's; messages with ``format`` and ``data`` are taken for
-                CompressedImage, those with ``encoding`` and ``step`` for Image.
-            definitions: Where message definitions come from.
-            size: (height, width) of the frames; each picture's own if None.
-            pix_fmt: ``yuv420p``, ``yuv444p``, or :data:`.frames.RGB`.
-            use_cv_bridge: Convert Image messages by cv_bridge, with equal results.
-
-        Raises:
-            BagError: The type holds no picture, or its definition is missing.
+        :param connection: The camera's; messages with ``format`` and ``data`` are taken for
+            CompressedImage, those with ``encoding`` and ``step`` for Image.
+        :param definitions: Where message definitions come from.
+        :param size: (height, width) of the frames; each picture's own if None.
+        :param pix_fmt: ``yuv420p``, ``yuv444p``, or :data:`.frames.RGB`.
+        :param use_cv_bridge: Convert Image messages by cv_bridge, with equal results.
+        :raises BagError: The type holds no picture, or its definition is missing.
         """
         self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
@@ -129,27 +142,25 @@ class ColorDecoder:
         self._streams: dict[str, StreamCodec] = {}
 
     def decode(self, data: bytes | memoryview) -> av.VideoFrame:
-        """Decode the picture of a message.
+        """
+        Decode the picture of a message.
 
-        Returns:
-            A frame of the wanted size and pixel format, BT.601 in limited range or RGB; nothing
-            in it refers to ``data``.
-
-        Raises:
-            ImageError: This picture is damaged, or a stream has none for this message.
-            BagError: The message does not fit its definition, or the camera's kind of picture is
-                not supported.
+        :return: A frame of the wanted size and pixel format, BT.601 in limited range or RGB;
+            nothing in it refers to ``data``.
+        :raises ImageError: This picture is damaged, or a stream has none for this message.
+        :raises BagError: The message does not fit its definition, or the camera's kind of picture
+            is not supported.
         """
         message = self._message(data)
         with errors_about(self._topic):
             return self._fitter.fit(*self._frame(message))
 
     def skip(self, data: bytes | memoryview) -> None:
-        """Take notice of a message whose picture is not used; only streams need it.
+        """
+        Take notice of a message whose picture is not used; only streams need it.
 
-        Raises:
-            BagError: The message does not fit its definition, or the camera's kind of picture is
-                not supported.
+        :raises BagError: The message does not fit its definition, or the camera's kind of picture
+            is not supported.
         """
         message = self._message(data)
         with errors_about(self._topic), suppress(ImageError):
@@ -188,12 +199,12 @@ class JpegCopier:
         self._first: JpegHeader | None = None
 
     def decode(self, data: bytes | memoryview) -> bytes:
-        """Return the JPEG of a message, undecoded.
+        """
+        Return the JPEG of a message, undecoded.
 
-        Raises:
-            ImageError: It is no JPEG, its header is damaged, or its end is missing.
-            BagError: The message does not fit its definition, or the picture has another size or
-                orientation than the first.
+        :raises ImageError: It is no JPEG, its header is damaged, or its end is missing.
+        :raises BagError: The message does not fit its definition, or the picture has another size
+            or orientation than the first.
         """
         payload = memoryview(self._message(data).data)
         with errors_about(self._topic):
@@ -216,13 +227,13 @@ class JpegCopier:
 def picture_info(
     connection: Connection, definitions: Definitions, data: bytes | memoryview
 ) -> PictureInfo:
-    """Read the headers of a message's picture, colour or depth, without decoding it.
+    """
+    Read the headers of a message's picture, colour or depth, without decoding it.
 
     Only for a video stream its first picture is decoded.
 
-    Raises:
-        ImageError: The picture is damaged.
-        BagError: It is of a kind that is not supported, or the type holds no picture.
+    :raises ImageError: The picture is damaged.
+    :raises BagError: It is of a kind that is not supported, or the type holds no picture.
     """
     decoder, is_compressed = picture_decoder(connection, definitions)
     message = decoder(data)
@@ -265,15 +276,13 @@ def is_rvl(description: str) -> bool:
 
 
 def codec_of(payload: memoryview, description: str) -> str:
-    """Tell by its first bytes what a compressed picture is.
+    """
+    Tell by its first bytes what a compressed picture is.
 
-    Args:
-        payload: The ``data`` of a CompressedImage.
-        description: Its ``format``, which only tells video codecs apart.
-
-    Raises:
-        ImageError: The payload is empty or nothing known.
-        BagError: A video stream of an unknown codec, or compressedDepth.
+    :param payload: The ``data`` of a CompressedImage.
+    :param description: Its ``format``, which only tells video codecs apart.
+    :raises ImageError: The payload is empty or nothing known.
+    :raises BagError: A video stream of an unknown codec, or compressedDepth.
     """
     start = bytes(payload[:12])
     if start.startswith(JPEG_MAGIC):

@@ -1,4 +1,19 @@
-"""What the headers of compressed pictures say, checked before anything is allocated or decoded.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What the headers of compressed pictures say, checked before anything is allocated or decoded.
 
 Formats: ITU-T T.81 (JPEG), CIPA DC-008 (Exif), W3C PNG third edition, RFC 9649 (WebP).
 """
@@ -6,8 +21,8 @@ Formats: ITU-T T.81 (JPEG), CIPA DC-008 (Exif), W3C PNG third edition, RFC 9649 
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import NamedTuple
+import zlib
 
 from kuavo_bag_converter.support.errors import BagError, ImageError
 
@@ -47,10 +62,10 @@ class PngHeader(NamedTuple):
 
 
 def check_size(height: int, width: int) -> None:
-    """Refuse sizes that no camera has.
+    """
+    Refuse sizes that no camera has.
 
-    Raises:
-        ImageError: A side is 0 or the picture is too large.
+    :raises ImageError: A side is 0 or the picture is too large.
     """
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
         raise ImageError(f'the header claims {width}x{height} pixels')
@@ -64,11 +79,11 @@ class JpegReader:
         self._header: JpegHeader | None = None
 
     def read(self, data: memoryview) -> JpegHeader:
-        """Read the header of a JPEG and check that the picture is all there.
+        """
+        Read the header of a JPEG and check that the picture is all there.
 
-        Raises:
-            ImageError: The header is damaged, or the end of the picture is missing.
-            BagError: A kind of JPEG that is not supported.
+        :raises ImageError: The header is damaged, or the end of the picture is missing.
+        :raises BagError: A kind of JPEG that is not supported.
         """
         header = self._header
         if header is None or bytes(data[: len(self._begin)]) != self._begin:
@@ -157,10 +172,10 @@ def find_png(data: memoryview) -> int:
 
 
 def read_png(data: memoryview) -> PngHeader:
-    """Read the header of a PNG and check the length and checksum of every chunk.
+    """
+    Read the header of a PNG and check the length and checksum of every chunk.
 
-    Raises:
-        ImageError: The PNG is damaged or cut off.
+    :raises ImageError: The PNG is damaged or cut off.
     """
     header: PngHeader | None = None
     position = len(PNG_MAGIC)
@@ -194,10 +209,10 @@ def _png_header(chunk: memoryview, size: int) -> PngHeader:
 
 
 def read_webp(data: memoryview) -> tuple[int, int]:
-    """Return height and width of a WebP whose payload is all there.
+    """
+    Return height and width of a WebP whose payload is all there.
 
-    Raises:
-        ImageError: The WebP is damaged or cut off.
+    :raises ImageError: The WebP is damaged or cut off.
     """
     try:
         size, kind = struct.unpack_from('<4xI4x4s', data)

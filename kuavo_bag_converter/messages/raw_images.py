@@ -1,4 +1,19 @@
-"""The pixels of ``sensor_msgs/Image`` messages.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The pixels of ``sensor_msgs/Image`` messages.
 
 Encodings: sensor_msgs/image_encodings.hpp; conversions as cv_bridge makes them.
 """
@@ -8,12 +23,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.messages.picture_headers import check_size
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted, shown
+import numpy as np
+import numpy.typing as npt
 
 Pixels = npt.NDArray[Any]
 
@@ -58,10 +72,10 @@ ENCODINGS = {
 
 
 def encoding_of(message: Any) -> Encoding:
-    """Return the encoding of an image.
+    """
+    Return the encoding of an image.
 
-    Raises:
-        BagError: It is not supported.
+    :raises BagError: It is not supported.
     """
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
@@ -73,15 +87,13 @@ def encoding_of(message: Any) -> Encoding:
 
 
 def pixels_of(message: Any) -> Pixels:
-    """View the pixels of an image without its row padding, in the machine's byte order.
+    """
+    View the pixels of an image without its row padding, in the machine's byte order.
 
-    Returns:
-        Shape (height, width) or (height, width, channels); a view of the payload, or a copy if
-        the byte order is another or the numbers are not aligned.
-
-    Raises:
-        BagError: The encoding is not supported.
-        ImageError: Size, step and data do not fit each other.
+    :return: Shape (height, width) or (height, width, channels); a view of the payload, or a copy
+        if the byte order is another or the numbers are not aligned.
+    :raises BagError: The encoding is not supported.
+    :raises ImageError: Size, step and data do not fit each other.
     """
     encoding = encoding_of(message)
     height, width, step = message.height, message.width, message.step
@@ -106,11 +118,11 @@ def pixels_of(message: Any) -> Pixels:
 
 
 def color_of(message: Any) -> tuple[Pixels, str]:
-    """Return an image as a picture of libav's pixel format rgb24, bgr24, rgba, bgra or gray.
+    """
+    Return an image as a picture of libav's pixel format rgb24, bgr24, rgba, bgra or gray.
 
-    Raises:
-        BagError: The encoding is not supported, or is no colour.
-        ImageError: Size, step and data do not fit each other.
+    :raises BagError: The encoding is not supported, or is no colour.
+    :raises ImageError: Size, step and data do not fit each other.
     """
     encoding = encoding_of(message)
     check_color(message, encoding)
@@ -126,11 +138,11 @@ def color_of(message: Any) -> tuple[Pixels, str]:
 
 
 def check_color(message: Any, encoding: Encoding) -> None:
-    """Refuse depth where colour is wanted, and halves of 4:2:2 pixel pairs.
+    """
+    Refuse depth where colour is wanted, and halves of 4:2:2 pixel pairs.
 
-    Raises:
-        BagError: The encoding is no colour.
-        ImageError: The width is odd where pixels come in pairs.
+    :raises BagError: The encoding is no colour.
+    :raises ImageError: The width is odd where pixels come in pairs.
     """
     if not encoding.pix_fmt:
         raise BagError(

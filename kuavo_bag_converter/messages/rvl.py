@@ -1,4 +1,19 @@
-"""RVL, the run-length and variable-length coding of depth that compressedDepth can use.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+RVL, the run-length and variable-length coding of depth that compressedDepth can use.
 
 Format: A. D. Wilson, Fast Lossless Depth Image Compression, ISS 2017, as written by
 compressed_depth_image_transport: int32 columns, int32 rows, then the code; all of it behind the
@@ -9,11 +24,10 @@ from __future__ import annotations
 
 import struct
 
+from kuavo_bag_converter.messages.picture_headers import check_size, DEPTH_HEADER, MAX_SIDE
+from kuavo_bag_converter.support.errors import ImageError
 import numpy as np
 import numpy.typing as npt
-
-from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, MAX_SIDE, check_size
-from kuavo_bag_converter.support.errors import ImageError
 
 _HEADER = struct.Struct('<II')
 _SHIFTS = np.arange(28, -1, -4, dtype=np.uint32)
@@ -22,7 +36,8 @@ _MAX_DIGITS = 11
 
 
 def begin_of(payload: memoryview) -> int:
-    """Return where in a compressedDepth payload RVL begins: behind the header, if there is one.
+    """
+    Return where in a compressedDepth payload RVL begins: behind the header, if there is one.
 
     The header begins with 0 (``INV_DEPTH``), which is no width, so the two cannot be mistaken.
     """
@@ -33,10 +48,10 @@ def begin_of(payload: memoryview) -> int:
 
 
 def read_size(data: memoryview) -> tuple[int, int]:
-    """Return height and width.
+    """
+    Return height and width.
 
-    Raises:
-        ImageError: The payload is too short or the size is none.
+    :raises ImageError: The payload is too short or the size is none.
     """
     if len(data) < _HEADER.size:
         raise ImageError('the RVL picture is cut off')
@@ -46,13 +61,11 @@ def read_size(data: memoryview) -> tuple[int, int]:
 
 
 def decode(data: memoryview) -> npt.NDArray[np.uint16]:
-    """Decode a depth map.
+    """
+    Decode a depth map.
 
-    Returns:
-        Shape (height, width).
-
-    Raises:
-        ImageError: The code is damaged or cut off.
+    :return: Shape (height, width).
+    :raises ImageError: The code is damaged or cut off.
     """
     height, width = read_size(data)
     numbers = _numbers(data[_HEADER.size :])
@@ -83,7 +96,8 @@ def _numbers(code: memoryview) -> npt.NDArray[np.int64]:
 def _runs(
     numbers: npt.NDArray[np.int64], pixels: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return where in ``numbers`` the pixels that have a depth are, and which pixels they are.
+    """
+    Return where in ``numbers`` the pixels that have a depth are, and which pixels they are.
 
     The code alternates a count of pixels without depth, a count of pixels with depth, and these.
     """

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Encoder-ready video frames: planes as arrays, limited range, size and pixel format."""
 
 from __future__ import annotations
@@ -5,12 +19,11 @@ from __future__ import annotations
 from typing import Any
 
 import av
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 import cv2
+from kuavo_bag_converter.support.stages import staged
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-
-from kuavo_bag_converter.support.stages import staged
 
 Gray = npt.NDArray[np.uint8]
 
@@ -48,7 +61,8 @@ def gray_frame(gray: Gray, pix_fmt: str = 'yuv420p') -> av.VideoFrame:
 
 
 class FrameFitter:
-    """Brings the frames of one camera to its size and pixel format.
+    """
+    Brings the frames of one camera to its size and pixel format.
 
     They are BT.601 in limited range, or RGB.
     """
@@ -61,7 +75,8 @@ class FrameFitter:
 
     @staged('resize')
     def fit(self, frame: av.VideoFrame, orientation: int = 1) -> av.VideoFrame:
-        """Return a frame that is ready to encode; scaling averages areas.
+        """
+        Return a frame that is ready to encode; scaling averages areas.
 
         ``orientation`` is the Exif orientation of the picture, which is turned upright.
         """
@@ -118,7 +133,9 @@ def _limited(frame: av.VideoFrame) -> av.VideoFrame:
     result = av.VideoFrame(frame.width, frame.height, 'yuv420p')
     scales = (LIMITED_LUMA, LIMITED_CHROMA, LIMITED_CHROMA)
     for index, (factor, offset) in enumerate(scales):
-        cv2.convertScaleAbs(plane_pixels(frame, index), plane_pixels(result, index), factor, offset)
+        cv2.convertScaleAbs(
+            plane_pixels(frame, index), plane_pixels(result, index), factor, offset
+        )
     return result
 
 

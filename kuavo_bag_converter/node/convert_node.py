@@ -1,26 +1,57 @@
-"""``convert_node``: one conversion as a ROS 2 node that ends when the conversion has ended.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+``convert_node``: one conversion as a ROS 2 node that ends when the conversion has ended.
 
 Parameters are the settings (:mod:`kuavo_bag_converter.settings`), read once at the start. Progress
 is published on ``/diagnostics`` (``diagnostic_msgs/DiagnosticArray``) once a second and at the
 end; ``~/cancel`` (``std_srvs/Trigger``), Ctrl-C and SIGTERM stop the run, a second signal ends the
-process. The exit code is the command's: 0 done, 1 a bag failed or the run was stopped, 2 wrong use.
+process. The exit code is the command's: 0 done, 1 a bag failed or the run was stopped,
+2 wrong use.
 """
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 import io
 import resource
 import sys
 import threading
 import time
-from array import array
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from kuavo_bag_converter.alignment.report import PlanReport
+from kuavo_bag_converter.jobs.report import Outcome, Report
+from kuavo_bag_converter.report.display import Display, print_report
+from kuavo_bag_converter.settings import (
+    known_settings,
+    NODE_NAME,
+    RESERVED,
+    SettingInfo,
+    settings_from,
+    values_of,
+)
+from kuavo_bag_converter.support.environment import one_thread_each, set_defaults
+from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
+from kuavo_bag_converter.support.signals import cancel_on_signals
+from kuavo_bag_converter.support.texts import visible
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
@@ -30,22 +61,6 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from std_srvs.srv import Trigger
-
-from kuavo_bag_converter.alignment.report import PlanReport
-from kuavo_bag_converter.jobs.report import Outcome, Report
-from kuavo_bag_converter.report.display import Display, print_report
-from kuavo_bag_converter.settings import (
-    NODE_NAME,
-    RESERVED,
-    SettingInfo,
-    known_settings,
-    settings_from,
-    values_of,
-)
-from kuavo_bag_converter.support.environment import one_thread_each, set_defaults
-from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
-from kuavo_bag_converter.support.signals import cancel_on_signals
-from kuavo_bag_converter.support.texts import visible
 
 _USAGE = 'takes ROS parameters only, as in: --ros-args -p bags:="[run1.bag]" -p output:=dataset'
 _TYPES = {
@@ -81,7 +96,8 @@ class _LogStream(io.StringIO):
 
 
 class Progress(Display):
-    """Logs what the command prints, and keeps what the diagnostics tell.
+    """
+    Logs what the command prints, and keeps what the diagnostics tell.
 
     The conversion's thread writes, the node's thread reads.
     """
@@ -164,11 +180,10 @@ class ConvertNode(Node):  # type: ignore[misc] # rclpy has no types
     """Parameters, diagnostics and the cancel service of one conversion."""
 
     def __init__(self, cancel: threading.Event) -> None:
-        """Let ``~/cancel`` set ``cancel``.
+        """
+        Let ``~/cancel`` set ``cancel``.
 
-        Raises:
-            UsageError: A parameter is unknown or its value is not allowed.
-
+        :raises UsageError: A parameter is unknown or its value is not allowed.
         """
         try:
             super().__init__(NODE_NAME, automatically_declare_parameters_from_overrides=True)

@@ -1,10 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a profile says under ``align``."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+import dataclasses
+from typing import Any, get_args, Literal
 
 from kuavo_bag_converter.profiles.document import YamlNode
 from kuavo_bag_converter.profiles.model import Align, OnGap, Strategy, Timeline
@@ -27,10 +41,10 @@ def fits_every_feature(align: Align) -> bool:
 
 
 def default_align(node: YamlNode | None) -> AlignKeys:
-    """Return what is written of the alignment of all features, if anything is.
+    """
+    Return what is written of the alignment of all features, if anything is.
 
-    Raises:
-        UsageError: It is not allowed, or not for vectors and cameras alike.
+    :raises UsageError: It is not allowed, or not for vectors and cameras alike.
     """
     if node is None:
         return {}
@@ -40,20 +54,20 @@ def default_align(node: YamlNode | None) -> AlignKeys:
 
 
 def merged(node: YamlNode | None, inherited: AlignKeys) -> AlignKeys:
-    """Return the keys of an alignment of its own, if there is one, on top of inherited ones.
+    """
+    Return the keys of an alignment of its own, if there is one, on top of inherited ones.
 
-    Raises:
-        UsageError: It is no mapping, or has an unknown key.
+    :raises UsageError: It is no mapping, or has an unknown key.
     """
     own = node.mapping(*_KEYS) if node is not None else {}
     return {**inherited, **own}
 
 
 def read_align(given: AlignKeys, use: Use, node: YamlNode) -> Align:
-    """Read an alignment; ``node`` is where it is used, for errors about the whole.
+    """
+    Read an alignment; ``node`` is where it is used, for errors about the whole.
 
-    Raises:
-        UsageError: A value is not allowed for ``use``, or does not fit the others.
+    :raises UsageError: A value is not allowed for ``use``, or does not fit the others.
     """
     values: dict[str, Any] = {}
     if 'strategy' in given:
@@ -88,8 +102,8 @@ def _strategy(node: YamlNode, use: Use) -> Strategy:
     if strategy in ('linear', 'slerp') and use in ('camera', 'all'):
         place = 'for cameras' if use == 'camera' else 'as the default of all, cameras included'
         raise node.error(
-            f'{strategy} is not possible {place}; set nearest or hold, and {strategy} at the parts '
-            'that want it'
+            f'{strategy} is not possible {place}; set nearest or hold, and {strategy} at the '
+            'parts that want it'
         )
     return strategy
 

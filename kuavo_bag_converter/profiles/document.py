@@ -1,4 +1,19 @@
-"""Strict YAML, and values that know their place in it, so that every error can name it.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Strict YAML, and values that know their place in it, so that every error can name it.
 
 Plain scalars are those of the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema)
 without its octal and hexadecimal integers: ``7:14``, ``on`` and ``2025-01-01`` are texts, ``1e3``
@@ -7,17 +22,16 @@ is a number. Repeated keys, keys that are not texts, aliases and explicit tags a
 
 from __future__ import annotations
 
-import math
-import re
-import unicodedata
 from collections.abc import Callable, Hashable, Mapping
+import math
 from pathlib import Path
+import re
 from typing import Any
-
-import yaml
+import unicodedata
 
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.texts import did_you_mean
+import yaml
 
 FLOAT_TAG = 'tag:yaml.org,2002:float'
 FLOAT_PATTERN = re.compile(
@@ -78,7 +92,8 @@ _Loader.add_implicit_resolver(FLOAT_TAG, FLOAT_PATTERN, FLOAT_FIRST)
 
 
 class YamlNode:
-    """A value of a document and its key path.
+    """
+    A value of a document and its key path.
 
     The methods that read a value raise :class:`UsageError` where it is not what they expect; the
     error names the file, the key path, what was found and what is allowed.
@@ -198,24 +213,24 @@ class YamlNode:
         return shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}...'
 
 
-def read_keys(keys: Mapping[str, YamlNode], **readers: Callable[[YamlNode], Any]) -> dict[str, Any]:
-    """Read the keys that are there, so that the model's defaults hold for the rest.
+def read_keys(
+    keys: Mapping[str, YamlNode], **readers: Callable[[YamlNode], Any]
+) -> dict[str, Any]:
+    """
+    Read the keys that are there, so that the model's defaults hold for the rest.
 
-    Args:
-        keys: Of a mapping.
-        readers: What reads the value of a key.
-
-    Raises:
-        UsageError: A reader does not take its value.
+    :param keys: Of a mapping.
+    :param readers: What reads the value of a key.
+    :raises UsageError: A reader does not take its value.
     """
     return {key: read(keys[key]) for key, read in readers.items() if key in keys}
 
 
 def read_document(path: str | Path) -> YamlNode:
-    """Read a YAML file.
+    """
+    Read a YAML file.
 
-    Raises:
-        UsageError: It cannot be read or is not valid; the line is named.
+    :raises UsageError: It cannot be read or is not valid; the line is named.
     """
     file = str(path)
     try:
@@ -228,11 +243,10 @@ def read_document(path: str | Path) -> YamlNode:
 
 
 def parse_document(text: str, file: str) -> YamlNode:
-    """Read YAML that ``file`` holds, by which errors name it.
+    """
+    Read YAML that ``file`` holds, by which errors name it.
 
-    Raises:
-        UsageError: It is not valid; the line is named.
-
+    :raises UsageError: It is not valid; the line is named.
     """
     try:
         return YamlNode(file, '', _Loader(text).get_single_data())

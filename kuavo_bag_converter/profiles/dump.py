@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Profiles as YAML, the inverse of :mod:`kuavo_bag_converter.profiles.loader`."""
 
 from __future__ import annotations
@@ -6,8 +20,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
-
-import yaml
 
 from kuavo_bag_converter.profiles.alignment_keys import fits_every_feature
 from kuavo_bag_converter.profiles.document import FLOAT_FIRST, FLOAT_PATTERN, FLOAT_TAG
@@ -21,6 +33,7 @@ from kuavo_bag_converter.profiles.model import (
     Source,
     VectorFeature,
 )
+import yaml
 
 _PART_FIELDS = (
     'length', 'select', 'joints', 'names', 'unit', 'value_range', 'scale', 'offset', 'threshold',
@@ -41,7 +54,8 @@ _Dumper.add_implicit_resolver(FLOAT_TAG, FLOAT_PATTERN, FLOAT_FIRST)
 
 
 def profile_as_yaml(profile: Profile) -> str:
-    """Return the YAML that :func:`load_profile` reads as an equal profile.
+    """
+    Return the YAML that :func:`load_profile` reads as an equal profile.
 
     Defaults are written out. The alignment that most features share stands at the top, and with
     the features that differ from it.

@@ -1,17 +1,31 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a profile says under ``episodes``: how a bag is cut."""
 
 from __future__ import annotations
 
 from kuavo_bag_converter.profiles.document import YamlNode
-from kuavo_bag_converter.profiles.model import IN_DATASET, Episodes, TimeRange
+from kuavo_bag_converter.profiles.model import Episodes, IN_DATASET, TimeRange
 from kuavo_bag_converter.profiles.source_keys import read_sources
 
 
 def read_episodes(node: YamlNode) -> Episodes:
-    """Read the one rule that cuts bags.
+    """
+    Read the one rule that cuts bags.
 
-    Raises:
-        UsageError: There is not just one, or a value is not allowed.
+    :raises UsageError: There is not just one, or a value is not allowed.
     """
     rules = ('ranges', 'marks_file', 'while_true', 'each_message', 'events')
     keys = node.mapping(*rules)

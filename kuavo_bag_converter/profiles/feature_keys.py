@@ -1,12 +1,26 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a profile says under ``features``: vectors with their parts, and cameras."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+import re
 
 from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, merged, read_align
-from kuavo_bag_converter.profiles.document import YamlNode, read_keys
+from kuavo_bag_converter.profiles.document import read_keys, YamlNode
 from kuavo_bag_converter.profiles.model import CameraFeature, Part, VectorFeature
 from kuavo_bag_converter.profiles.source_keys import read_sources
 from kuavo_bag_converter.support.texts import did_you_mean
@@ -22,10 +36,10 @@ _DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
 def read_features(
     node: YamlNode, inherited: AlignKeys
 ) -> tuple[VectorFeature | CameraFeature, ...]:
-    """Read the features; what they do not say of their alignment is ``inherited``.
+    """
+    Read the features; what they do not say of their alignment is ``inherited``.
 
-    Raises:
-        UsageError: There is none, LeRobot cannot hold one, or a key or value is not allowed.
+    :raises UsageError: There is none, LeRobot cannot hold one, or a key or value is not allowed.
     """
     members = node.members('a mapping of features')
     if not members:
@@ -98,8 +112,8 @@ def _check_minus(
         raise node.error(f'{base.key} is a difference itself; expected a vector without minus')
     if not set(base.names) & set(vector.names):
         raise node.error(
-            f'{base.key} has no element with a name of {vector.key}; elements of the same name are '
-            'subtracted'
+            f'{base.key} has no element with a name of {vector.key}; elements of the same name '
+            'are subtracted'
         )
 
 

@@ -1,52 +1,64 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Profiles from YAML; ``docs/profiles.md`` is the reference of every key."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
+import os
 from pathlib import Path
 from typing import get_args
 
-import yaml
-
 from kuavo_bag_converter.profiles.alignment_keys import default_align
 from kuavo_bag_converter.profiles.document import (
-    YamlNode,
     parse_document,
     read_document,
     read_keys,
+    YamlNode,
 )
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.episode_keys import read_episodes
 from kuavo_bag_converter.profiles.feature_keys import read_features
 from kuavo_bag_converter.profiles.model import (
-    IN_DATASET,
     Clock,
     Episodes,
+    IN_DATASET,
     Profile,
     Source,
     Timeline,
 )
 from kuavo_bag_converter.profiles.source_keys import read_sources
 from kuavo_bag_converter.support.errors import UsageError
+import yaml
 
 
 def load_profile(path: str | Path) -> Profile:
-    """Read and check a profile.
+    """
+    Read and check a profile.
 
-    Raises:
-        UsageError: The file cannot be read, is not valid YAML, or a key or value is not allowed;
-            one line names the file, the key path, what was found and what is allowed.
+    :raises UsageError: The file cannot be read, is not valid YAML, or a key or value is not
+        allowed; one line names the file, the key path, what was found and what is allowed.
     """
     return _profile(read_document(path), path)
 
 
 def checked(profile: Profile) -> Profile:
-    """Return a profile that was made in Python as it is read back from what a dataset keeps.
+    """
+    Return a profile that was made in Python as it is read back from what a dataset keeps.
 
-    Raises:
-        UsageError: A value is not allowed, as in a file.
-
+    :raises UsageError: A value is not allowed, as in a file.
     """
     name = f'profile {profile.name}'
     try:

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a frame is made of: the features, their topics, and how topics are aligned."""
 
 from __future__ import annotations
@@ -18,7 +32,8 @@ GAP_MARK = 999.0
 
 @dataclass(frozen=True)
 class Align:
-    """Which message of a topic serves a frame.
+    """
+    Which message of a topic serves a frame.
 
     A frame is in a gap of the topic if its message is further away than ``tolerance_ms``, if it
     lies strictly between two consecutive messages more than ``gap_ms`` apart, or if the topic has
@@ -51,7 +66,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive elements of a vector feature, taken from one topic.
+    """
+    Consecutive elements of a vector feature, taken from one topic.
 
     ``sources`` are alternatives: the first whose topic the bag has is used. The operations apply
     in the order of their fields, in float64.

@@ -1,14 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The profiles and parameter files that come with the package, wherever it is installed."""
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
+import textwrap
 
-import yaml
-
-from kuavo_bag_converter.settings import Settings, known_settings
+from kuavo_bag_converter.settings import known_settings, Settings
 from kuavo_bag_converter.support.errors import UsageError
+import yaml
 
 _NAME = 'kuavo_bag_converter'
 _WIDTH = 99
@@ -21,13 +34,13 @@ def is_path(profile: str) -> bool:
 
 
 def shipped_folder() -> Path:
-    """Return the folder ``config`` of the package.
+    """
+    Return the folder ``config`` of the package.
 
     In a source checkout it lies beside the package. pip and colcon install it below ``share`` of
     the prefix whose ``lib`` holds the package. No ROS is needed to find it.
 
-    Raises:
-        UsageError: The package was copied without it.
+    :raises UsageError: The package was copied without it.
     """
     package = Path(__file__).resolve().parents[1]
     source = package.parent
@@ -44,19 +57,19 @@ def shipped_folder() -> Path:
 
 
 def shipped_profiles() -> dict[str, Path]:
-    """Return the files of the shipped profiles by name.
+    """
+    Return the files of the shipped profiles by name.
 
-    Raises:
-        UsageError: The package was copied without them.
+    :raises UsageError: The package was copied without them.
     """
     return _yaml_files(shipped_folder() / 'profiles')
 
 
 def shipped_parameter_files() -> dict[str, Path]:
-    """Return the shipped ROS 2 parameter files by name.
+    """
+    Return the shipped ROS 2 parameter files by name.
 
-    Raises:
-        UsageError: The package was copied without them.
+    :raises UsageError: The package was copied without them.
     """
     return _yaml_files(shipped_folder())
 

@@ -1,13 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a profile says under ``from``: topics and the fields of their messages."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+import re
 from typing import Literal
 
-from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, Use, merged, read_align
-from kuavo_bag_converter.profiles.document import YamlNode, read_keys
+from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, merged, read_align, Use
+from kuavo_bag_converter.profiles.document import read_keys, YamlNode
 from kuavo_bag_converter.profiles.model import Source
 
 Fields = Literal['none', 'one', 'some', 'none or one', 'named']
@@ -20,17 +34,15 @@ _MSGTYPE = re.compile(r'[A-Za-z]\w*/msg/[A-Za-z]\w*')
 def read_sources(
     node: YamlNode, fields: Fields, inherited: AlignKeys | None = None, use: Use = 'vector'
 ) -> tuple[Source, ...]:
-    """Read a ``from``: one source, or a list of alternatives.
+    """
+    Read a ``from``: one source, or a list of alternatives.
 
-    Args:
-        node: The value.
-        fields: How many fields each source has.
-        inherited: What is written of the alignment so far; without it, sources may have none of
-            their own.
-        use: What that alignment is for.
-
-    Raises:
-        UsageError: A key or value is not allowed.
+    :param node: The value.
+    :param fields: How many fields each source has.
+    :param inherited: What is written of the alignment so far; without it, sources may have none of
+        their own.
+    :param use: What that alignment is for.
+    :raises UsageError: A key or value is not allowed.
     """
     if isinstance(node.value, dict):
         return (_source(node, fields, inherited, use),)

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Converts a bag again and compares with the dataset in place of writing."""
 
 from __future__ import annotations
@@ -6,9 +20,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from kuavo_bag_converter.alignment.binding import bind
 from kuavo_bag_converter.alignment.plan import Plan, TrackPlan
@@ -26,14 +37,16 @@ from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.replay.bags import Match
 from kuavo_bag_converter.replay.pictures import CameraSummary, PictureComparer, WantedFrame
 from kuavo_bag_converter.replay.plans import (
-    StampDistances,
     add_distances,
     check_plan,
     derive_plan,
+    StampDistances,
 )
 from kuavo_bag_converter.replay.rows import RowComparer
 from kuavo_bag_converter.support.errors import ConverterError
 from kuavo_bag_converter.support.workers import WorkerPool
+import numpy as np
+import numpy.typing as npt
 
 Frames = npt.NDArray[np.int64]
 
@@ -43,17 +56,17 @@ _SHARES = memory_shares(0, ())
 
 @dataclass
 class Replay:
-    """What bags are compared with, and what came of it.
+    """
+    What bags are compared with, and what came of it.
 
-    Attributes:
-        dataset: The dataset.
-        profile: What a frame is made of.
-        options: How the bags were converted.
-        on_damage: What was done with damage.
-        sample: Frames of each episode whose pictures are compared; None for all.
-        findings: What is wrong.
-        cameras: What comparing pictures came to, by feature.
-        distances: How far apart states and pictures are.
+    :ivar dataset: The dataset.
+    :ivar profile: What a frame is made of.
+    :ivar options: How the bags were converted.
+    :ivar on_damage: What was done with damage.
+    :ivar sample: Frames of each episode whose pictures are compared; None for all.
+    :ivar findings: What is wrong.
+    :ivar cameras: What comparing pictures came to, by feature.
+    :ivar distances: How far apart states and pictures are.
     """
 
     dataset: Description

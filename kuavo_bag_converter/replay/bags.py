@@ -1,15 +1,29 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Which of the given bags is which of those that a dataset was made from."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import groupby
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.discover import find_recordings
-from kuavo_bag_converter.bags.fingerprint import Key, fingerprint, key_of
+from kuavo_bag_converter.bags.fingerprint import fingerprint, Key, key_of
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.support.errors import BagError, UsageError
@@ -34,16 +48,13 @@ class Matches(NamedTuple):
 def match_bags(
     record: ConversionRecord, paths: Sequence[str | Path], findings: Findings
 ) -> Matches:
-    """Find the bags of a dataset by their content, or else by name.
+    """
+    Find the bags of a dataset by their content, or else by name.
 
-    Args:
-        record: What the dataset was made from.
-        paths: Bags and folders of bags; the recorded paths if there are none.
-        findings: Gets a finding for a bag that has changed or cannot be read.
-
-    Raises:
-        UsageError: A path does not exist, or none of the bags is in the dataset.
-
+    :param record: What the dataset was made from.
+    :param paths: Bags and folders of bags; the recorded paths if there are none.
+    :param findings: Gets a finding for a bag that has changed or cannot be read.
+    :raises UsageError: A path does not exist, or none of the bags is in the dataset.
     """
     found: dict[int, Match] = {}
     left: list[tuple[tuple[Path, ...], str]] = []

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The ``verify`` subcommand: whether a dataset is whole, and what its bags say."""
 
 from __future__ import annotations
@@ -35,11 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Verify and print what was found; 0 if nothing is wrong, else 1.
+    """
+    Verify and print what was found; 0 if nothing is wrong, else 1.
 
-    Raises:
-        UsageError: There is no dataset, or the bags are not those of it.
-
+    :raises UsageError: There is no dataset, or the bags are not those of it.
     """
     from kuavo_bag_converter.replay.verify import as_json, as_text, verify
 

@@ -1,20 +1,31 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Compares the pictures of a camera in a dataset with those of the bag, frame by frame."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple, cast
+import hashlib
+import math
+from typing import Any, cast, NamedTuple
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from numpy.typing import NDArray
-
 from kuavo_bag_converter.check.coding import loss_of
 from kuavo_bag_converter.check.description import Column, Description, Episode
 from kuavo_bag_converter.check.findings import Findings
@@ -23,10 +34,12 @@ from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.replay.similarity import (
     ComparedFrame,
     EpisodeComparison,
-    Suspicion,
     reduced,
+    Suspicion,
 )
 from kuavo_bag_converter.support.errors import DatasetError
+import numpy as np
+from numpy.typing import NDArray
 
 _READ_ON = 8
 """Frames to skip by reading on; further ones are reached by seeking."""
@@ -224,13 +237,12 @@ class StoredPictures:
     """Gives chosen frames of a camera, in ascending order, holding one decoder."""
 
     def __init__(self, dataset: Description, key: str, *, packets: bool) -> None:
-        """Read a camera's files.
+        """
+        Read a camera's files.
 
-        Args:
-            dataset: The dataset.
-            key: The camera's feature.
-            packets: Give the packets (bytes) in place of decoded frames.
-
+        :param dataset: The dataset.
+        :param key: The camera's feature.
+        :param packets: Give the packets (bytes) in place of decoded frames.
         """
         self._dataset = dataset
         self._key = key
@@ -241,11 +253,10 @@ class StoredPictures:
         self._next = 0
 
     def picture(self, episode: Episode, frame: int) -> Any:
-        """Return a frame of an episode: an ``av.VideoFrame``, or bytes.
+        """
+        Return a frame of an episode: an ``av.VideoFrame``, or bytes.
 
-        Raises:
-            DatasetError: The video does not have it.
-
+        :raises DatasetError: The video does not have it.
         """
         place = episode.videos[self._key]
         wanted = round(place.start * self._dataset.fps) + frame

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Whether the stored alignment is what the bag's stamps say, and how far its topics are apart."""
 
 from __future__ import annotations
@@ -7,10 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow.parquet as pq
-
 from kuavo_bag_converter.alignment.alignment_file import columns_of
 from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.plan import BadPictures, Fill, Plan, TrackPlan
@@ -19,12 +29,15 @@ from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.check.description import Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.record import RecordedBag
-from kuavo_bag_converter.frames.camera_sequence import CameraSequence, bad_pictures
+from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.frames.stream import stream
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.support.workers import InlineWorkers
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
 
 _STATE = 'observation.state'
 _MILLISECOND = 1e6
@@ -38,14 +51,13 @@ def derive_plan(
     cameras: Sequence[CameraKind[Any]],
     on_bad_image: str,
 ) -> Plan:
-    """Plan a bag as the conversion did.
+    """
+    Plan a bag as the conversion did.
 
     Only where the conversion cut frames with bad pictures, all pictures that a frame may need are
     decoded, to find the bad ones again.
 
-    Raises:
-        BagError: The bag cannot be read or planned.
-
+    :raises BagError: The bag cannot be read or planned.
     """
     plan = plan_bag(binding, reader, definitions)
     if not bag.plan.frames_with_bad_images:
@@ -134,7 +146,8 @@ def _compare(
 
 @dataclass(frozen=True)
 class StateMinusPicture:
-    """Stamp of the message that gives the state minus that of the picture, ms, over all frames.
+    """
+    Stamp of the message that gives the state minus that of the picture, ms, over all frames.
 
     Both are distances from the frame on the time line that the topic is aligned on; a state that
     is interpolated lies at the frame itself.

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Compares the rows of a dataset with those that the bag gives, bit by bit."""
 
 from __future__ import annotations
@@ -5,17 +19,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
 from kuavo_bag_converter.check.description import Description, Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.check.rows import Columns
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.tables import TASK_INDEX, column_of, read_rows
+from kuavo_bag_converter.dataset.tables import column_of, read_rows, TASK_INDEX
 from kuavo_bag_converter.frames.table import FrameRows
 from kuavo_bag_converter.support.errors import DatasetError
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 
 class RowComparer:

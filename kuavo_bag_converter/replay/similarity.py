@@ -1,4 +1,19 @@
-"""Whether encoded pictures are those of the messages that they should show.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Whether encoded pictures are those of the messages that they should show.
 
 Coding changes a picture by more than a slow scene changes it from one frame to the next, so no
 fixed distance tells the right picture from its neighbour. Two relative measures do. With ``S`` the
@@ -17,16 +32,15 @@ removes most of what coding loses:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+import math
 from typing import NamedTuple
 
 import av
 import cv2
+from kuavo_bag_converter.check.coding import Coding, Loss
 import numpy as np
 import numpy.typing as npt
-
-from kuavo_bag_converter.check.coding import Coding, Loss
 
 Reduced = npt.NDArray[np.float32]
 """The planes of a picture, reduced, one after the other."""
@@ -63,7 +77,8 @@ _HIDDEN = 6.0
 
 
 def reduced(frame: av.VideoFrame) -> Reduced:
-    """Return a small version of an 8 bit planar picture, the mean of each plane taken off.
+    """
+    Return a small version of an 8 bit planar picture, the mean of each plane taken off.
 
     How bright a picture is says little about which it is, and coding shifts it as a whole.
     """

@@ -1,18 +1,32 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Checks a dataset by itself, and against its bags where they are given."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+import json
 from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.check.dataset import check_described
-from kuavo_bag_converter.check.description import Description, describe
+from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Finding, Findings
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.record import LEROBOT, ConversionRecord, format_of
+from kuavo_bag_converter.dataset.record import ConversionRecord, format_of, LEROBOT
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.bag import Replay
@@ -20,7 +34,7 @@ from kuavo_bag_converter.replay.bags import match_bags
 from kuavo_bag_converter.replay.pictures import CameraSummary
 from kuavo_bag_converter.replay.plans import StateMinusPicture, summarise
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.files import Paths, as_paths
+from kuavo_bag_converter.support.files import as_paths, Paths
 from kuavo_bag_converter.support.texts import aligned, visible
 
 _SHOWN = 40
@@ -72,18 +86,15 @@ def verify(
     bags: Paths | None = None,
     sample: int | None = None,
 ) -> Verification:
-    """Check a dataset in full.
+    """
+    Check a dataset in full.
 
-    Args:
-        dataset: Its folder.
-        bags: The bags that it was made from, or folders that hold them; an empty sequence means
-            the recorded paths. None leaves the bags out.
-        sample: Frames of each episode whose pictures are compared with the bags, each with its
-            neighbours, 2 at least; None compares all.
-
-    Raises:
-        UsageError: There is no such folder, or the bags are not those of the dataset.
-
+    :param dataset: Its folder.
+    :param bags: The bags that it was made from, or folders that hold them; an empty sequence means
+        the recorded paths. None leaves the bags out.
+    :param sample: Frames of each episode whose pictures are compared with the bags, each with its
+        neighbours, 2 at least; None compares all.
+    :raises UsageError: There is no such folder, or the bags are not those of the dataset.
     """
     if sample is not None and sample < 2:
         raise UsageError(f'sample: expected at least 2 frames, found {sample}')

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The subcommand ``profile``; what it needs is imported when it runs, so that --help is quick."""
 
 from __future__ import annotations
@@ -33,11 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Settings) -> int:
-    """Do what the arguments ask.
+    """
+    Do what the arguments ask.
 
-    Raises:
-        UsageError: The settings or a profile are not valid.
-        BagError: The bag cannot be read.
+    :raises UsageError: The settings or a profile are not valid.
+    :raises BagError: The bag cannot be read.
     """
     from kuavo_bag_converter.profiles.dump import profile_as_yaml
     from kuavo_bag_converter.profiles.loader import load_profile

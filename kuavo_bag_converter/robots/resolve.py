@@ -1,9 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """From settings to the profile that they mean."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +25,28 @@ from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path, shipped_profiles
 from kuavo_bag_converter.robots.robot import Robot
-from kuavo_bag_converter.settings import Settings, known_settings
+from kuavo_bag_converter.settings import known_settings, Settings
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.plugins import ROBOTS, Plugin, calling, plugins
+from kuavo_bag_converter.support.plugins import calling, Plugin, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
 
 
 def robot_of(profile: str) -> Robot[Any] | None:
-    """Return the robot of which a profile is built; None if it is read from a file.
+    """
+    Return the robot of which a profile is built; None if it is read from a file.
 
-    Raises:
-        UsageError: A robot that is installed beside the package cannot be used.
+    :raises UsageError: A robot that is installed beside the package cannot be used.
     """
     plugin = robots().get(profile)
     return plugin.value if plugin else None
 
 
 def robots() -> dict[str, Plugin]:
-    """Return all robots by name.
+    """
+    Return all robots by name.
 
-    Raises:
-        UsageError: One that is installed beside the package cannot be used, or has the name of a
-            shipped profile.
-
+    :raises UsageError: One that is installed beside the package cannot be used, or has the name of
+        a shipped profile.
     """
     found = plugins(ROBOTS)
     for name in found.keys() & shipped_profiles().keys():
@@ -44,13 +57,13 @@ def robots() -> dict[str, Plugin]:
 
 
 def resolve(settings: Settings, topics: Collection[str]) -> Profile:
-    """Return the profile of ``settings``; ``topics`` of a bag settle what is ``auto``.
+    """
+    Return the profile of ``settings``; ``topics`` of a bag settle what is ``auto``.
 
     Options of other robots than the profile's must have their defaults: others would be ignored.
 
-    Raises:
-        UsageError: The settings name no profile, do not fit each other or have no meaning.
-        BagError: The topics leave open what is ``auto``.
+    :raises UsageError: The settings name no profile, do not fit each other or have no meaning.
+    :raises BagError: The topics leave open what is ``auto``.
     """
     robot = robot_of(settings.profile)
     if robot is not None:
@@ -81,10 +94,10 @@ def shapes_frames(name: str) -> bool:
 
 
 def undecided(settings: Settings) -> str:
-    """Return the setting that only the topics of a bag settle, '' if none; check the options.
+    """
+    Return the setting that only the topics of a bag settle, '' if none; check the options.
 
-    Raises:
-        UsageError: The options of the robot do not fit each other.
+    :raises UsageError: The options of the robot do not fit each other.
     """
     plugin = robots().get(settings.profile)
     if plugin is None:
@@ -94,11 +107,10 @@ def undecided(settings: Settings) -> str:
 
 
 def variants(plugin: Plugin, settings: Settings) -> Iterator[Sequence[Any]]:
-    """Yield what ``inspect`` tries of a robot; see :meth:`.robot.Robot.variants`.
+    """
+    Yield what ``inspect`` tries of a robot; see :meth:`.robot.Robot.variants`.
 
-    Raises:
-        UsageError: The robot cannot tell.
-
+    :raises UsageError: The robot cannot tell.
     """
     robot = plugin.value
     with calling(plugin, 'variants()'):
@@ -106,10 +118,10 @@ def variants(plugin: Plugin, settings: Settings) -> Iterator[Sequence[Any]]:
 
 
 def resolve_without_bag(settings: Settings) -> Profile | None:
-    """Return the profile, or None if it takes a bag to settle it; check the settings either way.
+    """
+    Return the profile, or None if it takes a bag to settle it; check the settings either way.
 
-    Raises:
-        UsageError: The settings name no profile, do not fit each other or have no meaning.
+    :raises UsageError: The settings name no profile, do not fit each other or have no meaning.
     """
     if undecided(settings):
         _check_unused(settings)
@@ -118,12 +130,12 @@ def resolve_without_bag(settings: Settings) -> Profile | None:
 
 
 def profile_version(settings: Settings) -> str:
-    """Return what tells apart profiles that other code or another file makes of the same settings.
+    """
+    Return what tells apart profiles that other code or another file makes of the same settings.
 
     That is '' for the robots of this package, whose version tells.
 
-    Raises:
-        UsageError: The settings name no profile, do not fit each other or have no meaning.
+    :raises UsageError: The settings name no profile, do not fit each other or have no meaning.
     """
     if robot_of(settings.profile) is None:
         return digest_of(resolve(settings, ()))
@@ -138,10 +150,10 @@ def digest_of(profile: Profile) -> str:
 
 
 def _file_of(profile: str) -> Path:
-    """Return the file of a YAML profile that is given by path or by the name of a shipped one.
+    """
+    Return the file of a YAML profile that is given by path or by the name of a shipped one.
 
-    Raises:
-        UsageError: There is no shipped profile of that name.
+    :raises UsageError: There is no shipped profile of that name.
     """
     if is_path(profile):
         return Path(profile)

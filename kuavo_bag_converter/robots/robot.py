@@ -1,9 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a robot is to the converter: options of its own that build a profile."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.profiles.model import Profile
@@ -12,7 +26,8 @@ Options = TypeVar('Options')
 
 
 class Robot(Generic[Options]):
-    """A family of robots with settings of its own, chosen by the setting ``profile``.
+    """
+    A family of robots with settings of its own, chosen by the setting ``profile``.
 
     An instance is registered as an entry point, whose name is the profile's; docs/profiles.md has
     an example. Importing its module should be quick: it is done for every ``--help``.
@@ -23,34 +38,33 @@ class Robot(Generic[Options]):
     summary: str = ''
     """For the list of profiles."""
     distinguishing: Mapping[str, object] = {}
-    """Settings by name that tell apart what ``inspect`` tries, each with the value that has most of
-    the robot, or with None where the values are different robots."""
+    """Settings by name that tell apart what ``inspect`` tries, each with the value that has most
+    of the robot, or with None where the values are different robots."""
     clock_fps: str = ''
     """Name of the setting that holds the nominal rate of the clock's topic, Hz."""
 
     def build(self, options: Options, topics: Collection[str]) -> Profile:
-        """Build the profile.
+        """
+        Build the profile.
 
-        Args:
-            options: Each checked by itself.
-            topics: Those of the bag; empty where no option needs them, see :meth:`undecided`.
-
-        Raises:
-            UsageError: The options do not fit each other.
-            BagError: The topics do not settle what is to be found out from them.
+        :param options: Each checked by itself.
+        :param topics: Those of the bag; empty where no option needs them, see :meth:`undecided`.
+        :raises UsageError: The options do not fit each other.
+        :raises BagError: The topics do not settle what is to be found out from them.
         """
         raise NotImplementedError
 
     def undecided(self, options: Options) -> str:  # noqa: ARG002
-        """Return the setting that is ``auto`` until there are topics, '' if none.
+        """
+        Return the setting that is ``auto`` until there are topics, '' if none.
 
-        Raises:
-            UsageError: The options do not fit each other, whatever the topics.
+        :raises UsageError: The options do not fit each other, whatever the topics.
         """
         return ''
 
     def variants(self, options: Options) -> Iterator[Sequence[Options]]:
-        """Yield what ``inspect`` tries on a bag, until one of the sequence fits.
+        """
+        Yield what ``inspect`` tries on a bag, until one of the sequence fits.
 
         Nothing in them is undecided.
         """

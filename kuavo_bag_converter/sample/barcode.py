@@ -1,18 +1,33 @@
-"""Frame numbers written into pictures, and read back after lossy coding and resizing.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Frame numbers written into pictures, and read back after lossy coding and resizing.
 
 The code is a grid of 4 x 10 cells. A cell is 1/20 of the picture's width and 1/15 of its height,
 and the grid begins one cell from the top left corner, so that it is found at any size. Row by row
 the cells hold 2 reference cells (1, 0), 4 bits of camera, 24 bits of number, 8 bits of checksum
-and 2 reference cells (0, 1). A margin of medium brightness parts the cells: where flat areas change
-as a whole, SVT-AV1 (4.1, presets 11 and up) takes them for unchanged.
+and 2 reference cells (0, 1). A margin of medium brightness parts the cells: where flat areas
+change as a whole, SVT-AV1 (4.1, presets 11 and up) takes them for unchanged.
 """
 
 from __future__ import annotations
 
-import itertools
-import zlib
 from collections.abc import Iterator
+import itertools
 from typing import Any
+import zlib
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +46,13 @@ _CORE = 0.25
 def draw_frame_number(
     picture: npt.NDArray[Any], camera: str, number: int, levels: tuple[int, int]
 ) -> None:
-    """Write a code into ``picture`` in place.
+    """
+    Write a code into ``picture`` in place.
 
-    Args:
-        picture: Shape (height, width) or (height, width, channels).
-        camera: One of ``CAMERAS``.
-        number: 0 to 2**24 - 1.
-        levels: Values of a 0 and of a 1.
+    :param picture: Shape (height, width) or (height, width, channels).
+    :param camera: One of ``CAMERAS``.
+    :param number: 0 to 2**24 - 1.
+    :param levels: Values of a 0 and of a 1.
     """
     payload = CAMERAS.index(camera) << _NUMBER_BITS | number
     word = 0b10 << 38 | payload << 10 | _checksum(payload) << 2 | 0b01
@@ -48,14 +63,12 @@ def draw_frame_number(
 
 
 def read_frame_number(picture: npt.NDArray[Any]) -> tuple[str, int]:
-    """Read the camera and the number that ``draw_frame_number`` wrote.
+    """
+    Read the camera and the number that ``draw_frame_number`` wrote.
 
-    Args:
-        picture: Shape (height, width) or (height, width, channels), of any real dtype; brightness
-            may have been scaled, shifted or inverted.
-
-    Raises:
-        ValueError: There is no readable code in the picture.
+    :param picture: Shape (height, width) or (height, width, channels), of any real dtype;
+        brightness may have been scaled, shifted or inverted.
+    :raises ValueError: There is no readable code in the picture.
     """
     gray = picture if picture.ndim == 2 else picture.mean(axis=2)
     means = _cell_means(gray)

@@ -1,21 +1,34 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The topics of the cameras: pictures, and what drivers publish beside them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+import json
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.sample.messages import Messages, Moment
-from kuavo_bag_converter.sample.options import STREAMS, SampleOptions
+from kuavo_bag_converter.sample.options import SampleOptions, STREAMS
 from kuavo_bag_converter.sample.pictures import ColorScene, DepthScene
 from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.streams import StreamEncoder
 from kuavo_bag_converter.sample.topic import Build, Topic
+import numpy as np
+import numpy.typing as npt
 
 _COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 _IMAGE = 'sensor_msgs/msg/Image'

@@ -1,10 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The ``sample`` subcommand: a recording with known content, and its truth beside it."""
 
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
+import re
 
 from kuavo_bag_converter.support.errors import OutputError, UsageError
 
@@ -58,10 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the sample and say what it holds.
+    """
+    Write the sample and say what it holds.
 
-    Raises:
-        UsageError: An argument is malformed, or something of that name exists.
+    :raises UsageError: An argument is malformed, or something of that name exists.
     """
     from kuavo_bag_converter.sample.options import SampleOptions
     from kuavo_bag_converter.sample.write import write_sample

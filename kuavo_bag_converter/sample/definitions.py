@@ -1,4 +1,19 @@
-"""Message definitions of the robot, with the ROS 1 md5 sums that its recordings carry.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Message definitions of the robot, with the ROS 1 md5 sums that its recordings carry.
 
 The field lists are those of ``kuavo_msgs`` in LejuRobotics/kuavo-ros-opensource (the ``Rq2f85``
 types of its simulator branch) and of the two camera drivers. Comments, blanks and blank lines are
@@ -10,7 +25,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from rosbags.typesys.store import Typestore
 
 Ros: TypeAlias = Literal[1, 2]

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The topics of the end effectors: claws, hands or grippers."""
 
 from __future__ import annotations
@@ -5,15 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from kuavo_bag_converter.sample.joints import JOINT_STATE, NOTHING, joint_state
+from kuavo_bag_converter.sample.joints import JOINT_STATE, joint_state, NOTHING
 from kuavo_bag_converter.sample.messages import Messages, Moment
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import Band, SampleTimeline
 from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.topic import Topic
 from kuavo_bag_converter.sample.truth import Ramp
+import numpy as np
 
 _PAIR = np.array([[0.0, 1.0], [0.0, 1.0]])
 _EEF_STATE = Band(0.1, 0.8)

@@ -1,17 +1,30 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The topics that a recording has besides those that become a dataset."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+import math
 from typing import Any
-
-import numpy as np
 
 from kuavo_bag_converter.sample.messages import Messages, Moment
 from kuavo_bag_converter.sample.robot import ARM_NAMES
 from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.topic import Build, Topic
+import numpy as np
 
 
 def extras() -> Iterator[Topic]:

@@ -1,30 +1,43 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The topics of the body: joints, arms and, on some robots, the base."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
+import math
 from typing import Any
 
-import numpy as np
-
-from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
+from kuavo_bag_converter.sample.messages import Messages, Moment, NANOSECONDS
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import (
     ARM_COMMAND,
     ARM_NAMES,
-    JOINT_COMMAND,
-    STATE,
-    SYNCED_ARM_COMMAND,
-    SampleTimeline,
     arm_ranges,
     degrees,
+    JOINT_COMMAND,
     joint_ranges,
+    SampleTimeline,
+    STATE,
+    SYNCED_ARM_COMMAND,
 )
 from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.topic import Build, Topic
 from kuavo_bag_converter.sample.truth import Ramp
+import numpy as np
 
 _CONTROL_DELAY_MS = (-15.0, -11.0)
 JOINT_STATE = 'sensor_msgs/msg/JointState'
@@ -98,7 +111,9 @@ def whole_body(timeline: SampleTimeline) -> Iterator[Topic]:
         'geometry_msgs/msg/TwistStamped',
         timing,
         build_base,
-        ramps={axis: timeline.ramp(base.first[[i]], base.last[[i]]) for i, axis in enumerate(axes)},
+        ramps={
+            axis: timeline.ramp(base.first[[i]], base.last[[i]]) for i, axis in enumerate(axes)
+        },
     )
 
 

@@ -1,4 +1,19 @@
-"""Moving scenes that cost about as much to code as those of a real robot, with frame numbers.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Moving scenes that cost about as much to code as those of a real robot, with frame numbers.
 
 A scene is a still world that the camera's window drifts over, an object that moves on its own, and
 sensor noise; drawing a frame is a handful of array operations.
@@ -10,11 +25,10 @@ import math
 from typing import Any
 
 import cv2
-import numpy as np
-import numpy.typing as npt
-
 from kuavo_bag_converter.sample.barcode import draw_frame_number
 from kuavo_bag_converter.sample.stamps import seeded
+import numpy as np
+import numpy.typing as npt
 
 _Picture = npt.NDArray[Any]
 
@@ -162,7 +176,9 @@ class DepthScene(_Scene):
         return np.concatenate([np.frombuffer(self._prefix, np.uint8), png])
 
 
-def _encoded(extension: str, frame: _Picture, parameters: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def _encoded(
+    extension: str, frame: _Picture, parameters: tuple[int, ...]
+) -> npt.NDArray[np.uint8]:
     done, data = cv2.imencode(extension, frame, parameters)
     if not done:
         raise RuntimeError(f'OpenCV cannot encode {extension}')

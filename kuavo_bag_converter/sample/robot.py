@@ -1,4 +1,19 @@
-"""Joints of the robots, and the straight lines in time that their values follow.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Joints of the robots, and the straight lines in time that their values follow.
 
 Joint order and ranges: ``docs`` of LejuRobotics/kuavo-ros-opensource and the clamp ranges of the
 original converter.
@@ -9,10 +24,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from kuavo_bag_converter.sample.truth import Ramp, Vector
 import numpy as np
 import numpy.typing as npt
-
-from kuavo_bag_converter.sample.truth import Ramp, Vector
 
 ARM_NAMES = [f'arm_joint_{number}' for number in range(1, 15)]
 
@@ -55,7 +69,8 @@ class SampleTimeline(NamedTuple):
         return Ramp(*self, np.asarray(first, np.float64), np.asarray(last, np.float64))
 
     def sweep(self, ranges: Vector, band: Band) -> Ramp:
-        """Sweep a band of ``ranges``, shape (d, 2); every second element falls.
+        """
+        Sweep a band of ``ranges``, shape (d, 2); every second element falls.
 
         Each element is shifted a little against the others, so that no two are equal.
         """

@@ -1,14 +1,27 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Header and receive stamps as robots have them: jitter, offsets between clocks, bursts."""
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+import zlib
 
 from kuavo_bag_converter.bags.model import Stamps
+import numpy as np
+import numpy.typing as npt
 
 _MS = 1_000_000
 _LEAST_SPACING = 7_000

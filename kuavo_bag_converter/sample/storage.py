@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Writing a recording in each storage."""
 
 from __future__ import annotations
@@ -8,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from kuavo_bag_converter.sample.definitions import SampleDefinition
+from kuavo_bag_converter.sample.topic import Topic
 from rosbags import rosbag1, rosbag2
 from rosbags.interfaces import (
     Qos,
@@ -17,9 +33,6 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-
-from kuavo_bag_converter.sample.definitions import SampleDefinition
-from kuavo_bag_converter.sample.topic import Topic
 
 _NO_DEADLINE = QosTime(2147483647, 4294967295)
 _ROSBAG2_VERSION: Literal[8] = 8  # The newest that stores QoS as Humble and Iron read it.

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """All topics of a robot: when they are published, and what their messages say."""
 
 from __future__ import annotations
@@ -15,10 +29,10 @@ from kuavo_bag_converter.support.errors import UsageError
 
 
 def robot_topics(options: SampleOptions, timeline: SampleTimeline) -> list[Topic]:
-    """Return the topics that a robot with these options records.
+    """
+    Return the topics that a robot with these options records.
 
-    Raises:
-        UsageError: ``starts`` or ``gaps`` name a topic that is not among them.
+    :raises UsageError: ``starts`` or ``gaps`` name a topic that is not among them.
     """
     topics = [
         *body(options, timeline),

@@ -1,4 +1,19 @@
-"""The truth of a sample: when each message was stamped, and what its values say.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The truth of a sample: when each message was stamped, and what its values say.
 
 Joint and gripper values are straight lines in time, so that interpolating between two messages
 gives the exact value, and so that any single value gives its time back.
@@ -6,15 +21,14 @@ gives the exact value, and so that any single value gives its time back.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
+import json
 from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter.bags.model import Stamps
 import numpy as np
 import numpy.typing as npt
-
-from kuavo_bag_converter.bags.model import Stamps
 
 Vector = npt.NDArray[np.float64]
 
@@ -34,10 +48,10 @@ class Ramp:
         return self.first + (self.last - self.first) * share[..., None]
 
     def times(self, values: npt.ArrayLike) -> Vector:
-        """Return the time in ns since ``start`` that each element of ``values`` encodes.
+        """
+        Return the time in ns since ``start`` that each element of ``values`` encodes.
 
-        Args:
-            values: Shape (d,) or (n, d), in the unit of the message.
+        :param values: Shape (d,) or (n, d), in the unit of the message.
         """
         share = (np.asarray(values, np.float64) - self.first) / (self.last - self.first)
         return share * self.duration

@@ -1,21 +1,33 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Making a sample: schedule all messages, build them in receive order, write them."""
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+import shutil
 from typing import Any
-
-import numpy as np
 
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
-from kuavo_bag_converter.sample.messages import NANOSECONDS, Messages, Moment
+from kuavo_bag_converter.sample.messages import Messages, Moment, NANOSECONDS
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import SampleTimeline
 from kuavo_bag_converter.sample.stamps import published, received, seeded
@@ -24,6 +36,7 @@ from kuavo_bag_converter.sample.topic import Topic
 from kuavo_bag_converter.sample.topics import robot_topics
 from kuavo_bag_converter.sample.truth import SampleTruth, TopicTruth
 from kuavo_bag_converter.support.errors import UsageError
+import numpy as np
 
 START = 1_767_500_000 * NANOSECONDS
 """When every sample starts, ns since the epoch."""
@@ -35,18 +48,16 @@ _AHEAD = 128
 def write_sample(
     path: Path | str, options: SampleOptions | None = None, **changes: Any
 ) -> SampleTruth:
-    """Write a recording of a Kuavo robot with known content.
+    """
+    Write a recording of a Kuavo robot with known content.
 
     The same options give the same stamps, values and pictures in every storage. Messages are
     built and written one at a time, in the order of their receive stamps.
 
-    Args:
-        path: Where it goes: a ``.bag`` file, or the directory of a rosbag2 recording.
-        options: What it contains.
-        changes: Single options by name, which win over ``options``.
-
-    Raises:
-        UsageError: ``path`` exists, or the options do not fit each other.
+    :param path: Where it goes: a ``.bag`` file, or the directory of a rosbag2 recording.
+    :param options: What it contains.
+    :param changes: Single options by name, which win over ``options``.
+    :raises UsageError: ``path`` exists, or the options do not fit each other.
     """
     options = replace(options or SampleOptions(), **changes)
     path = Path(path)

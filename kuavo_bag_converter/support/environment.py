@@ -1,10 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What a command or a node sets for its own process; what a script imports sets nothing."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+import os
 
 _DEFAULTS = {
     # Threads that only cost memory and start-up time here.
@@ -17,7 +31,8 @@ _DEFAULTS = {
 
 
 def set_defaults() -> None:
-    """Set what libraries read when they are imported, where the user has not set it.
+    """
+    Set what libraries read when they are imported, where the user has not set it.
 
     Call it before numpy and pyarrow are imported.
     """

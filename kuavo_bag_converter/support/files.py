@@ -1,12 +1,26 @@
-"""Files that are either on disk for good or not there, their sizes, and paths as they are given."""
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Files that are on disk for good or not there, their sizes, and paths as they are given."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 import errno
 import os
-import shutil
-from collections.abc import Iterable, Sequence
 from pathlib import Path
+import shutil
 
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -53,7 +67,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file or symbolic link a second name; copy it where there are no hard links.
+    """
+    Give a file or symbolic link a second name; copy it where there are no hard links.
 
     A copy has the content, mode and times of the file, and is durable.
     """

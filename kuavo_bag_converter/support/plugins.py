@@ -1,11 +1,25 @@
-"""What other packages add to this one, by Python entry points; docs/extending.md has the groups."""
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What other packages add by Python entry points; docs/extending.md has the groups."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint, entry_points
+import functools
+from importlib.metadata import entry_points, EntryPoint
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
@@ -41,11 +55,10 @@ class Plugin(NamedTuple):
 
 @functools.cache
 def plugins(group: str) -> dict[str, Plugin]:
-    """Return all of a group by name, those of this package first.
+    """
+    Return all of a group by name, those of this package first.
 
-    Raises:
-        UsageError: One cannot be loaded or is not what the group needs, or two have one name.
-
+    :raises UsageError: One cannot be loaded or is not what the group needs, or two have one name.
     """
     found: dict[str, Plugin] = {}
     for entry in (*(own for own in _OWN if own.group == group), *entry_points(group=group)):
@@ -68,7 +81,8 @@ def plugins(group: str) -> dict[str, Plugin]:
 
 
 def installed_plugins() -> dict[str, list[str]]:
-    """Return what other packages do to what a bag becomes, with versions; nothing is loaded.
+    """
+    Return what other packages do to what a bag becomes, with versions; nothing is loaded.
 
     It is under the key ``plugins``, which is not there if nothing is installed. Robots are not in
     it: only that of the profile counts.
@@ -83,11 +97,10 @@ def installed_plugins() -> dict[str, list[str]]:
 
 @contextmanager
 def calling(plugin: Plugin, what: str) -> Iterator[None]:
-    """Make one line of whatever the code of a plug-in raises while it does ``what``.
+    """
+    Make one line of whatever the code of a plug-in raises while it does ``what``.
 
-    Raises:
-        UsageError: It has raised something that is no error of the converter.
-
+    :raises UsageError: It has raised something that is no error of the converter.
     """
     try:
         yield

@@ -1,4 +1,19 @@
-"""CPU time by stage of a conversion, for those who ask for it.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+CPU time by stage of a conversion, for those who ask for it.
 
 Nothing is measured until :func:`record` is called; a stage then costs two calls of
 :func:`time.thread_time`. A stage inside another one counts for itself alone, so that the stages
@@ -7,11 +22,11 @@ add up. What codecs do on threads of their own belongs to no stage.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
+import threading
+import time
 from typing import ParamSpec, TypeVar
 
 _Item = TypeVar('_Item')

@@ -1,11 +1,25 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A pool of threads that keeps each camera's pictures in order and bounds what waits."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
+import threading
+import time
 
 from kuavo_bag_converter.support.errors import Cancelled, StalledError
 
@@ -27,12 +41,12 @@ class WorkerQueue:
         self.active = False
 
     def submit(self, task: WorkItem, size: int) -> None:
-        """Queue a task that holds ``size`` bytes; wait while too much is queued.
+        """
+        Queue a task that holds ``size`` bytes; wait while too much is queued.
 
-        Raises:
-            Exception: What a task of the pool raised before.
-            StalledError: No task is finished any more.
-            Cancelled: The user asked to stop.
+        :raises Exception: What a task of the pool raised before.
+        :raises StalledError: No task is finished any more.
+        :raises Cancelled: The user asked to stop.
         """
         self._pool.submit(self, task, size)
 
@@ -53,7 +67,8 @@ class InlineWorkers:
 
 
 class WorkerPool:
-    """Threads that run the tasks of queues.
+    """
+    Threads that run the tasks of queues.
 
     A queue runs on one thread at a time, so a stateful encoder needs no lock; queues run beside
     each other, so a slow camera does not hold up the others. Nothing is ever dropped: who submits
@@ -71,14 +86,15 @@ class WorkerPool:
         stall_timeout_s: float,
         cancel: threading.Event | None = None,
     ) -> None:
-        """Start ``threads`` threads.
+        """
+        Start ``threads`` threads.
 
-        Args:
-            threads: At least 1.
-            max_bytes: Bytes that may wait in all queues together (one task always may).
-            max_tasks: Tasks that may wait in one queue.
-            stall_timeout_s: How long to wait while no task at all is finished.
-            cancel: Set when the user asks to stop; then running tasks have two seconds to finish.
+        :param threads: At least 1.
+        :param max_bytes: Bytes that may wait in all queues together (one task always may).
+        :param max_tasks: Tasks that may wait in one queue.
+        :param stall_timeout_s: How long to wait while no task at all is finished.
+        :param cancel: Set when the user asks to stop; then running tasks have two seconds to
+            finish.
         """
         self._max_bytes = max_bytes
         self._max_tasks = max_tasks
@@ -138,12 +154,12 @@ class WorkerPool:
             return bool(self._running)
 
     def drain(self) -> None:
-        """Wait until every task has run.
+        """
+        Wait until every task has run.
 
-        Raises:
-            Exception: What a task raised; the tasks behind it have not run then.
-            StalledError: No task is finished any more.
-            Cancelled: The user asked to stop.
+        :raises Exception: What a task raised; the tasks behind it have not run then.
+        :raises StalledError: No task is finished any more.
+        :raises Cancelled: The user asked to stop.
         """
         with self._lock:
             while self._unfinished and self._error is None:
@@ -169,10 +185,10 @@ class WorkerPool:
         return f'{names}: a picture has kept its decoder or encoder busy for {silent:.0f} s'
 
     def _settle(self, *, hurry: bool) -> str:
-        """Stop the threads after the tasks that are running; what is queued is forgotten.
+        """
+        Stop the threads after the tasks that are running; what is queued is forgotten.
 
-        Returns:
-            Which tasks are stuck, '' if none is.
+        :return: Which tasks are stuck, '' if none is.
         """
         with self._lock:
             self._stopping = True
@@ -220,7 +236,7 @@ class WorkerPool:
                     self._work.notify()
                 else:
                     queue.active = False
-                # Who submits is woken for many tasks at a time: each switch costs what a row costs.
+                # Who submits is woken for many tasks at a time: a switch costs what a row costs.
                 if self._stopping or not self._unfinished or self._bytes <= self._max_bytes // 2:
                     self._room.notify_all()
 

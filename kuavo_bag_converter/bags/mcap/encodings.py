@@ -1,15 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What payloads are where a channel and its schema contradict each other: ``cdr`` or ``ros1``."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-
-from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
+import struct
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
 from kuavo_bag_converter.bags.model import Connection
+from rosbags.serde import SerdeError
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores, TypesysError
 
 LOOKED_AT = 16
 """Payloads that tell the encoding."""
@@ -25,7 +38,8 @@ def contradict(channel: str, schema: str) -> bool:
 
 
 def payload_encoding(connection: Connection, payloads: Sequence[bytes]) -> str:
-    """Tell what payloads of a connection are.
+    """
+    Tell what payloads of a connection are.
 
     Most ROS 1 payloads do not begin as CDR does. Those that do (a sequence number of 0) fit their
     definition to the byte, which is next to impossible for CDR.

@@ -1,23 +1,36 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """MCAP records, https://mcap.dev/spec; the rare ones are parsed by the ``mcap`` library."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from io import BytesIO
+import struct
 from typing import Any, NamedTuple
-
-import mcap.records
-import numpy as np
-import numpy.typing as npt
-from mcap.data_stream import ReadDataStream
-from mcap.exceptions import McapError
-from mcap.opcode import Opcode
 
 from kuavo_bag_converter.bags.byte_readers import ByteReader
 from kuavo_bag_converter.bags.chunked import Chunk
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.model import Stamps
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
+from mcap.opcode import Opcode
+import mcap.records
+import numpy as np
+import numpy.typing as npt
 
 MAGIC = b'\x89MCAP0\r\n'
 FOOTER_SIZE = 9 + 20
@@ -74,10 +87,10 @@ class ChunkIndex(NamedTuple):
 
 
 def walk(source: ByteReader, offset: int) -> Iterator[Record]:
-    """Yield record after record until the source ends; one's content may end beyond it.
+    """
+    Yield record after record until the source ends; one's content may end beyond it.
 
-    Raises:
-        DamagedError: too few bytes for a record are left.
+    :raises DamagedError: too few bytes for a record are left.
     """
     while offset < source.end:
         op, length = _HEAD.unpack(source.read(offset, 9))
@@ -89,10 +102,10 @@ def walk(source: ByteReader, offset: int) -> Iterator[Record]:
 
 
 def content(source: ByteReader, record: Record) -> Any:
-    """Parse a record by the class of the ``mcap`` library that its opcode names.
+    """
+    Parse a record by the class of the ``mcap`` library that its opcode names.
 
-    Raises:
-        DamagedError: its content is broken or cut.
+    :raises DamagedError: its content is broken or cut.
     """
     kind = _KINDS[record.op]
     data = source.read(record.offset + 9, record.length)
@@ -124,10 +137,10 @@ def message_head(data: bytes | memoryview, at: int = 0) -> MessageHead | None:
 
 
 def chunk_of(source: ByteReader, record: Record) -> Chunk:
-    """Read a chunk record's header.
+    """
+    Read a chunk record's header.
 
-    Raises:
-        DamagedError: it is broken.
+    :raises DamagedError: it is broken.
     """
     begin = record.offset
     head = source.read(begin, min(CHUNK_HEADER_LIMIT, source.end - begin))
@@ -145,10 +158,10 @@ def chunk_of(source: ByteReader, record: Record) -> Chunk:
 
 
 def chunk_index(source: ByteReader, record: Record) -> ChunkIndex:
-    """Read a chunk index record.
+    """
+    Read a chunk index record.
 
-    Raises:
-        DamagedError: it is broken.
+    :raises DamagedError: it is broken.
     """
     data = source.read(record.offset + 9, record.length)
     try:
@@ -163,10 +176,10 @@ def chunk_index(source: ByteReader, record: Record) -> ChunkIndex:
 
 
 def message_indexes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the channel and entries of the message index records that ``data`` consists of.
+    """
+    Yield the channel and entries of the message index records that ``data`` consists of.
 
-    Raises:
-        DamagedError: it consists of something else; ``offset`` says where it is in the file.
+    :raises DamagedError: it consists of something else; ``offset`` says where it is in the file.
     """
     at = 0
     while at < len(data):

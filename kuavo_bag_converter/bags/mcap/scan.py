@@ -1,18 +1,28 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Reading an MCAP file record by record, without its index, past what is damaged."""
 
 from __future__ import annotations
 
-import numpy as np
-from mcap.opcode import Opcode
-from mcap.records import Channel, Schema
-
 from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
     Chunk,
-    ScannedChunk,
-    ScannedRows,
     index_table,
     load_chunk,
+    ScannedChunk,
+    ScannedRows,
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
@@ -22,6 +32,9 @@ from kuavo_bag_converter.bags.model import Connection, normal_type
 from kuavo_bag_converter.bags.rosbag2.qos import is_latched
 from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.storage import MessageRows
+from mcap.opcode import Opcode
+from mcap.records import Channel, Schema
+import numpy as np
 
 UNCHUNKED_BATCH = 10_000
 """Messages outside chunks that are handled at a time."""
@@ -72,10 +85,10 @@ class DeclaredChannels:
         )
 
     def take(self, source: ByteReader, record: mc.Record) -> None:
-        """Take a schema or channel record, and no other.
+        """
+        Take a schema or channel record, and no other.
 
-        Raises:
-            DamagedError: it is broken.
+        :raises DamagedError: it is broken.
         """
         if record.op == Opcode.SCHEMA:
             self.add_schema(mc.content(source, record))
@@ -129,10 +142,10 @@ class McapScan(Scan):
         known: DeclaredChannels,
         summary: Summary | None,
     ) -> None:
-        """Scan a file; ``known`` grows by its channels, ``summary`` tells how to go on past damage.
+        """
+        Scan a file; ``known`` grows by its channels, ``summary`` tells how to go on past damage.
 
-        Raises:
-            BagError: damage was found and is not allowed.
+        :raises BagError: damage was found and is not allowed.
         """
         super().__init__(source, damage, known.connections)
         self._known = known

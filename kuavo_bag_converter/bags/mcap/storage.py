@@ -1,13 +1,24 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """MCAP files with an index; those without, and damaged ones, are scanned."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
+import zlib
 
 from kuavo_bag_converter.bags.byte_readers import FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
@@ -21,10 +32,12 @@ from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
 from kuavo_bag_converter.bags.mcap.encodings import LOOKED_AT, payload_encoding
 from kuavo_bag_converter.bags.mcap.scan import DeclaredChannels, McapScan, scan_messages
-from kuavo_bag_converter.bags.mcap.summary import Summary, has_footer, is_index, read_summary
+from kuavo_bag_converter.bags.mcap.summary import has_footer, is_index, read_summary, Summary
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.storage import Selection, TopicCursor
 from kuavo_bag_converter.support.texts import listed
+import numpy as np
+import numpy.typing as npt
 
 _STEP = 4 * 1024 * 1024
 
@@ -36,10 +49,10 @@ class McapStorage(ChunkedStorage):
     entry = mc.INDEX_ENTRY
 
     def __init__(self, path: Path, damage: DamagePolicy, shown: Path | None = None) -> None:
-        """Open a file and read its summary, or scan it; ``shown`` is its name for users.
+        """
+        Open a file and read its summary, or scan it; ``shown`` is its name for users.
 
-        Raises:
-            BagError: it is damaged and that is not allowed.
+        :raises BagError: it is damaged and that is not allowed.
         """
         super().__init__(path, damage, shown)
         self._known = DeclaredChannels(self.connections, self.qos)
@@ -93,7 +106,9 @@ class McapStorage(ChunkedStorage):
             connection = self.connections[place]
             chosen = Selection(self.connections, {connection.topic: TopicCursor(first, first)})
             payloads = [
-                bytes(stored.data) for stored in self.messages(chosen) if stored.connection == place
+                bytes(stored.data)
+                for stored in self.messages(chosen)
+                if stored.connection == place
             ]
             encoding = payload_encoding(connection, payloads) if payloads else connection.encoding
             self.connections[place] = connection._replace(encoding=encoding)

@@ -1,17 +1,30 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The summary section of an MCAP file, and whether it serves as an index."""
 
 from __future__ import annotations
 
 import bisect
-import zlib
 from typing import NamedTuple
-
-from mcap.opcode import Opcode
-from mcap.records import Channel, DataEnd, Schema, Statistics
+import zlib
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.mcap import records as mc
+from mcap.opcode import Opcode
+from mcap.records import Channel, DataEnd, Schema, Statistics
 
 
 class Summary(NamedTuple):
@@ -43,10 +56,10 @@ def has_footer(source: BagFile) -> bool:
 
 
 def read_summary(source: BagFile) -> Summary | None:
-    """Read the summary section of a file that has a footer; None where the footer names none.
+    """
+    Read the summary section of a file that has a footer; None where the footer names none.
 
-    Raises:
-        DamagedError: it is broken, or its checksum is wrong.
+    :raises DamagedError: it is broken, or its checksum is wrong.
     """
     begin = source.size - len(mc.MAGIC) - mc.FOOTER_SIZE
     window = FileWindow(source, source.size, 2**20)
@@ -98,10 +111,10 @@ def _data_end(source: BagFile, summary: int) -> DataEnd:
 
 
 def is_index(source: BagFile, summary: Summary) -> bool:
-    """Tell whether every message of the file is in a chunk with a message index.
+    """
+    Tell whether every message of the file is in a chunk with a message index.
 
-    Raises:
-        DamagedError: what lies between the chunks is broken.
+    :raises DamagedError: what lies between the chunks is broken.
     """
     statistics = summary.statistics
     if statistics is None or statistics.chunk_count != len(summary.chunks):

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The index section at the end of a ROS 1 bag, and the search for chunks where it is missing."""
 
 from __future__ import annotations
@@ -5,12 +19,11 @@ from __future__ import annotations
 import bisect
 from typing import NamedTuple
 
-import numpy as np
-
 from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
 from kuavo_bag_converter.bags.chunked import Chunk
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.rosbag1 import records as rb
+import numpy as np
 
 _CHUNK_COUNT = np.dtype([('connection', '<u4'), ('count', '<u4')])
 _STEP = 1024 * 1024
@@ -49,10 +62,10 @@ class Index(NamedTuple):
 
 
 def read_index(source: BagFile, header: rb.Record) -> Index:
-    """Read the index section that the bag header record points to.
+    """
+    Read the index section that the bag header record points to.
 
-    Raises:
-        DamagedError: it is not there, or not what the bag header promises.
+    :raises DamagedError: it is not there, or not what the bag header promises.
     """
     start = header.u64(b'index_pos')
     expected = header.u32(b'conn_count'), header.u32(b'chunk_count')
@@ -126,10 +139,10 @@ def is_chunk(source: BagFile, offset: int) -> bool:
 
 
 def chunk_of(record: rb.Record) -> Chunk:
-    """Chunk that a record is.
+    """
+    Chunk that a record is.
 
-    Raises:
-        DamagedError: it is something else.
+    :raises DamagedError: it is something else.
     """
     if record.op != rb.CHUNK:
         raise DamagedError(record.offset, 'chunk record expected')

@@ -1,17 +1,30 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Records of the ROS 1 bag format 2.0, http://wiki.ros.org/Bags/Format/2.0."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
+import struct
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from kuavo_bag_converter.bags.byte_readers import ByteReader
 from kuavo_bag_converter.bags.damage import DamagedError
-from kuavo_bag_converter.bags.model import Connection, Stamps, normal_type
+from kuavo_bag_converter.bags.model import Connection, normal_type, Stamps
+import numpy as np
+import numpy.typing as npt
 
 MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7
@@ -43,26 +56,26 @@ class Record(NamedTuple):
         return self.data + self.length
 
     def u32(self, name: bytes) -> int:
-        """Read a 4-byte field.
+        """
+        Read a 4-byte field.
 
-        Raises:
-            DamagedError: it is missing or malformed.
+        :raises DamagedError: it is missing or malformed.
         """
         return int(_U32.unpack(self._field(name, 4))[0])
 
     def u64(self, name: bytes) -> int:
-        """Read an 8-byte field.
+        """
+        Read an 8-byte field.
 
-        Raises:
-            DamagedError: it is missing or malformed.
+        :raises DamagedError: it is missing or malformed.
         """
         return int(_U64.unpack(self._field(name, 8))[0])
 
     def time(self, name: bytes) -> int:
-        """Read a time field, in ns.
+        """
+        Read a time field, in ns.
 
-        Raises:
-            DamagedError: it is missing or malformed.
+        :raises DamagedError: it is missing or malformed.
         """
         sec, nsec = _TIME.unpack(self._field(name, 8))
         return int(sec) * 10**9 + int(nsec)
@@ -75,10 +88,10 @@ class Record(NamedTuple):
 
 
 def parse_fields(data: bytes, offset: int) -> dict[bytes, bytes]:
-    """Split a header into its fields.
+    """
+    Split a header into its fields.
 
-    Raises:
-        DamagedError: the lengths do not fit; ``offset`` says where the header is.
+    :raises DamagedError: the lengths do not fit; ``offset`` says where the header is.
     """
     fields: dict[bytes, bytes] = {}
     at = 0
@@ -96,10 +109,10 @@ def parse_fields(data: bytes, offset: int) -> dict[bytes, bytes]:
 
 
 def read_record(source: ByteReader, offset: int) -> Record:
-    """Read a record's header; its data is only known to begin within the source.
+    """
+    Read a record's header; its data is only known to begin within the source.
 
-    Raises:
-        DamagedError: there is no record.
+    :raises DamagedError: there is no record.
     """
     (size,) = _U32.unpack(source.read(offset, 4))
     if size > HEADER_LIMIT:
@@ -114,10 +127,10 @@ def read_record(source: ByteReader, offset: int) -> Record:
 
 
 def walk(source: ByteReader, offset: int) -> Iterator[Record]:
-    """Yield record after record until the source ends; a record's data may end beyond it.
+    """
+    Yield record after record until the source ends; a record's data may end beyond it.
 
-    Raises:
-        DamagedError: something is not a record.
+    :raises DamagedError: something is not a record.
     """
     while offset < source.end:
         record = read_record(source, offset)
@@ -126,10 +139,10 @@ def walk(source: ByteReader, offset: int) -> Iterator[Record]:
 
 
 def connection_of(record: Record, data: bytes, number: int) -> Connection:
-    """Make a connection, the ``number``-th, of a connection record and its data.
+    """
+    Make a connection, the ``number``-th, of a connection record and its data.
 
-    Raises:
-        DamagedError: a field is missing.
+    :raises DamagedError: a field is missing.
     """
     fields = parse_fields(data, record.data)
     try:
@@ -186,10 +199,10 @@ class IndexParser:
         self._layout: Layout | None = None
 
     def take(self, data: bytes, at: int, offset: int) -> tuple[int, bytes, int]:
-        """Take an index record out of ``data``: connection, entries, where the next one begins.
+        """
+        Take an index record out of ``data``: connection, entries, where the next one begins.
 
-        Raises:
-            DamagedError: it is not one; ``offset`` says where ``data`` is in the file.
+        :raises DamagedError: it is not one; ``offset`` says where ``data`` is in the file.
         """
         begin = at + INDEX_HEADER
         header = data[at + 4 : begin - 4]
@@ -224,12 +237,12 @@ class MessageParser:
         self._layout: Layout | None = None
 
     def take(self, record: memoryview) -> tuple[int, int, int, int] | None:
-        """Take a message record apart: connection, stamp, where its data begins, and its length.
+        """
+        Take a message record apart: connection, stamp, where its data begins, and its length.
 
         Connection records before it are passed. None where ``record`` is too short.
 
-        Raises:
-            DamagedError: it is another record.
+        :raises DamagedError: it is another record.
         """
         at = 0
         while True:

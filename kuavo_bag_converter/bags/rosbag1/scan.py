@@ -1,24 +1,37 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Reading a ROS 1 bag without its index, record by record, past what is damaged."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
     Chunk,
-    ScannedChunk,
-    ScannedRows,
     index_table,
     load_chunk,
     needs_loading,
+    ScannedChunk,
+    ScannedRows,
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.bags.rosbag1 import records as rb
-from kuavo_bag_converter.bags.rosbag1.index import Index, chunk_of, find_chunk
+from kuavo_bag_converter.bags.rosbag1.index import chunk_of, find_chunk, Index
 from kuavo_bag_converter.bags.scan import Scan
 from kuavo_bag_converter.bags.storage import MessageRows
+import numpy as np
 
 
 class DeclaredConnections:
@@ -31,10 +44,10 @@ class DeclaredConnections:
         """Position in ``connections`` by the number that the file uses."""
 
     def add(self, record: rb.Record, data: bytes) -> None:
-        """Take a connection record; repeated ones change nothing.
+        """
+        Take a connection record; repeated ones change nothing.
 
-        Raises:
-            DamagedError: it is broken.
+        :raises DamagedError: it is broken.
         """
         number = record.u32(b'conn')
         if number not in self.local:
@@ -79,12 +92,16 @@ class Rosbag1Scan(Scan):
     """One pass over a bag's records; the results are its attributes."""
 
     def __init__(
-        self, source: BagFile, damage: DamagePolicy, known: DeclaredConnections, index: Index | None
+        self,
+        source: BagFile,
+        damage: DamagePolicy,
+        known: DeclaredConnections,
+        index: Index | None,
     ) -> None:
-        """Scan a bag; ``known`` grows by its connections, ``index`` tells how to go on past damage.
+        """
+        Scan a bag; ``known`` grows by its connections, ``index`` tells how to go on past damage.
 
-        Raises:
-            BagError: damage was found and is not allowed.
+        :raises BagError: damage was found and is not allowed.
         """
         super().__init__(source, damage, known.connections)
         self._known = known

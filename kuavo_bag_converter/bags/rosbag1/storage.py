@@ -1,12 +1,23 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """ROS 1 bags 2.0 with an index; those without, and damaged ones, are scanned."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
 from kuavo_bag_converter.bags.chunked import (
@@ -19,10 +30,12 @@ from kuavo_bag_converter.bags.chunked import (
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.rosbag1 import records as rb
-from kuavo_bag_converter.bags.rosbag1.index import Index, chunk_of, read_index
+from kuavo_bag_converter.bags.rosbag1.index import chunk_of, Index, read_index
 from kuavo_bag_converter.bags.rosbag1.scan import DeclaredConnections, Rosbag1Scan, scan_chunk
 from kuavo_bag_converter.bags.storage import Selection
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 _HEADER = 256
 """Enough for the header of a chunk record or the bag header record."""
@@ -35,10 +48,10 @@ class Rosbag1Storage(ChunkedStorage):
     entry = rb.INDEX_ENTRY
 
     def __init__(self, path: Path, damage: DamagePolicy, shown: Path | None = None) -> None:
-        """Open a bag and read its index, or scan it; ``shown`` is its name for users.
+        """
+        Open a bag and read its index, or scan it; ``shown`` is its name for users.
 
-        Raises:
-            BagError: not a readable ROS 1 bag 2.0, or it is damaged and that is not allowed.
+        :raises BagError: not a readable ROS 1 bag 2.0, or it is damaged and that is not allowed.
         """
         super().__init__(path, damage, shown)
         self._known = DeclaredConnections(self.connections)
@@ -99,7 +112,8 @@ class Rosbag1Storage(ChunkedStorage):
             local = self._known.local.get(number)
             if local is None:
                 self._damage.found(
-                    self.path, f'the index lists {count} messages of undeclared connection {number}'
+                    self.path,
+                    f'the index lists {count} messages of undeclared connection {number}',
                 )
             else:
                 totals[local] = count

@@ -1,4 +1,19 @@
-"""Payloads through rosbag2_py, checked against the portable index of the same files.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Payloads through rosbag2_py, checked against the portable index of the same files.
 
 rosbag2_py has no index, loses messages of damaged files without an error and believes
 metadata.yaml. So topics, definitions, counts and stamps come from the portable reader; rosbag2_py
@@ -13,14 +28,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import rosbag2_py
-
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.model import Connection, Stamps
 from kuavo_bag_converter.bags.storage import Selection, Storage, StoredMessage
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import shown
+import numpy as np
+import rosbag2_py
 
 ADVICE = 'set reader: portable to read without it'
 _ERRORS = (RuntimeError, ValueError, IndexError, OSError)
@@ -31,10 +45,10 @@ class Rosbag2PyStorage:
     """One ``.mcap`` or ``.db3`` file."""
 
     def __init__(self, index: Storage, damage: DamagePolicy) -> None:
-        """Open a file that the portable reader has opened.
+        """
+        Open a file that the portable reader has opened.
 
-        Raises:
-            BagError: rosbag2_py cannot open it.
+        :raises BagError: rosbag2_py cannot open it.
         """
         self._index = index
         self._damage = damage
@@ -133,7 +147,8 @@ class Rosbag2PyStorage:
 
 
 def _open(file: Path, container: str) -> tuple[Any, bool]:
-    """Open a file by rosbag2_py; the reader, and whether it yields by place instead of stamp.
+    """
+    Open a file by rosbag2_py; the reader, and whether it yields by place instead of stamp.
 
     Order by place exists since Jazzy, and for mcap alone.
     """

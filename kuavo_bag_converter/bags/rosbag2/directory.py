@@ -1,17 +1,31 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """rosbag2 directories: which files belong to the recording, in which order."""
 
 from __future__ import annotations
 
-import re
 from itertools import pairwise
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import cannot_be_read, container_of, mistaken_for_a_bag
 from kuavo_bag_converter.bags.rosbag2.metadata import (
-    NAME,
     Metadata,
+    NAME,
     plain_name,
     read_metadata,
 )
@@ -31,10 +45,10 @@ class Directory(NamedTuple):
 
 
 def storage_files(folder: Path) -> list[Path]:
-    """Files of a folder that rosbag2 stores messages in, by name and number.
+    """
+    Files of a folder that rosbag2 stores messages in, by name and number.
 
-    Raises:
-        BagError: the folder cannot be read.
+    :raises BagError: the folder cannot be read.
     """
     try:
         files = [path for path in folder.iterdir() if path.name.endswith(SUFFIXES)]
@@ -56,10 +70,10 @@ def split_stem(path: Path) -> tuple[str, int] | None:
 
 
 def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
-    """Find the files of a rosbag2 directory.
+    """
+    Find the files of a rosbag2 directory.
 
-    Raises:
-        BagError: there is no recording, or files are missing and that is not allowed.
+    :raises BagError: there is no recording, or files are missing and that is not allowed.
     """
     found = storage_files(folder)
     path = folder / NAME
@@ -97,10 +111,10 @@ def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
 
 
 def _check_content(files: list[Path], storage: str) -> None:
-    """Refuse files of a storage plugin that is not known, unless their content is.
+    """
+    Refuse files of a storage plugin that is not known, unless their content is.
 
-    Raises:
-        BagError: A file's content is not.
+    :raises BagError: A file's content is not.
     """
     try:
         for file in files:

@@ -1,4 +1,19 @@
-"""The metadata.yaml of rosbag2 directories, versions 1 to 9, and what it disagrees with.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The metadata.yaml of rosbag2 directories, versions 1 to 9, and what it disagrees with.
 
 Since version 3 it names the compression, since 4 QoS profiles and paths relative to the folder,
 since 5 the files with their counts, since 7 type hashes, since 9 QoS profiles as lists. None of it
@@ -7,9 +22,9 @@ is believed: the files decide.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+import re
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.damage import DamagePolicy, range_text
@@ -61,11 +76,11 @@ class Metadata(NamedTuple):
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Read a metadata.yaml.
+    """
+    Read a metadata.yaml.
 
-    Raises:
-        ValueError: it is not one; the text says why.
-        OSError: it cannot be read.
+    :raises ValueError: it is not one; the text says why.
+    :raises OSError: it cannot be read.
     """
     with path.open('rb') as file:
         data = file.read(LIMIT + 1)
@@ -183,18 +198,16 @@ def compare(
     file_counts: Mapping[str, int],
     damage: DamagePolicy,
 ) -> None:
-    """Report where metadata.yaml disagrees with what the files hold.
+    """
+    Report where metadata.yaml disagrees with what the files hold.
 
-    Args:
-        path: the metadata.yaml.
-        metadata: its content.
-        connections: of all files, each with its QoS profiles as the file words them.
-        counts: messages by topic, as stored.
-        file_counts: messages by file name, as stored.
-        damage: what to do with fewer messages than stated.
-
-    Raises:
-        BagError: there are fewer messages than stated, and that is not allowed.
+    :param path: the metadata.yaml.
+    :param metadata: its content.
+    :param connections: of all files, each with its QoS profiles as the file words them.
+    :param counts: messages by topic, as stored.
+    :param file_counts: messages by file name, as stored.
+    :param damage: what to do with fewer messages than stated.
+    :raises BagError: there are fewer messages than stated, and that is not allowed.
     """
     if metadata.version > NEWEST:
         damage.note(f'{path}: is version {metadata.version}, newer than {NEWEST}')

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Offered QoS profiles as rosbag2 writes them: YAML with numbers up to version 8, then names."""
 
 from __future__ import annotations
@@ -5,9 +19,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
 from kuavo_bag_converter.support.texts import shown
+import yaml
 
 _LOADER: Any = getattr(yaml, 'CBaseLoader', yaml.BaseLoader)
 """Gives texts alone: what a number is, and how long it may be, the reader says."""
@@ -32,11 +45,11 @@ _DURABILITY = re.compile(r'durability:\s*(\w+)')
 
 
 def load_yaml(text: str) -> Any:
-    """Parse YAML as recorders write it: mappings, lists and texts; numbers are texts, too.
+    """
+    Parse YAML as recorders write it: mappings, lists and texts; numbers are texts, too.
 
-    Raises:
-        ValueError: it is not YAML, longer or deeper than any recorder writes it, or it has
-            anchors or aliases, which let a short text stand for an endless one.
+    :raises ValueError: it is not YAML, longer or deeper than any recorder writes it, or it has
+        anchors or aliases, which let a short text stand for an endless one.
     """
     if len(text) > LIMIT:
         raise ValueError(f'is YAML of {len(text)} characters, more than {LIMIT}')

@@ -1,4 +1,19 @@
-"""sqlite3 files of rosbag2, all schemas from the first to version 4.
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+sqlite3 files of rosbag2, all schemas from the first to version 4.
 
 Files are opened immutable, so that nothing is written beside them. Where a write-ahead log or a
 journal lies beside a file, both are copied to a temporary folder and opened there. Of a file that
@@ -7,18 +22,16 @@ is cut, its whole pages are copied, for sqlite shows what is missing as zeros.
 
 from __future__ import annotations
 
-import sqlite3
-import struct
 from collections.abc import Collection, Iterator
 from pathlib import Path
+import sqlite3
+import struct
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from kuavo_bag_converter.bags.byte_readers import BagFile
 from kuavo_bag_converter.bags.damage import DamagePolicy, range_text
-from kuavo_bag_converter.bags.model import Connection, Stamps, normal_type
+from kuavo_bag_converter.bags.model import Connection, normal_type, Stamps
 from kuavo_bag_converter.bags.rosbag2.qos import is_latched
 from kuavo_bag_converter.bags.scratch import Scratch
 from kuavo_bag_converter.bags.storage import (
@@ -29,6 +42,7 @@ from kuavo_bag_converter.bags.storage import (
     StoredMessage,
 )
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
 
 ROWS = 20_000
 """Rows of the index that are fetched at a time."""
@@ -59,10 +73,10 @@ class Sqlite3Storage:
     def __init__(
         self, path: Path, damage: DamagePolicy, scratch: Scratch, shown: Path | None = None
     ) -> None:
-        """Open a file, and count its messages; ``shown`` is its name for users.
+        """
+        Open a file, and count its messages; ``shown`` is its name for users.
 
-        Raises:
-            BagError: not a rosbag2 file, or it is damaged and that is not allowed.
+        :raises BagError: not a rosbag2 file, or it is damaged and that is not allowed.
         """
         self.path = shown or path
         self._damage = damage
@@ -197,7 +211,9 @@ class Sqlite3Storage:
 
     def _rows(self, topics: Collection[str]) -> Iterator[MessageRows]:
         """Yield the rows of chosen topics by id; their offset is the id."""
-        numbers = [n for n, place in self._local.items() if self.connections[place].topic in topics]
+        numbers = [
+            n for n, place in self._local.items() if self.connections[place].topic in topics
+        ]
         for first, last in self._ranges:
             cursor = self._query(
                 f'SELECT topic_id, timestamp, id FROM messages '  # noqa: S608  # place holders
@@ -231,7 +247,9 @@ class Sqlite3Storage:
                 f'WHERE id IN ({_places(ids)}) ORDER BY id',
                 *ids,
             )
-            found = zip(cursor, ids, chosen.tolist(), selected.ranks[begin:].tolist(), strict=False)
+            found = zip(
+                cursor, ids, chosen.tolist(), selected.ranks[begin:].tolist(), strict=False
+            )
             for (number, payload), wanted, row, rank in found:
                 if number != wanted or not isinstance(payload, bytes):
                     raise ValueError(f'message {wanted} has no data')
@@ -350,7 +368,9 @@ def _places(values: Collection[object]) -> str:
     return ','.join('?' * len(values))
 
 
-def _connect(path: Path, damage: DamagePolicy, scratch: Scratch) -> tuple[sqlite3.Connection, Path]:
+def _connect(
+    path: Path, damage: DamagePolicy, scratch: Scratch
+) -> tuple[sqlite3.Connection, Path]:
     """Open a file, or a copy of it together with its log; the connection and what was opened."""
     beside = [
         extra
@@ -383,7 +403,8 @@ def _text(data: bytes) -> str:
 
 
 def _page_if_cut(path: Path, damage: DamagePolicy) -> int:
-    """Compare the size with the header's; the bytes of a page if the file is cut, else 0.
+    """
+    Compare the size with the header's; the bytes of a page if the file is cut, else 0.
 
     https://sqlite.org/fileformat2.html#the_database_header
     """

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The profile of a Leju Kuavo robot, made from the original converter's options."""
 
 from __future__ import annotations
@@ -99,7 +113,8 @@ _END_EFFECTORS = {
 
 
 def _color_topics(camera: str, native: str, *others: str) -> tuple[str, ...]:
-    """Return the topics of a colour camera: as Kuavo names them, then as its driver does.
+    """
+    Return the topics of a colour camera: as Kuavo names them, then as its driver does.
 
     Pictures that stand alone come before video streams.
     """
@@ -146,10 +161,10 @@ _COMMAND_TOPIC = '/joint_cmd'
 
 
 def end_effector_of(topics: Collection[str]) -> str:
-    """Return the ``eef_type`` whose state topic is among a bag's topics.
+    """
+    Return the ``eef_type`` whose state topic is among a bag's topics.
 
-    Raises:
-        BagError: There is none, or more than one.
+    :raises BagError: There is none, or more than one.
     """
     found = [
         eef_type
@@ -167,10 +182,10 @@ def end_effector_of(topics: Collection[str]) -> str:
 
 
 def kuavo_profile(options: KuavoOptions) -> Profile:
-    """Build the profile of ``options``, whose ``eef_type`` is not ``auto``.
+    """
+    Build the profile of ``options``, whose ``eef_type`` is not ``auto``.
 
-    Raises:
-        UsageError: KuavoOptions do not fit each other or the robot.
+    :raises UsageError: KuavoOptions do not fit each other or the robot.
     """
     _check(options)
     platform = _PLATFORMS[options.platform_type]

@@ -1,3 +1,17 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Kuavo as a robot of the converter; the profile is imported when it is built."""
 
 from __future__ import annotations
@@ -5,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
-from kuavo_bag_converter.robots.kuavo.options import END_EFFECTORS, PLATFORMS, KuavoOptions
+from kuavo_bag_converter.robots.kuavo.options import END_EFFECTORS, KuavoOptions, PLATFORMS
 from kuavo_bag_converter.robots.robot import Robot
 
 if TYPE_CHECKING:
