@@ -108,6 +108,11 @@ class Settings:
     profile_object: Any = None
     """A profile that takes the place of what is in the file ``profile``."""
 
+    tasks: str = setting(
+        '',
+        'The task of each bag, in place of that of the profile: folder (the name of the folder '
+        'that it lies in), or the path of a table (.csv) with the columns path and task.',
+    )
     num_used: int = setting(0, 'Bags to use, drawn at random with seed 42; 0 is all.', minimum=0)
     chunk_size: int = setting(
         100, 'Frames that are buffered at most and flushed together.', minimum=1, maximum=100000
@@ -279,6 +284,11 @@ def _plain(value: Any) -> Any:
 
 def _group(name: str) -> str:
     return name.partition('.')[0]
+
+
+def is_table(tasks: str) -> bool:
+    """Tell whether the setting ``tasks`` names a table."""
+    return tasks.lower().endswith('.csv')
 
 
 def settings_from(values: Mapping[str, object], source: str) -> Settings:

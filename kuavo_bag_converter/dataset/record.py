@@ -43,7 +43,7 @@ from kuavo_bag_converter.bags.fingerprint import (
 )
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
 from kuavo_bag_converter.profiles.shipped import is_path
-from kuavo_bag_converter.settings import known_settings, Settings, settings_from
+from kuavo_bag_converter.settings import is_table, known_settings, Settings, settings_from
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import write_text
 from kuavo_bag_converter.support.plugins import installed_plugins
@@ -55,8 +55,8 @@ LEROBOT = 'lerobot'
 FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""
 _KEYS = ('format', 'converter', 'settings', 'bags')
-_BAG_KEYS = ('bag', 'status', 'reason', 'episodes', 'frames', 'problems', 'plan', 'first_episode',
-             'files', 'fingerprint')  # fmt: skip
+_BAG_KEYS = ('bag', 'status', 'reason', 'task', 'episodes', 'frames', 'problems', 'plan',
+             'first_episode', 'files', 'fingerprint')  # fmt: skip
 """The keys that this converter writes, the last in the first form."""
 
 
@@ -97,6 +97,8 @@ class RecordedBag:
     """What its reader noticed, each in a line."""
     plan: PlanReport = field(default_factory=PlanReport)
     """How its frames were aligned, if it was converted."""
+    task: str = ''
+    """Of its frames where nothing in it names another; '' where a former version told none."""
     others: Mapping[str, Any] = field(default_factory=dict)
     """What other programs have added."""
 
@@ -106,6 +108,7 @@ class RecordedBag:
             'bag': as_recorded(self.path, root),
             'status': self.status,
             'reason': self.reason,
+            'task': self.task,
             'episodes': self.episodes,
             'frames': self.frames,
             'problems': list(self.problems),
@@ -159,6 +162,8 @@ class ConversionRecord:
             settings['msg_path'] = [as_recorded(folder, root) for folder in settings['msg_path']]
         if is_path(settings.get('profile', '')):
             settings['profile'] = as_recorded(settings['profile'], root)
+        if is_table(settings.get('tasks', '')):
+            settings['tasks'] = as_recorded(settings['tasks'], root)
         return {
             'format': FORMAT,
             'converter': {
@@ -209,6 +214,10 @@ class ConversionRecord:
         """
         files = zip(_files(paths), key, strict=False)
         return bool(key) and all(self._holder_of(path, one) for path, one in files)
+
+    def tasks_of(self, paths: Sequence[Path], key: Key) -> set[str]:
+        """Return the tasks with which a recording is in the dataset, as far as they are told."""
+        return {bag.task for _, bag in self.shared_with(paths, key) if bag.task}
 
     def shared_with(self, paths: Sequence[Path], key: Key) -> Iterator[tuple[Path, RecordedBag]]:
         """Yield the files of a recording that a bag of the dataset has too, and that bag."""
@@ -316,6 +325,7 @@ def _read_bag(number: int, entry: Mapping[str, Any], form: int, home: str) -> Re
         int(entry['frames']),
         tuple(map(str, entry.get('problems', ()))),
         PlanReport.from_json(entry['plan']),
+        str(entry.get('task', '')),
         _without(entry, _BAG_KEYS),
     )
     if bag.converted and (bag.first_episode < 0 or bag.episodes < 1 or not bag.files):
@@ -339,7 +349,7 @@ def _resolved(name: str, value: Any, form: int, home: str) -> Any:
     place = _place if form > 1 else os.path.join
     if name == 'msg_path':
         return [str(place(home, folder)) for folder in value]
-    if name == 'profile' and is_path(value):
+    if (name == 'profile' and is_path(value)) or (name == 'tasks' and is_table(value)):
         return str(place(home, value))
     return value
 

@@ -153,7 +153,9 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
         )
     if not all(map(os.path.isdir, was.msg_path)):
         was = replace(was, msg_path=settings.msg_path)  # nothing is left to compare with
-    differing = differences(configuration(was, profile), configuration(settings))
+    differing = differences(
+        configuration(was, profile, with_task=False), configuration(settings, with_task=False)
+    )
     if differing:
         raise UsageError(
             f'{root}: was made with other settings ({differing}); use the same ones, or another '

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import os
 from pathlib import Path
 import threading
@@ -48,9 +48,9 @@ from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.robots.resolve import resolve, resolve_without_bag
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError
+from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
-from kuavo_bag_converter.support.texts import error_text
+from kuavo_bag_converter.support.texts import error_text, listed
 
 
 @dataclass(frozen=True)
@@ -156,19 +156,26 @@ class BagConverter:
         key = key_of(mark)
         if before is not None:
             if before.record.holds(bag.paths, key):
-                return bag.outcome('present'), None
+                return bag.outcome('present', self._other_task(bag, key, before)), None
             _check_not_shared(bag, key, before)
         path = workspace.shard_path(bag.place, key)
         workspace.forget_changed(path, bag.name, redo=self._run.settings.on_change == 'redo')
         shard = self._kept_shard(bag, path)
-        if shard is not None:
-            self._check_kept(bag, shard)
+        if shard is not None and self._serves(bag, shard):
             return bag.outcome('kept', shard=shard), shard
         shard = self._write_shard(bag, path, mark, disk)
         if state_of(bag.paths) != state:
             workspace.remove_shard(path)
             raise BagError('the bag changed while it was read; wait until it is complete')
         return bag.outcome('converted', shard=shard), shard
+
+    def _other_task(self, bag: Bag, key: Key, before: ExistingDataset) -> str:
+        """Say that a bag of the dataset has another task there than it would be given now."""
+        now = bag.task or (self.profile.task if self.profile else '')
+        others = before.record.tasks_of(bag.paths, key) - {now}
+        if not now or not others:
+            return ''
+        return f'its task there stays {listed(sorted(others))}, not {now}'
 
     def _kept_shard(self, bag: Bag, path: Path) -> Shard | None:
         """Return the shard that an unfinished run has made of a bag, if it is whole."""
@@ -189,14 +196,25 @@ class BagConverter:
                 return shard
         return None
 
-    def _check_kept(self, bag: Bag, shard: Shard) -> None:
-        """Check that the shard of an unfinished run fits this one."""
+    def _serves(self, bag: Bag, shard: Shard) -> bool:
+        """Tell whether the shard of an unfinished run serves this one, which must fit it."""
         if self.profile is None:
             with self._open(bag) as reader:
                 self.profile = self._profile_for(reader)
         options = {key: video.options for key, video in shard.videos.items()}
         form = ShardFormat(shard.features, options, shard.fps, self.profile.robot_type)
         self.agreement.check(bag.name, form)
+        task, now = Origin.of(shard).task, bag.task or self.profile.task
+        if task in ('', now):
+            return True
+        workspace = self._run.workspace
+        if self._run.settings.on_change != 'redo':
+            raise UsageError(
+                f'{bag.name}: was converted by an unfinished run with the task {task!r}, which is '
+                f'{now!r} now; set on_change: redo to convert it again, or remove {workspace.root}'
+            )
+        workspace.remove_shard(shard.path)
+        return False
 
     def _write_shard(
         self, bag: Bag, path: Path, mark: Mapping[str, Any], disk: DiskWatch
@@ -205,7 +223,7 @@ class BagConverter:
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
         with self._open(bag) as reader:
             profile = self._profile_for(reader)
-            bound = bind_bag(profile, reader, options)
+            bound = bind_bag(replace(profile, task=bag.task or profile.task), reader, options)
             self.agreement.check(bag.name, bound.shard_format)
             self.profile = profile
             if self._run.settings.check_disk:

@@ -28,7 +28,9 @@ from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.adding import ExistingDataset, number_of, recordings_to_retry
 from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
+from kuavo_bag_converter.jobs.tasks import tasks_of
 from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.texts import error_text
 
 
@@ -39,6 +41,8 @@ class Bag(NamedTuple):
     """Its file or directory, or the files of one recording."""
     recorded: int | None = None
     """Its number in the record of a dataset in which it failed."""
+    task: str = ''
+    """In place of the profile's."""
 
     @property
     def name(self) -> str:
@@ -64,6 +68,7 @@ class Bag(NamedTuple):
             problems=() if origin is None else origin.problems,
             paths=self.paths,
             recorded=self.recorded,
+            task=self.task,
         )
 
     def failure(self, error: Exception) -> Outcome:
@@ -83,22 +88,29 @@ def find_bags(
     :param settings: What to do.
     :param before: The dataset that is added to.
     :param note: Called with a line for what is left out.
-    :raises UsageError: A path does not exist.
+    :raises UsageError: A path does not exist, or a recording has no task where it must have one.
     """
     if settings.retry_failed and before is not None:
-        return [Bag(*left) for left in recordings_to_retry(before.record, settings.bags)]
+        left = recordings_to_retry(before.record, settings.bags)
+        return [Bag(paths, number, before.record.bags[number].task) for paths, number in left]
     listed = list_recordings(settings.bags)
     for remark in listed.remarks:
         note(remark)
     recordings = listed.recordings
+    tasks = tasks_of(settings.tasks, recordings, note)
     doubles = find_duplicates(recordings)
     for number, other in doubles.items():
+        if tasks[number] != tasks[other]:
+            raise UsageError(
+                f'{recordings[number][0]}: holds what {recordings[other][0]} holds, but their '
+                f'tasks are {tasks[number]!r} and {tasks[other]!r}; leave one of them out'
+            )
         note(
             f'{recordings[number][0]}: holds what {recordings[other][0]} holds; that one is '
             'converted, once'
         )
     bags = [
-        Bag(paths, None if before is None else number_of(before.record, paths))
+        Bag(paths, None if before is None else number_of(before.record, paths), tasks[number])
         for number, paths in enumerate(recordings)
         if number not in doubles
     ]

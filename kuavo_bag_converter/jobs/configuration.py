@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 import hashlib
 import json
 from pathlib import Path
@@ -26,18 +27,20 @@ from typing import Any
 from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
-from kuavo_bag_converter.robots.resolve import digest_of, profile_version
-from kuavo_bag_converter.settings import recorded_values, Settings
+from kuavo_bag_converter.robots.resolve import digest_of, profile_version, resolve, robot_of
+from kuavo_bag_converter.settings import known_settings, recorded_values, Settings
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.version import __version__
 
 _NOT_IN_THE_DATASET = ('bags', 'output', 'num_used', 'threads', 'memory_limit_mb', 'chunk_size',
                        'reader', 'on_error', 'append', 'retry_failed', 'on_change',
-                       'stall_timeout_s', 'check_disk', 'debug_memory')  # fmt: skip
-"""Settings that do not change what a bag becomes."""
+                       'stall_timeout_s', 'check_disk', 'debug_memory', 'tasks')  # fmt: skip
+"""Settings that do not change what a bag becomes, and ``tasks``, which is compared bag by bag."""
 
 
-def configuration(settings: Settings, profile: Profile | None = None) -> dict[str, Any]:
+def configuration(
+    settings: Settings, profile: Profile | None = None, *, with_task: bool = True
+) -> dict[str, Any]:
     """
     Return everything that shapes a dataset, by name.
 
@@ -45,13 +48,21 @@ def configuration(settings: Settings, profile: Profile | None = None) -> dict[st
 
     :param settings: The settings.
     :param profile: What their profile was, if it is not read anew.
+    :param with_task: Whether the text of the profile's task counts, and its name. Bags that are
+        added to a dataset may have another one.
     """
+    known = known_settings()
     values: dict[str, Any] = {
         name: value
         for name, value in recorded_values(settings).items()
-        if name not in _NOT_IN_THE_DATASET
+        if name not in _NOT_IN_THE_DATASET and (with_task or known[name].yaml != 'task')
     }
-    version = profile_version(settings) if profile is None else digest_of(profile)
+    if profile is None and robot_of(settings.profile) is None:
+        profile = resolve(settings, ())
+    if profile is None:
+        version = profile_version(settings)
+    else:
+        version = digest_of(profile if with_task else replace(profile, name='', task=''))
     if version:
         values['profile'] = f'{Path(settings.profile).name} ({version})'
     values['msg_path'] = _definitions(settings.msg_path)

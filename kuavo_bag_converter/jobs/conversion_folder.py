@@ -82,7 +82,9 @@ def write_conversion_folder(
     first = 0
     others: Mapping[str, Any] = {}
     if before is not None:
-        bags = list(before.record.bags)
+        # Of a former version, which did not tell the tasks of bags.
+        task = load_profile(before.root / PROFILE_PATH).task
+        bags = [replace(bag, task=bag.task or task) for bag in before.record.bags]
         first, others = before.episodes, before.record.others
         for path in (bag.alignment_path for bag in bags):
             if (before.root / path).exists():
@@ -93,7 +95,7 @@ def write_conversion_folder(
             continue
         shard = next(remaining) if outcome.episodes else None
         number = len(bags) if outcome.recorded is None else outcome.recorded
-        bag = _recorded(outcome, number, first, shard, texts)
+        bag = _recorded(outcome, number, first, shard, texts, outcome.task or profile.task)
         if shard is not None:
             link_or_copy(shard.attachment(ALIGNMENT), folder / bag.alignment_path)
         bags[number:] = [bag, *bags[number + 1 :]]
@@ -104,7 +106,12 @@ def write_conversion_folder(
 
 
 def _recorded(
-    outcome: Outcome, number: int, first_episode: int, shard: Shard | None, texts: _Texts
+    outcome: Outcome,
+    number: int,
+    first_episode: int,
+    shard: Shard | None,
+    texts: _Texts,
+    task: str,
 ) -> RecordedBag:
     mark = None if shard is None else Origin.of(shard).fingerprint
     plan = outcome.plan or PlanReport()
@@ -120,6 +127,7 @@ def _recorded(
         outcome.frames,
         tuple(map(texts.without_places, outcome.problems)),
         PlanReport.from_json(texts.without_places(plan.as_json())),
+        task,
     )
 
 
@@ -162,8 +170,10 @@ def _write_profile(
 
 
 def _says(path: Path, profile: Profile) -> bool:
+    """Tell whether a file holds a profile, but for its name and the task, which bags keep."""
     try:
-        return load_profile(path) == profile
+        found = load_profile(path)
+        return found == replace(profile, name=found.name, task=found.task)
     except UsageError:
         return False
 

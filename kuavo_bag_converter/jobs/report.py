@@ -48,6 +48,8 @@ class Outcome:
     """The bag's file or directory, or the files of one recording."""
     recorded: int | None = None
     """Its number in the dataset's record, if it has failed before."""
+    task: str = ''
+    """In place of the profile's."""
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Origin:
     problems: tuple[str, ...]
     """Disagreements and damage that its reader found, each in a line."""
     plan: PlanReport
+    task: str = ''
+    """Of frames for which nothing names another; '' if a former version made the shard."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what the shard's manifest holds."""
@@ -63,6 +65,7 @@ class Origin:
             'identity': {'bag': self.fingerprint, 'paths': [str(file) for file in self.files]},
             'problems': list(self.problems),
             'plan': self.plan.as_json(),
+            'task': self.task,
         }
 
     @classmethod
@@ -79,6 +82,7 @@ class Origin:
                 tuple(map(Path, identity.get('paths', ()))),
                 tuple(shard.extra['problems']),
                 PlanReport.from_json(shard.extra['plan']),
+                str(shard.extra.get('task', '')),
             )
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f'{shard.path}: does not tell its bag ({error!r})') from error
@@ -162,7 +166,7 @@ def write_shard(
                 repeated = {topic: len(ordinals) for topic, ordinals in found.items()}
                 report = replace(plan.report, bad_images=repeated)
                 problems = (*reader.problems, *trailing.lines_since(met_before))
-                origin = Origin(fingerprint, tuple(files), problems, report)
+                origin = Origin(fingerprint, tuple(files), problems, report, binding.profile.task)
                 finished = shard.finish(origin.as_json(), options.stall_timeout_s)
                 release_memory()
                 return finished

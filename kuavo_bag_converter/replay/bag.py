@@ -96,7 +96,8 @@ class _BagReplay:
         self._dataset = replay.dataset
         self._bag = match.bag
         self._reader = reader
-        self._binding = bind(replay.profile, reader)
+        task = match.bag.task or replay.profile.task
+        self._binding = bind(replace(replay.profile, task=task), reader)
         self._cameras = open_cameras(self._binding, reader, replay.options)
         first = match.bag.first_episode
         self._episodes = replay.dataset.episodes[first : first + match.bag.episodes]
@@ -118,7 +119,7 @@ class _BagReplay:
 
     def _compare(self, plan: Plan) -> None:
         options, replay = self._replay.options, self._replay
-        tasks = _tasks(plan, replay.profile)
+        tasks = _tasks(plan, self._binding.profile)
         rows = RowComparer(self._dataset, self._episodes, tasks, replay.findings)
         table = Table(self._binding, plan, options.definitions, options.chunk_size, rows.append)
         cameras, comparers = self._compared(plan)
