@@ -119,7 +119,7 @@ class Settings:
     )
     reader: str = setting(
         'auto',
-        'Bag reader: rosbag2_py (ROS 2), portable (needs no ROS), auto (rosbag2_py where it is).',
+        'Bag reader: auto or portable (needs no ROS and locks nothing), or rosbag2_py.',
         choices=('auto', 'rosbag2_py', 'portable'),
     )
     on_damage: str = setting(

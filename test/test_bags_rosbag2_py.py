@@ -16,6 +16,7 @@
 
 import importlib
 import re
+import sqlite3
 import sys
 
 from bag_files import (
@@ -70,7 +71,7 @@ def installed(module, monkeypatch):
         sys.modules[BACKEND] = before
 
 
-def read(path, reader='auto', on_damage='fail'):
+def read(path, reader='rosbag2_py', on_damage='fail'):
     with open_bag(path, reader=reader, on_damage=on_damage) as bag:
         index = bag.index(set(bag.counts), header={IMAGE.name, CLAW.name})
         wanted = {topic: np.arange(count) for topic, count in bag.counts.items()}
@@ -124,7 +125,7 @@ def test_parts_of_a_split_recording_follow_each_other(rosbag2_py, tmp_path):
 
 
 def test_only_wanted_messages_are_yielded(rosbag2_py, tmp_path):
-    with open_bag(write_mcap(tmp_path / 'r.mcap', SAMPLES)) as bag:
+    with open_bag(write_mcap(tmp_path / 'r.mcap', SAMPLES), reader='rosbag2_py') as bag:
         wanted = {CLAW.name: np.array([3, 50])}
         assert [(m.connection.topic, m.ordinal) for m in bag.messages(wanted)] == [
             (CLAW.name, 3),
@@ -185,10 +186,30 @@ def test_what_rosbag2_py_cannot_open_is_read_without_it(fake, tmp_path):
         writer.finish()
     with open_bag(tmp_path / 'r.mcap') as bag:
         assert bag.backend == 'portable'
-        assert 'different rmw serialization format' in bag.problems[0]
+        assert bag.problems == []
         assert len(list(bag.messages({'/t': np.arange(1)}))) == 1
     with pytest.raises(BagError, match=r'rosbag2_py: Topics with different.*; set reader: port'):
         open_bag(tmp_path / 'r.mcap', reader='rosbag2_py')
+
+
+def test_a_database_that_is_not_known_to_be_complete_is_read_from_a_copy(fake, tmp_path, place):
+    """Read as it is, it would be locked and, in WAL mode, get logs beside it."""
+    alone = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3').joinpath('r.db3').rename(
+        place / 'r.db3'
+    )
+    logging = write_rosbag2(tmp_path / 'w', SAMPLES, 'SQLITE3')
+    with sqlite3.connect(logging / 'w.db3') as base:
+        base.execute('PRAGMA journal_mode=WAL')
+    base.close()
+    complete = write_rosbag2(tmp_path / 'c', SAMPLES, 'SQLITE3')
+    for path, in_place in ((alone, False), (logging, False), (complete, True)):
+        with open_bag(path, reader='rosbag2_py') as bag:
+            (storage,) = bag.storages
+            assert (storage.file == storage.path) == in_place
+            assert sum(bag.counts.values()) == len(SAMPLES)
+        assert read(path)[1:] == read(path, 'portable')[1:]
+    assert [path.name for path in place.iterdir()] == ['r.db3']
+    assert {path.name for path in logging.iterdir()} == {'w.db3', 'metadata.yaml'}
 
 
 def test_ros1_bags_are_read_without_rosbag2_py(fake, tmp_path):

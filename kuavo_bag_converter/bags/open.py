@@ -25,6 +25,7 @@ from pathlib import Path
 from kuavo_bag_converter.bags.compression import claimed_size, CompressionError, decompress_file
 from kuavo_bag_converter.bags.damage import DamagePolicy, ReadsWholeError
 from kuavo_bag_converter.bags.detect import container_of
+from kuavo_bag_converter.bags.in_progress import check_not_in_progress, is_listed
 from kuavo_bag_converter.bags.mcap.storage import McapStorage
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.recording import RecordingReader
@@ -32,7 +33,7 @@ from kuavo_bag_converter.bags.rosbag1.storage import Rosbag1Storage
 from kuavo_bag_converter.bags.rosbag2.directory import Directory, read_directory
 from kuavo_bag_converter.bags.rosbag2.metadata import compare, NAME
 from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
-from kuavo_bag_converter.bags.sqlite3.storage import Sqlite3Storage
+from kuavo_bag_converter.bags.sqlite3.storage import keeps_a_log, Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
 from kuavo_bag_converter.bags.storage_plugins import open_by_plugin
 from kuavo_bag_converter.support.errors import BagError, UsageError
@@ -51,11 +52,12 @@ def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> B
     Open a recording.
 
     :param path: a bag file, a rosbag2 directory, or the files of one recording in order.
-    :param reader: ``portable``, ``rosbag2_py``, or ``auto`` for rosbag2_py where it can be had.
+    :param reader: ``auto`` or ``portable``, which needs no ROS, or ``rosbag2_py``.
     :param on_damage: ``fail``, or ``salvage`` to read what can be read: the file is then scanned
         whole when it is opened, so that only readable messages are listed.
     :raises UsageError: an unknown ``reader`` or ``on_damage``.
-    :raises BagError: not a recording that can be read, or damage was found.
+    :raises BagError: not a recording that can be read, one that is still being recorded, or damage
+        was found.
     """
     if reader not in READERS:
         raise UsageError(f'reader: {reader!r} is unknown; expected one of {", ".join(READERS)}')
@@ -66,16 +68,16 @@ def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> B
     paths = as_paths(path)
     if not paths:
         raise UsageError('no bag was given')
-    return _open(paths, DamagePolicy(on_damage), reader)
+    return _open(paths, DamagePolicy(on_damage), reader, in_progress=False)
 
 
 def open_portable(paths: Sequence[Path], damage: DamagePolicy) -> RecordingReader:
     """
-    Open a file, a directory, or the files of one recording without ROS.
+    Open a file, a directory, or the files of one recording without ROS, whoever writes them.
 
     :raises BagError: not a recording that can be read, or damage was found.
     """
-    return _open(paths, damage, 'portable')
+    return _open(paths, damage, 'portable', in_progress=True)
 
 
 def holds_messages(path: Path) -> bool:
@@ -96,11 +98,11 @@ def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingRe
     :param paths: a bag file, a rosbag2 directory, or the files of one recording in order.
     :param reader: what is going to read the recording.
     :raises DamagedBagError: damage was found.
-    :raises BagError: not a recording that can be read.
+    :raises BagError: not a recording that can be read, or one that is still being recorded.
     """
     damage = DamagePolicy('fail', quick=True)
     try:
-        recording = open_portable(paths, damage)
+        recording = _open(paths, damage, 'portable', in_progress=False)
     except ReadsWholeError:
         for path in _directory(paths, damage).files:
             container_of(path)
@@ -119,11 +121,18 @@ def _directory(paths: Sequence[Path], damage: DamagePolicy) -> Directory:
     return Directory(list(paths), None)
 
 
-def _open(paths: Sequence[Path], damage: DamagePolicy, reader: str) -> RecordingReader:
+def _open(
+    paths: Sequence[Path], damage: DamagePolicy, reader: str, *, in_progress: bool
+) -> RecordingReader:
+    """Open a recording, one that is still being written only if ``in_progress``."""
     resources = ExitStack()
     try:
         directory = _directory(paths, damage)
-        portable = storages = _open_files(directory.files, damage, resources)
+        if not in_progress:
+            check_not_in_progress(paths[0], directory.files, directory.metadata)
+        scratch = Scratch()
+        resources.callback(scratch.close)
+        portable = storages = _open_files(directory.files, damage, scratch, resources)
         backend = 'portable'
         if not storages:
             raise BagError(f'{paths[0]}: none of its files can be read')
@@ -133,8 +142,8 @@ def _open(paths: Sequence[Path], damage: DamagePolicy, reader: str) -> Recording
                 f'{paths[0]}: the files of one recording must be of one kind, '
                 f'found {" and ".join(containers)}'
             )
-        if reader != 'portable':
-            storages, backend = _by_rosbag2_py(paths[0], storages, damage, reader)
+        if reader == 'rosbag2_py':
+            storages, backend = _by_rosbag2_py(paths[0], storages, damage, scratch)
         recording = RecordingReader(paths[0], storages, portable, damage, resources, backend)
         _compare(recording, directory, damage)
     except BaseException:
@@ -144,10 +153,8 @@ def _open(paths: Sequence[Path], damage: DamagePolicy, reader: str) -> Recording
 
 
 def _open_files(
-    files: Sequence[Path], damage: DamagePolicy, resources: ExitStack
+    files: Sequence[Path], damage: DamagePolicy, scratch: Scratch, resources: ExitStack
 ) -> Sequence[Storage]:
-    scratch = Scratch()
-    resources.callback(scratch.close)
     unpacked = sum(map(claimed_size, files))
     if unpacked:
         scratch.check_room(files[0], unpacked)
@@ -161,31 +168,25 @@ def _open_files(
 
 
 def _by_rosbag2_py(
-    path: Path, storages: Sequence[Storage], damage: DamagePolicy, reader: str
+    path: Path, storages: Sequence[Storage], damage: DamagePolicy, scratch: Scratch
 ) -> tuple[Sequence[Storage], str]:
     """Let rosbag2_py read the payloads, or say why the portable reader does; who it is."""
-    _check_reader(path, storages[0].container, reader)
-    if storages[0].container not in _BY_ROSBAG2_PY:
-        return storages, 'portable'
+    _check_reader(path, storages[0].container, 'rosbag2_py')
     try:
         from kuavo_bag_converter.bags.rosbag2.backend import Rosbag2PyStorage
     except ImportError as error:
-        if reader == 'rosbag2_py':
-            raise UsageError(
-                f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or '
-                f'{ADVICE}'
-            ) from None
-        return storages, 'portable'
+        raise UsageError(
+            f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or {ADVICE}'
+        ) from None
     if damage.count:
         damage.note(f'{path}: is damaged: it is salvaged by the portable reader')
         return storages, 'portable'
-    try:
-        return [Rosbag2PyStorage(storage, damage) for storage in storages], 'rosbag2_py'
-    except BagError as error:
-        if reader == 'rosbag2_py':
-            raise
-        damage.note(f'{error}: it is read by the portable reader')
-        return storages, 'portable'
+    for storage in storages:
+        # It locks what it reads, which a recorder would not survive, and writes logs beside it.
+        in_place = storage.container == 'sqlite3' and storage.file == storage.path
+        if in_place and (keeps_a_log(storage.file) or not is_listed(storage.file)):
+            storage.file = scratch.copied([storage.file])
+    return [Rosbag2PyStorage(storage, damage) for storage in storages], 'rosbag2_py'
 
 
 def _check_reader(path: Path, container: str, reader: str) -> None:

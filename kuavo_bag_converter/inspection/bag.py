@@ -112,9 +112,7 @@ class _Inspector:
 
         :raises BagError: The bag is damaged, or cannot be salvaged.
         """
-        # rosbag2_py has no index: it would read all payloads.
-        backend = 'portable' if self._settings.reader == 'auto' else self._settings.reader
-        with open_bag(self._paths, reader=backend, on_damage=on_damage) as reader:
+        with open_bag(self._paths, reader=self._settings.reader, on_damage=on_damage) as reader:
             index = reader.index(set(reader.counts))
             receive = {topic: index[topic].receive for topic in sorted(index)}
             connections = _by_topic(reader.connections)

@@ -182,5 +182,13 @@ def time_range(path: Path) -> tuple[int, int] | None:
         source.close()
 
 
+def has_index(source: BagFile) -> bool:
+    """Tell whether the header of a bag names the place of an index: it was closed."""
+    try:
+        return _bag_header(source).u64(b'index_pos') != 0
+    except DamagedError:
+        return False
+
+
 def _bag_header(source: BagFile) -> rb.Record:
     return rb.read_record(FileWindow(source, source.size, _HEADER), len(rb.MAGIC))

@@ -368,16 +368,23 @@ def _places(values: Collection[object]) -> str:
     return ','.join('?' * len(values))
 
 
+def logs_beside(file: Path) -> list[Path]:
+    """Return the logs that sqlite leaves beside a file that was not closed, if they hold any."""
+    logs = (file.with_name(file.name + suffix) for suffix in ('-wal', '-journal'))
+    return [log for log in logs if log.exists() and log.stat().st_size]
+
+
+def keeps_a_log(file: Path) -> bool:
+    """Tell whether sqlite writes beside a file also to read it: in its WAL mode."""
+    with file.open('rb') as stream:
+        return 2 in stream.read(20)[18:]
+
+
 def _connect(
     path: Path, damage: DamagePolicy, scratch: Scratch
 ) -> tuple[sqlite3.Connection, Path]:
     """Open a file, or a copy of it together with its log; the connection and what was opened."""
-    beside = [
-        extra
-        for suffix in ('-wal', '-journal')
-        if (extra := path.with_name(path.name + suffix)).exists() and extra.stat().st_size
-    ]
-    if beside:
+    if beside := logs_beside(path):
         damage.reads_whole()
         damage.note(
             f'{path}: was not closed: {beside[0].name} is honoured on a temporary copy of the file'
