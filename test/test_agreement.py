@@ -113,7 +113,8 @@ def test_pictures_that_the_pixel_format_cannot_hold_are_refused_by_name(tmp_path
     assert statuses(done) == ['failed', 'converted'][: len(bags)]
     assert done.outcomes[0].reason == (
         f'{CAMERA}: pictures of 65x47 cannot be stored as yuv420p, which halves the colour '
-        f'planes; give the camera a size of even numbers, or set pix_fmt: yuv444p ({KEY})'
+        'planes; give the camera a size of even numbers or fit (pad, crop or scale), or set '
+        f'pix_fmt: yuv444p ({KEY})'
     )
     if alone:
         assert run(bags, tmp_path / 'full', pix_fmt='yuv444p', **values).exit_code == 0

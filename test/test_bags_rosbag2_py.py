@@ -194,8 +194,8 @@ def test_what_rosbag2_py_cannot_open_is_read_without_it(fake, tmp_path):
 
 def test_a_database_that_is_not_known_to_be_complete_is_read_from_a_copy(fake, tmp_path, place):
     """Read as it is, it would be locked and, in WAL mode, get logs beside it."""
-    alone = write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3').joinpath('r.db3').rename(
-        place / 'r.db3'
+    alone = (
+        write_rosbag2(tmp_path / 'r', SAMPLES, 'SQLITE3').joinpath('r.db3').rename(place / 'r.db3')
     )
     logging = write_rosbag2(tmp_path / 'w', SAMPLES, 'SQLITE3')
     with sqlite3.connect(logging / 'w.db3') as base:

@@ -13,6 +13,7 @@
 # limitations under the License.
 
 import contextlib
+import re
 import struct
 
 import cv2
@@ -23,6 +24,7 @@ from hypothesis.extra import numpy as arrays
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
 from kuavo_bag_converter.messages.images import picture_info
+from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.support.errors import BagError, ImageError
 import numpy as np
 import pytest
@@ -288,6 +290,65 @@ def test_colour_images_are_refused_for_the_whole_camera():
 def test_sizes_of_depth_maps_are_read_from_their_headers(data, description, codec):
     info = picture_info(COMPRESSED, DEFINITIONS, compressed_image(data, description))
     assert info == (48, 64, codec, description, 1, True)
+
+
+def with_unit(unit_mm, pixels, encoding):
+    """Decode a raw map with a unit; return millimetres and what there is to say."""
+    pixels = np.ascontiguousarray(pixels)
+    remarks = PictureRemarks('/depth', 'eye')
+    decoder = DepthDecoder(RAW, DEFINITIONS, unit_mm=unit_mm, remarks=remarks)
+    height, width = pixels.shape
+    found = decoder.decode(
+        image(pixels.tobytes(), height, width, encoding, width * pixels.itemsize)
+    )
+    return found, list(remarks.lines())
+
+
+@pytest.mark.parametrize('transport', ['raw', 'png', 'rvl'])
+@pytest.mark.parametrize('unit_mm', [None, 1.0, 0.1, 0.25, 10.0, 1000.0])
+def test_a_unit_says_what_counts_are(transport, unit_mm):
+    counts = scene()
+    counts[0, :4] = 0, 1, 65534, 65535
+    expected = np.rint(counts.astype(float) * (unit_mm or 1))
+    expected[(counts == 65535) | (expected >= 65535)] = 0
+    if transport == 'raw':
+        found, _ = with_unit(unit_mm, counts, '16UC1')
+    else:
+        data, name = (rvl(counts), RVL_FORMAT) if transport == 'rvl' else (png(counts), PNG_FORMAT)
+        decoder = DepthDecoder(COMPRESSED, DEFINITIONS, unit_mm=unit_mm)
+        found = decoder.decode(compressed_image(data, name))
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(('unit_mm', 'factor'), [(None, 1000), (1.0, 1), (1000.0, 1000)])
+def test_a_unit_says_what_floating_point_values_are(unit_mm, factor):
+    values = (scene() / np.float32(factor)).astype('<f4')
+    found, lines = with_unit(unit_mm, values, '32FC1')
+    assert np.array_equal(found, scene())
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ('pixels', 'encoding', 'words'),
+    [
+        (scene().astype('<f4'), '32FC1', '1 of 1 depth maps are implausible.*where 1 is 1 m'),
+        (scene() // 1000, '16UC1', r'half of the depths beyond 0\.00\d m where 1 is 1 mm'),
+        (scene().astype(np.uint16) * 15, '16UC1', 'implausible'),
+        (np.zeros((48, 64), np.uint16), '16UC1', '1 of 1 depth maps hold no depth'),
+        (np.full((48, 64), np.nan, '<f4'), '32FC1', '1 of 1 depth maps hold no depth'),
+    ],
+)  # fmt: skip
+def test_maps_that_are_empty_or_implausible_are_said(pixels, encoding, words):
+    _, (line,) = with_unit(None, pixels, encoding)
+    assert re.search(f'^/depth: .*{words}.* \\(eye\\)$', line)
+
+
+def test_a_few_empty_maps_are_not_worth_a_word():
+    remarks = PictureRemarks('/depth')
+    decoder = DepthDecoder(RAW, DEFINITIONS, remarks=remarks)
+    for depth in (scene(), np.zeros_like(scene()), scene()):
+        decoder.decode(image(depth.tobytes(), 48, 64, '16UC1', 128))
+    assert list(remarks.lines()) == []
 
 
 @settings(max_examples=300, deadline=None)

@@ -14,6 +14,7 @@
 
 import contextlib
 from fractions import Fraction
+import re
 import struct
 import zlib
 
@@ -26,6 +27,7 @@ from jpeg_files import sampled_jpeg, segment
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, picture_info
 from kuavo_bag_converter.messages.picture_headers import PNG_MAGIC
+from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.support.errors import BagError, ImageError
 import numpy as np
 import pytest
@@ -374,6 +376,59 @@ def test_a_topic_without_pictures_is_refused():
         ColorDecoder(connection_of('sensor_msgs/msg/JointState', topic='/t'), DEFINITIONS)
 
 
+# Mosaics in CompressedImage
+
+
+@pytest.mark.parametrize('encoding', ['ros1', 'cdr'])
+@pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
+@pytest.mark.parametrize(
+    ('suffix', 'bits', 'words'),
+    [
+        ('.jpg', 8, '; jpeg compressed '),
+        ('.jpg', 16, '; jpeg compressed bgr8'),
+        ('.png', 8, '; png compressed '),
+        ('.png', 16, '; png compressed '),
+        ('.png', 8, ''),
+    ],
+)
+def test_compressed_mosaics_get_their_colours(encoding, pattern, suffix, bits, words):
+    pixels = bayer(picture(), pattern)
+    if bits == 16 and suffix == '.png':
+        pixels = pixels.astype(np.uint16) * 257
+    data = cv2.imencode(suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 100] * (suffix == '.jpg'))[1]
+    connection = connection_of('sensor_msgs/msg/CompressedImage', encoding=encoding)
+    message = compressed_image(data.tobytes(), f'bayer_{pattern}{bits}{words}', encoding)
+    frame = ColorDecoder(connection, DEFINITIONS).decode(message)
+    assert_shows(frame, picture(), mean=3.5, greatest=45.0)
+
+
+@pytest.mark.parametrize(
+    ('words', 'pixels'),
+    [
+        ('bayer_rggb8; jpeg compressed mono8', picture()[..., 0]),
+        ('bayer_rggb8; jpeg compressed bgr8', picture()),
+        ('mono8; jpeg compressed ', picture()[..., 0]),
+        ('rgb8; jpeg compressed bgr8', picture()),
+        ('yuv422_yuy2; jpeg compressed mono8', picture()[..., 0]),
+        ('bayer_what8; jpeg compressed ', picture()[..., 0]),
+    ],
+)
+def test_pictures_that_are_no_mosaics_are_left_as_they_are(words, pixels):
+    shown = pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
+    assert_shows(decode(jpeg(pixels), words), shown, mean=1.5)
+
+
+def test_a_range_holds_for_a_mosaic_of_16_bits():
+    dark = bayer(picture(), 'rggb').astype(np.uint16) * 16
+    data = cv2.imencode('.png', dark)[1].tobytes()
+    frame = decode(data, 'bayer_rggb16; png compressed ', value_range=(0, 16 * 255))
+    assert_shows(frame, picture(), mean=2.5, greatest=40.0)
+    frame = ColorDecoder(RAW, DEFINITIONS, value_range=(0, 16 * 255)).decode(
+        image(padded(dark)[0], 48, 64, 'bayer_rggb16', 128)
+    )
+    assert_shows(frame, picture(), mean=2.5, greatest=40.0)
+
+
 # Image messages
 
 
@@ -410,6 +465,19 @@ def raw_cases():
     wide = gray.astype(np.uint16) * 257
     shown_gray = np.dstack([gray] * 3)
     alpha = np.full((48, 64, 1), 9, np.uint8)
+    for name, pixels in (
+        ('bgr16', bgr), ('rgb16', bgr[..., ::-1]), ('16UC3', bgr),
+        ('bgra16', np.dstack([bgr, alpha])), ('rgba16', np.dstack([bgr[..., ::-1], alpha])),
+        ('16UC4', np.dstack([bgr, alpha])),
+    ):  # fmt: skip
+        yield name, pixels.astype(np.uint16) * 257, bgr
+    yield '8UC3', bgr, bgr
+    yield '8UC4', np.dstack([bgr, alpha]), bgr
+    yield (
+        'yvyu',
+        uyvy(bgr)[:, :, ::-1].reshape(48, 32, 4)[..., [0, 3, 2, 1]].reshape(48, 64, 2),
+        bgr,
+    )
     yield 'bgr8', bgr, bgr
     yield 'rgb8', bgr[..., ::-1], bgr
     yield 'bgra8', np.dstack([bgr, alpha]), bgr
@@ -492,7 +560,142 @@ def test_images_whose_numbers_do_not_fit_are_refused(arguments, complaint):
         ColorDecoder(RAW, DEFINITIONS).decode(image(*arguments))
 
 
-@pytest.mark.parametrize('encoding', ['16UC1', '32FC1', '8UC3'])
+def semi_planar(bgr, across, down, red_first, step):
+    """A luma plane and a plane of chroma pairs, in rows of ``step`` bytes."""
+    luma, cb, cr = (channel.round().astype(np.uint8) for channel in limited_yuv(bgr))
+    pairs = [cr, cb] if red_first else [cb, cr]
+    chroma = np.dstack(pairs)[::down, ::across]
+    height, width = luma.shape
+    rows = np.full((height, step), 99, np.uint8)
+    rows[:, :width] = luma
+    below = np.full((height // down, 2 * step // across), 99, np.uint8)
+    below[:, : 2 * width // across] = chroma.reshape(height // down, -1)
+    return rows.tobytes() + below.tobytes()
+
+
+@pytest.mark.parametrize('padding', [0, 8])
+@pytest.mark.parametrize(
+    ('encoding', 'across', 'down', 'red_first'),
+    [('nv12', 2, 2, False), ('nv21', 2, 2, True), ('nv16', 2, 1, False), ('nv24', 1, 1, False)],
+)
+@pytest.mark.parametrize('use_cv_bridge', [False, True])
+def test_planes_with_chroma_pairs_are_decoded(
+    encoding, across, down, red_first, padding, use_cv_bridge
+):
+    data = semi_planar(picture(), across, down, red_first, 64 + padding)
+    message = image(data, 48, 64, encoding, 64 + padding)
+    with fake_cv_bridge.installed():
+        decoder = ColorDecoder(RAW, DEFINITIONS, use_cv_bridge=use_cv_bridge)
+    assert_shows(decoder.decode(message), picture(), mean=2.5, greatest=16.0)
+    assert picture_info(RAW, DEFINITIONS, message)[:5] == (48, 64, 'raw', encoding, 3)
+    short = image(data[: -1 - 2 * padding // across], 48, 64, encoding, 64 + padding)
+    with pytest.raises(ImageError, match=f'pixels of {encoding} need'):
+        decoder.decode(short)
+
+
+def test_a_step_of_0_means_rows_without_padding():
+    for encoding, pixels, shown in list(raw_cases())[:12]:
+        message = image(padded(pixels)[0], 48, 64, encoding, 0)
+        frame = ColorDecoder(RAW, DEFINITIONS).decode(message)
+        assert_shows(frame, shown, mean=2.5, greatest=40.0)
+
+
+def test_colours_that_an_encoding_does_not_name_are_said_once():
+    remarks = PictureRemarks('/camera', 'head')
+    decoder = ColorDecoder(RAW, DEFINITIONS, remarks=remarks)
+    for _ in range(3):
+        decoder.decode(image(picture().tobytes(), 48, 64, '8UC3', 192))
+    assert list(remarks.lines()) == [
+        '/camera: encoding 8UC3 does not name its colours, taken as bgr8 as OpenCV orders them '
+        '(head)'
+    ]
+
+
+@pytest.mark.parametrize(
+    ('encoding', 'instead'),
+    [
+        ('8UC2', 'yuv422'),
+        ('yuv444', 'rgb8'),
+        ('32FC3', 'rgb8'),
+        ('64FC1', 'rgb8'),
+        ('mono12', 'mono16'),
+        ('', 'rgb8'),
+    ],
+)
+def test_encodings_that_are_not_read_are_refused_with_an_alternative(encoding, instead):
+    with pytest.raises(BagError, match=f'image encoding .*{encoding}.*publish .*{instead}'):
+        ColorDecoder(RAW, DEFINITIONS).decode(image(bytes(9999), 10, 10, encoding, 120))
+
+
+def thermal():
+    """Values of a thermal camera, 16 bits in a narrow range."""
+    y, x = np.mgrid[0:48, 0:64]
+    return (29000 + 20 * x + 10 * y).astype(np.uint16)
+
+
+def thermal_messages():
+    values = thermal()
+    png = cv2.imencode('.png', values)[1].tobytes()
+    for name in ('mono16', '16UC1'):
+        yield name, RAW, image(padded(values)[0], 48, 64, name, 128), values
+    yield '32FC1', RAW, image(values.astype('<f4').tobytes(), 48, 64, '32FC1', 256), values
+    yield 'png', COMPRESSED, compressed_image(png, '16UC1; png compressed '), values
+
+
+@pytest.mark.parametrize(('name', 'connection', 'message', 'values'), list(thermal_messages()))
+def test_a_range_spreads_grey_of_16_bits_over_all_levels(name, connection, message, values):
+    remarks = PictureRemarks('/camera', 'heat')
+    decoder = ColorDecoder(
+        connection, DEFINITIONS, pix_fmt='yuv444p', value_range=(29200, 30200), remarks=remarks
+    )
+    levels = ((values - 29200.0) / 1000).clip(0, 1) * 255
+    assert_shows(decoder.decode(message), np.dstack([levels] * 3))
+    (line,) = remarks.lines()
+    left, outside = re.fullmatch(
+        r'/camera: range \[29200, 30200\] leaves (\d+) of 256 levels, and (.*) % of the values '
+        r'lie outside \(heat\)',
+        line,
+    ).groups()
+    different = len(np.unique(np.rint(levels)))
+    assert different / 3 < int(left) <= different
+    share = ((values < 29200) | (values > 30200)).mean()
+    assert float(outside) == pytest.approx(100 * share, abs=5)
+
+
+def test_grey_of_16_bits_that_loses_nearly_all_levels_is_said_with_the_range():
+    for name, connection, message, _ in thermal_messages():
+        if name not in ('mono16', 'png'):
+            continue
+        remarks = PictureRemarks('/camera')
+        ColorDecoder(connection, DEFINITIONS, remarks=remarks).decode(message)
+        (line,) = remarks.lines()
+        found = re.fullmatch(
+            r'/camera: of its values from (\d+) to (\d+) of 65535 only (\d) of 256 levels are '
+            r'left; set range at the camera, as \[\1, \2\]',
+            line,
+        )
+        assert 29000 <= int(found[1]) < 29100
+        assert 30600 < int(found[2]) <= thermal().max()
+    remarks = PictureRemarks('/camera')
+    wide = picture()[..., 0].astype(np.uint16) * 257
+    ColorDecoder(RAW, DEFINITIONS, remarks=remarks).decode(
+        image(padded(wide)[0], 48, 64, 'mono16', 128)
+    )
+    assert list(remarks.lines()) == []
+
+
+@pytest.mark.parametrize('encoding', ['mono8', 'rgb8', 'rgb16'])
+def test_a_range_for_other_pictures_is_refused(encoding):
+    decoder = ColorDecoder(RAW, DEFINITIONS, value_range=(0, 100))
+    with pytest.raises(BagError, match=r'^/camera: range is for .*; leave range out'):
+        decoder.decode(image(bytes(9999), 10, 10, encoding, 120))
+    decoder = ColorDecoder(COMPRESSED, DEFINITIONS, value_range=(0, 100))
+    for pixels in (picture(), picture()[..., 0]):
+        with pytest.raises(BagError, match=r'^/camera: range is for .*; leave range out'):
+            decoder.decode(compressed_image(jpeg(pixels)))
+
+
+@pytest.mark.parametrize('encoding', ['16UC1', '32FC1'])
 def test_encodings_that_are_no_colour_are_refused_for_the_whole_camera(encoding):
     with pytest.raises(BagError, match=f"^/camera: image encoding '{encoding}'") as caught:
         ColorDecoder(RAW, DEFINITIONS).decode(image(bytes(9999), 10, 10, encoding, 120))

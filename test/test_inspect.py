@@ -620,7 +620,7 @@ def test_the_keys_of_the_json_form_are_stable(samples, capsys):
     assert list(outside) == ['messages', 'before_s', 'after_s']
     assert list(bag['asked']) == list(bag['profiles'][0])
     assert list(bag['asked']) == [
-        'profile', 'settings', 'fits', 'frames', 'episodes', 'misses', 'command',
+        'profile', 'settings', 'fits', 'frames', 'episodes', 'misses', 'command', 'remarks',
     ]  # fmt: skip
     misses = bag['profiles'][-1]['misses']
     assert list(misses[0]) == ['feature', 'topic', 'kind', 'text', 'instead']

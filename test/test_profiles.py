@@ -31,6 +31,7 @@ from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,
     Clock,
+    Crop,
     Episodes,
     Part,
     Profile,
@@ -266,6 +267,49 @@ def test_joints_are_chosen_by_name_and_name_the_elements(tmp_path):
         tmp_path, f'{HEAD}features: {{action: {{parts: [{{from: {source}, joints: [a]}}]}}}}'
     )
     assert profile.vectors[0].parts[0].sources[0].names_field == 'joint_names'
+
+
+def test_a_camera_says_how_its_pictures_are_changed(tmp_path):
+    keys = (
+        'crop: {x: 8, width: 64, height: 48}, rotate: 270, fit: pad, range: [3e3, 4e3], '
+        'size: {width: 32, height: 32}'
+    )
+    camera = load_camera(tmp_path, keys)
+    assert camera.crop == Crop(8, 0, 64, 48)
+    assert (camera.rotate, camera.fit, camera.size) == (270, 'pad', (32, 32))
+    assert camera.value_range == (3000.0, 4000.0)
+
+
+@pytest.mark.parametrize(
+    ('unit', 'expected'),
+    [('m', 1000.0), ('mm', 1.0), ('0.1mm', 0.1), ('0.25 mm', 0.25), ('100um', 0.1), ('cm', 10.0),
+     (0.1, 0.1), (1000, 1000.0)],
+)  # fmt: skip
+def test_the_unit_of_depth_is_a_length(tmp_path, unit, expected):
+    camera = load_camera(tmp_path, f'depth: metric12, unit: {unit}')
+    assert camera.unit_mm == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ('keys', 'words'),
+    [
+        ('unit: m', 'unit: only for depth cameras; set depth to one of'),
+        ('depth: metric12, unit: inch', "unit: expected a length such as m, .* found 'inch'"),
+        ('depth: metric12, unit: 0mm', 'unit: expected a length such as m'),
+        ('depth: metric12, unit: -1', 'unit: expected a length such as m'),
+        ('depth: metric12, range: [1, 2]', 'range: not for depth cameras; set depth_range'),
+        ('range: [2, 1]', r'range: expected \[low, high\] with low below high'),
+        ('range: [1]', r'range: expected \[low, high\]'),
+        ('rotate: 45', r'rotate: expected 90, 180 or 270 \(degrees, clockwise\), found 45'),
+        ('rotate: true', 'rotate: expected 90, 180 or 270'),
+        ('fit: padd', "fit: expected one of scale, pad, crop, found 'padd'; did you mean 'pad'"),
+        ('crop: {x: 1}', "crop: the key 'width' is missing"),
+        ('crop: {width: 0, height: 1}', r'crop\.width: expected an integer from 1'),
+    ],
+)
+def test_what_a_camera_cannot_be_is_refused(tmp_path, keys, words):
+    with pytest.raises(UsageError, match=words):
+        load_camera(tmp_path, keys)
 
 
 def test_plain_scalars_are_those_of_yaml_1_2(tmp_path):
@@ -649,6 +693,11 @@ def cameras(draw, key):
         depth,
         (low, high) if depth else (0, 1500),
         draw(aligns('camera')),
+        draw(st.none() | st.builds(Crop, *[st.integers(0, 999)] * 2, *[st.integers(1, 999)] * 2)),
+        draw(st.sampled_from([0, 90, 180, 270])),
+        draw(st.sampled_from(['', 'scale', 'pad', 'crop'])),
+        None if depth else draw(st.none() | st.just((float(low), float(high)))),
+        draw(st.none() | st.floats(1e-3, 1e4)) if depth else None,
     )
 
 

@@ -122,21 +122,28 @@ def check_video_options(options: VideoOptions) -> None:
         raise UsageError(f'gop {options.gop}: a key frame every 1 or more frames is possible')
 
 
+def size_grid(options: VideoOptions) -> tuple[int, int]:
+    """Return what the height and the width of pictures must be multiples of."""
+    encoded = options.vcodec != COPY
+    even_height = encoded and options.pix_fmt.startswith('yuv420')
+    even_width = encoded and options.pix_fmt.startswith(('yuv420', 'yuv422'))
+    return 1 + even_height, 1 + even_width
+
+
 def check_video_size(options: VideoOptions, height: int, width: int) -> None:
     """
     Refuse pictures that the pixel format cannot hold.
 
     :raises UsageError: Names the size and what is possible.
     """
-    encoded = options.vcodec != COPY
-    even_height = encoded and options.pix_fmt.startswith('yuv420')
-    even_width = encoded and options.pix_fmt.startswith(('yuv420', 'yuv422'))
-    if height < 1 or width < 1 or (even_height and height % 2) or (even_width and width % 2):
+    rows, columns = size_grid(options)
+    if height < 1 or width < 1 or height % rows or width % columns:
         raise UsageError(
             f'pictures of {width}x{height} cannot be stored as {options.pix_fmt}, which halves '
-            'the colour planes; give the camera a size of even numbers, or set pix_fmt: yuv444p'
+            'the colour planes; give the camera a size of even numbers or fit (pad, crop or '
+            'scale), or set pix_fmt: yuv444p'
         )
-    if encoded and min(height, width) < _SMALL:
+    if options.vcodec != COPY and min(height, width) < _SMALL:
         _try_encoder(options, height, width)
 
 

@@ -36,6 +36,7 @@ from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.cameras import at_its_stamp, first_picture, needed_for
+from kuavo_bag_converter.frames.kinds import geometry_of
 from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.frames.pictures import Decoder, picture_bytes, PictureDecoder
 from kuavo_bag_converter.frames.stream import stream
@@ -251,12 +252,22 @@ def _decoders(
     """Look at the first good picture of a camera, and return what decodes all of them."""
     with needed_for(bound.feature.key):
         info, message = first_picture(bound, bag, definitions)
-        size = bound.feature.size or (info.height, info.width)
+        feature = bound.feature
+        geometry = geometry_of(feature)
+        recorded = (info.height, info.width)
+        size = geometry.frame_size(recorded)
+        expected = None if feature.size else recorded
 
         def decoder_for(connection: Connection) -> Decoder[Any]:
-            if bound.feature.depth:
-                return DepthDecoder(connection, definitions, size)
-            return ColorDecoder(connection, definitions, size, RGB)
+            if feature.depth:
+                return DepthDecoder(
+                    connection, definitions, size,
+                    geometry=geometry, recorded_size=expected, unit_mm=feature.unit_mm,
+                )  # fmt: skip
+            return ColorDecoder(
+                connection, definitions, size, RGB,
+                geometry=geometry, recorded_size=expected, value_range=feature.value_range,
+            )  # fmt: skip
 
         with suppress(ImageError):
             decoder_for(message.connection).decode(bytes(message.data))

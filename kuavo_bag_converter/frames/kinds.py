@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Generic
 
@@ -37,18 +38,26 @@ from kuavo_bag_converter.dataset.video import (
     DEPTH_OPTIONS,
     DepthWriter,
     PacketWriter,
+    size_grid,
     VideoWriter,
 )
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.pictures import Decoder, PictureDecoder, PictureT
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
+from kuavo_bag_converter.messages.geometry import Geometry, Size
 from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, PictureInfo
+from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
+from kuavo_bag_converter.messages.raw_images import mosaic_of
+from kuavo_bag_converter.profiles.model import CameraFeature
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.texts import shown
 import numpy as np
 import numpy.typing as npt
 
 _ENCODER_BYTES_PER_PIXEL = {'h264': 30, 'hevc': 75, 'libsvtav1': 100}
 """Memory of an encoder with the settings that it gets here; measured, rounded up."""
+_LEAST_SIDES = (1, 16, 32, 64)
+"""Sides that encoders need at least, of which the first that helps is taken."""
 _PICTURE_BYTES_PER_PIXEL = 20
 """Memory of a decoder, its picture, the scaled picture and a sample for the statistics."""
 
@@ -61,6 +70,7 @@ class CameraKind(ABC, Generic[PictureT]):
     :ivar topic: Of its messages.
     :ivar size: (height, width) of its frames.
     :ivar is_stream: Whether its pictures need the pictures before them.
+    :ivar remarks: What there is to say of the pictures that its last decoders have met.
     """
 
     def __init__(self, bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> None:
@@ -72,10 +82,19 @@ class CameraKind(ABC, Generic[PictureT]):
         """
         self.key = bound.feature.key
         self.topic = bound.source.topic
-        self.size = bound.feature.size or (info.height, info.width)
         self.is_stream = info.is_stream
+        self.remarks = PictureRemarks(shown(self.topic), self.key)
         self._bound = bound
         self._options = options
+        recorded = (info.height, info.width)
+        self._recorded_size = None if bound.feature.size else recorded
+        try:
+            if info.height:
+                geometry_of(bound.feature).turned(recorded)
+            self._geometry = self._storable_geometry(recorded)
+            self.size = self._geometry.frame_size(recorded)
+        except BagError as error:
+            raise BagError(f'{self.topic}: {error}') from None
         self._check(info)
 
     @property
@@ -107,7 +126,8 @@ class CameraKind(ABC, Generic[PictureT]):
         """Open its file in a shard; the result appends a picture as the next frame."""
 
     def decoders(self) -> PictureDecoder[PictureT]:
-        """Return what decodes the messages of all its connections."""
+        """Return what decodes the messages of all its connections, and begins with no remarks."""
+        self.remarks = PictureRemarks(shown(self.topic), self.key)
         return PictureDecoder(self.decoder, is_stream=self.is_stream)
 
     def _check(self, info: PictureInfo) -> None:
@@ -124,6 +144,30 @@ class CameraKind(ABC, Generic[PictureT]):
                 raise UsageError(f'{self.key}: {error}') from None
             raise BagError(f'{self.topic}: {error}') from None
 
+    def _storable_geometry(self, recorded: Size) -> Geometry:
+        """Return a geometry whose frames the encoder takes, if ``fit`` allows it."""
+        feature = self._bound.feature
+        geometry = geometry_of(feature, size_grid(self.video))
+        if feature.size is not None or feature.fit not in ('pad', 'scale'):
+            return geometry
+        for least in _LEAST_SIDES:
+            geometry = replace(geometry, least=least)
+            with suppress(UsageError):
+                check_video_size(self.video, *geometry.frame_size(recorded))
+                break
+        return geometry
+
+    def _depth_decoder(self, connection: Connection) -> DepthDecoder:
+        return DepthDecoder(
+            connection,
+            self._options.definitions,
+            self.size,
+            geometry=self._geometry,
+            recorded_size=self._recorded_size,
+            unit_mm=self._bound.feature.unit_mm,
+            remarks=self.remarks,
+        )
+
     def _encoder_bytes_per_pixel(self) -> int:
         return _ENCODER_BYTES_PER_PIXEL[self.video.vcodec]
 
@@ -138,6 +182,10 @@ class ColorCamera(CameraKind[av.VideoFrame]):
             self._options.definitions,
             self.size,
             self.video.pix_fmt,
+            geometry=self._geometry,
+            recorded_size=self._recorded_size,
+            value_range=self._bound.feature.value_range,
+            remarks=self.remarks,
             use_cv_bridge=self._options.use_cv_bridge,
         )
 
@@ -152,7 +200,7 @@ class GrayDepthCamera(ColorCamera):
     def decoder(self, connection: Connection) -> Decoder[av.VideoFrame]:
         """Return a decoder to grey frames of the encoder's pixel format."""
         camera = self._bound.feature
-        depth = DepthDecoder(connection, self._options.definitions, self.size)
+        depth = self._depth_decoder(connection)
         return GrayDepthDecoder(depth, camera.depth, camera.depth_range, self.video.pix_fmt)
 
 
@@ -171,7 +219,7 @@ class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):
 
     def decoder(self, connection: Connection) -> Decoder[npt.NDArray[np.uint16]]:
         """Return a decoder to depth maps, mm."""
-        return DepthDecoder(connection, self._options.definitions, self.size)
+        return self._depth_decoder(connection)
 
     def writer(self, shard: ShardWriter) -> Callable[[npt.NDArray[np.uint16]], None]:
         """Open an encoder of depth."""
@@ -198,6 +246,22 @@ class CopiedJpegCamera(CameraKind[bytes]):
         return shard.camera_writer(self.key, PacketWriter).write
 
     def _check(self, info: PictureInfo) -> None:
+        feature = self._bound.feature
+        changes = {
+            'crop': feature.crop, 'rotate': feature.rotate, 'fit': feature.fit,
+            'range': feature.value_range,
+        }  # fmt: skip
+        for name, value in changes.items():
+            if value:
+                raise UsageError(
+                    f'{self.key}: video: copy stores pictures as they are, {name} changes them; '
+                    'set video: encode, or leave it out'
+                )
+        if info.channels == 1 and mosaic_of(info.encoding):
+            raise BagError(
+                f'{self.topic}: video: copy needs pictures with colours, found the mosaic of a '
+                f'sensor ({shown(info.encoding)}); set video: encode'
+            )
         if info.codec != 'jpeg' or not info.upright:
             found = 'a JPEG that Exif turns' if info.codec == 'jpeg' else info.codec
             raise BagError(
@@ -223,6 +287,16 @@ KINDS: Mapping[str, type[CameraKind[Any]]] = {
     'metric12': MetricDepthCamera,
 }
 """By the depth coding of a depth camera, or by the setting ``video`` of a colour camera."""
+
+
+def geometry_of(feature: CameraFeature, grid: Size = (2, 2)) -> Geometry:
+    """
+    Return how the pictures of a camera become frames.
+
+    :param feature: The camera.
+    :param grid: What height and width of a frame must be multiples of.
+    """
+    return Geometry(feature.crop, feature.rotate, feature.fit, feature.size, grid)
 
 
 def camera_of(bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> CameraKind[Any]:

@@ -27,12 +27,13 @@ from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, topics_wi
 from kuavo_bag_converter.alignment.planning import aligned_topics, latched_topics
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
 from kuavo_bag_converter.frames.elements import ElementReader
+from kuavo_bag_converter.frames.kinds import camera_of
+from kuavo_bag_converter.frames.options import shard_options, ShardOptions
 from kuavo_bag_converter.inspection.contents import FirstMessage
 from kuavo_bag_converter.inspection.report import Fit, Miss, MissKind, Picture, TopicReport
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.depth import DepthDecoder
 from kuavo_bag_converter.messages.fields import FieldReader
-from kuavo_bag_converter.messages.images import ColorDecoder
+from kuavo_bag_converter.messages.images import picture_info
 from kuavo_bag_converter.profiles.model import (
     CameraFeature,
     Clock,
@@ -45,7 +46,7 @@ from kuavo_bag_converter.profiles.model import (
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.robots.resolve import resolve, robot_of, robots, undecided, variants
 from kuavo_bag_converter.settings import known_settings, SettingInfo, Settings, updated
-from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.errors import BagError, ImageError, UsageError
 from kuavo_bag_converter.support.texts import listed, shown
 import numpy as np
 import yaml
@@ -120,6 +121,8 @@ class _ProfileFitter:
         self._bag = bag
         self._part = cache(self._try_part)
         self._camera = cache(self._try_camera)
+        self._remarks: dict[CameraFeature, tuple[str, ...]] = {}
+        """What there is to say of the first picture of a camera."""
         self._bad: dict[str, int] = {}
         """First pictures of a topic that cannot be decoded, as far as they were tried."""
 
@@ -131,12 +134,14 @@ class _ProfileFitter:
         """
         frames = episodes = None
         misses: list[Miss] = []
+        cameras: Sequence[CameraFeature] = ()
         try:
             profile = resolve(settings, self._bag.reader.counts)
         except BagError as error:
             misses.append(Miss('', '', undecided(settings), str(error)))
         else:
-            misses += self._misses(profile)
+            cameras = profile.cameras
+            misses += self._misses(profile, self._options(settings))
             if not misses:
                 try:
                     frames, episodes = self._frames(profile, settings.on_bad_image)
@@ -155,7 +160,13 @@ class _ProfileFitter:
             episodes,
             tuple(misses),
             _command(self._bag.files, settings),
+            tuple(text for camera in cameras for text in self._remarks.get(camera, ())),
         )
+
+    def _options(self, settings: Settings) -> ShardOptions:
+        """Return how bags are converted, as far as it matters for one picture."""
+        options = shard_options(settings)
+        return replace(options, definitions=self._bag.definitions, on_bad_image='fail')
 
     def advised(self, settings: Settings) -> Fit:
         """
@@ -226,13 +237,13 @@ class _ProfileFitter:
         )
         return _BadPictures(Miss(key, topic, 'bad_pictures', text))
 
-    def _misses(self, profile: Profile) -> list[Miss]:
+    def _misses(self, profile: Profile, options: ShardOptions) -> list[Miss]:
         found: list[Miss | None] = []
         if all(profile.clock.sources != camera.sources for camera in profile.cameras):
             found.append(self._clock('clock', profile.clock))
         for vector in profile.vectors:
             found += [self._part(vector.key, part) for part in vector.parts if not part.gap_flag]
-        found += [self._camera(camera) for camera in profile.cameras]
+        found += [self._camera(camera, options) for camera in profile.cameras]
         if profile.episodes.sources:
             found.append(self._clock('episodes', Clock(profile.episodes.sources, 1)))
         return list({miss.text: miss for miss in found if miss is not None}.values())
@@ -285,24 +296,30 @@ class _ProfileFitter:
             return 'field'
         return 'names' if part.joints else 'length'
 
-    def _try_camera(self, camera: CameraFeature) -> Miss | None:
+    def _try_camera(self, camera: CameraFeature, options: ShardOptions) -> Miss | None:
         binding = self._bound(Clock(camera.sources, 1), camera)
         if binding is None:
             others = self._pictures(depth=bool(camera.depth))
             return self._absent(camera.key, camera.sources, others)
-        topic = binding.cameras[0].source.topic
+        bound = binding.cameras[0]
+        topic = bound.source.topic
+        picture = self._bag.topics[topic].picture
         if topic not in self._bag.first:
             return None
         connection, _, data = self._bag.first[topic]
-        picture = self._bag.topics[topic].picture
-        decoder = DepthDecoder if camera.depth else ColorDecoder
         try:
-            decoder(connection, self._bag.definitions).decode(data)
+            # As a conversion does, so that both say the same.
+            info = picture_info(connection, self._bag.definitions, data)
+            if picture is not None and not info.height:
+                info = info._replace(height=picture.height, width=picture.width)
+            kind = camera_of(bound, info, options)
+            kind.decoder(connection).decode(data)
         except ImageError:
             self._bad[topic] = max(1, picture.before_key if picture else 0)  # others may be good
             return None
-        except BagError as error:
+        except (BagError, UsageError) as error:
             return Miss(camera.key, topic, 'picture', f'{error} ({camera.key})')
+        self._remarks[camera] = tuple(kind.remarks.lines())
         return None
 
     def _absent(self, user: str, sources: Sequence[Source], others: Sequence[str]) -> Miss:

@@ -161,6 +161,8 @@ class Fit:
     episodes: int | None
     misses: tuple[Miss, ...]
     command: str
+    remarks: tuple[str, ...] = ()
+    """What there is to say of the first pictures of its cameras."""
 
 
 @dataclass(frozen=True)

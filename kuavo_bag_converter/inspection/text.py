@@ -170,6 +170,7 @@ def _fit(fit: Fit) -> Iterator[str]:
         yield f'    {miss.text}'
         if miss.instead:
             yield f'      the bag has {listed(miss.instead)}'
+    yield from (f'    {text}' for text in fit.remarks)
     if fit.fits:
         yield f'    {fit.command}'
 

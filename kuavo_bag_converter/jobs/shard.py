@@ -165,7 +165,11 @@ def write_shard(
                 reader.verify_rest()
                 repeated = {topic: len(ordinals) for topic, ordinals in found.items()}
                 report = replace(plan.report, bad_images=repeated)
-                problems = (*reader.problems, *trailing.lines_since(met_before))
+                problems = (
+                    *reader.problems,
+                    *trailing.lines_since(met_before),
+                    *(line for kind in kinds for line in kind.remarks.lines()),
+                )
                 origin = Origin(fingerprint, tuple(files), problems, report, binding.profile.task)
                 finished = shard.finish(origin.as_json(), options.stall_timeout_s)
                 release_memory()

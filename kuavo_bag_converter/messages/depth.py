@@ -24,6 +24,7 @@ compressedDepth is written as compressed_depth_image_transport (image_transport_
 
 from __future__ import annotations
 
+from functools import lru_cache
 import struct
 from typing import Any
 
@@ -33,10 +34,18 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.images import codec_of, errors_about, is_rvl, picture_decoder
+from kuavo_bag_converter.messages.geometry import Geometry, Size, size_of
+from kuavo_bag_converter.messages.images import (
+    check_recorded_size,
+    codec_of,
+    errors_about,
+    is_rvl,
+    picture_decoder,
+)
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
+from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
-from kuavo_bag_converter.messages.video_frames import Gray, gray_frame, plane_pixels
+from kuavo_bag_converter.messages.video_frames import Gray, gray_frame, gray_pixels
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted
 import numpy as np
@@ -46,6 +55,7 @@ Depth = npt.NDArray[np.uint16]
 
 NO_DEPTH = 65535
 """Besides 0."""
+_METRE = 1000.0
 
 _ENCODINGS = ('16UC1', 'mono16', '32FC1', '8UC1', 'mono8')
 _QUANTIZATION = struct.Struct('<iff')
@@ -61,7 +71,12 @@ class DepthDecoder:
         self,
         connection: Connection,
         definitions: Definitions,
-        size: tuple[int, int] | None = None,
+        size: Size | None = None,
+        *,
+        geometry: Geometry = Geometry(),  # noqa: B008  # frozen
+        recorded_size: Size | None = None,
+        unit_mm: float | None = None,
+        remarks: PictureRemarks | None = None,
     ) -> None:
         """
         Prepare for a connection.
@@ -71,11 +86,19 @@ class DepthDecoder:
         :param definitions: Where message definitions come from.
         :param size: (height, width) of the maps, taken from the nearest pixels; each its own if
             None.
+        :param geometry: What is done to maps before they are scaled.
+        :param recorded_size: (height, width) that each must have; any if None.
+        :param unit_mm: What a value of 1 is, mm; if None, 1 for whole numbers and 1000 for others.
+        :param remarks: Is told what there is to say of the maps.
         :raises BagError: The type holds no picture, or its definition is missing.
         """
         self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
         self._size = size
+        self._geometry = geometry
+        self._recorded_size = recorded_size
+        self._unit_mm = unit_mm
+        self._remarks = remarks or PictureRemarks(self._topic)
         self._png = PictureCodec('png')
         self._dequantization: tuple[tuple[float, float], Depth] | None = None
 
@@ -84,7 +107,7 @@ class DepthDecoder:
         Decode the depth map of a message.
 
         :return: Millimetres, shape (height, width), 0 where there is no depth; independent of
-            ``data``. The unit is the camera's: simulators write other counts than millimetres.
+            ``data``.
         :raises ImageError: The map is damaged.
         :raises BagError: The message does not fit its definition, or the camera's kind of picture
             is no depth.
@@ -129,7 +152,7 @@ class DepthDecoder:
             if start < DEPTH_HEADER:
                 raise ImageError('32FC1 depth without the header that holds its quantization')
             _, first, second = _QUANTIZATION.unpack_from(payload, start - DEPTH_HEADER)
-            stored = self._dequantized(stored, (first, second))
+            return self._finished(self._dequantized(stored, (first, second)), 1.0)
         return self._finished(stored)
 
     def _decoded_png(self, png: memoryview) -> npt.NDArray[Any]:
@@ -141,13 +164,10 @@ class DepthDecoder:
                 'expected one of 16 bits'
             )
         frame = self._png.decode(png)
-        if frame.format.name == 'gray':
-            return plane_pixels(frame, 0)
-        if frame.format.name != 'gray16be':
+        pixels = gray_pixels(frame)
+        if pixels is None:
             raise BagError(f'no depth: a PNG of pixel format {frame.format.name}')
-        data = frame.planes[0]
-        rows = np.frombuffer(memoryview(data), '>u2').reshape(data.height, data.line_size // 2)
-        return rows[:, : data.width]
+        return pixels
 
     def _dequantized(self, stored: npt.NDArray[Any], parameters: tuple[float, float]) -> Depth:
         """Turn quantized inverse depth into millimetres: A / (stored - B) metres, none where 0."""
@@ -156,30 +176,46 @@ class DepthDecoder:
             with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
                 metres = first / (np.arange(65536, dtype=np.float32) - np.float32(second))
             metres[0] = 0
-            self._dequantization = (parameters, _millimetres(metres))
+            self._dequantization = (parameters, _millimetres(metres, self._unit_mm or _METRE))
         return self._dequantization[1].take(stored, mode='clip')
 
-    def _finished(self, stored: npt.NDArray[Any]) -> Depth:
-        """Scale to the wanted size, and make it millimetres in memory of its own."""
-        if self._size is not None and stored.shape != self._size:
+    def _finished(self, stored: npt.NDArray[Any], unit_mm: float | None = None) -> Depth:
+        """Bring a map to the wanted form and size, and to millimetres in memory of its own."""
+        is_float = stored.dtype.kind == 'f'
+        unit_mm = unit_mm or self._unit_mm or (_METRE if is_float else 1.0)
+        check_recorded_size(size_of(stored), self._recorded_size)
+        self._remarks.size(*size_of(stored))
+        self._remarks.depth(stored, unit_mm)
+        # Pixels are only moved, which is the same in every byte order.
+        raw = self._geometry.applied(stored.view(stored.dtype.newbyteorder('=')))
+        if self._size is not None and size_of(raw) != self._size:
             height, width = self._size
-            # The nearest pixel is the same in every byte order.
-            raw = stored.view(stored.dtype.newbyteorder('='))
-            scaled = cv2.resize(raw, (width, height), interpolation=cv2.INTER_NEAREST)
-            stored = scaled.view(stored.dtype)
-        if stored.dtype.kind == 'f':
-            return _millimetres(stored)
+            raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_NEAREST)
+        stored = raw.view(stored.dtype)
+        if is_float:
+            return _millimetres(stored, unit_mm)
+        if unit_mm != 1:
+            return _unit_table(unit_mm).take(stored, mode='clip')
         depth = np.empty(stored.shape, dtype=np.uint16)
         np.copyto(depth, stored)
         return depth
 
 
-def _millimetres(metres: npt.NDArray[np.float32]) -> Depth:
-    """Round metres to millimetres, 0 where they are no depth or do not fit."""
+def _millimetres(stored: npt.NDArray[np.float32], unit_mm: float) -> Depth:
+    """Round to millimetres, 0 where they are no depth or do not fit."""
     with np.errstate(over='ignore', invalid='ignore'):
-        millimetres = np.rint(metres * np.float32(1000))
+        millimetres = np.rint(stored * np.float32(unit_mm))
         valid = (millimetres > 0) & (millimetres < NO_DEPTH)
     return np.where(valid, millimetres, 0).astype(np.uint16)
+
+
+@lru_cache
+def _unit_table(unit_mm: float) -> Depth:
+    """Return the millimetres of every count, 0 where they do not fit; no depth stays as it is."""
+    millimetres = np.rint(np.arange(NO_DEPTH + 1) * unit_mm)
+    table: Depth = np.where(millimetres < NO_DEPTH, millimetres, 0).astype(np.uint16)
+    table[NO_DEPTH] = NO_DEPTH
+    return table
 
 
 class GrayDepthDecoder:

@@ -25,10 +25,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import av
+import cv2
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import raw_images, rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec, stream_codec_name, StreamCodec
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
+from kuavo_bag_converter.messages.geometry import Geometry, Size
 from kuavo_bag_converter.messages.picture_headers import (
     DEPTH_HEADER,
     JPEG_MAGIC,
@@ -38,9 +40,11 @@ from kuavo_bag_converter.messages.picture_headers import (
     read_png,
     read_webp,
 )
-from kuavo_bag_converter.messages.video_frames import FrameFitter
+from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
+from kuavo_bag_converter.messages.video_frames import FrameFitter, gray_pixels, RGB, rgb_pixels
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted, shown
+import numpy as np
 
 STREAMS = ('h264', 'hevc')
 """Codecs whose pictures need the pictures before them."""
@@ -113,10 +117,14 @@ class ColorDecoder:
         self,
         connection: Connection,
         definitions: Definitions,
-        size: tuple[int, int] | None = None,
+        size: Size | None = None,
         pix_fmt: str = 'yuv420p',
         *,
+        geometry: Geometry = Geometry(),  # noqa: B008  # frozen
+        recorded_size: Size | None = None,
+        value_range: tuple[float, float] | None = None,
         use_cv_bridge: bool = False,
+        remarks: PictureRemarks | None = None,
     ) -> None:
         """
         Prepare for a connection.
@@ -126,12 +134,21 @@ class ColorDecoder:
         :param definitions: Where message definitions come from.
         :param size: (height, width) of the frames; each picture's own if None.
         :param pix_fmt: ``yuv420p``, ``yuv444p``, or :data:`.frames.RGB`.
+        :param geometry: What is done to pictures before they are scaled.
+        :param recorded_size: (height, width) that each must have, upright; any if None.
+        :param value_range: What becomes black and white in grey pictures of more than 8 bits.
+        :param remarks: Is told what there is to say of the pictures.
         :param use_cv_bridge: Convert Image messages by cv_bridge, with equal results.
         :raises BagError: The type holds no picture, or its definition is missing.
         """
         self._topic = connection.label
         self._message, self._is_compressed = picture_decoder(connection, definitions)
         self._fitter = FrameFitter(size, pix_fmt)
+        self._rgb_fitter = FrameFitter(None, RGB)
+        self._geometry = geometry
+        self._recorded_size = recorded_size
+        self._range = value_range
+        self._remarks = remarks or PictureRemarks(self._topic)
         self._color_of = raw_images.color_of
         if use_cv_bridge:
             from kuavo_bag_converter.messages import cv_bridge_backend
@@ -153,7 +170,17 @@ class ColorDecoder:
         """
         message = self._message(data)
         with errors_about(self._topic):
-            return self._fitter.fit(*self._frame(message))
+            frame, orientation = self._frame(message)
+            size = (frame.height, frame.width)
+            if orientation > 4:
+                size = (frame.width, frame.height)
+            check_recorded_size(size, self._recorded_size)
+            self._remarks.size(*size)
+            if self._geometry.is_plain(size):
+                return self._fitter.fit(frame, orientation)
+            pixels = rgb_pixels(self._rgb_fitter.fit(frame, orientation))
+            pixels = np.ascontiguousarray(self._geometry.applied(pixels))
+            return self._fitter.fit(av.VideoFrame.from_numpy_buffer(pixels, 'rgb24'))
 
     def skip(self, data: bytes | memoryview) -> None:
         """
@@ -169,7 +196,10 @@ class ColorDecoder:
     def _frame(self, message: Any) -> tuple[av.VideoFrame, int]:
         """Return the picture as it is stored, and its Exif orientation."""
         if not self._is_compressed:
-            return av.VideoFrame.from_numpy_buffer(*self._color_of(message)), 1
+            if message.encoding in raw_images.PLANAR:
+                return raw_images.planar_frame(message), 1
+            picture = self._color_of(message, self._range, self._remarks)
+            return av.VideoFrame.from_numpy_buffer(*picture), 1
         payload = memoryview(message.data)
         codec = codec_of(payload, message.format)
         if codec in STREAMS:
@@ -185,7 +215,43 @@ class ColorDecoder:
             read_png(payload)
         else:
             read_webp(payload)
-        return self._pictures[codec].decode(payload), orientation
+        frame = self._pictures[codec].decode(payload)
+        return self._colored(frame, message.format), orientation
+
+    def _colored(self, frame: av.VideoFrame, description: str) -> av.VideoFrame:
+        """Give a mosaic its colours, and bring grey of 16 bits to the wanted range."""
+        pixels = gray_pixels(frame)
+        mosaic = raw_images.mosaic_of(description)
+        if pixels is None:
+            if self._range is not None:
+                raise BagError('range is for grey pictures, found colours; leave range out')
+            return frame
+        if pixels.dtype != np.uint8:
+            self._remarks.values(pixels, self._range)
+        if not mosaic and self._range is None:
+            return frame
+        encoding = raw_images.ENCODINGS[mosaic or 'mono8']
+        plain = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('='))
+        try:
+            picture = raw_images.colored(plain, encoding, self._range)
+        except cv2.error:
+            raise ImageError(f'{frame.width}x{frame.height} pixels cannot be {mosaic}') from None
+        return av.VideoFrame.from_numpy_buffer(picture, encoding.pix_fmt)
+
+
+def check_recorded_size(size: Size, expected: Size | None) -> None:
+    """
+    Refuse a picture of another size than the camera's first.
+
+    :param size: (height, width).
+    :param expected: Of the first; None if it does not matter.
+    :raises BagError: Names both.
+    """
+    if expected is not None and size != expected:
+        raise BagError(
+            f'its pictures change from {expected[1]}x{expected[0]} to {size[1]}x{size[0]}; give '
+            'the camera a size in the profile, or part the recording there'
+        )
 
 
 class JpegCopier:
@@ -239,10 +305,8 @@ def picture_info(
     message = decoder(data)
     with errors_about(connection.label):
         if not is_compressed:
-            encoding = raw_images.encoding_of(message)
-            raw_images.pixels_of(message)
-            size = (message.height, message.width)
-            return PictureInfo(*size, 'raw', message.encoding, encoding.channels)
+            channels = raw_images.channels_of(message)
+            return PictureInfo(message.height, message.width, 'raw', message.encoding, channels)
         return _compressed_info(memoryview(message.data), message.format)
 
 

@@ -20,10 +20,14 @@ Encodings: sensor_msgs/image_encodings.hpp; conversions as cv_bridge makes them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import av
 import cv2
 from kuavo_bag_converter.messages.picture_headers import check_size
+from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
+from kuavo_bag_converter.messages.video_frames import plane_pixels
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted, shown
 import numpy as np
@@ -43,6 +47,8 @@ class Encoding(NamedTuple):
     """Of the colour picture; '' for depth encodings, which are no colour."""
     conversion: int | None = None
     """OpenCV's code to get there."""
+    taken_as: str = ''
+    """What an encoding is taken for that does not name its colours."""
 
 
 ENCODINGS = {
@@ -50,6 +56,15 @@ ENCODINGS = {
     'bgr8': Encoding('u1', 3, 'bgr24'),
     'rgba8': Encoding('u1', 4, 'rgba'),
     'bgra8': Encoding('u1', 4, 'bgra'),
+    'rgb16': Encoding('u2', 3, 'rgb24'),
+    'bgr16': Encoding('u2', 3, 'bgr24'),
+    'rgba16': Encoding('u2', 4, 'rgba'),
+    'bgra16': Encoding('u2', 4, 'bgra'),
+    # As OpenCV orders colours, whose pictures cv_bridge names so if it is not told otherwise.
+    '8UC3': Encoding('u1', 3, 'bgr24', taken_as='bgr8'),
+    '8UC4': Encoding('u1', 4, 'bgra', taken_as='bgra8'),
+    '16UC3': Encoding('u2', 3, 'bgr24', taken_as='bgr16'),
+    '16UC4': Encoding('u2', 4, 'bgra', taken_as='bgra16'),
     'mono8': Encoding('u1', 1, 'gray'),
     '8UC1': Encoding('u1', 1, 'gray'),
     'mono16': Encoding('u2', 1, 'gray'),
@@ -59,6 +74,7 @@ ENCODINGS = {
     'uyvy': Encoding('u1', 2, 'bgr24', cv2.COLOR_YUV2BGR_UYVY),
     'yuv422_yuy2': Encoding('u1', 2, 'bgr24', cv2.COLOR_YUV2BGR_YUY2),
     'yuyv': Encoding('u1', 2, 'bgr24', cv2.COLOR_YUV2BGR_YUY2),
+    'yvyu': Encoding('u1', 2, 'bgr24', cv2.COLOR_YUV2BGR_YVYU),
     # OpenCV names a pattern by the second row, second and third column.
     'bayer_rggb8': Encoding('u1', 1, 'bgr24', cv2.COLOR_BayerBG2BGR),
     'bayer_bggr8': Encoding('u1', 1, 'bgr24', cv2.COLOR_BayerRG2BGR),
@@ -71,19 +87,65 @@ ENCODINGS = {
 }
 
 
+class Planar(NamedTuple):
+    """A luma plane with a plane of chroma pairs behind it, BT.601 in limited range."""
+
+    pix_fmt: str
+    across: int
+    down: int
+    """Pixels that share a pair."""
+    red_first: bool = False
+
+
+PLANAR = {
+    'nv12': Planar('yuv420p', 2, 2),
+    'nv21': Planar('yuv420p', 2, 2, red_first=True),
+    'nv16': Planar('yuv422p', 2, 1),
+    'nv24': Planar('yuv444p', 1, 1),
+}
+
+_UNDECIDED = (
+    ('8UC2', 'does not say what its two channels are', 'yuv422 or yuv422_yuy2'),
+    ('yuv444', 'does not say in which order its bytes are', 'rgb8, or nv24'),
+    ('32F', 'does not say which range its colours have', 'rgb8, or rgb16'),
+    ('64F', 'does not say which range its colours have', 'rgb8, or rgb16'),
+)
+"""Beginnings of encodings that could be read in several ways."""
+
+
 def encoding_of(message: Any) -> Encoding:
     """
-    Return the encoding of an image.
+    Return the encoding of an image whose pixels are stored one after the other.
 
     :raises BagError: It is not supported.
     """
     encoding = ENCODINGS.get(message.encoding)
-    if encoding is None:
-        raise BagError(
-            f'image encoding {quoted(message.encoding)} is not supported; supported are '
-            f'{", ".join(ENCODINGS)}'
-        )
-    return encoding
+    if encoding is not None:
+        return encoding
+    for begin, why, instead in _UNDECIDED:
+        if message.encoding.startswith(begin):
+            raise BagError(
+                f'image encoding {quoted(message.encoding)} {why}; let its driver publish '
+                f'{instead}, or record it so'
+            )
+    raise BagError(
+        f'image encoding {quoted(message.encoding)} is not supported; let its driver publish one '
+        f'of {", ".join((*ENCODINGS, *PLANAR))}, or record it so'
+    )
+
+
+def channels_of(message: Any) -> int:
+    """
+    Return the channels of an image, whose size, step and data fit each other.
+
+    :raises BagError: The encoding is not supported.
+    :raises ImageError: Size, step and data do not fit each other.
+    """
+    if message.encoding in PLANAR:
+        _planes(message)
+        return 3
+    pixels_of(message)
+    return encoding_of(message).channels
 
 
 def pixels_of(message: Any) -> Pixels:
@@ -96,10 +158,11 @@ def pixels_of(message: Any) -> Pixels:
     :raises ImageError: Size, step and data do not fit each other.
     """
     encoding = encoding_of(message)
-    height, width, step = message.height, message.width, message.step
+    height, width = message.height, message.width
     check_size(height, width)
     itemsize = int(encoding.dtype[1:])
     row = width * encoding.channels * itemsize
+    step = message.step or row
     needed = (height - 1) * step + row
     if step < row or len(message.data) < needed:
         raise ImageError(
@@ -117,36 +180,143 @@ def pixels_of(message: Any) -> Pixels:
     return pixels if plain else pixels.astype(encoding.dtype)
 
 
-def color_of(message: Any) -> tuple[Pixels, str]:
+def planar_frame(message: Any) -> av.VideoFrame:
+    """
+    Return an image of :data:`PLANAR` as a frame of planar YUV, BT.601 in limited range.
+
+    :raises ImageError: Size, step and data do not fit each other.
+    """
+    planar = PLANAR[message.encoding]
+    luma, chroma = _planes(message)
+    frame = av.VideoFrame(message.width, message.height, planar.pix_fmt)
+    plane_pixels(frame, 0)[:] = luma
+    for index in (0, 1):
+        plane_pixels(frame, 1 + index)[:] = chroma[..., index ^ planar.red_first]
+    return frame
+
+
+def _planes(message: Any) -> tuple[Pixels, Pixels]:
+    """View luma (height, width) and chroma pairs (height / down, width / across, 2)."""
+    planar = PLANAR[message.encoding]
+    height, width = message.height, message.width
+    check_size(height, width)
+    if height % planar.down or width % planar.across:
+        raise _odd_size(message)
+    step = message.step or width
+    pairs = (height // planar.down, width // planar.across)
+    row, pair_step = 2 * pairs[1], 2 * step // planar.across
+    needed = step * height + pair_step * (pairs[0] - 1) + row
+    if step < width or len(message.data) < needed:
+        raise ImageError(
+            f'{width}x{height} pixels of {shown(message.encoding)} need {needed} bytes and rows '
+            f'of {width}; step is {step}, data has {len(message.data)} bytes'
+        )
+    luma: Pixels = np.ndarray((height, width), 'u1', message.data, strides=(step, 1))
+    chroma: Pixels = np.ndarray(
+        (*pairs, 2), 'u1', message.data, step * height, strides=(pair_step, 2, 1)
+    )
+    return luma, chroma
+
+
+def color_of(
+    message: Any,
+    value_range: tuple[float, float] | None = None,
+    remarks: PictureRemarks | None = None,
+) -> tuple[Pixels, str]:
     """
     Return an image as a picture of libav's pixel format rgb24, bgr24, rgba, bgra or gray.
 
+    :param message: Not of :data:`PLANAR`.
+    :param value_range: See :func:`colored`.
+    :param remarks: Is told of values, and of colours that are not named.
     :raises BagError: The encoding is not supported, or is no colour.
     :raises ImageError: Size, step and data do not fit each other.
     """
     encoding = encoding_of(message)
-    check_color(message, encoding)
+    check_color(message, encoding, value_range)
     pixels = pixels_of(message)
+    if remarks is not None:
+        if encoding.taken_as:
+            remarks.note(
+                f'encoding {message.encoding} does not name its colours, taken as '
+                f'{encoding.taken_as} as OpenCV orders them'
+            )
+        if encoding.dtype != 'u1':
+            remarks.values(pixels, value_range)
+    try:
+        return colored(pixels, encoding, value_range), encoding.pix_fmt or 'gray'
+    except cv2.error:
+        raise _odd_size(message) from None
+
+
+def colored(pixels: Pixels, encoding: Encoding, value_range: tuple[float, float] | None) -> Pixels:
+    """
+    Make a picture of 8 bits, of a mosaic one in colour.
+
+    :param pixels: As :func:`pixels_of` gives them.
+    :param encoding: Theirs.
+    :param value_range: What becomes 0 and 255; all values of 16 bits if None.
+    :raises BagError: A range is given and the pictures are not grey, or have 8 bits.
+    """
+    if value_range is not None:
+        if encoding.channels != 1 or pixels.dtype == np.uint8:
+            bits = 8 * pixels.dtype.itemsize
+            raise BagError(
+                f'range is for pictures of one channel with more than 8 bits, found '
+                f'{encoding.channels} of {bits}; leave range out'
+            )
+        pixels = _levels(pixels, value_range)
     if encoding.conversion is not None:
-        try:
-            pixels = cv2.cvtColor(pixels, encoding.conversion)
-        except cv2.error:
-            raise _odd_size(message) from None
+        pixels = cv2.cvtColor(pixels, encoding.conversion)
     if pixels.dtype != np.uint8:
         pixels = cv2.convertScaleAbs(pixels, alpha=MONO16_SCALE)
-    return pixels, encoding.pix_fmt
+    return pixels
 
 
-def check_color(message: Any, encoding: Encoding) -> None:
+def _levels(pixels: Pixels, value_range: tuple[float, float]) -> Pixels:
+    low, high = value_range
+    if pixels.dtype.kind != 'f':
+        return _level_table(low, high)[pixels]
+    with np.errstate(invalid='ignore', over='ignore'):
+        share = (pixels - np.float32(low)) / np.float32(high - low)
+    levels: Pixels = np.rint(np.nan_to_num(share, nan=0.0).clip(0, 1) * 255).astype(np.uint8)
+    return levels
+
+
+@lru_cache
+def _level_table(low: float, high: float) -> Pixels:
+    share = (np.arange(65536) - low) / (high - low)
+    levels: Pixels = np.rint(share.clip(0, 1) * 255).astype(np.uint8)
+    return levels
+
+
+def mosaic_of(description: str) -> str:
+    """
+    Return the encoding of the mosaic that a compressed grey picture is, '' if it is none.
+
+    Publishers of image_transport compress a mosaic as it is, and subscribers restore its encoding,
+    which is the beginning of ``format``; since Humble they make JPEGs of its grey first, and say
+    so (``bayer_rggb8; jpeg compressed mono8``).
+    """
+    encoding, _, compressed = description.partition(';')
+    encoding = encoding.strip()
+    known = encoding.startswith('bayer_') and encoding in ENCODINGS
+    return encoding if known and 'mono' not in compressed else ''
+
+
+def check_color(
+    message: Any, encoding: Encoding, value_range: tuple[float, float] | None = None
+) -> None:
     """
     Refuse depth where colour is wanted, and halves of 4:2:2 pixel pairs.
 
     :raises BagError: The encoding is no colour.
     :raises ImageError: The width is odd where pixels come in pairs.
     """
-    if not encoding.pix_fmt:
+    if not encoding.pix_fmt and value_range is None:
         raise BagError(
-            f'image encoding {quoted(message.encoding)} is depth; make it a depth camera'
+            f'image encoding {quoted(message.encoding)} is depth; make it a depth camera, or set '
+            'range at the camera if it is none (thermal)'
         )
     if encoding.channels == 2 and message.width % 2:
         raise _odd_size(message)

@@ -49,6 +49,21 @@ def plane_pixels(frame: av.VideoFrame, index: int) -> Gray:
     return rows[:, : data.width]
 
 
+def gray_pixels(frame: av.VideoFrame) -> npt.NDArray[Any] | None:
+    """
+    View a grey picture as recorded, (height, width).
+
+    :return: uint8, or big-endian uint16; None if it has colours, or fewer bits.
+    """
+    if frame.format.name == 'gray':
+        return plane_pixels(frame, 0)
+    if frame.format.name != 'gray16be':
+        return None
+    data = frame.planes[0]
+    rows = np.frombuffer(memoryview(data), '>u2').reshape(data.height, data.line_size // 2)
+    return rows[:, : data.width]
+
+
 def gray_frame(gray: Gray, pix_fmt: str = 'yuv420p') -> av.VideoFrame:
     """Make a limited range frame of planar YUV from full range grey, shape (height, width)."""
     height, width = gray.shape

@@ -143,9 +143,19 @@ def _camera(camera: CameraFeature, common: Align | None) -> dict[str, Any]:
     written: dict[str, Any] = {'from': _sources(camera.sources)}
     if camera.size is not None:
         written['size'] = {'width': camera.size[1], 'height': camera.size[0]}
+    if camera.crop is not None:
+        written['crop'] = camera.crop._asdict()
+    if camera.rotate:
+        written['rotate'] = camera.rotate
+    if camera.fit:
+        written['fit'] = camera.fit
+    if camera.value_range is not None:
+        written['range'] = list(camera.value_range)
     if camera.depth:
         written['depth'] = camera.depth
         written['depth_range'] = list(camera.depth_range)
+    if camera.unit_mm is not None:
+        written['unit'] = camera.unit_mm
     if camera.align != common:
         written['align'] = asdict(camera.align)
     return written

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 import re
 
 from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, merged, read_align
+from kuavo_bag_converter.profiles.camera_keys import read_camera
 from kuavo_bag_converter.profiles.document import read_keys, YamlNode
 from kuavo_bag_converter.profiles.model import CameraFeature, Part, VectorFeature
 from kuavo_bag_converter.profiles.source_keys import read_sources
@@ -30,7 +31,6 @@ _KEY = re.compile(r'[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*')
 _SLICE = re.compile(r'([0-9]+):([0-9]+)')
 _QUATERNION = 4
 _MAX_ELEMENTS = 100_000
-_DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
 
 
 def read_features(
@@ -58,7 +58,7 @@ def _feature(key: str, node: YamlNode, inherited: AlignKeys) -> VectorFeature | 
         raise node.error(f'expected a mapping with parts or camera, found {found}')
     _check_key(key, node, camera='camera' in node.value)
     if 'camera' in node.value:
-        return _camera(key, node.mapping('camera')['camera'], inherited)
+        return read_camera(key, node.mapping('camera')['camera'], inherited)
     keys = node.mapping('parts', 'minus', required=('parts',))
     parts = []
     seen: dict[str, str] = {}
@@ -115,40 +115,6 @@ def _check_minus(
             f'{base.key} has no element with a name of {vector.key}; elements of the same name '
             'are subtracted'
         )
-
-
-def _camera(key: str, node: YamlNode, inherited: AlignKeys) -> CameraFeature:
-    keys = node.mapping('from', 'size', 'depth', 'depth_range', 'align', required=('from',))
-    given = merged(keys.get('align'), inherited)
-    if 'depth_range' in keys and 'depth' not in keys:
-        raise keys['depth_range'].error(
-            f'only for depth cameras; set depth to one of {", ".join(_DEPTH_CODINGS)}'
-        )
-    return CameraFeature(
-        key=key,
-        sources=read_sources(keys['from'], 'none', given, 'camera'),
-        size=_size(keys['size']) if 'size' in keys else None,
-        align=read_align(given, 'camera', node),
-        **read_keys(
-            keys, depth=lambda node: node.choice(*_DEPTH_CODINGS), depth_range=_depth_range
-        ),
-    )
-
-
-def _size(node: YamlNode) -> tuple[int, int]:
-    keys = node.mapping('width', 'height', required=('width', 'height'))
-    return keys['height'].integer(16, 8192), keys['width'].integer(16, 8192)
-
-
-def _depth_range(node: YamlNode) -> tuple[int, int]:
-    what = '[min, max] in mm, both whole and min below max'
-    items = node.items('two integers')
-    if len(items) != 2 or not all(type(item.value) is int for item in items):
-        raise node.expected(what)
-    low, high = (item.integer(0, 65535) for item in items)
-    if low >= high:
-        raise node.expected(what)
-    return low, high
 
 
 def _part(node: YamlNode, inherited: AlignKeys) -> Part:

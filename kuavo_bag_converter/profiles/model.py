@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Strategy = Literal['nearest', 'hold', 'linear', 'slerp']
 Timeline = Literal['bag', 'header']
@@ -110,6 +110,15 @@ class VectorFeature:
         return tuple(name for part in self.parts for name in part.names)
 
 
+class Crop(NamedTuple):
+    """A part of a picture, in pixels of the picture as it is recorded (upright)."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 @dataclass(frozen=True)
 class CameraFeature:
     """A colour camera, or a depth camera if ``depth`` says how to write it."""
@@ -122,6 +131,18 @@ class CameraFeature:
     depth_range: tuple[int, int] = (0, 1500)
     """[min, max] in mm, for the 8 bit codings."""
     align: Align = Align()
+    crop: Crop | None = None
+    """The part of each picture to take; all if not given."""
+    rotate: Literal[0, 90, 180, 270] = 0
+    """Degrees, clockwise, after ``crop``."""
+    fit: Literal['', 'scale', 'pad', 'crop'] = ''
+    """How pictures of other proportions than ``size`` get it: stretched (``scale``, also if not
+    given), framed in black, or cut. Without ``size``, how pictures get a size that can be stored
+    whose own cannot; they are refused if it is not given."""
+    value_range: tuple[float, float] | None = None
+    """[black, white] of grey pictures of more than 8 bits; all 16 bits if not given."""
+    unit_mm: float | None = None
+    """What a depth of 1 is, mm; if not given, 1 for whole numbers and 1000 for others."""
 
 
 @dataclass(frozen=True)
