@@ -15,11 +15,13 @@
 """The launch file starts the node as asked, ends with it and fails as it does."""
 
 import importlib.util
+import json
 import os
 from pathlib import Path
 import subprocess
 import sys
 
+from kuavo_bag_converter.settings import known_settings
 import pytest
 import ros_domain
 
@@ -44,7 +46,7 @@ from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 file, *arguments = sys.argv[1:]
-service = LaunchService()
+service = LaunchService(argv=arguments)
 include = IncludeLaunchDescription(
     PythonLaunchDescriptionSource(file),
     launch_arguments=[tuple(argument.split(':=', 1)) for argument in arguments],
@@ -55,7 +57,7 @@ sys.exit(service.run())
 
 
 @pytest.fixture(autouse=True)
-def installed(tmp_path_factory, monkeypatch):
+def installed(tmp_path, tmp_path_factory, monkeypatch):
     """Return the package under test as launch finds it, installed or not."""
     prefix = tmp_path_factory.mktemp('prefix')
     index = prefix / 'share/ament_index/resource_index/packages'
@@ -67,6 +69,7 @@ def installed(tmp_path_factory, monkeypatch):
     executable.chmod(0o755)
     for variable, first in (('AMENT_PREFIX_PATH', prefix), ('PYTHONPATH', ROOT)):
         monkeypatch.setenv(variable, str(first), prepend=os.pathsep)
+    monkeypatch.setenv('HOME', str(tmp_path))
     for name, value in ros_domain.environment(tmp_path_factory.mktemp('log')).items():
         monkeypatch.setenv(name, value)
 
@@ -79,10 +82,10 @@ def bag(tmp_path_factory):
     return path
 
 
-def launch(**arguments):
+def launch(file=FILE, **arguments):
     words = [f'{name}:={value}' for name, value in arguments.items()]
     return subprocess.run(
-        [sys.executable, '-c', LAUNCH, FILE, *words], capture_output=True, text=True, timeout=120
+        [sys.executable, '-c', LAUNCH, file, *words], capture_output=True, text=True, timeout=120
     )
 
 
@@ -121,9 +124,99 @@ def test_the_launch_fails_if_a_setting_is_wrong(tmp_path):
     assert "did you mean 'train_hz'?" in done.stdout
 
 
+def settings_of_launch(output):
+    """Return the settings that the dataset of a launch was made with."""
+    report = json.loads((output / 'conversion' / 'report.json').read_text())
+    return report['settings']
+
+
+def test_every_setting_is_an_argument(bag, tmp_path, monkeypatch):
+    (tmp_path / '2024').symlink_to(bag)
+    (tmp_path / 'msgs').mkdir()
+    monkeypatch.chdir(tmp_path)
+    size = {'resize.width': 160, 'resize.height': 120}
+    done = launch(
+        bags='2024', output='~/dataset', train_hz=15, check_disk='false', msg_path='msgs ~',
+        log_level='warn', preset='veryfast', **size,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    used = settings_of_launch(tmp_path / 'dataset')
+    assert (used['train_hz'], used['resize.width'], used['preset']) == (15, 160, 'veryfast')
+    assert used['check_disk'] is False
+    assert used['msg_path'] == ['../msgs', './..']
+    assert '[INFO] [1' not in done.stdout  # of the node
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [
+        ({'train_hzz': 5}, "unknown argument 'train_hzz'; did you mean 'train_hz'?"),
+        ({'params_file': 'absent.yaml'}, 'params_file: absent.yaml: there is no such file'),
+        ({'train_hz': 'often'}, "train_hz: expected int from 1 to 1000, found 'often'"),
+        ({'train_hz': '['}, "train_hz: expected int from 1 to 1000, found '['"),
+    ],
+)
+def test_a_wrong_argument_fails_the_launch_in_one_line(arguments, expected, bag, tmp_path):
+    done = launch(bags=f'"{bag}"', output=tmp_path / 'dataset', **arguments)
+    assert done.returncode == 1
+    assert expected in done.stdout
+    assert 'Traceback' not in done.stdout + done.stderr
+    assert not (tmp_path / 'dataset').exists()
+
+
+PARENT = f"""
+from launch import LaunchDescription
+from launch.actions import ExecuteProcess, IncludeLaunchDescription, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+import sys
+
+def generate_launch_description():
+    other = ExecuteProcess(
+        cmd=[sys.executable, '-c', 'import time; time.sleep(SECONDS); print("the other ends")'],
+        output='screen',
+    )
+    include = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource({str(FILE)!r}), launch_arguments=ARGUMENTS.items()
+    )
+    return LaunchDescription([include, other])
+"""
+
+
+def parent(folder, seconds, **arguments):
+    """Write a launch file that includes ours beside a process of its own."""
+    path = folder / 'parent.launch.py'
+    arguments = {name: str(value) for name, value in arguments.items()}
+    path.write_text(PARENT.replace('SECONDS', str(seconds)).replace('ARGUMENTS', repr(arguments)))
+    return path
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_a_launch_that_includes_it_goes_on_when_the_conversion_has_ended(fails, bag, tmp_path):
+    given = tmp_path / 'absent.bag' if fails else bag
+    done = launch(parent(tmp_path, 8, bags=f'"{given}"', output=tmp_path / 'dataset'))
+    assert done.returncode == 0, done.stdout
+    assert 'the other ends' in done.stdout
+    ended, others = (done.stdout.index(f'process has {how}') for how in (
+        'died' if fails else 'finished cleanly', 'finished cleanly'
+    ))  # fmt: skip
+    assert ended <= others
+    assert (tmp_path / 'dataset').exists() != fails
+
+
+def test_a_launch_that_includes_it_can_end_with_it(tmp_path):
+    absent = tmp_path / 'absent.bag'
+    done = launch(
+        parent(tmp_path, 100, bags=absent, output=tmp_path / 'dataset', shutdown_on_exit='true')
+    )
+    assert done.returncode == 1
+    assert 'convert_node ended with exit code 2' in done.stdout
+
+
 def test_arguments_are_described():
     source = PythonLaunchDescriptionSource(str(FILE))
     description = source.get_launch_description(LaunchContext())
     arguments = {item.name: item for item in description.get_launch_arguments()}
-    assert set(arguments) == {'bags', 'output', 'params_file'}
+    own = {'params_file', 'log_level', 'shutdown_on_exit'}
+    assert set(arguments) == {*known_settings(), *own}
     assert all(item.description for item in arguments.values())
