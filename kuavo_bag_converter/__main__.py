@@ -19,17 +19,21 @@ from __future__ import annotations
 import os
 import sys
 
-from kuavo_bag_converter.support.environment import set_defaults
+from kuavo_bag_converter.support.environment import packages_needed, set_defaults
 
 
 def main() -> int:
     """Run the command line; see :mod:`kuavo_bag_converter.cli.main`."""
     set_defaults()
-    from kuavo_bag_converter.cli.main import run
-
     try:
-        code = run(sys.argv[1:])
+        with packages_needed():
+            from kuavo_bag_converter.cli.main import run
+
+            code = run(sys.argv[1:])
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        print('error: cancelled', file=sys.stderr)  # noqa: T201
+        return 1
     except BrokenPipeError:
         # Whoever reads the output, head for one, has enough of it; nor is there more to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -411,7 +411,10 @@ def _flat(values: Mapping[Any, object], prefix: str = '') -> Iterable[tuple[str,
 def _checked(info: SettingInfo, value: object, source: str) -> object:
     result = _converted(info, value)
     if result is None:
-        raise UsageError(f'{source}: {info.name}: expected {_expected(info)}, found {value!r}')
+        raise UsageError(
+            f'{source}: {info.name}: expected {_expected(info)}, found {value!r}'
+            f'{_way_of_writing(info, value)}'
+        )
     numbers = result if isinstance(result, tuple) else (result,)
     for number in numbers:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
@@ -450,6 +453,21 @@ def _converted(info: SettingInfo, value: object) -> Any:
             return None
         return float(value)
     return value if isinstance(value, str) else None
+
+
+def _way_of_writing(info: SettingInfo, value: object) -> str:
+    """Say how YAML and ROS are made to read a value as the text or list that it is meant to be."""
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    if info.kind not in ('str', 'str list', 'int list') or not items or None in items:
+        return ''
+    if info.kind != 'int list':
+        items = [f"'{item}'" for item in items]
+    elif not all(isinstance(item, int) for item in items):
+        return ''
+    text = ', '.join(map(str, items))
+    if info.kind == 'str':
+        return f'; write it as {text}' if len(items) == 1 else ''
+    return f'; write it as [{text}]'
 
 
 def _expected(info: SettingInfo) -> str:

@@ -49,6 +49,8 @@ class CvBridge:
     def imgmsg_to_cv2(self, img_msg, desired_encoding='passthrough'):
         if img_msg.is_bigendian:
             raise AttributeError('`newbyteorder` was removed from the ndarray class in NumPy 2.0')
+        if img_msg.step * img_msg.height > len(img_msg.data):
+            raise TypeError('buffer is too small for requested array')
         encoding = img_msg.encoding
         match = _COLOR.fullmatch(encoding)
         if match is None:

@@ -528,6 +528,16 @@ def test_cv_bridge_gives_the_same_frames(encoding, big_endian, cv_bridge):
     assert all(np.array_equal(a, b) for a, b in zip(planes(own), planes(other), strict=True))
 
 
+@pytest.mark.parametrize('encoding', ['bgr8', 'mono8', 'uyvy'])
+def test_cv_bridge_takes_a_single_row_with_padding(encoding, cv_bridge):
+    pixels = {name: pixels for name, pixels, _ in raw_cases()}[encoding]
+    data, step = padded(pixels[:1], 6)
+    message = image(data, 1, 64, encoding, step)
+    own = ColorDecoder(RAW, DEFINITIONS).decode(message)
+    other = ColorDecoder(RAW, DEFINITIONS, use_cv_bridge=True).decode(message)
+    assert all(np.array_equal(a, b) for a, b in zip(planes(own), planes(other), strict=True))
+
+
 @pytest.mark.parametrize('encoding', ['mono16', 'bayer_rggb16', 'bgr8'])
 def test_big_endian_images_are_decoded(encoding):
     pixels = {name: pixels for name, pixels, _ in raw_cases()}[encoding]

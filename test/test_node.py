@@ -18,10 +18,13 @@ import importlib.util
 import os
 from pathlib import Path
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 
+from conversions import write_samples
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.settings import known_settings, Settings, values_of
 from kuavo_bag_converter.support.errors import UsageError
@@ -34,7 +37,7 @@ if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from kuavo_bag_converter.node.convert_node import ConvertNode
+from kuavo_bag_converter.node.conversion import ConvertNode
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -96,6 +99,7 @@ class Onlooker:
 
     def __init__(self):
         self.statuses = []
+        self.stamps = []
         self._heard = threading.Condition()
         self._context = Context()
         self._context.init()
@@ -114,6 +118,7 @@ class Onlooker:
 
     def _on_diagnostics(self, message):
         with self._heard:
+            self.stamps.append(message.header.stamp.sec)
             self.statuses += message.status
             self._heard.notify_all()
 
@@ -246,6 +251,10 @@ def test_options_of_a_robot_that_another_package_adds_are_parameters(make_node, 
     assert (span.from_value, span.to_value) == (1, 100)
 
 
+def test_a_name_that_looks_like_a_number_can_be_given(make_node):
+    assert make_node('--ros-args', '-p', "bags:=['2024']").settings.bags == ('2024',)
+
+
 def test_the_parameters_that_every_node_has_are_no_unknown_settings(make_node):
     node = make_node('--ros-args', '-p', 'use_sim_time:=true')
     assert node.settings == Settings()
@@ -258,6 +267,9 @@ def test_the_parameters_that_every_node_has_are_no_unknown_settings(make_node):
         ('train_hz:=0', 'train_hz: expected int from 1 to 1000, found 0'),
         ('use_depth:=maybe', "use_depth: expected bool, found 'maybe'"),
         ('bags:=[]', 'a value is empty'),
+        ('bags:=/x', "bags: expected str list, found '/x'; write it as ['/x']"),
+        ('bags:=[2024, 2025]', "found [2024, 2025]; write it as ['2024', '2025']"),
+        ('profile:=2024', "profile: expected str, found 2024; write it as '2024'"),
     ],
 )
 def test_a_wrong_parameter_is_one_line_that_names_it(assignment, expected, make_node):
@@ -311,6 +323,7 @@ def test_the_node_writes_the_same_dataset_as_the_command(bag, tmp_path, onlooker
     onlooker.wait_for_state('done')
     last = onlooker.statuses[-1]
     assert last.name == 'convert_node: conversion'
+    assert last.hardware_id == socket.gethostname()
     assert last.level == DiagnosticStatus.OK
     assert value_of(last, 'state') == 'done'
     assert value_of(last, 'bags_done') == value_of(last, 'bags_total') == '1'
@@ -333,6 +346,71 @@ def test_a_failed_bag_is_an_error_in_diagnostics_and_exit_code_1(bag, tmp_path, 
     last = onlooker.statuses[-1]
     assert last.level == DiagnosticStatus.ERROR
     assert value_of(last, 'bags_failed') == '1'
+
+
+def test_what_was_salvaged_is_a_warning_also_in_diagnostics(tmp_path, onlooker):
+    whole = write_samples(tmp_path, 1, seconds=3, size=(60, 80))[0]
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    code, text = run_node(
+        *parameters(bags=f'[{whole}]', output=tmp_path / 'set', on_damage='salvage'),
+        *('-p', 'use_sim_time:=true', '-r', '__ns:=/robot1', '-r', '__node:=converter'),
+        *('--log-level', 'warn'),
+    )
+    assert code == 0, text
+    lines = text.splitlines()
+    assert any('[WARN]' in line and 'salvaged ' in line for line in lines)
+    assert not any('[INFO]' in line for line in lines)
+    onlooker.wait_for_state('done')
+    last = onlooker.statuses[-1]
+    assert last.name == 'robot1/converter: conversion'
+    assert last.level == DiagnosticStatus.WARN
+    assert int(value_of(last, 'warnings')) >= 1
+    # Nobody simulates a clock.
+    assert all(abs(stamp - time.time()) < 600 for stamp in onlooker.stamps)
+
+
+# Ends the process by Ctrl-C, or lacks a package, when the node is being imported.
+IMPORTS = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            {deed}
+sys.meta_path.insert(0, Finder())
+from {package}.{entry} import main
+sys.exit(main())
+"""
+CTRL_C = 'os.kill(os.getpid(), signal.SIGINT)'
+
+
+@pytest.mark.parametrize(
+    ('entry', 'module', 'deed', 'code', 'expected'),
+    [
+        ('node.convert_node', 'rclpy.executors', CTRL_C, 1, 'cancelled; finished bags are kept'),
+        ('__main__', 'numpy', CTRL_C, 1, 'cancelled'),
+        ('node.convert_node', 'av', None, 2, 'package av is needed and not installed; pip'),
+        ('__main__', 'av', None, 2, 'package av is needed and not installed; pip'),
+        ('node.convert_node', 'rclpy', None, 2, 'rclpy is needed and not installed; source'),
+        ('node.convert_node', 'std_srvs', None, 2, 'std_srvs is needed and not installed; source'),
+    ],
+)  # fmt: skip
+def test_neither_ctrl_c_nor_a_missing_package_is_a_traceback(
+    entry, module, deed, code, expected, tmp_path
+):
+    deed = deed or f'raise ModuleNotFoundError(name={module!r})'
+    program = IMPORTS.format(module=module, deed=deed, entry=entry, package='kuavo_bag_converter')
+    bag, output = str(tmp_path / 'bag'), str(tmp_path / 'set')
+    words = ['convert', bag, '--output', output]
+    if entry != '__main__':
+        words = parameters(bags=f"['{bag}']", output=output)
+    (tmp_path / 'bag').write_bytes(b'#ROSBAG V2.0\n')
+    done = subprocess.run(
+        [sys.executable, '-c', program, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    text = done.stdout + done.stderr
+    assert expected in text
+    assert done.returncode == code
+    assert 'Traceback' not in text
 
 
 def test_the_cancel_service_stops_the_run_and_leaves_no_dataset(bag, tmp_path, onlooker):

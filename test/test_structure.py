@@ -45,7 +45,7 @@ LAYERS = """
 """Each imports from lines above its own, and from itself."""
 LEVEL = {unit: level for level, line in enumerate(LAYERS.split('\n')) for unit in line.split()}
 ROS = {
-    'rclpy': 'node/convert_node.py',
+    'rclpy': 'node/conversion.py',
     'rosbag2_py': 'bags/rosbag2/backend.py',
     'cv_bridge': 'messages/cv_bridge_backend.py',
 }

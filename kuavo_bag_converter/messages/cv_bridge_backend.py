@@ -60,7 +60,7 @@ def color_of(
         width=message.width,
         encoding=name,
         is_bigendian=0,
-        step=pixels.strides[0],
+        step=pixels.nbytes // message.height,
         data=pixels.view(np.uint8).reshape(-1),
     )
     try:

@@ -50,7 +50,7 @@ class Display(Observer):
 
     def note(self, text: str) -> None:
         """Write it down."""
-        self._line(text)
+        self._remark(text)
 
     def checking(self, total: int) -> None:
         """Say that all bags are checked first."""
@@ -100,15 +100,19 @@ class Display(Observer):
         repeated = outcome.plan.bad_images if outcome.plan else None
         for topic, count in (repeated or {}).items():
             pictures = counted(count, 'bad picture')
-            self._line(
+            self._remark(
                 f'    {topic}: {pictures} replaced by the ones before (on_bad_image: repeat)'
             )
         for problem in outcome.problems:
-            self._line(f'    {problem}')
+            self._remark(f'    {problem}')
 
     def assembling(self, episodes: int) -> None:
         """Say that the dataset is being put together."""
         self._line(f'putting {counted(episodes, "episode")} together')
+
+    def _remark(self, text: str) -> None:
+        """Write what is wrong with a bag or the run and does not stop it."""
+        self._line(text)
 
     def _line(self, text: str) -> None:
         if self._bar_shown:

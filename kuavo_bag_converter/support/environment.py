@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 import os
+import sys
 
 _DEFAULTS = {
     # Threads that only cost memory and start-up time here.
@@ -38,6 +39,25 @@ def set_defaults() -> None:
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def packages_needed() -> Iterator[None]:
+    """Make one line of a package that is not installed, and end the process with exit code 2."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or '').partition('.')[0]
+        if name == __name__.partition('.')[0]:
+            raise
+        advice = (
+            'source the setup file of a ROS 2 that has it'
+            if name == 'rclpy' or name.endswith(('_msgs', '_srvs', '_interfaces'))
+            else 'pip install what requirements.txt lists'
+        )
+        line = f'error: the Python package {name} is needed and not installed; {advice}'
+        print(line, file=sys.stderr)  # noqa: T201
+        sys.exit(2)
 
 
 @contextmanager
