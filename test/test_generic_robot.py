@@ -20,7 +20,7 @@ import json
 from pathlib import Path
 import re
 
-from conversions import alignment, pictures, report, rows, run, same_frames
+from conversions import alignment, pictures, report, rows, run, same_frames, serving
 from dataset_reading import info
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
@@ -459,16 +459,18 @@ def test_a_joint_that_is_not_there_is_told_with_those_that_are(tmp_path, names, 
     assert re.match(rf'/joints: the message received at 1700000000\.0\d{{8}} {words}', text)
 
 
-def test_a_message_without_the_joint_is_named_by_its_stamp(tmp_path):
+def test_a_joint_that_messages_stop_to_name_ends_its_topic(tmp_path):
     robot = robot_of()
     robot.publish(
         '/joints', every(100, SECONDS),
         joint_state(ramps(2), lambda number: ['a', 'b'] if number < 123 else ['a', 'gripper']),
     )  # fmt: skip
     state = {'from': {'topic': '/joints', 'field': 'position'}, 'joints': ['b']}
-    text = refusal(tmp_path, robot, profile_of(state=(state,), cameras=()))
-    assert text.startswith('/joints: the message received at 1700000001.2')
-    assert "has no joint 'b' (in name: a, gripper)" in text
+    root = converted(tmp_path, robot, profile_of(state=(state,), cameras=()))
+    (bag,) = report(root)['bags']
+    assert bag['plan']['end_trim_topic'] == '/joints (b)'
+    assert bag['plan']['tracks'][0]['passed_by'] == {'without the joint': 77}
+    assert serving(root, '/joints (b)').max() == 121
 
 
 def test_lists_that_name_no_joints_are_refused(tmp_path):

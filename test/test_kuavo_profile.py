@@ -218,6 +218,10 @@ class Bag(NamedTuple):
     def counts(self):
         return dict.fromkeys(self.topics, 1)
 
+    @property
+    def connection_counts(self):
+        return [1] * len(self.topics)
+
 
 CAMERA_TOPICS = {
     'observation.images.head_cam_h': [

@@ -377,7 +377,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         ('topic: /camera/image_raw', 'topic: /a b', 'clock.from.topic: expected a topic without '
          "white space, found '/a b'"),
         ('topic: /camera/image_raw', 'topc: /a', r"clock.from: unknown key 'topc' \(known are "
-         r"topic, type\); did you mean 'topic'\?"),
+         r"topic, type, frame_id, publisher, stamp_field, stamp_unit\); did you mean 'topic'\?"),
         ('{topic: /camera/image_raw}', '[]', 'clock.from: expected a list of alternatives, or a'),
         ('{topic: /camera/image_raw}', '[{topic: /a}, 3]', r'clock.from\[1\]: expected a mapping'),
         ('topic: /camera/image_raw', 'topic: /a, type: Image', 'clock.from.type: expected a '
@@ -496,7 +496,7 @@ def test_parts_are_checked(tmp_path, keys, message):
         ('{topic: /a, field: b, fields: [c]}', 'from: expected field or fields, found both'),
         ('{topic: /a, field: b..c}', 'from.field: expected a field path such as'),
         ('{topic: /a, fields: [b, c d]}', r'from.fields\[1\]: expected a field path such as'),
-        ('{topic: /a, field: b, names_field: c}', "from: unknown key 'names_field'"),
+        ('{topic: /a, field: b, names_field: c}', 'from.names_field: names the joints of a part'),
         ('{topic: /a, field: b, align: {strategy: slerp}}', 'slerp turns one quaternion'),
         ('{topic: /a, field: b, align: {on_gap: x}}', 'from.align.on_gap: expected one of'),
     ],

@@ -16,11 +16,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from kuavo_bag_converter.alignment.plan import Track
+from kuavo_bag_converter.alignment.plan import topics_with_header, Track
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.profiles.model import (
     Align,
@@ -37,6 +37,19 @@ from kuavo_bag_converter.support.texts import did_you_mean, listed
 _ADVICE = 'the command inspect tells what fits the bag'
 
 
+class Link(NamedTuple):
+    """One transform on the way from a frame to another."""
+
+    parent: str
+    child: str
+    forward: bool
+    """Whether the way goes from the parent to the child."""
+    track: int
+    """The track that aligns it, -1 for one that never changes."""
+    pose: tuple[float, ...]
+    """Of one that never changes: see :data:`POSE_FIELDS`."""
+
+
 class BoundPart(NamedTuple):
     """A part of a vector, its source and the track that aligns it."""
 
@@ -44,6 +57,9 @@ class BoundPart(NamedTuple):
     source: Source | None
     """None for a gap flag whose topic the bag does not have: it is never set."""
     track: int
+    """-1 where there is none, or those of the links."""
+    links: tuple[Link, ...] = ()
+    """Of a source that is a transform, from its parent to its child, once they are known."""
 
 
 class BoundVector(NamedTuple):
@@ -66,7 +82,7 @@ class Binding:
     """What to read from one bag, and for which feature."""
 
     profile: Profile
-    clock_topic: str
+    clock_source: Source
     end_topics: tuple[str, ...]
     tracks: tuple[Track, ...]
     vectors: tuple[BoundVector, ...]
@@ -75,21 +91,24 @@ class Binding:
     """Topic of the task's text; None if the bag has none."""
     episode_source: Source | None
     """Topic that cuts the bag into episodes; None if no topic does."""
+    element_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names that the bag gives elements that are read by their places, by part."""
 
     @property
-    def vector_topics(self) -> frozenset[str]:
-        """Topics whose numbers are used."""
-        parts = (part for vector in self.vectors for part in vector.parts)
-        return frozenset(
-            part.source.topic
-            for part in parts
-            if part.source is not None and not part.part.gap_flag
-        )
+    def clock_topic(self) -> str:
+        """The topic whose messages set the frames."""
+        return self.clock_source.topic
 
     @property
-    def topics(self) -> frozenset[str]:
-        """Topics whose payloads are used."""
-        return self.vector_topics | {camera.source.topic for camera in self.cameras}
+    def topics_with_header(self) -> frozenset[str]:
+        """The topics whose headers give stamps, and not another field."""
+        bound = [part for vector in self.vectors for part in vector.parts]
+        sources = [part.source for part in bound if part.source is not None]
+        sources += [camera.source for camera in self.cameras]
+        own = {source.topic for source in sources if source.stamp_field}
+        if self.clock_source.stamp_field:
+            own.add(self.clock_topic)
+        return topics_with_header(self.clock_topic, self.profile.clock, self.tracks) - own
 
 
 def bind(profile: Profile, reader: BagReader) -> Binding:
@@ -99,7 +118,7 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
     :raises BagError: A topic is missing or empty, or has a type that does not fit.
     """
     binder = _Binder(reader)
-    clock = binder.clock(profile.clock)
+    clock = binder.clock(profile.clock, [s for item in profile.cameras for s in item.sources])
     vectors = tuple(
         BoundVector(feature, tuple(binder.part(feature.key, part) for part in feature.parts))
         for feature in profile.vectors
@@ -109,12 +128,12 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
     episodes = profile.episodes
     return Binding(
         profile,
-        clock.topic,
+        clock,
         end_topics,
         tuple(binder.tracks()),
         vectors,
         cameras,
-        binder.first_usable(profile.task_sources),
+        binder.first_usable(profile.task_sources, 'the task'),
         binder.choose(episodes.sources, 'the cutting into episodes') if episodes.sources else None,
     )
 
@@ -123,48 +142,70 @@ class _Binder:
     def __init__(self, reader: BagReader) -> None:
         self._reader = reader
         self._types: dict[str, set[str]] = {}
-        for connection in reader.connections:
-            self._types.setdefault(connection.topic, set()).add(connection.msgtype)
-        self._tracks: dict[tuple[str, Align], tuple[int, list[str]]] = {}
+        for connection, count in zip(reader.connections, reader.connection_counts, strict=True):
+            types = self._types.setdefault(connection.topic, set())
+            if count:
+                types.add(connection.msgtype)
+        self._tracks: dict[tuple[str, Align, Source | None], tuple[Track, list[str]]] = {}
 
     def tracks(self) -> Iterable[Track]:
-        for (topic, align), (_, users) in self._tracks.items():
-            yield Track(' + '.join(dict.fromkeys(users)), topic, align)
+        for track, users in self._tracks.values():
+            yield track._replace(name=' + '.join(dict.fromkeys(users)))
 
-    def clock(self, clock: Clock) -> Source:
+    def clock(self, clock: Clock, cameras: Sequence[Source]) -> Source:
         sources: Sequence[Source] = clock.sources
         if clock.most_messages:
             sources = sorted(sources, key=lambda s: -self._reader.counts.get(s.topic, 0))
+        sources = [_as_its_camera(source, cameras) for source in sources]
         return self.choose(sources, 'the frame clock')
 
     def part(self, key: str, part: Part) -> BoundPart:
         if part.gap_flag and not self.present(part.sources):
             return BoundPart(part, None, -1)
         source = self.choose(part.sources, key)
-        return BoundPart(part, source, self._track(key, source, part.align))
+        track = -1 if source.tf is not None else self._track(key, source, part.align)
+        return BoundPart(part, source, track)
 
     def camera(self, feature: CameraFeature) -> BoundCamera:
         source = self.choose(feature.sources, feature.key)
         return BoundCamera(feature, source, self._track(feature.key, source, feature.align))
 
     def _track(self, key: str, source: Source, align: Align) -> int:
-        entry = self._tracks.setdefault(
-            (source.topic, source.align or align), (len(self._tracks), [])
-        )
-        entry[1].append(key)
-        return entry[0]
+        align = source.align or align
+        chosen = chooser_of(source) if self.must_choose(source) else None
+        place = (source.topic, align, chosen)
+        if place not in self._tracks:
+            self._tracks[place] = (Track('', source.topic, align), [])
+        self._tracks[place][1].append(key)
+        return [*self._tracks].index(place)
+
+    def must_choose(self, source: Source) -> bool:
+        """Tell whether only some messages of a topic can serve."""
+        return chooses(source) or len(self._types[source.topic]) > 1
 
     def present(self, sources: Sequence[Source]) -> list[Source]:
-        return [source for source in sources if self._reader.counts.get(source.topic)]
+        return [
+            source
+            for source in sources
+            if self._reader.counts.get(source.topic)
+            or (source.tf is not None and self._reader.counts.get(source.tf.static_topic))
+        ]
 
-    def first_usable(self, sources: Sequence[Source]) -> Source | None:
+    def first_usable(self, sources: Sequence[Source], user: str) -> Source | None:
         for source in self.present(sources):
-            if not source.msgtypes or self._types[source.topic] <= set(source.msgtypes):
-                return source
+            types = self._types.get(source.topic, set())
+            if source.msgtypes and not types & set(source.msgtypes):
+                continue
+            if not source.msgtypes and len(types) > 1 and source.tf is None:
+                raise BagError(
+                    f'{source.topic}: has messages of {listed(sorted(types))}; give the type that '
+                    f'{user} needs in the source'
+                )
+            return source
         return None
 
     def choose(self, sources: Sequence[Source], user: str) -> Source:
-        usable = self.first_usable(sources)
+        usable = self.first_usable(sources, user)
         if usable is not None:
             return usable
         present = self.present(sources)
@@ -181,3 +222,21 @@ class _Binder:
         near = next(filter(None, (did_you_mean(topic, self._types) for topic in topics)), '')
         tried = f' (nor {len(topics) - 1} other names of it)' if len(topics) > 1 else ''
         raise BagError(f'no topic {topics[0]} in the bag{tried}; {user} needs it{near}; {_ADVICE}')
+
+
+def chooser_of(source: Source) -> Source:
+    """Return what of a source says which messages of its topic can serve."""
+    return replace(source, fields=(), names_field='name', align=None)
+
+
+def chooses(source: Source) -> bool:
+    """Tell whether a source says which messages of its topic can serve, or their stamps."""
+    return bool(source.frame_ids or source.publisher or source.stamp_field)
+
+
+def _as_its_camera(source: Source, cameras: Sequence[Source]) -> Source:
+    """Let a clock that does not say which messages of its topic it means mean its camera's."""
+    mine = {chooser_of(camera) for camera in cameras if camera.topic == source.topic}
+    if len(mine) != 1 or chooses(source) or source.msgtypes:
+        return source
+    return mine.pop()

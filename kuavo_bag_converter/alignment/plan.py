@@ -50,13 +50,25 @@ class Fill(IntEnum):
     MARK = 2
 
 
+class Selected(NamedTuple):
+    """A topic that consists of some messages of another."""
+
+    topic: str
+    """The other."""
+    passed_by: Mapping[str, int]
+    """The messages that are left out, counted by what they are."""
+
+
 class Track(NamedTuple):
     """One use of a topic by a feature."""
 
     name: str
     """For reports: the feature, and the topic if the feature has several."""
     topic: str
+    """As the bag that is planned has it; see :mod:`kuavo_bag_converter.alignment.selection`."""
     align: Align
+    selected: Selected | None = None
+    """How its topic was selected from one of the recording, if it was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -397,6 +409,8 @@ def _track_plan(
         filled_with_zeros=int(np.sum(fill == Fill.ZEROS)),
         marked=int(np.sum(fill == Fill.MARK)),
         on_gap=track.align.on_gap,
+        selected_from=None if track.selected is None else track.selected.topic,
+        passed_by=None if track.selected is None else track.selected.passed_by,
     )  # fmt: skip
     return TrackPlan(track, first, second, weight, error, fill, in_gap, report)
 

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -93,6 +93,10 @@ class TrackReport:
     filled_with_zeros: int = 0
     marked: int = 0
     on_gap: str = ''
+    selected_from: str | None = field(default=None, metadata=_OPTIONAL)
+    """Topic of which ``topic`` is those messages that can serve, where that are not all."""
+    passed_by: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
+    """Its other messages, counted by what they are."""
 
     @property
     def held(self) -> bool:
@@ -172,6 +176,8 @@ class PlanReport(ClockReport):
     )
     """Of the topic that names the task, if one does."""
     frames_with_default_task: int | None = field(default=None, metadata=_OPTIONAL)
+    element_names: Mapping[str, Sequence[str]] | None = field(default=None, metadata=_OPTIONAL)
+    """Names that the bag gives elements that are read by their places, by part."""
     bad_images: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
     """Pictures that could not be decoded and were repeated, by topic; None before conversion."""
 

@@ -58,6 +58,9 @@ class Connection(NamedTuple):
     """``msg``, ``idl`` or '' (unknown or none)."""
     md5: str = ''
     latched: bool = False
+    publisher: str = ''
+    """Name of the publishing node (``callerid``), as ROS 1 records it and its conversions keep it;
+    '' where the container does not tell."""
 
     @property
     def label(self) -> str:
@@ -103,6 +106,8 @@ class BagReader(Protocol):
     connections: Sequence[Connection]
     counts: Mapping[str, int]
     """Messages per topic, as stored (not as promised by metadata)."""
+    connection_counts: Sequence[int]
+    """Messages of each of the connections, as stored."""
     problems: list[str]
     """One line for each disagreement or damage found so far, for the report."""
 

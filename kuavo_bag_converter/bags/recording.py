@@ -75,9 +75,13 @@ class RecordingReader:
         self.connections: Sequence[Connection]
         self.connections, self._globals = _join_connections(storages)
         counts = {c.topic: 0 for c in self.connections}
-        for storage in storages:
+        of_connections = [0] * len(self.connections)
+        for storage, places in zip(storages, self._globals, strict=True):
             for connection in storage.connections:
-                counts[connection.topic] += storage.counts.get(connection.id, 0)
+                count = storage.counts.get(connection.id, 0)
+                counts[connection.topic] += count
+                of_connections[places[connection.id]] += count
+        self.connection_counts: Sequence[int] = of_connections
         self._counts = counts
         self.counts: Mapping[str, int] = counts
         self._orders: dict[str, Ordinals | None] = {}

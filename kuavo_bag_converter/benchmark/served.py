@@ -22,6 +22,7 @@ from typing import NamedTuple
 from kuavo_bag_converter.alignment.binding import bind, Binding
 from kuavo_bag_converter.alignment.plan import Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
+from kuavo_bag_converter.alignment.selection import select_messages
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.model import Ordinals
 from kuavo_bag_converter.bags.open import open_bag
@@ -60,8 +61,11 @@ class ServedBag:
         recording = find_recordings(settings.bags)[0]
         self._reader = open_bag(recording, reader=settings.reader, on_damage=settings.on_damage)
         profile = resolve(settings, {connection.topic for connection in self._reader.connections})
-        self.binding: Binding = bind(profile, self._reader)
         self._definitions = Definitions(settings.msg_path, settings.distro)
+        self.binding: Binding
+        self.binding, self._reader = select_messages(
+            bind(profile, self._reader), self._reader, self._definitions
+        )
         self.plan: Plan = plan_bag(self.binding, self._reader, self._definitions)
 
     def pictures(self, frames: Ordinals) -> Iterator[ServedPicture]:

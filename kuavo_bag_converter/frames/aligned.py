@@ -33,6 +33,12 @@ import av
 from kuavo_bag_converter.alignment.binding import bind, Binding, BoundCamera
 from kuavo_bag_converter.alignment.plan import Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
+from kuavo_bag_converter.alignment.selection import (
+    compare_first_messages,
+    frame_check,
+    select_messages,
+    UnfitTopics,
+)
 from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.cameras import at_its_stamp, first_picture, needed_for
@@ -47,7 +53,12 @@ from kuavo_bag_converter.messages.images import ColorDecoder
 from kuavo_bag_converter.messages.video_frames import RGB, rgb_pixels
 from kuavo_bag_converter.profiles.loader import checked
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.support.errors import BagError, DamagedBagError, ImageError, UsageError
+from kuavo_bag_converter.support.errors import (
+    BagError,
+    DamagedBagError,
+    ImageError,
+    UsageError,
+)
 from kuavo_bag_converter.support.workers import InlineWorkers
 import numpy as np
 import numpy.typing as npt
@@ -164,7 +175,11 @@ def plan(
         is left.
     :raises UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
     """
-    return plan_bag(bind(checked(profile), bag), bag, Definitions(msg_path, distro))
+    definitions = Definitions(msg_path, distro)
+    binding = bind(checked(profile), bag)
+    compare_first_messages(binding, bag, definitions)
+    binding, selected = select_messages(binding, bag, definitions)
+    return plan_bag(binding, selected, definitions)
 
 
 def iter_chunks(
@@ -195,14 +210,59 @@ def iter_chunks(
         raise UsageError(f'chunk_size: expected at least 1, found {chunk_size}')
     definitions = Definitions(msg_path, distro)
     binding = bind(checked(profile), bag)
-    return _chunks(
-        bag,
-        binding,
-        plan_bag(binding, bag, definitions),
-        [_decoders(bound, bag, definitions) for bound in binding.cameras],
-        definitions,
-        chunk_size,
-    )
+    compare_first_messages(binding, bag, definitions)
+    attempts = _Attempts(bag, binding, definitions, chunk_size)
+    return attempts.chunks(attempts.begin())
+
+
+class _Attempts:
+    """Goes through a recording, once more where messages do not hold what is read of them."""
+
+    def __init__(
+        self, bag: BagReader, binding: Binding, definitions: Definitions, chunk_size: int
+    ) -> None:
+        self._bag = bag
+        self._binding = binding
+        self._chosen = binding
+        self._definitions = definitions
+        self._chunk_size = chunk_size
+        self._unfit = UnfitTopics()
+
+    def begin(self) -> Iterator[Chunk]:
+        """Plan the recording."""
+        definitions = self._definitions
+        self._chosen, selected = select_messages(
+            self._binding, self._bag, definitions, self._unfit.topics
+        )
+        return _chunks(
+            selected,
+            self._chosen,
+            plan_bag(self._chosen, selected, definitions),
+            [_decoders(bound, selected, definitions) for bound in self._chosen.cameras],
+            definitions,
+            self._chunk_size,
+        )
+
+    def chunks(self, attempt: Iterator[Chunk]) -> Iterator[Chunk]:
+        """Yield the chunks of the attempt that succeeds, none twice."""
+        given: list[tuple[int, int, int]] = []
+        while True:
+            with self._unfit.met_in(self._chosen):
+                for number, chunk in enumerate(attempt):
+                    mark = (chunk.episode, len(chunk), int(chunk.stamps[0]))
+                    if number == len(given):
+                        given.append(mark)
+                        yield chunk
+                    elif mark != given[number]:
+                        raise BagError(
+                            f'{self._bag.path}: messages do not hold what is read of them in '
+                            f'{", ".join(self._unfit.topics)}, and without them the frames that '
+                            'were given already are others; convert the bag, or leave the topic '
+                            'out'
+                        )
+            if not self._unfit.are_new:
+                return
+            attempt = self.begin()
 
 
 def iter_frames(
@@ -274,6 +334,7 @@ def _decoders(
     return PictureDecoder(
         lambda connection: _Undecoded(decoder_for(connection), is_stream=info.is_stream),
         is_stream=info.is_stream,
+        check=frame_check(bound.source, definitions),
     )
 
 

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from kuavo_bag_converter.alignment.binding import Binding, BoundCamera
+from kuavo_bag_converter.alignment.selection import chosen_messages
 from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.time_spans import recorded_spans
@@ -108,7 +109,7 @@ def first_picture(
     topic = camera.source.topic
     damage: ImageError | None = None
     tried = 0
-    for message in reader.first_messages(topic, _WITHIN):
+    for message in chosen_messages(camera.source, reader, definitions, _WITHIN):
         tried += 1
         try:
             info = picture_info(message.connection, definitions, message.data)

@@ -18,12 +18,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kuavo_bag_converter.alignment.selection import identity_reader
 from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.fields import FieldReader, TextsReader, Vector
+from kuavo_bag_converter.messages.fields import (
+    EMPTY,
+    FieldReader,
+    TextsReader,
+    Vector,
+    WITHOUT_JOINT,
+)
+from kuavo_bag_converter.messages.identity import IdentityCheck, IdentityReader, OtherIdentityError
 from kuavo_bag_converter.profiles.model import Part, Source
-from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.errors import BagError, UnfitMessageError
 from kuavo_bag_converter.support.texts import did_you_mean, listed
 import numpy as np
 import numpy.typing as npt
@@ -34,12 +42,19 @@ _Places = npt.NDArray[np.int64]
 class _Readers(NamedTuple):
     numbers: FieldReader
     names: TextsReader | None
+    identity: IdentityReader | None
 
 
 class ElementReader:
     """Reads the elements of a part from the messages of its source."""
 
-    def __init__(self, part: Part, source: Source, definitions: Definitions, key: str) -> None:
+    def __init__(
+        self,
+        part: Part,
+        source: Source,
+        definitions: Definitions,
+        key: str,
+    ) -> None:
         """Read ``part`` of the feature ``key`` from ``source``, one of its sources."""
         self._key = key
         self._part = part
@@ -52,6 +67,7 @@ class ElementReader:
         """Elements that a message must have; without a say, as many as the first one has."""
         if part.length is None and part.select is None and not part.joints:
             self._length = len(part.names)
+        self._check = IdentityCheck()
         self._places: dict[tuple[str, ...], _Places] = {}
         """Of the joints among the names of a message; publishers keep to a few orders."""
 
@@ -66,6 +82,12 @@ class ElementReader:
         """
         try:
             return self._read(connection, stamp, decoded)
+        except UnfitMessageError as error:
+            unfit = UnfitMessageError(f'{error} ({self._key})', error.reason)
+            unfit.topic = connection.topic
+            raise unfit from None
+        except OtherIdentityError as error:
+            raise OtherIdentityError(f'{error} ({self._key})') from None
         except BagError as error:
             raise BagError(f'{error} ({self._key})') from None
 
@@ -74,6 +96,8 @@ class ElementReader:
         values = readers.numbers.read(decoded)
         if len(values) != self._length:
             self._check_length(connection.topic, stamp, len(values))
+        if readers.identity is not None:
+            self._check.compare(readers.identity, decoded, _message(connection.topic, stamp))
         if readers.names is not None:
             names = readers.names.read(decoded)
             places = self._places.get(names)
@@ -89,8 +113,12 @@ class ElementReader:
             source, definitions = self._source, self._definitions
             names = None
             if self._part.joints:
-                names = TextsReader(source.names_field, connection, definitions)
-            readers = _Readers(FieldReader(source.fields, connection, definitions), names)
+                names = TextsReader(source.names_field or 'name', connection, definitions)
+            readers = _Readers(
+                FieldReader(source.fields, connection, definitions),
+                names,
+                identity_reader(self._part, source, connection, definitions),
+            )
             self._readers[connection.id] = readers
         return readers
 
@@ -111,10 +139,11 @@ class ElementReader:
             expected = f'more than {self._last_selected}'
         elif self._part.length is None and self._select is not None:
             expected += ' as in the messages before it'
-        raise BagError(
+        text = (
             f'{_message(topic, stamp)} has {found} elements in {"+".join(self._source.fields)}, '
             f'expected {expected}; check the robot or the profile'
         )
+        raise BagError(text) if found else UnfitMessageError(text, EMPTY)
 
     def _found(self, topic: str, stamp: int, names: tuple[str, ...], values: int) -> _Places:
         """Return the places of the joints among the names of a message."""
@@ -128,11 +157,13 @@ class ElementReader:
         for joint in self._part.joints:
             if names.count(joint) != 1:
                 what = 'no joint' if joint not in names else 'several joints'
-                raise BagError(
+                text = (
                     f'{message} has {what} {joint!r} (in {source.names_field}: '
                     f'{listed(names) or "nothing"}); check joints in the profile'
-                    f'{did_you_mean(joint, names) if joint not in names else ""}'
                 )
+                if joint in names:
+                    raise BagError(text)
+                raise UnfitMessageError(f'{text}{did_you_mean(joint, names)}', WITHOUT_JOINT)
         return np.array([names.index(joint) for joint in self._part.joints], dtype=np.int64)
 
 

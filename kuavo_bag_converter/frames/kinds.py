@@ -29,6 +29,7 @@ from typing import Any, Generic
 
 import av
 from kuavo_bag_converter.alignment.binding import BoundCamera
+from kuavo_bag_converter.alignment.selection import frame_check
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
@@ -128,7 +129,11 @@ class CameraKind(ABC, Generic[PictureT]):
     def decoders(self) -> PictureDecoder[PictureT]:
         """Return what decodes the messages of all its connections, and begins with no remarks."""
         self.remarks = PictureRemarks(shown(self.topic), self.key)
-        return PictureDecoder(self.decoder, is_stream=self.is_stream)
+        return PictureDecoder(
+            self.decoder,
+            is_stream=self.is_stream,
+            check=frame_check(self._bound.source, self._options.definitions),
+        )
 
     def _check(self, info: PictureInfo) -> None:
         """

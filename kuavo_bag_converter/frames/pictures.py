@@ -21,6 +21,7 @@ from typing import Generic, Protocol, TypeVar
 
 import av
 from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.messages.identity import FrameIdCheck
 from kuavo_bag_converter.support.stages import staged
 
 PictureT = TypeVar('PictureT')
@@ -49,7 +50,11 @@ class PictureDecoder(Generic[PictureT]):
     """Decodes the messages of one camera, with a decoder for each connection."""
 
     def __init__(
-        self, decoder_for: Callable[[Connection], Decoder[PictureT]], *, is_stream: bool
+        self,
+        decoder_for: Callable[[Connection], Decoder[PictureT]],
+        *,
+        is_stream: bool,
+        check: FrameIdCheck | None = None,
     ) -> None:
         """
         Use ``decoder_for`` once for every connection.
@@ -57,10 +62,12 @@ class PictureDecoder(Generic[PictureT]):
         :param decoder_for: Makes the decoder.
         :param is_stream: Pictures need the pictures before them: every message must be passed to
             ``decode`` or ``skip``, in order.
+        :param check: Refuses messages that are not of the same camera.
         """
         self._decoder_for = decoder_for
         self._decoders: dict[int, Decoder[PictureT]] = {}
         self.is_stream = is_stream
+        self._check = check
 
     @staged('decode')
     def decode(self, connection: Connection, data: bytes) -> PictureT:
@@ -70,10 +77,14 @@ class PictureDecoder(Generic[PictureT]):
         :raises ImageError: This picture cannot be decoded.
         :raises BagError: The camera's messages are no such pictures.
         """
+        if self._check is not None:
+            self._check.compare(connection, data)
         return self._of(connection).decode(data)
 
     def skip(self, connection: Connection, data: bytes) -> None:
         """Take notice of a message whose picture is not used; only streams need it."""
+        if self._check is not None:
+            self._check.compare(connection, data)
         self._of(connection).skip(data)
 
     def _of(self, connection: Connection) -> Decoder[PictureT]:

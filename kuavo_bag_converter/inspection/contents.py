@@ -27,6 +27,7 @@ from kuavo_bag_converter.inspection.sampling import MessageSample
 from kuavo_bag_converter.inspection.timing import header_stamps_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
+from kuavo_bag_converter.messages.identity import named_path
 from kuavo_bag_converter.messages.images import picture_decoder, picture_info
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
@@ -134,7 +135,7 @@ def fields_of(message: FirstMessage, definitions: Definitions) -> dict[str, Fiel
     decoder = definitions.decoder(connection)
     decoded = decoder(data)
     return {
-        path: _values(path, kind, connection, decoded, definitions)
+        named_path(decoder, path, decoded): _values(path, kind, connection, decoded, definitions)
         for path, kind in numeric_fields(decoder).items()
         if 'header' not in path.split('.')
     }

@@ -22,9 +22,15 @@ from functools import cache, partial
 import json
 import shlex
 
-from kuavo_bag_converter.alignment.binding import bind, Binding, BoundCamera
+from kuavo_bag_converter.alignment.binding import bind, Binding, BoundCamera, chooses
 from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, topics_with_header
 from kuavo_bag_converter.alignment.planning import aligned_topics, latched_topics
+from kuavo_bag_converter.alignment.selection import (
+    chosen_messages,
+    compare_first_messages,
+    select_messages,
+    spread_topics,
+)
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.kinds import camera_of
@@ -46,7 +52,7 @@ from kuavo_bag_converter.profiles.model import (
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.robots.resolve import resolve, robot_of, robots, undecided, variants
 from kuavo_bag_converter.settings import known_settings, SettingInfo, Settings, updated
-from kuavo_bag_converter.support.errors import BagError, ImageError, UsageError
+from kuavo_bag_converter.support.errors import BagError, ImageError, UnfitMessageError, UsageError
 from kuavo_bag_converter.support.texts import listed, shown
 import numpy as np
 import yaml
@@ -54,6 +60,8 @@ import yaml
 _PROGRAM = 'python -m kuavo_bag_converter'
 _NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used')
 _RATE_TOLERANCE = 0.1
+_WITHIN = 100
+"""Messages of a topic among which one must be as a profile needs it."""
 _DEPTH_SIGNS = ('16UC1', '32FC1', 'compressedDepth')
 
 
@@ -70,6 +78,10 @@ class InspectedBag:
     """First message of every topic that has a readable one."""
     topics: Mapping[str, TopicReport]
     definitions: Definitions
+
+    def chooses(self, source: Source) -> bool:
+        """Tell whether only some messages of a topic are meant."""
+        return chooses(source) or len(self.topics[source.topic].types) > 1
 
 
 def fit_asked(bag: InspectedBag, settings: Settings) -> Fit:
@@ -203,17 +215,24 @@ class _ProfileFitter:
         :raises _BadPictures: Frames need pictures that cannot be decoded, or may need them.
         :raises BagError: No frame is left.
         """
-        binding = bind(profile, self._bag.reader)
+        reader, definitions = self._bag.reader, self._bag.definitions
+        binding = bind(profile, reader)
+        compare_first_messages(binding, reader, definitions)
+        spread = spread_topics(binding, reader, definitions)
+        binding, selected = select_messages(binding, reader, definitions, spread)
         clock, topic = profile.clock, binding.clock_topic
         bad = [camera for camera in binding.cameras if camera.source.topic in self._bad]
         if topics_with_header(topic, clock, binding.tracks) or profile.episodes != Episodes():
             if bad and on_bad == 'fail':
                 raise self._bad_pictures(bad[0])
             return None, None
-        index = {used: self._bag.index[used] for used in aligned_topics(binding)}
+        index = self._bag.index
+        if selected is not reader:
+            index = selected.index(aligned_topics(binding))
+        index = {used: index[used] for used in aligned_topics(binding)}
         planned = partial(
             make_plan, clock, topic, profile.fps, binding.tracks, index, binding.end_topics,
-            latched=latched_topics(self._bag.reader.connections),
+            latched=latched_topics(selected.connections),
         )  # fmt: skip
         plan = planned()
         for camera in bad:
@@ -279,13 +298,43 @@ class _ProfileFitter:
         """
         Read a part of a feature from the first message of a topic, if there is a readable one.
 
-        :raises BagError: The message does not have the elements.
+        Joints may be in different messages, and others than the first one be meant.
+
+        :raises BagError: The messages do not have the elements.
         """
-        if source.topic in self._bag.first:
-            connection, stamp, data = self._bag.first[source.topic]
-            definitions = self._bag.definitions
-            elements = ElementReader(part, source, definitions, key)
-            elements.read(connection, stamp, definitions.decoder(connection)(data))
+        if source.topic not in self._bag.first or source.tf is not None:
+            return
+        if not self._bag.chooses(source):
+            try:
+                self._read_first(part, source, key)
+            except UnfitMessageError:
+                if not part.joints:
+                    raise
+            else:
+                return
+        definitions = self._bag.definitions
+        left = [replace(part, joints=(name,), names=(name,)) for name in part.joints] or [part]
+        errors: dict[Part, BagError] = {}
+        for message in chosen_messages(source, self._bag.reader, definitions, _WITHIN):
+            decoded = definitions.decoder(message.connection)(bytes(message.data))
+            for one in tuple(left):
+                elements = ElementReader(one, source, definitions, key)
+                try:
+                    elements.read(message.connection, message.stamp, decoded)
+                except UnfitMessageError as error:
+                    errors.setdefault(one, error)
+                else:
+                    left.remove(one)
+            if not left:
+                return
+        if errors:
+            raise errors[left[0]]
+
+    def _read_first(self, part: Part, source: Source, key: str) -> None:
+        connection, stamp, data = self._bag.first[source.topic]
+        definitions = self._bag.definitions
+        elements = ElementReader(part, source, definitions, key)
+        elements.read(connection, stamp, definitions.decoder(connection)(data))
 
     def _kind(self, part: Part, source: Source) -> MissKind:
         """Tell whether the fields of a topic are missing, or elements of them."""

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from kuavo_bag_converter.dataset.existing import sizes_of
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.video import COPY
 from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.texts import listed
 
 _Sizes = Mapping[str, tuple[int, ...]]
 """(height, width) of the pictures of every camera feature."""
@@ -42,6 +43,8 @@ class ShardFormat:
     robot_type: str
     topics: Mapping[str, str] = field(default_factory=dict)
     """The topic of each camera, for errors."""
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Names that the bag gives elements that are read by their places, by part."""
 
     @property
     def sizes(self) -> _Sizes:
@@ -58,16 +61,26 @@ class Agreement:
     are added to.
     """
 
-    def __init__(self, version: str, onto: Path | None) -> None:
-        """Agree on a dataset of LeRobot's format ``version``, added to the one at ``onto``."""
+    def __init__(
+        self, version: str, onto: Path | None, names: Iterable[Mapping[str, Sequence[str]]] = ()
+    ) -> None:
+        """
+        Agree on a dataset of LeRobot's format ``version``, added to the one at ``onto``.
+
+        ``names`` are those of the elements in bags that it was made from, by part.
+        """
         self._version = version
         self._onto = onto
         self._sizes: _Sizes = {} if onto is None else sizes_of(onto)
+        self._names: dict[str, tuple[str, ...]] = {}
+        for known in names:
+            self._names.update({part: tuple(texts) for part, texts in known.items()})
         self._first = ''
         """The first bag with these sizes."""
 
     def settle(self, forms: Mapping[str, ShardFormat]) -> None:
         """Take the form that most bags have, by name; of as many, the one that comes first."""
+        self._settle_names(forms)
         if self._onto is not None or self._first or not forms:
             return
         counts = Counter(tuple(form.sizes.items()) for form in forms.values())
@@ -85,6 +98,14 @@ class Agreement:
         """
         check_format(form.features, self._version)
         self.settle({name: form})
+        for part, names in form.names.items():
+            known = self._names[part]
+            if tuple(names) != known and sorted(names) == sorted(known):
+                raise BagError(
+                    f'its elements come in the order {listed(names)}, those of other bags in the '
+                    f'order {listed(known)}; give joints in the profile, by which they are read '
+                    f'by name ({part})'
+                )
         for key, size in form.sizes.items():
             if size != self._sizes.get(key, size):
                 raise self._other_size(key, form)
@@ -97,6 +118,15 @@ class Agreement:
                 robot_type=form.robot_type,
                 version=self._version,
             )
+
+    def _settle_names(self, forms: Mapping[str, ShardFormat]) -> None:
+        """Take the names that most bags have."""
+        counts: dict[str, Counter[tuple[str, ...]]] = {}
+        for form in forms.values():
+            for part, names in form.names.items():
+                counts.setdefault(part, Counter())[tuple(names)] += 1
+        for part, count in counts.items():
+            self._names.setdefault(part, count.most_common(1)[0][0])
 
     def _other_size(self, key: str, form: ShardFormat) -> BagError:
         found, wanted = ('{1}x{0}'.format(*sizes[key]) for sizes in (form.sizes, self._sizes))

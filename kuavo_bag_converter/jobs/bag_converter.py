@@ -94,8 +94,11 @@ class BagConverter:
         settings, before = run.settings, run.before
         self.profile: Profile | None = resolve_without_bag(settings)
         """That of the run, which the first bag that fits one settles."""
+        bags = () if before is None else before.record.converted
         self.agreement = Agreement(
-            settings.lerobot_version, None if before is None else run.workspace.output
+            settings.lerobot_version,
+            None if before is None else run.workspace.output,
+            [bag.plan.element_names or {} for bag in bags],
         )
         self._run = run
         self._options = shard_options(settings)
@@ -202,7 +205,10 @@ class BagConverter:
             with self._open(bag) as reader:
                 self.profile = self._profile_for(reader)
         options = {key: video.options for key, video in shard.videos.items()}
-        form = ShardFormat(shard.features, options, shard.fps, self.profile.robot_type)
+        names = Origin.of(shard).plan.element_names or {}
+        form = ShardFormat(
+            shard.features, options, shard.fps, self.profile.robot_type, names=names
+        )
         self.agreement.check(bag.name, form)
         task, now = Origin.of(shard).task, bag.task or self.profile.task
         if task in ('', now):

@@ -17,13 +17,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.alignment.binding import bind, Binding
-from kuavo_bag_converter.alignment.plan import topics_with_header
+from kuavo_bag_converter.alignment.binding import bind, Binding, chooser_of
+from kuavo_bag_converter.alignment.selection import chosen_messages, compare_first_messages
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.open import open_quickly
 from kuavo_bag_converter.frames.cameras import needed_for, open_cameras
@@ -58,6 +58,7 @@ class BoundBag:
             profile.fps,
             profile.robot_type,
             {camera.key: camera.topic for camera in self.cameras},
+            self.binding.element_names,
         )
 
 
@@ -108,32 +109,42 @@ def bind_bag(profile: Profile, reader: BagReader, options: ShardOptions) -> Boun
 
 def _bind_and_try(profile: Profile, reader: BagReader, definitions: Definitions) -> Binding:
     binding = bind(profile, reader)
-    reader.check_headers(topics_with_header(binding.clock_topic, profile.clock, binding.tracks))
-    for topic, uses in _uses(binding, definitions).items():
-        _try_topic(reader, topic, uses)
-    return binding
+    reader.check_headers(binding.topics_with_header)
+    for source, uses in _uses(binding, definitions).items():
+        _try_source(reader, source, definitions, uses)
+    names = compare_first_messages(binding, reader, definitions)
+    return replace(binding, element_names=names)
 
 
 _Use = Callable[[Message], object]
 
 
-def _uses(binding: Binding, definitions: Definitions) -> dict[str, list[_Use]]:
-    """Return what is read of the messages of each topic."""
-    uses: dict[str, list[_Use]] = {}
+def _uses(binding: Binding, definitions: Definitions) -> dict[Source, list[_Use]]:
+    """Return what is read of the messages that can serve the sources of each topic."""
+    uses: dict[Source, list[_Use]] = {}
     for vector in binding.vectors:
-        for part, source, _ in vector.parts:
-            if source is not None and not part.gap_flag:
-                use = partial(_read_part, part, source, definitions, vector.feature.key)
-                uses.setdefault(source.topic, []).append(use)
+        for bound in vector.parts:
+            part, source = bound.part, bound.source
+            if source is None or part.gap_flag or source.tf is not None:
+                continue
+            # Joints may be in different messages.
+            alone = [replace(part, joints=(name,), names=(name,)) for name in part.joints]
+            for one in alone or [part]:
+                use = partial(_read_part, one, source, definitions, vector.feature.key)
+                uses.setdefault(chooser_of(source), []).append(use)
     for single, user in ((binding.task_source, 'task'), (binding.episode_source, 'episodes')):
         if single is not None and single.fields:
             use = partial(_read_value, single, definitions, user)
-            uses.setdefault(single.topic, []).append(use)
+            uses.setdefault(chooser_of(single), []).append(use)
     return uses
 
 
 def _read_part(
-    part: Part, source: Source, definitions: Definitions, key: str, message: Message
+    part: Part,
+    source: Source,
+    definitions: Definitions,
+    key: str,
+    message: Message,
 ) -> None:
     with needed_for(key):
         decoded = _decoded(definitions, message)
@@ -151,9 +162,11 @@ def _decoded(definitions: Definitions, message: Message) -> object:
     return definitions.decoder(message.connection)(bytes(message.data))
 
 
-def _try_topic(reader: BagReader, topic: str, uses: Sequence[_Use]) -> None:
+def _try_source(
+    reader: BagReader, source: Source, definitions: Definitions, uses: Sequence[_Use]
+) -> None:
     """
-    Try the first messages of a topic until each use has found one that it can read.
+    Try the first messages of a source until each use has found one that it can read.
 
     Whether frames need those before it is not known yet.
 
@@ -161,7 +174,7 @@ def _try_topic(reader: BagReader, topic: str, uses: Sequence[_Use]) -> None:
     """
     errors: dict[_Use, BagError] = {}
     left = list(uses)
-    for message in reader.first_messages(topic, _WITHIN):
+    for message in chosen_messages(source, reader, definitions, _WITHIN):
         for use in tuple(left):
             error = _error_of(use, message)
             if error is None:

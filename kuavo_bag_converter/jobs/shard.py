@@ -27,6 +27,7 @@ from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.plan import BadPictures, Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.alignment.report import PlanReport
+from kuavo_bag_converter.alignment.selection import select_messages, UnfitTopics
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
@@ -125,13 +126,16 @@ def write_shard(
     shares = memory_shares(options.memory_limit_mb, kinds)
     trailing = options.definitions.trailing
     bad: BadPictures | None = None
+    unfit = UnfitTopics()
+    everything = (binding, reader)
     while True:
         met_before = trailing.counts()
         with stage('pass 1'):
+            binding, reader = select_messages(*everything, options.definitions, unfit.topics)
             plan = plan_bag(binding, reader, options.definitions, bad)
             release_memory()
         planned(plan)
-        with _open_shard(path, binding, plan, kinds) as shard:
+        with unfit.met_in(binding), _open_shard(path, binding, plan, kinds) as shard:
             write_alignment(shard.attachment(ALIGNMENT), plan)
             table = Table(
                 binding, plan, options.definitions, options.chunk_size, _appending(shard, plan)
@@ -164,7 +168,8 @@ def write_shard(
             if not found or options.on_bad_image == 'repeat':
                 reader.verify_rest()
                 repeated = {topic: len(ordinals) for topic, ordinals in found.items()}
-                report = replace(plan.report, bad_images=repeated)
+                names = binding.element_names or None
+                report = replace(plan.report, bad_images=repeated, element_names=names)
                 problems = (
                     *reader.problems,
                     *trailing.lines_since(met_before),
@@ -174,6 +179,8 @@ def write_shard(
                 finished = shard.finish(origin.as_json(), options.stall_timeout_s)
                 release_memory()
                 return finished
+        if unfit.are_new:
+            continue
         bad = _with(bad, found, options.on_bad_image)
 
 

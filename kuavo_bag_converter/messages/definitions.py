@@ -179,6 +179,14 @@ class MessageDecoder:
             self._trailing.add(self.topic, extra, self.advice)
         return message
 
+    def peek(self, data: bytes | memoryview) -> Any:
+        """
+        Decode a payload that is decoded again if it is used; nothing is counted.
+
+        :raises BagError: The payload does not fit the definition.
+        """
+        return self._decoded(data)[0]
+
     def trailing_bytes(self, data: bytes | memoryview) -> int:
         """
         Return how many bytes of a payload lie behind its message, 0 for mere padding.

@@ -115,6 +115,8 @@ def _sources(sources: Sequence[Source]) -> Any:
 
 def _source(source: Source) -> dict[str, Any]:
     written: dict[str, Any] = {'topic': source.topic}
+    if source.tf is not None:
+        written['tf'] = asdict(source.tf)
     if len(source.fields) == 1:
         written['field'] = source.fields[0]
     elif source.fields:
@@ -125,6 +127,13 @@ def _source(source: Source) -> dict[str, Any]:
         written['type'] = list(source.msgtypes)
     if source.names_field != Source.names_field:
         written['names_field'] = source.names_field
+    if source.frame_ids is None:
+        written['frame_id'] = None
+    elif source.frame_ids:
+        written['frame_id'] = list(source.frame_ids)
+    for key in ('publisher', 'stamp_field', 'stamp_unit'):
+        if getattr(source, key):
+            written[key] = getattr(source, key)
     if source.align is not None:
         written['align'] = asdict(source.align)
     return written

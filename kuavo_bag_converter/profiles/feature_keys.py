@@ -141,7 +141,12 @@ def _part(node: YamlNode, inherited: AlignKeys) -> Part:
     given = merged(keys.get('align'), inherited)
     part = Part(
         names=names,
-        sources=read_sources(keys['from'], 'named' if joints else 'some', given),
+        sources=read_sources(
+            keys['from'],
+            'named' if joints else 'some',
+            given,
+            own_strategy='strategy' in merged(keys.get('align'), {}),
+        ),
         length=length,
         select=select,
         joints=joints,
@@ -156,6 +161,7 @@ def _part(node: YamlNode, inherited: AlignKeys) -> Part:
             relative_to_start=YamlNode.flag,
         ),
     )
+    _check_transforms(part, node)
     aligns = [part.align, *(source.align for source in part.sources if source.align)]
     if any(align.strategy == 'slerp' for align in aligns) and len(names) != _QUATERNION:
         raise node.error(
@@ -163,6 +169,19 @@ def _part(node: YamlNode, inherited: AlignKeys) -> Part:
             'make it a part of its own'
         )
     return part
+
+
+def _check_transforms(part: Part, node: YamlNode) -> None:
+    """Refuse a part of transforms that does not name each of their fields."""
+    for source in part.sources:
+        if source.tf is None:
+            continue
+        found = len(part.names) if part.select is None else max(part.select) + 1
+        if found > len(source.fields) or (part.select is None and found < len(source.fields)):
+            raise node.error(
+                f'expected {len(source.fields)} names, for {", ".join(source.fields)} of the '
+                f'transform, found {found}; give as many names, or fields in the source'
+            )
 
 
 def _gap_flag(node: YamlNode, inherited: AlignKeys) -> Part:

@@ -26,6 +26,14 @@ OnGap = Literal['keep', 'hold', 'drop', 'split', 'fail', 'mark']
 IN_DATASET = '{dataset}/'
 """Begins a path in the profile that a dataset keeps: it is relative to the dataset's folder."""
 
+StampUnit = Literal['', 's', 'ms', 'us', 'ns']
+
+POSE_FIELDS = (
+    'translation.x', 'translation.y', 'translation.z',
+    'rotation.x', 'rotation.y', 'rotation.z', 'rotation.w',
+)  # fmt: skip
+"""Fields of a source that is a transform: m, and a unit quaternion."""
+
 GAP_MARK = 999.0
 """Value of an arm joint in a gap under the original converter's rule."""
 
@@ -50,6 +58,16 @@ class Align:
 
 
 @dataclass(frozen=True)
+class Transform:
+    """The pose of a frame in another one, along the chain of transforms between them."""
+
+    parent: str
+    child: str
+    static_topic: str
+    """Topic of the transforms that never change; the others are on that of the source."""
+
+
+@dataclass(frozen=True)
 class Source:
     """Where values come from: one topic and fields of its messages, concatenated."""
 
@@ -60,8 +78,26 @@ class Source:
     """Types that fit, as ``pkg/msg/Type``; none means any that has the fields."""
     align: Align | None = None
     """In place of the part's or camera's own, if this source is taken."""
-    names_field: str = 'name'
-    """Path of the list that names the elements of the field, for a part with ``joints``."""
+    names_field: str | None = 'name'
+    """
+    Path of the texts that name the elements of the field, for a part with ``joints``.
+
+    Without ``joints``, None says that no texts beside the field tell what it belongs to.
+    """
+    frame_ids: tuple[str, ...] | None = ()
+    """
+    Only messages whose header names one of these frames serve.
+
+    None takes those of any frame; with no frame named, they must all be of the same one.
+    """
+    publisher: str = ''
+    """Only messages of this node serve, if given."""
+    stamp_field: str = ''
+    """Path of the stamp that stands for a header's on ``timeline: header``, if given."""
+    stamp_unit: StampUnit = ''
+    """Of a stamp that is a number; what fits the receive stamps if not given."""
+    tf: Transform | None = None
+    """What the source is in place of fields of messages: a transform, see :data:`POSE_FIELDS`."""
 
 
 @dataclass(frozen=True)

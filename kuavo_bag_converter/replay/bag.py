@@ -23,6 +23,7 @@ from typing import Any
 
 from kuavo_bag_converter.alignment.binding import bind
 from kuavo_bag_converter.alignment.plan import Plan, TrackPlan
+from kuavo_bag_converter.alignment.selection import looked_into, select_messages
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.check.description import Description
@@ -95,10 +96,13 @@ class _BagReplay:
         self._replay = replay
         self._dataset = replay.dataset
         self._bag = match.bag
-        self._reader = reader
         task = match.bag.task or replay.profile.task
-        self._binding = bind(replace(replay.profile, task=task), reader)
-        self._cameras = open_cameras(self._binding, reader, replay.options)
+        bound = bind(replace(replay.profile, task=task), reader)
+        self._cameras = open_cameras(bound, reader, replay.options)
+        topics = looked_into(match.bag.plan.tracks)
+        self._binding, self._reader = select_messages(
+            bound, reader, replay.options.definitions, topics
+        )
         first = match.bag.first_episode
         self._episodes = replay.dataset.episodes[first : first + match.bag.episodes]
 

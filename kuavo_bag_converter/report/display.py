@@ -213,7 +213,10 @@ def _alignment_rows(
 
 
 def _remarks(track: TrackReport) -> list[str]:
-    remarks = []
+    remarks = [
+        f'{counted(count, "message")} of {track.selected_from} {reason} left aside'
+        for reason, count in (track.passed_by or {}).items()
+    ]
     if track.beyond_half_frame:
         remarks.append(
             f'{counted(track.beyond_half_frame, "frame")} more than half a frame from their '

@@ -48,6 +48,20 @@ class ImageError(BagError):
     """One picture of a camera cannot be decoded; others may."""
 
 
+class UnfitMessageError(BagError):
+    """
+    A message does not hold what is read of it; others of its topic may.
+
+    Raised in the second pass for a ``topic``, it means that the first one must look into all
+    messages of the topic, to find those that do.
+    """
+
+    def __init__(self, message: str = '', reason: str = '') -> None:
+        """Say what is missing, and in short, as a ``reason`` to count the message by."""
+        super().__init__(message)
+        self.reason = reason
+
+
 class StalledError(BagError):
     """A picture keeps its codec busy without end; its thread cannot be stopped."""
 

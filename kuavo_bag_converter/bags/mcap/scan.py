@@ -81,6 +81,7 @@ class DeclaredChannels:
                 definition_format=kind if schema and schema.data else '',
                 md5=channel.metadata.get('md5sum', ''),
                 latched=channel.metadata.get('latching') == '1' or is_latched(qos),
+                publisher=channel.metadata.get('callerid', ''),
             )
         )
 

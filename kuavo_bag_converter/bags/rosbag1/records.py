@@ -159,6 +159,7 @@ def connection_of(record: Record, data: bytes, number: int) -> Connection:
         definition_format='msg' if fields.get(b'message_definition') else '',
         md5=fields.get(b'md5sum', b'').decode(errors='replace'),
         latched=fields.get(b'latching', b'0') == b'1',
+        publisher=fields.get(b'callerid', b'').decode(errors='replace'),
     )
 
 

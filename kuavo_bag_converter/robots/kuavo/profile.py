@@ -317,8 +317,9 @@ def _arm_command(options: KuavoOptions, side: str, align: Align) -> Part:
     return Part(
         names=_arm_names(side),
         sources=(
-            Source(_SYNCED_ARM_TOPIC, ('position',)),
-            Source(_PLAIN_ARM_TOPIC, ('position',), align=plain_align),
+            # Its publishers number the joints from 0 or from 1; their order is always the same.
+            Source(_SYNCED_ARM_TOPIC, ('position',), names_field=None),
+            Source(_PLAIN_ARM_TOPIC, ('position',), align=plain_align, names_field=None),
         ),
         length=2 * _ARM_JOINTS,
         select=tuple(range(start, start + _ARM_JOINTS)),
