@@ -22,15 +22,15 @@ from kuavo_bag_converter.messages.codecs import PictureCodec
 
 
 class StuckDecoder:
-    """Holds the first worker that decodes a picture until ``release``; others go on."""
+    """Holds the first thread of a name that decodes a picture until ``release``; others go on."""
 
-    def __init__(self, monkeypatch, when_stuck=lambda: None):
+    def __init__(self, monkeypatch, when_stuck=lambda: None, name='worker'):
         self.thread = None
         self._released = threading.Event()
         real, once = PictureCodec.decode, threading.Lock()
 
         def decode(codec, data):
-            if threading.current_thread().name.startswith('worker') and once.acquire(False):
+            if threading.current_thread().name.startswith(name) and once.acquire(False):
                 self.thread = threading.current_thread()
                 when_stuck()
                 self._released.wait()

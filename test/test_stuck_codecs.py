@@ -166,6 +166,27 @@ def test_a_cancelled_run_names_the_stuck_topic_and_keeps_finished_bags(
     assert [path.name for path in tmp_path.iterdir()] == ['out']
 
 
+def test_a_first_picture_that_is_stuck_fails_its_bag_in_time(bags, tmp_path, monkeypatch):
+    decoder = StuckDecoder(monkeypatch, name='single')
+    report = run(bags, tmp_path / 'out', stall_timeout_s=1, **VALUES)
+    decoder.release()
+    assert [item.status for item in report.outcomes] == ['failed', 'converted']
+    reason = report.outcomes[0].reason
+    assert reason.startswith('/cam_h/color/image_raw/compressed: a picture has kept its decoder')
+    assert reason.endswith('or set stall_timeout_s higher (observation.images.head_cam_h)')
+
+
+def test_a_run_that_is_stuck_at_a_first_picture_can_be_cancelled(
+    bags, tmp_path, monkeypatch, hasty
+):
+    cancel = threading.Event()
+    decoder = StuckDecoder(monkeypatch, cancel.set, name='single')
+    with pytest.raises(Cancelled, match=CAMERA):
+        run(bags, tmp_path / 'out', cancel=cancel, **VALUES)
+    decoder.release()
+    assert list(tmp_path.iterdir()) == []
+
+
 class ReleaseHalfWay(Observer):
     """Lets a stuck decoder go on when another run is half done."""
 

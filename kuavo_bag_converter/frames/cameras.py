@@ -16,8 +16,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+import threading
 from typing import Any
 
 from kuavo_bag_converter.alignment.binding import Binding, BoundCamera
@@ -31,28 +33,39 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.images import picture_info, PictureInfo
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, ImageError
 from kuavo_bag_converter.support.texts import shown
+from kuavo_bag_converter.support.workers import call_within
 
 _WITHIN = 600
 """Pictures among which a readable one must be."""
 
 
 def open_cameras(
-    binding: Binding, reader: BagReader, options: ShardOptions
+    binding: Binding,
+    reader: BagReader,
+    options: ShardOptions,
+    cancel: threading.Event | None = None,
 ) -> tuple[CameraKind[Any], ...]:
     """
     Read and decode the first good picture of every camera, and tell what it becomes.
 
+    :param binding: Names the cameras.
+    :param reader: The bag.
+    :param options: How it is going to be converted.
+    :param cancel: Set to stop.
     :return: In the order of the binding.
     :raises BagError: It is no picture of the camera's kind, or cannot be stored as asked.
     :raises UsageError: The size that the profile gives a camera cannot be encoded.
+    :raises Cancelled: ``cancel`` was set.
     """
     cameras = []
     for bound in binding.cameras:
+        call = partial(call_within, options.stall_timeout_s, cancel, bound.source.topic)
         with needed_for(bound.feature.key):
-            info, message = first_picture(bound, reader, options.definitions)
+            info, message = first_picture(bound, reader, options.definitions, call)
             camera = camera_of(bound, info, options)
+            decoder = camera.decoder(message.connection)
             with suppress(ImageError):  # on_bad_image decides, if a frame needs it
-                camera.decoder(message.connection).decode(bytes(message.data))
+                call(partial(decoder.decode, bytes(message.data)))
         cameras.append(camera)
     return tuple(cameras)
 
@@ -96,7 +109,10 @@ def needed_for(user: str) -> Iterator[None]:
 
 
 def first_picture(
-    camera: BoundCamera, reader: BagReader, definitions: Definitions
+    camera: BoundCamera,
+    reader: BagReader,
+    definitions: Definitions,
+    call: Callable[[Callable[[], PictureInfo]], PictureInfo] = lambda task: task(),
 ) -> tuple[PictureInfo, Message]:
     """
     Read the headers of the first picture of a camera that tells what is needed.
@@ -112,7 +128,7 @@ def first_picture(
     for message in chosen_messages(camera.source, reader, definitions, _WITHIN):
         tried += 1
         try:
-            info = picture_info(message.connection, definitions, message.data)
+            info = call(partial(picture_info, message.connection, definitions, message.data))
         except ImageError as error:
             text = f'{error}, received at {seconds_text(message.stamp)} s'
             damage = damage or ImageError(text)

@@ -118,6 +118,7 @@ class BagConverter:
             self._options,
             reader=self._run.settings.reader,
             on_damage=self._run.settings.on_damage,
+            cancel=self._run.cancel,
         )
         if bound is None:
             return None
@@ -229,7 +230,8 @@ class BagConverter:
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
         with self._open(bag) as reader:
             profile = self._profile_for(reader)
-            bound = bind_bag(replace(profile, task=bag.task or profile.task), reader, options)
+            profile_of_bag = replace(profile, task=bag.task or profile.task)
+            bound = bind_bag(profile_of_bag, reader, options, self._run.cancel)
             self.agreement.check(bag.name, bound.shard_format)
             self.profile = profile
             if self._run.settings.check_disk:

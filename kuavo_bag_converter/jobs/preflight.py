@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+import threading
 from typing import Any
 
 from kuavo_bag_converter.alignment.binding import bind, Binding, chooser_of
@@ -69,6 +70,7 @@ def try_bag(
     *,
     reader: str,
     on_damage: str,
+    cancel: threading.Event | None = None,
 ) -> BoundBag | None:
     """
     Try a recording as far as its index and the first messages of its topics tell.
@@ -81,6 +83,7 @@ def try_bag(
     :param options: How the bag is going to be converted.
     :param reader: What is going to read it.
     :param on_damage: ``fail`` or ``salvage``.
+    :param cancel: Set to stop.
     :return: What the bag is going to become; None if it was not tried.
     :raises BagError: The bag cannot be converted.
     """
@@ -89,14 +92,19 @@ def try_bag(
         if bag is None:
             return None
         with bag:
-            return bind_bag(settle(bag), bag, options)
+            return bind_bag(settle(bag), bag, options, cancel)
     except DamagedBagError:
         if on_damage == 'fail':
             raise
         return None
 
 
-def bind_bag(profile: Profile, reader: BagReader, options: ShardOptions) -> BoundBag:
+def bind_bag(
+    profile: Profile,
+    reader: BagReader,
+    options: ShardOptions,
+    cancel: threading.Event | None = None,
+) -> BoundBag:
     """
     Bind a profile to a bag, and try to read what it names from the first messages.
 
@@ -104,7 +112,7 @@ def bind_bag(profile: Profile, reader: BagReader, options: ShardOptions) -> Boun
         stored.
     """
     binding = _bind_and_try(profile, reader, options.definitions)
-    return BoundBag(binding, open_cameras(binding, reader, options))
+    return BoundBag(binding, open_cameras(binding, reader, options, cancel))
 
 
 def _bind_and_try(profile: Profile, reader: BagReader, definitions: Definitions) -> Binding:

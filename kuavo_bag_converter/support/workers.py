@@ -20,10 +20,12 @@ from collections import deque
 from collections.abc import Callable
 import threading
 import time
+from typing import TypeVar
 
 from kuavo_bag_converter.support.errors import Cancelled, StalledError
 
 WorkItem = Callable[[], object]
+_Result = TypeVar('_Result')
 
 _GRACE_S = 2.0
 """How long running tasks are waited for when the user has asked to stop."""
@@ -85,6 +87,7 @@ class WorkerPool:
         max_tasks: int,
         stall_timeout_s: float,
         cancel: threading.Event | None = None,
+        name: str = 'worker',
     ) -> None:
         """
         Start ``threads`` threads.
@@ -95,6 +98,7 @@ class WorkerPool:
         :param stall_timeout_s: How long to wait while no task at all is finished.
         :param cancel: Set when the user asks to stop; then running tasks have two seconds to
             finish.
+        :param name: Of the threads.
         """
         self._max_bytes = max_bytes
         self._max_tasks = max_tasks
@@ -111,7 +115,7 @@ class WorkerPool:
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
         self._threads = [
-            threading.Thread(target=self._run, name=f'worker-{i}', daemon=True)
+            threading.Thread(target=self._run, name=f'{name}-{i}', daemon=True)
             for i in range(threads)
         ]
         for thread in self._threads:
@@ -248,3 +252,21 @@ class WorkerPool:
         busy = self._settle(hurry=interrupted)
         if busy and isinstance(error, Cancelled):
             raise Cancelled(f'{busy} and was not waited for') from None
+
+
+def call_within(
+    stall_timeout_s: float, cancel: threading.Event | None, name: str, task: Callable[[], _Result]
+) -> _Result:
+    """
+    Return what a task returns that may never come back; it then keeps a thread of its own.
+
+    :raises Exception: What the task raised.
+    :raises StalledError: It has taken longer than ``stall_timeout_s``; ``name`` is what it is
+        about.
+    :raises Cancelled: The user asked to stop.
+    """
+    results: list[_Result] = []
+    with WorkerPool(1, 0, 1, stall_timeout_s, cancel, 'single') as pool:
+        pool.queue(name).submit(lambda: results.append(task()), 0)
+        pool.drain()
+    return results[0]
