@@ -569,6 +569,26 @@ def test_retry_finds_bags_that_were_moved_where_it_is_told(bags, tmp_path, profi
     assert report(root)['bags'][1]['bag'] == '../there/1.bag'
 
 
+def test_bags_that_fail_are_in_the_record_though_nothing_was_added(bags, tmp_path, profile):
+    root = tmp_path / 'out'
+    convert_arm(bags[:1], root, profile)
+    (converted,), before = report(root)['bags'], tree(root)
+    whole = cut(bags[1])
+    assert statuses(convert_arm(bags[1:2], root, profile, append=True)) == ['failed']
+    first, failed = report(root)['bags']
+    assert first == converted
+    assert (failed['status'], failed['bag']) == ('failed', '../bags/1.bag')
+    assert 'truncated' in failed['reason']
+    now = tree(root)
+    assert {path for path in now if now[path] != before[path]} == {'conversion/report.json'}
+    assert statuses(retry(root)) == ['failed']
+    assert tree(root) == now
+    assert verify(root, [str(bags[0])]).findings == ()
+    bags[1].write_bytes(whole)
+    assert statuses(retry(root)) == ['converted']
+    assert states(root) == frames_of(0, 1)
+
+
 def test_a_dataset_that_moves_with_its_bags_finds_them(bags, tmp_path, profile):
     whole = cut(bags[1])
     world = tmp_path / 'world'

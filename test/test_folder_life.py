@@ -614,11 +614,7 @@ class FolderLife(World, RuleBasedStateMachine):
             failed = {self.named(e.name) for e in truth.record if e.status == 'failed'}
             if len(ends) == 1 and ends[0].kind == 'report':
                 failing = {item for item in wanted if not self.content(item)}
-                expected = dataset.failed - set(wanted)
-                if now != held or not self.dataset:
-                    expected |= failing
-                else:
-                    expected |= dataset.failed & failing
+                expected = (dataset.failed - set(wanted)) | failing
                 assert failed - expected <= dataset.failed
                 # Of copies that fail, one is in the record.
                 untold = {*map(self.bytes_of, expected)} - {*map(self.bytes_of, failed)}

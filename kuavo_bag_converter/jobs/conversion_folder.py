@@ -77,18 +77,40 @@ def write_conversion_folder(
     :param before: The dataset whose episodes come first; a bag that failed there takes its old
         place in the list.
     """
+    bags = recorded_bags(root, settings, profile, outcomes, shards, before)
+    first = 0
+    others: Mapping[str, Any] = {}
+    if before is not None:
+        first, others = before.episodes, before.record.others
+        for path in (bag.alignment_path for bag in before.record.bags):
+            if (before.root / path).exists():
+                link_or_copy(before.root / path, folder / path)
+    record = ConversionRecord(_recorded_settings(settings), bags, others)
+    added = [bag for bag in record.converted if bag.first_episode >= first]
+    for bag, shard in zip(added, shards, strict=True):
+        link_or_copy(shard.attachment(ALIGNMENT), folder / bag.alignment_path)
+    write_record(record, folder, root)
+    _write_profile(folder, root, profile, before)
+    sync_tree((folder / REPORT_PATH).parent)
+
+
+def recorded_bags(
+    root: Path,
+    settings: Settings,
+    profile: Profile,
+    outcomes: Sequence[Outcome],
+    shards: Sequence[Shard],
+    before: ExistingDataset | None,
+) -> tuple[RecordedBag, ...]:
+    """Return the bags of a record: those before, and those of a run; see the arguments above."""
     texts = _Texts(root, settings, profile, outcomes)
     bags: list[RecordedBag] = []
     first = 0
-    others: Mapping[str, Any] = {}
     if before is not None:
         # Of a former version, which did not tell the tasks of bags.
         task = load_profile(before.root / PROFILE_PATH).task
         bags = [replace(bag, task=bag.task or task) for bag in before.record.bags]
-        first, others = before.episodes, before.record.others
-        for path in (bag.alignment_path for bag in bags):
-            if (before.root / path).exists():
-                link_or_copy(before.root / path, folder / path)
+        first = before.episodes
     remaining = iter(shards)
     for outcome in outcomes:
         if outcome.status == 'present':
@@ -96,13 +118,9 @@ def write_conversion_folder(
         shard = next(remaining) if outcome.episodes else None
         number = len(bags) if outcome.recorded is None else outcome.recorded
         bag = _recorded(outcome, number, first, shard, texts, outcome.task or profile.task)
-        if shard is not None:
-            link_or_copy(shard.attachment(ALIGNMENT), folder / bag.alignment_path)
         bags[number:] = [bag, *bags[number + 1 :]]
         first += outcome.episodes
-    write_record(ConversionRecord(_recorded_settings(settings), tuple(bags), others), folder, root)
-    _write_profile(folder, root, profile, before)
-    sync_tree((folder / REPORT_PATH).parent)
+    return tuple(bags)
 
 
 def _recorded(

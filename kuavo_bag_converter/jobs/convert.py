@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 import json
 from pathlib import Path
 import threading
@@ -24,26 +25,32 @@ import time
 
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.dataset.assemble import assemble
-from kuavo_bag_converter.dataset.layout import INFO_PATH
-from kuavo_bag_converter.dataset.record import LEROBOT
+from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.record import LEROBOT, write_record
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
-from kuavo_bag_converter.jobs.adding import check_format, read_before, settings_for
+from kuavo_bag_converter.jobs.adding import (
+    check_format,
+    ExistingDataset,
+    read_before,
+    settings_for,
+)
 from kuavo_bag_converter.jobs.agreement import ShardFormat
 from kuavo_bag_converter.jobs.bag_converter import BagConverter, Conversion
 from kuavo_bag_converter.jobs.bags import Bag, find_bags
 from kuavo_bag_converter.jobs.carrying import carry_over, others_in, Snapshot, take_snapshot
 from kuavo_bag_converter.jobs.configuration import configuration
-from kuavo_bag_converter.jobs.conversion_folder import write_conversion_folder
+from kuavo_bag_converter.jobs.conversion_folder import recorded_bags, write_conversion_folder
 from kuavo_bag_converter.jobs.disk import DiskWatch
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
+from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, OutputError, UsageError
-from kuavo_bag_converter.support.files import total_bytes
+from kuavo_bag_converter.support.files import sync, total_bytes
 from kuavo_bag_converter.support.memory import peak_memory_mb
 from kuavo_bag_converter.support.texts import listed
 
@@ -119,6 +126,8 @@ def _convert(run: Conversion) -> Report:
         if run.settings.dataset_format == LEROBOT:
             _check(dataset)
         published = run.workspace.publish(dataset, snapshot)
+    elif run.before is not None:
+        _record_failures(run, outcomes)
     where = published.path if published.problem else Path(run.settings.output)
     seconds = time.monotonic() - started
     return Report(where, tuple(outcomes), seconds, peak_memory_mb(), published.problem)
@@ -199,9 +208,7 @@ def _assemble(
     before = snapshot = None
     if run.before is not None:
         snapshot = run.workspace.begin_replacing()
-        before = read_before(output, snapshot)
-        if before.record != run.before.record:
-            raise DatasetError(f'{output}: is another dataset than when the run began')
+        before = _unchanged(run.before, snapshot)
     features = shards[0].features
     if writer is not None:
         info = DatasetInfo(features, profile.fps, profile.robot_type)
@@ -223,6 +230,27 @@ def _assemble(
         _name_others(run.observer, others_in(snapshot))
         _name_splits(run.observer, root)
     return root, snapshot
+
+
+def _unchanged(before: ExistingDataset, snapshot: Snapshot) -> ExistingDataset:
+    """Read the dataset that is added to again."""
+    now = read_before(before.root, snapshot)
+    if now.record != before.record:
+        raise DatasetError(f'{before.root}: is another dataset than when the run began')
+    return now
+
+
+def _record_failures(run: Conversion, outcomes: Sequence[Outcome]) -> None:
+    """Put the bags of a run that has added nothing into the dataset's record, at once or not."""
+    assert run.before is not None
+    root, folder = run.before.root, run.workspace.dataset_path()
+    before = _unchanged(run.before, take_snapshot(root))
+    profile = load_profile(root / PROFILE_PATH)
+    bags = recorded_bags(root, run.settings, profile, outcomes, (), before)
+    if bags != before.record.bags:
+        write_record(replace(before.record, bags=bags), folder, root)
+        (folder / REPORT_PATH).replace(root / REPORT_PATH)
+        sync((root / REPORT_PATH).parent)
 
 
 def _name_others(observer: Observer, others: Sequence[str]) -> None:
