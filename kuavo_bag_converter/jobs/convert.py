@@ -116,6 +116,7 @@ def _convert(run: Conversion) -> Report:
     run.workspace.prepare(configuration(run.settings), redo=run.settings.on_change == 'redo')
     run.pass_notes_on()
     bags = find_bags(run.settings, run.before, run.observer.note)
+    run.observer.bags_found([bag.name for bag in bags])
     # One bag is checked when it is opened to be converted, which is at once.
     refused = _check_all(run, converter, bags) if len(bags) > 1 else {}
     outcomes, shards = _convert_all(run, converter, bags, refused)

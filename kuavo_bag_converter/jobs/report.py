@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -92,6 +93,9 @@ class Observer:
 
     def note(self, text: str) -> None:
         """Learn something about the run as a whole, in a line."""
+
+    def bags_found(self, bags: Sequence[str]) -> None:
+        """Learn the paths of all bags, as the other calls name them."""
 
     def checking(self, total: int) -> None:
         """Learn that all bags are checked before the first one is converted."""

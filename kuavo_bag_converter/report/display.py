@@ -28,7 +28,7 @@ from kuavo_bag_converter.alignment.report import (
     TrackReport,
 )
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.support.texts import aligned, counted, visible
+from kuavo_bag_converter.support.texts import aligned, counted, distinct_names, visible
 
 _BAR = 30
 _LOG_EVERY_S = 10.0
@@ -44,6 +44,7 @@ class Display(Observer):
         """Write to ``stream``."""
         self._stream = stream
         self._terminal = stream.isatty()
+        self._names: dict[str, str] = {}
         self._label = ''
         self._bar_shown = False
         self._started = self._last = 0.0
@@ -52,17 +53,21 @@ class Display(Observer):
         """Write it down."""
         self._remark(text)
 
+    def bags_found(self, bags: Sequence[str]) -> None:
+        """Find out what tells their names apart."""
+        self._names = distinct_names(bags)
+
     def checking(self, total: int) -> None:
         """Say that all bags are checked first."""
         self._line(f'checking {counted(total, "bag")}')
 
     def bag_refused(self, number: int, total: int, outcome: Outcome) -> None:
         """Say why a bag is not going to be converted."""
-        self._line(f'[{number}/{total}] {Path(outcome.bag).name}: failed: {outcome.reason}')
+        self._line(f'{self._numbered(number, total, outcome.bag)}: failed: {outcome.reason}')
 
     def bag_started(self, number: int, total: int, bag: str) -> None:
         """Name the bag."""
-        self._label = visible(f'[{number}/{total}] {Path(bag).name}')
+        self._label = visible(self._numbered(number, total, bag))
         self._started = self._last = time.monotonic()
         if not self._terminal:
             self._line(f'{self._label}: reading timestamps')
@@ -114,6 +119,9 @@ class Display(Observer):
         """Write what is wrong with a bag or the run and does not stop it."""
         self._line(text)
 
+    def _numbered(self, number: int, total: int, bag: str) -> str:
+        return f'[{number}/{total}] {self._names.get(bag) or Path(bag).name}'
+
     def _line(self, text: str) -> None:
         if self._bar_shown:
             self._stream.write('\r\033[K')
@@ -160,8 +168,9 @@ def plan_summary(plan: PlanReport) -> str:
 
 def print_report(report: Report, stream: TextIO) -> None:
     """Print the table of bags, the alignment in short, and the totals."""
+    names = distinct_names([item.bag for item in report.outcomes])
     rows = [
-        (Path(item.bag).name, item.status, str(item.episodes), str(item.frames), item.reason)
+        (names[item.bag], item.status, str(item.episodes), str(item.frames), item.reason)
         for item in report.outcomes
     ]
     for line in _table(('bag', 'outcome', 'episodes', 'frames', 'reason'), rows):

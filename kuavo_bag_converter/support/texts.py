@@ -16,8 +16,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 import difflib
+from pathlib import PurePath
 import unicodedata
 
 SHORT = 120
@@ -71,6 +73,18 @@ def listed(names: Iterable[str], most: int = _NAMES) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number with its noun, as in ``1 frame`` and ``2 frames``."""
     return f'{number} {noun}' if number == 1 else f'{number} {noun}s'
+
+
+def distinct_names(paths: Sequence[str]) -> dict[str, str]:
+    """Return by path its file name, with as many folders before it as tell it from the others."""
+    parts = {path: PurePath(path).parts for path in paths}
+    names: dict[str, str] = {}
+    for length in range(1, max(map(len, parts.values()), default=0) + 1):
+        endings = Counter(part[-length:] for part in parts.values())
+        for path, part in parts.items():
+            if endings[part[-length:]] == 1:
+                names.setdefault(path, str(PurePath(*part[-length:])))
+    return {path: names.get(path, path) for path in paths}
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
