@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import codecs
+import gc
 import json
 import os
 import traceback
@@ -33,6 +34,7 @@ def as_nobody(function):
     if os.geteuid() != 0:
         return function()
     read, write = os.pipe()
+    gc.collect()  # what pyarrow left behind in this process must not be closed in the other
     process = os.fork()
     if process == 0:
         try:

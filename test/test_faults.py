@@ -210,6 +210,13 @@ def test_a_file_that_may_not_grow_stops_the_run_with_one_line(
     stopped(two, tmp_path / 'dataset', expected_two, 'File too large', lambda: file_limit(None))
 
 
+def test_what_pyarrow_says_of_a_full_disk_is_left_out(two, expected_two, tmp_path, file_limit):
+    # The first file behind a plan is written by pyarrow itself.
+    observer = WithTheSecond(lambda: file_limit(1000))
+    stopped(two, tmp_path / 'dataset', expected_two, 'File too large', lambda: file_limit(None),
+            observer=observer)  # fmt: skip
+
+
 class WithTheSecond(Observer):
     """Does something when the second bag has been planned."""
 

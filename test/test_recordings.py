@@ -37,7 +37,7 @@ from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.rosbag2.qos import LIMIT
 from kuavo_bag_converter.bags.scratch import RESERVE, Scratch
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.jobs.report import Report
+from kuavo_bag_converter.jobs.report import Outcome, Report
 from kuavo_bag_converter.report.display import Display, print_report
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import BagError
@@ -356,7 +356,7 @@ def test_a_packed_file_that_hides_its_size_is_stopped_on_its_way(
     folder, set_free = scratch
     bag = packed_file(tmp_path / 'big.mcap.zstd', sizes, known=False)
     set_free(RESERVE + 70 * MB)
-    with pytest.raises(BagError) as error:
+    with pytest.raises(BagError, match='needs more than is known, beside a reserve') as error:
         open_bag(bag, on_damage='salvage')
     assert no_room(str(error.value), folder)
     assert list(folder.iterdir()) == []
@@ -539,6 +539,26 @@ def test_every_count_of_a_plan_is_printed(robot, tmp_path, on_gap):
     text = printed.getvalue()
     unsaid = {key for key, number in numbers if not re.search(rf'\b{number}\b', text)}
     assert unsaid <= ({'in_gap'} if on_gap == 'mark' else set()), text
+
+
+def test_bags_of_one_name_are_told_apart(tmp_path):
+    bags = [str(tmp_path / name) for name in ('day_1/a.bag', 'day_2/a.bag', 'day_2/b.bag')]
+    outcomes = [Outcome(bag, 'failed', 'is empty') for bag in bags]
+    printed = StringIO()
+    display = Display(printed)
+    display.bags_found(bags)
+    for number, outcome in enumerate(outcomes, start=1):
+        display.bag_refused(number, 3, outcome)
+    display.bag_started(3, 3, bags[2])
+    print_report(Report(tmp_path, tuple(outcomes), 1.0, 1.0), printed)
+    lines = printed.getvalue().splitlines()
+    assert lines[:4] == [
+        '[1/3] day_1/a.bag: failed: is empty',
+        '[2/3] day_2/a.bag: failed: is empty',
+        '[3/3] b.bag: failed: is empty',
+        '[3/3] b.bag: reading timestamps',
+    ]
+    assert [line.split()[0] for line in lines[5:8]] == ['day_1/a.bag', 'day_2/a.bag', 'b.bag']
 
 
 def test_counts_of_nothing_are_not_printed(robot, profile, tmp_path):

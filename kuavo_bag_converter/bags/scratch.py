@@ -84,9 +84,11 @@ class Scratch:
         folder = self.folder()
         free = shutil.disk_usage(folder).free
         if size + RESERVE > free:
+            # A packed file need not say how much is to come.
+            needed = f'{size / 1e6:.0f} MB more and' if size else 'more than is known, beside'
             raise NoRoomError(
                 f'{source}: is unpacked or copied to {folder.parent} (TMPDIR), which needs '
-                f'{size / 1e6:.0f} MB more and a reserve of {RESERVE / 1e6:.0f} MB; '
+                f'{needed} a reserve of {RESERVE / 1e6:.0f} MB; '
                 f'{free / 1e6:.0f} MB are free: make room, or point TMPDIR to another folder'
             )
 

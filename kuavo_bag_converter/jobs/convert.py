@@ -50,7 +50,7 @@ from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, OutputError, UsageError
-from kuavo_bag_converter.support.files import sync, total_bytes
+from kuavo_bag_converter.support.files import sync, system_reason, total_bytes
 from kuavo_bag_converter.support.memory import peak_memory_mb
 from kuavo_bag_converter.support.texts import listed
 
@@ -104,7 +104,7 @@ def convert(
         if isinstance(error, FileNotFoundError):
             advice = 'was its unfinished work removed? Run the same command again'
         raise OutputError(
-            f'{settings.output}: cannot be written: {error.strerror or error}; {advice}'
+            f'{settings.output}: cannot be written: {system_reason(error)}; {advice}'
         ) from error
     return report
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 import errno
 import os
 from pathlib import Path
+import re
 import shutil
 
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -40,6 +41,11 @@ def total_bytes(paths: Iterable[Path]) -> int:
     for path in tuple(files):
         files += [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
     return sum(file.stat().st_size for file in files if os.path.isfile(file))
+
+
+def system_reason(error: OSError) -> str:
+    """Return what the system says of an error, without the words that pyarrow puts before it."""
+    return re.sub(r'.*Detail: \[errno \d+\] ', '', error.strerror or str(error))
 
 
 def sync(path: Path) -> None:
