@@ -316,6 +316,12 @@ it = Robots()
     [
         ('build', "return {}['arm']", "building the profile failed (KeyError: 'arm')"),
         ('build', "return {'fps': 10}", 'built dict in place of a Profile; update it'),
+        (
+            'build',
+            'from dataclasses import replace; from kuavo_bag_converter import load_profile; '
+            "return replace(load_profile('joint_state_image'), fps=0)",
+            'profile joint_state_image: fps: expected an integer from 1 to 1000, found 0',
+        ),
         ('undecided', '1 / 0', 'undecided() failed (ZeroDivisionError: division by zero)'),
         (
             'title',

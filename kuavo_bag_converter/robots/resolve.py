@@ -21,7 +21,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import checked, load_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path, shipped_profiles
 from kuavo_bag_converter.robots.robot import Robot
@@ -75,7 +75,12 @@ def resolve(settings: Settings, topics: Collection[str]) -> Profile:
             raise UsageError(
                 f'{plugin}: built {type(profile).__name__} in place of a Profile; update it'
             )
-        return profile
+        if not plugin.package:
+            return profile
+        try:
+            return checked(profile)
+        except UsageError as error:
+            raise UsageError(f'{plugin}: {error}') from error
     if settings.profile_object is not None:
         _check_unused(settings)
         given: Profile = settings.profile_object
