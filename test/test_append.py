@@ -38,7 +38,7 @@ from conversions import report
 from dataset_edits import edit_info, edit_json
 from dataset_reading import info, tree
 from kuavo_bag_converter.bags import fingerprint as identity
-from kuavo_bag_converter.bags.fingerprint import find_duplicates, fingerprint, key_of, same_files
+from kuavo_bag_converter.bags.fingerprint import find_duplicates, fingerprint, same_files
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
@@ -439,7 +439,7 @@ def test_equal_samples_are_not_taken_for_equal_recordings(tmp_path):
     shutil.copy(one, other)
     padded(one, b'this')
     padded(other, b'that')
-    assert key_of(fingerprint([one])) == key_of(fingerprint([other]))
+    assert fingerprint([one]).key == fingerprint([other]).key
     assert not same_files([one], [other])
     assert find_duplicates([[one], [other]]) == {}
     assert find_duplicates([[one], [other], [shutil.copy(one, tmp_path / 'copy.bag')]]) == {2: 0}

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.detect import cannot_be_read, status_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural, SUFFIXES
@@ -43,7 +43,58 @@ _MESSAGES = (*SUFFIXES, '-wal')
 """How the files of a rosbag2 directory end that hold its messages."""
 
 
-def fingerprint(paths: Sequence[Path]) -> dict[str, Any]:
+class FileFingerprint(NamedTuple):
+    """A file of a recording."""
+
+    name: str
+    bytes: int
+    digest: str
+    """Of samples of its content."""
+
+
+class Fingerprint(NamedTuple):
+    """The files of a recording, in order."""
+
+    files: tuple[FileFingerprint, ...]
+
+    @property
+    def message_files(self) -> Sequence[FileFingerprint]:
+        """
+        Those that hold messages, in order.
+
+        Fingerprints of former versions have all files of a rosbag2 directory, sorted as texts.
+        """
+        messages = [file for file in self.files if file.name.endswith(_MESSAGES)]
+        if not messages or len(messages) == len(self.files):
+            return self.files
+        return sorted(messages, key=lambda file: natural(Path(file.name)))
+
+    @property
+    def key(self) -> Key:
+        """What of it tells recordings apart."""
+        return tuple((file.bytes, file.digest) for file in self.message_files)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {'files': [file._asdict() for file in self.files]}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Fingerprint:
+        """
+        Read what :meth:`as_json` gave.
+
+        :raises KeyError, TypeError, ValueError, AttributeError: It is something else.
+        """
+        files = document['files']
+        return Fingerprint(
+            tuple(
+                FileFingerprint(str(file['name']), int(file['bytes']), str(file['digest']))
+                for file in files
+            )
+        )
+
+
+def fingerprint(paths: Sequence[Path]) -> Fingerprint:
     """
     Describe the files of a recording: names, sizes and a digest of samples.
 
@@ -52,25 +103,7 @@ def fingerprint(paths: Sequence[Path]) -> dict[str, Any]:
 
     :raises BagError: A file cannot be read, or is no regular file.
     """
-    return {'files': [_described(path) for path in files_of(paths)]}
-
-
-def message_files(mark: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """
-    Return the files of a fingerprint that hold messages, in order.
-
-    Fingerprints of former versions have all files of a rosbag2 directory, sorted as texts.
-    """
-    files = [dict(file) for file in mark['files']]
-    messages = [file for file in files if file['name'].endswith(_MESSAGES)]
-    if not messages or len(messages) == len(files):
-        return files
-    return sorted(messages, key=lambda file: natural(Path(file['name'])))
-
-
-def key_of(mark: Mapping[str, Any]) -> Key:
-    """Return what of a fingerprint tells recordings apart."""
-    return tuple((int(file['bytes']), str(file['digest'])) for file in message_files(mark))
+    return Fingerprint(tuple(map(_file_fingerprint, files_of(paths))))
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
@@ -168,13 +201,13 @@ def _sized(recording: Sequence[Path]) -> dict[Path, int]:
         return {}
 
 
-def _described(path: Path) -> dict[str, object]:
+def _file_fingerprint(path: Path) -> FileFingerprint:
     status = status_of(path)
     try:
         digest = _digest(path, status.st_size)
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    return {'name': path.name, 'bytes': status.st_size, 'digest': digest}
+    return FileFingerprint(path.name, status.st_size, digest)
 
 
 def _digest(path: Path, size: int) -> str:

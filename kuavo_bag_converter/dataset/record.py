@@ -35,10 +35,9 @@ from typing import Any
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import (
     files_of,
+    Fingerprint,
     fingerprint,
     Key,
-    key_of,
-    message_files,
     same_files,
 )
 from kuavo_bag_converter.dataset.layout import ALIGNMENT_PATH, REPORT_PATH
@@ -239,7 +238,7 @@ def _has(bag: RecordedBag, path: Path, one: tuple[int, str]) -> bool:
 def _is_as(path: Path, one: tuple[int, str]) -> bool:
     """Tell whether a file is still there with this size and digest."""
     try:
-        return os.path.isfile(path) and key_of(fingerprint([path])) == (one,)
+        return os.path.isfile(path) and fingerprint([path]).key == (one,)
     except BagError:
         return False
 
@@ -333,14 +332,15 @@ def _read_bag(number: int, entry: Mapping[str, Any], form: int, home: str) -> Re
     return bag
 
 
-def _files_of_first_form(path: Path, mark: Mapping[str, Any] | None) -> list[RecordedFile]:
-    if mark is None:
+def _files_of_first_form(path: Path, recorded: Mapping[str, Any] | None) -> list[RecordedFile]:
+    if recorded is None:
         return []
-    names = [Path(file['name']).name for file in mark['files']]
+    known = Fingerprint.from_json(recorded)
+    names = [Path(file.name).name for file in known.files]
     folder = path.parent if path.name in names else path
     return [
-        RecordedFile(folder / Path(file['name']).name, int(file['bytes']), str(file['digest']))
-        for file in message_files(mark)
+        RecordedFile(folder / Path(file.name).name, file.bytes, file.digest)
+        for file in known.message_files
     ]
 
 

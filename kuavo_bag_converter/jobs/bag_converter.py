@@ -16,19 +16,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 import os
 from pathlib import Path
 import threading
-from typing import Any
 
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
 from kuavo_bag_converter.bags.fingerprint import (
     files_of,
+    Fingerprint,
     fingerprint,
     Key,
-    key_of,
     same_files,
     state_of,
 )
@@ -128,7 +126,7 @@ class BagConverter:
     def is_done(self, bag: Bag) -> bool:
         """Tell whether a bag is in the dataset, or was converted by an unfinished run."""
         try:
-            key = key_of(fingerprint(bag.paths))
+            key = fingerprint(bag.paths).key
         except BagError:
             return False
         before, workspace = self._run.before, self._run.workspace
@@ -156,8 +154,8 @@ class BagConverter:
 
     def _convert(self, bag: Bag, disk: DiskWatch) -> tuple[Outcome, Shard | None]:
         workspace, before = self._run.workspace, self._run.before
-        state, mark = state_of(bag.paths), fingerprint(bag.paths)
-        key = key_of(mark)
+        state, found = state_of(bag.paths), fingerprint(bag.paths)
+        key = found.key
         if before is not None:
             if before.record.holds(bag.paths, key):
                 return bag.outcome('present', self._other_task(bag, key, before)), None
@@ -167,7 +165,7 @@ class BagConverter:
         shard = self._kept_shard(bag, path)
         if shard is not None and self._serves(bag, shard):
             return bag.outcome('kept', shard=shard), shard
-        shard = self._write_shard(bag, path, mark, disk)
+        shard = self._write_shard(bag, path, found, disk)
         if state_of(bag.paths) != state:
             workspace.remove_shard(path)
             raise BagError('the bag changed while it was read; wait until it is complete')
@@ -223,9 +221,7 @@ class BagConverter:
         workspace.remove_shard(shard.path)
         return False
 
-    def _write_shard(
-        self, bag: Bag, path: Path, mark: Mapping[str, Any], disk: DiskWatch
-    ) -> Shard:
+    def _write_shard(self, bag: Bag, path: Path, found: Fingerprint, disk: DiskWatch) -> Shard:
         options = self._options
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
         with self._open(bag) as reader:
@@ -250,7 +246,7 @@ class BagConverter:
                 bound.cameras,
                 path,
                 options,
-                mark,
+                found,
                 files,
                 planned=lambda plan: self._run.observer.planned(plan.report),
                 progress=self._run.observer.progressed,

@@ -26,7 +26,7 @@ from typing import Any
 
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
 from kuavo_bag_converter.alignment.report import PlanReport
-from kuavo_bag_converter.bags.fingerprint import files_of, fingerprint
+from kuavo_bag_converter.bags.fingerprint import files_of, Fingerprint, fingerprint
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import (
     as_recorded,
@@ -131,12 +131,12 @@ def _recorded(
     texts: _Texts,
     task: str,
 ) -> RecordedBag:
-    mark = None if shard is None else Origin.of(shard).fingerprint
+    known = None if shard is None else Origin.of(shard).fingerprint
     plan = outcome.plan or PlanReport()
     return RecordedBag(
         number,
         outcome.paths[0],
-        tuple(_recorded_files(outcome.paths, mark)),
+        tuple(_recorded_files(outcome.paths, known)),
         # Whether an interrupted run was continued must not show in the dataset.
         'converted' if outcome.status == 'kept' else outcome.status,
         texts.without_places(outcome.reason),
@@ -149,14 +149,12 @@ def _recorded(
     )
 
 
-def _recorded_files(
-    paths: Sequence[Path], mark: Mapping[str, Any] | None
-) -> Iterator[RecordedFile]:
+def _recorded_files(paths: Sequence[Path], known: Fingerprint | None) -> Iterator[RecordedFile]:
     """Yield what is recorded of the files of a bag, as far as they can be read."""
     try:
-        marks = (mark or fingerprint(paths))['files']
-        for file, one in zip(files_of(paths), marks, strict=False):
-            yield RecordedFile(file, one['bytes'], one['digest'])
+        found = known or fingerprint(paths)
+        for path, file in zip(files_of(paths), found.files, strict=False):
+            yield RecordedFile(path, file.bytes, file.digest)
     except BagError:
         for path in paths:
             if not os.path.isdir(path):

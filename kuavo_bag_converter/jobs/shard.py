@@ -28,6 +28,7 @@ from kuavo_bag_converter.alignment.plan import BadPictures, Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.alignment.selection import select_messages, UnfitTopics
+from kuavo_bag_converter.bags.fingerprint import Fingerprint
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
@@ -50,8 +51,7 @@ _NONE: Ordinals = np.empty(0, dtype=np.int64)
 class Origin:
     """What a shard keeps of the bag that it was made from."""
 
-    fingerprint: Mapping[str, Any]
-    """Its fingerprint."""
+    fingerprint: Fingerprint
     files: tuple[Path, ...]
     """Where its files were; none if a former version made the shard."""
     problems: tuple[str, ...]
@@ -63,7 +63,10 @@ class Origin:
     def as_json(self) -> dict[str, Any]:
         """Return what the shard's manifest holds."""
         return {
-            'identity': {'bag': self.fingerprint, 'paths': [str(file) for file in self.files]},
+            'identity': {
+                'bag': self.fingerprint.as_json(),
+                'paths': [str(file) for file in self.files],
+            },
             'problems': list(self.problems),
             'plan': self.plan.as_json(),
             'task': self.task,
@@ -79,7 +82,7 @@ class Origin:
         try:
             identity = shard.extra['identity']
             return cls(
-                identity['bag'],
+                Fingerprint.from_json(identity['bag']),
                 tuple(map(Path, identity.get('paths', ()))),
                 tuple(shard.extra['problems']),
                 PlanReport.from_json(shard.extra['plan']),
@@ -95,7 +98,7 @@ def write_shard(
     kinds: Sequence[CameraKind[Any]],
     path: Path,
     options: ShardOptions,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Fingerprint,
     files: Sequence[Path],
     *,
     planned: Callable[[Plan], None],

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.discover import find_recordings
-from kuavo_bag_converter.bags.fingerprint import fingerprint, Key, key_of
+from kuavo_bag_converter.bags.fingerprint import fingerprint, Key
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.support.errors import BagError, UsageError
@@ -61,7 +61,7 @@ def match_bags(
     given = _given(record, paths)
     for files in (part for recording in given for part in _as_converted(record, recording)):
         try:
-            key = key_of(fingerprint(files))
+            key = fingerprint(files).key
         except BagError as error:
             left.append((files, str(error)))
             continue
@@ -100,7 +100,7 @@ def _given(record: ConversionRecord, paths: Sequence[str | Path]) -> list[tuple[
 def _as_converted(record: ConversionRecord, files: tuple[Path, ...]) -> list[tuple[Path, ...]]:
     """Part a recording as the dataset has it: as several bags if one of its files was damaged."""
     try:
-        keys = {path: key_of(fingerprint([path])) for path in files}
+        keys = {path: fingerprint([path]).key for path in files}
     except BagError:
         return [files]
 
