@@ -117,7 +117,7 @@ def _is_finished(file: Path, listed: Collection[str]) -> bool:
 
 def _lock_holders(files: Sequence[Path], unfinished: Collection[Path]) -> Iterator[_Writer]:
     """Yield who holds the locks of sqlite3 files; a reader's count for unfinished ones alone."""
-    for file in files:
+    for file in filter(os.path.isfile, files):  # a pipe would keep its reader waiting
         span = _LOCKS if file in unfinished else _WRITERS_LOCKS
         try:
             with file.open('rb') as stream:
@@ -125,7 +125,7 @@ def _lock_holders(files: Sequence[Path], unfinished: Collection[Path]) -> Iterat
                     continue
                 query = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, *span, 0)
                 found = fcntl.fcntl(stream, fcntl.F_GETLK, query)
-        except OSError:  # no regular file, or a file system without locks
+        except OSError:  # a file system without locks
             continue
         kind, *_, process = struct.unpack(_FLOCK, found)
         if kind != fcntl.F_UNLCK:
