@@ -30,7 +30,7 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.loader import checked
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
-from kuavo_bag_converter.robots.resolve import resolve, shapes_frames, undecided
+from kuavo_bag_converter.robots.resolve import resolve, shapes_frames, topics_of, undecided
 from kuavo_bag_converter.settings import Settings, settings_from
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import as_paths, Paths
@@ -59,7 +59,7 @@ def load_profile(
         raise UsageError(
             f'{source}: {open_option}: auto is settled by a bag; give bag, or set {open_option}'
         )
-    return resolve(settings, [] if bag is None else [item.topic for item in bag.connections])
+    return resolve(settings, () if bag is None else topics_of(bag, settings))
 
 
 def inspect(

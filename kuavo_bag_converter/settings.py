@@ -422,18 +422,20 @@ def _checked(info: SettingInfo, value: object, source: str) -> object:
         low, high = info.minimum, info.maximum
         if (low is not None and number < low) or (high is not None and not number <= high):
             raise UsageError(f'{source}: {info.name}: expected {_expected(info)}, found {value!r}')
-    if info.choices and result not in info.choices:
-        near = did_you_mean(str(result), info.choices)
-        raise UsageError(
-            f'{source}: {info.name}: expected {_expected(info)}, found {value!r}{near}'
-        )
+    for text in (result if isinstance(result, tuple) else (result,)) if info.choices else ():
+        if text not in info.choices:
+            near = did_you_mean(str(text), info.choices)
+            raise UsageError(
+                f'{source}: {info.name}: expected {_expected(info)}, found {text!r}{near}'
+            )
     return result
 
 
 def _converted(info: SettingInfo, value: object) -> Any:
     """Return the value in the setting's own type, or None where it does not fit."""
     if info.kind == 'str' and info.choices and isinstance(value, (int, float)):
-        value = str(value)  # YAML reads platform_type: 5 as a number
+        # YAML reads platform_type: 5 as a number, use_depth: true as a truth value.
+        value = str(value).lower()
     if info.kind in ('int list', 'str list'):
         if not isinstance(value, (list, tuple)):
             return None

@@ -284,7 +284,8 @@ def test_wrong_use_is_said_in_a_line(bag, dataset, profile, tmp_path):
     for said, call in (
         ("unknown setting 'train_hertz'", lambda: kbc.load_profile('kuavo', train_hertz=1)),
         ('crf: is no option of a profile', lambda: kbc.load_profile('kuavo', crf=1)),
-        ('eef_type: auto is settled by a bag', lambda: kbc.load_profile('kuavo', eef_type='auto')),
+        ('eef_type, platform_type, use_depth: auto is settled by a bag',
+         lambda: kbc.load_profile('kuavo', eef_type='auto')),
         ("profile: 'kuavoo' is not known", lambda: kbc.load_profile('kuavoo')),
         ('train_hz: has no meaning', lambda: kbc.convert(bag, tmp_path / 'o', profile=profile,
                                                          train_hz=5)),

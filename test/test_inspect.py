@@ -245,30 +245,33 @@ def test_a_clock_that_was_not_set_yet_does_not_stretch_the_recording(plain, tmp_
     assert 'years before its start' in remarks(bag, '/joint_cmd')[0]
 
 
-@pytest.mark.parametrize('eef_type', ['leju_claw', 'qiangnao', 'rq2f85'])
-@pytest.mark.parametrize('platform_type', ['4pro', '5w', '5'])
+@pytest.mark.parametrize(
+    ('platform_type', 'eef_type'),
+    [('4pro', 'leju_claw'), ('5w', 'qiangnao'), ('5', 'rq2f85'), ('5w', 'sg100'),
+     ('4pro', 'linker_hand')],
+)  # fmt: skip
 def test_the_robot_of_a_bag_is_found(tmp_path, capsys, eef_type, platform_type):
     path = tmp_path / 'a.bag'
     write_sample(path, platform_type=platform_type, eef_type=eef_type, **PLAIN)
     bag = one(capsys, path)
     fits = [fit for fit in bag['profiles'] if fit['fits']]
-    assert [configuration(fit) for fit in fits] == [(platform_type, eef_type, False)]
+    assert [configuration(fit) for fit in fits] == [(platform_type, eef_type, 'false')]
     assert fits[0]['command'] == (
         f'python -m kuavo_bag_converter convert {path} --output DIR '
         f'--set platform_type={platform_type} --set eef_type={eef_type} --set use_depth=false'
     )
     misses = {configuration(fit): fit['misses'] for fit in bag['profiles'] if fit['settings']}
-    assert len(misses) == 18
-    assert {miss['kind'] for miss in misses[platform_type, eef_type, True]} == {'topic'}
-    assert len(misses[platform_type, eef_type, True]) == 3
+    assert len(misses) == 30
+    assert {miss['kind'] for miss in misses[platform_type, eef_type, 'true']} == {'topic'}
+    assert len(misses[platform_type, eef_type, 'true']) == 3
     other = next(name for name in ('4pro', '5w', '5') if name != platform_type)
-    (miss,) = misses[other, eef_type, False]
+    (miss,) = misses[other, eef_type, 'false']
     assert (miss['kind'], miss['topic']) == ('length', '/sensors_data_raw')
     joints = {'4pro': 28, '5w': 20, '5': 29}
     assert f'has {joints[platform_type]} elements' in miss['text']
     assert f'expected {joints[other]}' in miss['text']
     other = next(name for name in ('leju_claw', 'qiangnao', 'rq2f85') if name != eef_type)
-    assert [(m['kind'], m['feature']) for m in misses[platform_type, other, False]] == [
+    assert [(m['kind'], m['feature']) for m in misses[platform_type, other, 'false']] == [
         ('topic', 'observation.state'), ('topic', 'action'),
     ]  # fmt: skip
 
@@ -291,7 +294,7 @@ def test_the_command_that_is_told_gives_the_frames_that_are_told(tmp_path, capsy
     write_sample(path, **{**SMALL, 'extras': False, **options})
     best = one(capsys, path)['profiles'][0]
     assert best['fits']
-    assert best['settings']['use_depth']
+    assert best['settings']['use_depth'] == 'true'
     words = shlex.split(best['command'])
     assert words[:3] == ['python', '-m', 'kuavo_bag_converter']
     words[words.index('DIR')] = str(tmp_path / 'out')
@@ -323,7 +326,9 @@ def test_topics_that_hold_what_is_missing_are_named(plain, tmp_path, capsys):
     renamed = {HEAD: '/front/jpeg', '/kuavo_arm_traj': '/arms'}
     bag = one(capsys, copied(plain[0], tmp_path / 'a.bag', renamed=renamed))
     assert not bag['profiles'][0]['fits']
-    nearest = next(f for f in bag['profiles'] if configuration(f) == ('4pro', 'leju_claw', False))
+    nearest = next(
+        f for f in bag['profiles'] if configuration(f) == ('4pro', 'leju_claw', 'false')
+    )
     camera, arms = sorted(nearest['misses'], key=lambda miss: miss['topic'])
     assert (camera['topic'], camera['kind']) == (HEAD, 'topic')
     assert camera['feature'] == 'observation.images.head_cam_h'
@@ -343,7 +348,7 @@ def test_types_pictures_and_fields_that_do_not_fit_are_told_apart(plain, tmp_pat
                '/cam_l/color/image_raw/compressed': HEAD}  # fmt: skip
     path = copied(plain[0], tmp_path / 'a.bag', renamed=renamed)
     fits = {configuration(fit): fit for fit in one(capsys, path)['profiles'] if fit['settings']}
-    misses = {miss['topic']: miss for miss in fits['4pro', 'rq2f85', True]['misses']}
+    misses = {miss['topic']: miss for miss in fits['4pro', 'rq2f85', 'true']['misses']}
     assert misses['/gripper/state']['kind'] == 'field'
     assert "has no field 'left_position'" in misses['/gripper/state']['text']
     depth = misses['/cam_h/depth/image_raw/compressedDepth']
@@ -479,7 +484,10 @@ def test_what_cannot_be_read_does_not_stop_the_others(long, tmp_path, capsys):
         (['{bag}', '--profile', 'no_such'], "'no_such' is not known"),
         (['{bag}', '--profile', 'no/such.yaml'], 'no/such.yaml'),
         (['{bag}', '--set', 'train_hs=1'], "did you mean 'train_hz'"),
-        (['{bag}', '--set', 'dex_dof_needed=3'], 'dex_dof_needed: expected 1, 2 or 6'),
+        (
+            ['{bag}', '--set', 'dex_dof_needed=12', '--set', 'eef_type=sg100'],
+            'dex_dof_needed: sg100 has 11 joints a hand, found 12',
+        ),
         (['{bag}', '--set', 'msg_path=[nowhere]'], 'msg_path: nowhere is not a folder'),
     ],
 )

@@ -36,14 +36,16 @@ from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.robots.kuavo.branches import BRANCHES
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
-from kuavo_bag_converter.robots.kuavo.profile import end_effector_of, kuavo_profile
+from kuavo_bag_converter.robots.kuavo.profile import kuavo_profile, settled
 from kuavo_bag_converter.robots.resolve import resolve
+from kuavo_bag_converter.robots.robot import BagTopics
 from kuavo_bag_converter.settings import Settings, settings_from, updated
 from kuavo_bag_converter.support.errors import BagError, UsageError
 import numpy as np
 import pytest
 
-EEFS = ('leju_claw', 'qiangnao', 'rq2f85')
+EEFS = ('leju_claw', 'qiangnao', 'rq2f85', 'sg100', 'linker_hand')
+HAND_JOINTS = {'qiangnao': 6, 'sg100': 11, 'linker_hand': 10}
 ARMS = {
     side: tuple(f'zarm_{side[0]}{joint}_link' for joint in range(1, 8))
     for side in ('left', 'right')
@@ -53,8 +55,8 @@ PLAIN, SYNCED = '/kuavo_arm_traj', '/kuavo_arm_traj_synced'
 
 def profile_of(eef='leju_claw', **values):
     values = {name.replace('__', '.'): value for name, value in values.items()}
-    options = settings_from(values, 'test').options_of(KuavoOptions)
-    return kuavo_profile(replace(options, eef_type=eef))
+    values = {'platform_type': '4pro', 'use_depth': True, 'eef_type': eef} | values
+    return kuavo_profile(settings_from(values, 'test').options_of(KuavoOptions))
 
 
 def feature(profile, key):
@@ -71,8 +73,8 @@ def parts_of(profile, key, topic):
 
 
 def hand_names(eef, side, dof):
-    if eef == 'qiangnao':
-        return tuple(f'{side}_qiangnao_{i}' for i in range(1, dof + 1))
+    if eef in HAND_JOINTS:
+        return tuple(f'{side}_{eef}_{i}' for i in range(1, dof + 1))
     return (f'{side}_claw',)
 
 
@@ -87,7 +89,7 @@ def test_state_and_action_have_arm_and_end_effector_of_each_side(eef, which_arm,
     base = () if only_arm else ('cmd_pos_x', 'cmd_pos_y', 'cmd_pos_yaw', 'ctrl_change_cmd')
     assert feature(profile, 'observation.state').names == names
     assert feature(profile, 'action').names == names + base
-    per_hand = dof if eef == 'qiangnao' else 1
+    per_hand = dof if eef in HAND_JOINTS else 1
     assert len(names) == len(sides) * (7 + per_hand)
 
 
@@ -134,9 +136,23 @@ HANDS = {
         {('position',), ('left_position', 'right_position')},
         {('position',), ('left_cmd', 'right_cmd')},
     ),
+    'sg100': (
+        '/sg100_hand_state', '/sg100_hand_command', 22,
+        {('left_hand_positions', 'right_hand_positions')},
+        {('left_hand_positions', 'right_hand_positions')},
+    ),
+    'linker_hand': (
+        '/cb_left_hand_state', '/cb_left_hand_control_cmd', None, {('position',)}, {('position',)},
+    ),
 }  # fmt: skip
-FULL = {'leju_claw': (100, 100), 'qiangnao': (100, 100), 'rq2f85': (0.8, 255)}
-THRESHOLD = {'leju_claw': (50, 50), 'qiangnao': (50, 50), 'rq2f85': (0.4, 70)}
+FULL = {
+    'leju_claw': (100, 100), 'qiangnao': (100, 100), 'rq2f85': (0.8, 255), 'sg100': (1.57, 1.57),
+    'linker_hand': (255, 255),
+}  # fmt: skip
+THRESHOLD = {
+    'leju_claw': (50, 50), 'qiangnao': (50, 50), 'rq2f85': (0.4, 70), 'sg100': (0.785, 0.785),
+    'linker_hand': (127.5, 127.5),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize('eef', EEFS)
@@ -147,11 +163,16 @@ def test_end_effectors_come_from_their_topics_scaled_to_one(eef):
         ('observation.state', state, state_fields, FULL[eef][0]),
         ('action', command, command_fields, FULL[eef][1]),
     ):
-        left, right = parts_of(profile, key, topic)
+        left, right = (
+            parts_of(profile, key, topic.replace('left', side))[-1] for side in ('left', 'right')
+        )
+        if eef != 'linker_hand':
+            left, right = parts_of(profile, key, topic)
         assert {source.fields for source in left.sources} == fields
-        assert left.length == length
-        assert left.select == ((0, 1) if eef == 'qiangnao' else (0,))
-        assert right.select == ((6, 7) if eef == 'qiangnao' else (1,))
+        assert left.length == right.length == length
+        first = {'qiangnao': 6, 'sg100': 11, 'linker_hand': 0}.get(eef, 1)
+        assert left.select == ((0, 1) if eef in HAND_JOINTS else (0,))
+        assert right.select == ((first, first + 1) if eef in HAND_JOINTS else (1,))
         values = np.array([[0.0], [full / 4], [full]])
         np.testing.assert_allclose(apply_operations(left, values), [[0], [0.25], [1]])
 
@@ -164,7 +185,9 @@ def test_binary_end_effectors_are_one_above_the_threshold(eef):
         ('observation.state', state, THRESHOLD[eef][0]),
         ('action', command, THRESHOLD[eef][1]),
     ):
-        for part in parts_of(profile, key, topic):
+        parts = parts_of(profile, key, topic)
+        assert len(parts) == (1 if eef == 'linker_hand' else 2)
+        for part in parts:
             values = np.array([[0.0], [threshold], [threshold * 1.001], [threshold * 2]])
             assert apply_operations(part, values).tolist() == [[0], [0], [1], [1]]
     for part in parts_of(profile, 'observation.state', '/sensors_data_raw'):
@@ -245,17 +268,17 @@ CAMERA_TOPICS = {
     'observation.depth_h': [
         '/cam_h/depth/image_raw/compressedDepth', '/cam_h/depth/image_raw/compressed',
         '/cam_h/depth/image_raw', '/camera/depth/image_raw/compressedDepth',
-        '/camera/depth/image_raw',
+        '/camera/depth/image_raw', '/cam_h/depth/h265_stream',
     ],
     'observation.depth_l': [
         '/cam_l/depth/image_rect_raw/compressedDepth', '/cam_l/depth/image_rect_raw/compressed',
         '/cam_l/depth/image_rect_raw', '/left_wrist_camera/depth/image_rect_raw/compressedDepth',
-        '/left_wrist_camera/depth/image_rect_raw',
+        '/left_wrist_camera/depth/image_rect_raw', '/cam_l/depth/h265_stream',
     ],
     'observation.depth_r': [
         '/cam_r/depth/image_rect_raw/compressedDepth', '/cam_r/depth/image_rect_raw/compressed',
         '/cam_r/depth/image_rect_raw', '/right_wrist_camera/depth/image_rect_raw/compressedDepth',
-        '/right_wrist_camera/depth/image_rect_raw',
+        '/right_wrist_camera/depth/image_rect_raw', '/cam_r/depth/h265_stream',
     ],
 }  # fmt: skip
 
@@ -302,6 +325,70 @@ def test_the_clock_is_the_main_camera():
         (feature(profile_of(), f'observation.images.{name}').sources
          for name in ('head_cam_h', 'wrist_cam_l')), (),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize('eef', list(HAND_JOINTS))
+def test_joints_of_a_hand_begin_at_the_offset(eef):
+    left = feature(profile_of(eef, dex_dof_needed=3, dex_dof_offset=2), 'action').parts[1]
+    assert left.names == tuple(f'left_{eef}_{i}' for i in (3, 4, 5))
+    assert left.select == (2, 3, 4)
+    assert profile_of('revo2') == profile_of('qiangnao')
+
+
+def test_a_5w_may_have_its_lower_body_and_base_too():
+    profile = profile_of(
+        'sg100', platform_type='5w', dex_dof_needed=11, use_head=True,
+        **{'5w_wholebody': True, '5w_base_move': True},
+    )  # fmt: skip
+    lower = tuple(f'lower_body_{i}' for i in (1, 2, 3, 4))
+    head = ('head_yaw', 'head_pitch')
+    state, action = (feature(profile, key) for key in ('observation.state', 'action'))
+    assert state.names == action.names[:-3]
+    assert (state.names[-6:-2], state.names[-2:]) == (lower, head)
+    assert action.names[-3:] == ('base_vx', 'base_vy', 'base_vyaw')
+    assert len(action.names) == 2 * (7 + 11) + 4 + 2 + 3
+    *_, of_lower, of_head = state.parts
+    assert (of_lower.select, of_head.select) == ((0, 1, 2, 3), (18, 19))
+    *_, legs, neck, base = action.parts
+    for part, topic, unit in ((legs, '/lb_leg_traj', 'deg2rad'),
+                              (neck, '/robot_head_motion_data', 'deg2rad'),
+                              (base, '/cmd_vel', '')):  # fmt: skip
+        assert ([source.topic for source in part.sources], part.unit) == ([topic], unit)
+    on_header = profile_of('sg100', platform_type='5w', align__timeline='header', use_head=True,
+                           **{'5w_base_move': True})  # fmt: skip
+    without_header = feature(on_header, 'action').parts[-2:]
+    assert {part.align.timeline for part in without_header} == {'bag'}
+
+
+@pytest.mark.parametrize(('platform', 'head'), [('4pro', 26), ('5w', 18), ('5', 27)])
+def test_the_head_is_behind_the_arms(platform, head):
+    profile = profile_of(platform_type=platform, use_head=True)
+    assert feature(profile, 'observation.state').parts[-1].select == (head, head + 1)
+
+
+@pytest.mark.parametrize(('which_arm', 'count'), [('both', 30), ('left', 15)])
+def test_touch_is_a_feature_of_its_own(which_arm, count):
+    touch = feature(profile_of('qiangnao', use_tactile=True, which_arm=which_arm),
+                    'observation.tactile')  # fmt: skip
+    assert len(touch.names) == count
+    assert touch.parts[0].sources[0].fields[:4] == (
+        'left_hand[0].normal_force1', 'left_hand[0].normal_force2', 'left_hand[0].normal_force3',
+        'left_hand[1].normal_force1',
+    )  # fmt: skip
+
+
+def test_there_may_be_more_cameras_on_the_head():
+    cameras = profile_of(extra_cameras=['head_cam_r', 'head_cam_l'], use_depth=False).cameras
+    assert [camera.key for camera in cameras[-2:]] == [
+        'observation.images.head_cam_r', 'observation.images.head_cam_l',
+    ]  # fmt: skip
+    topics = [source.topic for camera in cameras for source in camera.sources]
+    assert len(set(topics)) == len(topics)
+
+
+def test_the_plain_arm_command_may_be_preferred():
+    for part in feature(profile_of(arm_command='plain'), 'action').parts[::2]:
+        assert [source.topic for source in part.sources] == [PLAIN, SYNCED]
 
 
 def test_frames_end_with_every_topic_that_the_original_knows():
@@ -366,7 +453,19 @@ def test_linear_is_for_numbers_and_pictures_then_take_the_nearest():
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
-        ({'dex_dof_needed': 3}, 'dex_dof_needed: expected 1, 2 or 6, found 3'),
+        (
+            {'eef': 'qiangnao', 'dex_dof_needed': 4, 'dex_dof_offset': 3},
+            'dex_dof_needed: qiangnao has 6 joints a hand, found 4 from dex_dof_offset 3 on',
+        ),
+        (
+            {'eef': 'sg100', 'dex_dof_needed': 12},
+            'dex_dof_needed: sg100 has 11 joints a hand, found 12 from dex_dof_offset 0 on',
+        ),
+        ({'5w_wholebody': True}, '5w_wholebody: is of platform_type 5w, found 4pro'),
+        (
+            {'platform_type': '5', '5w_base_move': True},
+            '5w_base_move: is of platform_type 5w, found 5',
+        ),
         ({'depth_range': [900, 100]}, r'depth_range: expected \[min, max\] in mm'),
         ({'depth_range': [900]}, r'depth_range: expected \[min, max\] in mm'),
         (
@@ -382,13 +481,48 @@ def test_options_that_do_not_fit_are_refused(values, message):
 
 def test_the_end_effector_is_the_one_whose_state_the_bag_has():
     for eef, (state, *_) in HANDS.items():
-        assert end_effector_of(['/joint_cmd', state]) == eef
-        assert resolve(settings_from({}, 'test'), [state]) == profile_of(eef)
-    assert resolve(settings_from({'eef_type': 'rq2f85'}, 'test'), []) == profile_of('rq2f85')
+        topics = BagTopics(['/joint_cmd', state])
+        assert settled(KuavoOptions(platform_type='5w'), topics).eef_type == eef
+        given = {'platform_type': '4pro', 'use_depth': True}
+        assert resolve(settings_from(given, 'test'), [state]) == profile_of(eef)
+    given |= {'eef_type': 'rq2f85'}
+    assert resolve(settings_from(given, 'test'), []) == profile_of('rq2f85')
     with pytest.raises(BagError, match='no end effector topic in the bag'):
-        end_effector_of(['/joint_cmd'])
+        settled(KuavoOptions(), BagTopics(['/joint_cmd']))
     with pytest.raises(BagError, match='several end effectors in the bag; set eef_type'):
-        end_effector_of(['/gripper/state', '/dexhand/state'])
+        settled(KuavoOptions(), BagTopics(['/gripper/state', '/dexhand/state']))
+
+
+@pytest.mark.parametrize(('joints', 'platform'), [(28, '4pro'), (20, '5w'), (29, '5')])
+def test_the_robot_is_known_by_its_joints(joints, platform):
+    asked = []
+    topics = BagTopics(
+        ['/sensors_data_raw'], lambda topic, field: asked.append((topic, field)) or joints
+    )
+    found = settled(KuavoOptions(eef_type='leju_claw'), topics)
+    assert (found.platform_type, found.use_depth) == (platform, 'false')
+    assert asked == [('/sensors_data_raw', 'joint_data.joint_q')]
+
+
+def test_a_robot_of_another_number_of_joints_is_asked_for():
+    topics = BagTopics(['/sensors_data_raw'], lambda *_: 23)
+    with pytest.raises(BagError, match=r'23 elements in joint_data.joint_q, by which '
+                       r'platform_type: auto knows 28 \(4pro\), 20 \(5w\), 29 '):  # fmt: skip
+        settled(KuavoOptions(eef_type='leju_claw'), topics)
+
+
+@pytest.mark.parametrize(
+    ('which_arm', 'topic', 'found'),
+    [
+        ('both', '/cam_l/depth/image_rect_raw/compressedDepth', 'true'),
+        ('right', '/cam_l/depth/image_rect_raw/compressedDepth', 'false'),
+        ('right', '/camera/depth/image_raw', 'true'),
+        ('both', '/cam_l/color/image_raw/compressed', 'false'),
+    ],
+)
+def test_depth_is_converted_where_a_camera_in_use_has_it(which_arm, topic, found):
+    options = KuavoOptions(platform_type='5w', eef_type='sg100', which_arm=which_arm)
+    assert settled(options, BagTopics([topic])).use_depth == found
 
 
 @pytest.mark.parametrize(
@@ -421,11 +555,20 @@ def test_the_table_of_branches_in_the_docs_is_what_the_command_prints(capsys):
     assert printed in (Path(__file__).parents[1] / 'docs/original.md').read_text()
 
 
+def test_the_table_of_robots_in_the_docs_is_what_the_command_prints(capsys):
+    assert command(['profile', '--robots']) == 0
+    printed = capsys.readouterr().out
+    assert printed in (Path(__file__).parents[1] / 'docs/kuavo.md').read_text()
+    assert printed.count('\n| 5w | ') == len(EEFS)
+
+
 def test_the_settings_of_every_branch_make_a_profile():
     for branch in BRANCHES:
         chosen = updated(Settings(), branch.settings, branch.name)
         profile = kuavo_profile(chosen.options_of(KuavoOptions))
         assert profile.clock.decimation == 'jump'
-        assert profile.clock.end_trim == {'dev': 'max_end', 'research_scenario': 'none'}.get(
-            branch.name, 'min_end'
-        )
+        ends = {'dev': 'max_end', 'research_scenario': 'none'}
+        ends |= dict.fromkeys(('letools', 'letools-sg100'), 'max_end')
+        assert profile.clock.end_trim == ends.get(branch.name, 'min_end')
+        (first, *_) = feature(profile, 'action').parts[0].sources
+        assert first.topic == (PLAIN if branch.name.startswith('letools') else SYNCED)

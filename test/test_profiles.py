@@ -898,7 +898,7 @@ def test_kuavo_settings_have_no_meaning_with_another_profile(tmp_path):
     ):
         resolve(updated(mine, {'train_hz': 30}, 'test'), [])
     kuavo = [info for info in known_settings().values() if info.owner is KuavoOptions]
-    assert len(kuavo) == 26
+    assert len(kuavo) == 33
     for info in kuavo:
         assert info.yaml
         name = info.name
@@ -909,6 +909,8 @@ def test_kuavo_settings_have_no_meaning_with_another_profile(tmp_path):
             )
         if other == info.default:
             other = 2 * other
+        if info.kind == 'str list':
+            other = [other]
         with pytest.raises(UsageError, match=f'^{re.escape(name)}: has no meaning'):
             resolve(updated(mine, {name: other}, 'test'), [])
 
@@ -920,16 +922,21 @@ def command(capsys, *arguments):
 
 
 def test_the_command_shows_what_the_settings_mean(tmp_path, capsys):
-    code, out, _ = command(capsys, '--show', '--set', 'eef_type=qiangnao', '--set', 'train_hz=15')
+    given = {'platform_type': '5w', 'eef_type': 'qiangnao', 'use_depth': 'false', 'train_hz': 15}
+    words = [word for name, value in given.items() for word in ('--set', f'{name}={value}')]
+    code, out, _ = command(capsys, '--show', *words)
     assert code == 0
-    expected = kuavo_profile(KuavoOptions(eef_type='qiangnao', train_hz=15))
+    expected = kuavo_profile(KuavoOptions(**given))
     assert load(tmp_path, out) == expected
 
 
 def test_the_command_needs_a_bag_for_what_is_automatic(capsys):
     code, out, err = command(capsys, '--show')
     assert (code, out) == (2, '')
-    assert err == ('error: eef_type: auto is settled by a bag; give BAG, or set eef_type\n')
+    assert err == (
+        'error: eef_type, platform_type, use_depth: auto is settled by a bag; give BAG, or set '
+        'eef_type, platform_type, use_depth\n'
+    )
 
 
 def test_the_command_checks_and_lists(tmp_path, capsys):

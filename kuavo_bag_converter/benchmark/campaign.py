@@ -150,7 +150,7 @@ def common_settings(assignments: Sequence[str], sample: Mapping[str, Any]) -> di
     """
     settings = parse_assignments(assignments)
     updated(Settings(), settings, '--set')
-    return settings if sample.get('depth', True) else {'use_depth': False, **settings}
+    return settings if sample.get('depth', True) else {'use_depth': 'false', **settings}
 
 
 def made_bag(work: Path, options: Mapping[str, Any]) -> Path:

@@ -29,7 +29,7 @@ from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, PNG_MAGIC
-from kuavo_bag_converter.robots.resolve import resolve
+from kuavo_bag_converter.robots.resolve import resolve, topics_of
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
@@ -60,7 +60,7 @@ class ServedBag:
         self._settings = settings
         recording = find_recordings(settings.bags)[0]
         self._reader = open_bag(recording, reader=settings.reader, on_damage=settings.on_damage)
-        profile = resolve(settings, {connection.topic for connection in self._reader.connections})
+        profile = resolve(settings, topics_of(self._reader, settings))
         self._definitions = Definitions(settings.msg_path, settings.distro)
         self.binding: Binding
         self.binding, self._reader = select_messages(

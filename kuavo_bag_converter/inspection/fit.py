@@ -50,7 +50,14 @@ from kuavo_bag_converter.profiles.model import (
     VectorFeature,
 )
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
-from kuavo_bag_converter.robots.resolve import resolve, robot_of, robots, undecided, variants
+from kuavo_bag_converter.robots.resolve import (
+    resolve,
+    robot_of,
+    robots,
+    topics_of,
+    undecided,
+    variants,
+)
 from kuavo_bag_converter.settings import known_settings, SettingInfo, Settings, updated
 from kuavo_bag_converter.support.errors import BagError, ImageError, UnfitMessageError, UsageError
 from kuavo_bag_converter.support.texts import listed, shown
@@ -148,9 +155,9 @@ class _ProfileFitter:
         misses: list[Miss] = []
         cameras: Sequence[CameraFeature] = ()
         try:
-            profile = resolve(settings, self._bag.reader.counts)
+            profile = resolve(settings, topics_of(self._bag.reader, settings))
         except BagError as error:
-            misses.append(Miss('', '', undecided(settings), str(error)))
+            misses.append(Miss('', '', undecided(settings).partition(',')[0], str(error)))
         else:
             cameras = profile.cameras
             misses += self._misses(profile, self._options(settings))
@@ -198,7 +205,7 @@ class _ProfileFitter:
         if info is None or not info.is_default_in(settings):
             return settings
         try:
-            binding = self._bound(resolve(settings, self._bag.reader.counts).clock)
+            binding = self._bound(resolve(settings, topics_of(self._bag.reader, settings)).clock)
         except BagError:
             return settings
         topic = self._bag.topics[binding.clock_topic] if binding else None

@@ -44,7 +44,13 @@ from kuavo_bag_converter.jobs.report import Observer, Outcome
 from kuavo_bag_converter.jobs.shard import Origin, write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.robots.resolve import resolve, resolve_without_bag
+from kuavo_bag_converter.robots.resolve import (
+    resolve,
+    resolve_without_bag,
+    settled,
+    topics_of,
+    undecided,
+)
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
@@ -92,6 +98,8 @@ class BagConverter:
         settings, before = run.settings, run.before
         self.profile: Profile | None = resolve_without_bag(settings)
         """That of the run, which the first bag that fits one settles."""
+        self._settled: Mapping[str, object] = {}
+        """The settings that were ``auto``, as the bag settles them that settled the profile."""
         bags = () if before is None else before.record.converted
         self.agreement = Agreement(
             settings.lerobot_version,
@@ -120,7 +128,7 @@ class BagConverter:
         )
         if bound is None:
             return None
-        self.profile = self.profile or bound.binding.profile
+        self._settle(bag, bound.binding.profile)
         return bound.shard_format
 
     def is_done(self, bag: Bag) -> bool:
@@ -200,16 +208,16 @@ class BagConverter:
 
     def _serves(self, bag: Bag, shard: Shard) -> bool:
         """Tell whether the shard of an unfinished run serves this one, which must fit it."""
-        if self.profile is None:
+        profile = self.profile
+        if profile is None:
             with self._open(bag) as reader:
-                self.profile = self._profile_for(reader)
+                profile = self._profile_for(reader)
+            self._settle(bag, profile)
         options = {key: video.options for key, video in shard.videos.items()}
         names = Origin.of(shard).plan.element_names or {}
-        form = ShardFormat(
-            shard.features, options, shard.fps, self.profile.robot_type, names=names
-        )
+        form = ShardFormat(shard.features, options, shard.fps, profile.robot_type, names=names)
         self.agreement.check(bag.name, form)
-        task, now = Origin.of(shard).task, bag.task or self.profile.task
+        task, now = Origin.of(shard).task, bag.task or profile.task
         if task in ('', now):
             return True
         workspace = self._run.workspace
@@ -229,7 +237,7 @@ class BagConverter:
             profile_of_bag = replace(profile, task=bag.task or profile.task)
             bound = bind_bag(profile_of_bag, reader, options, self._run.cancel)
             self.agreement.check(bag.name, bound.shard_format)
-            self.profile = profile
+            self._settle(bag, profile)
             if self._run.settings.check_disk:
                 estimate = shard_bytes(
                     reader,
@@ -261,11 +269,40 @@ class BagConverter:
         except OSError as error:  # of a temporary folder
             raise BagError(f'{bag.name}: cannot be read: {error}') from error
 
+    def _settle(self, bag: Bag, profile: Profile) -> None:
+        """Take the profile of the first bag that fits one for that of the run."""
+        if self.profile is None and self._settled:
+            self._run.observer.note(f'{bag.name}: {_as_text(self._settled)}, by what it holds')
+        self.profile = profile
+
     def _profile_for(self, reader: BagReader) -> Profile:
         if not any(reader.counts.values()):
             raise BagError('the bag has no messages; leave it out, or record it again')
-        topics = {connection.topic for connection in reader.connections}
-        return self.profile or resolve(self._run.settings, topics)
+        settings = self._run.settings
+        if not undecided(settings):
+            return self.profile or resolve(settings, ())
+        topics = topics_of(reader, settings)
+        try:
+            found = settled(settings, topics)
+        except BagError:
+            if self.profile is None:
+                raise
+            return self.profile  # what the bag lacks for it is said where it is missed
+        if self.profile is None:
+            self._settled = found
+            return resolve(settings, topics)
+        if self._settled and found != self._settled:
+            other = {name: value for name, value in found.items() if value != self._settled[name]}
+            run = {name: self._settled[name] for name in other}
+            raise BagError(
+                f'by what it holds it is {_as_text(other)}, the run is {_as_text(run)} by its '
+                f'first bag; set {" and ".join(other)}, or convert it apart'
+            )
+        return self.profile
+
+
+def _as_text(values: Mapping[str, object]) -> str:
+    return ', '.join(f'{name} {value}' for name, value in values.items())
 
 
 def _check_not_shared(bag: Bag, key: Key, before: ExistingDataset) -> None:

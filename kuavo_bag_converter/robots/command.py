@@ -18,9 +18,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import UsageError
+
+if TYPE_CHECKING:
+    from kuavo_bag_converter.profiles.model import Profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print the settings that give the frames of each of the original's branches",
     )
     actions.add_argument(
+        '--robots',
+        action='store_true',
+        help='print what each Kuavo needs of a bag and what its datasets hold',
+    )
+    actions.add_argument(
         '--template', action='store_true', help='print a parameter file with every setting'
     )
 
@@ -57,10 +66,10 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     from kuavo_bag_converter.profiles.loader import load_profile
     from kuavo_bag_converter.profiles.shipped import parameter_file_template
     from kuavo_bag_converter.robots.kuavo.branches import branches_as_markdown
-    from kuavo_bag_converter.robots.resolve import resolve
+    from kuavo_bag_converter.robots.kuavo.overview import robots_as_markdown
 
     if options.show:
-        text = profile_as_yaml(resolve(settings, _topics(options.bag, settings)))
+        text = profile_as_yaml(_profile(options.bag, settings))
     elif options.check:
         features = ', '.join(feature.key for feature in load_profile(options.check).features)
         text = f'{options.check}: valid, with the features {features}\n'
@@ -68,23 +77,25 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         text = _shipped()
     elif options.branches:
         text = branches_as_markdown()
+    elif options.robots:
+        text = robots_as_markdown()
     else:
         text = parameter_file_template()
     sys.stdout.write(text)
     return 0
 
 
-def _topics(bag: str | None, settings: Settings) -> list[str]:
+def _profile(bag: str | None, settings: Settings) -> Profile:
     from kuavo_bag_converter.bags.open import open_bag
-    from kuavo_bag_converter.robots.resolve import undecided
+    from kuavo_bag_converter.robots.resolve import resolve, topics_of, undecided
 
     name = undecided(settings)
     if not name:
-        return []
+        return resolve(settings, ())
     if bag is None:
         raise UsageError(f'{name}: auto is settled by a bag; give BAG, or set {name}')
     with open_bag(bag, reader=settings.reader, on_damage=settings.on_damage) as reader:
-        return [connection.topic for connection in reader.connections]
+        return resolve(settings, topics_of(reader, settings))
 
 
 def _shipped() -> str:

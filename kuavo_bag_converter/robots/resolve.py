@@ -21,14 +21,18 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.fields import FieldReader
 from kuavo_bag_converter.profiles.loader import checked, load_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path, shipped_profiles
-from kuavo_bag_converter.robots.robot import Robot
+from kuavo_bag_converter.robots.robot import BagTopics, Robot
 from kuavo_bag_converter.settings import known_settings, Settings
-from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.plugins import calling, Plugin, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
+import numpy as np
 
 
 def robot_of(profile: str) -> Robot[Any] | None:
@@ -90,6 +94,42 @@ def resolve(settings: Settings, topics: Collection[str]) -> Profile:
     return load_profile(path)
 
 
+def topics_of(reader: BagReader, settings: Settings) -> BagTopics:
+    """Return the topics of a bag, for :func:`resolve`; what they hold is read when it is asked."""
+
+    def length_of(topic: str, field: str) -> int | None:
+        definitions = Definitions(settings.msg_path, settings.distro)
+        try:
+            for message in reader.messages({topic: np.zeros(1, dtype=np.int64)}):
+                fields = FieldReader((field,), message.connection, definitions)
+                decoded = definitions.decoder(message.connection)(bytes(message.data))
+                return len(fields.read(decoded))
+        except BagError:
+            pass
+        return None
+
+    return BagTopics([connection.topic for connection in reader.connections], length_of)
+
+
+def settled(settings: Settings, topics: BagTopics) -> dict[str, object]:
+    """
+    Return the values of the settings that are ``auto``, as a bag settles them.
+
+    :raises BagError: The bag leaves them open.
+    """
+    plugin = robots().get(settings.profile)
+    if plugin is None:
+        return {}
+    given = settings.options_of(plugin.value.options)
+    with calling(plugin, 'settled()'):
+        found = settings.with_options(plugin.value.settled(given, topics))
+    return {
+        name: info.value_in(found)
+        for name, info in known_settings().items()
+        if info.value_in(found) != info.value_in(settings)
+    }
+
+
 def shapes_frames(name: str) -> bool:
     """Tell whether a setting, or a group of them, says what a frame is made of."""
     return name == 'profile' or any(
@@ -100,7 +140,7 @@ def shapes_frames(name: str) -> bool:
 
 def undecided(settings: Settings) -> str:
     """
-    Return the setting that only the topics of a bag settle, '' if none; check the options.
+    Return the settings that only the topics of a bag settle, '' if none; check the options.
 
     :raises UsageError: The options of the robot do not fit each other.
     """

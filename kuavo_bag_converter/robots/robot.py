@@ -16,13 +16,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Generic, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.profiles.model import Profile
 
 Options = TypeVar('Options')
+
+
+class BagTopics(Collection[str]):
+    """The topics of a bag, for options that are found out from it."""
+
+    def __init__(
+        self,
+        topics: Collection[str],
+        length_of: Callable[[str, str], int | None] = lambda _topic, _field: None,
+    ) -> None:
+        """Hold the names; ``length_of`` counts the elements of a field in a first message."""
+        self._topics = frozenset(topics)
+        self._length_of = length_of
+
+    def __contains__(self, topic: object) -> bool:
+        """Tell whether the bag has a topic."""
+        return topic in self._topics
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names in their order."""
+        return iter(sorted(self._topics))
+
+    def __len__(self) -> int:
+        """Return how many topics there are."""
+        return len(self._topics)
+
+    def length_of(self, topic: str, field: str) -> int | None:
+        """
+        Return how many elements a field has in the first message of a topic.
+
+        :return: None if there is no message, or none that can be read.
+        """
+        return self._length_of(topic, field) if topic in self else None
 
 
 class Robot(Generic[Options]):
@@ -43,12 +76,21 @@ class Robot(Generic[Options]):
     clock_fps: str = ''
     """Name of the setting that holds the nominal rate of the clock's topic, Hz."""
 
+    def settled(self, options: Options, topics: BagTopics) -> Options:  # noqa: ARG002
+        """
+        Return the options with what is ``auto`` settled by a bag.
+
+        :raises BagError: The bag leaves it open.
+        """
+        return options
+
     def build(self, options: Options, topics: Collection[str]) -> Profile:
         """
         Build the profile.
 
         :param options: Each checked by itself.
-        :param topics: Those of the bag; empty where no option needs them, see :meth:`undecided`.
+        :param topics: Those of the bag, a :class:`BagTopics`; empty where no option needs them,
+            see :meth:`undecided`.
         :raises UsageError: The options do not fit each other.
         :raises BagError: The topics do not settle what is to be found out from them.
         """
@@ -56,7 +98,7 @@ class Robot(Generic[Options]):
 
     def undecided(self, options: Options) -> str:  # noqa: ARG002
         """
-        Return the setting that is ``auto`` until there are topics, '' if none.
+        Return what is ``auto`` until there is a bag, by name, joined by commas; '' if nothing.
 
         :raises UsageError: The options do not fit each other, whatever the topics.
         """

@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seconds', type=float, default=5.0, help='length (default 5)')
     parser.add_argument('--size', default='640x480', help='WIDTHxHEIGHT of all pictures')
     parser.add_argument(
-        '--eef-type', default='leju_claw', help='leju_claw (default), qiangnao, rq2f85'
+        '--eef-type',
+        default='leju_claw',
+        help='leju_claw (default), qiangnao, rq2f85, sg100, linker_hand',
     )
     parser.add_argument('--platform-type', default='4pro', help='4pro (default), 5w, 5')
     parser.add_argument(
@@ -49,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--no-depth', action='store_true', help='leave out the depth cameras')
     parser.add_argument(
-        '--whole-body', action='store_true', help='with the topics that base motion needs'
+        '--whole-body',
+        action='store_true',
+        help='with the topics that base motion needs; of a 5w, with lower body and base velocity',
     )
     parser.add_argument(
         '--simulator', action='store_true', help='picture formats of the challenge simulator'

@@ -36,6 +36,16 @@ _CONSTANT = re.compile(r'^(\w+)\s+(\w+)\s*=\s*(-?\d+)[ \t]*$', re.MULTILINE)
 _ROS2_NAMES = {'time': 'builtin_interfaces/Time', 'Header': 'std_msgs/Header'}
 _LAST_JOINT_FIELD = {'main': 'joint_torque', 'dev': 'joint_torque', '2025-04': 'joint_current'}
 
+# The fields that its drivers use; how the robot writes them out has not been published.
+_SG100 = """\
+std_msgs/Header header
+float64[] left_hand_positions   # 11, rad
+float64[] right_hand_positions
+uint8 control_mode   # 7: position, 9: impedance
+uint16 left_enable_mask
+uint16 right_enable_mask
+"""
+
 _TEXTS = {
     'kuavo_msgs/msg/sensorsData': """\
 std_msgs/Header header
@@ -112,6 +122,30 @@ Header header
 uint8[] left_hand_position   # 6, 0 ~ 100
 uint8[] right_hand_position
 """,
+    'kuavo_msgs/msg/touchSensorStatus': """\
+uint16 normal_force1  # 法向力1
+uint16 normal_force2  # 法向力2
+uint16 normal_force3  # 法向力3
+uint16 tangential_force1  # 切向力1
+uint16 tangential_force2  # 切向力2
+uint16 tangential_force3  # 切向力3
+uint16 tangential_direction1  # 切向力方向1
+uint16 tangential_direction2  # 切向力方向2
+uint16 tangential_direction3  # 切向力方向3
+uint32 self_proximity1  # 自电容接近传感器1
+uint32 self_proximity2  # 自电容接近传感器2
+uint32 mutual_proximity  # 互电容接近传感器
+uint16 status  # 传感器状态
+
+""",
+    'kuavo_msgs/msg/dexhandTouchState': """\
+std_msgs/Header header
+kuavo_msgs/touchSensorStatus[5] left_hand
+kuavo_msgs/touchSensorStatus[5] right_hand
+
+""",
+    'kuavo_msgs/msg/SG100HandState': _SG100,
+    'kuavo_msgs/msg/SG100HandCommand': _SG100,
     'kuavo_msgs/msg/robotHeadMotionData': """\
 float64[] joint_data # [yaw, pitch]
 """,

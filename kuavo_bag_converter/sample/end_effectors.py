@@ -22,12 +22,17 @@ from typing import Any
 from kuavo_bag_converter.sample.joints import JOINT_STATE, joint_state, NOTHING
 from kuavo_bag_converter.sample.messages import Messages, Moment
 from kuavo_bag_converter.sample.options import SampleOptions
-from kuavo_bag_converter.sample.robot import Band, SampleTimeline
+from kuavo_bag_converter.sample.robot import Band, LINKER_JOINTS, SampleTimeline, SG100_JOINTS
 from kuavo_bag_converter.sample.stamps import PublishTiming
-from kuavo_bag_converter.sample.topic import Topic
+from kuavo_bag_converter.sample.topic import Build, Topic
 from kuavo_bag_converter.sample.truth import Ramp
 import numpy as np
 
+TOUCH_REST = (
+    *(f'tangential_{what}{k}' for what in ('force', 'direction') for k in (1, 2, 3)),
+    'self_proximity1', 'self_proximity2', 'mutual_proximity', 'status',
+)  # fmt: skip
+"""Fields of a touch sensor's message besides the normal forces."""
 _PAIR = np.array([[0.0, 1.0], [0.0, 1.0]])
 _EEF_STATE = Band(0.1, 0.8)
 _EEF_COMMAND = Band(0.15, 0.9)
@@ -41,6 +46,10 @@ def end_effectors(options: SampleOptions, timeline: SampleTimeline) -> Iterator[
         yield from _claws(timeline)
     elif options.eef_type == 'qiangnao':
         yield from _hands(timeline)
+    elif options.eef_type == 'sg100':
+        yield from _sg100_hands(timeline)
+    elif options.eef_type == 'linker_hand':
+        yield from _linker_hands(timeline)
     elif options.gripper_messages == 'JointState':
         yield from _grippers(timeline)
     else:
@@ -111,6 +120,90 @@ def _hands(timeline: SampleTimeline) -> Iterator[Topic]:
         PublishTiming(100, jitter_ms=1.0),
         build_command,
     )
+
+    touch = 'kuavo_msgs/msg/touchSensorStatus'
+
+    def build_touch(messages: Messages, moment: Moment) -> Any:
+        def hand(first: int) -> list[Any]:
+            return [
+                messages.new(
+                    touch,
+                    **{
+                        f'normal_force{k + 1}': (moment.ordinal + first + 3 * finger + k) % 5000
+                        for k in range(3)
+                    },
+                    **dict.fromkeys(TOUCH_REST, 0),
+                )
+                for finger in range(5)
+            ]
+
+        return messages.new(
+            'dexhandTouchState',
+            header=messages.header(moment),
+            left_hand=hand(0),
+            right_hand=hand(1000),
+        )
+
+    yield Topic(
+        '/dexhand/touch_state',
+        'kuavo_msgs/msg/dexhandTouchState',
+        PublishTiming(100, jitter_ms=1.0),
+        build_touch,
+    )
+
+
+def _sg100_hands(timeline: SampleTimeline) -> Iterator[Topic]:
+    ranges = np.tile([0.0, 1.57], (2 * SG100_JOINTS, 1))
+    for kind, rate, band in (('State', 100, _EEF_STATE), ('Command', 50, _EEF_COMMAND)):
+        ramp = timeline.sweep(ranges, band)
+        yield Topic(
+            f'/sg100_hand_{kind.lower()}',
+            f'kuavo_msgs/msg/SG100Hand{kind}',
+            PublishTiming(rate, jitter_ms=1.0),
+            _sg100(f'SG100Hand{kind}', ramp),
+            ramps={
+                f'{side}_hand_positions': timeline.ramp(ramp.first[half], ramp.last[half])
+                for side, half in (
+                    ('left', slice(SG100_JOINTS)), ('right', slice(SG100_JOINTS, None)),
+                )
+            },
+        )  # fmt: skip
+
+
+def _sg100(msgtype: str, ramp: Ramp) -> Build:
+    position_control = 7
+    all_joints = (1 << SG100_JOINTS) - 1
+
+    def build(messages: Messages, moment: Moment) -> Any:
+        positions = ramp.at(moment.time)
+        return messages.new(
+            msgtype,
+            header=messages.header(moment),
+            left_hand_positions=positions[:SG100_JOINTS],
+            right_hand_positions=positions[SG100_JOINTS:],
+            control_mode=position_control,
+            left_enable_mask=all_joints,
+            right_enable_mask=all_joints,
+        )
+
+    return build
+
+
+def _linker_hands(timeline: SampleTimeline) -> Iterator[Topic]:
+    ranges = np.tile([0.0, 255.0], (2 * LINKER_JOINTS, 1))
+    for name, rate, band in (('state', 40, _EEF_STATE), ('control_cmd', 30, _EEF_COMMAND)):
+        both = timeline.sweep(ranges, band)
+        for side, half in (
+            ('left', slice(LINKER_JOINTS)), ('right', slice(LINKER_JOINTS, None)),
+        ):  # fmt: skip
+            ramp = timeline.ramp(both.first[half], both.last[half])
+            yield Topic(
+                f'/cb_{side}_hand_{name}',
+                JOINT_STATE,
+                PublishTiming(rate, jitter_ms=1.0),
+                joint_state([f'joint{i + 1}' for i in range(LINKER_JOINTS)], ramp),
+                ramps={'position': ramp},
+            )
 
 
 def _gripper_ramps(timeline: SampleTimeline) -> tuple[Ramp, Ramp]:

@@ -17,21 +17,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-import math
 from typing import Any
 
 from kuavo_bag_converter.sample.messages import Messages, Moment
-from kuavo_bag_converter.sample.robot import ARM_NAMES
+from kuavo_bag_converter.sample.robot import (
+    ARM_COMMAND,
+    ARM_NAMES,
+    degrees,
+    head_ranges,
+    SampleTimeline,
+)
 from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.topic import Build, Topic
 import numpy as np
 
 
-def extras() -> Iterator[Topic]:
+def extras(timeline: SampleTimeline) -> Iterator[Topic]:
     """Yield transforms, calibration and the motion of the head, most of them without a header."""
     once = PublishTiming(0)
     tf_message = 'tf2_msgs/msg/TFMessage'
     array = 'std_msgs/msg/Float32MultiArray'
+    head = timeline.sweep(degrees(head_ranges()), ARM_COMMAND)
+
+    def build_head(messages: Messages, moment: Moment) -> Any:
+        return messages.new('robotHeadMotionData', joint_data=head.at(moment.time))
+
     yield Topic(
         '/tf', tf_message, PublishTiming(50), _transform('odom', 'base_link'), has_header=False
     )
@@ -49,8 +59,9 @@ def extras() -> Iterator[Topic]:
         '/robot_head_motion_data',
         'kuavo_msgs/msg/robotHeadMotionData',
         PublishTiming(10, jitter_ms=8.0),
-        _head_motion,
+        build_head,
         has_header=False,
+        ramps={'joint_data': head},
     )
 
 
@@ -76,8 +87,3 @@ def _calibration(messages: Messages, _: Moment) -> Any:
     layout = messages.new('std_msgs/msg/MultiArrayLayout', dim=[], data_offset=0)
     data = np.zeros(len(ARM_NAMES), np.float32)
     return messages.new('std_msgs/msg/Float32MultiArray', layout=layout, data=data)
-
-
-def _head_motion(messages: Messages, moment: Moment) -> Any:
-    turn = math.sin(moment.ordinal / 20)
-    return messages.new('robotHeadMotionData', joint_data=np.array([25 * turn, 15 * turn]))

@@ -30,6 +30,7 @@ from kuavo_bag_converter.sample.robot import (
     degrees,
     JOINT_COMMAND,
     joint_ranges,
+    lower_body_ranges,
     SampleTimeline,
     STATE,
     SYNCED_ARM_COMMAND,
@@ -81,8 +82,8 @@ def body(options: SampleOptions, timeline: SampleTimeline) -> Iterator[Topic]:
     )
 
 
-def whole_body(timeline: SampleTimeline) -> Iterator[Topic]:
-    """Yield the commands of the arms and the base that a robot records where both move."""
+def whole_body(options: SampleOptions, timeline: SampleTimeline) -> Iterator[Topic]:
+    """Yield the commands of arms, lower body and base that a robot records where all move."""
     timing = PublishTiming(100, _CONTROL_DELAY_MS, jitter_ms=0.3)
     arms = timeline.sweep(degrees(arm_ranges()), SYNCED_ARM_COMMAND)
     yield Topic(
@@ -113,6 +114,43 @@ def whole_body(timeline: SampleTimeline) -> Iterator[Topic]:
         build_base,
         ramps={
             axis: timeline.ramp(base.first[[i]], base.last[[i]]) for i, axis in enumerate(axes)
+        },
+    )
+
+    if options.platform_type == '5w':
+        yield from _moving_5w(timeline)
+
+
+def _moving_5w(timeline: SampleTimeline) -> Iterator[Topic]:
+    legs = timeline.sweep(degrees(lower_body_ranges('5w')), ARM_COMMAND)
+    names = [f'joint{number}' for number in range(1, len(legs.first) + 1)]
+    yield Topic(
+        '/lb_leg_traj',
+        JOINT_STATE,
+        PublishTiming(100, _CONTROL_DELAY_MS, jitter_ms=0.3),
+        joint_state(names, legs),
+        ramps={'position': legs},
+    )
+    velocity = timeline.ramp([0.3, -0.1, 0.2], [-0.2, 0.1, -0.4])
+
+    def build_velocity(messages: Messages, moment: Moment) -> Any:
+        x, y, yaw = velocity.at(moment.time).tolist()
+        return messages.new(
+            'geometry_msgs/msg/Twist',
+            linear=messages.vector3(x, y),
+            angular=messages.vector3(z=yaw),
+        )
+
+    axes = ('linear.x', 'linear.y', 'angular.z')
+    yield Topic(
+        '/cmd_vel',
+        'geometry_msgs/msg/Twist',
+        PublishTiming(20, jitter_ms=2.0),
+        build_velocity,
+        has_header=False,
+        ramps={
+            axis: timeline.ramp(velocity.first[[i]], velocity.last[[i]])
+            for i, axis in enumerate(axes)
         },
     )
 

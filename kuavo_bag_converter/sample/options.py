@@ -29,7 +29,7 @@ STREAMS = ('h265', 'h264')
 
 CHOICES = {
     'storage': tuple(COMPRESSIONS),
-    'eef_type': ('leju_claw', 'qiangnao', 'rq2f85'),
+    'eef_type': ('leju_claw', 'qiangnao', 'rq2f85', 'sg100', 'linker_hand'),
     'platform_type': ('4pro', '5w', '5'),
     'transport': ('jpeg', 'raw', *STREAMS),
     'gripper_messages': ('JointState', 'Rq2f85'),
@@ -65,7 +65,8 @@ class SampleOptions:
     extras: bool = True
     """Include topics that no dataset needs: camera_info, metadata, tf, calibration."""
     whole_body: bool = False
-    """Include the synchronized arm trajectory and the base pose command."""
+    """Include the synchronized arm trajectory and the base pose command; of a 5w, the commands of
+    the lower body and of the base's velocity too."""
     simulator: bool = False
     """Picture formats, depth unit and frame ids of the challenge simulator."""
     gripper_messages: str = 'JointState'

@@ -41,6 +41,8 @@ _LEFT_ARM = (
 )
 _MIRRORED_JOINTS = (1, 5)
 _LOWER_BODY = (-0.5, 0.5)
+SG100_JOINTS = 11
+LINKER_JOINTS = 10
 _HEAD = ((-0.5236, 0.5236), (-0.4363, 0.4363))
 _LOWER_BODY_JOINTS = {'4pro': 12, '5w': 4, '5': 13}
 
@@ -94,8 +96,17 @@ def arm_ranges() -> Vector:
 
 def joint_ranges(platform: str) -> Vector:
     """Return the ranges of all joints in rad: lower body, arms, head; shape (joints, 2)."""
-    lower = [_LOWER_BODY] * _LOWER_BODY_JOINTS[platform]
-    return np.concatenate([np.array(lower), arm_ranges(), np.array(_HEAD)])
+    return np.concatenate([lower_body_ranges(platform), arm_ranges(), head_ranges()])
+
+
+def lower_body_ranges(platform: str) -> Vector:
+    """Return the ranges of the joints of the lower body in rad, shape (joints, 2)."""
+    return np.array([_LOWER_BODY] * _LOWER_BODY_JOINTS[platform])
+
+
+def head_ranges() -> Vector:
+    """Return the ranges of yaw and pitch of the head in rad, shape (2, 2)."""
+    return np.array(_HEAD)
 
 
 def degrees(ranges: Vector) -> Vector:

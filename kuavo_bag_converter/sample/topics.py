@@ -37,9 +37,9 @@ def robot_topics(options: SampleOptions, timeline: SampleTimeline) -> list[Topic
     topics = [
         *body(options, timeline),
         *end_effectors(options, timeline),
-        *(whole_body(timeline) if options.whole_body else ()),
+        *(whole_body(options, timeline) if options.whole_body else ()),
         *cameras(options),
-        *(extras() if options.extras else ()),
+        *(extras(timeline) if options.extras else ()),
     ]
     names = {topic.name for topic in topics if not topic.clock}
     for option in ('starts', 'gaps'):

@@ -15,7 +15,8 @@
 """
 The original converter's branches, each as the settings that give its frames.
 
-Source: LejuRobotics/kuavo_data_challenge, ``kuavo_data/`` and ``configs/data/`` of each branch.
+Source: LejuRobotics/kuavo_data_challenge, ``kuavo_data/`` and ``configs/data/`` of each branch;
+its successor LeTools-Learning for ``letools`` (commit 03535f6) and ``letools-sg100`` (8287059).
 """
 
 from __future__ import annotations
@@ -34,9 +35,28 @@ class Branch(NamedTuple):
     different: tuple[str, ...]
 
 
-_MAIN: Mapping[str, object] = {'eef_type': 'rq2f85', 'decimation': 'jump'}
+_MAIN: Mapping[str, object] = {
+    'platform_type': '4pro',
+    'eef_type': 'rq2f85',
+    'use_depth': True,
+    'decimation': 'jump',
+}
 _EVERYWHERE = (
     'frames that lack a topic were left out silently; here the bag is refused, or cut by on_gap',
+)
+_LETOOLS: Mapping[str, object] = {
+    **_MAIN,
+    'eef_type': 'leju_claw',
+    'arm_command': 'plain',
+    'use_depth': False,
+    'resize': {'width': 848, 'height': 480},
+    'end_trim': 'max_end',
+    'late_eef': 'zeros_then_hold',
+}
+_OF_LETOOLS = (
+    *_EVERYWHERE,
+    'robot_type was kuavo-4pro; here kuavo4pro, as in main',
+    'zeros_then_hold: the original held a value only where a chunk had none',
 )
 
 BRANCHES = (
@@ -86,6 +106,17 @@ BRANCHES = (
             *_EVERYWHERE,
             'bags were cut into episodes of 100 frames; here a bag is one episode',
             'on Kuavo 5 the arm command went to joints 12 to 25; here to the arms (13 to 26)',
+        ),
+    ),
+    Branch('letools', _LETOOLS, _OF_LETOOLS),
+    Branch(
+        'letools-sg100',
+        {**_LETOOLS, 'platform_type': '5w', 'eef_type': 'sg100', 'dex_dof_needed': 11},
+        (
+            *_OF_LETOOLS,
+            'with H.265 cameras frames were cut to where all cameras have pictures; here on_gap '
+            'and on_bad_image cut them',
+            'where claw commands are missing the state was the action; here missing_action: state',
         ),
     ),
 )

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from kuavo_bag_converter.settings import setting
 
 PLATFORMS = ('4pro', '5w', '5')
-END_EFFECTORS = ('leju_claw', 'qiangnao', 'rq2f85')
+END_EFFECTORS = ('leju_claw', 'qiangnao', 'rq2f85', 'sg100', 'linker_hand')
+EXTRA_CAMERAS = ('head_cam_l', 'head_cam_r')
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,17 @@ class KuavoOptions:
     """The settings of the robot ``kuavo``."""
 
     platform_type: str = setting(
-        '4pro',
-        'Robot: 4pro (28 joints), 5w (20 joints), 5 (waist joint, 29).',
-        choices=PLATFORMS,
+        'auto',
+        'Robot: 4pro (28 joints), 5w (20 joints), 5 (waist joint, 29); "auto" goes by the joints '
+        'of the first bag.',
+        choices=('auto', *PLATFORMS),
         yaml='robot_type, and length and select of the parts',
     )
     eef_type: str = setting(
         'auto',
-        'End effector; "auto" takes the one whose topics the first bag has.',
-        choices=('auto', *END_EFFECTORS),
+        'End effector; "auto" takes the one whose topics the first bag has. revo2 is recorded as '
+        'qiangnao is.',
+        choices=('auto', *END_EFFECTORS, 'revo2'),
         yaml='the parts',
     )
     which_arm: str = setting(
@@ -51,7 +54,48 @@ class KuavoOptions:
         'Arms only; false adds base motion (x, y, yaw and the gap flag) to the action.',
         yaml='the parts of action',
     )
-    use_depth: bool = setting(True, 'Convert the depth cameras too.', yaml='the cameras')
+    wholebody_5w: bool = setting(
+        False,
+        'Of a 5w, the four joints of the lower body too: in the state, and in the action by '
+        '/lb_leg_traj.',
+        name='5w_wholebody',
+        yaml='the parts',
+    )
+    base_move_5w: bool = setting(
+        False,
+        'Of a 5w, the velocity of the base (/cmd_vel: x, y, yaw) at the end of the action.',
+        name='5w_base_move',
+        yaml='the parts of action',
+    )
+    use_head: bool = setting(
+        False,
+        'Joints of the head too: in the state, and in the action by /robot_head_motion_data.',
+        yaml='the parts',
+    )
+    use_tactile: bool = setting(
+        False,
+        'Normal forces at the finger tips (/dexhand/touch_state) as observation.tactile.',
+        yaml='the features',
+    )
+    arm_command: str = setting(
+        'synced',
+        'Arm command to prefer where a bag has both: synced (/kuavo_arm_traj_synced) or plain '
+        '(/kuavo_arm_traj).',
+        choices=('synced', 'plain'),
+        yaml='the order of the sources',
+    )
+    extra_cameras: tuple[str, ...] = setting(
+        (),
+        'Cameras besides the head and the wrists: head_cam_l, head_cam_r (of a stereo head).',
+        choices=EXTRA_CAMERAS,
+        yaml='the cameras',
+    )
+    use_depth: str = setting(
+        'auto',
+        'Convert the depth cameras too: true, false, or "auto", where the first bag has any.',
+        choices=('auto', 'true', 'false'),
+        yaml='the cameras',
+    )
     depth_range: tuple[int, ...] = setting(
         (0, 1500),
         'Depth is clipped to this range, [min, max] in mm.',
@@ -67,9 +111,16 @@ class KuavoOptions:
     )
     dex_dof_needed: int = setting(
         1,
-        'Degrees of freedom of each dexterous hand to use.',
+        'Joints of each dexterous hand to use: up to 6 of qiangnao, 11 of sg100.',
         minimum=1,
-        maximum=6,
+        maximum=32,
+        yaml='select of the parts',
+    )
+    dex_dof_offset: int = setting(
+        0,
+        'The first joint of each dexterous hand to use, from 0.',
+        minimum=0,
+        maximum=31,
         yaml='select of the parts',
     )
     is_binary: bool = setting(

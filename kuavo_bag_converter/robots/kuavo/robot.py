@@ -22,32 +22,59 @@ from itertools import product
 from typing import Any, TYPE_CHECKING
 
 from kuavo_bag_converter.robots.kuavo.options import END_EFFECTORS, KuavoOptions, PLATFORMS
-from kuavo_bag_converter.robots.robot import Robot
+from kuavo_bag_converter.robots.robot import BagTopics, Robot
+from kuavo_bag_converter.support.errors import UsageError
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.profiles.model import Profile
+
+
+def _is_possible(options: KuavoOptions) -> bool:
+    from kuavo_bag_converter.robots.kuavo.profile import kuavo_profile
+
+    try:
+        kuavo_profile(options)
+    except UsageError:
+        return False
+    return True
 
 
 class _Kuavo(Robot[KuavoOptions]):
     options = KuavoOptions
     summary = 'made from the Kuavo settings'
     distinguishing = {  # noqa: RUF012
-        'platform_type': None, 'eef_type': None, 'which_arm': 'both', 'use_depth': True,
+        'platform_type': None, 'eef_type': None, 'which_arm': 'both', 'use_depth': 'true',
     }  # fmt: skip
     clock_fps = 'main_timeline_fps'
 
-    def build(self, options: KuavoOptions, topics: Collection[str]) -> Profile:
-        from kuavo_bag_converter.robots.kuavo.profile import end_effector_of, kuavo_profile
+    def settled(self, options: KuavoOptions, topics: BagTopics) -> KuavoOptions:
+        from kuavo_bag_converter.robots.kuavo.profile import settled
 
-        if options.eef_type == 'auto':
-            options = replace(options, eef_type=end_effector_of(topics))
-        return kuavo_profile(options)
+        return settled(options, topics)
+
+    def build(self, options: KuavoOptions, topics: Collection[str]) -> Profile:
+        from kuavo_bag_converter.robots.kuavo.profile import kuavo_profile
+
+        bag = topics if isinstance(topics, BagTopics) else BagTopics(topics)
+        return kuavo_profile(self.settled(options, bag))
 
     def undecided(self, options: KuavoOptions) -> str:
-        if options.eef_type != 'auto':
+        open_options = [
+            name for name in ('eef_type', 'platform_type', 'use_depth')
+            if getattr(options, name) == 'auto'
+        ]  # fmt: skip
+        if not open_options:
             return ''
-        self.build(replace(options, eef_type='leju_claw'), ())
-        return 'eef_type'
+        # What is given is checked whatever the bag: with what leaves most open for the rest.
+        rest: dict[str, Any] = {
+            'eef_type': 'linker_hand',
+            'platform_type': '5w',
+            'use_depth': 'true',
+        }
+        from kuavo_bag_converter.robots.kuavo.profile import kuavo_profile
+
+        kuavo_profile(replace(options, **{name: rest[name] for name in open_options}))
+        return ', '.join(open_options)
 
     def variants(self, options: KuavoOptions) -> Iterator[Sequence[KuavoOptions]]:
         """Yield those of the arms that are asked for, then those of one arm."""
@@ -61,18 +88,22 @@ class _Kuavo(Robot[KuavoOptions]):
             ]
 
     def _variants(self, options: KuavoOptions) -> list[KuavoOptions]:
-        return [
+        on_5w = options.wholebody_5w or options.base_move_5w
+        platforms = ('5w',) if on_5w else PLATFORMS
+        every = [
             replace(options, platform_type=platform_type, eef_type=eef_type, use_depth=use_depth)
             for platform_type, eef_type, use_depth in product(
-                PLATFORMS, END_EFFECTORS, (True, False)
+                platforms, END_EFFECTORS, ('true', 'false')
             )
         ]
+        # Not every hand has the joints that are asked for; if none has, the first says so.
+        return list(filter(_is_possible, every)) or every
 
     def title(self, settings: Mapping[str, Any]) -> str:
         name = f'{settings["platform_type"]} {settings["eef_type"]}'
         if settings['which_arm'] != 'both':
             name += f', {settings["which_arm"]} arm'
-        return name if settings['use_depth'] else f'{name}, without depth'
+        return name if settings['use_depth'] == 'true' else f'{name}, without depth'
 
 
 KUAVO = _Kuavo()
