@@ -838,7 +838,7 @@ class _Selector:
     def _name(self, source: Source, stream: Stream, what: Sequence[str] = ()) -> str:
         """Return the name of a stream, given when it is first asked for."""
         for name, known in self.streams.items():
-            if _is_same(known, stream):
+            if source.tf is None and _is_same(known, stream):
                 return name
         several = len(self._types.get(source.topic, ())) > 1
         words = [
@@ -850,6 +850,9 @@ class _Selector:
         ]
         what = listed(words, 3) or ('not empty' if EMPTY in stream.passed_by else 'not all')
         name = f'{source.topic} ({what})'
+        if source.tf is not None:
+            self.streams[name] = stream
+            return name
         number = 2
         while name in self.streams or name in self._reader.counts:
             name = f'{source.topic} ({what}, {number})'

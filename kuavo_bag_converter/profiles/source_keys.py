@@ -73,11 +73,11 @@ def _source(
     if fields != 'none':
         known.insert(1, 'field')
     if fields in ('some', 'named'):
-        known[2:2] = ['fields'] if fields == 'some' else []
+        known[2:2] = ['fields', 'tf'] if fields == 'some' else []
         known.insert(2, 'names_field')
     if inherited is not None:
         known.append('align')
-    is_transform = False
+    is_transform = fields == 'some' and isinstance(node.value, dict) and 'tf' in node.value
     if is_transform:
         known = ['tf', 'topic', 'field', 'fields', 'publisher', 'align']
     keys = node.mapping(*known, required=() if is_transform else ('topic',))
