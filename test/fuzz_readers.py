@@ -69,6 +69,7 @@ with atheris.instrument_imports(['kuavo_bag_converter']) if atheris else nullcon
     from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, picture_info
     from kuavo_bag_converter.support.errors import BagError
     from ros_messages import compressed_image, connection_of, image
+    from video_packets import encode, theora_packets
 
 MEMORY = 3 * 2**30
 """Bytes of address space; Python with its libraries needs about a third."""
@@ -219,7 +220,9 @@ def stream_seeds():
             frame.pts = number
             units += [bytes(packet) for packet in context.encode(frame)]
         seeds.append((codec.removeprefix('libx'), b''.join(map(with_length, units))))
-    return seeds
+    packets = {codec: encode(codec, count=5) for codec in ('av1', 'vp9')}
+    packets['theora'] = theora_packets()
+    return seeds + [(codec, b''.join(map(with_length, some))) for codec, some in packets.items()]
 
 
 X265 = {'tune': 'zerolatency', 'x265-params': 'log-level=none:pools=none:frame-threads=1'}

@@ -765,8 +765,9 @@ def test_pictures_before_the_first_key_frame_are_undecodable(codec):
 def test_skipped_pictures_serve_the_ones_after_them(codec):
     packets, shown = stream(codec)
     decoder = ColorDecoder(COMPRESSED, DEFINITIONS)
-    for packet in packets[:7]:
-        decoder.skip(compressed_image(packet, codec))
+    for number, packet in enumerate(packets[:7]):
+        decoder.feed(number, compressed_image(packet, codec))
+    decoder.flush()
     assert_shows(
         decoder.decode(compressed_image(packets[7], codec)), shown[7], mean=2.5, greatest=30
     )

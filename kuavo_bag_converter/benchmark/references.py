@@ -129,6 +129,3 @@ class _Decoded:
         if isinstance(data, ImageError):
             raise data
         return data
-
-    def skip(self, data: Any) -> None:
-        """Ignore a picture that serves no frame."""

@@ -23,9 +23,10 @@ the others waits for them, and what it cannot hold meanwhile is read again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,13 @@ from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.cameras import at_its_stamp, first_picture, needed_for
 from kuavo_bag_converter.frames.kinds import geometry_of
 from kuavo_bag_converter.frames.memory_budget import memory_shares
-from kuavo_bag_converter.frames.pictures import Decoder, picture_bytes, PictureDecoder
+from kuavo_bag_converter.frames.pictures import (
+    Decoder,
+    picture_bytes,
+    PictureDecoder,
+    StreamDecoder,
+    StreamPicture,
+)
 from kuavo_bag_converter.frames.stream import stream
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -292,18 +299,33 @@ def _frame(chunk: Chunk, row: int) -> Frame:
 class _Undecoded:
     """In place of a decoder: gives pictures that it decodes later, if at all."""
 
-    def __init__(self, decoder: Decoder[Any], *, is_stream: bool) -> None:
+    def __init__(self, decoder: Decoder[Any]) -> None:
         self._decoder = decoder
-        self._is_stream = is_stream
 
     def decode(self, data: bytes) -> Picture:
-        if self._is_stream:
-            return Picture(self._decoder, b'', self._decoder.decode(data))
         return Picture(self._decoder, data)
 
-    def skip(self, data: bytes) -> None:
-        if self._is_stream:
-            self._decoder.skip(data)
+
+class _DecodedStream:
+    """In place of a decoder of a video stream, which decodes every picture at once."""
+
+    def __init__(self, decoder: StreamDecoder[Any]) -> None:
+        self._decoder = decoder
+
+    def decode(self, data: bytes) -> Picture:
+        return self._picture(partial(self._decoder.decode, data))
+
+    def feed(self, key: int, data: bytes) -> list[StreamPicture[Picture]]:
+        return self._pictures(self._decoder.feed(key, data))
+
+    def flush(self) -> list[StreamPicture[Picture]]:
+        return self._pictures(self._decoder.flush())
+
+    def _pictures(self, pictures: Iterable[StreamPicture[Any]]) -> list[StreamPicture[Picture]]:
+        return [(key, partial(self._picture, give)) for key, give in pictures]
+
+    def _picture(self, give: Callable[[], Any]) -> Picture:
+        return Picture(self._decoder, b'', give())
 
 
 def _decoders(
@@ -318,7 +340,7 @@ def _decoders(
         size = geometry.frame_size(recorded)
         expected = None if feature.size else recorded
 
-        def decoder_for(connection: Connection) -> Decoder[Any]:
+        def decoder_for(connection: Connection) -> Any:
             if feature.depth:
                 return DepthDecoder(
                     connection, definitions, size,
@@ -331,8 +353,9 @@ def _decoders(
 
         with suppress(ImageError):
             decoder_for(message.connection).decode(bytes(message.data))
+    late = _DecodedStream if info.is_stream else _Undecoded
     return PictureDecoder(
-        lambda connection: _Undecoded(decoder_for(connection), is_stream=info.is_stream),
+        lambda connection: late(decoder_for(connection)),
         is_stream=info.is_stream,
         check=frame_check(bound.source, definitions),
     )

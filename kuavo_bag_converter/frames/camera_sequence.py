@@ -25,10 +25,18 @@ from typing import Any, Generic
 
 from kuavo_bag_converter.alignment.plan import TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Ordinals
-from kuavo_bag_converter.frames.pictures import picture_bytes, PictureDecoder, PictureT
+from kuavo_bag_converter.frames.pictures import (
+    picture_bytes,
+    PictureDecoder,
+    PictureT,
+    StreamPicture,
+)
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.memory import MB
 import numpy as np
+
+_BEHIND = 32
+"""Messages of a video stream in which its last picture is complete."""
 
 
 def _as_it_is(picture: PictureT | None) -> PictureT | None:
@@ -111,12 +119,41 @@ class CameraSequence(Generic[PictureT]):
         :raises BagError: The camera's messages are no pictures of its kind, none is good, or a
             video stream is too far out of order.
         """
+        if self.decoder.is_stream:
+            with self._naming_message(ordinal):
+                pictures = self.decoder.feed(connection, ordinal, data)
+            self._take_pictures(pictures)
+            return
+        picture = partial(self.decoder.decode, connection, data)
+        size = 0 if self.room is None else len(data)
+        self._hold(ordinal, partial(self._decoded, ordinal, picture), size)
+
+    def finish(self) -> None:
+        """
+        Write what waits for a next message of a video stream; call it behind the last message.
+
+        :raises ImageError: As in :meth:`take`.
+        :raises BagError: Likewise.
+        """
+        if self.decoder.is_stream:
+            self._take_pictures(self.decoder.flush())
+
+    def _take_pictures(self, pictures: Iterable[StreamPicture[PictureT]]) -> None:
+        for ordinal, give in pictures:
+            if self._last_frames.last(ordinal) >= self.frames_done:
+                picture = self._decoded(ordinal, give)
+                size = 0 if picture is None else picture_bytes(picture)
+                self._hold(ordinal, partial(_as_it_is, picture), size)
+
+    def _hold(self, ordinal: int, picture: Callable[[], PictureT | None], size: int) -> None:
+        """Hold a message until its frames' turn has come, and write the frames that are due."""
         last_frame = self._last_frames.last(ordinal)
         if last_frame < self.frames_done:
-            with self._naming_message(ordinal):
-                self.decoder.skip(connection, data)
             return
-        self._hold(ordinal, last_frame, partial(self._decoded, connection, ordinal, data), data)
+        if ordinal not in self._held:
+            self._held[ordinal] = _WaitingMessage(last_frame, size, picture)
+            self._held_bytes += size
+            self._largest = max(self._largest, size)
         self._write_due()
         while self.room is not None and self._held_bytes > self.room:
             self._drop_furthest()
@@ -131,10 +168,17 @@ class CameraSequence(Generic[PictureT]):
         self.frames_open = frames
         self._write_due()
 
-    def wanted(self) -> Ordinals:
-        """Return the messages to take: those that serve, and of a video stream all before them."""
+    def wanted(self, count: int) -> Ordinals:
+        """
+        Return the messages to take of the ``count`` that there are.
+
+        They are those that serve; of a video stream all before them, too, and some behind them
+        that may belong to the last picture.
+        """
         needed: Ordinals = np.unique(self._serving)
-        return np.arange(needed[-1] + 1, dtype=np.int64) if self.decoder.is_stream else needed
+        if self.decoder.is_stream:
+            return np.arange(min(count, needed[-1] + 1 + _BEHIND), dtype=np.int64)
+        return needed
 
     @property
     def stale_messages(self) -> int:
@@ -146,21 +190,6 @@ class CameraSequence(Generic[PictureT]):
         count = 1 if self.room is None else max(1, self.room // self._largest)
         next_ones = self._serving[self.frames_done : self.frames_done + count]
         return np.setdiff1d(next_ones, np.array([*self._held], dtype=np.int64))
-
-    def _hold(
-        self, ordinal: int, last_frame: int, picture: Callable[[], PictureT | None], data: bytes
-    ) -> None:
-        size = 0
-        if self.decoder.is_stream:
-            decoded = picture()
-            size = 0 if decoded is None else picture_bytes(decoded)
-            picture = partial(_as_it_is, decoded)
-        elif self.room is not None:
-            size = len(data)
-        if ordinal not in self._held:
-            self._held[ordinal] = _WaitingMessage(last_frame, size, picture)
-            self._held_bytes += size
-            self._largest = max(self._largest, size)
 
     def _write_due(self) -> None:
         while self.frames_done < self.frames_open:
@@ -207,10 +236,10 @@ class CameraSequence(Generic[PictureT]):
     def _drop(self, ordinal: int) -> None:
         self._held_bytes -= self._held.pop(ordinal).size
 
-    def _decoded(self, connection: Connection, ordinal: int, data: bytes) -> PictureT | None:
+    def _decoded(self, ordinal: int, give: Callable[[], PictureT]) -> PictureT | None:
         try:
             with self._naming_message(ordinal):
-                return self.decoder.decode(connection, data)
+                return give()
         except ImageError:
             if self._on_bad_image == 'fail':
                 raise

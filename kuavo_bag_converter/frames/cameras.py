@@ -30,7 +30,7 @@ from kuavo_bag_converter.bags.time_spans import recorded_spans
 from kuavo_bag_converter.frames.kinds import camera_of, CameraKind
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.images import picture_info, PictureInfo
+from kuavo_bag_converter.messages.images import PictureInfo, PictureProbe
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, ImageError
 from kuavo_bag_converter.support.texts import shown
 from kuavo_bag_converter.support.workers import call_within
@@ -117,28 +117,48 @@ def first_picture(
     """
     Read the headers of the first picture of a camera that tells what is needed.
 
-    Damaged pictures are passed, and so are those of a stream before its first key frame where the
-    size is not known. Whether frames need them is not known yet; then ``on_bad_image`` decides.
+    Damaged pictures are passed, and so are those of a stream before its first key frame. Whether
+    frames need them is not known yet; then ``on_bad_image`` decides.
 
     :raises BagError: There is none among the first messages.
     """
     topic = camera.source.topic
     damage: ImageError | None = None
+    waiting: tuple[PictureInfo, Message] | None = None
+    lacks = ''
     tried = 0
+    probe = PictureProbe(definitions)
     for message in chosen_messages(camera.source, reader, definitions, _WITHIN):
         tried += 1
         try:
-            info = call(partial(picture_info, message.connection, definitions, message.data))
+            info = call(partial(probe.look, message.connection, message.data))
         except ImageError as error:
             text = f'{error}, received at {seconds_text(message.stamp)} s'
             damage = damage or ImageError(text)
             continue
-        if info.height or camera.feature.size is not None:
+        if info.height:
             return info, message
-    raise _nothing_found(topic, tried, damage)
+        if waiting is None or 'parameter sets' in probe.lacks:
+            lacks = probe.lacks
+            waiting = info, message._replace(data=bytes(message.data))
+    if waiting is None:
+        raise BagError(f'{damage}; none of its first {tried} pictures can be read')
+    if tried < _WITHIN:
+        raise _undecodable(topic, tried, lacks)
+    if camera.feature.size is None:
+        raise BagError(
+            f'{topic}: no key frame in the first {tried} messages; give the camera a size'
+        )
+    return waiting
 
 
-def _nothing_found(topic: str, tried: int, damage: ImageError | None) -> BagError:
-    if damage is not None:
-        return BagError(f'{damage}; none of its first {tried} pictures can be read')
-    return BagError(f'{topic}: no key frame in the first {tried} pictures; give the camera a size')
+def _undecodable(topic: str, count: int, lacks: str) -> BagError:
+    advice = (
+        '; the stream began before the recording: record it from its beginning, or let the '
+        'encoder repeat key frames and their parameter sets every second or so'
+    )
+    is_late = 'key frame' in lacks or 'headers' in lacks
+    return BagError(
+        f'{topic}: none of its {count} messages gives a picture ({lacks})'
+        f'{advice if is_late else ""}'
+    )

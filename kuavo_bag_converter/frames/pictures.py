@@ -16,8 +16,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import cast, Generic, Protocol, TypeVar
 
 import av
 from kuavo_bag_converter.bags.model import Connection
@@ -27,6 +27,8 @@ from kuavo_bag_converter.support.stages import staged
 PictureT = TypeVar('PictureT')
 """What a camera's writer takes: an encoder-ready frame, a depth map, or the JPEG itself."""
 PictureT_co = TypeVar('PictureT_co', covariant=True)
+StreamPicture = tuple[int, Callable[[], PictureT]]
+"""What a message of a stream is called, and what gives its picture or raises ImageError."""
 
 
 def picture_bytes(picture: object) -> int:
@@ -42,8 +44,20 @@ class Decoder(Protocol[PictureT_co]):
     def decode(self, data: bytes) -> PictureT_co:
         """Return the picture of a message, or raise ImageError if this one cannot be decoded."""
 
-    def skip(self, data: bytes) -> None:
-        """Take notice of a message whose picture is not used."""
+
+class StreamDecoder(Decoder[PictureT_co], Protocol):
+    """Decodes the messages of a video stream, of which every one must be fed in order."""
+
+    def feed(self, key: int, data: bytes) -> Iterable[StreamPicture[PictureT_co]]:
+        """
+        Take the next message, which is called ``key``.
+
+        :return: Messages whose picture is known now, this one or those before; each with what
+            gives the picture, or raises ImageError if there is none.
+        """
+
+    def flush(self) -> Iterable[StreamPicture[PictureT_co]]:
+        """Return what is left when no message follows."""
 
 
 class PictureDecoder(Generic[PictureT]):
@@ -60,8 +74,8 @@ class PictureDecoder(Generic[PictureT]):
         Use ``decoder_for`` once for every connection.
 
         :param decoder_for: Makes the decoder.
-        :param is_stream: Pictures need the pictures before them: every message must be passed to
-            ``decode`` or ``skip``, in order.
+        :param is_stream: Pictures need the pictures before them: the decoders are a
+            :class:`StreamDecoder`, and every message must be passed to ``feed``, in order.
         :param check: Refuses messages that are not of the same camera.
         """
         self._decoder_for = decoder_for
@@ -72,7 +86,7 @@ class PictureDecoder(Generic[PictureT]):
     @staged('decode')
     def decode(self, connection: Connection, data: bytes) -> PictureT:
         """
-        Return the picture of a message.
+        Return the picture of a message that stands alone.
 
         :raises ImageError: This picture cannot be decoded.
         :raises BagError: The camera's messages are no such pictures.
@@ -81,11 +95,27 @@ class PictureDecoder(Generic[PictureT]):
             self._check.compare(connection, data)
         return self._of(connection).decode(data)
 
-    def skip(self, connection: Connection, data: bytes) -> None:
-        """Take notice of a message whose picture is not used; only streams need it."""
+    @staged('decode')
+    def feed(self, connection: Connection, key: int, data: bytes) -> list[StreamPicture[PictureT]]:
+        """
+        Take the next message of a stream; see :meth:`StreamDecoder.feed`.
+
+        :raises BagError: The camera's messages are no such pictures.
+        """
         if self._check is not None:
             self._check.compare(connection, data)
-        self._of(connection).skip(data)
+        decoder = cast('StreamDecoder[PictureT]', self._of(connection))
+        return list(decoder.feed(key, data))
+
+    @staged('decode')
+    def flush(self) -> list[StreamPicture[PictureT]]:
+        """
+        Return what is left of streams when no message follows.
+
+        :raises BagError: The camera's messages are no such pictures.
+        """
+        decoders = cast('Iterable[StreamDecoder[PictureT]]', self._decoders.values())
+        return [picture for decoder in decoders for picture in decoder.flush()]
 
     def _of(self, connection: Connection) -> Decoder[PictureT]:
         decoder = self._decoders.get(connection.id)

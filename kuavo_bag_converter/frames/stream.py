@@ -165,7 +165,8 @@ def stream(
         [*cameras] if table is None else [table, *cameras]
     )
     numbers = () if table is None else table.wanted().items()
-    wanted = _union([*numbers, *((camera.topic, camera.wanted()) for camera in cameras)])
+    pictures = ((c.topic, c.wanted(reader.counts[c.topic])) for c in cameras)
+    wanted = _union([*numbers, *pictures])
     while wanted:
         for count, message in enumerate(stage_of_each('read', reader.messages(wanted))):
             connection, ordinal = message.connection, message.ordinal
@@ -176,7 +177,11 @@ def stream(
                 data = message.data if isinstance(message.data, bytes) else bytes(message.data)
                 queue.submit(partial(camera.take, connection, ordinal, data), len(data))
             yield None if count % _LOOK_EVERY else min(item.frames_done for item in features)
+        for pairs in by_topic.values():
+            for camera, queue in pairs:
+                queue.submit(camera.finish, 0)
         workers.drain()
+        yield min(item.frames_done for item in features)
         table = None
         wanted = _union((camera.topic, camera.to_read_again()) for camera in cameras)
 

@@ -48,7 +48,7 @@ from kuavo_bag_converter.inspection.report import (
 from kuavo_bag_converter.inspection.sampling import choose, MessageSample
 from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.images import STREAMS
+from kuavo_bag_converter.messages.video_streams import STREAMS
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.files import total_bytes

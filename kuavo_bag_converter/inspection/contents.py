@@ -16,10 +16,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import av
 from kuavo_bag_converter.bags.header_stamps import header_stamp
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals
 from kuavo_bag_converter.inspection.report import FieldValues, HeaderStamps, Picture
@@ -28,8 +30,9 @@ from kuavo_bag_converter.inspection.timing import header_stamps_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
 from kuavo_bag_converter.messages.identity import named_path
-from kuavo_bag_converter.messages.images import picture_decoder, picture_info
-from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
+from kuavo_bag_converter.messages.picture_messages import PictureMessages
+from kuavo_bag_converter.support.errors import BagError, ImageError
 import numpy as np
 from rosbags.interfaces import Nodetype
 
@@ -100,7 +103,7 @@ def picture_of(message: FirstMessage, definitions: Definitions) -> Picture | Non
     """
     connection, data = message.connection, message.data
     try:
-        picture_decoder(connection, definitions)
+        PictureMessages(connection, definitions)
     except BagError:
         return None
     info = picture_info(connection, definitions, data)
@@ -112,17 +115,35 @@ def picture_of(message: FirstMessage, definitions: Definitions) -> Picture | Non
 def first_key_frame(
     reader: BagReader, topic: str, picture: Picture, definitions: Definitions
 ) -> Picture:
-    """Find the first key frame of a stream that begins before one, and take its size."""
-    before = 0
+    """Find the first message of a stream that shows a picture, and take its size."""
+    decoders: dict[int, ColorDecoder] = {}
+    count = 0
     try:
         for message in reader.first_messages(topic, _WITHIN):
-            info = picture_info(message.connection, definitions, message.data)
-            if info.height:
-                return replace(picture, width=info.width, height=info.height, before_key=before)
-            before += 1
+            connection = message.connection
+            if connection.id not in decoders:
+                decoders[connection.id] = ColorDecoder(connection, definitions)
+            shown = decoders[connection.id].feed(count, message.data)
+            count += 1
+            if found := _first_shown(shown):
+                break
+        else:
+            found = _first_shown(picture for one in decoders.values() for picture in one.flush())
     except BagError:
-        pass  # what is wrong with it is said elsewhere
-    return replace(picture, before_key=before)
+        found = None  # what is wrong with it is said elsewhere
+    if found is None:
+        return replace(picture, before_key=count)
+    before, frame = found
+    return replace(picture, width=frame.width, height=frame.height, before_key=before)
+
+
+def _first_shown(
+    shown: Iterable[tuple[int, Callable[[], av.VideoFrame]]],
+) -> tuple[int, av.VideoFrame] | None:
+    for key, give in shown:
+        with suppress(ImageError):
+            return key, give()
+    return None
 
 
 def fields_of(message: FirstMessage, definitions: Definitions) -> dict[str, FieldValues]:

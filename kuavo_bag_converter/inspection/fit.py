@@ -32,6 +32,7 @@ from kuavo_bag_converter.alignment.selection import (
     spread_topics,
 )
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
+from kuavo_bag_converter.frames.cameras import first_picture
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.kinds import camera_of
 from kuavo_bag_converter.frames.options import shard_options, ShardOptions
@@ -40,6 +41,7 @@ from kuavo_bag_converter.inspection.report import Fit, Miss, MissKind, Picture, 
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader
 from kuavo_bag_converter.messages.images import picture_info
+from kuavo_bag_converter.messages.video_streams import STREAMS
 from kuavo_bag_converter.profiles.model import (
     CameraFeature,
     Clock,
@@ -363,15 +365,21 @@ class _ProfileFitter:
         if topic not in self._bag.first:
             return None
         connection, _, data = self._bag.first[topic]
+        is_stream = picture is not None and picture.codec in STREAMS
+        if picture is not None and picture.before_key:
+            self._bad[topic] = picture.before_key
         try:
             # As a conversion does, so that both say the same.
-            info = picture_info(connection, self._bag.definitions, data)
-            if picture is not None and not info.height:
-                info = info._replace(height=picture.height, width=picture.width)
+            if is_stream:
+                info, message = first_picture(bound, self._bag.reader, self._bag.definitions)
+                connection, data = message.connection, bytes(message.data)
+            else:
+                info = picture_info(connection, self._bag.definitions, data)
             kind = camera_of(bound, info, options)
             kind.decoder(connection).decode(data)
         except ImageError:
-            self._bad[topic] = max(1, picture.before_key if picture else 0)  # others may be good
+            if not is_stream:
+                self._bad[topic] = 1  # others may be good
             return None
         except (BagError, UsageError) as error:
             return Miss(camera.key, topic, 'picture', f'{error} ({camera.key})')

@@ -56,8 +56,9 @@ def _on_topic(topic: TopicReport, duration: float) -> Iterator[str]:
     if topic.picture is not None and topic.picture.before_key:
         codec, count = topic.picture.codec, topic.picture.before_key
         size = '' if topic.picture.width else ', nor is its size known'
+        pictures = 'picture' if count == 1 else f'{count} pictures'
         yield (
-            f'the {codec} stream begins before a key frame: its first {count} pictures cannot be '
+            f'the {codec} stream begins before a key frame: its first {pictures} cannot be '
             f'decoded{size}; on_bad_image says what becomes of frames that need them'
         )
     if topic.picture is not None and not topic.picture.upright:

@@ -40,9 +40,9 @@ from kuavo_bag_converter.messages.images import (
     codec_of,
     errors_about,
     is_rvl,
-    picture_decoder,
 )
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
+from kuavo_bag_converter.messages.picture_messages import PictureMessages
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
 from kuavo_bag_converter.messages.video_frames import Gray, gray_frame, gray_pixels
@@ -93,7 +93,7 @@ class DepthDecoder:
         :raises BagError: The type holds no picture, or its definition is missing.
         """
         self._topic = connection.label
-        self._message, self._is_compressed = picture_decoder(connection, definitions)
+        self._messages = PictureMessages(connection, definitions)
         self._size = size
         self._geometry = geometry
         self._recorded_size = recorded_size
@@ -117,9 +117,6 @@ class DepthDecoder:
             depth[depth == NO_DEPTH] = 0
         return depth
 
-    def skip(self, data: bytes | memoryview) -> None:
-        """Ignore a message whose map is not used."""
-
     def decode_as_recorded(self, data: bytes | memoryview) -> Depth:
         """
         Decode as :meth:`decode` does, but leave 65535 as it is.
@@ -128,10 +125,11 @@ class DepthDecoder:
         :raises ImageError: This map is damaged.
         :raises BagError: The message does not fit its definition, or is no depth.
         """
-        message = self._message(data)
+        message = self._messages.decode(data)
         with errors_about(self._topic):
-            if self._is_compressed:
-                return self._compressed(memoryview(message.data), message.format)
+            part = self._messages.compressed(message)
+            if part is not None:
+                return self._compressed(part.data, part.description)
             if message.encoding in ENCODINGS and message.encoding not in _ENCODINGS:
                 raise BagError(f'image encoding {quoted(message.encoding)} is no depth')
             return self._finished(pixels_of(message))
@@ -262,9 +260,6 @@ class GrayDepthDecoder:
         if self._table is None:
             return gray_frame(_stretched(depth, self._low, self._high), self._pix_fmt)
         return gray_frame(self._table.take(depth, mode='clip'), self._pix_fmt)
-
-    def skip(self, data: bytes | memoryview) -> None:
-        """Ignore a message whose map is not used."""
 
 
 def _stretched(depth: Depth, lower: int, upper: int) -> Gray:

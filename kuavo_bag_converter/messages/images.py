@@ -20,16 +20,16 @@ What is to be stored as it is (``video: copy``) is taken out of its message and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import av
 import cv2
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import raw_images, rvl
-from kuavo_bag_converter.messages.codecs import PictureCodec, stream_codec_name, StreamCodec
-from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
+from kuavo_bag_converter.messages.codecs import PictureCodec
+from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.geometry import Geometry, Size
 from kuavo_bag_converter.messages.picture_headers import (
     DEPTH_HEADER,
@@ -40,17 +40,20 @@ from kuavo_bag_converter.messages.picture_headers import (
     read_png,
     read_webp,
 )
+from kuavo_bag_converter.messages.picture_messages import Compressed, PictureMessages
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.messages.video_frames import FrameFitter, gray_pixels, RGB, rgb_pixels
+from kuavo_bag_converter.messages.video_streams import (
+    begins_with_start_code,
+    open_stream,
+    ShownPicture,
+    stream_codec,
+    STREAMS,
+    VideoStream,
+)
 from kuavo_bag_converter.support.errors import BagError, ImageError
-from kuavo_bag_converter.support.texts import quoted, shown
+from kuavo_bag_converter.support.texts import quoted
 import numpy as np
-
-STREAMS = ('h264', 'hevc')
-"""Codecs whose pictures need the pictures before them."""
-
-_COMPRESSED = ('format', 'data')
-_RAW = ('height', 'width', 'encoding', 'is_bigendian', 'step', 'data')
 
 
 class PictureInfo(NamedTuple):
@@ -60,7 +63,7 @@ class PictureInfo(NamedTuple):
     width: int
     """Both upright; 0 where the payload does not say (a stream without a key frame)."""
     codec: str
-    """``jpeg``, ``png``, ``webp``, ``h264``, ``hevc``, ``rvl`` or ``raw``."""
+    """``jpeg``, ``png``, ``webp``, ``rvl``, ``raw`` or one of :data:`.STREAMS`."""
     encoding: str
     """The message's own words: its ``format`` or ``encoding``."""
     channels: int
@@ -84,33 +87,12 @@ def errors_about(topic: str) -> Iterator[None]:
         raise BagError(f'{topic}: {error}') from None
 
 
-def picture_decoder(
-    connection: Connection, definitions: Definitions
-) -> tuple[MessageDecoder, bool]:
-    """
-    Return the message decoder of a camera, and whether its pictures are compressed.
-
-    :raises BagError: The type of the connection holds no picture.
-    """
-    decoder = definitions.decoder(connection)
-    fields = decoder.fields()
-    if all(name in fields for name in _RAW):
-        return decoder, False
-    if all(name in fields for name in _COMPRESSED):
-        return decoder, True
-    raise BagError(
-        f'{connection.label}: {shown(connection.msgtype)} holds no picture; expected '
-        'sensor_msgs/msg/CompressedImage or sensor_msgs/msg/Image'
-    )
-
-
 class ColorDecoder:
     """
     Decodes the pictures of one colour camera; to be used by one thread at a time.
 
     A JPEG goes from its own planes to the encoder's without becoming RGB. Its Exif orientation is
-    applied, as ``cv2.imdecode`` does; alpha is dropped. :class:`StreamCodec` tells about H.264 and
-    H.265.
+    applied, as ``cv2.imdecode`` does; alpha is dropped. :mod:`.video_streams` tells about streams.
     """
 
     def __init__(
@@ -142,7 +124,7 @@ class ColorDecoder:
         :raises BagError: The type holds no picture, or its definition is missing.
         """
         self._topic = connection.label
-        self._message, self._is_compressed = picture_decoder(connection, definitions)
+        self._messages = PictureMessages(connection, definitions)
         self._fitter = FrameFitter(size, pix_fmt)
         self._rgb_fitter = FrameFitter(None, RGB)
         self._geometry = geometry
@@ -156,7 +138,7 @@ class ColorDecoder:
             self._color_of = cv_bridge_backend.color_of
         self._jpegs = JpegReader()
         self._pictures: dict[str, PictureCodec] = {}
-        self._streams: dict[str, StreamCodec] = {}
+        self._streams: dict[tuple[str, str], VideoStream] = {}
 
     def decode(self, data: bytes | memoryview) -> av.VideoFrame:
         """
@@ -168,55 +150,97 @@ class ColorDecoder:
         :raises BagError: The message does not fit its definition, or the camera's kind of picture
             is not supported.
         """
-        message = self._message(data)
+        results = dict([*self.feed(0, data), *self.flush()])
+        return results[0]()
+
+    def feed(
+        self, key: int, data: bytes | memoryview
+    ) -> list[tuple[int, Callable[[], av.VideoFrame]]]:
+        """
+        Take the next message, where it may be one of a stream.
+
+        :param key: What the message is called in results.
+        :param data: Its payload.
+        :return: Messages whose picture is known now, this one or those before it; each with a
+            function that gives the frame as :meth:`decode` does.
+        :raises BagError: As in :meth:`decode`.
+        """
+        message = self._messages.decode(data)
         with errors_about(self._topic):
-            frame, orientation = self._frame(message)
-            size = (frame.height, frame.width)
-            if orientation > 4:
-                size = (frame.width, frame.height)
-            check_recorded_size(size, self._recorded_size)
-            self._remarks.size(*size)
-            if self._geometry.is_plain(size):
-                return self._fitter.fit(frame, orientation)
-            pixels = rgb_pixels(self._rgb_fitter.fit(frame, orientation))
-            pixels = np.ascontiguousarray(self._geometry.applied(pixels))
-            return self._fitter.fit(av.VideoFrame.from_numpy_buffer(pixels, 'rgb24'))
+            part = self._messages.compressed(message)
+            if part is None:
+                return [(key, self._named(self._pixels, message))]
+            try:
+                codec = codec_of(part.data, part.description)
+            except ImageError as error:
+                return [(key, self._named(self._fitted, error))]
+            if codec not in STREAMS:
+                return [(key, self._named(self._still, codec, part))]
+            stream = self._streams.get((codec, part.frame_id))
+            if stream is None:
+                stream = self._streams[codec, part.frame_id] = open_stream(codec)
+            return self._shown(stream.feed(key, part.data, part.number))
 
-    def skip(self, data: bytes | memoryview) -> None:
+    def flush(self) -> list[tuple[int, Callable[[], av.VideoFrame]]]:
         """
-        Take notice of a message whose picture is not used; only streams need it.
+        Return the pictures that are known because no message follows, as :meth:`feed` does.
 
-        :raises BagError: The message does not fit its definition, or the camera's kind of picture
-            is not supported.
+        :raises BagError: As in :meth:`decode`.
         """
-        message = self._message(data)
-        with errors_about(self._topic), suppress(ImageError):
-            self._frame(message)
+        with errors_about(self._topic):
+            return [
+                shown for stream in self._streams.values() for shown in self._shown(stream.flush())
+            ]
 
-    def _frame(self, message: Any) -> tuple[av.VideoFrame, int]:
-        """Return the picture as it is stored, and its Exif orientation."""
-        if not self._is_compressed:
-            if message.encoding in raw_images.PLANAR:
-                return raw_images.planar_frame(message), 1
-            picture = self._color_of(message, self._range, self._remarks)
-            return av.VideoFrame.from_numpy_buffer(*picture), 1
-        payload = memoryview(message.data)
-        codec = codec_of(payload, message.format)
-        if codec in STREAMS:
-            if codec not in self._streams:
-                self._streams[codec] = StreamCodec(codec)
-            return self._streams[codec].decode(payload), 1
+    def _shown(
+        self, pictures: Iterable[ShownPicture]
+    ) -> list[tuple[int, Callable[[], av.VideoFrame]]]:
+        return [(key, self._named(self._fitted, picture)) for key, picture in pictures]
+
+    def _named(
+        self, give: Callable[..., av.VideoFrame], *arguments: Any
+    ) -> Callable[[], av.VideoFrame]:
+        """Return what calls a function with the topic named in its errors."""
+
+        def named() -> av.VideoFrame:
+            with errors_about(self._topic):
+                return give(*arguments)
+
+        return named
+
+    def _pixels(self, message: Any) -> av.VideoFrame:
+        if message.encoding in raw_images.PLANAR:
+            return self._fitted(raw_images.planar_frame(message))
+        picture = self._color_of(message, self._range, self._remarks)
+        return self._fitted(av.VideoFrame.from_numpy_buffer(*picture))
+
+    def _still(self, codec: str, part: Compressed) -> av.VideoFrame:
+        """Decode a picture that stands alone."""
         if codec not in self._pictures:
             self._pictures[codec] = PictureCodec('mjpeg' if codec == 'jpeg' else codec)
         orientation = 1
         if codec == 'jpeg':
-            orientation = self._jpegs.read(payload).orientation
+            orientation = self._jpegs.read(part.data).orientation
         elif codec == 'png':
-            read_png(payload)
+            read_png(part.data)
         else:
-            read_webp(payload)
-        frame = self._pictures[codec].decode(payload)
-        return self._colored(frame, message.format), orientation
+            read_webp(part.data)
+        picture = self._pictures[codec].decode(part.data)
+        return self._fitted(self._colored(picture, part.description), orientation)
+
+    def _fitted(self, picture: av.VideoFrame | ImageError, orientation: int = 1) -> av.VideoFrame:
+        if isinstance(picture, ImageError):
+            raise picture
+        size = (picture.height, picture.width)
+        if orientation > 4:
+            size = (picture.width, picture.height)
+        check_recorded_size(size, self._recorded_size)
+        self._remarks.size(*size)
+        if self._geometry.is_plain(size):
+            return self._fitter.fit(picture, orientation)
+        pixels = rgb_pixels(self._rgb_fitter.fit(picture, orientation))
+        pixels = np.ascontiguousarray(self._geometry.applied(pixels))
+        return self._fitter.fit(av.VideoFrame.from_numpy_buffer(pixels, 'rgb24'))
 
     def _colored(self, frame: av.VideoFrame, description: str) -> av.VideoFrame:
         """Give a mosaic its colours, and bring grey of 16 bits to the wanted range."""
@@ -286,52 +310,79 @@ class JpegCopier:
                 )
         return bytes(payload)
 
-    def skip(self, data: bytes | memoryview) -> None:
-        """Ignore a message whose picture is not used."""
-
 
 def picture_info(
     connection: Connection, definitions: Definitions, data: bytes | memoryview
 ) -> PictureInfo:
     """
-    Read the headers of a message's picture, colour or depth, without decoding it.
+    Read the headers of a message's picture, colour or depth.
 
-    Only for a video stream its first picture is decoded.
-
+    :param connection: Of the message.
+    :param definitions: Where message definitions come from.
+    :param data: Its payload.
+    :return: What the headers say; of a stream that begins here.
     :raises ImageError: The picture is damaged.
     :raises BagError: It is of a kind that is not supported, or the type holds no picture.
     """
-    decoder, is_compressed = picture_decoder(connection, definitions)
-    message = decoder(data)
-    with errors_about(connection.label):
-        if not is_compressed:
+    return PictureProbe(definitions).look(connection, data)
+
+
+class PictureProbe:
+    """Reads the headers of the pictures of a topic without decoding them."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        """Use ``definitions`` where a bag embeds none."""
+        self.lacks = ''
+        """Why the last message of a stream told no size."""
+        self._definitions = definitions
+        self._streams: dict[tuple[int, str, str], VideoStream] = {}
+
+    def look(self, connection: Connection, data: bytes | memoryview) -> PictureInfo:
+        """
+        Read the headers of the next message's picture, colour or depth.
+
+        Pictures of streams are decoded up to the first key frame, whose size is that of a stream.
+
+        :raises ImageError: The picture is damaged.
+        :raises BagError: It is of a kind that is not supported, or the type holds no picture.
+        """
+        messages = PictureMessages(connection, self._definitions)
+        message = messages.decode(data)
+        with errors_about(connection.label):
+            part = messages.compressed(message)
+            if part is not None:
+                return self._compressed(connection.id, part)
             channels = raw_images.channels_of(message)
             return PictureInfo(message.height, message.width, 'raw', message.encoding, channels)
-        return _compressed_info(memoryview(message.data), message.format)
 
-
-def _compressed_info(payload: memoryview, description: str) -> PictureInfo:
-    if is_rvl(description):
-        begin = rvl.begin_of(payload)
-        return PictureInfo(*rvl.read_size(payload[begin:]), 'rvl', description, 1)
-    if bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC:
-        payload = payload[DEPTH_HEADER:]
-    codec = codec_of(payload, description)
-    if codec == 'jpeg':
-        height, width, channels, orientation = JpegReader().read(payload)
-        if orientation > 4:
-            height, width = width, height
-        return PictureInfo(height, width, codec, description, channels, orientation == 1)
-    if codec == 'png':
-        png = read_png(payload)
-        return PictureInfo(png.height, png.width, codec, description, png.channels)
-    if codec == 'webp':
-        return PictureInfo(*read_webp(payload), codec, description, 3)
-    try:
-        frame = StreamCodec(codec).decode(payload)
-    except ImageError:
-        return PictureInfo(0, 0, codec, description, 3)
-    return PictureInfo(frame.height, frame.width, codec, description, 3)
+    def _compressed(self, connection: int, part: Compressed) -> PictureInfo:
+        payload, description, number, frame_id = part
+        if is_rvl(description):
+            begin = rvl.begin_of(payload)
+            return PictureInfo(*rvl.read_size(payload[begin:]), 'rvl', description, 1)
+        if bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC:
+            payload = payload[DEPTH_HEADER:]
+        codec = codec_of(payload, description)
+        if codec == 'jpeg':
+            height, width, channels, orientation = JpegReader().read(payload)
+            if orientation > 4:
+                height, width = width, height
+            return PictureInfo(height, width, codec, description, channels, orientation == 1)
+        if codec == 'png':
+            png = read_png(payload)
+            return PictureInfo(png.height, png.width, codec, description, png.channels)
+        if codec == 'webp':
+            return PictureInfo(*read_webp(payload), codec, description, 3)
+        place = (connection, codec, frame_id)
+        if place not in self._streams:
+            self._streams[place] = open_stream(codec)
+        stream = self._streams[place]
+        shown = [*stream.feed(0, payload, number), *stream.flush()]
+        picture = shown[-1].picture
+        if isinstance(picture, ImageError):
+            self.lacks = str(picture)
+            return PictureInfo(0, 0, codec, description, 3)
+        return PictureInfo(picture.height, picture.width, codec, description, 3)
 
 
 def is_rvl(description: str) -> bool:
@@ -355,9 +406,14 @@ def codec_of(payload: memoryview, description: str) -> str:
         return 'png'
     if start[:4] == b'RIFF' and start[8:] == b'WEBP':
         return 'webp'
-    name = stream_codec_name(payload, description)
+    name = stream_codec(description)
     if name:
         return name
+    if begins_with_start_code(payload):
+        raise BagError(
+            f'a video stream whose format {quoted(description)} is neither h264 nor h265 (nor '
+            'av1, vp8, vp9 or theora)'
+        )
     if bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC:
         raise BagError('compressedDepth pictures; make it a depth camera')
     found = f'starts with {start.hex(" ")}' if start else 'is empty'
