@@ -73,6 +73,37 @@ def test_the_files_of_a_split_ros1_recording_are_one(tmp_path):
         assert bag.counts[IMAGE.name] == 110
 
 
+@pytest.mark.parametrize(
+    ('storage', 'compression'), [('MCAP', 'NONE'), ('SQLITE3', 'NONE'), ('SQLITE3', 'FILE')]
+)
+def test_a_split_rosbag2_recording_is_one_whatever_its_folder_is_called(
+    storage, compression, tmp_path
+):
+    folder = tmp_path / 'renamed'
+    folder.mkdir()
+    for n in range(3):
+        part = write_rosbag2(tmp_path / f'run_{n}', at(n), storage, compression)
+        (file,) = (path for path in part.iterdir() if path.name != 'metadata.yaml')
+        file.rename(folder / file.name)
+    (recording,) = find_recordings([folder])
+    with open_bag(recording) as bag:
+        assert bag.counts[IMAGE.name] == 30
+    for path in recording[::2]:
+        assert find_recordings([path]) == [(path,)]
+    assert find_recordings([recording[0], recording[2]]) == [recording[:1], recording[2:]]
+
+
+def test_numbered_rosbag2_files_of_takes_with_a_pause_between_them_are_separate(tmp_path):
+    paths = [write_mcap(tmp_path / f'take_{n}.mcap', at(3 * n)) for n in range(3)]
+    assert find_recordings([tmp_path]) == [(path,) for path in paths]
+
+
+def test_files_of_different_kinds_are_no_parts_of_one_recording(tmp_path):
+    first = write_mcap(tmp_path / 'run_0.mcap', at(0))
+    second = write_rosbag1(tmp_path / 'run_1.bag', at(1))
+    assert find_recordings([tmp_path]) == [(first,), (second,)]
+
+
 def test_numbered_ros1_recordings_with_a_pause_between_them_are_separate(tmp_path):
     paths = [write_rosbag1(tmp_path / f'run_{n}.bag', at(3 * n)) for n in range(3)]
     assert find_recordings([tmp_path]) == [(path,) for path in paths]

@@ -25,10 +25,11 @@ from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
+from kuavo_bag_converter.bags.mcap import storage as mcap
 from kuavo_bag_converter.bags.open import open_portable
-from kuavo_bag_converter.bags.rosbag1.storage import time_range
+from kuavo_bag_converter.bags.rosbag1 import storage as rosbag1
 from kuavo_bag_converter.bags.rosbag2.directory import natural, split_stem, SUFFIXES
-from kuavo_bag_converter.bags.rosbag2.metadata import NAME
+from kuavo_bag_converter.bags.rosbag2.metadata import NAME, plain_name
 from kuavo_bag_converter.bags.storage_plugins import is_of_a_plugin
 from kuavo_bag_converter.bags.time_spans import recorded_spans, SILENCE_S, TimeSpan
 from kuavo_bag_converter.support.errors import BagError, UsageError
@@ -43,6 +44,7 @@ KuavoBrain's previews, and the backups of ``rosbag reindex``, ``compress`` and `
 """
 _NAMED = 5
 """Files that a remark names."""
+_TIME_RANGES = {'rosbag1': rosbag1.time_range, 'mcap': mcap.time_range}
 GAP = 10**9
 """Parts of a split recording follow each other within this many ns."""
 
@@ -88,9 +90,9 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
     Find the recordings at ``paths``, each a bag, a rosbag2 directory or a folder of either.
 
     Folders are searched one level deep, their entries are sorted by name (``bag_2`` before
-    ``bag_10``). ROS 1 files that are numbered (``NAME_0.bag``, ``NAME_1.bag``...) and of which
-    each begins less than a second after the one before it ends are one recording, as
-    ``rosbag record --split`` leaves it.
+    ``bag_10``). Files that are numbered (``NAME_0.bag``, ``NAME_1.bag``...; ``.mcap`` or ``.db3``
+    likewise) and of which each begins less than a second after the one before it ends are one
+    recording, as recorders leave it that split by size or time.
 
     In a folder, ``NAME.c.bag`` (a preview) and ``NAME.orig.bag`` (a backup) are left out where
     ``NAME.bag`` or ``NAME.bag.active`` is beside them. Given by their own path, they are taken.
@@ -181,16 +183,27 @@ def _is_directory_bag(folder: Path) -> bool:
 
 
 def _family(path: Path) -> object:
-    """Key that neighbours share if they may be parts of one ROS 1 recording."""
+    """Key that neighbours share if they may be parts of one recording."""
     part = _part(path)
-    return (path.parent, part[0]) if part else path
+    return (path.parent, part.name, part.kind) if part else path
 
 
-def _part(path: Path) -> tuple[str, int] | None:
-    """Name and number of a file that ``rosbag record --split`` may have written."""
-    part = split_stem(path) if path.name.endswith(ROSBAG1_SUFFIXES) else None
-    # The recorder does not fill its numbers up with zeros.
-    return part if part and re.search(rf'_{part[1]}\.bag', path.name) else None
+class _Part(NamedTuple):
+    """A file that a recorder which splits may have written."""
+
+    name: str
+    number: int
+    kind: str
+    """The suffix, without what says that it is unfinished or packed."""
+
+
+def _part(path: Path) -> _Part | None:
+    kind = plain_name(path.name.removesuffix('.active'))
+    part = split_stem(path) if path.name.endswith(ROSBAG1_SUFFIXES + SUFFIXES) else None
+    # Recorders do not fill their numbers up with zeros.
+    if part is None or not re.search(rf'_{part[1]}\.[a-z0-9]+$', kind):
+        return None
+    return _Part(*part, kind.rpartition('.')[2])
 
 
 def _joined(parts: list[Path]) -> list[Recording]:
@@ -206,7 +219,7 @@ def _joined(parts: list[Path]) -> list[Recording]:
 
 def _follows(first: Path, second: Path) -> bool:
     before, after = _part(first), _part(second)
-    if not before or not after or after[1] != before[1] + 1:
+    if not before or not after or after.number != before.number + 1:
         return False
     return any(0 <= b.start - a.stop < GAP for a in _spans(first) for b in _spans(second))
 
@@ -218,10 +231,12 @@ def _spans(path: Path) -> list[TimeSpan]:
     More than one need not be told apart where the index says that all is short.
     """
     try:
-        times = time_range(path) if container_of(path) == 'rosbag1' else None
+        container = container_of(path)
+        times = _TIME_RANGES[container](path) if container in _TIME_RANGES else None
         if times and times[1] - times[0] < SILENCE_S * 10**9:
             return [TimeSpan(*times)]
-        with open_portable([path], DamagePolicy('fail' if times else 'salvage')) as reader:
+        unclosed = container in _TIME_RANGES and times is None
+        with open_portable([path], DamagePolicy('salvage' if unclosed else 'fail')) as reader:
             index = reader.index(set(reader.counts))
     except BagError:
         return []

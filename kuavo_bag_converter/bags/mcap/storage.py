@@ -20,7 +20,7 @@ from collections.abc import Collection
 from pathlib import Path
 import zlib
 
-from kuavo_bag_converter.bags.byte_readers import FileWindow, MemoryReader
+from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
     Chunk,
     ChunkedStorage,
@@ -187,3 +187,18 @@ class McapStorage(ChunkedStorage):
             return None
         local = self._known.local.get(head.channel, -1)
         return MessageRecord(local, head.stamp, mc.MESSAGE_HEADER, head.length)
+
+
+def time_range(path: Path) -> tuple[int, int] | None:
+    """First and last receive stamp by the statistics of a closed file, in ns; else None."""
+    source = BagFile(path)
+    try:
+        summary = read_summary(source) if has_footer(source) else None
+    except DamagedError:
+        return None
+    finally:
+        source.close()
+    statistics = summary.statistics if summary else None
+    if statistics is None or not statistics.message_count:
+        return None
+    return statistics.message_start_time, statistics.message_end_time
