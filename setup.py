@@ -83,6 +83,8 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
+        # Where `ros2 run` looks; a bin/convert of pip's would hide other programs of that name.
+        (f'lib/{NAME}', [f'scripts/ros2_run/{name}' for name in ('convert', 'inspect', 'verify')]),
         *_shared('launch', '*.launch.py'),
         *_shared('config', '*.yaml'),
     ],
@@ -98,6 +100,7 @@ setup(
             f'convert_node = {NAME}.node.convert_node:main',
             f'{NAME} = {NAME}.__main__:main',
         ],
+        'ros2bag.verb': [f'to_lerobot = {NAME}.cli.ros2bag_verb:ToLerobotVerb'],
     },
     zip_safe=False,
 )

@@ -170,14 +170,17 @@ def test_commands_start_functions_that_exist(setup_arguments):
         entry.split(' = ') for entry in setup_arguments['entry_points']['console_scripts']
     )
     assert set(commands) == {'convert_node', NAME}
-    for target in commands.values():
+    verbs = dict(entry.split(' = ') for entry in setup_arguments['entry_points']['ros2bag.verb'])
+    for target in (*commands.values(), *verbs.values()):
         module, function = target.split(':')
         source = ROOT / f'{module.replace(".", "/")}.py'
         names = {item.name for item in ast.parse(source.read_text()).body if hasattr(item, 'name')}
         assert function in names
 
 
-def test_executables_go_where_ros2_run_looks():
+def test_executables_go_where_ros2_run_looks(setup_arguments):
+    for file in dict(setup_arguments['data_files'])[f'lib/{NAME}']:
+        assert (ROOT / file).stat().st_mode & 0o111 == 0o111
     text = (ROOT / 'setup.cfg').read_text()
     assert f'[develop]\nscript_dir=$base/lib/{NAME}\n' in text
     assert f'[install]\ninstall_scripts=$base/lib/{NAME}\n' in text

@@ -48,9 +48,16 @@ class _Command(NamedTuple):
 
 def run(arguments: Sequence[str]) -> int:
     """Run one subcommand and return the exit code: 0 done, 1 a bag failed, 2 wrong use."""
+    return exit_code_of(lambda: _run(arguments))
+
+
+def exit_code_of(work: Callable[[], int]) -> int:
+    """Run a command, and print an error that it ends with; return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be texts
     try:
         with exit_on_sigterm():
-            return _run(arguments)
+            return work()
     except ConverterError as error:
         _print_error(error)
         return 2 if isinstance(error, UsageError) else 1
@@ -78,16 +85,17 @@ def _run(arguments: Sequence[str]) -> int:
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
     options = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors='backslashreplace')  # names of files need not be texts
     return int(options.run(options))
 
 
-def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``convert``."""
     parser.add_argument(
         'bags', nargs='*', metavar='BAG', help='bag file, rosbag2 directory, or folder of either'
     )
-    parser.add_argument('--output', metavar='DIR', help='root of the dataset; must not exist yet')
+    parser.add_argument(
+        '-o', '--output', metavar='DIR', help='root of the dataset; must not exist yet'
+    )
     parser.add_argument(
         '--append', action='store_true', help='add the bags to the dataset that DIR already is'
     )
@@ -141,8 +149,9 @@ def _settings(options: argparse.Namespace) -> Settings:
     return updated(settings, folders, '--msg-path')
 
 
-def _convert(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.jobs.convert import convert
+def convert(options: argparse.Namespace) -> int:
+    """Convert as the arguments of ``convert`` say; return the exit code."""
+    from kuavo_bag_converter.jobs.convert import convert as convert_bags
     from kuavo_bag_converter.report.display import Display, print_report
     from kuavo_bag_converter.settings import updated
 
@@ -157,7 +166,7 @@ def _convert(options: argparse.Namespace) -> int:
         given['retry_failed'] = True
     settings = updated(_settings(options), given, 'command line')
     with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
-        report = convert(settings, observer=display, cancel=cancel)
+        report = convert_bags(settings, observer=display, cancel=cancel)
     print_report(report, sys.stdout)
     if report.problem:
         _print_error(report.problem)
@@ -206,7 +215,7 @@ def _of_module(name: str, summary: str, module: str) -> _Command:
 
 
 _COMMANDS = (
-    _Command('convert', 'Convert bags to a LeRobot dataset.', _convert_arguments, _convert),
+    _Command('convert', 'Convert bags to a LeRobot dataset.', add_convert_arguments, convert),
     _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
     _of_module('verify', 'Check a dataset, and compare it with its bags.', 'replay.command'),
     _of_module('sample', 'Make a Kuavo bag with known truth.', 'sample.command'),
