@@ -21,6 +21,7 @@ from typing import Literal
 
 from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Finding, Findings
+from kuavo_bag_converter.check.images import check_images
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.check.rows import check_rows
 from kuavo_bag_converter.check.statistics import check_episodes, check_total
@@ -53,6 +54,8 @@ def check_described(dataset: Description, findings: Findings, depth: Extent) -> 
     check_metadata(dataset, findings)
     check_rows(dataset, findings, values=full)
     pictures = check_videos(dataset, findings, decode=full)
+    if full:
+        pictures |= check_images(dataset, findings)
     with np.errstate(all='ignore'):  # numbers that are not finite are findings
         pools = check_episodes(dataset, findings, pictures if full else None)
         if dataset.version == 'v3.0':

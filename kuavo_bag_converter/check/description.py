@@ -82,6 +82,11 @@ class Column:
         return self.dtype == 'video'
 
     @property
+    def is_image(self) -> bool:
+        """Whether it holds pictures in the table."""
+        return self.dtype == 'image'
+
+    @property
     def is_picture(self) -> bool:
         """Whether it holds pictures, in MP4 files or in the table."""
         return self.dtype in ('video', 'image')

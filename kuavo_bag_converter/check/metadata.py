@@ -216,7 +216,7 @@ def _expected(feature: VectorFeature | CameraFeature) -> dict[str, Any]:
     if isinstance(feature, VectorFeature):
         names = list(feature.names)
         return {'dtype': 'float32', 'shape': [len(names)], 'names': names}
-    expected: dict[str, Any] = {'dtype': 'video'}
+    expected: dict[str, Any] = {'dtype': feature.store}
     if feature.size is not None:
         expected['size'] = list(feature.size)
     return expected | {'channels': 1 if feature.depth == 'metric12' else 3}

@@ -104,8 +104,9 @@ def check_episodes(
                     checker.compare(key, expected, OWN_VECTORS)
                 elif key not in BOOKKEEPING:
                     checker.compare(key, expected, _OTHER_VECTORS)
-            for column in dataset.cameras:
-                checker.compare_pictures(column, pictures)
+            for column in dataset.features.values():
+                if column.is_picture:
+                    checker.compare_pictures(column, pictures)
         for key, values in batch.values.items():
             pools.setdefault(key, Pool()).add(values)
         covered += len(batch.episodes)
@@ -226,7 +227,9 @@ class BatchCheck:
             ]
         )
         expected = {name: known[:, index] for index, name in enumerate(DECODED)}
-        if not column.is_depth:
+        if column.is_image and self.own:
+            self.compare(column.key, expected, _OWN_IMAGES)
+        elif not column.is_depth:
             self._compare_coded(column, expected)
         elif column.info.get('depth_unit') == 'mm':
             clipped = _clipped(column, self._batch.values.get(column.key, {}))
@@ -326,6 +329,7 @@ Pools = dict[str, Pool]
 
 
 _OWN_POOLED = Tolerance(dict.fromkeys(BASIC, 1e-9), 1e-9)
+_OWN_IMAGES = Tolerance(dict.fromkeys([*BASIC[:4], *QUANTILES], 1e-9), 1e-9)
 _OWN_PICTURES = Tolerance(dict.fromkeys(STATISTICS, 1e-9), 1e-9)
 _OTHER_POOLED = Tolerance(dict.fromkeys(BASIC, 1e-2), 1e-3)
 

@@ -200,7 +200,7 @@ def _apart(value: Any, other: Any) -> Any:
 
 def sizes_of(root: Path) -> dict[str, tuple[int, ...]]:
     """
-    Return the (height, width) of each video of a dataset, as its info.json states them.
+    Return the (height, width) of each camera of a dataset, as its info.json states them.
 
     :raises DatasetError: It is no info.json of LeRobot.
     """
@@ -209,7 +209,7 @@ def sizes_of(root: Path) -> dict[str, tuple[int, ...]]:
         return {
             key: tuple(entry['shape'][:2])
             for key, entry in info['features'].items()
-            if entry['dtype'] == 'video'
+            if entry['dtype'] in ('video', 'image')
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise _no_info(root, error) from error

@@ -32,10 +32,10 @@ class DepthCoding:
 @dataclass(frozen=True)
 class Feature:
     """
-    One column: a vector in the table, or a camera's video.
+    One column: a vector in the table, a camera's video, or its pictures in the table.
 
-    ``shape`` is (n,) for a vector, (height, width, channels) for a video. ``names`` has n entries
-    for a vector and is not used for a video. ``depth`` marks a metric depth video.
+    ``shape`` is (n,) for a vector, (height, width, channels) for a camera. ``names`` has n entries
+    for a vector and is not used for a camera. ``depth`` marks a metric depth video.
     """
 
     key: str
@@ -48,6 +48,16 @@ class Feature:
     def is_video(self) -> bool:
         """Whether the column lives in MP4 files and not in the table."""
         return self.dtype == 'video'
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the column holds compressed pictures in the table."""
+        return self.dtype == 'image'
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the column is a camera."""
+        return self.is_video or self.is_image
 
 
 @dataclass(frozen=True)

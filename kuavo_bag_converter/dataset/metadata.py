@@ -55,10 +55,11 @@ def feature_entries(
     entries: dict[str, dict[str, Any]] = {}
     for feature in [*features, *DEFAULT_FEATURES]:
         entry: dict[str, Any] = {'dtype': feature.dtype, 'shape': list(feature.shape)}
-        if feature.is_video:
+        if feature.is_picture:
             entry['names'] = ['height', 'width', 'channels']
+        if feature.is_video:
             entry['info'] = describe(feature, options[feature.key], fps)
-        else:
+        elif not feature.is_image:
             entry['names'] = None if feature.names is None else list(feature.names)
         entries[feature.key] = entry
     return entries
@@ -241,7 +242,7 @@ def episodes_schema(features: Sequence[Feature]) -> pa.Schema:
             (f'videos/{feature.key}/to_timestamp', pa.float64()),
         ]
     for feature in [*features, *DEFAULT_FEATURES]:
-        depth = 3 if feature.is_video else 1
+        depth = 3 if feature.is_picture else 1
         for name in STATISTICS:
             kind = _list_of(pa.int64()) if name == 'count' else _list_of(pa.float64(), depth)
             fields.append((f'stats/{feature.key}/{name}', kind))

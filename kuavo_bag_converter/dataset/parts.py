@@ -32,8 +32,11 @@ from kuavo_bag_converter.dataset.statistics import Statistics, vector_statistics
 from kuavo_bag_converter.dataset.tables import (
     column_of,
     DEFAULT_FEATURES,
+    images,
     read_arrays,
+    read_rows,
     table_of,
+    table_schema,
     TASK_INDEX,
     vectors,
 )
@@ -42,6 +45,9 @@ from kuavo_bag_converter.support.files import link_or_copy
 import numpy as np
 from numpy.typing import NDArray
 import pyarrow as pa
+
+_PIECE_BYTES = 8 << 20
+"""Pictures of an episode that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,13 @@ class Assembly:
 
     @property
     def columns(self) -> list[Feature]:
-        """The columns of its table."""
+        """The columns of its table that hold numbers."""
         return [*vectors(self.features), *DEFAULT_FEATURES]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of its table, those of pictures too."""
+        return table_schema([*vectors(self.features), *images(self.features), *DEFAULT_FEATURES])
 
     def summary(
         self, before: Existing, episodes: Sequence[Episode], tasks: TaskNumbers
@@ -127,6 +138,42 @@ def episode_table(
         'task_index': task_index,
     }
     return table_of([*vectors(features), *DEFAULT_FEATURES], columns), names
+
+
+def image_bytes(episode: Episode) -> int:
+    """Return the bytes of an episode's pictures that go into the table."""
+    shard = episode.shard
+    return sum(stored.episode_bytes[episode.place] for stored in shard.images.values())
+
+
+def episode_pieces(job: Assembly, episode: Episode, table: pa.Table) -> Iterator[pa.Table]:
+    """
+    Yield an episode's table with its pictures, in as many rows at a time as memory allows.
+
+    :param job: What is being assembled.
+    :param episode: The episode.
+    :param table: Its numbers, see :func:`episode_table`.
+    :raises DatasetError: A shard's pictures are damaged or too few.
+    """
+    kept = images(job.features)
+    if not kept:
+        yield table
+        return
+    rows = max(1, _PIECE_BYTES * episode.length // (image_bytes(episode) + 1))
+    for first in range(0, episode.length, rows):
+        piece = table.slice(first, rows)
+        columns = {name: piece.column(name) for name in piece.column_names}
+        for feature in kept:
+            path = episode.shard.image_path(feature.key)
+            found = read_rows(path, episode.first_frame + first, piece.num_rows, [feature])
+            pictures = pa.concat_tables(found)
+            if pictures.num_rows != piece.num_rows:
+                raise DatasetError(
+                    f'{path}: {pictures.num_rows} pictures from {episode.first_frame + first} '
+                    f'on, expected {piece.num_rows}'
+                )
+            columns[feature.key] = pictures.column(0)
+        yield pa.Table.from_arrays([columns[name] for name in job.schema.names], schema=job.schema)
 
 
 def table_statistics(

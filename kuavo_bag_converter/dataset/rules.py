@@ -36,8 +36,8 @@ def check_features(features: Sequence[Feature]) -> None:
             raise UsageError(f'{feature.key}: is there twice')
         seen.add(feature.key)
         _check_key(feature.key)
-        if feature.is_video:
-            _check_video(feature)
+        if feature.is_picture:
+            _check_camera(feature)
         else:
             _check_vector(feature)
 
@@ -49,7 +49,7 @@ def _check_key(key: str) -> None:
         raise UsageError(f'{key}: is a column of every dataset; choose another key')
 
 
-def _check_video(feature: Feature) -> None:
+def _check_camera(feature: Feature) -> None:
     channels = 1 if feature.depth else 3
     if len(feature.shape) != 3 or feature.shape[2] != channels:
         raise UsageError(

@@ -15,8 +15,8 @@
 """
 A bag's part of a dataset, on disk.
 
-It has ``data.parquet``, ``videos/<key>.mp4``, ``episodes.jsonl`` (the statistics of each episode)
-and ``shard.json``, its manifest.
+It has ``data.parquet``, ``videos/<key>.mp4``, ``images/<key>.parquet``, ``episodes.jsonl`` (the
+statistics of each episode) and ``shard.json``, its manifest.
 
 A shard is written under a temporary name beside its own and renamed when everything in it is on
 disk: under its name it is complete or does not exist. It holds one episode or more; each camera
@@ -26,7 +26,7 @@ has one file for all of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 import glob
 import hashlib
 from itertools import count
@@ -38,6 +38,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import av
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
+from kuavo_bag_converter.dataset.images import ImageWriter
 from kuavo_bag_converter.dataset.manifest import feature_of, FORMAT, MANIFEST, read_manifest
 from kuavo_bag_converter.dataset.mp4 import frame_rate
 from kuavo_bag_converter.dataset.rules import check_features
@@ -103,6 +104,19 @@ class ShardVideo:
 
 
 @dataclass(frozen=True)
+class ShardImages:
+    """
+    One camera's pictures for the table of a dataset.
+
+    :ivar episode_bytes: Size of the pictures of each episode.
+    :ivar bytes: Size of the file.
+    """
+
+    episode_bytes: tuple[int, ...]
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Shard:
     """
     A complete shard on disk.
@@ -115,6 +129,7 @@ class Shard:
     :ivar videos: The camera files, by feature.
     :ivar versions: The libraries that wrote it.
     :ivar extra: What the caller keeps with it.
+    :ivar images: The pictures that go into the table, by feature.
     """
 
     path: Path
@@ -125,6 +140,7 @@ class Shard:
     videos: Mapping[str, ShardVideo]
     versions: Mapping[str, str]
     extra: Mapping[str, Any]
+    images: Mapping[str, ShardImages] = field(default_factory=dict)
 
     @property
     def table_path(self) -> Path:
@@ -134,6 +150,10 @@ class Shard:
     def video_path(self, key: str) -> Path:
         """Return the MP4 file of a video feature."""
         return _video_path(self.path, key)
+
+    def image_path(self, key: str) -> Path:
+        """Return the Parquet file of the pictures of an image feature."""
+        return _image_path(self.path, key)
 
     def attachment(self, name: str) -> Path:
         """Return a file that the caller keeps with the shard."""
@@ -182,6 +202,10 @@ class Shard:
                 str(shard.video_path(key).relative_to(path)): video.bytes
                 for key, video in shard.videos.items()
             }
+            sizes |= {
+                str(shard.image_path(key).relative_to(path)): stored.bytes
+                for key, stored in shard.images.items()
+            }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DatasetError(
                 f'{path / MANIFEST}: not a complete shard manifest ({error!r}); convert its bag '
@@ -213,6 +237,10 @@ def _video_path(folder: Path, key: str) -> Path:
     return folder / 'videos' / f'{key}.mp4'
 
 
+def _image_path(folder: Path, key: str) -> Path:
+    return folder / 'images' / f'{key}.parquet'
+
+
 def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
     return Shard(
         path=path,
@@ -231,6 +259,10 @@ def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
         },
         versions=manifest['versions'],
         extra=manifest['extra'],
+        images={
+            key: ShardImages(tuple(stored['episode_bytes']), stored['bytes'])
+            for key, stored in manifest.get('images', {}).items()
+        },
     )
 
 
@@ -285,6 +317,7 @@ class ShardWriter:
         self._columns = [*vectors(self._features), TASK_INDEX]
         self._table = TableWriter(self._partial / _TABLE, table_schema(self._columns))
         self._writers: dict[str, CameraWriter[Any]] = {}
+        self._image_writers: dict[str, ImageWriter] = {}
         self._image_statistics: dict[str, ImageStatistics] = {}
         self._open = True
 
@@ -362,6 +395,27 @@ class ShardWriter:
         :raises UsageError: The feature or its settings are not for pictures of this kind.
         """
         feature = next(feature for feature in self._features if feature.key == key)
+        writer = kind(
+            _video_path(self._partial, key),
+            feature,
+            self._options[key],
+            fps=self._fps,
+            episode_lengths=self._lengths,
+            statistics=self._statistics_of(feature),
+        )
+        self._writers[key] = writer
+        return writer
+
+    def image_writer(self, key: str) -> ImageWriter:
+        """Open the file of a camera whose pictures go into the table."""
+        feature = next(feature for feature in self._features if feature.key == key)
+        path = _image_path(self._partial, key)
+        statistics = self._statistics_of(feature)
+        writer = ImageWriter(path, feature, episode_lengths=self._lengths, statistics=statistics)
+        self._image_writers[key] = writer
+        return writer
+
+    def _statistics_of(self, feature: Feature) -> ImageStatistics:
         height, width, _ = feature.shape
         statistics = ImageStatistics(
             self._lengths,
@@ -370,17 +424,8 @@ class ShardWriter:
             depth=feature.depth is not None,
             folder=self._partial,
         )
-        writer = kind(
-            _video_path(self._partial, key),
-            feature,
-            self._options[key],
-            fps=self._fps,
-            episode_lengths=self._lengths,
-            statistics=statistics,
-        )
-        self._writers[key] = writer
-        self._image_statistics[key] = statistics
-        return writer
+        self._image_statistics[feature.key] = statistics
+        return statistics
 
     def attachment(self, name: str) -> Path:
         """Return the place of a file that the caller wants to keep with the shard."""
@@ -416,10 +461,11 @@ class ShardWriter:
                 f'{self._path.name}: {self._table.rows} rows were written, the episodes have '
                 f'{frames} frames'
             )
-        for key in self._options:
-            if key not in self._writers:
-                raise DatasetError(f'{self._path.name}: no frames of {key} were written')
-        closings = {key: writer.close for key, writer in self._writers.items()}
+        writers: dict[str, CameraWriter[Any] | ImageWriter] = self._writers | self._image_writers
+        for feature in self._features:
+            if feature.is_picture and feature.key not in writers:
+                raise DatasetError(f'{self._path.name}: no frames of {feature.key} were written')
+        closings = {key: writer.close for key, writer in writers.items()}
         closings[_TABLE] = self._table.close
         # Each waits for the disk, which takes all files in about the time of one.
         pool = WorkerPool(len(closings), 0, 1, stall_timeout_s)
@@ -448,6 +494,13 @@ class ShardWriter:
                     'bytes': writer.path.stat().st_size,
                 }
                 for key, writer in sorted(self._writers.items())
+            },
+            'images': {
+                key: {
+                    'episode_bytes': writer.episode_bytes,
+                    'bytes': writer.path.stat().st_size,
+                }
+                for key, writer in sorted(self._image_writers.items())
             },
             'versions': {
                 'av': av.__version__,
@@ -505,6 +558,8 @@ class ShardWriter:
         self._open = False
         for writer in self._writers.values():
             writer.abort()
+        for image_writer in self._image_writers.values():
+            image_writer.abort()
         self._table.abort()
         shutil.rmtree(self._partial, ignore_errors=True)
 

@@ -46,8 +46,13 @@ _PAGE_BYTES = 64 << 10
 
 
 def vectors(features: Sequence[Feature]) -> list[Feature]:
-    """Return the features that live in the table."""
-    return [feature for feature in features if not feature.is_video]
+    """Return the features that live in the table as numbers."""
+    return [feature for feature in features if not feature.is_picture]
+
+
+def images(features: Sequence[Feature]) -> list[Feature]:
+    """Return the features that live in the table as pictures."""
+    return [feature for feature in features if feature.is_image]
 
 
 def videos(features: Sequence[Feature]) -> list[Feature]:
@@ -57,14 +62,16 @@ def videos(features: Sequence[Feature]) -> list[Feature]:
 
 def table_schema(features: Sequence[Feature]) -> pa.Schema:
     """
-    Return the schema of a table of vectors, with the metadata that ``datasets`` looks for.
+    Return the schema of a table, with the metadata that ``datasets`` looks for.
 
     A list is called "Sequence", which all versions of ``datasets`` understand; "List" needs 4.0.
     """
     described: dict[str, Any] = {}
     for feature in features:
         value = {'dtype': feature.dtype, '_type': 'Value'}
-        if feature.shape == (1,):
+        if feature.is_image:
+            described[feature.key] = {'_type': 'Image'}
+        elif feature.shape == (1,):
             described[feature.key] = value
         else:
             described[feature.key] = {
@@ -79,6 +86,8 @@ def table_schema(features: Sequence[Feature]) -> pa.Schema:
 
 
 def _arrow_type(feature: Feature) -> pa.DataType:
+    if feature.is_image:
+        return pa.struct([('bytes', pa.binary()), ('path', pa.string())])
     value = pa.from_numpy_dtype(np.dtype(feature.dtype))
     if feature.shape == (1,):
         return value

@@ -41,6 +41,7 @@ from kuavo_bag_converter.dataset.metadata import (
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
+    episode_pieces,
     episode_table,
     table_statistics,
     TaskNumbers,
@@ -49,7 +50,6 @@ from kuavo_bag_converter.dataset.parts import (
 from kuavo_bag_converter.dataset.statistics import QUANTILES, Statistics
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
-    table_schema,
     TableWriter,
     videos,
 )
@@ -99,10 +99,9 @@ def _write_rows(
 ) -> tuple[list[str], dict[str, Statistics]]:
     """Write an episode's rows; return its tasks and the statistics of the default columns."""
     table, names = episode_table(episode, job.features, job.fps, tasks)
-    writer = TableWriter(
-        job.root / _episode_path(DATA_PATH_V21, episode), table_schema(job.columns)
-    )
-    writer.write(table)
+    writer = TableWriter(job.root / _episode_path(DATA_PATH_V21, episode), job.schema)
+    for piece in episode_pieces(job, episode, table):
+        writer.write(piece)
     writer.close()
     return names, table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
 

@@ -43,7 +43,9 @@ from kuavo_bag_converter.dataset.metadata import (
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
+    episode_pieces,
     episode_table,
+    image_bytes,
     table_statistics,
     TaskNumbers,
     write_video,
@@ -52,7 +54,6 @@ from kuavo_bag_converter.dataset.statistics import Histogram, pooled, STATISTICS
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
     read_all,
-    table_schema,
     TableWriter,
     videos,
 )
@@ -111,27 +112,34 @@ def _video_columns(
 
 
 class _RowsWriter:
-    """Writes the files of rows, a row group for each episode."""
+    """Writes the files of rows, a row group for each episode; more where it has pictures."""
 
     def __init__(self, job: Assembly, number: FileNumber) -> None:
         self.number = number
         self._job = job
         self._writer = self._open()
+        self._image_bytes = 0
+        """Of the pictures in the file."""
 
     def _open(self) -> TableWriter:
-        path = self._job.root / self.number.path(DATA_PATH)
-        return TableWriter(path, table_schema(self._job.columns))
+        self._image_bytes = 0
+        return TableWriter(self._job.root / self.number.path(DATA_PATH), self._job.schema)
 
-    def write(self, table: pa.Table) -> None:
+    def write(self, episode: Episode, table: pa.Table) -> None:
         """Write an episode, to a new file where it would bring this one to the limit."""
         written = self._writer.rows
         if written:
-            expected = self._writer.bytes_written * (1 + table.num_rows / written)
+            numbers = self._writer.bytes_written - self._image_bytes
+            # A little more, for what goes with each picture.
+            expected = numbers * (1 + table.num_rows / written)
+            expected += 1.01 * (self._image_bytes + image_bytes(episode))
             if expected >= self._job.limits.data_bytes:
                 self._writer.close()
                 self.number = self.number.next()
                 self._writer = self._open()
-        self._writer.write(table)
+        for piece in episode_pieces(self._job, episode, table):
+            self._writer.write(piece)
+        self._image_bytes += image_bytes(episode)
 
     def close(self) -> None:
         self._writer.close()
@@ -152,7 +160,7 @@ def _write_episodes(
     for shard, group in groupby(episodes, attrgetter('shard')):
         for episode, statistics in zip(group, shard.statistics(), strict=True):
             table, names = episode_table(episode, job.features, job.fps, tasks)
-            rows.write(table)
+            rows.write(episode, table)
             own = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
             metadata.write(
                 {

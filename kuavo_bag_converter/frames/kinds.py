@@ -49,6 +49,7 @@ from kuavo_bag_converter.messages.geometry import Geometry, Size
 from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, PictureInfo
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.messages.raw_images import mosaic_of
+from kuavo_bag_converter.messages.video_frames import RGB
 from kuavo_bag_converter.profiles.model import CameraFeature
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.texts import shown
@@ -186,7 +187,7 @@ class ColorCamera(CameraKind[av.VideoFrame]):
             connection,
             self._options.definitions,
             self.size,
-            self.video.pix_fmt,
+            self._pix_fmt,
             geometry=self._geometry,
             recorded_size=self._recorded_size,
             value_range=self._bound.feature.value_range,
@@ -198,6 +199,10 @@ class ColorCamera(CameraKind[av.VideoFrame]):
         """Open an encoder."""
         return shard.camera_writer(self.key, VideoWriter).write
 
+    @property
+    def _pix_fmt(self) -> str:
+        return self.video.pix_fmt
+
 
 class GrayDepthCamera(ColorCamera):
     """Depth becomes 8-bit grey pictures (``minmax8``, ``range8``), which are encoded as colour."""
@@ -206,7 +211,38 @@ class GrayDepthCamera(ColorCamera):
         """Return a decoder to grey frames of the encoder's pixel format."""
         camera = self._bound.feature
         depth = self._depth_decoder(connection)
-        return GrayDepthDecoder(depth, camera.depth, camera.depth_range, self.video.pix_fmt)
+        return GrayDepthDecoder(depth, camera.depth, camera.depth_range, self._pix_fmt)
+
+
+class ImageCamera(ColorCamera):
+    """Pictures are stored in the table, without loss (``store: image``)."""
+
+    @property
+    def feature(self) -> Feature:
+        """The feature of the dataset, which is no video."""
+        return Feature(self.key, 'image', (*self.size, 3))
+
+    def writer(self, shard: ShardWriter) -> Callable[[av.VideoFrame], None]:
+        """Open a file of pictures."""
+        return shard.image_writer(self.key).write
+
+    @property
+    def _pix_fmt(self) -> str:
+        return RGB
+
+    def _storable_geometry(self, recorded: Size) -> Geometry:
+        del recorded
+        return geometry_of(self._bound.feature, (1, 1))
+
+    def _check(self, info: PictureInfo) -> None:
+        """Refuse nothing: any picture can be stored."""
+
+    def _encoder_bytes_per_pixel(self) -> int:
+        return 20
+
+
+class GrayDepthImageCamera(ImageCamera, GrayDepthCamera):
+    """Depth as 8-bit grey pictures in the table."""
 
 
 class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):
@@ -292,6 +328,12 @@ KINDS: Mapping[str, type[CameraKind[Any]]] = {
     'metric12': MetricDepthCamera,
 }
 """By the depth coding of a depth camera, or by the setting ``video`` of a colour camera."""
+IMAGE_KINDS: Mapping[str, type[CameraKind[Any]]] = {
+    '': ImageCamera,
+    'minmax8': GrayDepthImageCamera,
+    'range8': GrayDepthImageCamera,
+}
+"""Of cameras with ``store: image``, by the depth coding, if it is a depth camera."""
 
 
 def geometry_of(feature: CameraFeature, grid: Size = (2, 2)) -> Geometry:
@@ -310,4 +352,7 @@ def camera_of(bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> C
 
     :raises BagError: Such pictures cannot become what was asked for.
     """
-    return KINDS[bound.feature.depth or options.color_cameras](bound, info, options)
+    feature = bound.feature
+    if feature.store == 'image':
+        return IMAGE_KINDS[feature.depth](bound, info, options)
+    return KINDS[feature.depth or options.color_cameras](bound, info, options)

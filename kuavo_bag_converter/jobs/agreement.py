@@ -49,7 +49,7 @@ class ShardFormat:
     @property
     def sizes(self) -> _Sizes:
         """The sizes of the pictures."""
-        return {feature.key: feature.shape[:2] for feature in self.features if feature.is_video}
+        return {feature.key: feature.shape[:2] for feature in self.features if feature.is_picture}
 
 
 class Agreement:
@@ -132,7 +132,7 @@ class Agreement:
         found, wanted = ('{1}x{0}'.format(*sizes[key]) for sizes in (form.sizes, self._sizes))
         whose = f'those of the run are {wanted}, as in {Path(self._first).name}'
         advice = 'give the camera a size in the profile'
-        if form.video[key].vcodec == COPY:
+        if key in form.video and form.video[key].vcodec == COPY:
             advice += ' and set video: encode'
         if self._onto is not None:
             whose, advice = f'those of the dataset are {wanted}', 'choose another output for it'

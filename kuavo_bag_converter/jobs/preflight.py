@@ -55,7 +55,7 @@ class BoundBag:
         profile = self.binding.profile
         return ShardFormat(
             shard_features(self.binding, self.cameras),
-            {camera.key: camera.video for camera in self.cameras},
+            {camera.key: camera.video for camera in self.cameras if camera.feature.is_video},
             profile.fps,
             profile.robot_type,
             {camera.key: camera.topic for camera in self.cameras},

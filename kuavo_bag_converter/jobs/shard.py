@@ -216,7 +216,7 @@ def _open_shard(
         binding.profile.fps,
         episode_lengths=[stop - start for start, stop in plan.episodes],
         tasks=plan.tasks or (binding.profile.task,),
-        video={kind.key: kind.video for kind in kinds},
+        video={kind.key: kind.video for kind in kinds if kind.feature.is_video},
     )
 
 

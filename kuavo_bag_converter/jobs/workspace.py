@@ -70,7 +70,8 @@ _DATASETS = re.compile(r'dataset(\.\d+)?')
 _SMALL_FILES = (_README, REPLACED, 'replaced.tmp', 'configuration.tmp', _CONFIGURATION)
 """Removed in this order: the last one tells whose folder it is."""
 _OF_A_SHARD = re.compile(
-    r'(data|alignment)\.parquet|shard\.json|episodes\.jsonl|videos/[^/]+\.mp4'
+    r'(data|alignment)\.parquet|shard\.json|episodes\.jsonl|'
+    r'videos/[^/]+\.mp4|images/[^/]+\.parquet'
 )
 _ATTEMPTS = 100
 _FORMER_SHARD = re.compile(r'[0-9a-f]{12}-')

@@ -65,9 +65,13 @@ def gray_pixels(frame: av.VideoFrame) -> npt.NDArray[Any] | None:
 
 
 def gray_frame(gray: Gray, pix_fmt: str = 'yuv420p') -> av.VideoFrame:
-    """Make a limited range frame of planar YUV from full range grey, shape (height, width)."""
+    """Make a frame of limited range YUV, or RGB, from full range grey, shape (height, width)."""
     height, width = gray.shape
     frame = av.VideoFrame(width, height, pix_fmt)
+    if pix_fmt == RGB:
+        for index in range(3):
+            plane_pixels(frame, index)[:] = gray
+        return frame
     factor, offset = LIMITED_LUMA
     cv2.convertScaleAbs(gray, plane_pixels(frame, 0), factor, offset)
     for index in (1, 2):

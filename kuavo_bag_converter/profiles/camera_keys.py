@@ -24,7 +24,8 @@ from kuavo_bag_converter.profiles.model import CameraFeature, Crop
 from kuavo_bag_converter.profiles.source_keys import read_sources
 
 _KEYS = (
-    'from', 'crop', 'rotate', 'fit', 'size', 'range', 'depth', 'depth_range', 'unit', 'align',
+    'from', 'crop', 'rotate', 'fit', 'size', 'range', 'depth', 'depth_range', 'unit', 'store',
+    'align',
 )  # fmt: skip
 _DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
 _LARGEST = 16384
@@ -47,6 +48,11 @@ def read_camera(key: str, node: YamlNode, inherited: AlignKeys) -> CameraFeature
             )
     if 'range' in keys and 'depth' in keys:
         raise keys['range'].error('not for depth cameras; set depth_range')
+    asked = {name: keys[name].value for name in ('store', 'depth') if name in keys}
+    if asked == {'store': 'image', 'depth': 'metric12'}:
+        raise keys['store'].error(
+            'metric12 is a coding of video; set depth to minmax8 or range8, or store: video'
+        )
     return CameraFeature(
         key=key,
         sources=read_sources(keys['from'], 'none', given, 'camera'),
@@ -61,6 +67,7 @@ def read_camera(key: str, node: YamlNode, inherited: AlignKeys) -> CameraFeature
             size=_size,
             depth=lambda node: node.choice(*_DEPTH_CODINGS),
             depth_range=_depth_range,
+            store=lambda node: node.choice('video', 'image'),
         ),
     )
 

@@ -165,6 +165,8 @@ def _camera(camera: CameraFeature, common: Align | None) -> dict[str, Any]:
         written['depth_range'] = list(camera.depth_range)
     if camera.unit_mm is not None:
         written['unit'] = camera.unit_mm
+    if camera.store != 'video':
+        written['store'] = camera.store
     if camera.align != common:
         written['align'] = asdict(camera.align)
     return written

@@ -179,6 +179,8 @@ class CameraFeature:
     """[black, white] of grey pictures of more than 8 bits; all 16 bits if not given."""
     unit_mm: float | None = None
     """What a depth of 1 is, mm; if not given, 1 for whole numbers and 1000 for others."""
+    store: Literal['video', 'image'] = 'video'
+    """Whether pictures become a video, or are stored in the table one by one, without loss."""
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,13 @@ from av.error import FFmpegError
 from kuavo_bag_converter.check.coding import loss_of
 from kuavo_bag_converter.check.description import Column, Description, Episode
 from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.check.images import cells_of, decoded_image
 from kuavo_bag_converter.check.videos import depth_coding
 from kuavo_bag_converter.dataset.depth import code_table
+from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.tables import read_rows
+from kuavo_bag_converter.messages.video_frames import rgb_pixels
+from kuavo_bag_converter.replay.rows import first_rows
 from kuavo_bag_converter.replay.similarity import (
     ComparedFrame,
     EpisodeComparison,
@@ -103,7 +108,7 @@ class PictureComparer:
         self._coding = dataset.coding
         self._wanted = wanted
         self._summary = summary
-        self._stored: StoredPictures | None = None
+        self._stored: StoredPictures | StoredImages | None = None
         self._episode: Episode | None = None
         self._comparison: EpisodeComparison | _ExactComparison | None = None
         self._broken = False
@@ -116,7 +121,7 @@ class PictureComparer:
         if wanted.episode is not self._episode:
             self._finish_episode()
             self._episode = wanted.episode
-            exact = not isinstance(picture, av.VideoFrame)
+            exact = self._column.is_image or not isinstance(picture, av.VideoFrame)
             self._comparison = _ExactComparison() if exact else EpisodeComparison(self._coding)
             self._summary.exact = exact
         try:
@@ -129,7 +134,9 @@ class PictureComparer:
         self._compare(wanted, picture, stored)
 
     def _picture(self, wanted: WantedFrame, *, packets: bool) -> Any:
-        if self._stored is None:
+        if self._stored is None and self._column.is_image:
+            self._stored = StoredImages(self._dataset, self._column)
+        elif self._stored is None:
             self._stored = StoredPictures(self._dataset, self._column.key, packets=packets)
         return self._stored.picture(wanted.episode, wanted.frame)
 
@@ -150,7 +157,9 @@ class PictureComparer:
             shown = ComparedFrame(wanted.frame, wanted.ordinal, source, found, loss)
             self._add(*self._comparison.add(shown))
         elif isinstance(self._comparison, _ExactComparison):
-            if not isinstance(picture, bytes):
+            if self._column.is_image:
+                picture = rgb_pixels(picture)
+            elif not isinstance(picture, bytes):
                 picture, stored = self._codes(picture), stored.to_ndarray()
             self._add(*self._comparison.add(wanted.frame, _digest(picture), _digest(stored)))
 
@@ -183,7 +192,7 @@ class PictureComparer:
                 rule,
                 found,
                 expected,
-                file=episode.videos[key].file,
+                file=episode.data_file if self._column.is_image else episode.videos[key].file,
                 feature=key,
                 episode=episode.index,
                 frame=frame,
@@ -231,6 +240,34 @@ def _other(frame: int) -> Suspicion:
 def _digest(picture: Any) -> bytes:
     data = picture if isinstance(picture, bytes) else np.ascontiguousarray(picture).data
     return hashlib.blake2b(data, digest_size=16).digest()
+
+
+class StoredImages:
+    """Gives chosen frames of a camera whose pictures are in the table."""
+
+    def __init__(self, dataset: Description, column: Column) -> None:
+        """Read a camera's column."""
+        self._dataset = dataset
+        self._feature = Feature(column.key, column.dtype, column.shape)
+        self._first_rows = first_rows(dataset)
+
+    def picture(self, episode: Episode, frame: int) -> Any:
+        """
+        Return a frame of an episode, RGB uint8 (height, width, 3).
+
+        :raises DatasetError: The table does not have it.
+        """
+        row = episode.first_row - self._first_rows[episode.data_file] + frame
+        path = self._dataset.root / episode.data_file
+        for table in read_rows(path, row, 1, [self._feature]):
+            (cell,) = cells_of(table.column(0).combine_chunks())
+            picture = decoded_image(cell)
+            if picture is not None:
+                return picture
+        raise DatasetError(f'{episode.data_file}: no picture of {self._feature.key} in row {row}')
+
+    def close(self) -> None:
+        """Do nothing: no file is held open."""
 
 
 class StoredPictures:

@@ -51,7 +51,7 @@ class RowComparer:
             for column in dataset.features.values()
             if column.is_numeric and len(column.shape) == 1
         ]
-        self._first_rows = _first_rows(dataset)
+        self._first_rows = first_rows(dataset)
         self._episode: Episode | None = None
         self._stored: Columns = {}
         self._frame = 0
@@ -140,6 +140,6 @@ class RowComparer:
                 )
 
 
-def _first_rows(dataset: Description) -> dict[str, int]:
+def first_rows(dataset: Description) -> dict[str, int]:
     """Return the dataset's row that each file begins with."""
     return {file: episodes[0].first_row for file, episodes in dataset.data_files().items()}
