@@ -293,6 +293,8 @@ def test_the_unit_of_depth_is_a_length(tmp_path, unit, expected):
 @pytest.mark.parametrize(
     ('keys', 'words'),
     [
+        ('depth: metric12, store: image', 'store: metric12 is a coding of video; set depth to'),
+        ('store: png', "store: expected one of video, image, found 'png'"),
         ('unit: m', 'unit: only for depth cameras; set depth to one of'),
         ('depth: metric12, unit: inch', "unit: expected a length such as m, .* found 'inch'"),
         ('depth: metric12, unit: 0mm', 'unit: expected a length such as m'),
@@ -698,6 +700,8 @@ def cameras(draw, key):
         draw(st.sampled_from(['', 'scale', 'pad', 'crop'])),
         None if depth else draw(st.none() | st.just((float(low), float(high)))),
         draw(st.none() | st.floats(1e-3, 1e4)) if depth else None,
+        'video' if depth == 'metric12' else draw(st.sampled_from(['video', 'image'])),
+        draw(st.sampled_from(['', '/eye/camera_info'])),
     )
 
 
@@ -802,9 +806,11 @@ def test_shipped_profiles_are_valid_and_in_one_piece_after_a_round_trip(tmp_path
 
 def test_the_example_of_the_reference_is_valid(tmp_path):
     text = (CONFIG.parent / 'docs' / 'profiles.md').read_text(encoding='utf-8')
-    (example,) = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
+    example, stereo = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
     profile = load(tmp_path, example)
     assert [len(vector.names) for vector in profile.vectors] == [12, 8]
+    cameras = load(tmp_path, f'{HEAD}features:\n{stereo}').cameras
+    assert [camera.crop.x for camera in cameras] == [0, 640]
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,9 @@ FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""
 _KEYS = ('format', 'converter', 'settings', 'bags')
 _BAG_KEYS = ('bag', 'status', 'reason', 'task', 'episodes', 'frames', 'problems', 'plan',
-             'first_episode', 'files', 'fingerprint')  # fmt: skip
+             'first_episode', 'files', 'cameras', 'static_transforms', 'fingerprint')  # fmt: skip
 """The keys that this converter writes, the last in the first form."""
+_CALIBRATION = ('cameras', 'static_transforms')
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,8 @@ class RecordedBag:
     """How its frames were aligned, if it was converted."""
     task: str = ''
     """Of its frames where nothing in it names another; '' where a former version told none."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """``cameras`` and ``static_transforms``, as far as the bag has them."""
     others: Mapping[str, Any] = field(default_factory=dict)
     """What other programs have added."""
 
@@ -114,6 +117,7 @@ class RecordedBag:
             'plan': self.plan.as_json() if self.converted else {},
             'first_episode': self.first_episode,
             'files': [file.as_json(root) for file in self.files],
+            **self.calibration,
             **self.others,
         }
 
@@ -325,6 +329,7 @@ def _read_bag(number: int, entry: Mapping[str, Any], form: int, home: str) -> Re
         tuple(map(str, entry.get('problems', ()))),
         PlanReport.from_json(entry['plan']),
         str(entry.get('task', '')),
+        {name: entry[name] for name in _CALIBRATION if name in entry},
         _without(entry, _BAG_KEYS),
     )
     if bag.converted and (bag.first_episode < 0 or bag.episodes < 1 or not bag.files):

@@ -131,7 +131,8 @@ def _recorded(
     texts: _Texts,
     task: str,
 ) -> RecordedBag:
-    known = None if shard is None else Origin.of(shard).fingerprint
+    origin = None if shard is None else Origin.of(shard)
+    known = None if origin is None else origin.fingerprint
     plan = outcome.plan or PlanReport()
     return RecordedBag(
         number,
@@ -146,6 +147,7 @@ def _recorded(
         tuple(map(texts.without_places, outcome.problems)),
         PlanReport.from_json(texts.without_places(plan.as_json())),
         task,
+        {} if origin is None else origin.calibration,
     )
 
 

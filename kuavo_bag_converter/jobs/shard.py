@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import threading
 from typing import Any
@@ -39,6 +39,7 @@ from kuavo_bag_converter.frames.memory_budget import memory_shares, MemoryShares
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.stream import fill_frames, Filler, Limits, Progress
 from kuavo_bag_converter.frames.table import FrameRows, Table
+from kuavo_bag_converter.jobs.calibration import read_calibration
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, DatasetError
 from kuavo_bag_converter.support.memory import MB, release_memory
 from kuavo_bag_converter.support.stages import stage
@@ -59,6 +60,8 @@ class Origin:
     plan: PlanReport
     task: str = ''
     """Of frames for which nothing names another; '' if a former version made the shard."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """Intrinsics and static transforms, see :class:`.Calibration`."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what the shard's manifest holds."""
@@ -70,6 +73,7 @@ class Origin:
             'problems': list(self.problems),
             'plan': self.plan.as_json(),
             'task': self.task,
+            'calibration': dict(self.calibration),
         }
 
     @classmethod
@@ -87,6 +91,7 @@ class Origin:
                 tuple(shard.extra['problems']),
                 PlanReport.from_json(shard.extra['plan']),
                 str(shard.extra.get('task', '')),
+                dict(shard.extra.get('calibration', {})),
             )
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f'{shard.path}: does not tell its bag ({error!r})') from error
@@ -126,6 +131,7 @@ def write_shard(
     :raises DatasetError: What came out is not complete.
     :raises Cancelled: ``cancel`` was set.
     """
+    calibration = read_calibration(binding, reader, options.definitions)
     shares = memory_shares(options.memory_limit_mb, kinds)
     trailing = options.definitions.trailing
     bad: BadPictures | None = None
@@ -177,8 +183,16 @@ def write_shard(
                     *reader.problems,
                     *trailing.lines_since(met_before),
                     *(line for kind in kinds for line in kind.remarks.lines()),
+                    *calibration.remarks,
                 )
-                origin = Origin(fingerprint, tuple(files), problems, report, binding.profile.task)
+                origin = Origin(
+                    fingerprint,
+                    tuple(files),
+                    problems,
+                    report,
+                    binding.profile.task,
+                    calibration.as_json(),
+                )
                 finished = shard.finish(origin.as_json(), options.stall_timeout_s)
                 release_memory()
                 return finished

@@ -25,7 +25,7 @@ from kuavo_bag_converter.profiles.source_keys import read_sources
 
 _KEYS = (
     'from', 'crop', 'rotate', 'fit', 'size', 'range', 'depth', 'depth_range', 'unit', 'store',
-    'align',
+    'info', 'align',
 )  # fmt: skip
 _DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
 _LARGEST = 16384
@@ -57,6 +57,7 @@ def read_camera(key: str, node: YamlNode, inherited: AlignKeys) -> CameraFeature
         key=key,
         sources=read_sources(keys['from'], 'none', given, 'camera'),
         value_range=_range(keys['range']) if 'range' in keys else None,
+        info_topic=keys['info'].word('the name of a topic') if 'info' in keys else '',
         unit_mm=_unit(keys['unit']) if 'unit' in keys else None,
         align=read_align(given, 'camera', node),
         **read_keys(

@@ -167,6 +167,8 @@ def _camera(camera: CameraFeature, common: Align | None) -> dict[str, Any]:
         written['unit'] = camera.unit_mm
     if camera.store != 'video':
         written['store'] = camera.store
+    if camera.info_topic:
+        written['info'] = camera.info_topic
     if camera.align != common:
         written['align'] = asdict(camera.align)
     return written

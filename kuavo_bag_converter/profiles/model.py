@@ -181,6 +181,8 @@ class CameraFeature:
     """What a depth of 1 is, mm; if not given, 1 for whole numbers and 1000 for others."""
     store: Literal['video', 'image'] = 'video'
     """Whether pictures become a video, or are stored in the table one by one, without loss."""
+    info_topic: str = ''
+    """Of its CameraInfo, for the record; that beside the camera's topic if not given."""
 
 
 @dataclass(frozen=True)
