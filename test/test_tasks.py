@@ -36,6 +36,7 @@ from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 
 @pytest.fixture
@@ -144,7 +145,7 @@ def test_what_is_no_table_is_wrong_use(tmp_path, profile, folders, capsys):
     for value, message in (
         (
             'folders',
-            'tasks: expected folder, or the path of a table that ends in .csv, found',
+            'tasks: expected folder, custom_data:KEY, or the path of a table that ends in .csv',
         ),
         (str(tmp_path / 'none.csv'), f'tasks: {tmp_path}/none.csv: cannot be read: No such file'),
     ):
@@ -170,6 +171,40 @@ def test_rows_for_bags_of_another_run_are_counted(tmp_path, profile, folders):
     notes = Notes()
     convert_arm(folders[:1], tmp_path / 'out', profile, tasks=str(table), observer=notes)
     assert notes.lines == [f'{table}: 1 row of 2 for no bag of this run: data/open_door']
+
+
+def noted(directory, **custom_data):
+    """Let the recorder of a rosbag2 directory have noted something."""
+    path = directory / 'metadata.yaml'
+    document = yaml.safe_load(path.read_text())
+    document['rosbag2_bagfile_information']['custom_data'] = custom_data
+    path.write_text(yaml.safe_dump(document))
+    return directory
+
+
+def test_what_the_recorder_noted_names_the_task(tmp_path, profile):
+    key = 'lerobot.operator_prompt'
+    bags = [
+        noted(write_directory(tmp_path / f'ep{n}', n, 2), **{key: text, 'other': '1'})
+        for n, text in enumerate(['pick the\n cube', '2024'])
+    ]
+    alone = next(path for path in bags[1].iterdir() if path.suffix in ('.db3', '.mcap'))
+    for given in (bags, [bags[0], alone]):
+        root = tmp_path / f'out{len(list(tmp_path.iterdir()))}'
+        convert_arm(given, root, profile, tasks=f'custom_data:{key}')
+        assert tasks(root) == [(0, 'pick the cube')] * 2 + [(1, '2024')] * 2
+
+
+def test_a_bag_whose_recorder_noted_no_task_is_wrong_use(tmp_path, profile, folders):
+    bags = [*folders, noted(write_directory(tmp_path / 'ep2', 2, 2), prompt='Pick', empty='')]
+    with pytest.raises(UsageError) as error:
+        convert_arm(bags, tmp_path / 'out', profile, tasks='custom_data:prompts')
+    assert wrong(error) == (
+        'tasks: custom_data:prompts: 3 bags of 3 without it in the custom_data of metadata.yaml: '
+        f'{bags[0]}, {bags[1]}, {bags[2]}; keys that are there: prompt'
+    )
+    with pytest.raises(UsageError, match='2 bags of 3 without it'):
+        convert_arm(bags, tmp_path / 'out', profile, tasks='custom_data:prompt')
 
 
 def test_a_recording_given_twice_with_two_tasks_is_wrong_use(tmp_path, profile, folders):

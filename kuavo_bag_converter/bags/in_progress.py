@@ -36,7 +36,7 @@ from kuavo_bag_converter.bags.mcap.records import MAGIC as MCAP
 from kuavo_bag_converter.bags.mcap.summary import has_footer
 from kuavo_bag_converter.bags.rosbag1.records import MAGIC as ROSBAG1
 from kuavo_bag_converter.bags.rosbag1.storage import has_index
-from kuavo_bag_converter.bags.rosbag2.metadata import Metadata, NAME, plain_name, read_metadata
+from kuavo_bag_converter.bags.rosbag2.metadata import Metadata, metadata_of, plain_name
 from kuavo_bag_converter.bags.sqlite3.storage import logs_beside
 from kuavo_bag_converter.support.errors import BagError
 
@@ -68,7 +68,7 @@ def check_not_in_progress(path: Path, files: Sequence[Path], metadata: Metadata 
     :param metadata: Its metadata.yaml, if it has one that can be read.
     :raises BagError: Names the file, and who writes it.
     """
-    listed = _listed(metadata or _metadata_beside(files[0]))
+    listed = _listed(metadata or metadata_of(files[0]))
     unfinished = [file for file in files if not _is_finished(file, listed)]
     writer = next(_lock_holders(files, unfinished), None) or _writer_of(unfinished)
     if writer is not None:
@@ -80,14 +80,7 @@ def check_not_in_progress(path: Path, files: Sequence[Path], metadata: Metadata 
 
 def is_listed(file: Path) -> bool:
     """Tell whether a metadata.yaml beside a file says that it is complete."""
-    return plain_name(file.name) in _listed(_metadata_beside(file))
-
-
-def _metadata_beside(file: Path) -> Metadata | None:
-    try:
-        return read_metadata(file.with_name(NAME))
-    except (OSError, ValueError):
-        return None
+    return plain_name(file.name) in _listed(metadata_of(file))
 
 
 def _listed(metadata: Metadata | None) -> set[str]:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The tasks of a run's recordings, by the setting ``tasks``: by their folders or by a table."""
+"""The tasks of a run's recordings, by ``tasks``: by their folders, a table or their metadata."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.discover import Recording
-from kuavo_bag_converter.bags.rosbag2.metadata import NAME
+from kuavo_bag_converter.bags.rosbag2.metadata import metadata_of, NAME
 from kuavo_bag_converter.settings import is_table
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.texts import counted, listed, shown
+from kuavo_bag_converter.support.texts import counted, listed, shown, visible
 
 BY_FOLDER = 'folder'
+BY_METADATA = 'custom_data:'
 _COLUMNS = ('path', 'task')
 
 
@@ -54,10 +55,12 @@ def tasks_of(
         return [''] * len(recordings)
     if tasks == BY_FOLDER:
         return [_folder_of(recording[0]) for recording in recordings]
+    if tasks.startswith(BY_METADATA):
+        return _by_metadata(tasks.removeprefix(BY_METADATA), recordings)
     if not is_table(tasks):
         raise UsageError(
-            f'tasks: expected {BY_FOLDER}, or the path of a table that ends in .csv, found '
-            f'{tasks!r}'
+            f'tasks: expected {BY_FOLDER}, {BY_METADATA}KEY, or the path of a table that ends in '
+            f'.csv, found {tasks!r}'
         )
     return _by_table(Path(tasks), recordings, note)
 
@@ -74,6 +77,22 @@ def _folder_of(path: Path) -> str:
             'by a table'
         )
     return folder.name
+
+
+def _by_metadata(key: str, recordings: Sequence[Recording]) -> list[str]:
+    """Return what the recorder noted under a key in each metadata.yaml, in one line."""
+    noted = [metadata_of(recording[0]) for recording in recordings]
+    data = [metadata.custom_data if metadata else {} for metadata in noted]
+    tasks = [visible(' '.join(one.get(key, '').split())) for one in data]
+    without = [str(recordings[n][0]) for n, task in enumerate(tasks) if not task]
+    if without:
+        keys = sorted({name for one in data for name, text in one.items() if text.strip()})
+        raise UsageError(
+            f'tasks: {BY_METADATA}{shown(key)}: {counted(len(without), "bag")} of {len(tasks)} '
+            f'without it in the custom_data of {NAME}: {listed(without, 3)}; keys that are there: '
+            f'{listed(keys) or "none"}'
+        )
+    return tasks
 
 
 def _by_table(

@@ -73,6 +73,19 @@ class Metadata(NamedTuple):
     """``file``, ``message`` or ''."""
     messages: int
     """Messages of the recording."""
+    custom_data: Mapping[str, str]
+    """What the recorder was told to note, since version 6."""
+
+
+def metadata_of(path: Path) -> Metadata | None:
+    """Return the metadata.yaml of a directory, or that beside a file which lists it, if any."""
+    folder = path if path.is_dir() else path.parent
+    try:
+        metadata = read_metadata(folder / NAME)
+    except (OSError, ValueError):
+        return None
+    listed = {plain_name(name) for name in metadata.files}
+    return metadata if folder == path or plain_name(path.name) in listed else None
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -101,6 +114,7 @@ def read_metadata(path: Path) -> Metadata:
         topics=[_topic(item) for item in top.parts('topics_with_message_count')],
         compression=top.text('compression_mode', '').lower(),
         messages=top.number('message_count'),
+        custom_data=_texts(top.value('custom_data')),
     )
 
 
@@ -178,6 +192,11 @@ def _declared_file(file: _Part) -> DeclaredFile:
         begin = file.part('starting_time').number('nanoseconds_since_epoch')
         times = begin, begin + file.part('duration').number('nanoseconds')
     return DeclaredFile(file.number('message_count'), times)
+
+
+def _texts(value: object) -> dict[str, str]:
+    items = value.items() if isinstance(value, Mapping) else ()
+    return {key: text for key, text in items if isinstance(text, str)}
 
 
 def _name(path: str) -> str:
