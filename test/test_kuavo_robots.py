@@ -24,6 +24,7 @@ from __future__ import annotations
 from bag_edits import copied
 from conversions import alignment, report, rows, run, serving, write_samples
 from dataset_reading import info
+from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.sample.write import write_sample
 import numpy as np
 import pytest
@@ -168,6 +169,35 @@ def test_what_auto_settles_must_hold_for_every_bag_of_a_run(tmp_path):
     )
     assert run(bags[1], tmp_path / 'apart', **SMALL).exit_code == 0
     assert run(bags[:2], tmp_path / 'set', **SMALL, use_depth=False).exit_code == 0
+
+
+def test_the_state_stands_in_for_a_command_that_is_missing(tmp_path, capsys):
+    """Each bag by itself: one has the command of the claws, the other has not."""
+    made = write_samples(tmp_path, 2, **TINY, depth=False)
+    lacking = copied(
+        made[0], tmp_path / 'lacking.bag', keep=lambda topic, _: topic != '/leju_claw_command'
+    )
+    failed = run([lacking], tmp_path / 'none', **SMALL)
+    assert 'no topic /leju_claw_command' in failed.outcomes[0].reason
+    out = tmp_path / 'out'
+    given = {'missing_action': 'state', 'resize.width': 80, 'resize.height': 60, 'sample_drop': 1}
+    words = [word for name, value in given.items() for word in ('--set', f'{name}={value}')]
+    assert command(['convert', str(lacking), str(made[1]), '--output', str(out), *words]) == 0
+    table = rows(out)
+    claws = [7, 15]
+    stood_in = table['episode_index'] == 0
+    same = (table['action'][:, claws] == table['observation.state'][:, claws]).all(axis=1)
+    assert (same == stood_in).all()
+    assert stood_in.sum() > 5
+    plans = [bag['plan'] for bag in report(out)['bags']]
+    assert plans[0]['stand_ins'] == {
+        'action: left_claw': '/leju_claw_state', 'action: right_claw': '/leju_claw_state',
+    }  # fmt: skip
+    assert 'stand_ins' not in plans[1]
+    shown = capsys.readouterr()
+    line = f'action: left_claw: {stood_in.sum()} frames from /leju_claw_state, which stands in for'
+    assert (shown.out + shown.err).count(line) == 1
+    assert command(['verify', str(out), '--bags', str(lacking), str(made[1])]) == 0
 
 
 def test_depth_in_h265_is_refused_by_name(tmp_path):

@@ -461,6 +461,11 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('select: 3, names: [a]', 'select: expected a list of elements'),
         ('length: 0, names: [a]', 'length: expected an integer from 1'),
         ('unit: deg, names: [a]', "unit: expected one of deg2rad, rad2deg, found 'deg'"),
+        ('names: [a], stand_in: {from: {topic: /b, field: c}, names: [a]}',
+         'stand_in.names: a stand_in has the names of its part'),
+        ('names: [a], stand_in: {from: {topic: /b, field: c}, select: [1, 2]}',
+         'stand_in: expected 2 names, one for each element, found 1'),
+        ('names: [a], stand_in: {from: {topic: /b}}', "stand_in.from: the key 'field' is missing"),
         ('range: [1, 1], names: [a]', r'range: expected \[low, high\] with low and high '
                                       r'different'),
         ('range: [1], names: [a]', r'range: expected \[low, high\], what becomes 0 and'),
@@ -640,8 +645,8 @@ named_sources = sources(one_field, aligns('vector')).flatmap(
 
 
 @st.composite
-def parts(draw, names):
-    if len(names) == 1 and draw(st.booleans()):
+def parts(draw, names, *, stands_in=False):
+    if len(names) == 1 and not stands_in and draw(st.booleans()):
         align = Align(timeline=draw(timelines), gap_ms=draw(positive), tolerance_ms=draw(limits))
         return Part(names, draw(sources(no_fields)), gap_flag=True, align=align)
     length = select = None
@@ -671,6 +676,7 @@ def parts(draw, names):
         draw(st.none() | numbers),
         draw(st.booleans()),
         align=draw(aligns('vector')),
+        stand_in=None if stands_in else draw(st.none() | parts(names, stands_in=True)),
     )
 
 
@@ -904,7 +910,7 @@ def test_kuavo_settings_have_no_meaning_with_another_profile(tmp_path):
     ):
         resolve(updated(mine, {'train_hz': 30}, 'test'), [])
     kuavo = [info for info in known_settings().values() if info.owner is KuavoOptions]
-    assert len(kuavo) == 33
+    assert len(kuavo) == 34
     for info in kuavo:
         assert info.yaml
         name = info.name

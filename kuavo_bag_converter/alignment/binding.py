@@ -93,6 +93,8 @@ class Binding:
     """Topic that cuts the bag into episodes; None if no topic does."""
     element_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names that the bag gives elements that are read by their places, by part."""
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    """The topic that stands in where the bag has none of a part's own, by feature and elements."""
 
     @property
     def clock_topic(self) -> str:
@@ -135,6 +137,7 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
         cameras,
         binder.first_usable(profile.task_sources, 'the task'),
         binder.choose(episodes.sources, 'the cutting into episodes') if episodes.sources else None,
+        stand_ins=binder.stand_ins,
     )
 
 
@@ -147,6 +150,7 @@ class _Binder:
             if count:
                 types.add(connection.msgtype)
         self._tracks: dict[tuple[str, Align, Source | None], tuple[Track, list[str]]] = {}
+        self.stand_ins: dict[str, str] = {}
 
     def tracks(self) -> Iterable[Track]:
         for track, users in self._tracks.values():
@@ -162,6 +166,12 @@ class _Binder:
     def part(self, key: str, part: Part) -> BoundPart:
         if part.gap_flag and not self.present(part.sources):
             return BoundPart(part, None, -1)
+        if part.stand_in is not None and not self.present(part.sources):
+            bound = self.part(key, part.stand_in)
+            assert bound.source is not None
+            elements = ' to '.join(dict.fromkeys((part.names[0], part.names[-1])))
+            self.stand_ins[f'{key}: {elements}'] = bound.source.topic
+            return bound
         source = self.choose(part.sources, key)
         track = -1 if source.tf is not None else self._track(key, source, part.align)
         return BoundPart(part, source, track)

@@ -67,7 +67,9 @@ def plan_bag(
         bad,
         latched_topics(reader.connections),
     )
-    report = replace(plan.report, cut=cut.report if cut else None)
+    report = replace(
+        plan.report, cut=cut.report if cut else None, stand_ins=binding.stand_ins or None
+    )
     texts: list[str] = []
     stamps: Stamps = np.empty(0, dtype=np.int64)
     if binding.task_source is not None:

@@ -178,6 +178,8 @@ class PlanReport(ClockReport):
     frames_with_default_task: int | None = field(default=None, metadata=_OPTIONAL)
     element_names: Mapping[str, Sequence[str]] | None = field(default=None, metadata=_OPTIONAL)
     """Names that the bag gives elements that are read by their places, by part."""
+    stand_ins: Mapping[str, str] | None = field(default=None, metadata=_OPTIONAL)
+    """The topic that stands in where the bag has none of a part's own, by feature and elements."""
     bad_images: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
     """Pictures that could not be decoded and were repeated, by topic; None before conversion."""
 

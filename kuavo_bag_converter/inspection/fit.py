@@ -292,10 +292,12 @@ class _ProfileFitter:
         return self._absent(user, clock.sources, self._pictures(depth=False))
 
     def _try_part(self, key: str, part: Part) -> Miss | None:
-        binding = self._bound(Clock(part.sources, 1), VectorFeature(key, (part,)))
+        others = part.stand_in.sources if part.stand_in is not None else ()
+        clock = Clock((*part.sources, *others), 1)
+        binding = self._bound(clock, VectorFeature(key, (part,)))
         if binding is None:
             return self._absent(key, part.sources, self._numbers(part))
-        source = binding.vectors[0].parts[0].source
+        part, source, *_ = binding.vectors[0].parts[0]
         assert source is not None
         try:
             self._read(part, source, key)

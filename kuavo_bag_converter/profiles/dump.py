@@ -184,6 +184,9 @@ def _part(part: Part, common: Align | None) -> dict[str, Any]:
         written['select'] = _runs(part.select)
     if part.gap_flag or part.align != common:
         written['align'] = asdict(part.align)
+    if part.stand_in is not None:
+        written['stand_in'] = _part(part.stand_in, common)
+        del written['stand_in']['names']
     return written
 
 

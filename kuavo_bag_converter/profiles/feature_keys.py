@@ -117,25 +117,29 @@ def _check_minus(
         )
 
 
-def _part(node: YamlNode, inherited: AlignKeys) -> Part:
+def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()) -> Part:
     known = (
         'from', 'length', 'select', 'joints', 'names', 'unit', 'range', 'scale', 'offset',
-        'threshold', 'relative_to_start', 'gap_flag', 'align',
+        'threshold', 'relative_to_start', 'gap_flag', 'align', 'stand_in',
     )  # fmt: skip
     keys = node.mapping(*known, required=('from',))
+    if stands_for:
+        for name in ('names', 'gap_flag', 'stand_in'):
+            if name in keys:
+                raise keys[name].error('a stand_in has the names of its part, and none itself')
     if 'gap_flag' in keys and keys['gap_flag'].flag():
         return _gap_flag(node, inherited)
     joints = _joints(keys['joints'], keys) if 'joints' in keys else ()
-    if 'names' not in keys and not joints:
+    if 'names' not in keys and not joints and not stands_for:
         raise node.error("the key 'names' is missing")
     length = keys['length'].integer(1, _MAX_ELEMENTS) if 'length' in keys else None
     select = _select(keys['select'], length) if 'select' in keys else None
-    names = _names(keys['names']) if 'names' in keys else joints
+    names = stands_for or (_names(keys['names']) if 'names' in keys else joints)
     elements = length if select is None else len(select)
     if joints:
         elements = len(joints)
     if elements is not None and len(names) != elements:
-        raise keys['names'].error(
+        raise keys.get('names', node).error(
             f'expected {elements} names, one for each element, found {len(names)}'
         )
     given = merged(keys.get('align'), inherited)
@@ -152,6 +156,7 @@ def _part(node: YamlNode, inherited: AlignKeys) -> Part:
         joints=joints,
         value_range=_range(keys['range']) if 'range' in keys else None,
         align=read_align(given, 'vector', node),
+        stand_in=_part(keys['stand_in'], inherited, names) if 'stand_in' in keys else None,
         **read_keys(
             keys,
             unit=lambda node: node.choice('deg2rad', 'rad2deg'),

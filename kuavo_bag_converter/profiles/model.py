@@ -129,6 +129,8 @@ class Part:
     gap_flag: bool = False
     """The part is one element: 1 where the frame is in a gap of the topic (``gap_ms``), else 0."""
     align: Align = Align()
+    stand_in: Part | None = None
+    """Takes its place, under the same names, in a bag that has messages of none of the sources."""
 
 
 @dataclass(frozen=True)

@@ -275,6 +275,11 @@ def _stamp_remarks(plan: PlanReport) -> list[str]:
         for count, text in _stamp_texts(topic)
         if count
     ]
+    remarks += [
+        f'{elements}: {counted(plan.frames, "frame")} from {topic}, which stands in for what '
+        'the bag lacks'
+        for elements, topic in (plan.stand_ins or {}).items()
+    ]
     remarks += [f'{topic}: latched, so its end does not count' for topic in plan.latched_topics]
     if plan.frames_cut_by_end_trim > plan.frames:
         remarks.append(

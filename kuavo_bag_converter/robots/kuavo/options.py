@@ -84,6 +84,13 @@ class KuavoOptions:
         choices=('synced', 'plain'),
         yaml='the order of the sources',
     )
+    missing_action: str = setting(
+        'fail',
+        'A bag without a command of arms, hands, lower body or head: fail, or let the state stand '
+        'in, which is reported.',
+        choices=('fail', 'state'),
+        yaml='stand_in of the parts',
+    )
     extra_cameras: tuple[str, ...] = setting(
         (),
         'Cameras besides the head and the wrists: head_cam_l, head_cam_r (of a stereo head).',

@@ -293,8 +293,8 @@ def kuavo_profile(options: KuavoOptions) -> Profile:
             )
         )
         state.append(_hand(options, eef, side, align, command=False))
-        action.append(_arm_command(options, side, align))
-        action.append(_hand(options, eef, side, command_align, command=True))
+        command = _hand(options, eef, side, command_align, command=True)
+        action += [_arm_command(options, side, align), command]
     if options.wholebody_5w:
         names = tuple(f'lower_body_{joint + 1}' for joint in range(platform.arm_start))
         state.append(_joints(platform, 0, names, align))
@@ -307,6 +307,11 @@ def kuavo_profile(options: KuavoOptions) -> Profile:
         head = Align('hold', zeros_before_first=True)
         source = Source(_HEAD_TOPIC, ('joint_data',))
         action.append(Part(names, (source,), len(names), unit='deg2rad', align=head))
+    if options.missing_action == 'state':
+        action = [
+            replace(command, stand_in=measured)
+            for command, measured in zip(action, state, strict=True)
+        ]
     if not options.only_arm:
         action += _base_motion(options, align)
     if options.base_move_5w:
