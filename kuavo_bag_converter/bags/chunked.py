@@ -21,8 +21,8 @@ or to salvage, the file is scanned once when it is opened: stamps are kept, chun
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 import zlib
@@ -36,6 +36,7 @@ from kuavo_bag_converter.bags.storage import (
     SelectedRows,
     Selection,
     StampColumns,
+    Storage,
     StoredMessage,
 )
 import numpy as np
@@ -105,12 +106,13 @@ class ScannedRows(NamedTuple):
     """Where the first record behind them begins."""
 
 
-class ChunkedStorage(ABC):
+class ChunkedStorage(Storage):
     """A file of chunks."""
 
-    container: str
     entry: np.dtype[np.void]
     """An index entry, with a field ``offset`` within the chunk's data."""
+    entry_stamps: Callable[[npt.NDArray[np.void]], Stamps]
+    """Takes the stamps of index entries."""
 
     def __init__(self, path: Path, damage: DamagePolicy, shown: Path | None = None) -> None:
         self.path = shown or path
@@ -165,10 +167,6 @@ class ChunkedStorage(ABC):
     @abstractmethod
     def _chunk_index(self, number: int) -> list[IndexEntries]:
         """Read an indexed chunk's index."""
-
-    @abstractmethod
-    def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
-        """Stamps of index entries."""
 
     @abstractmethod
     def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
@@ -300,7 +298,7 @@ class ChunkedStorage(ABC):
         connection = np.repeat(np.array([e.connection for e in entries], np.int64), counts)
         offset = table['offset'].astype(np.int64)
         order = np.lexsort((offset, chunk))
-        return MessageRows(connection[order], self._entry_stamps(table)[order], offset[order])
+        return MessageRows(connection[order], self.entry_stamps(table)[order], offset[order])
 
     def _selected_chunks(
         self, selection: Selection

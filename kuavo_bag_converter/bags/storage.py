@@ -20,10 +20,11 @@ Ranks here are in *storage order*; :mod:`.recording` turns them into ordinals.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import range_text
 from kuavo_bag_converter.bags.model import Connection, Ordinals, Stamps
@@ -208,7 +209,7 @@ class StampColumns:
         return np.frombuffer(self._columns.get(topic, array('q')), np.int64)
 
 
-class Storage(Protocol):
+class Storage(ABC):
     """One file of a recording."""
 
     path: Path
@@ -216,18 +217,12 @@ class Storage(Protocol):
     file: Path
     """What is read: ``path``, or a temporary copy of it."""
     container: str
-
-    @property
-    def connections(self) -> Sequence[Connection]:
-        """Connections, numbered from 0 within this file."""
-
-    @property
-    def counts(self) -> Mapping[int, int]:
-        """Messages per connection as the file itself stores them."""
-
-    @property
-    def qos(self) -> Mapping[int, str]:
-        """Offered QoS profiles per connection as the file words them (YAML), where it has any."""
+    connections: Sequence[Connection]
+    """Numbered from 0 within this file."""
+    counts: Mapping[int, int]
+    """Messages per connection as the file itself stores them."""
+    qos: Mapping[int, str]
+    """Offered QoS profiles per connection as the file words them (YAML), where it has any."""
 
     @property
     def compression(self) -> str:
@@ -236,11 +231,14 @@ class Storage(Protocol):
 
         :raises BagError: damage was found.
         """
+        return ''
 
     @property
     def bytes_read(self) -> int:
         """Bytes read from disk so far, 0 where it cannot be told."""
+        return 0
 
+    @abstractmethod
     def stamps(self, topics: Collection[str]) -> dict[str, Stamps]:
         """
         Receive stamps in storage order.
@@ -248,6 +246,7 @@ class Storage(Protocol):
         :raises BagError: damage was found.
         """
 
+    @abstractmethod
     def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
         """
         Yield the selected messages in storage order, or the first ``head`` bytes of each.
@@ -255,19 +254,19 @@ class Storage(Protocol):
         :raises BagError: damage was found.
         """
 
-    def verify(self, topics: Collection[str]) -> None:
+    def verify(self, topics: Collection[str]) -> None:  # noqa: B027  # optional
         """
         Verify the checksums of what holds messages of the topics, where there are any.
 
         :raises BagError: a checksum is wrong.
         """
 
-    def verify_rest(self, *, needed: bool = False) -> None:
+    def verify_rest(self, *, needed: bool = False) -> None:  # noqa: B027  # optional
         """
         Look for damage in what was not read yet, and note it.
 
         :raises BagError: damage was found, and what lies there is ``needed``, too.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # optional
         """Release the file."""

@@ -166,11 +166,9 @@ def open_by_plugin(container: str, path: Path, shown: Path, damage: DamagePolicy
     return storage
 
 
-class ScannedStorage:
+class ScannedStorage(Storage):
     """A file without an index: scanned when it is opened, and read again from its beginning."""
 
-    compression = ''
-    bytes_read = 0
     container = ''
 
     def __init__(
@@ -239,12 +237,3 @@ class ScannedStorage:
             raise
         except Exception as error:
             raise BagError(f'{self.path}: cannot be read again: {described(error)}') from error
-
-    def verify(self, topics: Collection[str]) -> None:
-        """Do nothing: there are no checksums."""
-
-    def verify_rest(self, *, needed: bool = False) -> None:
-        """Do nothing: all was read when it was opened."""
-
-    def close(self) -> None:
-        """Do nothing: no file is left open."""

@@ -30,6 +30,8 @@ from kuavo_bag_converter.benchmark.measure import MB, measure
 from kuavo_bag_converter.benchmark.processes import memory_available
 from kuavo_bag_converter.benchmark.results import Result
 from kuavo_bag_converter.benchmark.runs import Run
+from kuavo_bag_converter.sample.options import SampleOptions
+from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import parse_assignments, Settings, updated
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
 from kuavo_bag_converter.support.version import __version__
@@ -157,7 +159,7 @@ def made_bag(work: Path, options: Mapping[str, Any]) -> Path:
     """
     Return a sample bag with these options, made now or by an earlier benchmark.
 
-    :raises ConverterError: It cannot be made.
+    :raises UsageError: The options do not fit each other.
     """
     text = json.dumps([__version__, dict(sorted(options.items()))])
     folder = work / 'bags' / hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
@@ -165,7 +167,11 @@ def made_bag(work: Path, options: Mapping[str, Any]) -> Path:
     if not path.exists():
         say(f'making {path}')
         folder.mkdir(parents=True, exist_ok=True)
-        _done(f'{_PACKAGE}.sample_job', {'path': str(path), 'options': dict(options)})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in options.items()
+        }
+        write_sample(path, SampleOptions(**given))
     return path
 
 

@@ -33,11 +33,9 @@ from kuavo_bag_converter.bags.mcap import records as mc
 from kuavo_bag_converter.bags.mcap.encodings import LOOKED_AT, payload_encoding
 from kuavo_bag_converter.bags.mcap.scan import DeclaredChannels, McapScan, scan_messages
 from kuavo_bag_converter.bags.mcap.summary import has_footer, is_index, read_summary, Summary
-from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.storage import Selection, TopicCursor
 from kuavo_bag_converter.support.texts import listed
 import numpy as np
-import numpy.typing as npt
 
 _STEP = 4 * 1024 * 1024
 
@@ -47,6 +45,7 @@ class McapStorage(ChunkedStorage):
 
     container = 'mcap'
     entry = mc.INDEX_ENTRY
+    entry_stamps = staticmethod(mc.entry_stamps)
 
     def __init__(self, path: Path, damage: DamagePolicy, shown: Path | None = None) -> None:
         """
@@ -171,9 +170,6 @@ class McapStorage(ChunkedStorage):
                 raise DamagedError(chunk.end, f'message index of undeclared channel {channel}')
             entries.append(IndexEntries(number, self._known.local[channel], raw))
         return entries
-
-    def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
-        return mc.entry_stamps(table)
 
     def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
         if data is None:

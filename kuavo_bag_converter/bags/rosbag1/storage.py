@@ -28,14 +28,11 @@ from kuavo_bag_converter.bags.chunked import (
     ScannedRows,
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
-from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.rosbag1 import records as rb
 from kuavo_bag_converter.bags.rosbag1.index import chunk_of, Index, read_index
 from kuavo_bag_converter.bags.rosbag1.scan import DeclaredConnections, Rosbag1Scan, scan_chunk
 from kuavo_bag_converter.bags.storage import Selection
 from kuavo_bag_converter.support.errors import BagError
-import numpy as np
-import numpy.typing as npt
 
 _HEADER = 256
 """Enough for the header of a chunk record or the bag header record."""
@@ -46,6 +43,7 @@ class Rosbag1Storage(ChunkedStorage):
 
     container = 'rosbag1'
     entry = rb.INDEX_ENTRY
+    entry_stamps = staticmethod(rb.entry_stamps)
 
     def __init__(self, path: Path, damage: DamagePolicy, shown: Path | None = None) -> None:
         """
@@ -155,9 +153,6 @@ class Rosbag1Storage(ChunkedStorage):
                 raise DamagedError(chunk.end, 'index record disagrees with the chunk info')
             entries.append(IndexEntries(number, local, raw))
         return entries
-
-    def _entry_stamps(self, table: npt.NDArray[np.void]) -> Stamps:
-        return rb.entry_stamps(table)
 
     def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
         return scan_chunk(self._source, chunk, data, self._known)

@@ -24,12 +24,12 @@ one before), and never seeks. Compressed messages are decompressed by the caller
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.bags.damage import DamagePolicy
-from kuavo_bag_converter.bags.model import Connection, Stamps
+from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.storage import Selection, Storage, StoredMessage
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import shown
@@ -41,7 +41,7 @@ _ERRORS = (RuntimeError, ValueError, IndexError, OSError)
 """What rosbag2_py raises; pybind11 makes these of C++ exceptions."""
 
 
-class Rosbag2PyStorage:
+class Rosbag2PyStorage(Storage):
     """One ``.mcap`` or ``.db3`` file."""
 
     def __init__(self, index: Storage, damage: DamagePolicy) -> None:
@@ -55,9 +55,9 @@ class Rosbag2PyStorage:
         self.path = index.path
         self.file = index.file
         self.container = index.container
-        self.connections: Sequence[Connection] = index.connections
-        self.counts: Mapping[int, int] = index.counts
-        self.qos: Mapping[int, str] = index.qos
+        self.connections = index.connections
+        self.counts = index.counts
+        self.qos = index.qos
         try:
             reader, self._by_place = _open(self.file, self.container)
         except _ERRORS as error:

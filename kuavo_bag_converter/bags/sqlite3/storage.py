@@ -39,6 +39,7 @@ from kuavo_bag_converter.bags.storage import (
     SelectedRows,
     Selection,
     StampColumns,
+    Storage,
     StoredMessage,
 )
 from kuavo_bag_converter.support.errors import BagError
@@ -61,14 +62,10 @@ _BROKEN = (sqlite3.DatabaseError, TypeError, ValueError, OverflowError)
 """What a damaged file raises: sqlite itself, or values of another type than the schema's."""
 
 
-class Sqlite3Storage:
+class Sqlite3Storage(Storage):
     """One ``.db3`` file."""
 
     container = 'sqlite3'
-    compression = ''
-    """There are no chunks."""
-    bytes_read = 0
-    """sqlite does not tell."""
 
     def __init__(
         self, path: Path, damage: DamagePolicy, scratch: Scratch, shown: Path | None = None
@@ -129,9 +126,6 @@ class Sqlite3Storage:
                 yield from self._payloads(rows, selected, head)
         except _BROKEN as error:
             self._damage.found(self.path, f'sqlite: {error}')
-
-    def verify(self, topics: Collection[str]) -> None:
-        """Do nothing: the format carries no checksums."""
 
     def verify_rest(self, *, needed: bool = False) -> None:
         """Note damage of what was not read; see :class:`Storage`."""
