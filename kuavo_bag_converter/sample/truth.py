@@ -57,11 +57,6 @@ class Ramp:
         return share * self.duration
 
 
-def joint_time(ramp: Ramp, values: npt.ArrayLike) -> int:
-    """Return the time in ns since the epoch that a vector of shape (d,) encodes (the median)."""
-    return ramp.start + round(float(np.median(ramp.times(values))))
-
-
 @dataclass(frozen=True, eq=False)
 class TopicTruth:
     """The messages of one topic; element i of the arrays belongs to ordinal i."""

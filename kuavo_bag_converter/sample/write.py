@@ -26,14 +26,17 @@ import shutil
 from typing import Any
 
 from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.sample.cameras import cameras
 from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
+from kuavo_bag_converter.sample.end_effectors import end_effectors
+from kuavo_bag_converter.sample.extras import extras
+from kuavo_bag_converter.sample.joints import body, whole_body
 from kuavo_bag_converter.sample.messages import Messages, Moment, NANOSECONDS
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import SampleTimeline
 from kuavo_bag_converter.sample.stamps import published, received, seeded
 from kuavo_bag_converter.sample.storage import recorder
 from kuavo_bag_converter.sample.topic import Topic
-from kuavo_bag_converter.sample.topics import robot_topics
 from kuavo_bag_converter.sample.truth import SampleTruth, TopicTruth
 from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
@@ -64,7 +67,7 @@ def write_sample(
     if path.exists():
         raise UsageError(f'sample: {path} exists already; remove it or name another place')
     timeline = SampleTimeline(START, round(options.seconds * NANOSECONDS))
-    topics = robot_topics(options, timeline)
+    topics = _robot_topics(options, timeline)
     truth = SampleTruth(*timeline, _schedule(topics, options, timeline), asdict(options))
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f'.{path.name}.unfinished')
@@ -76,6 +79,40 @@ def write_sample(
     finally:
         shutil.rmtree(aside)
     return truth
+
+
+def _robot_topics(options: SampleOptions, timeline: SampleTimeline) -> list[Topic]:
+    """
+    Return the topics that a robot with these options records.
+
+    :raises UsageError: ``starts`` or ``gaps`` name a topic that is not among them.
+    """
+    topics = [
+        *body(options, timeline),
+        *end_effectors(options, timeline),
+        *(whole_body(options, timeline) if options.whole_body else ()),
+        *cameras(options),
+        *(extras(timeline) if options.extras else ()),
+    ]
+    names = {topic.name for topic in topics if not topic.clock}
+    for option in ('starts', 'gaps'):
+        for name in getattr(options, option):
+            if name not in names:
+                raise UsageError(
+                    f'sample: {option} names {name}, which is not among the topics: '
+                    f'{", ".join(sorted(names))}'
+                )
+    return [_timed(topic, options) for topic in topics]
+
+
+def _timed(topic: Topic, options: SampleOptions) -> Topic:
+    own = topic.clock or topic.name
+    timing = replace(
+        topic.timing,
+        start_s=options.starts.get(own, topic.timing.start_s),
+        gaps_s=tuple(options.gaps.get(own, ())),
+    )
+    return replace(topic, timing=timing)
 
 
 def _schedule(
