@@ -151,6 +151,11 @@ def open_by_plugin(container: str, path: Path, shown: Path, damage: DamagePolicy
     """
     Open a file by the plug-in of a container.
 
+    :param container: Its name.
+    :param path: The file.
+    :param shown: What users know it by.
+    :param damage: What to do with damage.
+    :raises DamagedBagError: It is damaged, and that is not allowed.
     :raises BagError: It cannot be read.
     """
     plugin = containers()[container]

@@ -36,7 +36,11 @@ from kuavo_bag_converter.support.files import total_bytes
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
-    """Return the conversion by ``specification['method']``; SIGTERM stops it."""
+    """
+    Return the conversion by ``specification['method']``; SIGTERM stops it.
+
+    What is returned raises BagError where the bag is not converted.
+    """
     settings = settings_from(specification['settings'], 'benchmark')
     fill = METHODS[specification['method']]
     cancel = threading.Event()

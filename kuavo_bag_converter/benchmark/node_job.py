@@ -33,7 +33,11 @@ import yaml
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
-    """Return a run of the node with ``specification['settings']``; SIGTERM stops it."""
+    """
+    Return a run of the node with ``specification['settings']``; SIGTERM stops it.
+
+    What is returned raises BagError where the bag is not converted.
+    """
     settings = dict(specification['settings'])
     parameters = Path(specification['parameters'])
     parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': settings}}), 'utf-8')

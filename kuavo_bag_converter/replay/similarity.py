@@ -78,7 +78,7 @@ _HIDDEN = 6.0
 
 def reduced(frame: av.VideoFrame) -> Reduced:
     """
-    Return a small version of an 8 bit planar picture, the mean of each plane taken off.
+    Return a small version of an 8 bit planar picture, shape (n,), less the mean of each plane.
 
     How bright a picture is says little about which it is, and coding shifts it as a whole.
     """

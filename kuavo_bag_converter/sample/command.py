@@ -80,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     Write the sample and say what it holds.
 
     :raises UsageError: An argument is malformed, or something of that name exists.
+    :raises OutputError: The folder cannot be written.
     """
     from kuavo_bag_converter.sample.options import SampleOptions
     from kuavo_bag_converter.sample.write import write_sample

@@ -57,7 +57,14 @@ def seeded(seed: int, name: str) -> np.random.Generator:
 def published(
     timing: PublishTiming, start: int, duration: int, random: np.random.Generator
 ) -> Stamps:
-    """Return when the messages of a topic are stamped by their publisher, ascending."""
+    """
+    Return when the messages of a topic are stamped by their publisher, ns, ascending.
+
+    :param timing: How it is published.
+    :param start: Of the recording, ns.
+    :param duration: Of the recording, ns.
+    :param random: Gives the jitter.
+    """
     if timing.rate == 0:
         return np.array([start])
     period = 1e9 / timing.rate

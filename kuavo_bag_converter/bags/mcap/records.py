@@ -199,5 +199,5 @@ def signed(stamp: int) -> int:
 
 
 def entry_stamps(table: npt.NDArray[np.void]) -> Stamps:
-    """Stamps of index entries."""
+    """Return the stamps of index entries, ns, shape (entries,)."""
     return table['time'].astype(np.int64)

@@ -164,7 +164,7 @@ def connection_of(record: Record, data: bytes, number: int) -> Connection:
 
 
 def entry_stamps(table: npt.NDArray[np.void]) -> Stamps:
-    """Stamps of index entries."""
+    """Return the stamps of index entries, ns, shape (entries,)."""
     stamps: Stamps = table['sec'].astype(np.int64) * 10**9 + table['nsec']
     return stamps
 

@@ -58,7 +58,14 @@ class DeclaredConnections:
 def scan_chunk(
     source: BagFile, chunk: Chunk, data: bytes | None, known: DeclaredConnections
 ) -> ScannedRows:
-    """Rows of a chunk from its records; new connections are declared on the way."""
+    """
+    Return the rows of a chunk from its records, and the damage that ends them.
+
+    :param source: The bag.
+    :param chunk: The chunk.
+    :param data: Its decompressed data; None to read it from the bag.
+    :param known: Gets the connections that are declared on the way.
+    """
     view: ByteReader = FileWindow(source, chunk.end) if data is None else MemoryReader(data)
     base = chunk.data if data is None else 0
     connection: list[int] = []
