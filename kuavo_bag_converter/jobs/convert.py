@@ -127,7 +127,7 @@ def _convert(run: Conversion) -> Report:
         if run.settings.dataset_format == LEROBOT:
             _check(dataset)
         published = run.workspace.publish(dataset, snapshot)
-    elif run.before is not None:
+    else:
         _record_failures(run, outcomes)
     where = published.path if published.problem else Path(run.settings.output)
     seconds = time.monotonic() - started
@@ -242,8 +242,9 @@ def _unchanged(before: ExistingDataset, snapshot: Snapshot) -> ExistingDataset:
 
 
 def _record_failures(run: Conversion, outcomes: Sequence[Outcome]) -> None:
-    """Put the bags of a run that has added nothing into the dataset's record, at once or not."""
-    assert run.before is not None
+    """Put bags that failed where nothing was added into the record of the dataset, if there is."""
+    if run.before is None or all(outcome.status == 'present' for outcome in outcomes):
+        return
     root, folder = run.before.root, run.workspace.dataset_path()
     before = _unchanged(run.before, take_snapshot(root))
     profile = load_profile(root / PROFILE_PATH)
