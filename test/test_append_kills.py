@@ -24,7 +24,7 @@ import sys
 
 from arm_runs import convert_arm, statuses, write_bag, write_profile
 from dataset_reading import tree
-from kuavo_bag_converter.jobs import renames
+from kuavo_bag_converter.jobs import atomic_renames
 from kuavo_bag_converter.support.errors import UsageError
 import pytest
 
@@ -83,7 +83,7 @@ def test_an_append_that_is_killed_before_any_step(world, tmp_path, monkeypatch, 
         def unknown(*_):
             raise OSError(22, 'Invalid argument')
 
-        monkeypatch.setattr(renames, '_renameat2', unknown)
+        monkeypatch.setattr(atomic_renames, '_renameat2', unknown)
     before, expected = tree(tmp_path / 'before/out'), tree(tmp_path / 'expected/out')
     place = tmp_path / 'place'
 

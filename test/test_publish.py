@@ -26,7 +26,7 @@ import subprocess
 from arm_runs import convert_arm, states, statuses, write_bag, write_profile
 from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.jobs import renames
+from kuavo_bag_converter.jobs import atomic_renames
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, OutputError, UsageError
@@ -51,7 +51,7 @@ def kernel(request, monkeypatch):
         def unknown(*_):
             raise OSError(22, 'Invalid argument')
 
-        monkeypatch.setattr(renames, '_renameat2', unknown)
+        monkeypatch.setattr(atomic_renames, '_renameat2', unknown)
     return request.param
 
 
@@ -79,8 +79,8 @@ def test_this_system_renames_without_replacing(tmp_path):
     for name in 'ab':
         (tmp_path / name).mkdir()
     with pytest.raises(FileExistsError):
-        renames.rename_new(tmp_path / 'a', tmp_path / 'b')
-    assert renames.exchange(tmp_path / 'a', tmp_path / 'b')
+        atomic_renames.rename_new(tmp_path / 'a', tmp_path / 'b')
+    assert atomic_renames.exchange(tmp_path / 'a', tmp_path / 'b')
 
 
 def folder_of_others(place):

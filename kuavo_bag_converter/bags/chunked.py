@@ -136,7 +136,7 @@ class ChunkedStorage(Storage):
         try:
             return self._chunk_at(0).compression if self._chunk_count() else ''
         except DamagedError as error:
-            self._damage.found(self.path, error)
+            self._damage.report(self.path, error)
             return ''
 
     @property
@@ -184,7 +184,7 @@ class ChunkedStorage(Storage):
             try:
                 self._collect(columns, topics)
             except DamagedError as error:
-                self._damage.found(self.path, error)
+                self._damage.report(self.path, error)
         return {topic: columns.stamps(topic) for topic in topics}
 
     def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
@@ -195,7 +195,7 @@ class ChunkedStorage(Storage):
                 if len(selected.rows):
                     yield from self._selected(chunk, rows, selected, data, head)
         except DamagedError as error:
-            self._damage.found(self.path, error)
+            self._damage.report(self.path, error)
 
     def verify(self, topics: Collection[str]) -> None:
         """Verify the checksums of chunks; a scan has done so already."""
@@ -208,7 +208,7 @@ class ChunkedStorage(Storage):
                     if needs_loading(chunk):
                         self._loaded(chunk)
         except DamagedError as error:
-            self._damage.found(self.path, error)
+            self._damage.report(self.path, error)
 
     def verify_rest(self, *, needed: bool = False) -> None:
         """Note damage of what was not read; see :class:`Storage`."""
@@ -227,7 +227,7 @@ class ChunkedStorage(Storage):
                 for _ in self._selected(chunk, rows, SelectedRows(every, every), None, 0):
                     pass
         except DamagedError as error:
-            self._damage.found_elsewhere(self.path, error, needed=needed)
+            self._damage.note_unused(self.path, error, needed=needed)
 
     def _loaded(self, chunk: Chunk) -> bytes:
         data = load_chunk(self._source, chunk)
@@ -254,9 +254,9 @@ class ChunkedStorage(Storage):
                     f'the file says that it holds {stated}'
                 )
                 if connection.topic in topics:
-                    self._damage.found(self.path, what)
+                    self._damage.report(self.path, what)
                 else:
-                    self._damage.found_elsewhere(self.path, what)
+                    self._damage.note_unused(self.path, what)
 
     def _count_scanned(self, stated: Mapping[int, int] | None) -> None:
         """Count what a scan has found, and compare it with what the file promises."""
@@ -279,7 +279,7 @@ class ChunkedStorage(Storage):
                 )
         if lost:
             each = ', '.join(f'{count} of {topic}' for topic, count in lost.items())
-            self._damage.found(
+            self._damage.report(
                 self.path,
                 f'{sum(lost.values())} of the {sum((stated or {}).values())} messages that the '
                 f'file says it holds are lost: {each}',

@@ -55,7 +55,7 @@ class DamagePolicy:
         self._of_topics: dict[str, str] = {}
         """Lines about topics that nobody has asked for yet."""
 
-    def found(self, path: Path, what: object) -> None:
+    def report(self, path: Path, what: object) -> None:
         """
         Stop, or note the damage and go on.
 
@@ -67,16 +67,16 @@ class DamagePolicy:
         self.count += 1
         self.note(line)
 
-    def found_in(self, path: Path, topic: str, what: object) -> None:
+    def note_topic(self, path: Path, topic: str, what: object) -> None:
         """Note damage of one topic, which stops only who asks for the topic."""
         if self.salvage:
-            self.found(path, what)
+            self.report(path, what)
             return
         line = one_line(' '.join(f'{path}: {what}'.split()))
         self._of_topics.setdefault(topic, line)
         self.note(line)
 
-    def check(self, topics: Iterable[str]) -> None:
+    def check_topics(self, topics: Iterable[str]) -> None:
         """
         Stop if topics are asked for that are damaged.
 
@@ -86,18 +86,18 @@ class DamagePolicy:
             if topic in self._of_topics:
                 raise DamagedBagError(f'{self._of_topics[topic]}; {ADVICE}')
 
-    def found_elsewhere(self, path: Path, what: object, *, needed: bool = False) -> None:
+    def note_unused(self, path: Path, what: object, *, needed: bool = False) -> None:
         """
         Note damage in what nobody has asked for, or stop there if it is ``needed``, too.
 
         :raises DamagedBagError: It is needed, and the policy is ``fail``.
         """
         if needed:
-            self.found(path, what)
+            self.report(path, what)
             return
         self.note(' '.join(f'{path}: {what}; it lies in nothing that is converted'.split()))
 
-    def survive(self, error: BagError) -> None:
+    def report_error(self, error: BagError) -> None:
         """
         Raise an error, or note it and go on without what it is about.
 
@@ -108,7 +108,7 @@ class DamagePolicy:
         self.count += 1
         self.note(str(error))
 
-    def reads_whole(self) -> None:
+    def require_whole(self) -> None:
         """
         Learn that a file is going to be read whole to be opened.
 

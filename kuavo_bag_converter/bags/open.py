@@ -204,19 +204,19 @@ def _open_or_survive(
     except BagError as error:
         if alone or isinstance(error, NoRoomError):
             raise
-        damage.survive(error)
+        damage.report_error(error)
         return None
 
 
 def _open_file(path: Path, damage: DamagePolicy, scratch: Scratch) -> Storage:
     container, file = container_of(path), path
     if container == 'zstd':
-        damage.reads_whole()
+        damage.require_whole()
         file = scratch.folder() / path.stem
         try:
             decompress_file(path, file, partial(scratch.check_room, path))
         except CompressionError as error:
-            damage.found(path, error)
+            damage.report(path, error)
         container = container_of(file, path)
     if container == 'rosbag1':
         return Rosbag1Storage(file, damage, path)

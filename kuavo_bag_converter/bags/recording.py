@@ -188,7 +188,7 @@ class RecordingReader:
 
     def _check_topics(self, topics: Iterable[str]) -> None:
         missing = sorted(set(topics) - self.counts.keys())
-        self._damage.check(sorted(set(topics)))
+        self._damage.check_topics(sorted(set(topics)))
         if missing:
             raise BagError(
                 f'{self.path}: no topic {listed(missing)}; '
@@ -258,7 +258,7 @@ class RecordingReader:
     ) -> None:
         stamp = header_stamp(connection.encoding, head)
         if stamp is None:
-            self._damage.found(
+            self._damage.report(
                 storage.path,
                 f'{connection.label}: message {stored.rank} is too short for a header',
             )
@@ -313,7 +313,7 @@ class RecordingReader:
         try:
             self._plain(storage, connection, stored)
         except BagError as error:
-            self._damage.survive(error)
+            self._damage.report_error(error)
             return True
         return False
 

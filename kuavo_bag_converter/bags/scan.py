@@ -60,19 +60,19 @@ class Scan(ABC):
     def _lose(self, error: DamagedError, read: int) -> None:
         """Give a chunk up behind its first ``read`` messages, until its index records are read."""
         if not self._damage.salvage:
-            self._damage.found(self._source.path, error)
+            self._damage.report(self._source.path, error)
         self._loss = LostMessages(error, read)
 
     def _settle(self) -> None:
         """Report a chunk that was given up: its index records are read."""
         if self._loss:
-            self._damage.found(self._source.path, self._loss)
+            self._damage.report(self._source.path, self._loss)
             self._loss = None
 
     def _skip(self, error: DamagedError, begin: int, after: int | None) -> int | None:
         """Report damage between ``begin`` and ``after``, None for the end; return ``after``."""
         skipped = (after or self._source.size) - begin
-        self._damage.found(self._source.path, f'{error}: {skipped} bytes skipped')
+        self._damage.report(self._source.path, f'{error}: {skipped} bytes skipped')
         return after
 
 

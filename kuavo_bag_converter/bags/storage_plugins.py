@@ -187,7 +187,7 @@ class ScannedStorage(Storage):
         :param damage: What to do with damage; what comes before it is kept where that is allowed.
         :raises BagError: It is damaged, and that is not allowed.
         """
-        damage.reads_whole()
+        damage.require_whole()
         self.path = self.file = path
         self.connections: list[Connection] = []
         self.counts: dict[int, int] = {}
@@ -201,7 +201,7 @@ class ScannedStorage(Storage):
             for message in read(path):
                 self._add(message)
         except Exception as error:  # noqa: BLE001  # whatever the code of others raises
-            damage.found(path, f'behind {self._messages} messages: {described(error)}')
+            damage.report(path, f'behind {self._messages} messages: {described(error)}')
 
     def _add(self, message: BagMessage) -> None:
         topic, msgtype, stamp, _, encoding, definition = message

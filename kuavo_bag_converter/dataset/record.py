@@ -264,13 +264,15 @@ def read_record(root: Path) -> ConversionRecord:
     path = root / REPORT_PATH
     try:
         document = json.loads(path.read_text(encoding='utf-8'))
-        form = document.get('format', 1)
-        if form not in (1, FORMAT):
-            raise UsageError(f'{path}: has format {form}, this version reads 1 and {FORMAT}')
-        home = os.path.realpath(root) if form > 1 else os.getcwd()
-        bags = [_read_bag(number, bag, form, home) for number, bag in enumerate(document['bags'])]
+        version = document.get('format', 1)
+        if version not in (1, FORMAT):
+            raise UsageError(f'{path}: has format {version}, this version reads 1 and {FORMAT}')
+        home = os.path.realpath(root) if version > 1 else os.getcwd()
+        bags = [
+            _read_bag(number, bag, version, home) for number, bag in enumerate(document['bags'])
+        ]
         settings = {
-            name: _resolved(name, value, form, home)
+            name: _resolved(name, value, version, home)
             for name, value in document['settings'].items()
         }
         return ConversionRecord(settings, tuple(bags), _without(document, _KEYS))
@@ -306,8 +308,8 @@ def _without(document: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]
     return {name: value for name, value in document.items() if name not in keys}
 
 
-def _read_bag(number: int, entry: Mapping[str, Any], form: int, home: str) -> RecordedBag:
-    if form > 1:
+def _read_bag(number: int, entry: Mapping[str, Any], version: int, home: str) -> RecordedBag:
+    if version > 1:
         path = _place(home, entry['bag'])
         files = [
             RecordedFile(_place(home, file['path']), int(file['bytes']), str(file['digest']))
@@ -349,9 +351,9 @@ def _files_of_first_form(path: Path, recorded: Mapping[str, Any] | None) -> list
     ]
 
 
-def _resolved(name: str, value: Any, form: int, home: str) -> Any:
+def _resolved(name: str, value: Any, version: int, home: str) -> Any:
     """Return a setting with the paths in it made absolute."""
-    place = _place if form > 1 else os.path.join
+    place = _place if version > 1 else os.path.join
     if name == 'msg_path':
         return [str(place(home, folder)) for folder in value]
     if (name == 'profile' and is_path(value)) or (name == 'tasks' and is_table(value)):

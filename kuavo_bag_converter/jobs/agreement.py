@@ -78,17 +78,19 @@ class Agreement:
         self._first = ''
         """The first bag with these sizes."""
 
-    def settle(self, forms: Mapping[str, ShardFormat]) -> None:
+    def settle(self, formats: Mapping[str, ShardFormat]) -> None:
         """Take the form that most bags have, by name; of as many, the one that comes first."""
-        self._settle_names(forms)
-        if self._onto is not None or self._first or not forms:
+        self._settle_names(formats)
+        if self._onto is not None or self._first or not formats:
             return
-        counts = Counter(tuple(form.sizes.items()) for form in forms.values())
+        counts = Counter(tuple(shard_format.sizes.items()) for shard_format in formats.values())
         ((sizes, _),) = counts.most_common(1)
         self._sizes = dict(sizes)
-        self._first = next(name for name, form in forms.items() if form.sizes == self._sizes)
+        self._first = next(
+            name for name, shard_format in formats.items() if shard_format.sizes == self._sizes
+        )
 
-    def check(self, name: str, form: ShardFormat) -> None:
+    def check(self, name: str, shard_format: ShardFormat) -> None:
         """
         Refuse a bag whose shard would not fit the others; the first one settles their form.
 
@@ -96,9 +98,9 @@ class Agreement:
         :raises DatasetError: Something differs from the dataset that the run adds to.
         :raises UsageError: The format cannot hold the features.
         """
-        check_format(form.features, self._version)
-        self.settle({name: form})
-        for part, names in form.names.items():
+        check_format(shard_format.features, self._version)
+        self.settle({name: shard_format})
+        for part, names in shard_format.names.items():
             known = self._names[part]
             if tuple(names) != known and sorted(names) == sorted(known):
                 raise BagError(
@@ -106,36 +108,38 @@ class Agreement:
                     f'order {listed(known)}; give joints in the profile, by which they are read '
                     f'by name ({part})'
                 )
-        for key, size in form.sizes.items():
+        for key, size in shard_format.sizes.items():
             if size != self._sizes.get(key, size):
-                raise self._other_size(key, form)
+                raise self._other_size(key, shard_format)
         if self._onto is not None:
             check_fits(
                 self._onto,
-                form.features,
-                form.video,
-                fps=form.fps,
-                robot_type=form.robot_type,
+                shard_format.features,
+                shard_format.video,
+                fps=shard_format.fps,
+                robot_type=shard_format.robot_type,
                 version=self._version,
             )
 
-    def _settle_names(self, forms: Mapping[str, ShardFormat]) -> None:
+    def _settle_names(self, formats: Mapping[str, ShardFormat]) -> None:
         """Take the names that most bags have."""
         counts: dict[str, Counter[tuple[str, ...]]] = {}
-        for form in forms.values():
-            for part, names in form.names.items():
+        for shard_format in formats.values():
+            for part, names in shard_format.names.items():
                 counts.setdefault(part, Counter())[tuple(names)] += 1
         for part, count in counts.items():
             self._names.setdefault(part, count.most_common(1)[0][0])
 
-    def _other_size(self, key: str, form: ShardFormat) -> BagError:
-        found, wanted = ('{1}x{0}'.format(*sizes[key]) for sizes in (form.sizes, self._sizes))
+    def _other_size(self, key: str, shard_format: ShardFormat) -> BagError:
+        found, wanted = (
+            '{1}x{0}'.format(*sizes[key]) for sizes in (shard_format.sizes, self._sizes)
+        )
         whose = f'those of the run are {wanted}, as in {Path(self._first).name}'
         advice = 'give the camera a size in the profile'
-        if key in form.video and form.video[key].vcodec == COPY:
+        if key in shard_format.video and shard_format.video[key].vcodec == COPY:
             advice += ' and set video: encode'
         if self._onto is not None:
             whose, advice = f'those of the dataset are {wanted}', 'choose another output for it'
         return BagError(
-            f'{form.topics.get(key, key)}: pictures of {found}, {whose}; {advice} ({key})'
+            f'{shard_format.topics.get(key, key)}: pictures of {found}, {whose}; {advice} ({key})'
         )

@@ -36,8 +36,8 @@ from kuavo_bag_converter.bags.open import holds_messages, open_bag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.frames.stream import Filler
-from kuavo_bag_converter.jobs.adding import ExistingDataset
 from kuavo_bag_converter.jobs.agreement import Agreement, ShardFormat
+from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bags import Bag
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
 from kuavo_bag_converter.jobs.preflight import bind_bag, try_bag
@@ -216,8 +216,10 @@ class BagConverter:
             self._settle(bag, profile)
         options = {key: video.options for key, video in shard.videos.items()}
         names = Origin.of(shard).plan.element_names or {}
-        form = ShardFormat(shard.features, options, shard.fps, profile.robot_type, names=names)
-        self.agreement.check(bag.name, form)
+        shard_format = ShardFormat(
+            shard.features, options, shard.fps, profile.robot_type, names=names
+        )
+        self.agreement.check(bag.name, shard_format)
         task, now = Origin.of(shard).task, bag.task or profile.task
         if task in ('', now):
             return True

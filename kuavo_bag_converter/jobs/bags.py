@@ -25,7 +25,7 @@ from typing import NamedTuple
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import find_duplicates
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.jobs.adding import ExistingDataset, number_of, recordings_to_retry
+from kuavo_bag_converter.jobs.append import ExistingDataset, number_of, recordings_to_retry
 from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.tasks import tasks_of

@@ -36,7 +36,7 @@ from kuavo_bag_converter.dataset.record import (
     write_record,
 )
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.jobs.adding import ExistingDataset
+from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.profiles.dump import profile_as_yaml

@@ -30,18 +30,18 @@ from kuavo_bag_converter.dataset.record import LEROBOT, write_record
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
-from kuavo_bag_converter.jobs.adding import (
+from kuavo_bag_converter.jobs.agreement import ShardFormat
+from kuavo_bag_converter.jobs.append import (
     check_format,
     ExistingDataset,
     read_before,
     settings_for,
 )
-from kuavo_bag_converter.jobs.agreement import ShardFormat
 from kuavo_bag_converter.jobs.bag_converter import BagConverter, Conversion
 from kuavo_bag_converter.jobs.bags import Bag, find_bags
-from kuavo_bag_converter.jobs.carrying import carry_over, others_in, Snapshot, take_snapshot
 from kuavo_bag_converter.jobs.configuration import configuration
 from kuavo_bag_converter.jobs.conversion_folder import recorded_bags, write_conversion_folder
+from kuavo_bag_converter.jobs.dataset_files import carry_over, others_in, Snapshot, take_snapshot
 from kuavo_bag_converter.jobs.disk import DiskWatch
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
@@ -140,7 +140,7 @@ def _check_all(
     """Return the outcomes of the bags that cannot be converted, by their numbers from 1."""
     run.observer.checking(len(bags))
     refused: dict[int, Outcome] = {}
-    forms: dict[int, ShardFormat] = {}
+    formats: dict[int, ShardFormat] = {}
 
     def refuse(number: int, bag: Bag, error: Exception) -> None:
         if not converter.is_done(bag):
@@ -150,17 +150,19 @@ def _check_all(
     for number, bag in enumerate(bags, start=1):
         run.check_cancelled()
         try:
-            form = converter.try_bag(bag)
+            shard_format = converter.try_bag(bag)
         except (BagError, OSError) as error:
             refuse(number, bag, error)
             continue
-        if form is not None:
-            forms[number] = form
-    converter.agreement.settle({bags[number - 1].name: form for number, form in forms.items()})
-    for number, form in forms.items():
+        if shard_format is not None:
+            formats[number] = shard_format
+    converter.agreement.settle(
+        {bags[number - 1].name: shard_format for number, shard_format in formats.items()}
+    )
+    for number, shard_format in formats.items():
         bag = bags[number - 1]
         try:
-            converter.agreement.check(bag.name, form)
+            converter.agreement.check(bag.name, shard_format)
         except (BagError, DatasetError) as error:
             refuse(number, bag, error)
     return refused

@@ -24,7 +24,8 @@ import stat
 from typing import NamedTuple
 
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
-from kuavo_bag_converter.jobs.carrying import (
+from kuavo_bag_converter.jobs.atomic_renames import exchange, rename_new
+from kuavo_bag_converter.jobs.dataset_files import (
     carry,
     Entry,
     is_at,
@@ -34,7 +35,6 @@ from kuavo_bag_converter.jobs.carrying import (
     Snapshot,
     take_snapshot,
 )
-from kuavo_bag_converter.jobs.renames import exchange, rename_new
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync, write_text
 from kuavo_bag_converter.support.texts import visible

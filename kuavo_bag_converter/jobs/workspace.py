@@ -30,7 +30,8 @@ from typing import Any
 from kuavo_bag_converter.bags.fingerprint import Key
 from kuavo_bag_converter.dataset.layout import INFO_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.manifest import MANIFEST
-from kuavo_bag_converter.jobs.carrying import (
+from kuavo_bag_converter.jobs.configuration import differences, of_today
+from kuavo_bag_converter.jobs.dataset_files import (
     Entry,
     is_at,
     is_of_the_dataset,
@@ -38,7 +39,6 @@ from kuavo_bag_converter.jobs.carrying import (
     Snapshot,
     take_snapshot,
 )
-from kuavo_bag_converter.jobs.configuration import differences, of_today
 from kuavo_bag_converter.jobs.publishing import (
     finish_replacing,
     is_replaced,

@@ -86,7 +86,7 @@ class ChunkIndex(NamedTuple):
     """Those that a message index exists for."""
 
 
-def walk(source: ByteReader, offset: int) -> Iterator[Record]:
+def records_from(source: ByteReader, offset: int) -> Iterator[Record]:
     """
     Yield record after record until the source ends; one's content may end beyond it.
 

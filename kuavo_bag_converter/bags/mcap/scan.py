@@ -107,7 +107,7 @@ def scan_messages(
     error: DamagedError | None = None
     end = begin
     try:
-        for record in mc.walk(source, begin):
+        for record in mc.records_from(source, begin):
             if record.op in _STOPS or len(stamp) == limit:
                 break
             if record.end > source.end:
@@ -158,7 +158,7 @@ class McapScan(Scan):
         at = offset
         try:
             while at < window.end:
-                record = next(mc.walk(window, at))
+                record = next(mc.records_from(window, at))
                 if record.op != Opcode.MESSAGE_INDEX:
                     self._settle()
                 if record.op in _ENDS:

@@ -76,13 +76,13 @@ class McapStorage(ChunkedStorage):
             if summary:
                 self._check_data(summary)
         except DamagedError as error:
-            self._damage.found(self.path, error)
+            self._damage.report(self.path, error)
         if summary and indexed and not self._damage.salvage:
             self._declare(summary)
             self._index = summary.chunks
             self.counts = self._stated_counts(summary) or {}
         else:
-            self._damage.reads_whole()
+            self._damage.require_whole()
             scan = McapScan(self._source, self._damage, self._known, summary)
             self._scanned, self._chunks = scan.columns, scan.chunks
             if summary:
@@ -131,7 +131,7 @@ class McapStorage(ChunkedStorage):
             summary.chunks and self._chunk_in(window, summary.chunks[0].start).crc
         ):
             return
-        self._damage.reads_whole()
+        self._damage.require_whole()
         crc = 0
         for at in range(0, summary.data_end, _STEP):
             crc = zlib.crc32(self._source.read(at, min(_STEP, summary.data_end - at)), crc)
@@ -139,7 +139,7 @@ class McapStorage(ChunkedStorage):
             raise DamagedError(summary.data_end, 'the data: its checksum (CRC-32) is wrong')
 
     def _chunk_in(self, window: FileWindow, offset: int) -> Chunk:
-        chunk = mc.chunk_of(window, next(mc.walk(window, offset)))
+        chunk = mc.chunk_of(window, next(mc.records_from(window, offset)))
         if chunk.end > self._source.size:
             raise DamagedError(offset, 'chunk: it ends beyond the end of the file')
         return chunk

@@ -75,7 +75,7 @@ def read_summary(source: BagFile) -> Summary | None:
     statistics: Statistics | None = None
     chunks: list[mc.ChunkIndex] = []
     same: dict[frozenset[int], frozenset[int]] = {}
-    for record in mc.walk(window, start):
+    for record in mc.records_from(window, start):
         if record.op == Opcode.FOOTER:
             break
         if record.op == Opcode.CHUNK_INDEX:
@@ -103,7 +103,7 @@ def _check_crc(source: BagFile, start: int, footer: int, crc: int) -> None:
 def _data_end(source: BagFile, summary: int) -> DataEnd:
     """Read the data end record, which lies directly before the summary."""
     window = FileWindow(source, source.size, 16)
-    record = next(mc.walk(window, summary - 13), None)
+    record = next(mc.records_from(window, summary - 13), None)
     if record is None or record.op != Opcode.DATA_END or record.end != summary:
         raise DamagedError(summary - 13, 'data end record expected')
     end: DataEnd = mc.content(window, record)
@@ -142,7 +142,7 @@ def _unchunked(source: BagFile, summary: Summary) -> bool:
 def _holds_data(window: FileWindow, start: int, end: int) -> bool:
     at = start
     while at < end:
-        record = next(mc.walk(window, at))
+        record = next(mc.records_from(window, at))
         if record.op in {Opcode.MESSAGE, Opcode.CHUNK}:
             return True
         at = record.end

@@ -79,7 +79,7 @@ def read_index(source: BagFile, header: rb.Record) -> Index:
     chunks: list[tuple[int, bytes]] = []
     begins: list[int] = []
     ends: list[int] = []
-    for record in rb.walk(window, start):
+    for record in rb.records_from(window, start):
         data = window.read(record.data, record.length)
         if record.op == rb.CONNECTION:
             connections.append((record, data))
@@ -131,7 +131,7 @@ def find_chunk(source: BagFile, offset: int) -> int | None:
 def is_chunk(source: BagFile, offset: int) -> bool:
     """Tell whether a chunk record begins there."""
     try:
-        record = rb.read_record(FileWindow(source, source.size, 256), offset)
+        record = rb.record_at(FileWindow(source, source.size, 256), offset)
         chunk_of(record)
     except DamagedError:
         return False

@@ -108,7 +108,7 @@ def parse_fields(data: bytes, offset: int) -> dict[bytes, bytes]:
     return fields
 
 
-def read_record(source: ByteReader, offset: int) -> Record:
+def record_at(source: ByteReader, offset: int) -> Record:
     """
     Read a record's header; its data is only known to begin within the source.
 
@@ -126,14 +126,14 @@ def read_record(source: ByteReader, offset: int) -> Record:
     return Record(offset, op[0], fields, offset + size + 8, length)
 
 
-def walk(source: ByteReader, offset: int) -> Iterator[Record]:
+def records_from(source: ByteReader, offset: int) -> Iterator[Record]:
     """
     Yield record after record until the source ends; a record's data may end beyond it.
 
     :raises DamagedError: something is not a record.
     """
     while offset < source.end:
-        record = read_record(source, offset)
+        record = record_at(source, offset)
         yield record
         offset = record.end
 

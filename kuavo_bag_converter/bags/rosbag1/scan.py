@@ -73,7 +73,7 @@ def scan_chunk(
     offset: list[int] = []
     error: DamagedError | None = None
     try:
-        for record in rb.walk(view, base):
+        for record in rb.records_from(view, base):
             if record.end > view.end:
                 raise DamagedError(record.offset, 'the last message is cut')
             if record.op == rb.CONNECTION:
@@ -119,7 +119,7 @@ class Rosbag1Scan(Scan):
         window = FileWindow(self._source, self._source.size)
         at = offset
         try:
-            for record in rb.walk(window, offset):
+            for record in rb.records_from(window, offset):
                 at = record.offset
                 if record.op != rb.INDEX:
                     self._settle()
@@ -151,7 +151,7 @@ class Rosbag1Scan(Scan):
             chunk = chunk._replace(length=room, size=room, cut=True)
         elif not chunk.compression and chunk.size != chunk.length:
             error = DamagedError(chunk.offset, 'chunk: its two sizes differ')
-            self._damage.found(self._source.path, error)
+            self._damage.report(self._source.path, error)
             chunk = chunk._replace(size=chunk.length)
         try:
             data = load_chunk(self._source, chunk) if needs_loading(chunk) else None
@@ -173,4 +173,4 @@ class Rosbag1Scan(Scan):
         """Tell whether a chunk of length 0 is really empty: no message follows it."""
         if chunk.compression:
             return False
-        return rb.read_record(window, chunk.data).op not in {rb.MESSAGE, rb.CONNECTION}
+        return rb.record_at(window, chunk.data).op not in {rb.MESSAGE, rb.CONNECTION}

@@ -77,7 +77,7 @@ class Rosbag1Storage(ChunkedStorage):
                     f'{self.path}: has no index, its recording was not closed: it was scanned'
                 )
         except DamagedError as error:
-            self._damage.found(self.path, error)
+            self._damage.report(self.path, error)
         if index is None or self._damage.salvage:
             self._scan(index, chunks)
         else:
@@ -87,7 +87,7 @@ class Rosbag1Storage(ChunkedStorage):
 
     def _scan(self, index: Index | None, chunks: int) -> None:
         """Scan a bag whose header promises so many chunks, 0 if it was not closed."""
-        self._damage.reads_whole()
+        self._damage.require_whole()
         scan = Rosbag1Scan(self._source, self._damage, self._known, index)
         self._scanned, self._chunks = scan.columns, scan.chunks
         if index:
@@ -102,14 +102,14 @@ class Rosbag1Storage(ChunkedStorage):
             for record, data in index.connections:
                 self._known.add(record, data)
         except DamagedError as error:
-            self._damage.found(self.path, error)
+            self._damage.report(self.path, error)
 
     def _totals(self, index: Index) -> dict[int, int]:
         totals: dict[int, int] = {}
         for number, count in index.totals().items():
             local = self._known.local.get(number)
             if local is None:
-                self._damage.found(
+                self._damage.report(
                     self.path,
                     f'the index lists {count} messages of undeclared connection {number}',
                 )
@@ -132,7 +132,7 @@ class Rosbag1Storage(ChunkedStorage):
 
     def _chunk_at(self, number: int) -> Chunk:
         window = FileWindow(self._source, self._source.size, _HEADER)
-        chunk = chunk_of(rb.read_record(window, self._index.chunks[number]))
+        chunk = chunk_of(rb.record_at(window, self._index.chunks[number]))
         if chunk.end > self._source.size:
             raise DamagedError(chunk.offset, 'chunk: it ends beyond the end of the file')
         if not chunk.compression and chunk.size != chunk.length:
@@ -186,4 +186,4 @@ def has_index(source: BagFile) -> bool:
 
 
 def _bag_header(source: BagFile) -> rb.Record:
-    return rb.read_record(FileWindow(source, source.size, _HEADER), len(rb.MAGIC))
+    return rb.record_at(FileWindow(source, source.size, _HEADER), len(rb.MAGIC))

@@ -95,7 +95,7 @@ class Rosbag2PyStorage(Storage):
             place = seen[topic]
             seen[topic] += 1
             if place >= len(expected[topic]) or expected[topic][place] != stamp:
-                self._damage.found(
+                self._damage.report(
                     self.path,
                     f'{shown(topic)}: message {place} of rosbag2_py has stamp {stamp} ns, '
                     f'which is not what the index lists; {ADVICE}',
@@ -110,7 +110,7 @@ class Rosbag2PyStorage(Storage):
                 return
         for topic, count in seen.items():
             if count != len(expected[topic]):
-                self._damage.found(
+                self._damage.report(
                     self.path,
                     f'{shown(topic)}: rosbag2_py read {count} messages, '
                     f'the index lists {len(expected[topic])}; {ADVICE}',

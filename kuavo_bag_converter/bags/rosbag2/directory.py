@@ -85,9 +85,9 @@ def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
         damage.note(f'{folder}: has no {NAME}; its {len(files)} storage files are read by name')
         return Directory(files, None)
     except OSError as error:
-        damage.survive(cannot_be_read(path, error))
+        damage.report_error(cannot_be_read(path, error))
     except ValueError as error:
-        damage.found(path, mistaken_for_a_bag(path) or error)
+        damage.report(path, mistaken_for_a_bag(path) or error)
     if metadata is None:
         return Directory(_without_metadata(folder, found, damage), None)
     places = {name: _existing(folder / name) for name in metadata.files}
@@ -101,7 +101,7 @@ def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
     for name in absent:
         declared = metadata.declared_files.get(plain_name(name))
         lost = f': its {declared} are lost' if declared else ''
-        damage.found(path, f'{shown(name)} is listed but missing{lost}')
+        damage.report(path, f'{shown(name)} is listed but missing{lost}')
     for file in found:
         if file not in files:
             damage.note(f'{path}: {file.name} is in the folder but not listed; it is not read')
@@ -152,7 +152,7 @@ def _without_metadata(folder: Path, found: list[Path], damage: DamagePolicy) -> 
     for first, second in pairwise(files):
         before, after = split_stem(first), split_stem(second)
         if before and after and after[1] > before[1] + 1:
-            damage.found(
+            damage.report(
                 folder, f'{first.name} is followed by {second.name}: what lies between is missing'
             )
     return files

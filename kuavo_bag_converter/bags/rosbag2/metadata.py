@@ -236,7 +236,7 @@ def compare(
         line = _count_line(shown(declared.topic), declared.messages, stored_here)
         if declared.messages > stored_here:
             short += declared.messages - stored_here
-            damage.found_in(path, declared.topic, line)
+            damage.note_topic(path, declared.topic, line)
         elif declared.messages < stored_here:
             damage.note(f'{path}: {line}')
         _compare_topic(path, declared, connections, damage)
@@ -256,7 +256,7 @@ def _compare_count(
     """Compare a count of all topics, of which ``short`` messages are known to be missing."""
     line = _count_line(what, stated, stored)
     if stated - stored > (0 if damage.salvage else short):
-        damage.found(path, line)
+        damage.report(path, line)
     elif stated != stored:
         damage.note(f'{path}: {line}')
 

@@ -114,7 +114,7 @@ class Sqlite3Storage(Storage):
                     if connection.topic in topics and count != self.counts.get(connection.id, 0):
                         raise ValueError(f'{connection.label}: its messages cannot be counted')
             except _BROKEN as error:
-                self._damage.found(self.path, f'sqlite: {error}')
+                self._damage.report(self.path, f'sqlite: {error}')
         return {topic: columns.stamps(topic) for topic in topics}
 
     def messages(self, selection: Selection, head: int | None = None) -> Iterator[StoredMessage]:
@@ -125,7 +125,7 @@ class Sqlite3Storage(Storage):
                 selected = selection.select(rows.connection)
                 yield from self._payloads(rows, selected, head)
         except _BROKEN as error:
-            self._damage.found(self.path, f'sqlite: {error}')
+            self._damage.report(self.path, f'sqlite: {error}')
 
     def verify_rest(self, *, needed: bool = False) -> None:
         """Note damage of what was not read; see :class:`Storage`."""
@@ -136,7 +136,7 @@ class Sqlite3Storage(Storage):
         except _BROKEN as error:
             found = str(error)
         if found != 'ok':
-            self._damage.found_elsewhere(self.path, f'sqlite: {found}', needed=needed)
+            self._damage.note_unused(self.path, f'sqlite: {found}', needed=needed)
 
     def _declare(self) -> None:
         try:
@@ -195,11 +195,11 @@ class Sqlite3Storage(Storage):
                 if number in self._local:
                     counts[self._local[number]] = count
                 else:
-                    self._damage.found(
+                    self._damage.report(
                         self.path, f'{count} messages belong to topic {number}, not declared'
                     )
         except _BROKEN as error:
-            self._damage.found(self.path, f'sqlite: {error}')
+            self._damage.report(self.path, f'sqlite: {error}')
         self._compare(sum(counts.values()))
         return counts
 
@@ -271,7 +271,7 @@ class Sqlite3Storage(Storage):
             holes += 1
             first = self._readable_after(last) if holes < HOLES else None
             where = 'all messages' if first is None else f'messages {last + 1} to {first - 1}'
-            self._damage.found(
+            self._damage.report(
                 self.path, f'sqlite: {error}: behind message {last}, {where} cannot be read'
             )
         counts = {c.id: columns.count(c.id) for c in self.connections}
@@ -296,7 +296,7 @@ class Sqlite3Storage(Storage):
                 if topic in self._local and isinstance(data, bytes) and isinstance(stamp, int):
                     table.append((topic, stamp, number))
                 else:
-                    self._damage.found(self.path, f'message {number}: its row is broken')
+                    self._damage.report(self.path, f'message {number}: its row is broken')
                     self._close_range(first, last)
                     first = number + 1
                 last = number
@@ -351,7 +351,7 @@ class Sqlite3Storage(Storage):
         except sqlite3.DatabaseError:
             return
         if listed > read and isinstance(low, int) and isinstance(high, int):
-            self._damage.found(
+            self._damage.report(
                 self.path,
                 f'{listed - read} of the {listed} messages {range_text(low, high)} that the time '
                 f'index lists are lost',
@@ -379,7 +379,7 @@ def _connect(
 ) -> tuple[sqlite3.Connection, Path]:
     """Open a file, or a copy of it together with its log; the connection and what was opened."""
     if beside := logs_beside(path):
-        damage.reads_whole()
+        damage.require_whole()
         damage.note(
             f'{path}: was not closed: {beside[0].name} is honoured on a temporary copy of the file'
         )
@@ -420,7 +420,7 @@ def _page_if_cut(path: Path, damage: DamagePolicy) -> int:
     (valid,) = struct.unpack_from('>I', header, 92)
     if change != valid or source.size >= pages * page:
         return 0
-    damage.found(path, f'is cut: it has {source.size} of {pages * page} bytes')
+    damage.report(path, f'is cut: it has {source.size} of {pages * page} bytes')
     if source.size < page:
         raise BagError(f'{path}: is cut within the first page, nothing can be read')
     return page

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Adding to a dataset: whether it can be done, with which settings, and which bags are taken."""
+"""Appending to a dataset: whether it can be done, with which settings, for which bags."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from kuavo_bag_converter.dataset.record import (
     read_record,
     RecordedBag,
 )
-from kuavo_bag_converter.jobs.carrying import (
+from kuavo_bag_converter.jobs.configuration import configuration, differences
+from kuavo_bag_converter.jobs.dataset_files import (
     check_can_be_carried,
     is_of_the_dataset,
     is_rewritten,
     Snapshot,
 )
-from kuavo_bag_converter.jobs.configuration import configuration, differences
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.settings import Settings

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-What a longer dataset takes over of the one that it replaces: everything that it does not write.
+What is in the folder of a dataset, and what of it a longer one takes over: all it does not write.
 
 A dataset holds files of others: its card, notes, the modalities of another training library. They
 come along as they are; the tables and videos of its episodes do, too.
