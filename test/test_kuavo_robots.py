@@ -113,6 +113,34 @@ def test_a_5w_has_lower_body_head_and_base(tmp_path):
     )  # fmt: skip
 
 
+def test_the_arm_command_that_was_not_taken_is_said(tmp_path):
+    """A competition bag has both; how far they differ is known from the truth."""
+    bag = tmp_path / 'bag'
+    truth = write_sample(bag, **TINY, whole_body=True, depth=False, storage='mcap')
+    for number, (taken, other) in enumerate(
+        [
+            ('/kuavo_arm_traj_synced', '/kuavo_arm_traj'),
+            ('/kuavo_arm_traj', '/kuavo_arm_traj_synced'),
+        ]
+    ):
+        out = tmp_path / str(number)
+        prefer = 'plain' if number else 'synced'
+        assert run(bag, out, **SMALL, arm_command=prefer).exit_code == 0
+        of_taken, of_other = truth.topics[taken], truth.topics[other]
+        at = serving(out, taken)
+        near = [np.abs(of_other.receive - of_taken.receive[one]).argmin() for one in at]
+        off = np.abs(
+            of_taken.ramps['position'].at(of_taken.time[at])
+            - of_other.ramps['position'].at(of_other.time[near])
+        )
+        off = np.deg2rad(off)
+        (line,) = (text for text in report(out)['bags'][0]['problems'] if taken in text)
+        assert line == (
+            f'{taken}: taken for action; {other} is in the bag, too, and differs by '
+            f'{np.median(off):.2g} at the median, {off.max():.2g} at most'
+        )
+
+
 @pytest.mark.parametrize('which_arm', ['both', 'right'])
 def test_linker_hands_have_a_topic_each(tmp_path, which_arm):
     bag = tmp_path / 'bag'

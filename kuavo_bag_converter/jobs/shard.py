@@ -32,6 +32,7 @@ from kuavo_bag_converter.bags.fingerprint import Fingerprint
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
+from kuavo_bag_converter.frames.alternatives import alternative_lines
 from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
 from kuavo_bag_converter.frames.cameras import at_its_stamp
 from kuavo_bag_converter.frames.kinds import CameraKind
@@ -184,6 +185,7 @@ def write_shard(
                     *trailing.lines_since(met_before),
                     *(line for kind in kinds for line in kind.remarks.lines()),
                     *calibration.remarks,
+                    *alternative_lines(binding, plan, reader, options.definitions),
                 )
                 origin = Origin(
                     fingerprint,
