@@ -55,12 +55,10 @@ def alternative_lines(
                 distances.setdefault(pair, []).append(found)
         for (taken, left), parts in distances.items():
             off = np.concatenate([part.ravel() for part in parts])
-            differing = 'with other elements'
+            how = 'with other elements'
             if len(off):
-                differing = (
-                    f'and differs by {np.median(off):.2g} at the median, {off.max():.2g} at most'
-                )
-            yield f'{taken}: taken for {vector.feature.key}; {left} is in the bag, too, {differing}'
+                how = f'and differs by {np.median(off):.2g} at the median, {off.max():.2g} at most'
+            yield f'{taken}: taken for {vector.feature.key}; {left} is in the bag, too, {how}'
 
 
 def _others(bound: BoundPart, reader: BagReader) -> list[Source]:
