@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 
 from conversions import pictures, report, run
+import cv2
 from dataset_reading import info
 from kuavo_bag_converter import iter_frames, load_profile, open_bag
 from kuavo_bag_converter.cli import main as cli
@@ -237,6 +238,28 @@ def test_copied_pictures_cannot_be_changed(tmp_path, capsys, keys):
         f'{KEY}: video: copy stores pictures as they are, {name} changes them; set video: encode, '
         'or leave it out'
     ) in capsys.readouterr().err
+
+
+def test_a_compressed_mosaic_gets_its_colours_and_cannot_be_copied(tmp_path):
+    mosaic = np.empty((48, 64), np.uint8)
+    for row, column, channel in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 2)):
+        mosaic[row::2, column::2] = (220, 60, 30)[channel]
+    data = cv2.imencode('.jpg', mosaic, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].reshape(-1)
+
+    def make(number, time):
+        message = jpeg('head_cam_h')(number, time)
+        message.format, message.data = 'bayer_rggb8; jpeg compressed ', data
+        return message
+
+    path = Robot().publish(CAMERA, every(10, 0.2), make).write(tmp_path / 'bag')
+    used = profile(tmp_path, eye={})
+    assert run(path, tmp_path / 'out', profile=used).exit_code == 0
+    for picture in pictures(tmp_path / 'out', KEY):
+        assert np.abs(picture.astype(int) - (220, 60, 30)).mean() < 6
+    reason = run(path, tmp_path / 'copy', profile=used, video='copy').outcomes[0].reason
+    assert reason.startswith(
+        f'{CAMERA}: video: copy needs pictures with colours, found the mosaic'
+    )
 
 
 def test_a_change_of_size_within_a_bag_is_an_error_or_said(tmp_path):

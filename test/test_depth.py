@@ -274,6 +274,8 @@ def test_what_is_no_depth_is_refused(data, description, error, complaint):
 
 
 def test_colour_images_are_refused_for_the_whole_camera():
+    with pytest.raises(BagError, match=r"^/depth: image encoding 'nv12' is no depth"):
+        DepthDecoder(RAW, DEFINITIONS).decode(image(bytes(24), 4, 4, 'nv12', 4))
     with pytest.raises(BagError, match=r"^/depth: image encoding 'rgb8' is no depth") as caught:
         DepthDecoder(RAW, DEFINITIONS).decode(image(bytes(48), 4, 4, 'rgb8', 12))
     assert not isinstance(caught.value, ImageError)
@@ -341,6 +343,19 @@ def test_a_unit_says_what_floating_point_values_are(unit_mm, factor):
 def test_maps_that_are_empty_or_implausible_are_said(pixels, encoding, words):
     _, (line,) = with_unit(None, pixels, encoding)
     assert re.search(f'^/depth: .*{words}.* \\(eye\\)$', line)
+
+
+@pytest.mark.parametrize(('factor', 'said'), [(1, False), (10, True)])
+def test_maps_outside_of_the_depth_range_are_said(factor, said):
+    remarks = PictureRemarks('/depth', 'eye', (0, 5000))
+    depth = (1000 + scene().astype(int) % 500) * factor
+    DepthDecoder(RAW, DEFINITIONS, remarks=remarks).decode(
+        image(depth.astype('<u2').tobytes(), 48, 64, '16UC1', 128)
+    )
+    lines = list(remarks.lines())
+    assert len(lines) == said
+    for line in lines:
+        assert re.match(r'/depth: 1 of 1 depth maps lie outside of depth_range \[0, 5000\]', line)
 
 
 def test_a_few_empty_maps_are_not_worth_a_word():

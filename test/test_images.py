@@ -25,13 +25,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jpeg_files import sampled_jpeg, segment
 from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.geometry import Geometry
 from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, picture_info
 from kuavo_bag_converter.messages.picture_headers import PNG_MAGIC
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.support.errors import BagError, ImageError
 import numpy as np
 import pytest
-from ros_messages import compressed_image, connection_of, image
+from ros_messages import compressed_image, connection_of, image, store_of
 from ros_modules import needed
 
 DEFINITIONS = Definitions()
@@ -603,6 +604,16 @@ def test_planes_with_chroma_pairs_are_decoded(
         decoder.decode(short)
 
 
+def test_a_raw_image_of_foxglove_has_no_byte_order():
+    definition = 'uint32 width\nuint32 height\nstring encoding\nuint32 step\nuint8[] data\n'
+    kind = 'foxglove_msgs/msg/RawImage'
+    store = store_of(definition, kind, ros1=False)
+    message = store.types[kind](64, 48, 'bgr8', 192, picture().reshape(-1))
+    connection = connection_of(kind, topic='/camera', definition=definition)
+    frame = ColorDecoder(connection, DEFINITIONS).decode(bytes(store.serialize_cdr(message, kind)))
+    assert_shows(frame, picture())
+
+
 def test_a_step_of_0_means_rows_without_padding():
     for encoding, pixels, shown in list(raw_cases())[:12]:
         message = image(padded(pixels)[0], 48, 64, encoding, 0)
@@ -703,6 +714,20 @@ def test_a_range_for_other_pictures_is_refused(encoding):
     for pixels in (picture(), picture()[..., 0]):
         with pytest.raises(BagError, match=r'^/camera: range is for .*; leave range out'):
             decoder.decode(compressed_image(jpeg(pixels)))
+    with pytest.raises(BagError, match=r'^/camera: range is for .*; leave range out'):
+        decoder.decode(compressed_image(stream('h264', 1)[0][0], 'h264'))
+    planes = image(semi_planar(picture(), 2, 2, False, 64), 48, 64, 'nv12', 64)
+    with pytest.raises(BagError, match=r'^/camera: range is for .*; leave range out'):
+        ColorDecoder(RAW, DEFINITIONS, value_range=(0, 100)).decode(planes)
+
+
+@pytest.mark.parametrize('orientation', [3, 6])
+def test_a_crop_is_of_the_upright_picture(orientation):
+    data = with_orientation(jpeg(picture(48, 80)), orientation)
+    upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    geometry = Geometry((4, 6, 40, 30), 90)
+    frame = decode(data, size=(40, 30), geometry=geometry, recorded_size=upright.shape[:2])
+    assert_shows(frame, np.rot90(upright[6:36, 4:44], -1), mean=2.0, greatest=20.0)
 
 
 @pytest.mark.parametrize('encoding', ['16UC1', '32FC1'])

@@ -89,14 +89,22 @@ def _check_file(
         batches = table.iter_batches(batch_size=_BATCH_ROWS, columns=[column.key])
         cells = (cell for batch in batches for cell in cells_of(batch.column(column.key)))
         found = {
-            (episode.index, column.key): _check_episode(column, file, episode, cells, findings)
+            (episode.index, column.key): _check_episode(
+                column, file, episode, cells, findings, own=dataset.own([episode])
+            )
             for episode in episodes
         }
     return {key: statistics for key, statistics in found.items() if statistics is not None}
 
 
 def _check_episode(
-    column: Column, file: str, episode: Episode, cells: Iterator[bytes | None], findings: Findings
+    column: Column,
+    file: str,
+    episode: Episode,
+    cells: Iterator[bytes | None],
+    findings: Findings,
+    *,
+    own: bool,
 ) -> Floats | None:
     """Check the next pictures of a file, those of an episode; return their statistics."""
     height, width, channels = column.picture_shape
@@ -105,6 +113,8 @@ def _check_episode(
     first: object = ''
     frames = 0
     for frame, data in enumerate(islice(cells, episode.length)):
+        if data is None and not own:
+            continue  # a file, which the path of the cell names
         frames += 1
         picture = decoded_image(data)
         if picture is None or picture.shape[:2] != (height, width):

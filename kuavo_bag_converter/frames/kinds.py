@@ -85,8 +85,8 @@ class CameraKind(ABC, Generic[PictureT]):
         self.key = bound.feature.key
         self.topic = bound.source.topic
         self.is_stream = info.is_stream
-        self.remarks = PictureRemarks(shown(self.topic), self.key)
         self._bound = bound
+        self.remarks = self._no_remarks()
         self._options = options
         recorded = (info.height, info.width)
         self._recorded_size = None if bound.feature.size else recorded
@@ -129,7 +129,7 @@ class CameraKind(ABC, Generic[PictureT]):
 
     def decoders(self) -> PictureDecoder[PictureT]:
         """Return what decodes the messages of all its connections, and begins with no remarks."""
-        self.remarks = PictureRemarks(shown(self.topic), self.key)
+        self.remarks = self._no_remarks()
         return PictureDecoder(
             self.decoder,
             is_stream=self.is_stream,
@@ -162,6 +162,11 @@ class CameraKind(ABC, Generic[PictureT]):
                 check_video_size(self.video, *geometry.frame_size(recorded))
                 break
         return geometry
+
+    def _no_remarks(self) -> PictureRemarks:
+        feature = self._bound.feature
+        clipped = feature.depth_range if feature.depth in ('minmax8', 'range8') else None
+        return PictureRemarks(shown(self.topic), self.key, clipped)
 
     def _depth_decoder(self, connection: Connection) -> DepthDecoder:
         return DepthDecoder(

@@ -44,7 +44,7 @@ from kuavo_bag_converter.messages.images import (
 from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
 from kuavo_bag_converter.messages.picture_messages import PictureMessages
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
-from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of
+from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of, PLANAR
 from kuavo_bag_converter.messages.video_frames import Gray, gray_frame, gray_pixels
 from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.texts import quoted
@@ -130,7 +130,8 @@ class DepthDecoder:
             part = self._messages.compressed(message)
             if part is not None:
                 return self._compressed(part.data, part.description)
-            if message.encoding in ENCODINGS and message.encoding not in _ENCODINGS:
+            known = message.encoding in ENCODINGS or message.encoding in PLANAR
+            if known and message.encoding not in _ENCODINGS:
                 raise BagError(f'image encoding {quoted(message.encoding)} is no depth')
             return self._finished(pixels_of(message))
 

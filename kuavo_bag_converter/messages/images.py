@@ -195,7 +195,12 @@ class ColorDecoder:
     def _shown(
         self, pictures: Iterable[ShownPicture]
     ) -> list[tuple[int, Callable[[], av.VideoFrame]]]:
+        self._refuse_range()
         return [(key, self._named(self._fitted, picture)) for key, picture in pictures]
+
+    def _refuse_range(self) -> None:
+        if self._range is not None:
+            raise BagError('range is for grey pictures, found colours; leave range out')
 
     def _named(
         self, give: Callable[..., av.VideoFrame], *arguments: Any
@@ -210,6 +215,7 @@ class ColorDecoder:
 
     def _pixels(self, message: Any) -> av.VideoFrame:
         if message.encoding in raw_images.PLANAR:
+            self._refuse_range()
             return self._fitted(raw_images.planar_frame(message))
         picture = self._color_of(message, self._range, self._remarks)
         return self._fitted(av.VideoFrame.from_numpy_buffer(*picture))
@@ -247,8 +253,7 @@ class ColorDecoder:
         pixels = gray_pixels(frame)
         mosaic = raw_images.mosaic_of(description)
         if pixels is None:
-            if self._range is not None:
-                raise BagError('range is for grey pictures, found colours; leave range out')
+            self._refuse_range()
             return frame
         if pixels.dtype != np.uint8:
             self._remarks.values(pixels, self._range)

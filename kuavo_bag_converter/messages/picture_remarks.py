@@ -44,12 +44,15 @@ class PictureRemarks:
     To be used by one thread at a time.
     """
 
-    def __init__(self, topic: str, key: str = '') -> None:
+    def __init__(
+        self, topic: str, key: str = '', depth_range: tuple[int, int] | None = None
+    ) -> None:
         """
         Begin for a camera.
 
         :param topic: Of its messages.
         :param key: Of its feature.
+        :param depth_range: [min, max] in mm to which its depth is clipped; None if it is not.
         """
         self._topic = topic
         self._key = f' ({key})' if key else ''
@@ -61,7 +64,10 @@ class PictureRemarks:
         self._values = self._outside = 0
         self._maps: Counter[str] = Counter()
         self._medians: list[float] = []
+        self._clipped = 0
+        """Maps of which nearly nothing lies in the range."""
         self._unit_mm = 0.0
+        self._depth_range = depth_range
 
     def note(self, text: str) -> None:
         """Say something once, however often it is noticed."""
@@ -106,7 +112,11 @@ class PictureRemarks:
         if valid.mean() < _LEAST_DEPTH:
             self._maps['empty'] += 1
             return
-        median = float(np.median(sample[valid])) * unit_mm
+        depths = sample[valid] * unit_mm
+        median = float(np.median(depths))
+        if self._depth_range is not None:
+            low, high = self._depth_range
+            self._clipped += ((depths > low) & (depths < high)).mean() < _LEAST_DEPTH
         self._medians.append(median)
         plausible = _NEAREST_MM <= median <= _FURTHEST_MM
         self._maps['plausible' if plausible else 'implausible'] += 1
@@ -149,6 +159,14 @@ class PictureRemarks:
                 f'{self._maps["implausible"]} of {maps} depth maps are implausible, with half of '
                 f'the depths beyond {median / _METRE:.4g} m where 1 is '
                 f'{unit_text(self._unit_mm)}; set unit at the camera if it is another'
+            )
+        elif 2 * self._clipped > maps and self._depth_range is not None:
+            low, high = self._depth_range
+            median = float(np.median(self._medians))
+            yield (
+                f'{self._clipped} of {maps} depth maps lie outside of depth_range [{low}, {high}] '
+                f'mm, with half of the depths beyond {median / _METRE:.4g} m where 1 is '
+                f'{unit_text(self._unit_mm)}; set depth_range, or unit if it is another'
             )
 
 

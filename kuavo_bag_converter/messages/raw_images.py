@@ -173,7 +173,8 @@ def pixels_of(message: Any) -> Pixels:
     strides: tuple[int, ...] = (step, encoding.channels * itemsize)
     if encoding.channels > 1:
         shape, strides = (*shape, encoding.channels), (*strides, itemsize)
-    order = '>' if message.is_bigendian else '<'
+    # foxglove.RawImage is always little-endian.
+    order = '>' if getattr(message, 'is_bigendian', False) else '<'
     pixels: Pixels = np.ndarray(shape, f'{order}{encoding.dtype}', message.data, strides=strides)
     # OpenCV takes no rows that begin within a number.
     plain = pixels.dtype.isnative and pixels.flags.aligned
