@@ -90,9 +90,9 @@ class Recording:
             self.send(topic, time, make(time), **how)
         return self
 
-    def joints(self, time, names, positions, velocities=NONE):
+    def joints(self, time, names, positions, velocities=NONE, frame=''):
         return self.make(
-            'sensor_msgs/msg/JointState', self.header(time), list(names),
+            'sensor_msgs/msg/JointState', self.header(time, frame), list(names),
             np.array(positions, float), np.array(velocities, float), NONE,
         )  # fmt: skip
 

@@ -260,6 +260,27 @@ def test_poses_of_two_frames_on_a_topic_are_told_apart_by_frame_id(tmp_path, ros
     assert "no message is of the frame mop, but of 'map', 'odom'; did you mean 'map'?" in text
 
 
+def test_joints_of_nodes_with_other_frames_are_gathered_but_not_mixed(tmp_path):
+    recording = Recording()
+    for names, frame, start in ((LEFT, 'left', 0.0), (RIGHT, 'right', 0.01)):
+        recording.every(
+            '/joint_states', 40,
+            lambda t, names=names, frame=frame: recording.joints(t, names, [t, t], frame=frame),
+            start,
+        )  # fmt: skip
+    values, times = read(tmp_path, recording, part(['left_1', 'right_2']))
+    assert np.abs(values - times[:, None]).max() < 0.03
+    (tmp_path / 'mixed').mkdir()
+    recording = Recording()
+    for frame, start, until in (('left', 0.0, 0.5), ('else', 0.51, 1.0)):
+        recording.every(
+            '/joint_states', 40,
+            lambda t, frame=frame: recording.joints(t, LEFT, [t, t], frame=frame), start, until,
+        )  # fmt: skip
+    text = refused(tmp_path / 'mixed', recording, part(['left_1']))
+    assert "its header.frame_id is 'else', of those before 'left'" in text
+
+
 def test_a_publisher_is_chosen_where_the_bag_tells_them(tmp_path):
     recording = poses(Recording(ros1=True), 40, 'map', publisher='/slam')
     poses(recording, 40, 'odom', -1, publisher='/wheels', start=0.01)

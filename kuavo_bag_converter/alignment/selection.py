@@ -358,11 +358,21 @@ def chosen_messages(
 
 
 def identity_reader(
-    part: Part, source: Source, connection: Connection, definitions: Definitions
+    part: Part,
+    source: Source,
+    connection: Connection,
+    definitions: Definitions,
+    *,
+    frames: bool = True,
 ) -> IdentityReader | None:
     """
     Return what reads to what the numbers of a part belong; None if nothing tells, or need be.
 
+    :param part: The part.
+    :param source: Where it is read from.
+    :param connection: Of the messages.
+    :param definitions: Where their type is defined.
+    :param frames: Whether frames count, unless the source chooses them.
     :raises BagError: The messages do not have the fields.
     """
     reader = IdentityReader(
@@ -370,7 +380,7 @@ def identity_reader(
         connection,
         definitions,
         names=not part.joints and source.names_field is not None,
-        frames=source.frame_ids == (),
+        frames=frames and source.frame_ids == (),
     )
     return reader if reader.identities else None
 
@@ -430,7 +440,8 @@ def _compare_numbers(
             if connection.id not in readers:
                 readers[connection.id] = (
                     FieldReader(source.fields, connection, definitions),
-                    identity_reader(part, source, connection, definitions),
+                    # Joints may be gathered from messages of several frames.
+                    identity_reader(part, source, connection, definitions, frames=not part.joints),
                 )
             numbers, identity = readers[connection.id]
             if identity is None:

@@ -96,16 +96,16 @@ class ElementReader:
         values = readers.numbers.read(decoded)
         if len(values) != self._length:
             self._check_length(connection.topic, stamp, len(values))
-        if readers.identity is not None:
-            self._check.compare(readers.identity, decoded, _message(connection.topic, stamp))
+        places = self._select
         if readers.names is not None:
             names = readers.names.read(decoded)
             places = self._places.get(names)
             if places is None or len(names) != len(values):
                 places = self._found(connection.topic, stamp, names, len(values))
                 self._places[names] = places
-            return values[places]
-        return values if self._select is None else values[self._select]
+        if readers.identity is not None:
+            self._check.compare(readers.identity, decoded, _message(connection.topic, stamp))
+        return values if places is None else values[places]
 
     def _readers_of(self, connection: Connection) -> _Readers:
         readers = self._readers.get(connection.id)

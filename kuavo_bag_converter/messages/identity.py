@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from operator import attrgetter
 import re
 import struct
@@ -39,8 +40,6 @@ from rosbags.interfaces import Nodetype
 _HEADER = 'std_msgs/msg/Header'
 _TIME = 'builtin_interfaces/msg/Time'
 _FRAME = 'frame_id'
-_IN_FRAMES = ('geometry_msgs', 'nav_msgs', 'sensor_msgs')
-"""Packages whose numbers are measured in the frame that the header names."""
 _ENTRY = re.compile(r'id|ns|uuid|label|name|.*_(?:id|name)')
 """Fields that tell the entries of a list apart."""
 _BEST_KEYS = ('child_frame_id', 'name', 'id')
@@ -93,7 +92,7 @@ class IdentityReader:
 
     That are the lists of names beside arrays of numbers, the ids and names of entries that are
     chosen by their place in a list, the names of what a message is about, and the frames that
-    geometry is in.
+    headers name.
     """
 
     def __init__(
@@ -134,7 +133,6 @@ class IdentityReader:
     def _add(self, decoder: MessageDecoder, path: FieldPath, *, names: bool, frames: bool) -> None:
         levels = []
         before = len(self.identities)
-        in_frame = _is_in_frame(decoder, path)
         prefix = ''
         chosen = False
         for step in path.steps:
@@ -143,7 +141,7 @@ class IdentityReader:
             for name, desc in fields.items():
                 attribute = attribute_of(name)
                 if desc == (Nodetype.NAME, _HEADER):
-                    if frames and (in_frame or chosen):
+                    if frames:
                         scalars.append(f'{attribute}.{_FRAME}')
                         what = f'{prefix}{name}.{_FRAME}'
                         if chosen:
@@ -308,15 +306,6 @@ def _names_of(decoder: MessageDecoder, msgtype: str) -> tuple[str, ...]:
     return tuple(named or [name for name in lists if not _REMARKS.fullmatch(name)])
 
 
-def _is_in_frame(decoder: MessageDecoder, path: FieldPath) -> bool:
-    """Tell whether numbers are measured in a frame: geometry, or sensors that name no joints."""
-    holders = [step.holder for step in path.steps]
-    if any(holder.startswith('geometry_msgs/') for holder in holders):
-        return True
-    package, _, _ = decoder.msgtype.partition('/')
-    return package in _IN_FRAMES and not _names_of(decoder, decoder.msgtype)
-
-
 class FrameIdReader:
     """Reads the frame that the header of a message names, of its first bytes where they tell."""
 
@@ -435,7 +424,7 @@ class FrameIdCheck:
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
-        self._readers: dict[int, FrameIdReader] = {}
+        self._readers: dict[int, FrameIdReader | None] = {}
         self._frame = ''
 
     def compare(self, connection: Connection, data: bytes | memoryview) -> None:
@@ -444,11 +433,12 @@ class FrameIdCheck:
 
         :raises OtherIdentityError: It is of another frame.
         """
-        reader = self._readers.get(connection.id)
-        if reader is None:
-            reader = FrameIdReader(connection, self._definitions)
-            self._readers[connection.id] = reader
-        frame = reader.read(data) if reader.is_quick else ''
+        if connection.id not in self._readers:
+            self._readers[connection.id] = None
+            with suppress(BagError):  # the picture's decoder says what is wrong
+                self._readers[connection.id] = FrameIdReader(connection, self._definitions)
+        reader = self._readers[connection.id]
+        frame = reader.read(data) if reader is not None and reader.is_quick else ''
         if frame and frame != self._frame:
             if self._frame:
                 raise OtherIdentityError(

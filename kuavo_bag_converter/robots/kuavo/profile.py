@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.profiles.model import (
@@ -36,6 +37,13 @@ from kuavo_bag_converter.support.errors import BagError, UsageError
 _JOINT_STATE = 'sensor_msgs/msg/JointState'
 _SIDES = ('left', 'right')
 _ARM_JOINTS = 7
+
+
+_command = partial(Source, names_field=None, frame_ids=None)
+"""
+Several nodes command the robot. They number the joints from 0 or from 1, in the same order, and
+their headers name other frames or none.
+"""
 
 
 class _Platform(NamedTuple):
@@ -96,7 +104,7 @@ _END_EFFECTORS = {
         'claw',
         1,
         _Values((Source('/leju_claw_state', ('data.position',)),), (0, 100), 50),
-        _Values((Source('/leju_claw_command', ('data.position',)),), (0, 100), 50),
+        _Values((_command('/leju_claw_command', ('data.position',)),), (0, 100), 50),
         is_hand=False,
     ),
     'qiangnao': _EndEffector(
@@ -110,7 +118,7 @@ _END_EFFECTORS = {
             (0, 100),
             50,
         ),
-        _Values((Source('/control_robot_hand_position', _HANDS),), (0, 100), 50),
+        _Values((_command('/control_robot_hand_position', _HANDS),), (0, 100), 50),
     ),
     'rq2f85': _EndEffector(
         'claw',
@@ -125,8 +133,8 @@ _END_EFFECTORS = {
         ),
         _Values(
             (
-                Source('/gripper/command', ('position',), (_JOINT_STATE,)),
-                Source('/gripper/command', ('left_cmd', 'right_cmd')),
+                _command('/gripper/command', ('position',), (_JOINT_STATE,)),
+                _command('/gripper/command', ('left_cmd', 'right_cmd')),
             ),
             (0, 255),
             70,
@@ -137,13 +145,13 @@ _END_EFFECTORS = {
         'sg100',
         11,
         _Values((Source('/sg100_hand_state', _SG100_HANDS),), (0, 1.57), 0.785),
-        _Values((Source('/sg100_hand_command', _SG100_HANDS),), (0, 1.57), 0.785),
+        _Values((_command('/sg100_hand_command', _SG100_HANDS),), (0, 1.57), 0.785),
     ),
     'linker_hand': _EndEffector(
         'linker_hand',
         0,
         _Values((Source('/cb_{side}_hand_state', ('position',)),), (0, 255), 127.5),
-        _Values((Source('/cb_{side}_hand_control_cmd', ('position',)),), (0, 255), 127.5),
+        _Values((_command('/cb_{side}_hand_control_cmd', ('position',)),), (0, 255), 127.5),
     ),
 }
 _ALIASES = {'revo2': 'qiangnao'}
@@ -448,8 +456,8 @@ def _arm_command(options: KuavoOptions, side: str, align: Align) -> Part:
         plain_align = replace(align, gap_ms=_gap_ms(options), on_gap='mark')
     sources = (
         # Its publishers number the joints from 0 or from 1; their order is always the same.
-        Source(_SYNCED_ARM_TOPIC, ('position',), names_field=None),
-        Source(_PLAIN_ARM_TOPIC, ('position',), align=plain_align, names_field=None),
+        _command(_SYNCED_ARM_TOPIC, ('position',)),
+        _command(_PLAIN_ARM_TOPIC, ('position',), align=plain_align),
     )
     return Part(
         names=_arm_names(side),
@@ -513,7 +521,7 @@ def _base_motion(options: KuavoOptions, align: Align) -> list[Part]:
     return [
         Part(
             names=('cmd_pos_x', 'cmd_pos_y', 'cmd_pos_yaw'),
-            sources=(Source(_BASE_TOPIC, fields),),
+            sources=(_command(_BASE_TOPIC, fields),),
             length=3,
             align=align,
         ),
