@@ -19,25 +19,47 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from kuavo_bag_converter.dataset import version21, version30
 from kuavo_bag_converter.dataset.existing import (
+    ExistingV21,
+    ExistingV30,
     keep_files,
-    nothing_v21,
-    nothing_v30,
     open_v21,
     open_v30,
     read_info,
+    with_info,
 )
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.layout import episodes_of, FileLimits
-from kuavo_bag_converter.dataset.metadata import feature_entries
+from kuavo_bag_converter.dataset.layout import Episode, episodes_of, FileLimits, INFO_PATH
+from kuavo_bag_converter.dataset.metadata import feature_entries, write_json
 from kuavo_bag_converter.dataset.parts import Assembly
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.tables import videos
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.files import sync_tree
 
 Progress = Callable[[int, int], None]
+
+
+class _Version(NamedTuple):
+    """What differs between the versions of the format."""
+
+    nothing: Any
+    """A dataset that is about to begin."""
+    open: Callable[[Path, Mapping[str, Any], Sequence[Feature]], Any]
+    """Reads where a dataset ends, from its folder, info.json and features."""
+    kept_files: Sequence[str]
+    """Of a dataset that is appended to."""
+    write: Callable[[Assembly, Sequence[Episode], Any], dict[str, Any]]
+    """Writes everything but info.json, which it returns."""
+
+
+_VERSIONS = {
+    'v3.0': _Version(ExistingV30(), open_v30, version30.KEPT_FILES, version30.write_v30),
+    'v2.1': _Version(ExistingV21(), open_v21, version21.KEPT_FILES, version21.write_v21),
+}
 
 
 def assemble(
@@ -76,8 +98,8 @@ def assemble(
         damaged, or ``root`` is in use.
     :raises UsageError: The version is unknown or cannot hold the features.
     """
-    if version not in ('v3.0', 'v2.1'):
-        raise UsageError(f'lerobot version {version!r} is not one of v3.0, v2.1')
+    if version not in _VERSIONS:
+        raise UsageError(f'lerobot version {version!r} is not one of {", ".join(_VERSIONS)}')
     options = common_options(shards, features, fps)
     check_format(features, version)
     if root.exists() and any(root.iterdir()):
@@ -93,10 +115,17 @@ def assemble(
         limits=FileLimits(data_files_size_in_mb, video_files_size_in_mb, max_video_seconds),
         advance=_counter(progress, count * (1 + len(videos(features)))),
     )
-    if version == 'v3.0':
-        _assemble_v30(job, shards, onto)
-    else:
-        _assemble_v21(job, shards, onto)
+    written = _VERSIONS[version]
+    before = written.nothing
+    if onto is not None:
+        info = read_info(onto, version, job.entries, fps, robot_type)
+        before = written.open(onto, info, job.features)
+        job = replace(job, entries=info['features'])
+        keep_files(onto, root, written.kept_files)
+    info = written.write(job, list(episodes_of(shards, before.episodes, before.frames)), before)
+    sync_tree(root)
+    write_json(root / INFO_PATH, with_info(before, info))
+    sync_tree(root)
 
 
 def check_format(features: Sequence[Feature], version: str) -> None:
@@ -134,28 +163,6 @@ def check_fits(
     :raises DatasetError: Names what differs.
     """
     read_info(onto, version, feature_entries(features, options, fps, version), fps, robot_type)
-
-
-def _assemble_v30(job: Assembly, shards: Sequence[Shard], onto: Path | None) -> None:
-    before = nothing_v30(job.features)
-    if onto is not None:
-        info = read_info(onto, 'v3.0', job.entries, job.fps, job.robot_type)
-        before = open_v30(onto, info, job.features)
-        job = replace(job, entries=info['features'])
-        keep_files(onto, job.root, version30.KEPT_FILES)
-    episodes = list(episodes_of(shards, before.episodes, before.frames))
-    version30.write_v30(job, episodes, before)
-
-
-def _assemble_v21(job: Assembly, shards: Sequence[Shard], onto: Path | None) -> None:
-    before = nothing_v21()
-    if onto is not None:
-        info = read_info(onto, 'v2.1', job.entries, job.fps, job.robot_type)
-        before = open_v21(onto, info)
-        job = replace(job, entries=info['features'])
-        keep_files(onto, job.root, version21.KEPT_FILES)
-    episodes = list(episodes_of(shards, before.episodes, before.frames))
-    version21.write_v21(job, episodes, before)
 
 
 def common_options(

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import json
 from pathlib import Path
 import re
@@ -78,8 +78,8 @@ class Existing:
     :ivar tasks: By ``task_index``.
     """
 
-    info: Mapping[str, Any]
-    tasks: tuple[str, ...]
+    info: Mapping[str, Any] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
     @property
     def episodes(self) -> int:
@@ -95,58 +95,38 @@ class Existing:
 @dataclass(frozen=True)
 class ExistingV30(Existing):
     """
-    A v3.0 dataset to append to.
+    A v3.0 dataset to append to, or one that is about to begin.
 
     :ivar data_number: The next file of rows.
     :ivar episodes_number: The next file of meta/episodes.
-    :ivar video_numbers: The next file of each camera.
+    :ivar video_numbers: The next file of each camera that has any.
     :ivar pictures: The histograms of all its pictures; none where another program wrote some of
         its episodes.
     :ivar statistics: Its stats.json.
     :ivar task_table: Its tasks.parquet; None of a dataset that is about to begin.
     """
 
-    data_number: FileNumber
-    episodes_number: FileNumber
-    video_numbers: Mapping[str, FileNumber]
-    pictures: Mapping[str, Histogram]
-    statistics: Mapping[str, Any]
-    task_table: pa.Table | None
+    data_number: FileNumber = field(default_factory=FileNumber)
+    episodes_number: FileNumber = field(default_factory=FileNumber)
+    video_numbers: Mapping[str, FileNumber] = field(default_factory=dict)
+    pictures: Mapping[str, Histogram] = field(default_factory=dict)
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    task_table: pa.Table | None = None
 
 
 @dataclass(frozen=True)
 class ExistingV21(Existing):
     """
-    A v2.1 dataset to append to.
+    A v2.1 dataset to append to, or one that is about to begin.
 
     :ivar task_lines: The lines of meta/tasks.jsonl, as they are.
     :ivar episode_lines: The lines of meta/episodes.jsonl.
     :ivar statistics_lines: The lines of meta/episodes_stats.jsonl.
     """
 
-    task_lines: tuple[str, ...]
-    episode_lines: tuple[str, ...]
-    statistics_lines: tuple[str, ...]
-
-
-def nothing_v30(features: Sequence[Feature]) -> ExistingV30:
-    """Return the state of a dataset that is about to begin."""
-    first = FileNumber()
-    return ExistingV30(
-        info={},
-        tasks=(),
-        data_number=first,
-        episodes_number=first,
-        video_numbers={feature.key: first for feature in videos(features)},
-        pictures={},
-        statistics={},
-        task_table=None,
-    )
-
-
-def nothing_v21() -> ExistingV21:
-    """Return the state of a dataset that is about to begin."""
-    return ExistingV21(info={}, tasks=(), task_lines=(), episode_lines=(), statistics_lines=())
+    task_lines: tuple[str, ...] = ()
+    episode_lines: tuple[str, ...] = ()
+    statistics_lines: tuple[str, ...] = ()
 
 
 def read_info(
@@ -309,7 +289,7 @@ def _last_number(folder: Path) -> FileNumber:
     return max((FileNumber(int(n[1]), int(n[2])) for n in names if n), default=FileNumber())
 
 
-def open_v21(root: Path, info: Mapping[str, Any]) -> ExistingV21:
+def open_v21(root: Path, info: Mapping[str, Any], _: Sequence[Feature]) -> ExistingV21:
     """
     Read where a v2.1 dataset ends.
 

@@ -30,8 +30,6 @@ from kuavo_bag_converter.dataset.layout import (
     FileLimits,
     FileNumber,
     FILES_PER_CHUNK,
-    INFO_PATH,
-    STATS_PATH,
     TASKS_PATH,
     VIDEO_PATH,
     VIDEO_PATH_V21,
@@ -130,16 +128,6 @@ def json_line(content: Mapping[str, Any]) -> str:
 def write_json_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a JSON Lines file."""
     write_text(path, ''.join(line + '\n' for line in lines))
-
-
-def write_info(root: Path, info: Mapping[str, Any]) -> None:
-    """Write meta/info.json."""
-    write_json(root / INFO_PATH, info)
-
-
-def write_stats(root: Path, statistics: Mapping[str, Any]) -> None:
-    """Write meta/stats.json of a v3.0 dataset."""
-    write_json(root / STATS_PATH, statistics)
 
 
 def as_lists(statistics: Statistics) -> dict[str, list[Any]]:

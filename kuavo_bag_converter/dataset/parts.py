@@ -19,16 +19,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kuavo_bag_converter.dataset.existing import Existing
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import Episode, FileLimits, whole_shard
 from kuavo_bag_converter.dataset.metadata import DatasetSummary
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, read_packets
-from kuavo_bag_converter.dataset.statistics import Statistics, vector_statistics
+from kuavo_bag_converter.dataset.statistics import Histogram, Statistics, vector_statistics
 from kuavo_bag_converter.dataset.tables import (
     column_of,
     DEFAULT_FEATURES,
@@ -174,6 +176,39 @@ def episode_pieces(job: Assembly, episode: Episode, table: pa.Table) -> Iterator
                 )
             columns[feature.key] = pictures.column(0)
         yield pa.Table.from_arrays([columns[name] for name in job.schema.names], schema=job.schema)
+
+
+class EpisodeRows(NamedTuple):
+    """
+    An episode as both versions of the format store it.
+
+    :ivar table: Its numbers, see :func:`episode_table`.
+    :ivar tasks: Those of its frames.
+    :ivar statistics: Of the columns of the table, by feature.
+    :ivar pictures: Of its cameras, by feature.
+    """
+
+    episode: Episode
+    table: pa.Table
+    tasks: list[str]
+    statistics: dict[str, Statistics]
+    pictures: dict[str, Histogram]
+
+
+def read_episodes(
+    job: Assembly, episodes: Sequence[Episode], tasks: TaskNumbers
+) -> Iterator[EpisodeRows]:
+    """
+    Yield the rows of episodes in order; ``tasks`` grows by theirs.
+
+    :raises DatasetError: The table of a shard is damaged or too short.
+    """
+    for shard, group in groupby(episodes, attrgetter('shard')):
+        for episode, known in zip(group, shard.statistics(), strict=True):
+            table, names = episode_table(episode, job.features, job.fps, tasks)
+            own = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
+            yield EpisodeRows(episode, table, names, known.vectors | own, known.pictures)
+            job.advance(1)
 
 
 def table_statistics(

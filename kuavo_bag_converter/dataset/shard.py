@@ -37,9 +37,8 @@ import shutil
 from typing import Any, NamedTuple, TypeVar
 
 import av
-from kuavo_bag_converter.dataset.features import Feature, VideoOptions
+from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.images import ImageWriter
-from kuavo_bag_converter.dataset.manifest import feature_of, FORMAT, MANIFEST, read_manifest
 from kuavo_bag_converter.dataset.mp4 import frame_rate
 from kuavo_bag_converter.dataset.rules import check_features
 from kuavo_bag_converter.dataset.statistics import (
@@ -72,6 +71,8 @@ import numpy as np
 from numpy.typing import NDArray
 import pyarrow as pa
 
+FORMAT = 2
+MANIFEST = 'shard.json'
 _TABLE = 'data.parquet'
 _BLOCK = 1 << 20
 _Writer = TypeVar('_Writer', bound=CameraWriter[Any])
@@ -195,7 +196,7 @@ class Shard:
         :raises DatasetError: It does not exist, is of another version, or a file of it is missing
             or has another size, or other content, than when it was written.
         """
-        manifest = read_manifest(path)
+        manifest = _read_manifest(path)
         try:
             shard = _shard_of(path, manifest)
             sizes = {name: manifest['bytes'][name] for name in (_TABLE, _EPISODES)} | {
@@ -241,10 +242,43 @@ def _image_path(folder: Path, key: str) -> Path:
     return folder / 'images' / f'{key}.parquet'
 
 
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """
+    Read the manifest of the shard in a folder.
+
+    :raises DatasetError: It is missing, not readable, or of another version.
+    """
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise DatasetError(f'{file}: missing; {path} is not a finished shard') from None
+    except ValueError as error:
+        raise DatasetError(f'{file}: not readable ({error}); convert its bag again') from error
+    found = manifest.get('format') if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        raise DatasetError(
+            f'{file}: shard format {found}, this version reads {FORMAT}; convert its bag again'
+        )
+    return dict(manifest)
+
+
+def _feature_of(described: Mapping[str, Any]) -> Feature:
+    """Return the feature that a manifest describes."""
+    names, depth = described['names'], described['depth']
+    return Feature(
+        key=described['key'],
+        dtype=described['dtype'],
+        shape=tuple(described['shape']),
+        names=None if names is None else tuple(names),
+        depth=None if depth is None else DepthCoding(**depth),
+    )
+
+
 def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
     return Shard(
         path=path,
-        features=tuple(feature_of(described) for described in manifest['features']),
+        features=tuple(_feature_of(described) for described in manifest['features']),
         fps=manifest['fps'],
         episode_lengths=tuple(manifest['episode_lengths']),
         tasks=tuple(manifest['tasks']),

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 import json
 from pathlib import Path
-import sys
 from typing import Any
 
 from kuavo_bag_converter.dataset.features import Feature
@@ -182,15 +181,6 @@ def read_rows(
                 start += rows
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f'{path}: cannot be read ({error})') from error
-
-
-def read_all(path: Path, features: Sequence[Feature]) -> Iterator[pa.Table]:
-    """
-    Yield all rows of a Parquet file, by row group.
-
-    :raises DatasetError: The file is damaged.
-    """
-    return read_rows(path, 0, sys.maxsize, features)
 
 
 def read_arrays(

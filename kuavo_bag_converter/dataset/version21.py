@@ -17,12 +17,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
-from kuavo_bag_converter.dataset.existing import ExistingV21, with_info
+from kuavo_bag_converter.dataset.existing import ExistingV21
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH_V21,
     Episode,
@@ -36,14 +33,12 @@ from kuavo_bag_converter.dataset.metadata import (
     as_lists,
     info_v21,
     json_line,
-    write_info,
     write_json_lines,
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
     episode_pieces,
-    episode_table,
-    table_statistics,
+    read_episodes,
     TaskNumbers,
     write_video,
 )
@@ -53,26 +48,25 @@ from kuavo_bag_converter.dataset.tables import (
     TableWriter,
     videos,
 )
-from kuavo_bag_converter.support.files import sync_tree
 
 KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4')
 
 
-def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -> None:
-    """Write episodes after those in ``before``; durable on return, info.json last."""
+def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -> dict[str, Any]:
+    """Write episodes after those in ``before``; return the content of info.json."""
     tasks = TaskNumbers(list(before.tasks))
     episode_lines = list(before.episode_lines)
     statistics_lines = list(before.statistics_lines)
-    for shard, group in groupby(episodes, attrgetter('shard')):
-        for episode, statistics in zip(group, shard.statistics(), strict=True):
-            names, own = _write_rows(job, episode, tasks)
-            pictures = {key: h.statistics() for key, h in statistics.pictures.items()}
-            known = {**statistics.vectors, **pictures, **own}
-            line = {'episode_index': episode.index, 'tasks': names, 'length': episode.length}
-            episode_lines.append(json_line(line))
-            line = {'episode_index': episode.index, 'stats': _without_quantiles(job, known)}
-            statistics_lines.append(json_line(line))
-            job.advance(1)
+    for episode, table, names, statistics, pictures in read_episodes(job, episodes, tasks):
+        writer = TableWriter(job.root / _episode_path(DATA_PATH_V21, episode), job.schema)
+        for piece in episode_pieces(job, episode, table):
+            writer.write(piece)
+        writer.close()
+        known = statistics | {key: histogram.statistics() for key, histogram in pictures.items()}
+        line = {'episode_index': episode.index, 'tasks': names, 'length': episode.length}
+        episode_lines.append(json_line(line))
+        line = {'episode_index': episode.index, 'stats': _without_quantiles(job, known)}
+        statistics_lines.append(json_line(line))
     for episode in episodes:
         for feature in videos(job.features):
             path = job.root / _episode_path(VIDEO_PATH_V21, episode, video_key=feature.key)
@@ -83,27 +77,13 @@ def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -
     new_tasks = list(enumerate(tasks.names))[len(before.task_lines) :]
     lines = [json_line({'task_index': index, 'task': task}) for index, task in new_tasks]
     write_json_lines(job.root / TASKS_PATH_V21, [*before.task_lines, *lines])
-    sync_tree(job.root)
-    write_info(job.root, with_info(before, info_v21(job.summary(before, episodes, tasks))))
-    sync_tree(job.root)
+    return info_v21(job.summary(before, episodes, tasks))
 
 
 def _episode_path(template: str, episode: Episode, **names: str) -> str:
     return template.format(
         episode_chunk=episode.index // FILES_PER_CHUNK, episode_index=episode.index, **names
     )
-
-
-def _write_rows(
-    job: Assembly, episode: Episode, tasks: TaskNumbers
-) -> tuple[list[str], dict[str, Statistics]]:
-    """Write an episode's rows; return its tasks and the statistics of the default columns."""
-    table, names = episode_table(episode, job.features, job.fps, tasks)
-    writer = TableWriter(job.root / _episode_path(DATA_PATH_V21, episode), job.schema)
-    for piece in episode_pieces(job, episode, table):
-        writer.write(piece)
-    writer.close()
-    return names, table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
 
 
 def _without_quantiles(job: Assembly, statistics: Mapping[str, Statistics]) -> dict[str, Any]:

@@ -18,18 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
+import sys
 from typing import Any
 
-from kuavo_bag_converter.dataset.existing import ExistingV30, with_info, with_statistics
+from kuavo_bag_converter.dataset.existing import ExistingV30, with_statistics
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
     Episode,
     FileNumber,
     plan_video_files,
+    STATS_PATH,
     VIDEO_PATH,
     VideoFile,
 )
@@ -37,15 +37,14 @@ from kuavo_bag_converter.dataset.metadata import (
     as_lists,
     EpisodesWriter,
     info_v30,
-    write_info,
-    write_stats,
+    write_json,
     write_tasks,
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
     episode_pieces,
-    episode_table,
     image_bytes,
+    read_episodes,
     table_statistics,
     TaskNumbers,
     write_video,
@@ -53,25 +52,24 @@ from kuavo_bag_converter.dataset.parts import (
 from kuavo_bag_converter.dataset.statistics import Histogram, pooled, STATISTICS, Statistics
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
-    read_all,
+    read_rows,
     TableWriter,
     videos,
 )
-from kuavo_bag_converter.support.files import sync_tree
 import numpy as np
 import pyarrow as pa
 
 KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4', 'meta/episodes/*/*.parquet')
 
 
-def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -> None:
-    """Write episodes after those in ``before``; durable on return, info.json last."""
+def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -> dict[str, Any]:
+    """Write episodes after those in ``before``; return the content of info.json."""
     tasks = TaskNumbers(list(before.tasks))
     files = {
         feature.key: plan_video_files(
             episodes,
             feature.key,
-            before.video_numbers[feature.key],
+            before.video_numbers.get(feature.key, FileNumber()),
             limits=job.limits,
             fps=job.fps,
         )
@@ -86,10 +84,9 @@ def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -
     summary = job.summary(before, episodes, tasks)
     write_tasks(job.root, tasks.names, before.task_table)
     statistics = _statistics(job, before, summary.frames, pictures)
-    write_stats(job.root, with_statistics(before, {k: as_lists(v) for k, v in statistics.items()}))
-    sync_tree(job.root)
-    write_info(job.root, with_info(before, info_v30(summary, job.limits)))
-    sync_tree(job.root)
+    grown = with_statistics(before, {key: as_lists(value) for key, value in statistics.items()})
+    write_json(job.root / STATS_PATH, grown)
+    return info_v30(summary, job.limits)
 
 
 def _video_columns(
@@ -157,26 +154,22 @@ def _write_episodes(
     metadata = EpisodesWriter(
         job.root, job.features, before.episodes_number, job.limits.data_bytes, before.pictures
     )
-    for shard, group in groupby(episodes, attrgetter('shard')):
-        for episode, statistics in zip(group, shard.statistics(), strict=True):
-            table, names = episode_table(episode, job.features, job.fps, tasks)
-            rows.write(episode, table)
-            own = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
-            metadata.write(
-                {
-                    'episode_index': episode.index,
-                    'tasks': names,
-                    'length': episode.length,
-                    'data/chunk_index': rows.number.chunk_index,
-                    'data/file_index': rows.number.file_index,
-                    'dataset_from_index': episode.first_row,
-                    'dataset_to_index': episode.first_row + episode.length,
-                    **video_columns.get(episode.index, {}),
-                },
-                statistics.vectors | own,
-                statistics.pictures,
-            )
-            job.advance(1)
+    for episode, table, names, statistics, pictures in read_episodes(job, episodes, tasks):
+        rows.write(episode, table)
+        metadata.write(
+            {
+                'episode_index': episode.index,
+                'tasks': names,
+                'length': episode.length,
+                'data/chunk_index': rows.number.chunk_index,
+                'data/file_index': rows.number.file_index,
+                'dataset_from_index': episode.first_row,
+                'dataset_to_index': episode.first_row + episode.length,
+                **video_columns.get(episode.index, {}),
+            },
+            statistics,
+            pictures,
+        )
     rows.close()
     metadata.close()
     return metadata.pictures
@@ -204,4 +197,4 @@ def _arrays(statistics: Mapping[str, Any]) -> Statistics:
 
 def _read_files(files: Sequence[Path], feature: Feature) -> Iterator[pa.Table]:
     for file in files:
-        yield from read_all(file, [feature])
+        yield from read_rows(file, 0, sys.maxsize, [feature])

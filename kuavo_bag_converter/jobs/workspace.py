@@ -29,7 +29,7 @@ from typing import Any
 
 from kuavo_bag_converter.bags.fingerprint import Key
 from kuavo_bag_converter.dataset.layout import INFO_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.manifest import MANIFEST
+from kuavo_bag_converter.dataset.shard import MANIFEST
 from kuavo_bag_converter.jobs.configuration import differences, of_today
 from kuavo_bag_converter.jobs.dataset_files import (
     Entry,
