@@ -31,8 +31,8 @@ from bag_files import unindexed
 from conversions import report, run
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.cli import main as cli
+from kuavo_bag_converter.frames import preflight
 from kuavo_bag_converter.frames.options import shard_options
-from kuavo_bag_converter.jobs import preflight
 from kuavo_bag_converter.jobs.convert import convert
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.robots.resolve import resolve
@@ -131,7 +131,21 @@ def refused(capsys, tmp_path, bags, bad, profile=None, settings=()):
     assert [text for text in lines if 'failed' in text] == [line.replace('[2/2]', '[1/1]')]
     assert line.partition(': failed: ')[2] in printed
     assert sorted(tmp_path.rglob('*')) == before
+    assert_inspect_says_it(capsys, good, bad, line.partition(': failed: ')[2], given)
     return line
+
+
+def assert_inspect_says_it(capsys, good, bad, reason, given):
+    """Check that inspecting the bags says what converting them says."""
+    code, _, printed = command(capsys, 'inspect', '--json', good, bad, *given)
+    first, second = json.loads(printed)['bags']
+    assert code == 1
+    assert (first['error'], first['asked']['misses']) == ('', [])
+    if second['asked'] is None:
+        assert second['error'] == reason
+    else:
+        assert reason in (second['error'], *(miss['text'] for miss in second['asked']['misses']))
+        assert not second['asked']['fits'] or second['error']
 
 
 def inspected(capsys, tmp_path, bad, profile=None):
@@ -428,6 +442,25 @@ def test_a_colour_camera_that_is_a_depth_camera(capsys, tmp_path, bags):
     assert CAMERA in line
     assert '16UC1' in line
     assert '(observation.images.head)' in line
+
+
+def test_pictures_of_an_odd_size(capsys, tmp_path, bags):
+    bad = robot_of(camera=image('head_cam_h', size=(49, 65))).write(bags / 'b')
+    line = refused(capsys, tmp_path, bags, bad)
+    assert CAMERA in line
+    assert '65x49' in line
+
+
+def test_pictures_of_another_size_than_those_of_the_other_bags(capsys, tmp_path, bags):
+    good = bags / 'a_good'
+    bad = robot_of(camera=image('head_cam_h', size=(60, 80))).write(bags / 'b')
+    given = arguments(tmp_path)
+    code, lines, _ = command(
+        capsys, 'convert', good, bad, '--output', tmp_path / 'out', *given
+    )  # fmt: skip
+    (line,) = (line for line in lines if 'failed' in line)
+    assert (code, '80x60' in line) == (1, True)
+    assert_inspect_says_it(capsys, good, bad, line.partition(': failed: ')[2], given)
 
 
 def lengths(length_of):

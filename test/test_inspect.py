@@ -585,7 +585,7 @@ def test_an_empty_bag_has_no_messages_and_nothing_fits(tmp_path, capsys):
     assert bag['remarks'] == ['the bag has no messages']
     code, (bag,) = inspected(capsys, tmp_path / 'a.mcap', '--set', 'eef_type=rq2f85')
     assert code == 1
-    assert {miss['kind'] for miss in bag['asked']['misses']} == {'topic'}
+    assert {miss['kind'] for miss in bag['asked']['misses']} == {'topic', 'refused'}
 
 
 def test_inspecting_changes_nothing(samples, capsys):

@@ -56,6 +56,7 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
     from kuavo_bag_converter.bags.discover import list_recordings
     from kuavo_bag_converter.inspection.bag import inspect_bag
     from kuavo_bag_converter.inspection.text import as_text
+    from kuavo_bag_converter.inspection.together import refused_report, refused_together
     from kuavo_bag_converter.messages.definitions import Definitions
     from kuavo_bag_converter.robots.resolve import shapes_frames
 
@@ -66,9 +67,12 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
     listed = list_recordings(options.bags)
     for remark in listed.remarks:
         print(remark, file=sys.stderr)  # noqa: T201  # its purpose
+    refused = refused_together(listed.recordings, settings) if asked else {}
     reports = []
     for recording in listed.recordings:
         report = inspect_bag(recording, settings, definitions, asked=asked)
+        if recording in refused:
+            report = refused_report(report, refused[recording])
         if not options.json:
             print(as_text(report), flush=True)  # noqa: T201  # its purpose
         reports.append(report)

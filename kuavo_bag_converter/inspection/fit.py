@@ -36,8 +36,15 @@ from kuavo_bag_converter.frames.cameras import first_picture
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.kinds import camera_of
 from kuavo_bag_converter.frames.options import shard_options, ShardOptions
+from kuavo_bag_converter.frames.preflight import bind_bag
 from kuavo_bag_converter.inspection.contents import FirstMessage
-from kuavo_bag_converter.inspection.report import Fit, Miss, MissKind, Picture, TopicReport
+from kuavo_bag_converter.inspection.report import (
+    Fit,
+    Miss,
+    MissKind,
+    Picture,
+    TopicReport,
+)
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader
 from kuavo_bag_converter.messages.images import picture_info
@@ -99,7 +106,7 @@ def fit_asked(bag: InspectedBag, settings: Settings) -> Fit:
 
     :raises UsageError: They name no profile or do not fit each other.
     """
-    return _ProfileFitter(bag).fit(settings)
+    return _ProfileFitter(bag).fit(settings, asked=True)
 
 
 def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
@@ -147,9 +154,9 @@ class _ProfileFitter:
         self._bad: dict[str, int] = {}
         """First pictures of a topic that cannot be decoded, as far as they were tried."""
 
-    def fit(self, settings: Settings) -> Fit:
+    def fit(self, settings: Settings, *, asked: bool = False) -> Fit:
         """
-        Try one configuration.
+        Try one configuration; what is ``asked`` for is refused in the words of a conversion.
 
         :raises UsageError: The settings name no profile or do not fit each other.
         """
@@ -162,8 +169,15 @@ class _ProfileFitter:
             misses.append(Miss('', '', undecided(settings).partition(',')[0], str(error)))
         else:
             cameras = profile.cameras
-            misses += self._misses(profile, self._options(settings))
-            if not misses:
+            options = self._options(settings)
+            misses += self._misses(profile, options)
+            try:
+                bind_bag(profile, self._bag.reader, options)
+            except (BagError, UsageError) as error:
+                if asked or not misses:
+                    misses = with_refusal(misses, str(error))
+            else:
+                misses.clear()  # a first message lacks something; the conversion reads on
                 try:
                     frames, episodes = self._frames(profile, settings.on_bad_image)
                 except _BadPictures as bad:
@@ -429,6 +443,17 @@ class _ProfileFitter:
             for name, topic in self._bag.topics.items()
             if topic.picture and _is_depth(topic.picture) == depth
         ]
+
+
+def with_refusal(misses: Sequence[Miss], line: str) -> list[Miss]:
+    """Return what is missed, the first of it in the words of a conversion."""
+    about = (
+        miss for miss in misses if line.startswith((f'{miss.topic}:', f'no topic {miss.topic} '))
+    )
+    own = next((miss for miss in misses if miss.text == line), None)
+    own = own or next(about, None)
+    own = own or Miss('', '', 'refused', line)
+    return [replace(own, text=line), *(miss for miss in misses if miss is not own)]
 
 
 def _is_depth(picture: Picture) -> bool:

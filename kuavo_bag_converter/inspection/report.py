@@ -33,6 +33,7 @@ MissKind = Literal[
     'picture',
     'bad_pictures',
     'frames',
+    'refused',
 ]
 
 

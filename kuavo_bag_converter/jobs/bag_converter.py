@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 import os
 from pathlib import Path
@@ -33,25 +32,19 @@ from kuavo_bag_converter.bags.fingerprint import (
 )
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import holds_messages, open_bag
+from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.options import shard_options
+from kuavo_bag_converter.frames.preflight import bind_bag, try_bag
 from kuavo_bag_converter.frames.stream import Filler
-from kuavo_bag_converter.jobs.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bags import Bag
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
-from kuavo_bag_converter.jobs.preflight import bind_bag, try_bag
 from kuavo_bag_converter.jobs.report import Observer, Outcome
 from kuavo_bag_converter.jobs.shard import Origin, write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.robots.resolve import (
-    resolve,
-    resolve_without_bag,
-    settled,
-    topics_of,
-    undecided,
-)
+from kuavo_bag_converter.robots.run_profile import RunProfile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
@@ -97,10 +90,7 @@ class BagConverter:
         :raises UsageError: The settings cannot be carried out.
         """
         settings, before = run.settings, run.before
-        self.profile: Profile | None = resolve_without_bag(settings)
-        """That of the run, which the first bag that fits one settles."""
-        self._settled: Mapping[str, object] = {}
-        """The settings that were ``auto``, as the bag settles them that settled the profile."""
+        self._profile = RunProfile(settings)
         bags = () if before is None else before.record.converted
         self.agreement = Agreement(
             settings.lerobot_version,
@@ -109,6 +99,11 @@ class BagConverter:
         )
         self._run = run
         self._options = shard_options(settings)
+
+    @property
+    def profile(self) -> Profile | None:
+        """That of the run, which the first bag that fits one settles."""
+        return self._profile.profile
 
     def try_bag(self, bag: Bag) -> ShardFormat | None:
         """
@@ -121,7 +116,7 @@ class BagConverter:
         """
         bound = try_bag(
             bag.paths,
-            self._profile_for,
+            self._profile.of,
             self._options,
             reader=self._run.settings.reader,
             on_damage=self._run.settings.on_damage,
@@ -212,7 +207,7 @@ class BagConverter:
         profile = self.profile
         if profile is None:
             with self._open(bag) as reader:
-                profile = self._profile_for(reader)
+                profile = self._profile.of(reader)
             self._settle(bag, profile)
         options = {key: video.options for key, video in shard.videos.items()}
         names = Origin.of(shard).plan.element_names or {}
@@ -236,7 +231,7 @@ class BagConverter:
         options = self._options
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
         with self._open(bag) as reader:
-            profile = self._profile_for(reader)
+            profile = self._profile.of(reader)
             profile_of_bag = replace(profile, task=bag.task or profile.task)
             bound = bind_bag(profile_of_bag, reader, options, self._run.cancel)
             self.agreement.check(bag.name, bound.shard_format)
@@ -273,39 +268,9 @@ class BagConverter:
             raise BagError(f'{bag.name}: cannot be read: {error}') from error
 
     def _settle(self, bag: Bag, profile: Profile) -> None:
-        """Take the profile of the first bag that fits one for that of the run."""
-        if self.profile is None and self._settled:
-            self._run.observer.note(f'{bag.name}: {_as_text(self._settled)}, by what it holds')
-        self.profile = profile
-
-    def _profile_for(self, reader: BagReader) -> Profile:
-        if not any(reader.counts.values()):
-            raise BagError('the bag has no messages; leave it out, or record it again')
-        settings = self._run.settings
-        if not undecided(settings):
-            return self.profile or resolve(settings, ())
-        topics = topics_of(reader, settings)
-        try:
-            found = settled(settings, topics)
-        except BagError:
-            if self.profile is None:
-                raise
-            return self.profile  # what the bag lacks for it is said where it is missed
-        if self.profile is None:
-            self._settled = found
-            return resolve(settings, topics)
-        if self._settled and found != self._settled:
-            other = {name: value for name, value in found.items() if value != self._settled[name]}
-            run = {name: self._settled[name] for name in other}
-            raise BagError(
-                f'by what it holds it is {_as_text(other)}, the run is {_as_text(run)} by its '
-                f'first bag; set {" and ".join(other)}, or convert it apart'
-            )
-        return self.profile
-
-
-def _as_text(values: Mapping[str, object]) -> str:
-    return ', '.join(f'{name} {value}' for name, value in values.items())
+        settled = self._profile.settle(profile)
+        if settled:
+            self._run.observer.note(f'{bag.name}: {settled}, by what it holds')
 
 
 def _check_not_shared(bag: Bag, key: Key, before: ExistingDataset) -> None:

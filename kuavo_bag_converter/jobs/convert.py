@@ -24,13 +24,13 @@ import threading
 import time
 
 from kuavo_bag_converter.check.dataset import check_dataset
+from kuavo_bag_converter.dataset.agreement import ShardFormat
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import LEROBOT, write_record
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
-from kuavo_bag_converter.jobs.agreement import ShardFormat
 from kuavo_bag_converter.jobs.append import (
     check_format,
     ExistingDataset,

@@ -30,7 +30,6 @@ from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.alignment.selection import select_messages, UnfitTopics
 from kuavo_bag_converter.bags.fingerprint import Fingerprint
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
-from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.frames.alternatives import alternative_lines
 from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
@@ -38,6 +37,7 @@ from kuavo_bag_converter.frames.cameras import at_its_stamp
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import memory_shares, MemoryShares
 from kuavo_bag_converter.frames.options import ShardOptions
+from kuavo_bag_converter.frames.preflight import shard_features
 from kuavo_bag_converter.frames.stream import fill_frames, Filler, Limits, Progress
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.jobs.calibration import read_calibration
@@ -201,15 +201,6 @@ def write_shard(
         if unfit.are_new:
             continue
         bad = _with(bad, found, options.on_bad_image)
-
-
-def shard_features(binding: Binding, kinds: Sequence[CameraKind[Any]]) -> tuple[Feature, ...]:
-    """Return the features of a bag's shard."""
-    vectors = binding.profile.vectors
-    return (
-        *(Feature(v.key, 'float32', (len(v.names),), v.names) for v in vectors),
-        *(kind.feature for kind in kinds),
-    )
 
 
 def _limits(options: ShardOptions, shares: MemoryShares) -> Limits:

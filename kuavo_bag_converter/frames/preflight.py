@@ -27,12 +27,12 @@ from kuavo_bag_converter.alignment.binding import bind, Binding, chooser_of
 from kuavo_bag_converter.alignment.selection import chosen_messages, compare_first_messages
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.open import open_quickly
+from kuavo_bag_converter.dataset.agreement import ShardFormat
+from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.frames.cameras import needed_for, open_cameras
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.options import ShardOptions
-from kuavo_bag_converter.jobs.agreement import ShardFormat
-from kuavo_bag_converter.jobs.shard import shard_features
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Part, Profile, Source
@@ -61,6 +61,15 @@ class BoundBag:
             {camera.key: camera.topic for camera in self.cameras},
             self.binding.element_names,
         )
+
+
+def shard_features(binding: Binding, kinds: Sequence[CameraKind[Any]]) -> tuple[Feature, ...]:
+    """Return the features of a bag's shard."""
+    vectors = binding.profile.vectors
+    return (
+        *(Feature(v.key, 'float32', (len(v.names),), v.names) for v in vectors),
+        *(kind.feature for kind in kinds),
+    )
 
 
 def try_bag(
