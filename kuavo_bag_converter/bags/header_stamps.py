@@ -24,7 +24,8 @@ from kuavo_bag_converter.bags.model import Connection
 HEAD = 12
 """Bytes of a payload that hold the stamp in every encoding."""
 
-_TYPES = {'Header', 'std_msgs/Header', 'std_msgs/msg/Header', 'std_msgs::msg::Header'}
+_TYPES = {('Header',), ('std_msgs/Header',), ('std_msgs/msg/Header',), ('std_msgs::msg::Header',)}
+_STAMPS = {(f'builtin_interfaces{part}Time', 'timestamp') for part in ('/', '/msg/', '::msg::')}
 _ROS1 = struct.Struct('<4xII')
 _CDR = {1: struct.Struct('<4xiI'), 0: struct.Struct('>4xiI')}
 _IDL_NOISE = re.compile(
@@ -33,29 +34,35 @@ _IDL_NOISE = re.compile(
 
 
 def begins_with_header(connection: Connection) -> bool:
-    """Tell whether the definition's first field is a ``std_msgs/Header``; True without one."""
+    """
+    Tell whether the definition's first field is a ``std_msgs/Header``; True without one.
+
+    In CDR a ``timestamp`` is as good, which Foxglove's messages begin with.
+    """
     if not connection.definition:
         return True
     if connection.definition_format == 'idl':
-        return _first_idl_type(connection) in _TYPES
-    return _first_msg_type(connection.definition) in _TYPES
+        first = _first_idl_field(connection)
+    else:
+        first = _first_msg_field(connection.definition)
+    return first[:1] in _TYPES or (connection.encoding == 'cdr' and first in _STAMPS)
 
 
-def _first_msg_type(definition: str) -> str:
+def _first_msg_field(definition: str) -> tuple[str, ...]:
     for line in definition.splitlines():
         if line.startswith('====') and not line.strip('= '):
             continue
         text = line.split('#', 1)[0].strip()
         if text and '=' not in text and not text.startswith('MSG:'):
-            return text.split()[0]
-    return ''
+            return tuple(text.split()[:2])
+    return ()
 
 
-def _first_idl_type(connection: Connection) -> str:
+def _first_idl_field(connection: Connection) -> tuple[str, ...]:
     name = re.escape(connection.msgtype.rsplit('/', 1)[-1])
     text = _IDL_NOISE.sub(' ', connection.definition)
-    body = re.search(rf'struct\s+{name}\s*{{\s*([\w:]+)', text)
-    return body.group(1) if body else ''
+    body = re.search(rf'struct\s+{name}\s*{{\s*([\w:]+)\s+(\w+)', text)
+    return body.groups() if body else ()
 
 
 def header_stamp(encoding: str, head: bytes | memoryview) -> int | None:

@@ -55,7 +55,7 @@ class Connection(NamedTuple):
     definition: str
     """Message definition with its dependencies as the bag embeds it, or ''."""
     definition_format: str
-    """``msg``, ``idl`` or '' (unknown or none)."""
+    """``msg``, ``idl``, ``protobuf`` (descriptors in base64), ``jsonschema`` or '' (no one)."""
     md5: str = ''
     latched: bool = False
     publisher: str = ''

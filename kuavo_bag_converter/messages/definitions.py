@@ -23,8 +23,9 @@ plug-in decodes are as the plug-in says.
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 import re
 import struct
@@ -33,6 +34,9 @@ from typing import Any, NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.decoder_plugins import build_message, Claim, claims
+from kuavo_bag_converter.messages.json_schemas import json_schema
+from kuavo_bag_converter.messages.protobuf import protobuf_schema
+from kuavo_bag_converter.messages.schemas import Schema
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.plugins import described
 from kuavo_bag_converter.support.texts import quoted, shown
@@ -66,6 +70,8 @@ _FIELD = re.compile(
     r'(?P<type>[A-Za-z][\w/]*(?:<=\d+)?(?:\[(?:<=)?\d*\])?)\s+(?P<name>[A-Za-z]\w*)'
     r'\s*(?P<constant>=)?'
 )
+_FIELD_NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)
+_TYPE_NAME = re.compile(r'[A-Za-z_]\w*(?:/\w+)+', re.ASCII)
 _STRING = r'"(?:\\.|[^"\\])*"'
 _IDL_NOISE = re.compile(
     rf'(?P<string>{_STRING})|//[^\n]*|/\*.*?\*/|^[ \t]*#[^\n]*'
@@ -246,6 +252,34 @@ class _PluginDecoder(MessageDecoder):
             ) from error
 
 
+class _SchemaDecoder(MessageDecoder):
+    """Decodes by a schema of protobuf or JSON, to a message of the definition that it gives."""
+
+    def __init__(
+        self, connection: Connection, schema: Schema, store: Typestore, trailing: TrailingBytes
+    ) -> None:
+        super().__init__(connection.label, schema.name, 'ros1', store, trailing)
+        self._connection = connection
+        self._schema = schema
+
+    def _decoded(self, data: bytes | memoryview) -> tuple[Any, int]:
+        try:
+            found = self._schema.decode(memoryview(data))
+            return build_message(self._store, self.msgtype, found), 0
+        except (ValueError, struct.error, RecursionError) as error:
+            raise BagError(
+                f'{self.topic}: a message of {len(data)} bytes does not fit the schema of '
+                f'{shown(self._connection.msgtype)} ({_brief(error)})'
+            ) from None
+
+
+_SCHEMAS: Mapping[str, tuple[str, Callable[[str, str], Schema]]] = {
+    'protobuf': ('protobuf', lambda name, text: protobuf_schema(name, base64.b64decode(text))),
+    'json': ('jsonschema', json_schema),
+}
+"""What a schema is called and what reads it, by the encoding of messages."""
+
+
 class Definitions:
     """Finds the definitions of connections and makes their decoders, each set once."""
 
@@ -295,11 +329,9 @@ class Definitions:
             store = self._store_of(topic, claim.ros_name, 'cdr', types)
             return _PluginDecoder(topic, claim, store, self.trailing)
         if encoding not in self._standard:
-            raise BagError(
-                f'{topic}: its payloads are encoded as {quoted(encoding)}; only ros1 and cdr can '
-                'be read, and no plug-in is installed that decodes '
-                f'{quoted(connection.msgtype)}'
-            )
+            schema = _schema_of(connection)
+            store = self._store_of(topic, schema.name, 'cdr', schema.types)
+            return _SchemaDecoder(connection, schema, store, self.trailing)
         key = (msgtype, encoding, connection.definition_format, connection.definition)
         if key not in self._stores:
             embedded = _embedded_types(connection, msgtype)
@@ -311,7 +343,9 @@ class Definitions:
         """Return a store that holds a type with all types that it contains."""
         store = get_typestore(Stores.EMPTY)
         try:
-            store.register(self._closure(topic, msgtype, encoding, embedded))
+            types = self._closure(topic, msgtype, encoding, embedded)
+            _check_names(types)
+            store.register(types)
             store.get_msgdef(msgtype)
         except _UNREADABLE as error:
             raise BagError(
@@ -360,6 +394,37 @@ class Definitions:
     def _file(self, kind: str, places: Iterable[str]) -> Path | None:
         paths = (folder / place / f'{kind}.msg' for folder in self._folders for place in places)
         return next((path for path in paths if path.is_file()), None)
+
+
+def _check_names(types: Typesdict) -> None:
+    """
+    Refuse names that are none: rosbags makes code of them, which it runs.
+
+    :raises ValueError: Names the first one.
+    """
+    for name, (_, fields) in types.items():
+        if _TYPE_NAME.fullmatch(name) is None:
+            raise ValueError(f'{quoted(name)} is no name of a type')
+        for field, _ in fields:
+            if _FIELD_NAME.fullmatch(field) is None:
+                raise ValueError(f'{quoted(field)} is no name of a field')
+
+
+def _schema_of(connection: Connection) -> Schema:
+    topic, encoding = connection.label, connection.encoding
+    form, read = _SCHEMAS.get(encoding, ('', None))
+    why = ''
+    if read is not None and connection.definition_format == form:
+        try:
+            return read(connection.msgtype, connection.definition)
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            why = f'; its schema cannot be used ({_brief(error)})'
+    elif read is not None:
+        why = '; the bag has no schema of it'
+    raise BagError(
+        f'{topic}: its payloads are encoded as {quoted(encoding)}; only ros1 and cdr can '
+        f'be read, and no plug-in is installed that decodes {quoted(connection.msgtype)}{why}'
+    )
 
 
 def _normalized(msgtype: str) -> str:

@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
     Chunk,
@@ -39,7 +41,16 @@ import numpy as np
 UNCHUNKED_BATCH = 10_000
 """Messages outside chunks that are handled at a time."""
 
-_FORMATS = {'ros1msg': 'msg', 'ros2msg': 'msg', 'ros2idl': 'idl'}
+_FORMATS = {
+    'ros1msg': 'msg', 'ros2msg': 'msg', 'ros2idl': 'idl', 'protobuf': 'protobuf',
+    'jsonschema': 'jsonschema',
+}  # fmt: skip
+
+
+def _text_of(schema: Schema) -> str:
+    if schema.encoding == 'protobuf':
+        return base64.b64encode(schema.data).decode()
+    return schema.data.decode(errors='replace')
 
 
 class DeclaredChannels:
@@ -77,7 +88,7 @@ class DeclaredChannels:
                 topic=channel.topic,
                 msgtype=normal_type(schema.name) if schema else '',
                 encoding=channel.message_encoding,
-                definition=schema.data.decode(errors='replace') if schema and kind else '',
+                definition=_text_of(schema) if schema and kind else '',
                 definition_format=kind if schema and schema.data else '',
                 md5=channel.metadata.get('md5sum', ''),
                 latched=channel.metadata.get('latching') == '1' or is_latched(qos),
