@@ -111,7 +111,8 @@ class Settings:
     tasks: str = setting(
         '',
         'The task of each bag, in place of that of the profile: folder (the name of the folder '
-        'that it lies in), or the path of a table (.csv) with the columns path and task.',
+        'that it lies in), custom_data:KEY (what its metadata.yaml has there), or the path of a '
+        'table (.csv) with the columns path and task.',
     )
     num_used: int = setting(0, 'Bags to use, drawn at random with seed 42; 0 is all.', minimum=0)
     chunk_size: int = setting(

@@ -66,8 +66,14 @@ def _frames(robot, profile, plan, parts):
             values = [[float(cell.in_gap)] for cell in cells]
         else:
             values = [
-                [cell.fill] * len(names) if cell.fill else _operated(robot, profile, part, cell)
+                [cell.fill] * len(names) if cell.fill else _mixed(robot, profile, part, cell)
                 for cell in cells
+            ]
+            if _is_quaternion(part, use_of(profile, part).strategy):
+                values = _on_one_side(values, [len(episode) for episode in plan.episodes])
+            values = [
+                found if found[0] in FILLED else [_converted(value, part) for value in found]
+                for found in values
             ]
         if part.get('relative_to_start'):
             values = _relative(values, [len(episode) for episode in plan.episodes])
@@ -88,19 +94,36 @@ def _relative(values, lengths):
     return result
 
 
-def _operated(robot, profile, part, cell):
+def _is_quaternion(part, strategy):
+    axes = [path.rpartition('.')[2] for path in part['from'].get('fields', ())]
+    return strategy == 'slerp' or sorted(axes) == ['w', 'x', 'y', 'z']
+
+
+def _on_one_side(values, lengths):
+    """Negate each quaternion of an episode that is nearer to the one before it so."""
+    result, remaining = [], iter(values)
+    for length in lengths:
+        before = None
+        for _ in range(length):
+            found = next(remaining)
+            if found[0] not in FILLED:
+                other = [-value for value in found]
+                if before is not None and math.dist(other, before) < math.dist(found, before):
+                    found = other
+                before = found
+            result.append(found)
+    return result
+
+
+def _mixed(robot, profile, part, cell):
     use = use_of(profile, part)
     first, second = (
         _read(robot.topics[use.topic][ordinal].message, part)
         for ordinal in (cell.first, cell.second)
     )
     if use.strategy == 'slerp':
-        mixed = turned(first, second, cell.weight)
-    else:
-        mixed = [
-            (1 - cell.weight) * a + cell.weight * b for a, b in zip(first, second, strict=True)
-        ]
-    return [_converted(value, part) for value in mixed]
+        return list(turned(first, second, cell.weight))
+    return [(1 - cell.weight) * a + cell.weight * b for a, b in zip(first, second, strict=True)]
 
 
 def _converted(value, part):

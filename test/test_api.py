@@ -241,7 +241,7 @@ def test_a_dataset_of_an_object_is_added_to_with_it_or_with_its_file(profile, tm
     kbc.convert(bags[1], moved, profile=profile, append=True)
     kbc.convert(bags[2], moved, profile=moved / 'conversion' / 'profile.yaml', append=True)
     with pytest.raises(kbc.UsageError, match='made with other settings'):
-        kbc.convert(bags[3], moved, profile=replace(profile, task='Another'), append=True)
+        kbc.convert(bags[3], moved, profile=replace(profile, robot_type='another'), append=True)
     shutil.copy(bags[3], broken)
     assert kbc.convert([], moved, retry_failed=True).failures == ()
     found = kbc.verify(moved, bags=[], sample=2)

@@ -405,6 +405,18 @@ def test_the_head_of_a_profile_is_checked(tmp_path, old, new, message):
         ('{timestamp: {parts: []}}', 'features.timestamp: timestamp is a column that every'),
         ('{actions: {parts: []}}', 'features.actions: LeRobot knows vectors by action, .*; did '
          "you mean 'action'"),
+        ('{action: {parts: [], dtype: int8}}', 'features.action.dtype: expected one of flo'),
+        ('{next.done: {parts: [{last_frame: true, names: [a]}, {last_frame: true, names: [b]}]}}',
+         'features.next.done.parts: LeRobot takes one number of next.done, found 2 elements'),
+        ('{next.done: {parts: [{last_frame: true, names: [a, b]}]}}',
+         r'features.next.done.parts\[0\].names: expected 1 name for a last_frame, found 2'),
+        ('{next.done: {parts: [{names: [a]}]}}', r"features.next.done.parts\[0\]: the key 'from'"),
+        ('{action: {dtype: int64, parts: [{from: {topic: /a, field: b}, names: [x], '
+         'align: {strategy: linear}}]}}', r'features.action.parts\[0\]: linear gives numbers'),
+        ('{action: {dtype: bool, parts: [{from: {topic: /a, field: b}, names: [x], '
+         'relative_to_start: true}]}}', r'features.action.parts\[0\]: relative_to_start: boolea'),
+        ('{action: {dtype: bool, parts: [{from: {topic: /a, field: b}, names: [x], '
+         'align: {gap_ms: 1, on_gap: mark}}]}}', r'features.action.parts\[0\]: mark writes 999'),
         ('{observation.image: {parts: []}}', 'features.observation.image: LeRobot takes every '
                                              'key'),
         ('{images.front: {camera: {}}}', 'features.images.front: the key of a camera starts with '
@@ -431,6 +443,17 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
     assert message.startswith(
         'features.action.minus: observation.state has no element with a name'
     )
+    for keys, problem in (
+        ('dtype: int64, ', 'observation.state has dtype float32, and action int64; a difference'),
+        ('dtype: bool, ', 'booleans have no difference; set dtype: int64'),
+    ):
+        two = f'{{{keys}parts: [{part.format("x")}], minus: observation.state}}'
+        message = refused(tmp_path, f'{HEAD}features: {{observation.state: {one}, action: {two}}}')
+        assert message.startswith(f'features.action.minus: {problem}')
+    angle = part.format('x').replace('names', 'unit: angle, names')
+    two = f'{{parts: [{angle}], minus: observation.state}}'
+    message = refused(tmp_path, f'{HEAD}features: {{observation.state: {one}, action: {two}}}')
+    assert 'x has unit none in observation.state, and angle in action; angles need' in message
     two = f'{{parts: [{part.format("x")}], minus: observation.state}}'
     three = f'{{parts: [{part.format("x")}], minus: action}}'
     message = refused(
@@ -460,7 +483,18 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('select: ["0:999999999999"], names: [a]', r'select\[0\]: expected an element'),
         ('select: 3, names: [a]', 'select: expected a list of elements'),
         ('length: 0, names: [a]', 'length: expected an integer from 1'),
-        ('unit: deg, names: [a]', "unit: expected one of deg2rad, rad2deg, found 'deg'"),
+        ('unit: deg, names: [a]', 'unit: expected one of deg2rad, rad2deg, angle, angle_deg, '),
+        ('nan: keep, names: [a]', "nan: expected one of fail, hold, found 'keep'"),
+        ('nan: .inf, names: [a]', 'nan: expected fail, hold or a number, found inf'),
+        ('quaternion: short, names: [x, y, z, w]', 'quaternion: expected one of continuous, posi'),
+        ('quaternion: continuous, names: [x, y, z]', 'quaternion: is for one quaternion, expected '
+         '4 elements, found 3; make it a part of its own'),
+        ('quaternion: continuous, names: [x, y, z, w], align: {strategy: linear}',
+         'quaternion: linear does not turn; set strategy: slerp'),
+        ('quaternion: positive_w, names: [a, b, c, d]', 'quaternion: positive_w needs to know wh'),
+        ('unit: angle, names: [x, y, z, w], align: {strategy: slerp}', 'slerp turns one quaternion'
+         ', whose elements are no angles; leave out unit'),
+        ('last_frame: true, names: [a]', "unknown key 'from' .known are names, last_frame."),
         ('names: [a], stand_in: {from: {topic: /b, field: c}, names: [a]}',
          'stand_in.names: a stand_in has the names of its part'),
         ('names: [a], stand_in: {from: {topic: /b, field: c}, select: [1, 2]}',
@@ -646,6 +680,8 @@ named_sources = sources(one_field, aligns('vector')).flatmap(
 
 @st.composite
 def parts(draw, names, *, stands_in=False):
+    if len(names) == 1 and not stands_in and draw(st.integers(0, 4)) == 0:
+        return Part(names, (), last_frame=True)
     if len(names) == 1 and not stands_in and draw(st.booleans()):
         align = Align(timeline=draw(timelines), gap_ms=draw(positive), tolerance_ms=draw(limits))
         return Part(names, draw(sources(no_fields)), gap_flag=True, align=align)
@@ -669,7 +705,7 @@ def parts(draw, names, *, stands_in=False):
         length,
         select,
         joints,
-        draw(st.sampled_from(['', 'deg2rad', 'rad2deg'])),
+        draw(st.sampled_from(['', 'deg2rad', 'rad2deg', 'angle', 'angle_deg'])),
         draw(st.none() | st.tuples(numbers, numbers).filter(lambda pair: pair[0] != pair[1])),
         draw(st.none() | numbers.filter(bool)),
         draw(st.none() | numbers),
@@ -677,6 +713,7 @@ def parts(draw, names, *, stands_in=False):
         draw(st.booleans()),
         align=draw(aligns('vector')),
         stand_in=None if stands_in else draw(st.none() | parts(names, stands_in=True)),
+        nan=draw(st.sampled_from(['fail', 'hold']) | numbers),
     )
 
 
@@ -685,7 +722,8 @@ def vectors(draw, key):
     names = draw(st.lists(texts, min_size=1, max_size=6, unique=True))
     cuts = sorted(draw(st.sets(st.integers(1, 5))) | {len(names)})
     pieces = [tuple(names[a:b]) for a, b in zip([0, *cuts], cuts, strict=False)]
-    return VectorFeature(key, tuple(draw(parts(piece)) for piece in pieces if piece))
+    dtype = draw(st.sampled_from(['float32', 'float64']))
+    return VectorFeature(key, tuple(draw(parts(piece)) for piece in pieces if piece), None, dtype)
 
 
 @st.composite
@@ -742,7 +780,13 @@ def profiles(draw):
     features = [draw(vectors('observation.state'))]
     if draw(st.booleans()):
         action = draw(vectors('action'))
-        shared = set(action.names) & set(features[0].names)
+        units = [
+            {name: part.unit for part in vector.parts for name in part.names}
+            for vector in (action, features[0])
+        ]
+        shared = units[0].keys() & units[1].keys()
+        if any(units[0][name] != units[1][name] for name in shared):
+            shared = ()
         features.append(replace(action, minus='observation.state' if shared else None))
     features += [draw(cameras(f'observation.images.c{i}')) for i in range(draw(st.integers(0, 2)))]
     return Profile(
@@ -793,6 +837,20 @@ def test_written_profiles_show_defaults_and_no_aliases(tmp_path):
         'keep, zeros_before_first: false}'
     ) in text
     assert '&' not in text
+
+
+def test_what_is_no_float32_survives_being_written_and_read(tmp_path):
+    text = f"""{HEAD}features:
+  observation.q:
+    parts: [{{from: {{topic: /a, field: q}}, names: [a, b, c, w], quaternion: positive_w}}]
+  observation.n: {{dtype: int64, parts: [{{from: {{topic: /a, field: n}}, names: [n]}}]}}
+  next.done: {{dtype: bool, parts: [{{last_frame: true, names: [done]}}]}}
+"""
+    profile = load(tmp_path, text)
+    assert [vector.dtype for vector in profile.vectors] == ['float32', 'int64', 'bool']
+    assert profile.vectors[0].parts[0].quaternion == 'positive_w'
+    assert profile.vectors[2].parts[0].last_frame
+    assert load(tmp_path, profile_as_yaml(profile)) == profile
 
 
 def test_a_quaternion_may_be_turned(tmp_path):

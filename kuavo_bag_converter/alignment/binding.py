@@ -55,7 +55,7 @@ class BoundPart(NamedTuple):
 
     part: Part
     source: Source | None
-    """None for a gap flag whose topic the bag does not have: it is never set."""
+    """None for what no topic tells, and for a gap flag whose topic the bag does not have."""
     track: int
     """-1 where there is none, or those of the links."""
     links: tuple[Link, ...] = ()
@@ -164,7 +164,7 @@ class _Binder:
         return self.choose(sources, 'the frame clock')
 
     def part(self, key: str, part: Part) -> BoundPart:
-        if part.gap_flag and not self.present(part.sources):
+        if part.last_frame or (part.gap_flag and not self.present(part.sources)):
             return BoundPart(part, None, -1)
         if part.stand_in is not None and not self.present(part.sources):
             bound = self.part(key, part.stand_in)

@@ -182,6 +182,8 @@ class PlanReport(ClockReport):
     """The topic that stands in where the bag has none of a part's own, by feature and elements."""
     bad_images: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
     """Pictures that could not be decoded and were repeated, by topic; None before conversion."""
+    not_finite: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
+    """Frames in which NaN or infinity was held or replaced, by topic; None if there are none."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``conversion/report.json`` and shards hold of it."""

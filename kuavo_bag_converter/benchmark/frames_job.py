@@ -81,7 +81,7 @@ def _describe(camera: BoundCamera) -> dict[str, Any]:
 def _features(rows: Mapping[str, Any], cameras: Mapping[str, Any]) -> dict[str, Any]:
     """Return the features as ``LeRobotDataset.create`` takes them."""
     vectors = {
-        key: {'dtype': 'float32', 'shape': values.shape[1:], 'names': None}
+        key: {'dtype': str(values.dtype), 'shape': values.shape[1:], 'names': None}
         for key, values in rows.items()
     }
     videos = {

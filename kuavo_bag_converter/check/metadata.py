@@ -215,7 +215,7 @@ def _stated(column: Column) -> dict[str, Any]:
 def _expected(feature: VectorFeature | CameraFeature) -> dict[str, Any]:
     if isinstance(feature, VectorFeature):
         names = list(feature.names)
-        return {'dtype': 'float32', 'shape': [len(names)], 'names': names}
+        return {'dtype': feature.dtype, 'shape': [len(names)], 'names': names}
     expected: dict[str, Any] = {'dtype': feature.store}
     if feature.size is not None:
         expected['size'] = list(feature.size)

@@ -120,7 +120,7 @@ class Chunk:
     :ivar episode: Number of the episode in the recording, from 0.
     :ivar first_frame: Number of the first frame in its episode, from 0.
     :ivar stamps: When the frames are, ns on the time line of the profile's clock, int64 (frames,).
-    :ivar vectors: Values by feature, float32 (frames, elements).
+    :ivar vectors: Values by feature, in its dtype (frames, elements).
     :ivar pictures: By feature, one for each frame.
     :ivar tasks: One for each frame.
     :ivar errors_ms: By topic, stamp of the message that serves the frame minus stamp of the frame,
@@ -131,7 +131,7 @@ class Chunk:
     episode: int
     first_frame: int
     stamps: Stamps
-    vectors: Mapping[str, npt.NDArray[np.float32]]
+    vectors: Mapping[str, npt.NDArray[Any]]
     pictures: Mapping[str, Sequence[Picture]]
     tasks: Sequence[str]
     errors_ms: Mapping[str, npt.NDArray[np.float64]]
@@ -149,7 +149,7 @@ class Frame:
     :ivar episode: Number of the episode in the recording, from 0.
     :ivar index: Number of the frame in its episode, from 0.
     :ivar stamp: When it is, ns on the time line of the profile's clock.
-    :ivar vectors: Values by feature, float32 (elements,).
+    :ivar vectors: Values by feature, in its dtype (elements,).
     :ivar pictures: By feature.
     :ivar task: What is done.
     :ivar errors_ms: As in :class:`Chunk`.
@@ -158,7 +158,7 @@ class Frame:
     episode: int
     index: int
     stamp: int
-    vectors: Mapping[str, npt.NDArray[np.float32]]
+    vectors: Mapping[str, npt.NDArray[Any]]
     pictures: Mapping[str, Picture]
     task: str
     errors_ms: Mapping[str, float]
@@ -418,7 +418,7 @@ class _Collected:
         self.pictures: dict[str, deque[Picture]] = {
             camera.feature.key: deque() for camera in binding.cameras
         }
-        self._rows: dict[str, deque[npt.NDArray[np.float32]]] = {
+        self._rows: dict[str, deque[npt.NDArray[Any]]] = {
             vector.feature.key: deque() for vector in binding.vectors
         }
         self._plan = plan
@@ -458,7 +458,7 @@ class _Collected:
         return [plan.tasks[index] for index in plan.task_index[first:stop].tolist()]
 
     @staticmethod
-    def _take_rows(rows: deque[npt.NDArray[np.float32]], count: int) -> npt.NDArray[np.float32]:
+    def _take_rows(rows: deque[npt.NDArray[Any]], count: int) -> npt.NDArray[Any]:
         taken = []
         while count:
             block = rows.popleft()

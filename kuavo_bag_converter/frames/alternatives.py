@@ -23,9 +23,9 @@ from kuavo_bag_converter.alignment.plan import Fill, Plan
 from kuavo_bag_converter.alignment.stamps import nearest
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.frames.elements import ElementReader
-from kuavo_bag_converter.frames.table import apply_operations
+from kuavo_bag_converter.frames.operations import apply_operations
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.profiles.model import Source
+from kuavo_bag_converter.profiles.model import Source, VectorFeature
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +51,7 @@ def alternative_lines(
             for other in _others(bound, reader):
                 assert bound.source is not None
                 pair = (bound.source.topic, other.topic)
-                found = _distances(bound, other, plan, reader, definitions, vector.feature.key)
+                found = _distances(bound, other, plan, reader, definitions, vector.feature)
                 distances.setdefault(pair, []).append(found)
         for (taken, left), parts in distances.items():
             off = np.concatenate([part.ravel() for part in parts])
@@ -78,7 +78,7 @@ def _distances(
     plan: Plan,
     reader: BagReader,
     definitions: Definitions,
-    key: str,
+    feature: VectorFeature,
 ) -> _Values:
     """Return how far two sources of a part are apart, shape (frames, elements)."""
     assert bound.source is not None
@@ -95,7 +95,7 @@ def _distances(
     theirs = order[nearest(stamps[order], index[bound.source.topic].receive[mine])]
     try:
         taken, left = (
-            _values(bound, source, ordinals, reader, definitions, key)
+            _values(bound, source, ordinals, reader, definitions, feature)
             for source, ordinals in ((bound.source, mine), (other, theirs))
         )
     except BagError:
@@ -109,11 +109,12 @@ def _values(
     ordinals: Ordinals,
     reader: BagReader,
     definitions: Definitions,
-    key: str,
+    feature: VectorFeature,
 ) -> _Values:
-    elements = ElementReader(bound.part, source, definitions, key)
+    elements = ElementReader(bound.part, source, definitions, feature)
     values = {}
     for message in reader.messages({source.topic: np.unique(ordinals)}):
         decoded = definitions.decoder(message.connection)(bytes(message.data))
         values[message.ordinal] = elements.read(message.connection, message.stamp, decoded)
-    return apply_operations(bound.part, np.stack([values[ordinal] for ordinal in ordinals]))
+    rows: _Values = np.stack([values[ordinal] for ordinal in ordinals]).astype(np.float64)
+    return apply_operations(bound.part, rows)

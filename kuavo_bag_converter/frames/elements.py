@@ -16,11 +16,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 from kuavo_bag_converter.alignment.selection import identity_reader
 from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.frames.operations import is_as_recorded
+from kuavo_bag_converter.frames.precision import EXACT
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import (
     EMPTY,
@@ -30,13 +33,16 @@ from kuavo_bag_converter.messages.fields import (
     WITHOUT_JOINT,
 )
 from kuavo_bag_converter.messages.identity import IdentityCheck, IdentityReader, OtherIdentityError
-from kuavo_bag_converter.profiles.model import Part, Source
+from kuavo_bag_converter.profiles.model import INTEGERS, Part, Source, VectorFeature
 from kuavo_bag_converter.support.errors import BagError, UnfitMessageError
 from kuavo_bag_converter.support.texts import did_you_mean, listed
 import numpy as np
 import numpy.typing as npt
 
 _Places = npt.NDArray[np.int64]
+_POSITION = frozenset(['latitude', 'longitude'])
+WIDER = 'set an offset at the part, or dtype: float64 at the feature'
+"""What to do about numbers that float32 does not hold apart."""
 
 
 class _Readers(NamedTuple):
@@ -49,14 +55,16 @@ class ElementReader:
     """Reads the elements of a part from the messages of its source."""
 
     def __init__(
-        self,
-        part: Part,
-        source: Source,
-        definitions: Definitions,
-        key: str,
+        self, part: Part, source: Source, definitions: Definitions, feature: VectorFeature
     ) -> None:
-        """Read ``part`` of the feature ``key`` from ``source``, one of its sources."""
-        self._key = key
+        """Read ``part`` of ``feature`` from ``source``, one of its sources."""
+        self._feature = feature
+        self._key = feature.key
+        self._integers = feature.dtype in INTEGERS and is_as_recorded(part)
+        self.is_integer = True
+        """Whether all that was read so far are integers."""
+        self.is_single = True
+        """Whether all that was read so far has the precision of float32."""
         self._part = part
         self._source = source
         self._definitions = definitions
@@ -71,9 +79,13 @@ class ElementReader:
         self._places: dict[tuple[str, ...], _Places] = {}
         """Of the joints among the names of a message; publishers keep to a few orders."""
 
-    def read(self, connection: Connection, stamp: int, decoded: object) -> Vector:
+    def read(
+        self, connection: Connection, stamp: int, decoded: object
+    ) -> Vector | npt.NDArray[np.int64]:
         """
         Return the raw elements of a message, shape (elements of the part,).
+
+        They are float64, or int64 where they become integers of a dataset as they are.
 
         :param connection: Of the message.
         :param stamp: When it was received, ns.
@@ -81,7 +93,10 @@ class ElementReader:
         :raises BagError: The type does not have the fields, or the message not the elements.
         """
         try:
-            return self._read(connection, stamp, decoded)
+            values = self._read(connection, stamp, decoded)
+            if values.dtype == object:
+                return self._exact(connection.topic, stamp, values)
+            return values
         except UnfitMessageError as error:
             unfit = UnfitMessageError(f'{error} ({self._key})', error.reason)
             unfit.topic = connection.topic
@@ -91,9 +106,35 @@ class ElementReader:
         except BagError as error:
             raise BagError(f'{error} ({self._key})') from None
 
-    def _read(self, connection: Connection, stamp: int, decoded: object) -> Vector:
+    def _exact(
+        self, topic: str, stamp: int, numbers: npt.NDArray[np.object_]
+    ) -> Vector | npt.NDArray[np.int64]:
+        """
+        Return numbers of Python as those of numpy.
+
+        :raises BagError: One of them would be rounded.
+        """
+        for number in numbers.tolist():
+            if not self._integers and isinstance(number, int) and int(float(number)) != number:
+                problem = f'is {number}, which float64 would round; set dtype: int64'
+            elif self._integers and number != number // 1:
+                problem = f'is {number}, no whole number; set dtype: float64'
+            elif self._integers and not -(2**63) <= number < 2**63:
+                problem = f'is {number}, which int64 cannot hold; set dtype: float64'
+            elif self._integers and isinstance(number, float) and abs(number) > EXACT:
+                problem = f'is {number}, which may have been rounded; set dtype: float64'
+            else:
+                continue
+            raise BagError(f'{_message(topic, stamp)}: {"+".join(self._source.fields)} {problem}')
+        if self._integers:
+            return numbers.astype(np.int64)
+        return numbers.astype(np.float64)
+
+    def _read(self, connection: Connection, stamp: int, decoded: object) -> npt.NDArray[Any]:
         readers = self._readers_of(connection)
-        values = readers.numbers.read(decoded)
+        exact = self._integers or readers.numbers.is_wide
+        values: npt.NDArray[Any]
+        values = readers.numbers.read_exact(decoded) if exact else readers.numbers.read(decoded)
         if len(values) != self._length:
             self._check_length(connection.topic, stamp, len(values))
         places = self._select
@@ -120,7 +161,29 @@ class ElementReader:
                 identity_reader(self._part, source, connection, definitions),
             )
             self._readers[connection.id] = readers
+            self._note_types(connection.topic, readers.numbers)
         return readers
+
+    def _note_types(self, topic: str, numbers: FieldReader) -> None:
+        """
+        Note what the fields can hold.
+
+        :raises BagError: They are a position on earth, and the feature holds it to half a metre.
+        """
+        self.is_integer &= numbers.is_integer
+        self.is_single &= numbers.is_single
+        part = self._part
+        is_near_zero = part.relative_to_start or any(
+            operation is not None for operation in (part.offset, part.value_range, part.threshold)
+        )
+        if self._feature.dtype != 'float32' or numbers.is_single or is_near_zero:
+            return
+        for text in (*self._source.fields, *part.names):
+            if _POSITION & words_of(text):
+                raise BagError(
+                    f'{topic}: {text} is a position on earth, of which float32 holds no more than '
+                    f'half a metre; {WIDER}'
+                )
 
     def _check_length(self, topic: str, stamp: int, found: int) -> None:
         """
@@ -165,6 +228,11 @@ class ElementReader:
                     raise BagError(text)
                 raise UnfitMessageError(f'{text}{did_you_mean(joint, names)}', WITHOUT_JOINT)
         return np.array([names.index(joint) for joint in self._part.joints], dtype=np.int64)
+
+
+def words_of(text: str) -> set[str]:
+    """Return the words of a name or path."""
+    return set(re.split(r'[^a-z]+', text.lower()))
 
 
 def _message(topic: str, stamp: int) -> str:

@@ -35,7 +35,7 @@ from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
-from kuavo_bag_converter.profiles.model import Part, Profile, Source
+from kuavo_bag_converter.profiles.model import Part, Profile, Source, VectorFeature
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError
 
 _WITHIN = 100
@@ -67,7 +67,7 @@ def shard_features(binding: Binding, kinds: Sequence[CameraKind[Any]]) -> tuple[
     """Return the features of a bag's shard."""
     vectors = binding.profile.vectors
     return (
-        *(Feature(v.key, 'float32', (len(v.names),), v.names) for v in vectors),
+        *(Feature(v.key, v.dtype, (len(v.names),), v.names) for v in vectors),
         *(kind.feature for kind in kinds),
     )
 
@@ -147,7 +147,7 @@ def _uses(binding: Binding, definitions: Definitions) -> dict[Source, list[_Use]
             # Joints may be in different messages.
             alone = [replace(part, joints=(name,), names=(name,)) for name in part.joints]
             for one in alone or [part]:
-                use = partial(_read_part, one, source, definitions, vector.feature.key)
+                use = partial(_read_part, one, source, definitions, vector.feature)
                 uses.setdefault(chooser_of(source), []).append(use)
     for single, user in ((binding.task_source, 'task'), (binding.episode_source, 'episodes')):
         if single is not None and single.fields:
@@ -157,15 +157,11 @@ def _uses(binding: Binding, definitions: Definitions) -> dict[Source, list[_Use]
 
 
 def _read_part(
-    part: Part,
-    source: Source,
-    definitions: Definitions,
-    key: str,
-    message: Message,
+    part: Part, source: Source, definitions: Definitions, feature: VectorFeature, message: Message
 ) -> None:
-    with needed_for(key):
+    with needed_for(feature.key):
         decoded = _decoded(definitions, message)
-    elements = ElementReader(part, source, definitions, key)
+    elements = ElementReader(part, source, definitions, feature)
     elements.read(message.connection, message.stamp, decoded)
 
 

@@ -284,7 +284,11 @@ class _ProfileFitter:
         if all(profile.clock.sources != camera.sources for camera in profile.cameras):
             found.append(self._clock('clock', profile.clock))
         for vector in profile.vectors:
-            found += [self._part(vector.key, part) for part in vector.parts if not part.gap_flag]
+            found += [
+                self._part(replace(vector, parts=(part,), minus=None))
+                for part in vector.parts
+                if not part.gap_flag and not part.last_frame
+            ]
         found += [self._camera(camera, options) for camera in profile.cameras]
         if profile.episodes.sources:
             found.append(self._clock('episodes', Clock(profile.episodes.sources, 1)))
@@ -305,21 +309,22 @@ class _ProfileFitter:
             return None
         return self._absent(user, clock.sources, self._pictures(depth=False))
 
-    def _try_part(self, key: str, part: Part) -> Miss | None:
+    def _try_part(self, feature: VectorFeature) -> Miss | None:
+        """Tell what is missing of a feature of one part."""
+        key, (part,) = feature.key, feature.parts
         others = part.stand_in.sources if part.stand_in is not None else ()
-        clock = Clock((*part.sources, *others), 1)
-        binding = self._bound(clock, VectorFeature(key, (part,)))
+        binding = self._bound(Clock((*part.sources, *others), 1), feature)
         if binding is None:
             return self._absent(key, part.sources, self._numbers(part))
         part, source, *_ = binding.vectors[0].parts[0]
         assert source is not None
         try:
-            self._read(part, source, key)
+            self._read(part, source, feature)
         except BagError as error:
             return Miss(key, source.topic, self._kind(part, source), str(error))
         return None
 
-    def _read(self, part: Part, source: Source, key: str) -> None:
+    def _read(self, part: Part, source: Source, feature: VectorFeature) -> None:
         """
         Read a part of a feature from the first message of a topic, if there is a readable one.
 
@@ -331,7 +336,7 @@ class _ProfileFitter:
             return
         if not self._bag.chooses(source):
             try:
-                self._read_first(part, source, key)
+                self._read_first(part, source, feature)
             except UnfitMessageError:
                 if not part.joints:
                     raise
@@ -343,7 +348,7 @@ class _ProfileFitter:
         for message in chosen_messages(source, self._bag.reader, definitions, _WITHIN):
             decoded = definitions.decoder(message.connection)(bytes(message.data))
             for one in tuple(left):
-                elements = ElementReader(one, source, definitions, key)
+                elements = ElementReader(one, source, definitions, feature)
                 try:
                     elements.read(message.connection, message.stamp, decoded)
                 except UnfitMessageError as error:
@@ -355,10 +360,10 @@ class _ProfileFitter:
         if errors:
             raise errors[left[0]]
 
-    def _read_first(self, part: Part, source: Source, key: str) -> None:
+    def _read_first(self, part: Part, source: Source, feature: VectorFeature) -> None:
         connection, stamp, data = self._bag.first[source.topic]
         definitions = self._bag.definitions
-        elements = ElementReader(part, source, definitions, key)
+        elements = ElementReader(part, source, definitions, feature)
         elements.read(connection, stamp, definitions.decoder(connection)(data))
 
     def _kind(self, part: Part, source: Source) -> MissKind:
@@ -432,7 +437,7 @@ class _ProfileFitter:
 
     def _has(self, part: Part, source: Source) -> bool:
         try:
-            self._read(part, source, '')
+            self._read(part, source, VectorFeature('', (part,), dtype='float64'))
         except BagError:
             return False
         return True

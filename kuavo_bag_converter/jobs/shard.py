@@ -178,8 +178,12 @@ def write_shard(
             if not found or options.on_bad_image == 'repeat':
                 reader.verify_rest()
                 repeated = {topic: len(ordinals) for topic, ordinals in found.items()}
-                names = binding.element_names or None
-                report = replace(plan.report, bad_images=repeated, element_names=names)
+                report = replace(
+                    plan.report,
+                    bad_images=repeated,
+                    element_names=binding.element_names or None,
+                    not_finite=table.not_finite or None,
+                )
                 problems = (
                     *reader.problems,
                     *trailing.lines_since(met_before),

@@ -137,7 +137,15 @@ class FieldReader:
         :raises BagError: A path is not in the type or does not lead to numbers.
         """
         decoder = definitions.decoder(connection)
+        paths = list(paths)
         self._paths = [_numbers_path(decoder, path) for path in paths]
+        types = {element_of(resolve(decoder, path)[1])[0][1][0] for path in paths}
+        self.is_integer = not types & {'float32', 'float64'}
+        """Whether all fields are integers or booleans."""
+        self.is_wide = bool(types & {'int64', 'uint64'})
+        """Whether a field may have integers that float64 rounds."""
+        self.is_single = types == {'float32'}
+        """Whether all fields are float32."""
 
     def read(self, message: Any) -> Vector:
         """
@@ -148,6 +156,16 @@ class FieldReader:
         """
         parts = [np.array(path.of(message), dtype=np.float64, ndmin=1) for path in self._paths]
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def read_exact(self, message: Any) -> npt.NDArray[np.object_]:
+        """
+        Return the fields one after the other as numbers of Python, of which none is rounded.
+
+        :return: Shape (n,).
+        :raises BagError: A list is too short for the index of a path.
+        """
+        parts = [np.array(path.of(message), dtype=object, ndmin=1) for path in self._paths]
+        return np.concatenate(parts)
 
 
 class ValueReader:

@@ -37,7 +37,7 @@ import yaml
 
 _PART_FIELDS = (
     'length', 'select', 'joints', 'names', 'unit', 'value_range', 'scale', 'offset', 'threshold',
-    'relative_to_start', 'gap_flag',
+    'relative_to_start', 'gap_flag', 'nan', 'quaternion', 'last_frame',
 )  # fmt: skip
 _KEYS = {'value_range': 'range'}
 
@@ -82,7 +82,10 @@ def profile_as_yaml(profile: Profile) -> str:
 def _common_align(profile: Profile) -> Align | None:
     used = Counter(camera.align for camera in profile.cameras)
     used.update(
-        part.align for vector in profile.vectors for part in vector.parts if not part.gap_flag
+        part.align
+        for vector in profile.vectors
+        for part in vector.parts
+        if part.sources and not part.gap_flag
     )
     matching = [align for align, _ in used.most_common() if fits_every_feature(align)]
     return matching[0] if matching else None
@@ -145,6 +148,8 @@ def _feature(feature: VectorFeature | CameraFeature, common: Align | None) -> di
     written: dict[str, Any] = {'parts': [_part(part, common) for part in feature.parts]}
     if feature.minus is not None:
         written['minus'] = feature.minus
+    if feature.dtype != VectorFeature.dtype:
+        written['dtype'] = feature.dtype
     return written
 
 
@@ -175,14 +180,14 @@ def _camera(camera: CameraFeature, common: Align | None) -> dict[str, Any]:
 
 
 def _part(part: Part, common: Align | None) -> dict[str, Any]:
-    written: dict[str, Any] = {'from': _sources(part.sources)}
+    written: dict[str, Any] = {'from': _sources(part.sources)} if part.sources else {}
     for name in _PART_FIELDS:
         value = getattr(part, name)
         if value != getattr(Part, name, None):
             written[_KEYS.get(name, name)] = list(value) if isinstance(value, tuple) else value
     if part.select is not None:
         written['select'] = _runs(part.select)
-    if part.gap_flag or part.align != common:
+    if part.gap_flag or (part.align != common and not part.last_frame):
         written['align'] = asdict(part.align)
     if part.stand_in is not None:
         written['stand_in'] = _part(part.stand_in, common)

@@ -18,17 +18,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import re
+from typing import Any, get_args
 
 from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, merged, read_align
 from kuavo_bag_converter.profiles.camera_keys import read_camera
 from kuavo_bag_converter.profiles.document import read_keys, YamlNode
-from kuavo_bag_converter.profiles.model import CameraFeature, Part, VectorFeature
+from kuavo_bag_converter.profiles.model import (
+    Align,
+    CameraFeature,
+    Dtype,
+    INTEGERS,
+    Part,
+    VectorFeature,
+)
 from kuavo_bag_converter.profiles.source_keys import read_sources
 from kuavo_bag_converter.support.texts import did_you_mean
 
 _DEFAULT_COLUMNS = ('timestamp', 'frame_index', 'episode_index', 'index', 'task_index', 'task')
 _KEY = re.compile(r'[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*')
 _SLICE = re.compile(r'([0-9]+):([0-9]+)')
+_VECTOR_KEYS = ('parts', 'minus', 'dtype')
+_VECTORS = ('action.', 'observation.', 'next.', 'complementary_info.')
+"""How the keys of vectors begin, beside ``action``."""
 _QUATERNION = 4
 _MAX_ELEMENTS = 100_000
 
@@ -48,7 +59,7 @@ def read_features(
     vectors = {item.key: item for item in features if isinstance(item, VectorFeature)}
     for vector in vectors.values():
         if vector.minus is not None:
-            _check_minus(vector, vectors, members[vector.key].mapping('parts', 'minus')['minus'])
+            _check_minus(vector, vectors, members[vector.key].mapping(*_VECTOR_KEYS)['minus'])
     return features
 
 
@@ -59,11 +70,15 @@ def _feature(key: str, node: YamlNode, inherited: AlignKeys) -> VectorFeature | 
     _check_key(key, node, camera='camera' in node.value)
     if 'camera' in node.value:
         return read_camera(key, node.mapping('camera')['camera'], inherited)
-    keys = node.mapping('parts', 'minus', required=('parts',))
+    keys = node.mapping(*_VECTOR_KEYS, required=('parts',))
+    dtype = keys['dtype'].choice(*get_args(Dtype)) if 'dtype' in keys else VectorFeature.dtype
     parts = []
     seen: dict[str, str] = {}
     for item in keys['parts'].items('parts'):
         part = _part(item, inherited)
+        for one in (part, part.stand_in):
+            if one is not None:
+                _check_dtype(dtype, one, item)
         for name in part.names:
             if name in seen:
                 raise item.error(
@@ -72,7 +87,35 @@ def _feature(key: str, node: YamlNode, inherited: AlignKeys) -> VectorFeature | 
                 )
             seen[name] = item.path
         parts.append(part)
-    return VectorFeature(key, tuple(parts), keys['minus'].text() if 'minus' in keys else None)
+    minus = keys['minus'].text() if 'minus' in keys else None
+    if minus is not None and dtype == 'bool':
+        raise keys['minus'].error('booleans have no difference; set dtype: int64')
+    vector = VectorFeature(key, tuple(parts), minus, dtype)
+    if key.startswith('next.') and len(vector.names) != 1:
+        raise keys['parts'].error(
+            f'LeRobot takes one number of {key}, found {len(vector.names)} elements'
+        )
+    return vector
+
+
+def _check_dtype(dtype: Dtype, part: Part, node: YamlNode) -> None:
+    """Refuse what would give numbers that a dtype does not have."""
+    if dtype not in ('bool', *INTEGERS):
+        return
+    for align in _aligns(part):
+        if align.strategy in ('linear', 'slerp'):
+            raise node.error(
+                f'{align.strategy} gives numbers between those of two messages, which {dtype} '
+                'does not have; set strategy: nearest or hold'
+            )
+        if dtype == 'bool' and align.on_gap == 'mark':
+            raise node.error('mark writes 999, which bool does not have; set another on_gap')
+    if dtype == 'bool' and part.relative_to_start:
+        raise node.error('relative_to_start: booleans have no difference; set dtype: int64')
+
+
+def _aligns(part: Part) -> list[Align]:
+    return [part.align, *(source.align for source in part.sources if source.align)]
 
 
 def _check_key(key: str, node: YamlNode, *, camera: bool) -> None:
@@ -89,10 +132,10 @@ def _check_key(key: str, node: YamlNode, *, camera: bool) -> None:
             'the key of a camera starts with observation., as observation.images.'
             f'{key.rpartition(".")[2]}'
         )
-    if not camera and key != 'action' and not key.startswith(('action.', 'observation.')):
+    if not camera and key != 'action' and not key.startswith(_VECTORS):
         raise node.error(
-            'LeRobot knows vectors by action, action.<name> and observation.<name>; choose such a '
-            f'key{did_you_mean(key, ["action", "observation.state"])}'
+            f'LeRobot knows vectors by action, {", ".join(f"{first}<name>" for first in _VECTORS)}'
+            f'; choose such a key{did_you_mean(key, ["action", "observation.state"])}'
         )
     if not camera and 'image' in key:
         raise node.error('LeRobot takes every key with "image" in it for pictures; choose another')
@@ -108,6 +151,22 @@ def _check_minus(
             f'expected the key of another vector, found {vector.minus!r}'
             f'{did_you_mean(vector.minus or "", others)}'
         )
+    if (base.dtype in INTEGERS) != (vector.dtype in INTEGERS) or base.dtype == 'bool':
+        raise node.error(
+            f'{base.key} has dtype {base.dtype}, and {vector.key} {vector.dtype}; a difference '
+            'needs integers of both, or neither'
+        )
+    units, of_base = (
+        {name: part.unit for part in feature.parts for name in part.names}
+        for feature in (vector, base)
+    )
+    for name, unit in units.items():
+        other = of_base.get(name, unit)
+        if unit != other and {unit, other} & {'angle', 'angle_deg'}:
+            raise node.error(
+                f'{name} has unit {other or "none"} in {base.key}, and {unit or "none"} in '
+                f'{vector.key}; angles need the same'
+            )
     if base.minus is not None:
         raise node.error(f'{base.key} is a difference itself; expected a vector without minus')
     if not set(base.names) & set(vector.names):
@@ -120,13 +179,18 @@ def _check_minus(
 def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()) -> Part:
     known = (
         'from', 'length', 'select', 'joints', 'names', 'unit', 'range', 'scale', 'offset',
-        'threshold', 'relative_to_start', 'gap_flag', 'align', 'stand_in',
+        'threshold', 'relative_to_start', 'nan', 'quaternion', 'gap_flag', 'last_frame', 'align',
+        'stand_in',
     )  # fmt: skip
-    keys = node.mapping(*known, required=('from',))
+    keys = node.mapping(*known)
     if stands_for:
-        for name in ('names', 'gap_flag', 'stand_in'):
+        for name in ('names', 'gap_flag', 'last_frame', 'stand_in'):
             if name in keys:
                 raise keys[name].error('a stand_in has the names of its part, and none itself')
+    if 'last_frame' in keys and keys['last_frame'].flag():
+        return _last_frame(node)
+    if 'from' not in keys:
+        raise node.error("the key 'from' is missing")
     if 'gap_flag' in keys and keys['gap_flag'].flag():
         return _gap_flag(node, inherited)
     joints = _joints(keys['joints'], keys) if 'joints' in keys else ()
@@ -159,21 +223,53 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
         stand_in=_part(keys['stand_in'], inherited, names) if 'stand_in' in keys else None,
         **read_keys(
             keys,
-            unit=lambda node: node.choice('deg2rad', 'rad2deg'),
+            unit=lambda node: node.choice('deg2rad', 'rad2deg', 'angle', 'angle_deg'),
             scale=_scale,
             offset=YamlNode.number,
             threshold=YamlNode.number,
             relative_to_start=YamlNode.flag,
+            nan=_nan,
+            quaternion=lambda node: node.choice('continuous', 'positive_w', 'as_recorded'),
         ),
     )
     _check_transforms(part, node)
-    aligns = [part.align, *(source.align for source in part.sources if source.align)]
-    if any(align.strategy == 'slerp' for align in aligns) and len(names) != _QUATERNION:
+    _check_quaternion(part, node)
+    return part
+
+
+def _check_quaternion(part: Part, node: YamlNode) -> None:
+    strategies = {align.strategy for align in _aligns(part)}
+    if 'slerp' not in strategies and not part.quaternion:
+        return
+    user = 'slerp turns' if 'slerp' in strategies else 'quaternion: is for'
+    if len(part.names) != _QUATERNION:
         raise node.error(
-            f'slerp turns one quaternion, expected {_QUATERNION} elements, found {len(names)}; '
+            f'{user} one quaternion, expected {_QUATERNION} elements, found {len(part.names)}; '
             'make it a part of its own'
         )
-    return part
+    if 'linear' in strategies and not any(source.tf for source in part.sources):
+        raise node.error('quaternion: linear does not turn; set strategy: slerp')
+    if part.unit in ('angle', 'angle_deg'):
+        raise node.error(f'{user} one quaternion, whose elements are no angles; leave out unit')
+    if part.quaternion == 'positive_w' and None in map(part.real_part, part.sources):
+        raise node.error(
+            f'quaternion: positive_w needs to know which element is w, found {list(part.names)}; '
+            'let the name of w alone end in w'
+        )
+
+
+def _last_frame(node: YamlNode) -> Part:
+    keys = node.mapping('names', 'last_frame', required=('names',))
+    names = _names(keys['names'])
+    if len(names) != 1:
+        raise keys['names'].error(f'expected 1 name for a last_frame, found {len(names)}')
+    return Part(names=names, sources=(), last_frame=True)
+
+
+def _nan(node: YamlNode) -> Any:
+    if isinstance(node.value, str):
+        return node.choice('fail', 'hold')
+    return node.number('fail, hold or a number')
 
 
 def _check_transforms(part: Part, node: YamlNode) -> None:

@@ -23,6 +23,9 @@ Strategy = Literal['nearest', 'hold', 'linear', 'slerp']
 Timeline = Literal['bag', 'header']
 OnGap = Literal['keep', 'hold', 'drop', 'split', 'fail', 'mark']
 
+Dtype = Literal['float32', 'float64', 'int32', 'int64', 'bool']
+INTEGERS = ('int32', 'int64')
+
 IN_DATASET = '{dataset}/'
 """Begins a path in the profile that a dataset keeps: it is relative to the dataset's folder."""
 
@@ -117,7 +120,8 @@ class Part:
     """Elements to take, in this order; all if not given."""
     joints: tuple[str, ...] = ()
     """Elements to take by the names that each message gives them; in place of ``select``."""
-    unit: Literal['', 'deg2rad', 'rad2deg'] = ''
+    unit: Literal['', 'deg2rad', 'rad2deg', 'angle', 'angle_deg'] = ''
+    """``angle``, ``angle_deg``: angles in radians or degrees, which go the shorter way."""
     value_range: tuple[float, float] | None = None
     """Map this range to [0, 1] (values outside are not clipped)."""
     scale: float | None = None
@@ -131,16 +135,35 @@ class Part:
     align: Align = Align()
     stand_in: Part | None = None
     """Takes its place, under the same names, in a bag that has messages of none of the sources."""
+    nan: Literal['fail', 'hold'] | float = 'fail'
+    """What becomes of NaN and infinity: the bag fails, the number of the frame before is held, or
+    this number stands in."""
+    quaternion: Literal['', 'continuous', 'positive_w', 'as_recorded'] = ''
+    """The four elements are a quaternion, of which q and -q are the same rotation. ``continuous``:
+    each has the sign that is nearer to the one before it in its episode. So have those of
+    ``slerp``, and fields x, y, z and w of one parent, also where nothing is said."""
+    last_frame: bool = False
+    """The part is one element without a topic: 1 at the last frame of each episode, else 0."""
+
+    def real_part(self, source: Source) -> int | None:
+        """Return which element of a quaternion is w, by the fields or else by the names."""
+        fields = source.fields if len(source.fields) == len(self.names) else ()
+        for texts in ([path.rpartition('.')[2] for path in fields], self.names):
+            found = [place for place, text in enumerate(texts) if text.lower().endswith('w')]
+            if len(found) == 1:
+                return found[0]
+        return None
 
 
 @dataclass(frozen=True)
 class VectorFeature:
-    """A float32 vector: its parts one after the other."""
+    """A vector: its parts one after the other."""
 
     key: str
     parts: tuple[Part, ...]
     minus: str | None = None
     """Key of a feature whose elements of the same name are subtracted (a delta action)."""
+    dtype: Dtype = 'float32'
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -101,9 +101,8 @@ class RowComparer:
     def _compare_bits(
         self, episode: Episode, key: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]
     ) -> None:
-        wrong = np.ascontiguousarray(found).view(np.uint32) != np.ascontiguousarray(expected).view(
-            np.uint32
-        )
+        bits = f'u{found.dtype.itemsize}'
+        wrong = np.ascontiguousarray(found).view(bits) != np.ascontiguousarray(expected).view(bits)
         if not wrong.any():
             return
         frame, element = (int(at[0]) for at in np.nonzero(wrong))

@@ -108,6 +108,11 @@ class Display(Observer):
             self._remark(
                 f'    {topic}: {pictures} replaced by the ones before (on_bad_image: repeat)'
             )
+        not_finite = outcome.plan.not_finite if outcome.plan else None
+        for topic, count in (not_finite or {}).items():
+            self._line(
+                f'    {topic}: {counted(count, "frame")} with NaN or infinity held or replaced'
+            )
         for problem in outcome.problems:
             self._remark(f'    {problem}')
 

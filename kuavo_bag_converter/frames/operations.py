@@ -1,0 +1,177 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is done with the numbers of a part: pure functions on arrays (rows, elements)."""
+
+from __future__ import annotations
+
+import math
+
+from kuavo_bag_converter.profiles.model import Part, Source
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+TURNS = {'angle': 2 * math.pi, 'angle_deg': 360.0}
+"""A full turn by ``unit``, before other operations."""
+_JUMP = 0.9
+"""Share of a full turn that is no movement from one message to the next."""
+_SLACK = 1.001
+"""How far values of wrapped angles may reach, in full turns."""
+_UNIT = 0.01
+"""How far the squared length of a quaternion may be from 1; that of tf2."""
+
+
+def turn_of(part: Part) -> float | None:
+    """Return what a full turn is after the operations of a part; None if it has no angles."""
+    turn = TURNS.get(part.unit)
+    if turn is None or part.threshold is not None:
+        return None
+    if part.value_range is not None:
+        turn /= abs(part.value_range[1] - part.value_range[0])
+    return turn * abs(part.scale or 1.0)
+
+
+def shorter_way(difference: Matrix, turn: float) -> Matrix:
+    """Return differences of angles the shorter way, from -turn / 2 to turn / 2."""
+    return difference - turn * np.round(difference / turn)
+
+
+def interpolate(
+    strategy: str, first: Matrix, second: Matrix, weight: Matrix, turn: float | None = None
+) -> Matrix:
+    """
+    Interpolate between rows of two arrays of shape (rows, n) by weights of shape (rows,).
+
+    ``linear`` is elementwise, of angles the shorter way; ``slerp`` takes rows as quaternions and
+    goes the shorter way (Shoemake, Animating Rotation with Quaternion Curves, 1985). A weight of
+    0 gives ``first`` exactly.
+
+    :param turn: A full turn, if the elements are angles. What lies between two that wrap around
+        is wrapped as they are: to -turn / 2 ... turn / 2 if one is negative, else to 0 ... turn.
+    """
+    share = weight[:, None]
+    if strategy != 'slerp':
+        if turn is None:
+            return first + (second - first) * share
+        between = first + shorter_way(second - first, turn) * share
+        wraps = (np.abs(second - first) > turn / 2) & (share > 0)
+        low = np.where(np.minimum(first, second) < 0, -turn / 2, 0.0)
+        return np.where(wraps, low + np.mod(between - low, turn), between)
+    dot = np.sum(first * second, axis=1, keepdims=True)
+    second = np.where(dot < 0, -second, second)
+    angle = np.arccos(np.clip(np.abs(dot), 0.0, 1.0))
+    sine = np.sin(angle)
+    small = sine < 1e-9
+    divisor = np.where(small, 1.0, sine)
+    turned = (np.sin((1 - share) * angle) * first + np.sin(share * angle) * second) / divisor
+    straight = first + (second - first) * share
+    return np.where(share == 0, first, np.where(small, straight, turned))
+
+
+def apply_operations(part: Part, values: Matrix) -> Matrix:
+    """Apply the operations of a part to raw values of shape (rows, n)."""
+    if part.unit == 'deg2rad':
+        values = np.deg2rad(values)
+    elif part.unit == 'rad2deg':
+        values = np.rad2deg(values)
+    if part.value_range is not None:
+        low, high = part.value_range
+        values = (values - low) / (high - low)
+    if part.scale is not None:
+        values = values * part.scale
+    if part.offset is not None:
+        values = values + part.offset
+    if part.threshold is not None:
+        values = np.where(values > part.threshold, 1.0, 0.0)
+    return values
+
+
+def is_as_recorded(part: Part) -> bool:
+    """Tell whether no operation changes the numbers of a part before they are subtracted."""
+    changes = (part.value_range, part.scale, part.offset, part.threshold)
+    return part.unit not in ('deg2rad', 'rad2deg') and changes == (None,) * len(changes)
+
+
+class WrapDetector:
+    """Finds out whether a column that is interpolated linearly holds angles that wrap around."""
+
+    def __init__(self, width: int) -> None:
+        self._low = np.full(width, np.inf)
+        self._high = np.full(width, -np.inf)
+
+    def add(self, first: Matrix, second: Matrix) -> tuple[Mask, Mask]:
+        """
+        Take the values of the messages before and after each frame, all finite.
+
+        :return: Where they jump by a full turn, in radians and in degrees.
+        """
+        for values in (first, second):
+            self._low = np.minimum(self._low, values.min(axis=0, initial=np.inf))
+            self._high = np.maximum(self._high, values.max(axis=0, initial=-np.inf))
+        jump = np.abs(second - first)
+        radians, degrees = (
+            (jump >= turn * _JUMP) & (jump <= turn * _SLACK) for turn in TURNS.values()
+        )
+        return radians, degrees
+
+    def wraps(self, element: int, turn: float) -> bool:
+        """Tell whether all values of an element lie within one turn, as angles that wrap do."""
+        return bool(self._high[element] - self._low[element] <= turn * _SLACK)
+
+
+def quaternions_of(part: Part, source: Source, strategy: str) -> tuple[tuple[int, ...], ...]:
+    """
+    Return the elements of each quaternion of a part.
+
+    That is all of a part that ``slerp`` or ``quaternion`` declares one, and fields ``x``, ``y``,
+    ``z`` and ``w`` of one parent.
+    """
+    if strategy == 'slerp' or part.quaternion:
+        return (tuple(range(len(part.names))),)
+    fields = source.fields
+    if source.tf is not None and part.select is not None:
+        fields = tuple(fields[place] for place in part.select)
+    elif part.select is not None or part.joints or len(fields) != len(part.names):
+        return ()
+    axes: dict[str, dict[str, int]] = {}
+    for element, path in enumerate(fields):
+        parent, _, axis = path.rpartition('.')
+        axes.setdefault(parent, {})[axis] = element
+    return tuple(
+        tuple(sorted(of_axis[axis] for axis in 'xyzw'))
+        for parent, of_axis in axes.items()
+        if parent and of_axis.keys() == set('xyzw')
+    )
+
+
+def is_no_rotation(quaternions: Matrix) -> Mask:
+    """Tell which rows of shape (rows, 4) are too far from length 1 to be a rotation."""
+    squared = np.sum(quaternions * quaternions, axis=1)
+    return np.asarray(~(np.abs(squared - 1.0) <= _UNIT))
+
+
+def one_sign(quaternions: Matrix, before: Matrix | None) -> Matrix:
+    """
+    Return the sign, 1 or -1, that keeps each quaternion in the half of the one before it.
+
+    :param quaternions: Of consecutive frames, shape (rows, 4).
+    :param before: What the frame before them has, shape (4,); None if there is none.
+    """
+    turned = np.sum(quaternions[1:] * quaternions[:-1], axis=1) < 0
+    start = before is not None and float(before @ quaternions[0]) < 0
+    signs: Matrix = np.where(np.concatenate([[start], turned]), -1.0, 1.0)
+    return np.asarray(np.cumprod(signs), np.float64)
