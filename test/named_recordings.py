@@ -45,6 +45,10 @@ DEFINITIONS = {
     'made_up/msg/Motors': 'string[] states\nfloat64[] q\n',
     'made_up/msg/Object': 'int32 id\ngeometry_msgs/Point position\n',
     'made_up/msg/Objects': 'Object[] objects\n',
+    'made_up/msg/Servo': 'uint8 id\nfloat64 position\n',
+    'made_up/msg/Tag': 'int32[] id\ngeometry_msgs/Point position\n',
+    'made_up/msg/Tags': 'Tag[] tags\n',
+    'made_up/msg/Goal': 'trajectory_msgs/JointTrajectory trajectory\n',
     'made_up/msg/Late': 'float64 q\nuint64 timestamp\nstd_msgs/Header header\nfloat64 t\n',
 }
 

@@ -181,6 +181,53 @@ def test_the_names_of_trajectories_and_of_single_numbers_count_too(tmp_path):
     assert np.abs(values - times[:, None] * [-1, 1]).max() < 0.03
 
 
+def servos(make_id):
+    recording = Recording()
+    for number in range(101):
+        identity, sign = make_id(number)
+        message = recording.make('made_up/msg/Servo', identity, sign * number / 100)
+        recording.send('/servo', number / 100, message)
+    return recording
+
+
+def test_numbers_of_motors_tell_them_apart_and_counters_do_not(tmp_path):
+    plain = {'from': {'topic': '/servo', 'field': 'position'}, 'names': ['q']}
+    turns = servos(lambda number: (3 + number % 2, 1 - 2 * (number % 2)))
+    assert 'its id is 3, of those before 4' in refused(tmp_path, turns, plain)
+    (tmp_path / 'joints').mkdir()
+    named = part(['4', '3'], topic='/servo')
+    named['from']['names_field'] = 'id'
+    values, times = read(tmp_path / 'joints', turns, named)
+    assert np.abs(values - times[:, None] * [-1, 1]).max() < 0.03
+    (tmp_path / 'key').mkdir()
+    keyed = {'from': {'topic': '/servo', 'field': '[id=4].position'}, 'names': ['q']}
+    values, times = read(tmp_path / 'key', turns, keyed)
+    assert np.abs(values[:, 0] + times).max() < 0.03
+    (tmp_path / 'counter').mkdir()
+    values, times = read(tmp_path / 'counter', servos(lambda number: (number, 1)), plain)
+    assert np.abs(values[:, 0] - times).max() < 1e-6
+
+
+def test_tags_with_lists_of_ids_and_names_within_a_goal(tmp_path):
+    recording = Recording()
+    point = recording.make('geometry_msgs/msg/Point', 1.0, 0.0, 0.0)
+    for number in range(101):
+        ids = [np.array([one], np.int32) for one in ((4, 5), (5, 4))[number % 2]]
+        tags = [recording.make('made_up/msg/Tag', one, point) for one in ids]
+        recording.send('/tags', number / 100, recording.make('made_up/msg/Tags', tags))
+        names = ['a', 'b'] if number % 2 else ['b', 'a']
+        goal = recording.trajectory(0, names, [[names.index('a'), names.index('b')]])
+        recording.send('/goal', number / 100, recording.make('made_up/msg/Goal', goal))
+    first = {'from': {'topic': '/tags', 'field': 'tags[0].position.x'}, 'names': ['x']}
+    assert 'its tags[0].id is [5], of those before [4]' in refused(tmp_path, recording, first)
+    (tmp_path / 'goal').mkdir()
+    values, _ = read(
+        tmp_path / 'goal', recording,
+        part(['b', 'a'], topic='/goal', field='trajectory.points[0].positions'),
+    )  # fmt: skip
+    assert np.isin(values.sum(axis=1), 1).all()
+
+
 def test_texts_that_are_no_names_do_not_matter(tmp_path):
     recording = Recording()
     recording.every(

@@ -464,7 +464,9 @@ def spread_topics(binding: Binding, reader: BagReader, definitions: Definitions)
             if not part.joints or source is None or source.topic in spread:
                 continue
             for message in chosen_messages(source, reader, definitions, _COMPARED):
-                names = TextsReader(source.names_field or 'name', message.connection, definitions)
+                names = TextsReader(
+                    source.names_field or 'name', message.connection, definitions, source.fields[0]
+                )
                 try:
                     decoded = definitions.decoder(message.connection).peek(message.data)
                     found = set(names.read(decoded))
@@ -551,7 +553,9 @@ class _Look:
             source, definitions = self.source, self._definitions
             names = None
             if part.joints:
-                names = TextsReader(source.names_field or 'name', connection, definitions)
+                names = TextsReader(
+                    source.names_field or 'name', connection, definitions, source.fields[0]
+                )
             readers = FieldReader(source.fields, connection, definitions), names
             self._readers[connection.id] = readers
         numbers, names = readers

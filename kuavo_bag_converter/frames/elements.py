@@ -154,7 +154,9 @@ class ElementReader:
             source, definitions = self._source, self._definitions
             names = None
             if self._part.joints:
-                names = TextsReader(source.names_field or 'name', connection, definitions)
+                names = TextsReader(
+                    source.names_field or 'name', connection, definitions, source.fields[0]
+                )
             readers = _Readers(
                 FieldReader(source.fields, connection, definitions),
                 names,

@@ -17,7 +17,8 @@ Field paths such as ``joint_data.joint_q`` or ``transforms[child_frame_id=tool0]
 
 In brackets stands which element of a list is meant: its place; or ``key=value``, what a field of
 it says, or what a list of texts says at its place that lies beside the list (``joint_names=arm``);
-or nothing for a value of every element.
+or nothing for a value of every element. Brackets before a path say which messages are meant:
+``[child_frame_id=tool0].pose.position.x``.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 Vector = npt.NDArray[np.float64]
 
 _STEP = re.compile(r'(?P<name>[A-Za-z]\w*)(?P<brackets>\[(?P<choice>[^\[\]]*)\])?')
+_MESSAGES = re.compile(r'\[(?P<key>[^\[\]=]+)=(?P<value>[^\[\]=]+)\]\.')
 _DOT = re.compile(r'\.(?![^\[\]]*\])')
 _NAMES = ('name', 'joint_names', 'names')
 """What types of ROS call the names of joints."""
@@ -76,13 +78,25 @@ class FieldPath(NamedTuple):
     topic: str
     path: str
     steps: tuple[Step, ...]
+    key: str = ''
+    """What tells the messages that are meant, if not all are."""
+    value: str = ''
+    """What ``key`` must be."""
 
     def of(self, message: Any) -> Any:
         """
         Return what the path leads to in a decoded message.
 
-        :raises UnfitMessageError: The message does not have the element that is meant.
+        :raises UnfitMessageError: The message is another than is meant, or does not have the
+            element that is.
         """
+        if self.key:
+            found = str(attrgetter(self.key)(message))
+            if found != self.value:
+                raise UnfitMessageError(
+                    f'{self.topic}: {self.key} is {shown(found)!r}, not {shown(self.value)!r}',
+                    WITHOUT_ENTRY,
+                )
         value = message
         for place, step in enumerate(self.steps):
             holder, value = value, getattr(value, step.attribute)
@@ -97,7 +111,7 @@ class FieldPath(NamedTuple):
             elif step.key:
                 value = value[self.place(step, holder, value)]
             elif step.each:
-                rest = self._replace(steps=self.steps[place + 1 :])
+                rest = self._replace(steps=self.steps[place + 1 :], key='')
                 return [rest.of(element) for element in value]
         return value
 
@@ -199,19 +213,27 @@ class ValueReader:
 
 
 class TextsReader:
-    """Reads texts, as the names of joints, of decoded messages of one connection."""
+    """Reads texts or ids, as the names of joints, of decoded messages of one connection."""
 
-    def __init__(self, path: str, connection: Connection, definitions: Definitions) -> None:
+    def __init__(
+        self, path: str, connection: Connection, definitions: Definitions, field: str = ''
+    ) -> None:
         """
-        Check the path against the type of the connection; ``name`` is also what stands for it.
+        Check the path against the type of the connection.
 
+        :param path: Of the texts; ``name`` is also what types have instead, at the top or beside
+            a step of the way to ``field``.
+        :param connection: Of the messages.
+        :param definitions: Where their type is defined.
+        :param field: Path of what the texts name.
         :raises BagError: The path is not in the type or does not lead to texts.
         """
         decoder = definitions.decoder(connection)
         if path == _NAMES[0]:
-            path = next((name for name in _NAMES if name in decoder.fields()), path)
+            path = _names_beside(decoder, field) or path
         self._path, desc = resolve(decoder, path)
-        if not is_text(desc):
+        is_id = desc[0] == Nodetype.BASE and 'int' in desc[1][0]
+        if not is_text(desc) and not is_id:
             raise BagError(f'{decoder.topic}: {path} is {_type_name(desc)}, not a list of texts')
         self._single = desc[0] == Nodetype.BASE and not any(s.each for s in self._path.steps)
 
@@ -222,7 +244,21 @@ class TextsReader:
         :raises BagError: A list is too short for the index of the path.
         """
         texts = self._path.of(message)
-        return (texts,) if self._single else tuple(texts)
+        return (str(texts),) if self._single else tuple(map(str, texts))
+
+
+def _names_beside(decoder: MessageDecoder, field: str) -> str:
+    """Return the path of the texts that name what a field holds, '' where there are none."""
+    steps: tuple[Step, ...] = ()
+    if field:
+        steps = resolve(decoder, field)[0].steps
+    parts = _DOT.split(_MESSAGES.sub('', field, count=1))
+    for depth in reversed(range(max(1, len(steps)))):
+        holder = steps[depth].holder if steps else decoder.msgtype
+        for name in _NAMES:
+            if name in decoder.fields(holder) and is_text(decoder.fields(holder)[name]):
+                return '.'.join([*parts[:depth], name])
+    return ''
 
 
 def numeric_fields(decoder: MessageDecoder) -> dict[str, str]:
@@ -264,7 +300,12 @@ def resolve(decoder: MessageDecoder, path: str) -> tuple[FieldPath, FieldDesc]:
     steps: list[Step] = []
     written: list[str] = []
     desc: FieldDesc = (Nodetype.NAME, decoder.msgtype)
-    for part in _DOT.split(path):
+    key, value, rest = '', '', path
+    chosen = _MESSAGES.match(path)
+    if chosen is not None:
+        key, value = _key_in(decoder, path, desc, chosen['key']), chosen['value']
+        rest = path[chosen.end() :]
+    for part in _DOT.split(rest):
         element, many = element_of(desc)
         if element[0] != Nodetype.NAME or many:
             what = 'a list: give an index' if many else f'{_type_name(desc)} and has no fields'
@@ -292,7 +333,7 @@ def resolve(decoder: MessageDecoder, path: str) -> tuple[FieldPath, FieldDesc]:
             f'{decoder.topic}: {path}: [] takes one number of every element of one list, found '
             f'{_type_name(desc)}; give what tells the others apart, as in [name=arm]'
         )
-    return FieldPath(decoder.topic, path, tuple(steps)), desc
+    return FieldPath(decoder.topic, path, tuple(steps), key, value), desc
 
 
 def _chosen(
@@ -317,6 +358,11 @@ def _chosen(
             'a place such as [0], or [key=value] with a field of the elements or a list of names '
             'beside them'
         )
+    return step._replace(key=_key_in(decoder, path, element, key), value=value)
+
+
+def _key_in(decoder: MessageDecoder, path: str, element: FieldDesc, key: str) -> str:
+    """Return the attributes that lead to a key in a message of the type of ``element``."""
     attributes = []
     for name in key.split('.'):
         msgtype = str(element[1])
@@ -328,7 +374,7 @@ def _chosen(
         attributes.append(attribute_of(name))
     if element[0] != Nodetype.BASE:
         raise BagError(f'{decoder.topic}: {path}: {key} is {_type_name(element)}, not one value')
-    return step._replace(key='.'.join(attributes), value=value)
+    return '.'.join(attributes)
 
 
 def _no_field(decoder: MessageDecoder, msgtype: str, name: str) -> str:

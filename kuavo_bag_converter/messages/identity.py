@@ -21,7 +21,7 @@ from contextlib import suppress
 from operator import attrgetter
 import re
 import struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
@@ -35,7 +35,11 @@ from kuavo_bag_converter.messages.fields import (
 )
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import listed
+import numpy as np
 from rosbags.interfaces import Nodetype
+
+if TYPE_CHECKING:
+    from rosbags.interfaces.typing import FieldDesc
 
 _HEADER = 'std_msgs/msg/Header'
 _TIME = 'builtin_interfaces/msg/Time'
@@ -48,6 +52,13 @@ _OWNER = re.compile(
     r'(?:joint|motor|link|object|body|marker|sensor|device|model|entity)(?:_name|_id)?'
 )
 """Texts that tell to whom the numbers of a message belong."""
+_NUMBER = re.compile(
+    r'id|(?:joint|motor|servo|actuator|axis|can|node|device|sensor|arm|hand|finger|leg|link|'
+    r'object|body|marker|tag|robot)_id'
+)
+"""Integers that do, or count messages; then they do not come back to a value."""
+_MOST_NUMBERS = 64
+"""Values of such an integer after which it is a counter."""
 _NAMES = re.compile(
     r'(?:.*_)?(?:names?|joints?|labels?|links?|motors?|actuators?|frames?|axis|axes|fingers?|ids?)'
     r'|frame_ids'
@@ -64,7 +75,11 @@ class Identity(NamedTuple):
 
     path: str
     kind: str
-    """``names`` of elements, ``entry`` of a list, ``frame``, or ``owner`` of the message."""
+    """
+    ``names`` of elements, ``entry`` of a list, ``frame``, ``owner`` of the message.
+
+    Or the ``number`` of one, which may be a counter.
+    """
     advice: str
     """How to tell such messages apart in a profile."""
 
@@ -149,16 +164,15 @@ class IdentityReader:
                             self.identities.append(Identity(what, 'entry', advice))
                         else:
                             self.identities.append(Identity(what, 'frame', _FRAME_ADVICE))
-                elif desc[0] == Nodetype.BASE and names and not step.key:
-                    pattern = _ENTRY if chosen else _OWNER
-                    if pattern.fullmatch(name) and (chosen or is_text(desc)):
-                        scalars.append(attribute)
-                        what = f'{prefix}{name}'
-                        if chosen:
-                            advice = self._entry_advice(decoder, prefix, name)
-                            self.identities.append(Identity(what, 'entry', advice))
-                        else:
-                            self.identities.append(Identity(what, 'owner', _owner_advice(what)))
+                elif names and not step.key and _tells(name, desc, chosen=chosen):
+                    scalars.append(attribute)
+                    what = f'{prefix}{name}'
+                    if chosen:
+                        advice = self._entry_advice(decoder, prefix, name)
+                        self.identities.append(Identity(what, 'entry', advice))
+                    else:
+                        kind = 'owner' if is_text(desc) else 'number'
+                        self.identities.append(Identity(what, kind, _owner_advice(what)))
             lists = _names_of(decoder, step.holder) if names else ()
             for name in lists:
                 what = f'{prefix}{name}'
@@ -240,10 +254,22 @@ def _put_names(values: list[object], beside: list[list[tuple[int, Any]]], elemen
             return
 
 
+def _tells(name: str, desc: FieldDesc, *, chosen: bool) -> bool:
+    """Tell whether a field says what an entry that is ``chosen``, or else a message, is about."""
+    element, many = element_of(desc)
+    if element[0] == Nodetype.NAME:
+        return False
+    is_whole = 'int' in element[1][0]
+    if chosen:
+        return bool(_ENTRY.fullmatch(name)) and (is_whole or (is_text(desc) and not many))
+    pattern = _OWNER if is_text(desc) else _NUMBER
+    return bool(pattern.fullmatch(name)) and not many and (is_whole or is_text(desc))
+
+
 def _owner_advice(what: str) -> str:
     return (
-        f'give joints with names_field: {what} for a single number of each, or publisher in the '
-        'source'
+        f'choose the messages, as field: [{what}=...].FIELD, or give joints with names_field: '
+        f'{what} for a number of each'
     )
 
 
@@ -292,7 +318,12 @@ def _getter(attributes: list[str]) -> Callable[[Any], tuple[object, ...]] | None
     if not attributes:
         return None
     get = attrgetter(*attributes)
-    return get if len(attributes) > 1 else lambda holder: (get(holder),)
+
+    def read(holder: Any) -> tuple[object, ...]:
+        found = get(holder) if len(attributes) > 1 else (get(holder),)
+        return tuple(tuple(one.tolist()) if isinstance(one, np.ndarray) else one for one in found)
+
+    return read
 
 
 def _names_of(decoder: MessageDecoder, msgtype: str) -> tuple[str, ...]:
@@ -385,6 +416,8 @@ class IdentityCheck:
     def __init__(self) -> None:
         self._last: tuple[object, ...] = ()
         self._known: dict[tuple[str, str], object] = {}
+        self._numbers: dict[str, list[object]] = {}
+        """Values of what may be a counter, the latest last."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -410,13 +443,28 @@ class IdentityCheck:
         for identity, value in zip(reader.identities, values, strict=True):
             if value is None or value in ('', ()):
                 continue
+            if identity.kind == 'number' and not self._comes_back(identity.path, value):
+                continue
             before = self._known.setdefault((identity.path, identity.kind), value)
+            if identity.kind == 'number':
+                before = self._numbers[identity.path][-1]
             if before != value:
                 raise OtherIdentityError(
                     f'{name}: its {identity.path} is {_written(value)}, of those before '
                     f'{_written(before)}; {identity.advice}'
                 )
         self._last = values
+
+    def _comes_back(self, path: str, value: object) -> bool:
+        """Tell whether a number has been there before another one, as no counter's has."""
+        values = self._numbers.setdefault(path, [])
+        if values and values[-1] == value:
+            return False
+        if value in values:
+            return len(values) <= _MOST_NUMBERS
+        if len(values) <= _MOST_NUMBERS:
+            values.append(value)
+        return False
 
 
 class FrameIdCheck:

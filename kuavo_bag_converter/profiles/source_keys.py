@@ -28,7 +28,7 @@ Fields = Literal['none', 'one', 'some', 'none or one', 'named']
 """How many fields a source has; ``named`` is one whose elements have names."""
 
 _STEP = r'[A-Za-z]\w*(\[(\d+|[\w.]+=[^\[\]=]+|)\])?'
-_FIELD = re.compile(rf'{_STEP}(\.{_STEP})*')
+_FIELD = re.compile(rf'(\[[\w.]+=[^\[\]=]+\]\.)?{_STEP}(\.{_STEP})*')
 _MSGTYPE = re.compile(r'[A-Za-z]\w*/msg/[A-Za-z]\w*')
 
 
