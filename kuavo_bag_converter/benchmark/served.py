@@ -26,7 +26,7 @@ from kuavo_bag_converter.alignment.selection import select_messages
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.model import Ordinals
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.frames.table import FrameRows, Table
+from kuavo_bag_converter.frames.aligned import iter_chunks
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, PNG_MAGIC
 from kuavo_bag_converter.robots.resolve import resolve, topics_of
@@ -59,14 +59,14 @@ class ServedBag:
         """
         self._settings = settings
         recording = find_recordings(settings.bags)[0]
-        self._reader = open_bag(recording, reader=settings.reader, on_damage=settings.on_damage)
-        profile = resolve(settings, topics_of(self._reader, settings))
-        self._definitions = Definitions(settings.msg_path, settings.distro)
+        self._bag = open_bag(recording, reader=settings.reader, on_damage=settings.on_damage)
+        profile = resolve(settings, topics_of(self._bag, settings))
+        definitions = Definitions(settings.msg_path, settings.distro)
         self.binding: Binding
         self.binding, self._reader = select_messages(
-            bind(profile, self._reader), self._reader, self._definitions
+            bind(profile, self._bag), self._bag, definitions
         )
-        self.plan: Plan = plan_bag(self.binding, self._reader, self._definitions)
+        self.plan: Plan = plan_bag(self.binding, self._reader, definitions)
 
     def pictures(self, frames: Ordinals) -> Iterator[ServedPicture]:
         """
@@ -99,25 +99,18 @@ class ServedBag:
 
         :raises BagError: A message cannot be decoded.
         """
-        parts: dict[str, list[npt.NDArray[np.float32]]] = {}
-
-        def append(rows: FrameRows) -> None:
-            for key, values in rows.vectors.items():
-                parts.setdefault(key, []).append(values)
-
-        chunk_size = self._settings.chunk_size
-        table = Table(self.binding, self.plan, self._definitions, chunk_size, append)
-        wanted = self.plan.wanted()
-        for message in self._reader.messages({topic: wanted[topic] for topic in table.topics}):
-            table.feed(message)
-        table.close()
-        return {key: np.concatenate(values) for key, values in parts.items()}
+        settings, profile = self._settings, self.binding.profile
+        chunks = iter_chunks(
+            self._bag, profile, msg_path=settings.msg_path, distro=settings.distro
+        )
+        parts = [chunk.vectors for chunk in chunks]
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def __enter__(self) -> ServedBag:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        self._bag.close()
 
 
 def _picture(topic: str, message: bytes) -> bytes:
