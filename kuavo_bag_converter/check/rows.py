@@ -218,13 +218,13 @@ class _FileCheck:
             self._add('data.size', f'{size} bytes', f'below {limit} MB')
 
     def _check_default_columns(self) -> None:
-        walk = _RowWalk(self._dataset, self._file, self._episodes, self._findings)
+        check = _DefaultColumnsCheck(self._dataset, self._file, self._episodes, self._findings)
         for _, arrays in batches(self._table, _DEFAULT_KEYS):
             if any(array.null_count for array in arrays.values()):
                 self._add('data.null', 'an empty cell', 'a number', feature='default columns')
                 return
-            walk.feed({name: numbers_of(array) for name, array in arrays.items()})
-        walk.finish()
+            check.feed({name: numbers_of(array) for name, array in arrays.items()})
+        check.finish()
 
     def _check_values(self, column: Column) -> None:
         for first, arrays in batches(self._table, [column.key]):
@@ -260,7 +260,7 @@ class _FileCheck:
         return self._episodes[-1].index, self._episodes[-1].length + row
 
 
-class _RowWalk:
+class _DefaultColumnsCheck:
     """
     Compares the default columns with what they must be, run by run of ``episode_index``.
 
