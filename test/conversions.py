@@ -22,7 +22,13 @@ from pathlib import Path
 import av
 from dataset_reading import tree
 from kuavo_bag_converter.benchmark.references import METHODS
+from kuavo_bag_converter.check.description import describe
+from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.replay.bags import match_bags
+from kuavo_bag_converter.replay.opinion import BagOpinion, OpinionSummary
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
@@ -50,14 +56,42 @@ def write_samples(folder, count, **options):
     return paths
 
 
-def run(bags, output, *, observer=None, cancel=None, method='chunked', **values):
-    """Convert; names with dots are written with two underscores. Return the report."""
+def run(bags, output, *, observer=None, cancel=None, method='chunked', judged=False, **values):
+    """
+    Convert; names with dots are written with two underscores. Return the report.
+
+    With ``judged``, the second opinion on the dataset must find nothing.
+    """
     bags = bags if isinstance(bags, (list, tuple)) else [bags]
     given = {name.replace('__', '.'): value for name, value in values.items()}
     given |= {'bags': [str(bag) for bag in bags], 'output': str(output)}
-    return convert(
+    done = convert(
         settings_from(given, 'test'), observer=observer, cancel=cancel, fill=METHODS[method]
     )
+    if judged and any(outcome.status == 'converted' for outcome in done.outcomes):
+        assert opinion(output, bags)[0] == []
+    return done
+
+
+def opinion(root, bags, frames=3, instead=None):
+    """
+    Return what the second opinion finds in a dataset, and what it has looked at.
+
+    ``instead`` is a bag that is taken for the one of which the dataset was made.
+    """
+    findings, summary = Findings(), OpinionSummary()
+    dataset = describe(Path(root), findings)
+    profile = load_profile(Path(root) / 'conversion' / 'profile.yaml')
+    settings = dataset.record.known_settings('test')
+    definitions = Definitions(settings.msg_path, settings.distro)
+    if instead is None:
+        pairs = [(m.bag, m.files) for m in match_bags(dataset.record, bags, findings).found]
+    else:
+        pairs = [(dataset.record.converted[0], [instead])]
+    for bag, files in pairs:
+        judge = BagOpinion(dataset, bag, files, profile, definitions, findings, summary, frames)
+        judge.judge()
+    return list(findings), summary
 
 
 def rows(root):

@@ -93,7 +93,7 @@ def expected(recording, msg_path, profile, tmp_path_factory):
 def made(write, recording, folder: Path, **values):
     (folder / 'recording').mkdir()
     bags = write(folder / 'recording', recording)
-    outcome = run(bags, folder / 'dataset', threads=1, **values)
+    outcome = run(bags, folder / 'dataset', judged=True, threads=1, **values)
     assert [item.reason for item in outcome.outcomes] == ['']
     assert outcome.frames > 10
     (bag,) = report(folder / 'dataset')['bags']

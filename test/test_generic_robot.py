@@ -123,7 +123,8 @@ def attempt(tmp_path, robot, profile, **settings):
         path = tmp_path / 'robot.yaml'
         path.write_text(json.dumps(profile))  # which is YAML too
         profile = path
-    (outcome,) = run(bag, tmp_path / 'dataset', profile=str(profile), **settings).outcomes
+    done = run(bag, tmp_path / 'dataset', profile=str(profile), **settings)
+    (outcome,) = done.outcomes
     return outcome
 
 

@@ -94,7 +94,7 @@ def test_values_are_what_the_settings_say_and_the_same_by_every_method(bags, tmp
     settings = dict(row, platform_type=PLATFORMS[row['bag']])
     settings |= {'resize__width': SIZE[1], 'resize__height': SIZE[0]}
     bag, truth = bags[settings.pop('bag')]
-    outcome = run(bag, tmp_path / 'chunked', **settings)
+    outcome = run(bag, tmp_path / 'chunked', judged=True, **settings)
     assert outcome.exit_code == 0, outcome.outcomes
     expected = KuavoRows(tmp_path / 'chunked', truth, row['bag'], settings)
     table = rows(tmp_path / 'chunked')

@@ -21,6 +21,7 @@ import argparse
 from kuavo_bag_converter.support.environment import one_thread_each
 
 _SAMPLE = 10
+_INDEPENDENT = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     frames.add_argument(
         '--all', action='store_true', help='with --bags: compare the pictures of all frames'
     )
+    parser.add_argument(
+        '--independent',
+        type=int,
+        nargs='?',
+        const=_INDEPENDENT,
+        metavar='N',
+        help='with --bags: ask other code than the converter for its opinion, too, on N frames of '
+        f'each episode ({_INDEPENDENT} if not given)',
+    )
     parser.add_argument('--json', action='store_true', help='print everything as JSON')
 
 
@@ -58,6 +68,6 @@ def run(options: argparse.Namespace) -> int:
 
     sample = None if options.all else options.sample
     with one_thread_each():
-        result = verify(options.dataset, options.bags, sample)
+        result = verify(options.dataset, options.bags, sample, options.independent)
     print(as_json(result) if options.json else as_text(result))  # noqa: T201  # its purpose
     return 0 if result.ok else 1

@@ -31,6 +31,7 @@ from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.bag import Replay
 from kuavo_bag_converter.replay.bags import match_bags
+from kuavo_bag_converter.replay.opinion import BagOpinion, OpinionSummary
 from kuavo_bag_converter.replay.pictures import CameraSummary
 from kuavo_bag_converter.replay.plans import StateMinusPicture, summarise
 from kuavo_bag_converter.support.errors import UsageError
@@ -59,6 +60,8 @@ class Verification:
     """Given bags that are not in the dataset, with the reason where their conversion failed."""
     cameras: tuple[CameraSummary, ...] = ()
     timing: tuple[StateMinusPicture, ...] = ()
+    opinion: OpinionSummary | None = None
+    """What a second opinion has looked at, if one was asked for."""
 
     @property
     def ok(self) -> bool:
@@ -78,6 +81,7 @@ class Verification:
             'bags_not_in_dataset': list(self.others),
             'pictures': [camera.as_json() for camera in self.cameras],
             'state_minus_picture_ms': list(map(asdict, self.timing)),
+            'independent': None if self.opinion is None else self.opinion.as_json(),
         }
 
 
@@ -85,6 +89,7 @@ def verify(
     dataset: str | Path,
     bags: Paths | None = None,
     sample: int | None = None,
+    independent: int | None = None,
 ) -> Verification:
     """
     Check a dataset in full.
@@ -94,15 +99,22 @@ def verify(
         the recorded paths. None leaves the bags out.
     :param sample: Frames of each episode whose pictures are compared with the bags, each with its
         neighbours, 2 at least; None compares all.
+    :param independent: Frames of each episode on which other code than the converter's gives its
+        opinion too, 2 at least; None asks for none. Needs ``bags``.
     :raises UsageError: There is no such folder, or the bags are not those of the dataset.
     """
-    if sample is not None and sample < 2:
-        raise UsageError(f'sample: expected at least 2 frames, found {sample}')
+    for name, frames in (('sample', sample), ('independent', independent)):
+        if frames is not None and frames < 2:
+            raise UsageError(f'{name}: expected at least 2 frames, found {frames}')
+    if independent is not None and bags is None:
+        raise UsageError('independent: needs the bags, to compare the dataset with them')
     paths = None if bags is None else as_paths(bags)
-    return _verify(Path(dataset), paths, sample)
+    return _verify(Path(dataset), paths, sample, independent)
 
 
-def _verify(root: Path, bags: Sequence[Path] | None, sample: int | None) -> Verification:
+def _verify(
+    root: Path, bags: Sequence[Path] | None, sample: int | None, independent: int | None
+) -> Verification:
     if not root.is_dir():
         raise UsageError(f'{root}: no such folder; give the root of a dataset')
     if (name := format_of(root)) != LEROBOT:
@@ -126,8 +138,20 @@ def _verify(root: Path, bags: Sequence[Path] | None, sample: int | None) -> Veri
     except UsageError as error:
         findings.add('conversion.unreadable', error, 'the settings and the profile of the bags')
         return Verification(root, len(dataset.episodes), frames, tuple(findings))
+    opinion = None if independent is None else OpinionSummary()
     for match in matches.found:
         replay.check(match)
+        if opinion is not None and independent is not None:
+            BagOpinion(
+                dataset,
+                match.bag,
+                match.files,
+                replay.profile,
+                replay.options.definitions,
+                findings,
+                opinion,
+                independent,
+            ).judge()
     compared = [match.bag.name for match in matches.found]
     return Verification(
         root,
@@ -139,6 +163,7 @@ def _verify(root: Path, bags: Sequence[Path] | None, sample: int | None) -> Veri
         tuple(matches.others),
         tuple(replay.cameras.values()),
         tuple(summarise(replay.distances)),
+        opinion,
     )
 
 
@@ -204,6 +229,14 @@ def _lines(result: Verification) -> Iterator[str]:
                 ),
             ]
         )
+    if result.opinion is not None:
+        yield ''
+        yield (
+            f'independent opinion on {result.opinion.frames} frames: {result.opinion.values} '
+            f'values, {result.opinion.pictures} pictures'
+        )
+        for what, times in result.opinion.not_judged.items():
+            yield f'not judged: {what} ({times} times)'
     yield ''
     if result.ok:
         yield 'nothing is wrong'

@@ -1,0 +1,827 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+A second opinion on a dataset: what its bags say, by other code than that which converted them.
+
+The recording is read from front to back (:mod:`.plain_recording`), the meaning of the profile is
+stated frame by frame (:mod:`.stated_rows`), pictures are decoded in another way
+(:mod:`.plain_pictures`), and numbers must be what they claim to be (:mod:`.plausible`). What is
+shared with the converter reads profiles and message definitions. What is not covered is said.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+import math
+from pathlib import Path
+import re
+from typing import Any
+
+from kuavo_bag_converter.check.description import Column, Description, Episode
+from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
+from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.record import RecordedBag
+from kuavo_bag_converter.dataset.tables import read_arrays
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.profiles.model import (
+    Align,
+    CameraFeature,
+    Part,
+    Profile,
+    Source,
+    VectorFeature,
+)
+from kuavo_bag_converter.replay.pictures import StoredImages, StoredPictures
+from kuavo_bag_converter.replay.plain_pictures import (
+    distance,
+    is_rather,
+    Picture,
+    PlainDecoder,
+    Reduced,
+    stored_picture,
+    Unreadable,
+)
+from kuavo_bag_converter.replay.plain_recording import (
+    header_stamp,
+    NotJudged,
+    PlainRecording,
+    Stored,
+)
+from kuavo_bag_converter.replay.plausible import doubts, PartEvidence
+from kuavo_bag_converter.replay.stated_rows import (
+    as_number,
+    between,
+    check_stated,
+    difference,
+    elements,
+    Frame,
+    mark_stretches,
+    names_of,
+    operated,
+    relative,
+    SECOND,
+    source_of,
+    Statement,
+    Topic,
+    Value,
+    value_at,
+)
+from kuavo_bag_converter.support.errors import ConverterError
+import numpy as np
+from numpy.typing import NDArray
+import pyarrow.parquet as pq
+
+FRAMES = 20
+"""Frames of each episode that are looked at, each with the next one."""
+_ALIKE = 16.0
+"""Levels by which a picture may differ from that of its message, in the mean of all pixels."""
+_ENOUGH = 0.9
+"""Share of a recording that must be in the dataset if nothing says why it is not."""
+_NAN = math.nan
+_OWN_NAMES = ('name', 'id', 'label', 'ns')
+_Rows = Mapping[str, NDArray[Any]]
+"""The columns of an episode by feature, (frames, elements)."""
+
+
+@dataclass
+class OpinionSummary:
+    """What was looked at."""
+
+    frames: int = 0
+    values: int = 0
+    pictures: int = 0
+    not_judged: Counter[str] = field(default_factory=Counter)
+    """What nothing is said about, and in how many bags or frames."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            'frames': self.frames,
+            'values': self.values,
+            'pictures': self.pictures,
+            'not_judged': dict(self.not_judged),
+        }
+
+
+class _Use:
+    """
+    A use of a topic: those of its messages that can serve.
+
+    :ivar topics: Its messages; of a part with ``joints``, those of each joint.
+    """
+
+    def __init__(self, source: Source, align: Align, topics: int = 1) -> None:
+        self.source = source
+        self.align = align
+        self.topics = [Topic(source.topic) for _ in range(topics)]
+
+    def stamped(self, message: Stored, decoded: Any, header: int) -> int:
+        """Return the stamp of a message that stands for that of a header, ns."""
+        if not self.source.stamp_field:
+            return header
+        found = value_at(decoded, self.source.stamp_field)
+        found = getattr(found, 'stamp', found)
+        if hasattr(found, 'sec'):
+            return int(found.sec) * SECOND + int(found.nanosec)
+        scales = {'s': SECOND, 'ms': 10**6, 'us': 10**3, 'ns': 1}
+        scale = scales.get(self.source.stamp_unit) or min(
+            scales.values(), key=lambda one: abs(float(found) * one - message.received)
+        )
+        return round(float(found) * scale) if isinstance(found, float) else int(found) * scale
+
+    def accepts(self, message: Stored, decoded: Any) -> bool:
+        """Tell whether a message can serve by its type, its publisher and its frame."""
+        source, connection = self.source, message.connection
+        frame = getattr(getattr(decoded, 'header', None), 'frame_id', '')
+        return (
+            (not source.msgtypes or connection.msgtype in source.msgtypes)
+            and source.publisher in ('', connection.publisher)
+            and (not source.frame_ids or frame in source.frame_ids)
+        )
+
+    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:
+        """Take notice of a message."""
+        if self.accepts(message, decoded):
+            stamp = self.stamped(message, decoded, header)
+            self.topics[0].add(number, message.place, message.received, stamp)
+
+
+class _Column(_Use):
+    """
+    A part of a feature, and what the messages of its topic hold.
+
+    :ivar key: The feature.
+    :ivar offset: Its first element within the feature.
+    :ivar values: Of every message of the topic; NaN where it has none.
+    """
+
+    def __init__(
+        self, key: str, part: Part, source: Source | None, align: Align, offset: int
+    ) -> None:
+        super().__init__(source or Source(''), align, max(1, len(part.joints)))
+        self.key = key
+        self.part = part
+        self.bound = source is not None
+        self.offset = offset
+        self.width = len(part.names)
+        self.values: dict[int, Sequence[float]] = {}
+        self.who: dict[int, tuple[Any, ...]] = {}
+        self.names: dict[int, Sequence[str]] = {}
+
+    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:
+        """Take what a message holds."""
+        if not self.accepts(message, decoded):
+            return
+        found: Sequence[float | None] = [_NAN] * self.width
+        if not self.part.gap_flag:
+            try:
+                found = elements(decoded, self.part, self.source)
+            except (AttributeError, LookupError, ValueError):
+                return
+        stamp = self.stamped(message, decoded, header)
+        for place, topic in enumerate(self.topics):
+            if found[place] is not None:
+                topic.add(number, message.place, message.received, stamp)
+        self.values[number] = [_NAN if value is None else value for value in found]
+        names = _names_in(decoded, self.part, self.source)
+        self.names[number] = names
+        self.who[number] = (*_identity(decoded, self.source), *names)
+
+
+def _names_in(message: Any, part: Part, source: Source) -> Sequence[str]:
+    """Return the names of the elements by place, if the message tells them."""
+    if part.joints or len(source.fields) != 1 or '=' in source.fields[0]:
+        return ()
+    names = names_of(message, source)
+    chosen = range(len(names)) if part.select is None else part.select
+    return [str(names[place]) for place in chosen if place < len(names)]
+
+
+def _identity(message: Any, source: Source) -> tuple[str, ...]:
+    """Return who speaks: names of frames and of the list entries that the fields lie in."""
+    found: dict[str, None] = {}
+    for path in source.fields or ('',):
+        places = re.finditer(r'\[\d+\](?=\.)', path)
+        entries = [value_at(message, path[: match.end()]) for match in places]
+        for holder in (message, *entries):
+            words = [getattr(holder, name, '') for name in ('child_frame_id', *_OWN_NAMES)]
+            if source.frame_ids is not None:
+                words.append(getattr(getattr(holder, 'header', None), 'frame_id', ''))
+            found |= {str(word): None for word in words if isinstance(word, str) and word}
+    return tuple(found)
+
+
+class BagOpinion:
+    """
+    Judges the episodes of one bag.
+
+    :param dataset: The dataset.
+    :param bag: What the record says of the bag.
+    :param files: Where the bag is.
+    :param profile: What a frame is made of.
+    :param definitions: Where message definitions come from.
+    """
+
+    def __init__(
+        self,
+        dataset: Description,
+        bag: RecordedBag,
+        files: Sequence[Path],
+        profile: Profile,
+        definitions: Definitions,
+        findings: Findings,
+        summary: OpinionSummary,
+        frames: int = FRAMES,
+    ) -> None:
+        self._dataset = dataset
+        self._bag = bag
+        self._recording = PlainRecording(tuple(files))
+        self._profile = profile
+        self._definitions = definitions
+        self._findings = findings
+        self._summary = summary
+        self._sample = frames
+        self._topics: dict[str, Topic] = {}
+        self._columns: list[_Column] = []
+        self._cameras: dict[str, _Use] = {}
+        first = bag.first_episode
+        self._episodes = dataset.episodes[first : first + bag.episodes]
+
+    def judge(self) -> None:
+        """Look at the bag; what cannot be judged is counted."""
+        try:
+            with self._not_judged(''):
+                self._judge()
+        except ConverterError as error:
+            self._summary.not_judged[f'a bag: {" ".join(str(error).split())}'] += 1
+
+    def _judge(self) -> None:
+        profile = self._profile
+        if any('salvaged' in problem for problem in self._bag.problems):
+            raise NotJudged('a damaged bag, of which a part was salvaged')
+        check_stated(profile, profile.clock, profile.episodes, *profile.vectors)
+        self._read()
+        self._frame_stamps = self._stored_stamps()
+        self._check_length()
+        judged = [
+            self._judge_rows(episode, stamps)
+            for episode, stamps in zip(self._episodes, self._frame_stamps, strict=True)
+        ]
+        for camera in profile.cameras:
+            with self._not_judged(camera.key):
+                self._judge_camera(camera, judged)
+
+    @contextmanager
+    def _not_judged(self, what: str) -> Iterator[None]:
+        """Count what cannot be judged, and go on."""
+        try:
+            yield
+        except NotJudged as reason:
+            self._summary.not_judged[f'{what}: {reason}' if what else str(reason)] += 1
+
+    # What the bag holds.
+
+    def _sources(self) -> Iterator[Source]:
+        profile = self._profile
+        yield from profile.clock.sources
+        yield from profile.task_sources
+        yield from profile.episodes.sources
+        for topic in profile.clock.end_topics:
+            yield Source(topic)
+        for vector in profile.vectors:
+            for part in vector.parts:
+                yield from part.sources
+        for camera in profile.cameras:
+            yield from camera.sources
+
+    def _lines_of(self, topic: str) -> set[str]:
+        """Return the time lines on which a topic is used."""
+        clock = self._profile.clock
+        lines: set[str] = set()
+        if any(source.topic == topic for source in clock.sources):
+            lines.add(clock.timeline)
+        for feature in self._profile.features:
+            parts = feature.parts if isinstance(feature, VectorFeature) else (feature,)
+            for part in parts:
+                for source in part.sources:
+                    if source.topic == topic:
+                        lines.add((source.align or part.align).timeline)
+        return lines or {'bag'}
+
+    def _read(self) -> None:
+        """Read the stamps of all topics, and all numbers."""
+        named = {source.topic for source in self._sources()}
+        types: dict[str, set[str]] = {}
+        counts: Counter[str] = Counter()
+        for message in self._recording.messages():
+            if message.connection.topic in named:
+                types.setdefault(message.connection.topic, set()).add(message.connection.msgtype)
+                counts[message.connection.topic] += 1
+        self._types = types
+        clock = self._bind(counts)
+        uses = [clock, *self._cameras.values(), *(c for c in self._columns if c.bound)]
+        topics = {name: Topic(name) for name in types}
+        headed = any('header' in self._lines_of(name) for name in topics)
+        for message in self._recording.messages():
+            topic = topics.get(message.connection.topic)
+            if topic is None:
+                continue
+            number = len(topic.places)
+            header = self._header(message) if headed else 0
+            mine = [use for use in uses if use.source.topic == topic.name]
+            decoded = None
+            if any(
+                isinstance(u, _Column) or u.source.frame_ids or u.source.stamp_field for u in mine
+            ):
+                decoded = self._definitions.decoder(message.connection)(message.data)
+            for use in mine:
+                use.take(number, message, decoded, header)
+                if use.source.stamp_field:
+                    header = use.stamped(message, decoded, header)
+            topic.add(number, message.place, message.received, header)
+        lines = {name: self._lines_of(name) for name in topics}
+        self._stretches = mark_stretches(list(topics.values()), lines)
+        for use in uses:
+            for own in use.topics:
+                stretch = topics[own.name].stretch
+                own.stretch = [stretch[number] for number in own.numbers]
+        self._topics = topics
+        self._statement = Statement(self._profile, list(topics.values()), clock.topics[0])
+
+    def _header(self, message: Stored) -> int:
+        fields = self._definitions.decoder(message.connection).fields()
+        name, kind = next(iter(fields.items()), ('', None))
+        if name != 'header' or 'std_msgs/msg/Header' not in str(kind):
+            return 0
+        return header_stamp(message)
+
+    def _bind(self, counts: Mapping[str, int]) -> _Use:
+        """Find the sources of the features, and return the frame clock."""
+        profile = self._profile
+        for vector in profile.vectors:
+            offset = 0
+            for part in vector.parts:
+                source = source_of(part.sources, counts, self._types)
+                align = part.align if source is None or source.align is None else source.align
+                self._columns.append(_Column(vector.key, part, source, align, offset))
+                offset += len(part.names)
+        for camera in profile.cameras:
+            source = source_of(camera.sources, counts, self._types)
+            if source is not None:
+                self._cameras[camera.key] = _Use(source, source.align or camera.align)
+        sources = [source for source in profile.clock.sources if source.topic in counts]
+        if not sources:
+            raise NotJudged('a bag without the topic of the frame clock')
+        if profile.clock.most_messages:
+            sources.sort(key=lambda source: -counts[source.topic])
+        clock = sources[0]
+        plain = not clock.frame_ids and not clock.publisher and not clock.stamp_field
+        same = [use.source for use in self._cameras.values() if use.source.topic == clock.topic]
+        return _Use(same[0] if plain and same else clock, Align())
+
+    # What the dataset holds.
+
+    def _stored_stamps(self) -> list[list[int]]:
+        """Return the stamps of the frames of each episode."""
+        try:
+            table = pq.ParquetFile(self._dataset.root / self._bag.alignment_path).read()
+            stamps = table.column('frame_stamp_ns').to_pylist()
+        except (*ARROW_ERRORS, KeyError) as error:
+            raise NotJudged(f'frames without stamps ({type(error).__name__})') from None
+        result, start = [], 0
+        for episode in self._episodes:
+            result.append(stamps[start : start + episode.length])
+            start += episode.length
+        if start != len(stamps):
+            raise NotJudged('frames of which the record tells other stamps')
+        return result
+
+    def _rows(self, episode: Episode) -> dict[str, NDArray[Any]]:
+        features = [
+            Feature(column.key, column.dtype, column.shape)
+            for key, column in self._dataset.features.items()
+            if key in {vector.key for vector in self._profile.vectors}
+        ]
+        start = min(
+            one.first_row for one in self._dataset.episodes if one.data_file == episode.data_file
+        )
+        path = self._dataset.root / episode.data_file
+        return read_arrays(path, episode.first_row - start, episode.length, features)
+
+    # How much of the recording is there.
+
+    def _check_length(self) -> None:
+        """Find frames that are missing though nothing says why."""
+        profile, plan = self._profile, self._bag.plan
+        frames = sum(map(len, self._frame_stamps))
+        expected = 0
+        for stretch in range(self._stretches):
+            stamps, _ = self._statement.line(
+                self._statement.clock, profile.clock.timeline, stretch
+            )
+            stamps = stamps[profile.clock.drop : len(stamps) - profile.clock.drop]
+            if len(stamps) > 1:
+                rate = min(profile.fps, profile.clock.source_fps) / SECOND
+                expected += min(round((stamps[-1] - stamps[0]) * rate), len(stamps))
+        said = plan.frames_outside_segments + plan.frames_cut
+        said += plan.frames_cut_by_end_trim
+        if frames + said < _ENOUGH * expected - 2:
+            self._add(
+                'opinion.length', f'{frames} frames, {said} left out for a reason',
+                f'about {expected} frames, as the clock has',
+            )  # fmt: skip
+        ender = plan.end_trim_topic
+        uses = [c.align for c in self._columns if c.source.topic == ender]
+        if plan.frames_cut_by_end_trim > 2 and uses and all(u.strategy == 'hold' for u in uses):
+            self._add(
+                'opinion.length',
+                f'{plan.frames_cut_by_end_trim} frames cut behind the last message of {ender}',
+                'a value that holds to the end of the recording',
+            )
+
+    # Rows.
+
+    def _judge_rows(self, episode: Episode, stamps: Sequence[int]) -> tuple[int, list[int]]:
+        """
+        Judge the sampled rows of an episode, by the stretch that they fit best.
+
+        :return: The stretch and the sampled frames.
+        """
+        chosen, rows = self._chosen(stamps), self._rows(episode)
+        self._check_silence(episode, stamps)
+        wrong = {
+            stretch: list(self._wrong_values(stamps, stretch, chosen, rows))
+            for stretch in self._possible(stamps)
+        }
+        if not wrong:
+            self._add(
+                'opinion.clock', 'frames on both sides of where a clock was set back, or beyond',
+                'frames between the first and the last message of the clock', episode,
+            )  # fmt: skip
+            return 0, []
+        best = min(wrong, key=lambda stretch: len(wrong[stretch]))
+        for frame, key, found, expected in wrong[best]:
+            self._add('opinion.row', found, expected, episode, frame, key)
+        self._doubt(episode, best, stamps, rows)
+        self._summary.frames += len(chosen)
+        return best, chosen
+
+    def _possible(self, stamps: Sequence[int]) -> list[int]:
+        """Return the stretches in which the clock covers the frames."""
+        clock = self._profile.clock
+        slack = 2 * SECOND / self._profile.fps
+        possible = []
+        for stretch in range(self._stretches):
+            line, _ = self._statement.line(self._statement.clock, clock.timeline, stretch)
+            if line and line[0] - slack <= stamps[0] and stamps[-1] <= line[-1] + slack:
+                possible.append(stretch)
+        return possible
+
+    def _chosen(self, stamps: Sequence[int]) -> list[int]:
+        """Return frames spread over an episode, and those around holes, each with the next two."""
+        count = len(stamps)
+        spread = np.linspace(0, count - 1, min(self._sample, count)).round().astype(int).tolist()
+        period = 1.5 * SECOND / self._profile.fps
+        holes = [i for i in range(count - 1) if stamps[i + 1] - stamps[i] > period]
+        frames = {*spread, *holes[: self._sample]}
+        return sorted({frame for f in frames for frame in (f, f + 1, f + 2) if frame < count})
+
+    def _wrong_values(
+        self,
+        stamps: Sequence[int],
+        stretch: int,
+        chosen: Sequence[int],
+        rows: _Rows,
+    ) -> Iterator[tuple[int, str, str, str]]:
+        """Yield (frame, feature, found, expected) of what differs from the messages."""
+        for frame in chosen:
+            expected = {
+                vector.key: self._vector(vector, stamps, stretch, frame)
+                for vector in self._profile.vectors
+            }
+            for vector in self._profile.vectors:
+                values = expected[vector.key]
+                if vector.minus is not None:
+                    base = dict(
+                        zip(self._names(vector.minus), expected[vector.minus], strict=True)
+                    )
+                    values = [
+                        difference(value, base.get(name, 0.0))
+                        for name, value in zip(vector.names, values, strict=True)
+                    ]
+                stored = rows[vector.key][frame]
+                for name, found, wanted in zip(vector.names, stored, values, strict=True):
+                    if wanted is None:
+                        continue
+                    self._summary.values += 1
+                    number = as_number(wanted)
+                    if not _equal(found, number):
+                        yield frame, vector.key, f'{name} {found}', f'{number:.9g}'
+
+    def _names(self, key: str) -> Sequence[str]:
+        return next(vector.names for vector in self._profile.vectors if vector.key == key)
+
+    def _vector(
+        self, vector: VectorFeature, stamps: Sequence[int], stretch: int, frame: int
+    ) -> list[Value]:
+        """Return what a row must hold; None where that is not judged."""
+        values: list[Value] = []
+        for column in (c for c in self._columns if c.key == vector.key):
+            found: Sequence[Value] = [None] * column.width
+            with self._not_judged(vector.key):
+                found = self._elements(column, stamps, stretch, frame)
+            values += found
+        return values
+
+    def _elements(
+        self, column: _Column, stamps: Sequence[int], stretch: int, frame: int
+    ) -> Sequence[Value]:
+        part = column.part
+        check_stated(part, column.align)
+        if part.gap_flag and not column.bound:
+            return [0.0]
+        if not column.bound:
+            raise NotJudged('a part without a topic')
+        check_stated(column.source)
+        if part.gap_flag:
+            cell = self._statement.cell(
+                column.topics[0], column.align, Frame(stamps[frame], stretch)
+            )
+            return [float(cell.in_gap)]
+
+        def row(number: int) -> Sequence[Value]:
+            at = Frame(stamps[number], stretch)
+            if not part.joints:
+                return self._row(column, column.topics[0], at)
+            rows = (self._row(column, topic, at) for topic in column.topics)
+            return [values[place] for place, values in enumerate(rows)]
+
+        return relative(row, frame, len(stamps)) if part.relative_to_start else row(frame)
+
+    def _row(self, column: _Column, topic: Topic, frame: Frame) -> Sequence[Value]:
+        cell = self._statement.cell(topic, column.align, frame)
+        if cell.fill:
+            return [cell.fill] * column.width
+        if cell.cut:
+            return [_NAN] * column.width
+        a, b = column.values[cell.first], column.values[cell.second]
+        return [float(v) for v in operated(between(a, b, cell, column.align), column.part)]
+
+    # What the numbers must be like.
+
+    def _doubt(self, episode: Episode, stretch: int, frames: Sequence[int], rows: _Rows) -> None:
+        minus = {vector.key: vector.minus for vector in self._profile.vectors}
+        for column in self._columns:
+            line = column.align.timeline
+            if column.part.gap_flag or not column.bound:
+                continue
+            times = [self._statement.time(Frame(stamp, stretch), line) for stamp in frames]
+            for place, topic in enumerate(column.topics):
+                stamps, numbers = self._statement.line(topic, line, stretch)
+                low = bisect_left(stamps, times[0] - SECOND)
+                high = bisect_right(stamps, times[-1] + SECOND)
+                inside = numbers[low:high]
+                if not inside:
+                    continue
+                # Each joint has messages of its own; the elements of others come together.
+                own = slice(place, place + 1) if column.part.joints else slice(column.width)
+                chosen = np.arange(column.offset, column.offset + column.width)[own]
+                values = np.array([column.values[i] for i in inside])
+                done = operated(values, column.part)
+                seen = PartEvidence(
+                    part=column.part,
+                    source=column.source,
+                    columns=column.part.names[own],
+                    strategy=column.align.strategy,
+                    is_difference=minus[column.key] is not None,
+                    single=self._dataset.features[column.key].dtype == 'float32',
+                    rows=_unfilled(rows[column.key][:, chosen].astype(np.float64), column.align),
+                    values=values[:, own],
+                    operated=done[:, own],
+                    stamps=np.array(stamps[low:high], np.int64),
+                    frame_stamps=np.array(times, np.int64),
+                    who=[column.who[i] for i in inside],
+                    names=[column.names[i] for i in inside],
+                )
+                for doubt in doubts(seen):
+                    self._add(doubt.rule, doubt.found, doubt.expected, episode, key=column.key)
+
+    def _check_silence(self, episode: Episode, stamps: Sequence[int]) -> None:
+        """Find frames where nothing was recorded."""
+        own = self._profile.clock.timeline
+        low, high = self._statement.recording
+        everything = sorted(
+            stamp
+            for topic in self._topics.values()
+            for stamp, received in zip(topic.stamps(own), topic.received, strict=True)
+            if stamp and low <= received <= high
+        )
+        silence = max(SECOND, 10 * SECOND / self._profile.clock.source_fps)
+        array = np.array(everything)
+        for at in np.flatnonzero(np.diff(array) > silence).tolist():
+            start, stop = array[at], array[at + 1]
+            inside = [i for i, s in enumerate(stamps) if start + silence / 2 < s < stop]
+            if len(inside) > 1 and stamps[0] < start:
+                self._add(
+                    'opinion.frozen',
+                    f'{len(inside)} frames in {(stop - start) / SECOND:.1f} s of silence',
+                    'frames of what was recorded', episode, inside[0],
+                )  # fmt: skip
+
+    # Pictures.
+
+    def _judge_camera(
+        self, camera: CameraFeature, judged: Sequence[tuple[int, list[int]]]
+    ) -> None:
+        use = self._cameras.get(camera.key)
+        if use is None:
+            raise NotJudged('a camera without a topic')
+        check_stated(camera, use.source, use.align)
+        wanted: dict[tuple[int, int], int] = {}
+        for number, (stretch, chosen) in enumerate(judged):
+            for frame in chosen:
+                stamp = self._frame_stamps[number][frame]
+                cell = self._statement.cell(use.topics[0], use.align, Frame(stamp, stretch))
+                if cell.first >= 0:
+                    wanted[number, frame] = cell.first
+        pictures = self._pictures(camera, use.source, set(wanted.values()))
+        self._compare(camera, wanted, pictures)
+
+    def _pictures(
+        self, camera: CameraFeature, source: Source, wanted: set[int]
+    ) -> dict[int, Picture]:
+        """Decode the wanted messages of a topic, and of a stream all those before them."""
+        height, width = self._dataset.features[camera.key].picture_shape[:2]
+        decoder = PlainDecoder(camera, (height, width))
+        pictures: dict[int, Picture] = {}
+        speakers: list[tuple[str, ...]] = []
+        number = -1
+        for message in self._recording.messages():
+            if message.connection.topic != source.topic:
+                continue
+            number += 1
+            if number not in wanted and number and not decoder.is_stream:
+                continue
+            decoded = self._definitions.decoder(message.connection)(message.data)
+            if number in wanted:
+                speakers.append(_identity(decoded, source))
+            try:
+                picture = decoder.feed(decoded, wanted=number in wanted)
+            except Unreadable:
+                if number in wanted:
+                    what = f'{camera.key}: a picture that cannot be decoded'
+                    self._summary.not_judged[what] += 1
+                continue
+            if picture is not None:
+                pictures[number] = picture
+        turns = sum(a != b for a, b in pairwise(speakers))
+        if turns >= 3:
+            found = ' and '.join(sorted({' '.join(one) or 'nobody' for one in speakers})[:2])
+            self._add(
+                'opinion.sources', f'pictures of {found} in turns', 'one camera', key=camera.key
+            )
+        known = self._bag.plan.frames_with_bad_images or self._bag.plan.bad_images
+        if decoder.losses and not known:
+            self._add(
+                'opinion.stream', f'{len(decoder.losses)} pictures: {decoder.losses[0]}',
+                'pictures of which nothing was lost', key=camera.key,
+            )  # fmt: skip
+        return pictures
+
+    def _compare(
+        self,
+        camera: CameraFeature,
+        wanted: Mapping[tuple[int, int], int],
+        pictures: Mapping[int, Picture],
+    ) -> None:
+        column = self._dataset.features[camera.key]
+        stored: dict[tuple[int, int], Reduced] = {}
+        try:
+            for number, frame, picture in self._stored_pictures(column, sorted(wanted)):
+                stored[number, frame] = stored_picture(picture, metric=column.is_depth)
+        except ConverterError:
+            return  # found by what checks the dataset by itself
+        seen = [pictures[one] for one in wanted.values() if one in pictures]
+        for what, flags in (
+            ('no depth at all', [picture.empty for picture in seen]),
+            ('depth beyond 30 m', [picture.far for picture in seen]),
+            ('fewer than 32 levels', [0 < picture.levels < 32 for picture in seen]),
+        ):
+            if sum(flags) > len(flags) / 2:
+                self._add(
+                    'opinion.levels', f'{what} in {sum(flags)} of {len(flags)} pictures',
+                    'a unit or range that fits the camera', key=camera.key,
+                )  # fmt: skip
+        self._check_turns(camera, wanted, pictures)
+        for (number, frame), own in wanted.items():
+            if own not in pictures:
+                continue
+            self._summary.pictures += 1
+            shown = stored[number, frame]
+            apart = distance(shown, pictures[own].reduced)
+            near = {w for (n, f), w in wanted.items() if n == number and abs(f - frame) < 400}
+            other = next(
+                (
+                    one for one in sorted(near) if one != own and one in pictures
+                    and is_rather(shown, pictures[own].reduced, pictures[one].reduced)
+                ), None,
+            )  # fmt: skip
+            episode = self._episodes[number]
+            if other is not None:
+                self._add(
+                    'opinion.picture', f'a picture like that of message {other}',
+                    f'that of message {own}', episode, frame, camera.key,
+                )  # fmt: skip
+            elif apart > _ALIKE:
+                self._add(
+                    'opinion.picture', f'a picture {apart:.0f} levels away',
+                    f'that of its message, at most {_ALIKE:.0f} levels away',
+                    episode, frame, camera.key,
+                )  # fmt: skip
+
+    def _stored_pictures(
+        self, column: Column, wanted: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[int, int, Any]]:
+        """Yield (episode of the bag, frame, picture) of wanted frames of the dataset."""
+        if not column.is_video:
+            images = StoredImages(self._dataset, column)
+            for number, frame in wanted:
+                yield number, frame, images.picture(self._episodes[number], frame)
+            return
+        videos = StoredPictures(self._dataset, column.key, packets=column.is_copied)
+        try:
+            for number, frame in wanted:
+                yield number, frame, videos.picture(self._episodes[number], frame)
+        finally:
+            videos.close()
+
+    def _check_turns(
+        self,
+        camera: CameraFeature,
+        wanted: Mapping[tuple[int, int], int],
+        pictures: Mapping[int, Picture],
+    ) -> None:
+        """Find pictures that are more like the next but one than like the next: two cameras."""
+        turns = []
+        for (number, frame), own in wanted.items():
+            three = [own, *(wanted.get((number, frame + step), -1) for step in (1, 2))]
+            if len(set(three)) == 3 and all(one in pictures for one in three):
+                first, next_one, second = (pictures[one].reduced for one in three)
+                apart = distance(first, next_one)
+                turns.append(apart > 4 and distance(first, second) < apart / 2)
+        if len(turns) >= 6 and sum(turns) > 0.7 * len(turns):
+            self._add(
+                'opinion.sources', f'{sum(turns)} of {len(turns)} pictures like the next but one',
+                'pictures of one camera', key=camera.key,
+            )  # fmt: skip
+
+    def _add(
+        self,
+        rule: str,
+        found: str,
+        expected: str,
+        episode: Episode | None = None,
+        frame: int | None = None,
+        key: str = '',
+    ) -> None:
+        number = None if episode is None else episode.index
+        self._findings.add(
+            rule, found, expected, file=self._bag.name if episode is None else '',
+            feature=key, episode=number, frame=frame,
+        )  # fmt: skip
+
+
+def _unfilled(rows: NDArray[np.float64], align: Align) -> NDArray[np.float64]:
+    """Make what was filled in NaN."""
+    filled = np.zeros(len(rows), np.bool_)
+    if align.on_gap == 'mark':
+        filled |= (rows == 999).any(axis=1)
+    if align.zeros_before_first:
+        filled |= (rows == 0).all(axis=1)
+    return np.where(filled[:, None], _NAN, rows)
+
+
+def _equal(found: Any, wanted: float) -> bool:
+    """Tell whether a stored number is the wanted one within rounding."""
+    if not math.isfinite(wanted):
+        return False
+    value = found.item()
+    rounding = float(np.spacing(np.abs(found))) if isinstance(value, float) else 0.5
+    return bool(abs(value - wanted) <= 2 * rounding + 1e-9)

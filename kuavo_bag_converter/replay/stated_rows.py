@@ -1,0 +1,423 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+What a row is, stated once more from the definition of the profile, frame by frame.
+
+Nothing of the converter's planning and tables is used: a topic is a list of messages, a frame is a
+time, and for each of them docs/profiles.md and docs/time.md say which message serves it and what
+becomes of its numbers.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, MISSING
+from itertools import pairwise
+import math
+import re
+from statistics import median
+from typing import Any, NamedTuple
+
+from kuavo_bag_converter.profiles.model import (
+    Align,
+    CameraFeature,
+    Clock,
+    Episodes,
+    Part,
+    Profile,
+    Source,
+    VectorFeature,
+)
+from kuavo_bag_converter.replay.plain_recording import NotJudged
+import numpy as np
+
+SECOND = 10**9
+_SILENCE_S = 600
+"""A silence of all topics that parts a recording."""
+_FILLED = {'zeros': 0.0, 'mark': 999.0}
+_STATED = {
+    Align: 'strategy timeline tolerance_ms gap_ms on_gap zeros_before_first',
+    Source: 'topic fields msgtypes align names_field frame_ids publisher stamp_field stamp_unit',
+    Part: 'names sources length select joints unit value_range scale offset threshold '
+    'relative_to_start gap_flag align',
+    VectorFeature: 'key parts minus',
+    CameraFeature: 'key sources size depth depth_range align crop rotate fit value_range unit_mm '
+    'store info_topic',
+    Clock: 'sources source_fps most_messages decimation drop end_trim end_topics timeline '
+    'absurd_stamp_s',
+    Episodes: 'ranges marks_file sources rule start stop discard',
+    Profile: 'name robot_type fps clock features task task_sources episodes',
+}
+"""What of a profile is stated here."""
+
+
+def check_stated(*items: Any) -> None:
+    """
+    Look for what is not stated here.
+
+    :raises NotJudged: A profile, or a part of it, sets a key of which nothing is said here.
+    """
+    for item in items:
+        for one in fields(item):
+            default = one.default if one.default_factory is MISSING else one.default_factory()
+            if one.name not in _STATED[type(item)].split() and getattr(item, one.name) != default:
+                raise NotJudged(f'the key {one.name}')
+
+
+@dataclass
+class Topic:
+    """The messages of a topic in the order in which they were stored; lists of equal length."""
+
+    name: str
+    places: list[int] = field(default_factory=list)
+    received: list[int] = field(default_factory=list)
+    headers: list[int] = field(default_factory=list)
+    """Header stamps, ns; 0 where unset, or where there is no header."""
+    numbers: list[int] = field(default_factory=list)
+    """Which messages of the bag's topic they are, where only some can serve."""
+    stretch: list[int] = field(default_factory=list)
+    """Between which two steps of a clock a message lies."""
+
+    def add(self, number: int, place: int, received: int, header: int) -> None:
+        """Append a message."""
+        self.numbers.append(number)
+        self.places.append(place)
+        self.received.append(received)
+        self.headers.append(header)
+
+    def stamps(self, timeline: str) -> list[int]:
+        """Return the stamps on a time line."""
+        return self.headers if timeline == 'header' else self.received
+
+
+class Frame(NamedTuple):
+    """A frame of an episode: its stamp, on the time line of the frame clock, and its stretch."""
+
+    stamp: int
+    stretch: int
+
+
+class Cell(NamedTuple):
+    """What serves a frame: the numbers of two messages of their topic, or what is filled in."""
+
+    first: int = -1
+    second: int = -1
+    weight: float = 0.0
+    fill: str = ''
+    in_gap: bool = False
+    cut: bool = False
+    """Whether the frame must not be there at all."""
+
+
+def source_of(
+    sources: Sequence[Source], topics: Mapping[str, object], types: Mapping[str, set[str]]
+) -> Source | None:
+    """Return the first source of which the bag has messages of a type that fits."""
+    for source in sources:
+        known = types.get(source.topic, set())
+        if source.topic in topics and (not source.msgtypes or known & set(source.msgtypes)):
+            return source
+    return None
+
+
+def mark_stretches(topics: Sequence[Topic], timelines: Mapping[str, set[str]]) -> int:
+    """
+    Give each message the number of its stretch, and return how many stretches there are.
+
+    Messages are stored as they happen. Where the stamps of a topic go back by more than jitter can
+    explain, a clock was set back and a stretch begins; each topic notices with its next message.
+    """
+    steps: list[tuple[int, str]] = []
+    for topic in topics:
+        for timeline in timelines[topic.name]:
+            steps += [(topic.places[i], topic.name) for i in _steps(topic.stamps(timeline))]
+    groups: list[dict[str, int]] = []
+    for place, name in sorted(steps):
+        if not groups or name in groups[-1]:
+            groups.append({})
+        groups[-1][name] = place
+    for topic in topics:
+        begins = [group.get(topic.name, min(group.values())) for group in groups]
+        topic.stretch = [bisect_right(begins, place) for place in topic.places]
+    return len(groups) + 1
+
+
+def _steps(stamps: Sequence[int]) -> list[int]:
+    """Return where stamps go back by more than jitter."""
+    known = [(index, stamp) for index, stamp in enumerate(stamps) if stamp]
+    apart = sorted(abs(b[1] - a[1]) for a, b in pairwise(known))
+    if not apart:
+        return []
+    jitter = max(0.1 * SECOND, 3 * median(apart))
+    found = []
+    latest = known[0][1]
+    for index, stamp in known[1:]:
+        if stamp < latest - jitter:
+            found.append(index)
+            latest = stamp
+        latest = max(latest, stamp)
+    return found
+
+
+class Statement:
+    """
+    Which messages serve the frames of one bag.
+
+    :param profile: What a frame is made of.
+    :param topics: Every topic that the profile names, as far as the bag has messages of it.
+    :param clock: The messages that can be the frame clock.
+    """
+
+    def __init__(self, profile: Profile, topics: Sequence[Topic], clock: Topic) -> None:
+        self._profile = profile
+        self._topics = topics
+        self.clock = clock
+        self._limit = profile.clock.absurd_stamp_s * SECOND or math.inf
+        self.recording = self._recording()
+        self._lines: dict[tuple[int, str, bool, int], tuple[list[int], list[int]]] = {}
+        self._clocks: dict[tuple[str, int], list[tuple[int, int]]] = {}
+
+    def _recording(self) -> tuple[int, int]:
+        """Return the first and the last stamp of the stretch that no long silence parts."""
+        if not self._profile.clock.absurd_stamp_s:
+            return -(2**63), 2**63
+        silence = max(_SILENCE_S * SECOND, self._limit)
+        stamps = sorted(stamp for topic in self._topics for stamp in topic.received)
+        spans = [[stamps[0], stamps[0]]]
+        for stamp in stamps:
+            if stamp - spans[-1][1] > silence:
+                spans.append([stamp, stamp])
+            spans[-1][1] = stamp
+        clock = self.clock.received
+        low, high = max(spans, key=lambda s: sum(s[0] <= stamp <= s[1] for stamp in clock))
+        return low, high
+
+    def line(
+        self, topic: Topic, timeline: str, stretch: int, *, held: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """Return the stamps of a topic that count, in order of time, and whose they are."""
+        key = id(topic), timeline, held, stretch
+        if key not in self._lines:
+            low, high = self.recording
+            pairs = sorted(
+                (stamp, number)
+                for number, stamp, received, mine in zip(
+                    topic.numbers, topic.stamps(timeline), topic.received, topic.stretch,
+                    strict=True,
+                )
+                if (low <= received or (held and received >= 0)) and received <= high
+                and (timeline == 'bag' or (stamp and abs(stamp - received) <= self._limit))
+                and (mine == stretch or (held and mine < stretch and received < low))
+            )  # fmt: skip
+            self._lines[key] = [s for s, _ in pairs], [n for _, n in pairs]
+        return self._lines[key]
+
+    def time(self, frame: Frame, timeline: str) -> int:
+        """Return when a frame is, on a time line: as far from the nearest message of the clock."""
+        own = self._profile.clock.timeline
+        if timeline == own:
+            return frame.stamp
+        key = own, frame.stretch
+        if key not in self._clocks:
+            _, trusted = self.line(self.clock, 'header', frame.stretch)
+            stamps, others = self.clock.stamps(own), self.clock.stamps(timeline)
+            places = map(self.clock.numbers.index, trusted)
+            self._clocks[key] = sorted((stamps[place], others[place]) for place in places)
+        pairs = self._clocks[key]
+        after = bisect_left(pairs, (frame.stamp, -(2**63)))
+        near, other = min(
+            pairs[max(after - 1, 0) : after + 1], key=lambda p: (abs(p[0] - frame.stamp), p[0])
+        )
+        return other + frame.stamp - near
+
+    def cell(self, topic: Topic, align: Align, frame: Frame) -> Cell:
+        """Return what serves a frame."""
+        time = self.time(frame, align.timeline)
+        held = align.strategy == 'hold'
+        stamps, numbers = self.line(topic, align.timeline, frame.stretch, held=held)
+        if not stamps:
+            raise NotJudged(f'{topic.name}: has no stamps where a frame is')
+        past = bisect_right(stamps, time) - 1
+        future = bisect_right(stamps, time)
+        between = past >= 0 and stamps[past] < time and future < len(stamps)
+        first = past
+        if align.strategy == 'nearest':
+            near = [n for n in (past, future) if 0 <= n < len(stamps)]
+            first = min(near, key=lambda n: (abs(stamps[n] - time), n))
+            first = bisect_left(stamps, stamps[first])
+        elif align.strategy != 'hold':
+            first = max(past, 0)
+        second = first
+        if align.strategy in ('linear', 'slerp') and between:
+            second = future
+        missing = first < 0
+        gap = missing
+        if not missing and align.tolerance_ms is not None:
+            reach = max(abs(stamps[first] - time), abs(stamps[second] - time))
+            gap |= reach > align.tolerance_ms * 1e6
+        if align.gap_ms is not None and between:
+            gap |= stamps[future] - stamps[past] > align.gap_ms * 1e6
+        if missing and align.zeros_before_first:
+            return Cell(fill='zeros')
+        if gap and align.on_gap == 'mark':
+            return Cell(fill='mark', in_gap=True)
+        if gap and align.on_gap == 'hold':
+            first = second = past
+        if first < 0 or (gap and align.on_gap in ('drop', 'split')):
+            return Cell(in_gap=gap, cut=True)
+        weight = 0.0
+        if first != second:
+            weight = (time - stamps[first]) / (stamps[second] - stamps[first])
+        return Cell(numbers[first], numbers[second], weight, in_gap=gap)
+
+
+_STEP = re.compile(r'([A-Za-z]\w*)(?:\[([^\]]*)\])?(?:\.|$)')
+
+
+def value_at(message: Any, path: str) -> Any:
+    """
+    Return what a path leads to: a value, an array, or a list where it goes through every entry.
+
+    :raises LookupError: The message has no such entry.
+    """
+    for match in _STEP.finditer(path):
+        name, which = match[1], match[2]
+        holder, message = message, getattr(message, name)
+        if which == '':
+            rest = path[match.end() :]
+            return [value_at(entry, rest) if rest else entry for entry in message]
+        if which is not None:
+            message = message[_entry(holder, message, which)]
+    return message
+
+
+def _entry(holder: Any, entries: Any, which: str) -> int:
+    """Return the place that ``3``, ``id=7`` or ``names=arm`` stands for in a list."""
+    key, equals, wanted = which.partition('=')
+    if not equals:
+        return int(which)
+    beside = getattr(holder, key, None)
+    names = beside if beside is not None else [getattr(entry, key) for entry in entries]
+    return [str(name) for name in names].index(wanted)
+
+
+def elements(message: Any, part: Part, source: Source) -> list[float | None]:
+    """
+    Return the elements of a part as a message has them, None for joints that it does not have.
+
+    :raises LookupError: It does not have them all.
+    """
+    values = [
+        float(number)
+        for path in source.fields
+        for number in np.concatenate([np.atleast_1d(v) for v in _listed(value_at(message, path))])
+    ]
+    if part.joints:
+        names = [str(name) for name in names_of(message, source)]
+        return [values[names.index(joint)] if joint in names else None for joint in part.joints]
+    if part.select is not None:
+        return [values[place] for place in part.select]
+    if len(values) != len(part.names):
+        raise LookupError
+    return [*values]
+
+
+def _listed(found: Any) -> Any:
+    return found if isinstance(found, list) and found else [found]
+
+
+def names_of(message: Any, source: Source) -> Sequence[Any]:
+    """Return the texts that name the elements of a field; none if there are no such texts."""
+    if source.names_field is None:
+        return ()
+    for field_name in dict.fromkeys(
+        (source.names_field or 'name', 'name', 'joint_names', 'names')
+    ):
+        try:
+            found = value_at(message, field_name)
+        except (AttributeError, LookupError, ValueError):
+            continue
+        if isinstance(found, (list, tuple)):
+            return found
+    return ()
+
+
+def between(first: Sequence[float], second: Sequence[float], cell: Cell, align: Align) -> Any:
+    """Return the elements at the share of the way that a frame lies between two messages."""
+    a, b = np.array(first), np.array(second)
+    if cell.first == cell.second:
+        return a
+    if align.strategy == 'slerp':
+        return _turned(a, b if float(a @ b) >= 0 else -b, cell.weight)
+    return (1 - cell.weight) * a + cell.weight * b
+
+
+def _turned(first: Any, second: Any, share: float) -> Any:
+    """Turn by a share of the angle between two unit vectors that are not opposite."""
+    first, second = first / np.linalg.norm(first), second / np.linalg.norm(second)
+    angle = 2 * math.atan2(
+        float(np.linalg.norm(second - first)), float(np.linalg.norm(second + first))
+    )
+    if angle < 1e-9:
+        return first
+    turned = math.sin((1 - share) * angle) * first + math.sin(share * angle) * second
+    return turned / math.sin(angle)
+
+
+def operated(values: Any, part: Part) -> Any:
+    """Apply the operations of a part in their order."""
+    values = np.asarray(values, np.float64)
+    if part.unit == 'deg2rad':
+        values = values * math.pi / 180
+    elif part.unit == 'rad2deg':
+        values = values * 180 / math.pi
+    if part.value_range is not None:
+        low, high = part.value_range
+        values = (values - low) / (high - low)
+    values = values * (1 if part.scale is None else part.scale)
+    values = values + (0 if part.offset is None else part.offset)
+    return values if part.threshold is None else (values > part.threshold).astype(np.float64)
+
+
+Value = float | str | None
+"""A number, or ``zeros`` or ``mark`` in its place; None where it is not judged."""
+
+
+def difference(value: Value, base: Value) -> Value:
+    """Subtract; of what is filled in there is no difference."""
+    for fill in (None, 'mark', 'zeros'):
+        if fill in (value, base):
+            return fill
+    assert isinstance(value, float)
+    assert isinstance(base, float)
+    return value - base
+
+
+def as_number(value: float | str) -> float:
+    """Return the number that stands for what is filled in."""
+    return _FILLED[value] if isinstance(value, str) else value
+
+
+PartRow = Callable[[int], Sequence[Value]]
+
+
+def relative(row: PartRow, frame: int, length: int) -> Sequence[Value]:
+    """Subtract the first numbers of the episode; ``row`` gives those of a frame."""
+    values = row(frame)
+    if isinstance(values[0], str):
+        return values
+    start = next(found for found in map(row, range(length)) if not isinstance(found[0], str))
+    return [difference(value, base) for value, base in zip(values, start, strict=True)]
