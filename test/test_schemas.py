@@ -36,7 +36,7 @@ import numpy as np
 from plain_robot import BEGIN, NS
 import pytest
 from ros_messages import connection_of, header, image, store_of
-from video_packets import encode, picture, THEORA_LEVELS, theora_packets
+from video_packets import annexb, encode, nal_units, picture, THEORA_LEVELS, theora_packets
 
 COUNT = 12
 FRAMES = COUNT - 1
@@ -361,6 +361,76 @@ def test_their_timestamps_stand_for_header_stamps(converted, tmp_path):
     )
     (track,) = report(tmp_path / 'out')['bags'][0]['plan']['tracks']
     assert track['timeline'] == 'header'
+
+
+def stream_bag(path, units):
+    """Write messages of H.264, given with the numbers of their pictures."""
+    kind, text = VIDEO[0], cdr_video(0, b'', 'h264')[1]
+    with path.open('wb') as stream:
+        writer = Writer(stream)
+        writer.start()
+        schema = writer.register_schema(kind, 'ros2msg', text.encode())
+        channel = writer.register_channel('/cam', 'cdr', schema)
+        for place, (number, unit) in enumerate(units):
+            stamp = BEGIN + number * NS // 30 + place
+            writer.add_message(channel, stamp, cdr_video(number, unit, 'h264')[0], stamp)
+        writer.finish()
+    return path
+
+
+CAMERA_PROFILE = """
+robot_type: made_up
+fps: 30
+task: Move
+clock: {from: {topic: /cam}, fps: 30, decimation: time, drop: 0}
+features: {observation.images.cam: {camera: {from: {topic: /cam}}}}
+"""
+
+
+def shown_by(root):
+    known = np.stack([picture(number) for number in range(COUNT)]).astype(int)
+    return [
+        int(np.abs(known - shown).mean(axis=(1, 2, 3)).argmin())
+        for shown in pictures(root, 'observation.images.cam')
+    ]
+
+
+def test_pictures_behind_a_lost_message_follow_on_bad_image(tmp_path):
+    profile = tmp_path / 'profile.yaml'
+    profile.write_text(CAMERA_PROFILE)
+    units = list(enumerate(encode('h264', COUNT)))
+    bag = stream_bag(tmp_path / 'lost.mcap', [*units[:5], *units[6:]])
+    failed = run(bag, tmp_path / 'fail', profile=str(profile))
+    assert (
+        'no h264 key frame before this picture, since 1 of the stream are missing; set on_bad'
+        in (failed.outcomes[0].reason)
+    )
+    # The frame of the lost message is served by the one before.
+    for rule, expected in (('repeat', [*range(5), 4, 4, 4, *range(8, 12)]),
+                           ('split', [*range(5), 4, *range(8, 12)])):  # fmt: skip
+        done = run(bag, tmp_path / rule, profile=str(profile), on_bad_image=rule, crf=10)
+        assert done.exit_code == 0
+        assert shown_by(tmp_path / rule) == expected
+
+
+def test_what_shares_messages_or_is_parted_is_counted(tmp_path):
+    profile = tmp_path / 'profile.yaml'
+    profile.write_text(CAMERA_PROFILE)
+    parts = []
+    for number, unit in enumerate(encode('h264', COUNT, parameters=':slices=2')):
+        nals = nal_units(unit)
+        if number == 4:
+            parts += [(number, annexb([nal])) for nal in nals]
+        else:
+            parts.append((number, unit))
+    parts[2:4] = [(2, parts[2][1] + parts[3][1])]
+    bag = stream_bag(tmp_path / 'parted.mcap', parts)
+    (outcome,) = run(bag, tmp_path / 'out', profile=str(profile), crf=10).outcomes
+    assert shown_by(tmp_path / 'out') == [0, 1, 3, *range(3, 12)]
+    said = '\n'.join(outcome.problems)
+    assert 'share a message with a later one, which it shows: 1' in said
+    assert 'came in several messages, of which each shows it: 1' in said
+    assert 'what comes before a picture of its stream, which they show: ' in said
 
 
 def pictures_of(connection, messages):

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 
 from kuavo_bag_converter.messages.video_streams import open_stream
@@ -35,9 +36,9 @@ from video_packets import (
 )
 
 
-def shown(codec, messages, number=lambda key: key):
+def shown(codec, messages, number=lambda key: key, counts=None):
     """Return what each message (key, payload) shows: a frame or an ImageError."""
-    stream = open_stream(codec)
+    stream = open_stream(codec, Counter() if counts is None else counts)
     messages = list(messages)
     found = {}
     for key, payload in messages:
@@ -136,8 +137,13 @@ def test_a_message_shows_the_picture_that_it_is_a_part_of(codec, how):
 
 def test_a_message_with_several_pictures_shows_the_last_of_them():
     units = encode('h264', count=8)
-    found = shown('h264', [(key, b''.join(units[key : key + 2])) for key in range(0, 8, 2)])
+    counts = Counter()
+    pairs = [(key, b''.join(units[key : key + 2])) for key in range(0, 8, 2)]
+    found = shown('h264', pairs, counts=counts)
     assert not bad(found)
+    ((text, count),) = ((text, count) for text, count in counts.items() if count)
+    assert count == 4
+    assert 'share a message with a later one' in text
     assert_right(found, decoded('h264', units), lambda key: key + 1)
 
 
@@ -181,6 +187,20 @@ def test_a_loss_is_told_with_how_many_pictures_are_missing(codec):
     units = list(enumerate(encode(codec)))
     found = shown(codec, [*units[:5], *units[7:]])
     assert str(found[7]).endswith('before this picture, since 2 of the stream are missing')
+
+
+@pytest.mark.parametrize('step', [1, 33_366_700])
+def test_a_loss_of_a_whole_turn_of_the_numbers_is_found_by_those_of_messages(step):
+    units = encode('h264', count=44, gop=60)
+    pictures = decoded('h264', units)
+    # The encoder counts up to 16.
+    left = [(key, unit) for key, unit in enumerate(units) if not 10 <= key < 26]
+    found = shown('h264', left, lambda key: key * step + key * 7919 % 13 * (step // 200))
+    assert bad(found) == list(range(26, 44))
+    assert_right(found, pictures)
+    # A camera that pauses for another time goes on.
+    whole = shown('h264', enumerate(units), lambda key: (key + 21 * (key > 20)) * step)
+    assert not bad(whole)
 
 
 @pytest.mark.parametrize('codec', ['h264', 'hevc'])

@@ -20,6 +20,7 @@ What is to be stored as it is (``video: copy``) is taken out of its message and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -178,7 +179,9 @@ class ColorDecoder:
                 return [(key, self._named(self._still, codec, part))]
             stream = self._streams.get((codec, part.frame_id))
             if stream is None:
-                stream = self._streams[codec, part.frame_id] = open_stream(codec)
+                stream = self._streams[codec, part.frame_id] = open_stream(
+                    codec, self._remarks.stream
+                )
             return self._shown(stream.feed(key, part.data, part.number))
 
     def flush(self) -> list[tuple[int, Callable[[], av.VideoFrame]]]:
@@ -380,7 +383,7 @@ class PictureProbe:
             return PictureInfo(*read_webp(payload), codec, description, 3)
         place = (connection, codec, frame_id)
         if place not in self._streams:
-            self._streams[place] = open_stream(codec)
+            self._streams[place] = open_stream(codec, Counter())
         stream = self._streams[place]
         shown = [*stream.feed(0, payload, number), *stream.flush()]
         picture = shown[-1].picture

@@ -35,6 +35,8 @@ _LONG_STEP = 1.5
 """Usual steps between the numbers of packets from which on some are missing."""
 _COUNTED = 8
 """Longest step that is taken for a counter's where nothing is usual yet."""
+_FEW = 4
+"""Steps that do not tell yet what is usual."""
 _STEPS = 63
 """That tell what is usual."""
 
@@ -201,6 +203,34 @@ class Gaps:
             return ''
         missing = (self._order - expected) % packet.modulus
         return f'{missing} pictures of the stream are missing' if missing else ''
+
+
+class Turns:
+    """Tells where just as many pictures are missing as their own numbers take to turn around."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._steps: deque[int] = deque(maxlen=_STEPS)
+
+    def before(self, number: int | None, modulus: int) -> int:
+        """
+        Take the next picture, whose own number follows that of the one before it.
+
+        :param number: Of its message, or the stamp; None if nothing is known.
+        :param modulus: What pictures are counted up to; 0 if that is not known.
+        :return: How many are missing before it by the steps between the numbers.
+        """
+        before, self._number = self._number, number
+        if before is None or number is None or not modulus:
+            return 0
+        step = number - before
+        usual = median(self._steps) if len(self._steps) > _FEW else 0
+        if usual <= 0 or step < usual * (modulus - 1):
+            self._steps.append(step)
+            return 0
+        missing = step / usual - 1
+        turns = round(missing / modulus)
+        return turns * modulus if abs(missing - turns * modulus) < 0.25 + missing / 1000 else 0
 
 
 def _obus(data: bytes) -> list[tuple[int, bytes]]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,8 @@ class PictureRemarks:
         self._topic = topic
         self._key = f' ({key})' if key else ''
         self._notes: dict[str, None] = {}
+        self.stream: Counter[str] = Counter()
+        """What is counted of a video stream: messages and pictures that are not one to one."""
         self._sizes: Counter[tuple[int, int]] = Counter()
         self._levels = np.zeros(256, dtype=np.bool_)
         self._lowest, self._highest = np.inf, -np.inf
@@ -123,8 +126,14 @@ class PictureRemarks:
 
     def lines(self) -> Iterator[str]:
         """Yield what there is to say, each in a line."""
-        for text in (*self._notes, *self._on_sizes(), *self._on_values(), *self._on_depth()):
+        texts = (self._notes, self._on_stream(), self._on_sizes(), self._on_values())
+        for text in (*chain(*texts), *self._on_depth()):
             yield f'{self._topic}: {text}{self._key}'
+
+    def _on_stream(self) -> Iterator[str]:
+        for what, count in sorted(self.stream.items()):
+            if count:
+                yield f'{what}: {count}'
 
     def _on_sizes(self) -> Iterator[str]:
         if len(self._sizes) > 1:

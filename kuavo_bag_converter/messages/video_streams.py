@@ -22,6 +22,7 @@ to be complete when the next one begins.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,9 @@ STREAMS: Mapping[str, tuple[str, ...]] = {
 _THEORA_BEGIN = 0x80
 """First byte of the first header."""
 _THEORA_HEADERS = 3
+_HIDDEN = 'pictures of its stream that share a message with a later one, which it shows'
+_PARTED = 'pictures of its stream that came in several messages, of which each shows it'
+_WITHOUT = 'messages with only what comes before a picture of its stream, which they show'
 _SURE = 3
 """Pictures of the same slices after which one that lacks some is taken as incomplete."""
 
@@ -97,9 +101,16 @@ class VideoStream(Protocol):
         """
 
 
-def open_stream(codec: str) -> VideoStream:
-    """Return a stream of one of :data:`STREAMS`, which begins with the next message."""
-    return NalStream(codec) if codec in ('h264', 'hevc') else PacketStream(codec)
+def open_stream(codec: str, counts: Counter[str]) -> VideoStream:
+    """
+    Return a stream that begins with the next message.
+
+    :param codec: One of :data:`STREAMS`.
+    :param counts: Counts messages and pictures that are not one to one, by what they are.
+    """
+    if codec in ('h264', 'hevc'):
+        return NalStream(codec, counts)
+    return PacketStream(codec, counts)
 
 
 class _PictureDecoder:
@@ -184,6 +195,8 @@ class _AccessUnit:
     """Where each of its slices begins, -1 where its header cannot be read."""
     first: Any = None
     """Header of the first slice, if it can be read."""
+    number: int | None = None
+    """Of the message with the first slice in its stream, or its stamp."""
     recovery: int | None = None
     """After how many frames pictures are exact if decoding begins here; None if it cannot."""
     keys: list[int] = field(default_factory=list)
@@ -195,8 +208,10 @@ class _AccessUnit:
 class NalStream:
     """An H.264 or H.265 stream, whatever its framing and its share of messages are."""
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, counts: Counter[str]) -> None:
         self._codec = codec
+        self._counts = counts
+        self._turns = packets.Turns()
         self._syntax: _Syntax = h264.Syntax() if codec == 'h264' else hevc.Syntax()
         self._decoder = _PictureDecoder(codec)
         self._length_bytes = 4
@@ -208,7 +223,6 @@ class NalStream:
 
     def feed(self, key: int, payload: memoryview, number: int | None) -> list[ShownPicture]:
         """Take the next message; see :class:`VideoStream`."""
-        del number  # a stream has its own
         framing = split(self._codec, bytes(payload), self._length_bytes)
         if framing is None:
             start = bytes(payload[:12]).hex(' ')
@@ -220,9 +234,10 @@ class NalStream:
             self._length_bytes = framing.length_bytes
         shown: dict[int, av.VideoFrame | ImageError] = {}
         for unit in framing.units:
-            self._add(key, unit, shown)
+            self._add(key, unit, number, shown)
         if key in self._open.keys:
-            shown.pop(key, None)
+            if shown.pop(key, None) is not None:
+                self._counts[_HIDDEN] += 1
         elif key in shown and key in self._open.early_keys:
             self._open.early_keys.remove(key)
         return [ShownPicture(*item) for item in shown.items()]
@@ -233,7 +248,13 @@ class NalStream:
         self._close(shown)
         return [ShownPicture(*item) for item in shown.items()]
 
-    def _add(self, key: int, unit: bytes, shown: dict[int, av.VideoFrame | ImageError]) -> None:
+    def _add(
+        self,
+        key: int,
+        unit: bytes,
+        number: int | None,
+        shown: dict[int, av.VideoFrame | ImageError],
+    ) -> None:
         syntax, kind = self._syntax, nal_kind(self._codec, unit)
         is_slice = kind in syntax.slices
         header = syntax.slice(unit) if is_slice else None
@@ -246,7 +267,7 @@ class NalStream:
             mine.recovery = syntax.recovery(kind, unit)
         if is_slice:
             if not mine.blocks:
-                mine.first = header
+                mine.first, mine.number = header, number
             mine.blocks.append(header.first_block if header else -1)
             if key in mine.early_keys:
                 mine.early_keys.remove(key)
@@ -265,6 +286,10 @@ class NalStream:
             picture = self._decoded(mine)
         except ImageError as error:
             picture = error
+        self._counts[_HIDDEN] += sum(key in shown for key in mine.keys)
+        if mine.blocks:
+            self._counts[_PARTED] += len(mine.keys) > 1
+            self._counts[_WITHOUT] += len(mine.early_keys)
         shown.update(dict.fromkeys((*mine.early_keys, *mine.keys), picture))
 
     def _decoded(self, mine: _AccessUnit) -> av.VideoFrame:
@@ -284,6 +309,8 @@ class NalStream:
             raise ImageError(f'slices of this {codec} picture are missing')
         if is_key or not decoder.waits:
             missing = syntax.missing(mine.first)
+            turn = self._turns.before(mine.number, mine.first.modulus if mine.first else 0)
+            missing = missing or turn
             if missing and mine.recovery != 0:
                 decoder.lose(f'{missing} of the stream are missing')
         return decoder.decode(data, is_key=is_key)
@@ -306,8 +333,9 @@ class PacketStream:
     step between them (or their stamps) that is longer than usual.
     """
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, counts: Counter[str]) -> None:
         self._codec = codec
+        self._counts = counts
         self._syntax = packets.SYNTAXES[codec]()
         self._decoder = None if codec == 'theora' else _PictureDecoder(codec)
         self._gaps = packets.Gaps()
@@ -341,6 +369,8 @@ class PacketStream:
         )
 
     def _shown_by_all(self, picture: av.VideoFrame | ImageError) -> list[ShownPicture]:
+        if not isinstance(picture, ImageError) and len(self._waiting) > 1:
+            self._counts[_WITHOUT] += len(self._waiting) - 1
         shown = [ShownPicture(key, picture) for key in self._waiting]
         self._waiting = []
         return shown
