@@ -561,3 +561,45 @@ def test_a_source_says_what_it_chooses_in_its_own_words(tmp_path, source, words)
         load_profile(profile_file(tmp_path, profile_of(state)))
     assert words in str(caught.value)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('stamps', [{}, {'stamp_field': 'header.stamp'}])
+def test_a_clock_on_the_topic_of_a_camera_means_the_same_messages(tmp_path, stamps):
+    profile = camera_profile(cam={'frame_id': 'right', **stamps})
+    profile['clock'] = {'from': {'topic': '/cam'}, 'fps': 5, 'end_trim': 'none'}
+    if stamps:
+        profile['align'] = {'timeline': 'header'}
+        profile['clock']['timeline'] = 'header'
+        profile['features'].pop('observation.state')
+    bag = two_cameras(ros1=False).write(tmp_path)
+    path = profile_file(tmp_path, profile)
+    (outcome,) = run(bag, tmp_path / 'dataset', profile=str(path)).outcomes
+    assert outcome.status == 'converted', outcome.reason
+    found = numbers(tmp_path / 'dataset', 'observation.images.cam')
+    assert found == [('wrist_cam_l', number) for number in range(5)]
+    (entry,) = report(tmp_path / 'dataset')['bags']
+    topic = entry['plan']['clock_topic']
+    assert topic.startswith('/cam (right')
+    assert entry['plan']['tracks'][-1]['error_ms']['max'] == 0
+
+
+@pytest.mark.parametrize('face', ['convert', 'inspect'])
+def test_a_publisher_that_begins_after_hundreds_of_messages_is_found(tmp_path, face):
+    recording = Recording()
+    recording.every('/joint_states', 400, lambda t: recording.joints(t, LEFT, [t, 2 * t]))
+    recording.every('/joint_states', 50, lambda t: recording.joints(t, RIGHT, [-t, t]), 0.7)
+    recording.every('/go', 400, lambda t: recording.trajectory(t, ['a'], []), 0, 0.6)
+    recording.every('/go', 40, lambda t: recording.trajectory(t, ['a'], [[t]]), 0.7)
+    hold = {'strategy': 'hold'}
+    go = {
+        'from': {'topic': '/go', 'field': 'points[0].positions'}, 'names': ['q'], 'align': hold,
+    }  # fmt: skip
+    profile = profile_file(tmp_path, profile_of(part(['left_1', 'right_1']), go))
+    bag = recording.write(tmp_path)
+    if face == 'inspect':
+        assert inspect(bag, profile=str(profile)).asked.fits
+        return
+    (outcome,) = run(bag, tmp_path / 'dataset', profile=str(profile)).outcomes
+    assert outcome.status == 'converted', outcome.reason
+    passed = [t['passed_by'] for t in report(tmp_path / 'dataset')['bags'][0]['plan']['tracks']]
+    assert {'empty': 241} in passed

@@ -478,6 +478,25 @@ def spread_topics(binding: Binding, reader: BagReader, definitions: Definitions)
     return frozenset(spread)
 
 
+def tried_messages(
+    source: Source, reader: BagReader, definitions: Definitions, limit: int
+) -> Iterator[Message]:
+    """
+    Stream messages that can serve a source until one holds what is read of them.
+
+    First come up to ``limit`` that are stored first, then as many that are spread over the bag: a
+    publisher may begin late, and a command say nothing for long.
+
+    :raises BagError: As :class:`MessageChooser`, or damage was found.
+    """
+    yield from chosen_messages(source, reader, definitions, limit)
+    chooser = MessageChooser(source, reader, definitions)
+    spread = np.linspace(0, reader.counts[source.topic] - 1, limit).astype(np.int64)
+    for message in reader.messages({source.topic: np.unique(spread)}):
+        if not chooser.reason(message):
+            yield message
+
+
 class _Look:
     """Collects what the messages of a topic hold for one use."""
 

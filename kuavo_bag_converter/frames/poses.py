@@ -27,6 +27,7 @@ from dataclasses import replace
 from kuavo_bag_converter.alignment.binding import BoundPart, Link
 from kuavo_bag_converter.alignment.plan import Fill, Plan, TrackPlan
 from kuavo_bag_converter.alignment.transforms import Edge, edge_of, pose_of, transforms_of
+from kuavo_bag_converter.frames.operations import interpolate
 from kuavo_bag_converter.frames.served_frames import FramesOfMessages
 from kuavo_bag_converter.profiles.model import POSE_FIELDS
 from kuavo_bag_converter.support.errors import BagError
@@ -164,17 +165,8 @@ def between(first: Poses, second: Poses, weight: npt.NDArray[np.float64]) -> Pos
     :param second: The later ones.
     :param weight: The share of ``second``, 0 to 1, shape (frames,).
     """
-    share = weight[:, None]
-    dot = np.sum(first[:, 3:] * second[:, 3:], axis=1, keepdims=True)
-    later = np.where(dot < 0, -second[:, 3:], second[:, 3:])
-    angle = np.arccos(np.clip(np.abs(dot), 0.0, 1.0))
-    sine = np.sin(angle)
-    small = sine < 1e-9
-    divisor = np.where(small, 1.0, sine)
-    turned = np.sin((1 - share) * angle) * first[:, 3:] + np.sin(share * angle) * later
-    turned = np.where(small, first[:, 3:], turned / divisor)
-    moved = first[:, :3] + (second[:, :3] - first[:, :3]) * share
-    return np.where(share == 0, first, np.hstack([moved, turned]))
+    moved = interpolate('linear', first[:, :3], second[:, :3], weight)
+    return np.hstack([moved, interpolate('slerp', first[:, 3:], second[:, 3:], weight)])
 
 
 def along(links: Sequence[Link], poses: Sequence[Poses]) -> Poses:

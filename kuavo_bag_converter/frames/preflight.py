@@ -24,7 +24,7 @@ import threading
 from typing import Any
 
 from kuavo_bag_converter.alignment.binding import bind, Binding, chooser_of
-from kuavo_bag_converter.alignment.selection import chosen_messages, compare_first_messages
+from kuavo_bag_converter.alignment.selection import compare_first_messages, tried_messages
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.open import open_quickly
 from kuavo_bag_converter.dataset.agreement import ShardFormat
@@ -36,7 +36,7 @@ from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Part, Profile, Source, VectorFeature
-from kuavo_bag_converter.support.errors import BagError, DamagedBagError
+from kuavo_bag_converter.support.errors import BagError, DamagedBagError, UnfitMessageError
 
 _WITHIN = 100
 """Messages of a topic among which one must be as the profile needs it."""
@@ -187,15 +187,21 @@ def _try_source(
     """
     errors: dict[_Use, BagError] = {}
     left = list(uses)
-    for message in chosen_messages(source, reader, definitions, _WITHIN):
+    tried = 0
+    for message in tried_messages(source, reader, definitions, _WITHIN):
         for use in tuple(left):
             error = _error_of(use, message)
             if error is None:
                 left.remove(use)
             else:
                 errors.setdefault(use, error)
-        if not left:
-            return
+        # What does not fit the type is not going to.
+        if not any(isinstance(errors[use], UnfitMessageError) for use in left):
+            if not left:
+                return
+            tried += 1
+            if tried >= _WITHIN:
+                break
     if errors:
         raise errors[left[0]]
 

@@ -26,10 +26,10 @@ from kuavo_bag_converter.alignment.binding import bind, Binding, BoundCamera, ch
 from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, topics_with_header
 from kuavo_bag_converter.alignment.planning import aligned_topics, latched_topics
 from kuavo_bag_converter.alignment.selection import (
-    chosen_messages,
     compare_first_messages,
     select_messages,
     spread_topics,
+    tried_messages,
 )
 from kuavo_bag_converter.bags.model import BagReader, TopicIndex
 from kuavo_bag_converter.frames.cameras import first_picture
@@ -338,14 +338,13 @@ class _ProfileFitter:
             try:
                 self._read_first(part, source, feature)
             except UnfitMessageError:
-                if not part.joints:
-                    raise
+                pass  # others may hold it
             else:
                 return
         definitions = self._bag.definitions
         left = [replace(part, joints=(name,), names=(name,)) for name in part.joints] or [part]
         errors: dict[Part, BagError] = {}
-        for message in chosen_messages(source, self._bag.reader, definitions, _WITHIN):
+        for message in tried_messages(source, self._bag.reader, definitions, _WITHIN):
             decoded = definitions.decoder(message.connection)(bytes(message.data))
             for one in tuple(left):
                 elements = ElementReader(one, source, definitions, feature)
@@ -436,11 +435,12 @@ class _ProfileFitter:
         ]
 
     def _has(self, part: Part, source: Source) -> bool:
+        """Tell whether the first message of a topic has the elements of a part."""
         try:
-            self._read(part, source, VectorFeature('', (part,), dtype='float64'))
+            self._read_first(part, source, VectorFeature('', (part,), dtype='float64'))
         except BagError:
             return False
-        return True
+        return source.tf is None
 
     def _pictures(self, *, depth: bool) -> list[str]:
         return [

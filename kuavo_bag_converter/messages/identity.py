@@ -287,8 +287,9 @@ def named_path(decoder: MessageDecoder, path: str, message: Any) -> str:
     holder = message
     for step in found.steps:
         name = step.attribute
-        elements = getattr(holder, name) if holder is not None else ()
-        holder = elements
+        elements = () if holder is None else getattr(holder, name)
+        if holder is not None:
+            holder = elements
         if step.element is not None:
             there = step.element < len(elements)
             name += f'[{_choice_of(decoder, step, elements if there else ())}]'
