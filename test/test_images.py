@@ -419,6 +419,15 @@ def test_pictures_that_are_no_mosaics_are_left_as_they_are(words, pixels):
     assert_shows(decode(jpeg(pixels), words), shown, mean=1.5)
 
 
+def test_a_mosaic_that_was_made_grey_is_said_and_one_that_is_too_small_refused():
+    remarks = PictureRemarks('/camera')
+    decode(jpeg(picture()[..., 0]), 'bayer_rggb8; jpeg compressed mono8', remarks=remarks)
+    (line,) = remarks.lines()
+    assert line.startswith('/camera: the mosaic was made grey')
+    with pytest.raises(ImageError, match='a mosaic of 2x2 pixels is too small'):
+        ColorDecoder(RAW, DEFINITIONS).decode(image(bytes(4), 2, 2, 'bayer_rggb8', 2))
+
+
 def test_a_range_holds_for_a_mosaic_of_16_bits():
     dark = bayer(picture(), 'rggb').astype(np.uint16) * 16
     data = cv2.imencode('.png', dark)[1].tobytes()
@@ -599,6 +608,11 @@ def test_planes_with_chroma_pairs_are_decoded(
         decoder = ColorDecoder(RAW, DEFINITIONS, use_cv_bridge=use_cv_bridge)
     assert_shows(decoder.decode(message), picture(), mean=2.5, greatest=16.0)
     assert picture_info(RAW, DEFINITIONS, message)[:5] == (48, 64, 'raw', encoding, 3)
+    # OpenCV's matrix has the rows of all planes.
+    rows = len(data) // (64 + padding)
+    message = image(data, rows, 64, encoding, 64 + padding)
+    assert_shows(decoder.decode(message), picture(), mean=2.5, greatest=16.0)
+    assert picture_info(RAW, DEFINITIONS, message)[:2] == (48, 64)
     short = image(data[: -1 - 2 * padding // across], 48, 64, encoding, 64 + padding)
     with pytest.raises(ImageError, match=f'pixels of {encoding} need'):
         decoder.decode(short)

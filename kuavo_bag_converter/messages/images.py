@@ -255,6 +255,8 @@ class ColorDecoder:
         """Give a mosaic its colours, and bring grey of 16 bits to the wanted range."""
         pixels = gray_pixels(frame)
         mosaic = raw_images.mosaic_of(description)
+        if description.startswith('bayer_') and 'mono' in description:
+            self._remarks.note('the mosaic was made grey before it was compressed')
         if pixels is None:
             self._refuse_range()
             return frame
@@ -360,8 +362,8 @@ class PictureProbe:
             part = messages.compressed(message)
             if part is not None:
                 return self._compressed(connection.id, part)
-            channels = raw_images.channels_of(message)
-            return PictureInfo(message.height, message.width, 'raw', message.encoding, channels)
+            height, width, channels = raw_images.shape_of(message)
+            return PictureInfo(height, width, 'raw', message.encoding, channels)
 
     def _compressed(self, connection: int, part: Compressed) -> PictureInfo:
         payload, description, number, frame_id = part

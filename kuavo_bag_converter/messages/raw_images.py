@@ -36,6 +36,8 @@ import numpy.typing as npt
 Pixels = npt.NDArray[Any]
 
 MONO16_SCALE = 255 / 65535
+_LEAST_MOSAIC = 3
+"""Pixels of a side; of smaller ones OpenCV makes black pictures."""
 
 
 class Encoding(NamedTuple):
@@ -134,18 +136,18 @@ def encoding_of(message: Any) -> Encoding:
     )
 
 
-def channels_of(message: Any) -> int:
+def shape_of(message: Any) -> tuple[int, int, int]:
     """
-    Return the channels of an image, whose size, step and data fit each other.
+    Return height, width and channels of an image, whose size, step and data fit each other.
 
     :raises BagError: The encoding is not supported.
     :raises ImageError: Size, step and data do not fit each other.
     """
     if message.encoding in PLANAR:
-        _planes(message)
-        return 3
+        luma, _ = _planes(message)
+        return luma.shape[0], luma.shape[1], 3
     pixels_of(message)
-    return encoding_of(message).channels
+    return message.height, message.width, encoding_of(message).channels
 
 
 def pixels_of(message: Any) -> Pixels:
@@ -189,7 +191,7 @@ def planar_frame(message: Any) -> av.VideoFrame:
     """
     planar = PLANAR[message.encoding]
     luma, chroma = _planes(message)
-    frame = av.VideoFrame(message.width, message.height, planar.pix_fmt)
+    frame = av.VideoFrame(message.width, len(luma), planar.pix_fmt)
     plane_pixels(frame, 0)[:] = luma
     for index in (0, 1):
         plane_pixels(frame, 1 + index)[:] = chroma[..., index ^ planar.red_first]
@@ -201,9 +203,14 @@ def _planes(message: Any) -> tuple[Pixels, Pixels]:
     planar = PLANAR[message.encoding]
     height, width = message.height, message.width
     check_size(height, width)
+    step = message.step or width
+    # In units of a row of luma, all planes are so many times as high.
+    rows, share = planar.across * planar.down, planar.across * planar.down + 2
+    if len(message.data) == step * height and height * rows % share == 0:
+        # Whoever publishes OpenCV's matrix counts the rows of all planes.
+        height = height * rows // share
     if height % planar.down or width % planar.across:
         raise _odd_size(message)
-    step = message.step or width
     pairs = (height // planar.down, width // planar.across)
     row, pair_step = 2 * pairs[1], 2 * step // planar.across
     needed = step * height + pair_step * (pairs[0] - 1) + row
@@ -258,6 +265,7 @@ def colored(pixels: Pixels, encoding: Encoding, value_range: tuple[float, float]
     :param encoding: Theirs.
     :param value_range: What becomes 0 and 255; all values of 16 bits if None.
     :raises BagError: A range is given and the pictures are not grey, or have 8 bits.
+    :raises ImageError: A mosaic has no pixel with neighbours on all sides.
     """
     if value_range is not None:
         if encoding.channels != 1 or pixels.dtype == np.uint8:
@@ -268,6 +276,10 @@ def colored(pixels: Pixels, encoding: Encoding, value_range: tuple[float, float]
             )
         pixels = _levels(pixels, value_range)
     if encoding.conversion is not None:
+        if encoding.channels == 1 and min(pixels.shape) < _LEAST_MOSAIC:
+            raise ImageError(
+                f'a mosaic of {pixels.shape[1]}x{pixels.shape[0]} pixels is too small for colours'
+            )
         pixels = cv2.cvtColor(pixels, encoding.conversion)
     if pixels.dtype != np.uint8:
         pixels = cv2.convertScaleAbs(pixels, alpha=MONO16_SCALE)
