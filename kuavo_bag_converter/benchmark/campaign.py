@@ -26,7 +26,7 @@ import subprocess
 import sys
 from typing import Any
 
-from kuavo_bag_converter.benchmark.measure import MB, measure
+from kuavo_bag_converter.benchmark.measure import measure
 from kuavo_bag_converter.benchmark.processes import memory_available
 from kuavo_bag_converter.benchmark.results import Result
 from kuavo_bag_converter.benchmark.runs import Run
@@ -34,6 +34,7 @@ from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import parse_assignments, Settings, updated
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
+from kuavo_bag_converter.support.memory import MB
 from kuavo_bag_converter.support.version import __version__
 
 _PACKAGE = 'kuavo_bag_converter.benchmark'

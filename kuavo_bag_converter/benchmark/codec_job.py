@@ -30,7 +30,6 @@ from typing import Any, NamedTuple
 
 import av
 import cv2
-from kuavo_bag_converter.benchmark.measure import MB
 from kuavo_bag_converter.benchmark.processes import memory_status
 from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
@@ -40,6 +39,7 @@ from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.video_frames import FrameFitter, plane_pixels
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.memory import MB
 import numpy as np
 import numpy.typing as npt
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kuavo_bag_converter.benchmark.measure import MB
 from kuavo_bag_converter.benchmark.results import Result, Results
+from kuavo_bag_converter.support.memory import MB
 
 _NONE = '-'
 _STAGES = ('decode', 'resize', 'encode')

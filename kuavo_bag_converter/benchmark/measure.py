@@ -42,8 +42,8 @@ from kuavo_bag_converter.benchmark.processes import (
     processor_seconds_of,
     Session,
 )
+from kuavo_bag_converter.support.memory import MB
 
-MB = 1 << 20
 _INTERVAL_S = 0.05
 # Reading the memory of a large process takes milliseconds of a core that it could use.
 _LARGEST_SHARE = 0.05

@@ -67,7 +67,7 @@ EPISODES_FILES = 'meta/episodes/*/*.parquet'
 
 
 @dataclass(frozen=True)
-class Column:
+class StoredFeature:
     """One entry of ``features`` in info.json."""
 
     key: str
@@ -153,7 +153,7 @@ class Description:
     """``v2.1`` or ``v3.0``."""
     info: Mapping[str, Any]
     fps: float
-    features: Mapping[str, Column]
+    features: Mapping[str, StoredFeature]
     tasks: tuple[str, ...]
     """By ``task_index``."""
     episodes: tuple[Episode, ...]
@@ -166,7 +166,7 @@ class Description:
         return coding_of({} if self.record is None else self.record.settings)
 
     @property
-    def cameras(self) -> list[Column]:
+    def cameras(self) -> list[StoredFeature]:
         """The features that live in MP4 files."""
         return [column for column in self.features.values() if column.is_video]
 
@@ -261,10 +261,10 @@ def _version(info: Mapping[str, Any], findings: Findings) -> str | None:
     return None
 
 
-def _features(info: Mapping[str, Any], findings: Findings) -> dict[str, Column] | None:
+def _features(info: Mapping[str, Any], findings: Findings) -> dict[str, StoredFeature] | None:
     try:
         features = {
-            key: Column(
+            key: StoredFeature(
                 key,
                 str(entry['dtype']),
                 tuple(int(length) for length in entry['shape']),

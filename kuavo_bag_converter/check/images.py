@@ -23,7 +23,7 @@ from typing import Any
 
 import cv2
 from kuavo_bag_converter.check.coding import decoded_statistics, Floats
-from kuavo_bag_converter.check.description import Column, Description, Episode
+from kuavo_bag_converter.check.description import Description, Episode, StoredFeature
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.check.videos import PictureStatistics
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
@@ -80,7 +80,7 @@ def cells_of(array: pa.Array) -> Iterator[bytes | None]:
 
 def _check_file(
     dataset: Description,
-    column: Column,
+    column: StoredFeature,
     file: str,
     episodes: Sequence[Episode],
     findings: Findings,
@@ -98,7 +98,7 @@ def _check_file(
 
 
 def _check_episode(
-    column: Column,
+    column: StoredFeature,
     file: str,
     episode: Episode,
     cells: Iterator[bytes | None],

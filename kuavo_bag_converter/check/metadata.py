@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kuavo_bag_converter.check.description import Column, Description
+from kuavo_bag_converter.check.description import Description, StoredFeature
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
@@ -80,7 +80,7 @@ def _check_totals(dataset: Description, findings: Findings) -> None:
             findings.add('info.totals', f'{key} {info[key]}', value, file=INFO_PATH)
 
 
-def _check_column(dataset: Description, column: Column, findings: Findings) -> None:
+def _check_column(dataset: Description, column: StoredFeature, findings: Findings) -> None:
     problems = list(_column_problems(column))
     if dataset.own(dataset.episodes):
         problems += _own_problems(column)
@@ -88,7 +88,7 @@ def _check_column(dataset: Description, column: Column, findings: Findings) -> N
         findings.add('features.entry', found, expected, file=INFO_PATH, feature=column.key)
 
 
-def _column_problems(column: Column) -> list[tuple[str, str]]:
+def _column_problems(column: StoredFeature) -> list[tuple[str, str]]:
     problems: list[tuple[str, str]] = []
     if column.dtype not in _OTHER_DTYPES and not column.is_numeric:
         problems.append((f'dtype {column.dtype!r}', 'a numpy dtype, string, image or video'))
@@ -102,7 +102,7 @@ def _column_problems(column: Column) -> list[tuple[str, str]]:
     return problems
 
 
-def _depth_problems(column: Column) -> list[tuple[str, str]]:
+def _depth_problems(column: StoredFeature) -> list[tuple[str, str]]:
     """Check the codec of a metric depth feature, as LeRobot 0.6 does when it loads a dataset."""
     problems = []
     if column.shape[-1] != 1:
@@ -114,7 +114,7 @@ def _depth_problems(column: Column) -> list[tuple[str, str]]:
     return problems
 
 
-def _own_problems(column: Column) -> list[tuple[str, str]]:
+def _own_problems(column: StoredFeature) -> list[tuple[str, str]]:
     problems = []
     if '/' in column.key:
         problems.append(('a key with "/"', 'none: LeRobot refuses to create it'))
@@ -204,7 +204,7 @@ def _check_profile(dataset: Description, profile: Profile, findings: Findings) -
         )
 
 
-def _stated(column: Column) -> dict[str, Any]:
+def _stated(column: StoredFeature) -> dict[str, Any]:
     stated: dict[str, Any] = {'dtype': column.dtype, 'names': column.names}
     stated['shape'] = list(column.shape)
     if column.is_picture and len(column.shape) == 3:

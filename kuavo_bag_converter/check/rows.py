@@ -22,7 +22,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.check.description import Column, DATA_FILES, Description, Episode
+from kuavo_bag_converter.check.description import DATA_FILES, Description, Episode, StoredFeature
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings, first_line
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import FileLimits
@@ -81,7 +81,7 @@ def batches(
 
 
 def values_by_episode(
-    path: Path, episodes: Sequence[Episode], columns: Sequence[Column]
+    path: Path, episodes: Sequence[Episode], columns: Sequence[StoredFeature]
 ) -> Iterator[list[Numbers]]:
     """
     Yield the values (rows, width) of each column for each episode of a file in turn.
@@ -226,7 +226,7 @@ class _FileCheck:
             check.feed({name: numbers_of(array) for name, array in arrays.items()})
         check.finish()
 
-    def _check_values(self, column: Column) -> None:
+    def _check_values(self, column: StoredFeature) -> None:
         for first, arrays in batches(self._table, [column.key]):
             array = arrays[column.key]
             numbers = numbers_of(array)
@@ -369,7 +369,7 @@ class _DefaultColumnsCheck:
                 )
 
 
-def _fits(kind: pa.DataType, column: Column) -> bool:
+def _fits(kind: pa.DataType, column: StoredFeature) -> bool:
     """Whether LeRobot can cast a column to the feature's type."""
     if column.dtype == 'image':
         return bool(pa.types.is_struct(kind) or _is_binary(kind))

@@ -23,7 +23,12 @@ from itertools import pairwise
 from typing import Any
 
 from kuavo_bag_converter.check.coding import DECODED, Floats, limits
-from kuavo_bag_converter.check.description import Column, DATA_FILES, Description, EPISODES_FILES
+from kuavo_bag_converter.check.description import (
+    DATA_FILES,
+    Description,
+    EPISODES_FILES,
+    StoredFeature,
+)
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json
 from kuavo_bag_converter.check.rows import batches, numbers_of, values_by_episode
 from kuavo_bag_converter.check.stored_statistics import (
@@ -131,7 +136,7 @@ def _row_statistics(dataset: Description) -> Iterator[dict[str, dict[str, Floats
             yield from ({} for _ in episodes[done:])
 
 
-def _statistics(column: Column, values: npt.NDArray[Any]) -> dict[str, Floats]:
+def _statistics(column: StoredFeature, values: npt.NDArray[Any]) -> dict[str, Floats]:
     found = vector_statistics(partial(iter, (values,)), len(values), column.width)
     return {name: np.asarray(value, float) for name, value in found.items()}
 
@@ -173,7 +178,7 @@ class BatchCheck:
             if {'min', 'max'} <= values.keys():
                 self._check_order(key, values)
 
-    def _check_numbers(self, column: Column, values: dict[str, Floats]) -> None:
+    def _check_numbers(self, column: StoredFeature, values: dict[str, Floats]) -> None:
         """Report statistics of another form, and leave them out of what follows."""
         for name, value in list(values.items()):
             expected = 1 if name == 'count' else _width(column)
@@ -217,7 +222,7 @@ class BatchCheck:
             wrong &= ~np.isnan(expected[name]).any(axis=1)
             self._report(self._rule, key, name, wrong, found[name], expected[name])
 
-    def compare_pictures(self, column: Column, pictures: PictureStatistics) -> None:
+    def compare_pictures(self, column: StoredFeature, pictures: PictureStatistics) -> None:
         """Compare a camera's statistics with those of its decoded video."""
         unknown = np.full((len(DECODED), _width(column)), np.nan)
         known = np.stack(
@@ -237,7 +242,7 @@ class BatchCheck:
             checker = BatchCheck(self._dataset, batch, self._findings, self._rule)
             checker.compare(column.key, expected, _DEPTH)
 
-    def _compare_coded(self, column: Column, decoded: Mapping[str, Floats]) -> None:
+    def _compare_coded(self, column: StoredFeature, decoded: Mapping[str, Floats]) -> None:
         """Compare statistics of pictures with what those of the decoded ones leave open."""
         key, found = column.key, self._batch.values.get(column.key, {})
         mean = decoded['mean']
@@ -273,11 +278,11 @@ class BatchCheck:
             )
 
 
-def _width(column: Column) -> int:
+def _width(column: StoredFeature) -> int:
     return column.picture_shape[2] if column.is_picture else column.width
 
 
-def _clipped(column: Column, values: Mapping[str, Floats]) -> dict[str, Floats]:
+def _clipped(column: StoredFeature, values: Mapping[str, Floats]) -> dict[str, Floats]:
     """Return the statistics of metric depth as coding leaves them; none that it changes."""
     coding = depth_coding(column)
     low, high = coding.depth_min * _MILLIMETRES, coding.depth_max * _MILLIMETRES
@@ -363,14 +368,14 @@ def check_total(dataset: Description, findings: Findings, pools: Pools, *, rows:
             checker.compare(key, expected, _OWN_PICTURES)
 
 
-def _compare_rows(dataset: Description, checker: BatchCheck, column: Column) -> None:
+def _compare_rows(dataset: Description, checker: BatchCheck, column: StoredFeature) -> None:
     try:
         checker.compare(column.key, _total(dataset, column), OWN_VECTORS)
     except (*ARROW_ERRORS, KeyError):  # reported as a finding of its own
         return
 
 
-def _total(dataset: Description, column: Column) -> dict[str, Floats]:
+def _total(dataset: Description, column: StoredFeature) -> dict[str, Floats]:
     """Return the statistics of a feature over all rows of the dataset."""
 
     def parts() -> Iterator[npt.NDArray[Any]]:

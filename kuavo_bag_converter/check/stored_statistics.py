@@ -20,7 +20,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.check.coding import Floats
-from kuavo_bag_converter.check.description import Column, Description, Episode, EPISODES_FILES
+from kuavo_bag_converter.check.description import (
+    Description,
+    Episode,
+    EPISODES_FILES,
+    StoredFeature,
+)
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json_lines
 from kuavo_bag_converter.check.rows import is_list, numbers_of
 from kuavo_bag_converter.dataset.layout import EPISODES_STATS_PATH_V21
@@ -159,7 +164,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _fitting(column: Column, name: str, shape: tuple[int, ...]) -> bool:
+def _fitting(column: StoredFeature, name: str, shape: tuple[int, ...]) -> bool:
     if column.is_picture and name != 'count':
         return len(shape) == 3 and shape[1:] == (1, 1)
     return len(shape) <= max(1, len(column.shape))

@@ -30,7 +30,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from kuavo_bag_converter.check.coding import decoded_statistics
-from kuavo_bag_converter.check.description import Column, Description, Episode
+from kuavo_bag_converter.check.description import Description, Episode, StoredFeature
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.depth import depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding
@@ -96,7 +96,7 @@ class _FileCheck:
     """Checks one file of a camera against the episodes that it should hold."""
 
     def __init__(
-        self, dataset: Description, column: Column, file: str, episodes: Sequence[Episode]
+        self, dataset: Description, column: StoredFeature, file: str, episodes: Sequence[Episode]
     ) -> None:
         self.file = file
         self.findings = Findings()
@@ -311,7 +311,7 @@ class _FileCheck:
             collector.add_frame(index, frame)
 
 
-def depth_coding(column: Column) -> DepthCoding:
+def depth_coding(column: StoredFeature) -> DepthCoding:
     """Return how a metric depth feature is coded; LeRobot's defaults where it does not say."""
     given = {
         name: column.info.get(f'video.{name}') for name in ('depth_min', 'depth_max', 'shift')

@@ -195,7 +195,7 @@ class EpisodeRows(NamedTuple):
     pictures: dict[str, Histogram]
 
 
-def read_episodes(
+def episode_rows(
     job: Assembly, episodes: Sequence[Episode], tasks: TaskNumbers
 ) -> Iterator[EpisodeRows]:
     """

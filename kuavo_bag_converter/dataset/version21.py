@@ -38,7 +38,7 @@ from kuavo_bag_converter.dataset.metadata import (
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
     episode_pieces,
-    read_episodes,
+    episode_rows,
     TaskNumbers,
     write_video,
 )
@@ -57,7 +57,7 @@ def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -
     tasks = TaskNumbers(list(before.tasks))
     episode_lines = list(before.episode_lines)
     statistics_lines = list(before.statistics_lines)
-    for episode, table, names, statistics, pictures in read_episodes(job, episodes, tasks):
+    for episode, table, names, statistics, pictures in episode_rows(job, episodes, tasks):
         writer = TableWriter(job.root / _episode_path(DATA_PATH_V21, episode), job.schema)
         for piece in episode_pieces(job, episode, table):
             writer.write(piece)

@@ -43,8 +43,8 @@ from kuavo_bag_converter.dataset.metadata import (
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
     episode_pieces,
+    episode_rows,
     image_bytes,
-    read_episodes,
     table_statistics,
     TaskNumbers,
     write_video,
@@ -154,7 +154,7 @@ def _write_episodes(
     metadata = EpisodesWriter(
         job.root, job.features, before.episodes_number, job.limits.data_bytes, before.pictures
     )
-    for episode, table, names, statistics, pictures in read_episodes(job, episodes, tasks):
+    for episode, table, names, statistics, pictures in episode_rows(job, episodes, tasks):
         rows.write(episode, table)
         metadata.write(
             {

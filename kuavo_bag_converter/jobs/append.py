@@ -50,7 +50,7 @@ _TO_RETRY = ('failed', 'skipped')
 """What became of bags that are to be tried again."""
 
 
-def check_format(settings: Settings, output: Path) -> None:
+def check_is_lerobot(settings: Settings, output: Path) -> None:
     """
     Refuse to add to a dataset of another format than LeRobot's.
 

@@ -32,7 +32,7 @@ from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
 from kuavo_bag_converter.jobs.append import (
-    check_format,
+    check_is_lerobot,
     ExistingDataset,
     read_before,
     settings_for,
@@ -86,7 +86,7 @@ def convert(
     output = resolve_output(settings.output)
     writer_of(settings.dataset_format, settings.lerobot_version)
     if adding:
-        check_format(settings, output)
+        check_is_lerobot(settings, output)
     observer = observer or Observer()
     try:
         with Workspace(output, adding=adding) as workspace:

@@ -34,7 +34,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-from kuavo_bag_converter.check.description import Column, Description, Episode
+from kuavo_bag_converter.check.description import Description, Episode, StoredFeature
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.record import RecordedBag
@@ -757,7 +757,7 @@ class BagOpinion:
                 )  # fmt: skip
 
     def _stored_pictures(
-        self, column: Column, wanted: Sequence[tuple[int, int]]
+        self, column: StoredFeature, wanted: Sequence[tuple[int, int]]
     ) -> Iterator[tuple[int, int, Any]]:
         """Yield (episode of the bag, frame, picture) of wanted frames of the dataset."""
         if not column.is_video:

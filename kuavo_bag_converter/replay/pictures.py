@@ -27,7 +27,7 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from kuavo_bag_converter.check.coding import loss_of
-from kuavo_bag_converter.check.description import Column, Description, Episode
+from kuavo_bag_converter.check.description import Description, Episode, StoredFeature
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.images import cells_of, decoded_image
 from kuavo_bag_converter.check.videos import depth_coding
@@ -98,7 +98,7 @@ class PictureComparer:
     def __init__(
         self,
         dataset: Description,
-        column: Column,
+        column: StoredFeature,
         wanted: Iterator[WantedFrame],
         summary: CameraSummary,
     ) -> None:
@@ -245,7 +245,7 @@ def _digest(picture: Any) -> bytes:
 class StoredImages:
     """Gives chosen frames of a camera whose pictures are in the table."""
 
-    def __init__(self, dataset: Description, column: Column) -> None:
+    def __init__(self, dataset: Description, column: StoredFeature) -> None:
         """Read a camera's column."""
         self._dataset = dataset
         self._feature = Feature(column.key, column.dtype, column.shape)
