@@ -283,7 +283,8 @@ def _numbers_path(decoder: MessageDecoder, path: str) -> FieldPath:
     found, desc = resolve(decoder, path)
     element, _ = element_of(desc)
     if element[0] == Nodetype.NAME or element[1][0] in _TEXT:
-        numbers = listed(numeric_fields(decoder)) or 'none'
+        known = [name.replace('[0]', '[...]') for name in numeric_fields(decoder)]
+        numbers = listed(known) or 'none'
         raise BagError(
             f'{decoder.topic}: {path} is {_type_name(desc)}, not numbers '
             f'(numbers of {shown(decoder.msgtype)}: {numbers})'

@@ -284,6 +284,7 @@ class Statement:
         return Cell(numbers[first], numbers[second], weight, in_gap=gap)
 
 
+_MEANT = re.compile(r'\[([^=\]]+)=([^\]]+)\]\.')
 _STEP = re.compile(r'([A-Za-z]\w*)(?:\[([^\]]*)\])?(?:\.|$)')
 
 
@@ -291,8 +292,16 @@ def value_at(message: Any, path: str) -> Any:
     """
     Return what a path leads to: a value, an array, or a list where it goes through every entry.
 
-    :raises LookupError: The message has no such entry.
+    :raises LookupError: The message has no such entry, or is none of those that the path means.
     """
+    meant = _MEANT.match(path)
+    if meant is not None:
+        value = message
+        for name in meant[1].split('.'):
+            value = getattr(value, name)
+        if str(value) != meant[2]:
+            raise LookupError
+        path = path[meant.end() :]
     for match in _STEP.finditer(path):
         name, which = match[1], match[2]
         holder, message = message, getattr(message, name)
@@ -339,19 +348,23 @@ def _listed(found: Any) -> Any:
     return found if isinstance(found, list) and found else [found]
 
 
+_NAMES = ('name', 'joint_names', 'names')
+
+
 def names_of(message: Any, source: Source) -> Sequence[Any]:
     """Return the texts that name the elements of a field; none if there are no such texts."""
     if source.names_field is None:
         return ()
-    for field_name in dict.fromkeys(
-        (source.names_field or 'name', 'name', 'joint_names', 'names')
-    ):
+    steps = re.split(r'\.(?![^\[]*\])', source.fields[0])[:-1]
+    beside = ['.'.join(steps[:depth]) for depth in range(len(steps), 0, -1)]
+    usual = [f'{way}.{name}' for way in beside for name in _NAMES] + list(_NAMES)
+    for field_name in [source.names_field] if source.names_field != 'name' else usual:
         try:
             found = value_at(message, field_name)
         except (AttributeError, LookupError, ValueError):
             continue
-        if isinstance(found, (list, tuple)):
-            return found
+        if isinstance(found, (list, tuple, str, int)):
+            return found if isinstance(found, (list, tuple)) else [found]
     return ()
 
 
