@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 import threading
 from typing import Any
 
@@ -30,7 +31,7 @@ from kuavo_bag_converter.bags.time_spans import recorded_spans
 from kuavo_bag_converter.frames.kinds import camera_of, CameraKind
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.images import PictureInfo, PictureProbe
+from kuavo_bag_converter.messages.images import PictureInfo, PictureProbe, ProbedPicture
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, ImageError
 from kuavo_bag_converter.support.texts import shown
 from kuavo_bag_converter.support.workers import call_within
@@ -112,7 +113,7 @@ def first_picture(
     camera: BoundCamera,
     reader: BagReader,
     definitions: Definitions,
-    call: Callable[[Callable[[], PictureInfo]], PictureInfo] = lambda task: task(),
+    call: Callable[[Callable[[], list[ProbedPicture]]], list[ProbedPicture]] = lambda task: task(),
 ) -> tuple[PictureInfo, Message]:
     """
     Read the headers of the first picture of a camera that tells what is needed.
@@ -126,21 +127,29 @@ def first_picture(
     damage: ImageError | None = None
     waiting: tuple[PictureInfo, Message] | None = None
     lacks = ''
-    tried = 0
     probe = PictureProbe(definitions)
-    for message in chosen_messages(camera.source, reader, definitions, _WITHIN):
-        tried += 1
+    tried = 0
+    unknown: dict[int, Message] = {}
+    """Messages of streams whose picture is not known yet."""
+    for message in chain(chosen_messages(camera.source, reader, definitions, _WITHIN), [None]):
         try:
-            info = call(partial(probe.look, message.connection, message.data))
+            if message is None:
+                probed = call(probe.flush)
+            else:
+                unknown[tried] = message._replace(data=bytes(message.data))
+                tried += 1
+                payload = unknown[tried - 1].data
+                probed = call(partial(probe.feed, tried - 1, message.connection, payload))
         except ImageError as error:
-            text = f'{error}, received at {seconds_text(message.stamp)} s'
+            text = f'{error}, received at {seconds_text(unknown.pop(tried - 1).stamp)} s'
             damage = damage or ImageError(text)
             continue
-        if info.height:
-            return info, message
-        if waiting is None or 'parameter sets' in probe.lacks:
-            lacks = probe.lacks
-            waiting = info, message._replace(data=bytes(message.data))
+        for key, info, why in probed:
+            found = unknown.pop(key)
+            if info.height:
+                return info, found
+            if waiting is None or 'parameter sets' in why:
+                lacks, waiting = why, (info, found)
     if waiting is None:
         raise BagError(f'{damage}; none of its first {tried} pictures can be read')
     if tried < _WITHIN:

@@ -334,25 +334,40 @@ def picture_info(
     :raises ImageError: The picture is damaged.
     :raises BagError: It is of a kind that is not supported, or the type holds no picture.
     """
-    return PictureProbe(definitions).look(connection, data)
+    probe = PictureProbe(definitions)
+    (found,) = [*probe.feed(0, connection, data), *probe.flush()]
+    return found.info
+
+
+class ProbedPicture(NamedTuple):
+    """What the headers of a message's picture say."""
+
+    key: int
+    """Of the message."""
+    info: PictureInfo
+    lacks: str = ''
+    """Why a stream has no picture for it, and so its size is not known."""
 
 
 class PictureProbe:
-    """Reads the headers of the pictures of a topic without decoding them."""
+    """Reads the headers of the pictures of a topic; only those of streams are decoded."""
 
     def __init__(self, definitions: Definitions) -> None:
         """Use ``definitions`` where a bag embeds none."""
-        self.lacks = ''
-        """Why the last message of a stream told no size."""
         self._definitions = definitions
         self._streams: dict[tuple[int, str, str], VideoStream] = {}
+        self._descriptions: dict[tuple[int, str, str], str] = {}
 
-    def look(self, connection: Connection, data: bytes | memoryview) -> PictureInfo:
+    def feed(
+        self, key: int, connection: Connection, data: bytes | memoryview
+    ) -> list[ProbedPicture]:
         """
         Read the headers of the next message's picture, colour or depth.
 
-        Pictures of streams are decoded up to the first key frame, whose size is that of a stream.
-
+        :param key: What the message is called in results.
+        :param connection: Of the message.
+        :param data: Its payload.
+        :return: What is known now of messages, this one or, of streams, those before.
         :raises ImageError: The picture is damaged.
         :raises BagError: It is of a kind that is not supported, or the type holds no picture.
         """
@@ -360,39 +375,68 @@ class PictureProbe:
         message = messages.decode(data)
         with errors_about(connection.label):
             part = messages.compressed(message)
-            if part is not None:
-                return self._compressed(connection.id, part)
-            height, width, channels = raw_images.shape_of(message)
-            return PictureInfo(height, width, 'raw', message.encoding, channels)
+            if part is None:
+                height, width, channels = raw_images.shape_of(message)
+                info = PictureInfo(height, width, 'raw', message.encoding, channels)
+                return [ProbedPicture(key, info)]
+            codec = ''
+            if not is_rvl(part.description):
+                codec = codec_of(_behind_header(part.data), part.description)
+            if codec not in STREAMS:
+                return [ProbedPicture(key, _still_info(codec, part))]
+            place = (connection.id, codec, part.frame_id)
+            if place not in self._streams:
+                self._streams[place] = open_stream(codec, Counter())
+                self._descriptions[place] = part.description
+            shown = self._streams[place].feed(key, part.data, part.number)
+            return list(self._probed(place, shown))
 
-    def _compressed(self, connection: int, part: Compressed) -> PictureInfo:
-        payload, description, number, frame_id = part
-        if is_rvl(description):
-            begin = rvl.begin_of(payload)
-            return PictureInfo(*rvl.read_size(payload[begin:]), 'rvl', description, 1)
-        if bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC:
-            payload = payload[DEPTH_HEADER:]
-        codec = codec_of(payload, description)
-        if codec == 'jpeg':
-            height, width, channels, orientation = JpegReader().read(payload)
-            if orientation > 4:
-                height, width = width, height
-            return PictureInfo(height, width, codec, description, channels, orientation == 1)
-        if codec == 'png':
-            png = read_png(payload)
-            return PictureInfo(png.height, png.width, codec, description, png.channels)
-        if codec == 'webp':
-            return PictureInfo(*read_webp(payload), codec, description, 3)
-        place = (connection, codec, frame_id)
-        if place not in self._streams:
-            self._streams[place] = open_stream(codec, Counter())
-        stream = self._streams[place]
-        shown = [*stream.feed(0, payload, number), *stream.flush()]
-        picture = shown[-1].picture
-        if isinstance(picture, ImageError):
-            self.lacks = str(picture)
-            return PictureInfo(0, 0, codec, description, 3)
-        return PictureInfo(picture.height, picture.width, codec, description, 3)
+    def flush(self) -> list[ProbedPicture]:
+        """
+        Return what is known of the last messages of streams.
+
+        :raises BagError: They are of a kind that is not supported.
+        """
+        return [
+            found
+            for place, stream in self._streams.items()
+            for found in self._probed(place, stream.flush())
+        ]
+
+    def _probed(
+        self, place: tuple[int, str, str], shown: Iterable[ShownPicture]
+    ) -> Iterator[ProbedPicture]:
+        codec, description = place[1], self._descriptions[place]
+        for key, picture in shown:
+            if isinstance(picture, ImageError):
+                info = PictureInfo(0, 0, codec, description, 3)
+                yield ProbedPicture(key, info, str(picture))
+            else:
+                info = PictureInfo(picture.height, picture.width, codec, description, 3)
+                yield ProbedPicture(key, info)
+
+
+def _behind_header(payload: memoryview) -> memoryview:
+    """Return a PNG without the header of compressedDepth, and anything else as it is."""
+    is_depth = bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC
+    return payload[DEPTH_HEADER:] if is_depth else payload
+
+
+def _still_info(codec: str, part: Compressed) -> PictureInfo:
+    """Read the headers of a picture that stands alone; ``codec`` is '' for RVL."""
+    payload, description = _behind_header(part.data), part.description
+    if not codec:
+        begin = rvl.begin_of(payload)
+        return PictureInfo(*rvl.read_size(payload[begin:]), 'rvl', description, 1)
+    if codec == 'jpeg':
+        height, width, channels, orientation = JpegReader().read(payload)
+        if orientation > 4:
+            height, width = width, height
+        return PictureInfo(height, width, codec, description, channels, orientation == 1)
+    if codec == 'png':
+        png = read_png(payload)
+        return PictureInfo(png.height, png.width, codec, description, png.channels)
+    return PictureInfo(*read_webp(payload), codec, description, 3)
 
 
 def is_rvl(description: str) -> bool:

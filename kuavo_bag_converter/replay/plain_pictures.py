@@ -22,6 +22,7 @@ scenes and their times do.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any, cast, NamedTuple
 
@@ -128,6 +129,8 @@ class PlainDecoder:
             return self._of_stream(name, data, wanted=wanted)
         if not wanted:
             return None
+        if not still and not hasattr(message, 'step'):
+            raise NotJudged('packets of another stream than H.264 and H.265')
         return self._picture(_still(said, data) if still else _raw(message))
 
     def _of_stream(self, name: str, data: bytes, *, wanted: bool) -> Picture | None:
@@ -135,6 +138,8 @@ class PlainDecoder:
             self._stream = cast('av.VideoCodecContext', av.CodecContext.create(name, 'r'))
             self._stream.thread_count = 1
             self._stream.flags |= 1 << 19  # AV_CODEC_FLAG_LOW_DELAY
+        if _continues(name, data):
+            raise NotJudged('pictures of a stream in several messages')
         packet = av.Packet(data)
         self._fed += 1
         packet.pts = self._fed
@@ -150,6 +155,8 @@ class PlainDecoder:
         if any(frame.key_frame for frame in own):
             self._loss = ''
         for level, _, text in said:
+            if text.startswith('Frame num change'):
+                raise NotJudged('several pictures of a stream in one message')
             if level <= av.logging.ERROR or text.startswith('Frame num gap'):
                 self._loss = self._loss or text.strip()
         if not own:
@@ -266,6 +273,17 @@ def _stream_of(said: str, data: bytes, unsaid: str) -> str:
     return named if begins else ''
 
 
+def _continues(name: str, data: bytes) -> bool:
+    """Tell whether the first slice of a message is not the first of its picture."""
+    for unit in re.finditer(rb'\x00\x00\x01(...)', data, re.DOTALL):
+        head, second, third = unit[1]
+        if name == 'h264' and head & 31 in (1, 5):
+            return second < 128
+        if name == 'hevc' and head >> 1 < 32:
+            return third < 128
+    return False
+
+
 def _still(said: str, data: bytes) -> NDArray[Any]:
     """Decode a JPEG, PNG or WebP: RGB, or grey depth."""
     encoding = said.partition(';')[0].strip()
@@ -326,7 +344,7 @@ def _raw(message: Any) -> NDArray[Any]:
         raise Unreadable('too short')
     rows = np.zeros((height, step), np.uint8)
     rows.reshape(-1)[: min(len(data), rows.size)] = data[: rows.size]
-    order = '>' if message.is_bigendian else '<'
+    order = '>' if getattr(message, 'is_bigendian', False) else '<'
     pixels = np.ascontiguousarray(rows[:, :row]).view(f'{order}{kind}').astype(kind)
     if bayer:
         return _without_mosaic(pixels, encoding)

@@ -22,6 +22,7 @@ the ``mcap`` library, sqlite3 by SQL. Slow, and plain.
 
 from __future__ import annotations
 
+import base64
 import bz2
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -235,6 +236,8 @@ def _channel(channel: Channel, schema: Schema | None) -> Connection:
     kind, text, name = ('', '', '') if schema is None else (
         schema.encoding, schema.data.decode('utf-8', 'replace'), schema.name
     )  # fmt: skip
+    if schema is not None and kind == 'protobuf':
+        text = base64.b64encode(schema.data).decode()
     encoding = channel.message_encoding
     return Connection(
         0,
