@@ -93,7 +93,8 @@ def part(names='abc', *, field='data', **keys):
 def written(folder, robot, profile):
     path = folder / 'robot.yaml'
     path.write_text(json.dumps(profile))
-    return robot.write(folder / 'bag'), path
+    bag = folder / 'bag'
+    return bag if bag.exists() else robot.write(bag), path
 
 
 def frames_of(folder, robot, profile, chunk=5):
@@ -167,7 +168,8 @@ def test_degrees_in_an_array_are_told_by_their_names(tmp_path):
     assert 'gps_lat moves in steps' in text
     joints = tmp_path / 'joints'
     joints.mkdir()
-    assert state_of(joints, robot_of(array(values)), part('ab')).shape == (FRAMES, 2)
+    for names in (['a', 'b'], ['gps_lat', 'b']):  # lateral, perhaps
+        assert state_of(joints, robot_of(array(values)), part(names)).shape == (FRAMES, 2)
 
 
 def test_integers_that_float32_rounds_are_refused_at_the_first(tmp_path):
@@ -324,7 +326,14 @@ def test_a_full_turn_between_two_messages_is_refused(tmp_path, low):
 def test_degrees_that_wrap_are_refused_too(tmp_path):
     robot = robot_of(array(turning(150.0, 9.0)), start_s=-0.05)
     text = refused(tmp_path, robot, profile_of(part('a', align={'strategy': 'linear'})))
-    assert 'set unit: angle_deg' in text
+    assert 'set unit: angle_deg, else' in text
+    other = tmp_path / 'radians'
+    other.mkdir()
+    wrapped = part('a', unit='deg2rad', align={'strategy': 'linear'})
+    text = refused(other, robot, profile_of(wrapped))
+    assert 'set unit: angle_deg and scale: 0.017453292519943295, else' in text
+    wrapped |= {'unit': 'angle_deg', 'scale': 0.017453292519943295}
+    assert np.abs(state_of(tmp_path / 'radians', robot, wrapped)).max() <= math.pi
 
 
 def test_forces_that_jump_as_far_are_no_angles(tmp_path):

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.alignment.binding import BoundPart
@@ -46,6 +47,11 @@ import numpy as np
 import numpy.typing as npt
 
 FillCodes = npt.NDArray[np.uint8]
+_SCALES = {
+    'deg2rad': f' and scale: {math.radians(1)!r}',
+    'rad2deg': f' and scale: {math.degrees(1)!r}',
+}
+"""What stands for a unit beside that of an angle."""
 Numbers = npt.NDArray[Any]
 """float64, or int64 of a feature of integers."""
 
@@ -275,7 +281,8 @@ class Column:
                             f'is {first.values[at, element]:g}, and {later[at, element]:g} in the '
                             f'next, received at {seconds_text(int(second.stamps[at]))}: a full '
                             'turn between two messages, through which linear would go the long '
-                            f'way; if it is an angle, set unit: {unit}, else strategy: nearest',
+                            f'way; if it is an angle, set unit: {unit}'
+                            f'{_SCALES.get(self.part.unit, "")}, else strategy: nearest',
                         )
                     ),
                 )  # fmt: skip

@@ -32,8 +32,8 @@ from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 import numpy.typing as npt
 
-_DEGREES = frozenset(['lat', 'lon', 'lng'])
-"""Words in the names of elements that may be positions on earth."""
+_LATITUDE, _LONGITUDE = {'lat'}, {'lon', 'lng'}
+"""Words in the names of elements that are positions on earth where a feature has both."""
 
 
 class FrameRows(NamedTuple):
@@ -91,7 +91,7 @@ class Table:
             _Vector(
                 bound.feature,
                 tuple(Column(part, plan, definitions, bound.feature) for part in bound.parts),
-                StepLoss([bool(_DEGREES & words_of(name)) for name in bound.feature.names]),
+                StepLoss(_are_degrees(bound.feature.names)),
             )
             for bound in binding.vectors
         ]
@@ -309,3 +309,11 @@ class Table:
                 result[filled == Fill.ZEROS, element] = 0
                 result[filled == Fill.MARK, element] = GAP_MARK
         return result
+
+
+def _are_degrees(names: Sequence[str]) -> list[bool]:
+    """Tell which elements of a feature are positions on earth, by their names."""
+    words = [words_of(name) for name in names]
+    if not any(_LATITUDE & mine for mine in words) or not any(_LONGITUDE & mine for mine in words):
+        return [False] * len(names)
+    return [bool((_LATITUDE | _LONGITUDE) & mine) for mine in words]
