@@ -89,14 +89,10 @@ def from_frames(make, *names):
     return made
 
 
-def quaternion(sign=lambda _: 1, length=lambda _: 1):
+def quaternion():
     """Return a maker of Imu that turns about z."""
 
-    def orientation(number, time):
-        size = sign(number) * length(number)
-        return 0, 0, size * math.sin(time / NS / 2), size * math.cos(time / NS / 2)
-
-    return imu(orientation)
+    return imu(lambda _, time: (0, 0, math.sin(time / NS / 2), math.cos(time / NS / 2)))
 
 
 def wrapped(_, time):
@@ -277,9 +273,6 @@ FAULTY = {
     ),
     'an angle interpolated over its turn': (
         {'turret': (12, joint_state(wrapped, NAMES))}, 'opinion.angle',
-    ),
-    'a quaternion that turns its sign': (
-        {'imu': (50, quaternion(sign=lambda n: -1 if 40 < n < 77 else 1))}, 'opinion.row',
     ),
     'depth that is not there': (
         {'depth': (10, grey(np.zeros(SIZE, np.uint16), '16UC1'))}, 'opinion.levels',

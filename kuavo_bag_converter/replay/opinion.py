@@ -27,7 +27,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 import math
 from pathlib import Path
@@ -75,11 +75,14 @@ from kuavo_bag_converter.replay.stated_rows import (
     mark_stretches,
     names_of,
     operated,
+    quaternions,
+    reduced_values,
     relative,
     SECOND,
     source_of,
     Statement,
     Topic,
+    turn_of,
     Value,
     value_at,
 )
@@ -379,8 +382,12 @@ class BagOpinion:
             offset = 0
             for part in vector.parts:
                 source = source_of(part.sources, counts, self._types)
-                align = part.align if source is None or source.align is None else source.align
-                self._columns.append(_Column(vector.key, part, source, align, offset))
+                used = part
+                if source is None and part.stand_in is not None:
+                    used = replace(part.stand_in, names=part.names)
+                    source = source_of(used.sources, counts, self._types)
+                align = used.align if source is None or source.align is None else source.align
+                self._columns.append(_Column(vector.key, used, source, align, offset))
                 offset += len(part.names)
         for camera in profile.cameras:
             source = source_of(camera.sources, counts, self._types)
@@ -439,17 +446,21 @@ class BagOpinion:
             stamps = stamps[profile.clock.drop : len(stamps) - profile.clock.drop]
             if len(stamps) > 1:
                 rate = min(profile.fps, profile.clock.source_fps) / SECOND
-                expected += min(round((stamps[-1] - stamps[0]) * rate), len(stamps))
-        said = plan.frames_outside_segments + plan.frames_cut
-        said += plan.frames_cut_by_end_trim
-        if frames + said < _ENOUGH * expected - 2:
+                length = sum(min(b - a, SECOND) for a, b in pairwise(stamps))
+                expected += min(round(length * rate), len(stamps))
+        said = plan.frames_outside_segments + plan.frames_cut + plan.frames_cut_by_end_trim
+        said += getattr(plan, 'frames_cut_by_shift', 0)
+        said += getattr(plan, 'frames_in_short_episodes', 0)
+        lost = getattr(plan, 'runs_without_frames', ())
+        if frames + said < _ENOUGH * expected - 2 and not lost:
             self._add(
                 'opinion.length', f'{frames} frames, {said} left out for a reason',
                 f'about {expected} frames, as the clock has',
             )  # fmt: skip
         ender = plan.end_trim_topic
         uses = [c.align for c in self._columns if c.source.topic == ender]
-        if plan.frames_cut_by_end_trim > 2 and uses and all(u.strategy == 'hold' for u in uses):
+        held = bool(uses) and all(use.strategy == 'hold' for use in uses)
+        if plan.frames_cut_by_end_trim > 2 and held and ender not in profile.clock.end_topics:
             self._add(
                 'opinion.length',
                 f'{plan.frames_cut_by_end_trim} frames cut behind the last message of {ender}',
@@ -517,23 +528,40 @@ class BagOpinion:
                 for vector in self._profile.vectors
             }
             for vector in self._profile.vectors:
-                values = expected[vector.key]
+                turns = [turn_of(part) for part in vector.parts for _ in part.names]
+                stored = rows[vector.key][frame]
+                values = self._signed(vector.key, expected[vector.key], stored)
                 if vector.minus is not None:
                     base = dict(
                         zip(self._names(vector.minus), expected[vector.minus], strict=True)
                     )
                     values = [
-                        difference(value, base.get(name, 0.0))
-                        for name, value in zip(vector.names, values, strict=True)
+                        difference(value, base[name], turn) if name in base else value
+                        for name, value, turn in zip(vector.names, values, turns, strict=True)
                     ]
-                stored = rows[vector.key][frame]
-                for name, found, wanted in zip(vector.names, stored, values, strict=True):
+                for name, found, wanted, turn in zip(
+                    vector.names, stored, values, turns, strict=True
+                ):
                     if wanted is None:
                         continue
                     self._summary.values += 1
                     number = as_number(wanted)
-                    if not _equal(found, number):
+                    if not _equal(found, number, turn):
                         yield frame, vector.key, f'{name} {found}', f'{number:.9g}'
+
+    def _signed(self, key: str, values: Sequence[Value], stored: Any) -> list[Value]:
+        """Give quaternions of either sign the one that they have; that it stays is seen apart."""
+        result = list(values)
+        for column in (c for c in self._columns if c.key == key and c.bound):
+            for places in quaternions(column.part, column.source, column.align.strategy):
+                own = [column.offset + place for place in places]
+                numbers = [number for place in own if isinstance(number := result[place], float)]
+                if len(numbers) == len(own):
+                    product = sum(a * float(stored[i]) for a, i in zip(numbers, own, strict=True))
+                    sign = -1.0 if product < 0 else 1.0
+                    for place, number in zip(own, numbers, strict=True):
+                        result[place] = sign * number
+        return result
 
     def _names(self, key: str) -> Sequence[str]:
         return next(vector.names for vector in self._profile.vectors if vector.key == key)
@@ -553,36 +581,57 @@ class BagOpinion:
     def _elements(
         self, column: _Column, stamps: Sequence[int], stretch: int, frame: int
     ) -> Sequence[Value]:
-        part = column.part
-        check_stated(part, column.align)
+        part, align = column.part, column.align
+        check_stated(part, align)
+        if part.last_frame:
+            return [float(frame == len(stamps) - 1)]
         if part.gap_flag and not column.bound:
             return [0.0]
         if not column.bound:
             raise NotJudged('a part without a topic')
         check_stated(column.source)
         if part.gap_flag:
-            cell = self._statement.cell(
-                column.topics[0], column.align, Frame(stamps[frame], stretch)
-            )
-            return [float(cell.in_gap)]
+            at = Frame(stamps[frame], stretch)
+            return [float(self._statement.cell(column.topics[0], align, at).in_gap)]
 
         def row(number: int) -> Sequence[Value]:
-            at = Frame(stamps[number], stretch)
-            if not part.joints:
-                return self._row(column, column.topics[0], at)
-            rows = (self._row(column, topic, at) for topic in column.topics)
-            return [values[place] for place, values in enumerate(rows)]
+            ahead = number + int(getattr(align, 'shift', 0))
+            if not 0 <= ahead < len(stamps):
+                raise NotJudged('what lies beyond the end of an episode')
+            before = Frame(stamps[ahead - 1], stretch) if ahead else None
+            at = Frame(stamps[ahead], stretch)
+            rows = [self._row(column, topic, at, before) for topic in column.topics]
+            values = [own[place] for place, own in enumerate(rows)] if part.joints else rows[0]
+            if part.nan != 'hold' or not number:
+                return values
+            held = [isinstance(v, float) and not math.isfinite(v) for v in values]
+            last = row(number - 1) if any(held) else values
+            return [old if is_held else v
+                    for v, old, is_held in zip(values, last, held, strict=True)]  # fmt: skip
 
-        return relative(row, frame, len(stamps)) if part.relative_to_start else row(frame)
+        if part.relative_to_start:
+            return relative(row, frame, len(stamps), turn_of(part))
+        return row(frame)
 
-    def _row(self, column: _Column, topic: Topic, frame: Frame) -> Sequence[Value]:
-        cell = self._statement.cell(topic, column.align, frame)
+    def _row(
+        self, column: _Column, topic: Topic, frame: Frame, before: Frame | None
+    ) -> Sequence[Value]:
+        part, align = column.part, column.align
+        cell = self._statement.cell(topic, align, frame)
         if cell.fill:
             return [cell.fill] * column.width
         if cell.cut:
             return [_NAN] * column.width
-        a, b = column.values[cell.first], column.values[cell.second]
-        return [float(v) for v in operated(between(a, b, cell, column.align), column.part)]
+        found = between(column.values[cell.first], column.values[cell.second], cell, part, align)
+        how = getattr(align, 'reduce', None)
+        if how is not None:
+            since = self._statement.since(topic, align, before, frame)
+            if since:
+                found = reduced_values([column.values[i] for i in since], how)
+        if part.quaternion == 'positive_w':
+            w = part.real_part(column.source)
+            found = -found if w is not None and found[w] < 0 else found
+        return [float(v) for v in operated(found, part)]
 
     # What the numbers must be like.
 
@@ -625,19 +674,8 @@ class BagOpinion:
 
     def _check_silence(self, episode: Episode, stamps: Sequence[int]) -> None:
         """Find frames where nothing was recorded."""
-        own = self._profile.clock.timeline
-        low, high = self._statement.recording
-        everything = sorted(
-            stamp
-            for topic in self._topics.values()
-            for stamp, received in zip(topic.stamps(own), topic.received, strict=True)
-            if stamp and low <= received <= high
-        )
-        silence = max(SECOND, 10 * SECOND / self._profile.clock.source_fps)
-        array = np.array(everything)
-        for at in np.flatnonzero(np.diff(array) > silence).tolist():
-            start, stop = array[at], array[at + 1]
-            inside = [i for i, s in enumerate(stamps) if start + silence / 2 < s < stop]
+        for start, stop in self._statement.pauses:
+            inside = [i for i, stamp in enumerate(stamps) if start + SECOND / 4 < stamp < stop]
             if len(inside) > 1 and stamps[0] < start:
                 self._add(
                     'opinion.frozen',
@@ -818,10 +856,12 @@ def _unfilled(rows: NDArray[np.float64], align: Align) -> NDArray[np.float64]:
     return np.where(filled[:, None], _NAN, rows)
 
 
-def _equal(found: Any, wanted: float) -> bool:
-    """Tell whether a stored number is the wanted one within rounding."""
+def _equal(found: Any, wanted: float, turn: float) -> bool:
+    """Tell whether a stored number is the wanted one within rounding, and full turns of angles."""
     if not math.isfinite(wanted):
         return False
-    value = found.item()
-    rounding = float(np.spacing(np.abs(found))) if isinstance(value, float) else 0.5
-    return bool(abs(value - wanted) <= 2 * rounding + 1e-9)
+    apart = float(found) - wanted
+    if turn:
+        apart -= turn * round(apart / turn)
+    rounding = 2 * float(np.spacing(np.abs(found))) if found.dtype.kind == 'f' else 1e-6
+    return bool(abs(apart) <= rounding + 2 * float(np.spacing(abs(wanted))) + 1e-9)

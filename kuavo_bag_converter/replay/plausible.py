@@ -29,12 +29,13 @@ import math
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.profiles.model import Part, Source
+from kuavo_bag_converter.replay.stated_rows import quaternions
 import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 _FILLS = (0.0, 999.0)
-_LARGE = 4096
+_LARGE = 1 << 17
 """From here on float32 is too coarse for much that is counted or measured."""
 _SWITCHES = 3
 
@@ -140,7 +141,7 @@ def _two_sources(seen: PartEvidence) -> Iterator[Doubt]:
 def _wrapped(seen: PartEvidence) -> Iterator[Doubt]:
     """Find a full turn between two messages where numbers are mixed or subtracted."""
     mixed = seen.strategy == 'linear'
-    if getattr(seen.part, 'unit', '') == 'angle' or not (
+    if seen.part.unit.startswith('angle') or not (
         mixed or seen.is_difference or seen.part.relative_to_start
     ):
         return
@@ -162,50 +163,42 @@ def _wrapped(seen: PartEvidence) -> Iterator[Doubt]:
 
 
 def _collapsed(seen: PartEvidence) -> Iterator[Doubt]:
-    if not seen.single:
+    """Find steps from frame to frame that 32 bits change by more than a tenth."""
+    if not seen.single or seen.is_difference or seen.part.relative_to_start:
         return
     position = any('itude' in path for path in seen.source.fields)
-    for element in range(seen.operated.shape[1]):
-        column = seen.operated[:, element]
-        column = column[np.isfinite(column)]
-        if not len(column) or (np.abs(column).max() < _LARGE and not position):
+    at = np.searchsorted(seen.stamps, seen.frame_stamps).clip(0, len(seen.stamps) - 1)
+    for name, column in zip(seen.columns, seen.operated[at].T, strict=True):
+        if not np.isfinite(column).all() or (abs(column).max() < _LARGE and not position):
             continue
-        apart, kept = len(np.unique(column)), len(np.unique(column.astype(np.float32)))
-        if apart > 2 * kept:
-            yield Doubt(
-                'opinion.precision',
-                f'{apart} values of {seen.columns[element]} became {kept} in 32 bits',
-                'values that can be told apart',
-            )
+        steps, kept = np.diff(column), np.diff(column.astype(np.float32).astype(np.float64))
+        moving = steps != 0
+        bent = np.abs(kept - steps)[moving] > 0.1 * np.abs(steps)[moving]
+        if moving.sum() > 2 and bent.mean() > 0.5:
+            found = f'{int(bent.sum())} of {len(bent)} steps of {name} bent by 32 bits'
+            yield Doubt('opinion.precision', found, 'values that can be told apart')
             return
 
 
 def _quaternion(seen: PartEvidence) -> Iterator[Doubt]:
     part = seen.part
-    parts = [path.rpartition('.') for path in seen.source.fields]
-    named = (
-        sorted(last for _, _, last in parts) == ['w', 'x', 'y', 'z']
-        and len({first for first, _, _ in parts}) == 1
-    )
-    plain = (
-        part.scale is None and part.offset is None and part.value_range is None
-        and not part.relative_to_start and not seen.is_difference and part.threshold is None
-    )  # fmt: skip
-    if not plain or not (named or seen.strategy == 'slerp') or seen.rows.shape[1] != 4:
+    changed = part.scale, part.offset, part.value_range, part.threshold
+    if any(one is not None for one in changed) or part.relative_to_start or seen.is_difference:
         return
-    known = np.asarray(~np.isnan(seen.rows).any(axis=1))
-    length: Values = np.sqrt((seen.rows**2).sum(axis=1))
-    wrong = known & np.asarray(abs(length - 1) > 0.05)
-    if wrong.any():
-        frame = int(wrong.argmax())
-        found = f'a quaternion of length {float(length[frame]):.3g} in frame {frame}'
-        yield Doubt('opinion.quaternion', found, 'length 1')
-    follows = known[1:] & known[:-1]
-    turned = (seen.rows[1:] * seen.rows[:-1]).sum(axis=1)
-    flips = follows & (turned < -0.5)
-    if flips.any():
-        found = f'the sign of the quaternion turns in frame {int(flips.argmax()) + 1}'
-        yield Doubt('opinion.quaternion', found, 'one sign along an episode')
+    for places in quaternions(part, seen.source, seen.strategy):
+        rows = seen.rows[:, places]
+        known = np.asarray(~np.isnan(rows).any(axis=1))
+        length: Values = np.sqrt((rows**2).sum(axis=1))
+        wrong = known & np.asarray(abs(length - 1) > 0.02)
+        if wrong.any():
+            frame = int(wrong.argmax())
+            found = f'a quaternion of length {float(length[frame]):.3g} in frame {frame}'
+            yield Doubt('opinion.quaternion', found, 'length 1')
+        turned = (rows[1:] * rows[:-1]).sum(axis=1)
+        flips = known[1:] & known[:-1] & (turned < -0.5)
+        if flips.any():
+            found = f'the sign of the quaternion turns in frame {int(flips.argmax()) + 1}'
+            yield Doubt('opinion.quaternion', found, 'one sign along an episode')
 
 
 def _jumps(seen: PartEvidence) -> Iterator[Doubt]:

@@ -28,7 +28,6 @@ from dataclasses import dataclass, field, fields, MISSING
 from itertools import pairwise
 import math
 import re
-from statistics import median
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.profiles.model import (
@@ -49,16 +48,17 @@ _SILENCE_S = 600
 """A silence of all topics that parts a recording."""
 _FILLED = {'zeros': 0.0, 'mark': 999.0}
 _STATED = {
-    Align: 'strategy timeline tolerance_ms gap_ms on_gap zeros_before_first',
+    Align: 'strategy timeline tolerance_ms gap_ms on_gap zeros_before_first reduce offset_ms '
+    'shift',
     Source: 'topic fields msgtypes align names_field frame_ids publisher stamp_field stamp_unit',
     Part: 'names sources length select joints unit value_range scale offset threshold '
-    'relative_to_start gap_flag align',
-    VectorFeature: 'key parts minus',
+    'relative_to_start gap_flag align stand_in nan quaternion last_frame',
+    VectorFeature: 'key parts minus dtype',
     CameraFeature: 'key sources size depth depth_range align crop rotate fit value_range unit_mm '
     'store info_topic',
     Clock: 'sources source_fps most_messages decimation drop end_trim end_topics timeline '
-    'absurd_stamp_s',
-    Episodes: 'ranges marks_file sources rule start stop discard',
+    'absurd_stamp_s on_step_back on_pause',
+    Episodes: 'ranges marks_file sources rule start stop discard min_episode_s',
     Profile: 'name robot_type fps clock features task task_sources episodes',
 }
 """What of a profile is stated here."""
@@ -156,19 +156,42 @@ def mark_stretches(topics: Sequence[Topic], timelines: Mapping[str, set[str]]) -
 
 
 def _steps(stamps: Sequence[int]) -> list[int]:
-    """Return where stamps go back by more than jitter."""
+    """
+    Return where stamps go back and stay there.
+
+    What is behind for one or two messages is late. What fills a hole was stored in another order.
+    """
     known = [(index, stamp) for index, stamp in enumerate(stamps) if stamp]
-    apart = sorted(abs(b[1] - a[1]) for a, b in pairwise(known))
-    if not apart:
-        return []
-    jitter = max(0.1 * SECOND, 3 * median(apart))
-    found = []
-    latest = known[0][1]
-    for index, stamp in known[1:]:
-        if stamp < latest - jitter:
-            found.append(index)
+    runs: list[tuple[int, int, int, int]] = []
+    """Where stamps go back, from which stamp to which, and for how many messages."""
+    late: list[int] = []
+    place = 0
+    latest = -(2**63)
+    while place < len(known):
+        index, stamp = known[place]
+        if stamp >= latest:
             latest = stamp
-        latest = max(latest, stamp)
+            place += 1
+            continue
+        end = place
+        while end < len(known) and known[end][1] < latest:
+            end += 1
+        if end - place > 2:
+            runs.append((place, index, latest, end))
+            latest = stamp
+        else:
+            late += [latest - value for _, value in known[place:end]]
+            place = end
+    late = sorted([0] * (len(known) - len(late)) + late)
+    jitter = max(SECOND // 10, 2 * late[len(late) * 98 // 100] if late else 0)
+    found = []
+    for place, index, latest, end in runs:
+        mine = [stamp for _, stamp in known[place:end]]
+        before = sorted(stamp for _, stamp in known[:place])
+        overlaps = bisect_left(before, mine[-1]) > bisect_right(before, mine[0])
+        falls = sum(b < a for a, b in pairwise(mine))
+        if latest - mine[0] > jitter and overlaps and falls <= 2 * len(mine) / 3:
+            found.append(index)
     return found
 
 
@@ -189,6 +212,8 @@ class Statement:
         self.recording = self._recording()
         self._lines: dict[tuple[int, str, bool, int], tuple[list[int], list[int]]] = {}
         self._clocks: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        self.pauses = self._pauses()
+        """Stretches of time, on that of the frame clock, in which no topic says anything."""
 
     def _recording(self) -> tuple[int, int]:
         """Return the first and the last stamp of the stretch that no long silence parts."""
@@ -204,6 +229,38 @@ class Statement:
         clock = self.clock.received
         low, high = max(spans, key=lambda s: sum(s[0] <= stamp <= s[1] for stamp in clock))
         return low, high
+
+    def _pauses(self) -> list[tuple[int, int]]:
+        """Find what is silent for long, and not followed by what was missing in it."""
+        clock = self._profile.clock
+        low, high = self.recording
+        stamps = sorted(
+            stamp
+            for topic in self._topics
+            for stamp, received in zip(topic.stamps(clock.timeline), topic.received, strict=True)
+            if stamp and low <= received <= high
+        )
+        if len(stamps) < 2 or getattr(clock, 'on_pause', 'split') == 'keep':
+            return []
+        often = len(stamps) / max(1, stamps[-1] - stamps[0])
+        silence = max(0.5 * SECOND, 5 * SECOND / clock.source_fps, 20 / often)
+        found = []
+        for start, stop in pairwise(stamps):
+            if stop - start > silence:
+                soon = bisect_right(stamps, stop + SECOND // 50) - bisect_left(stamps, stop)
+                if soon < 0.3 * often * (stop - start):
+                    found.append((start, stop))
+        return found
+
+    def since(self, topic: Topic, align: Align, before: Frame | None, frame: Frame) -> list[int]:
+        """Return which messages came since the frame before, or for as long as a frame lasts."""
+        shift = round(getattr(align, 'offset_ms', 0) * 1e6)
+        stop = self.time(frame, align.timeline) - shift
+        start = stop - SECOND // self._profile.fps
+        if before is not None:
+            start = self.time(before, align.timeline) - shift
+        stamps, numbers = self.line(topic, align.timeline, frame.stretch, held=True)
+        return numbers[bisect_right(stamps, start) : bisect_right(stamps, stop)]
 
     def line(
         self, topic: Topic, timeline: str, stretch: int, *, held: bool = False
@@ -245,7 +302,7 @@ class Statement:
 
     def cell(self, topic: Topic, align: Align, frame: Frame) -> Cell:
         """Return what serves a frame."""
-        time = self.time(frame, align.timeline)
+        time = self.time(frame, align.timeline) - round(getattr(align, 'offset_ms', 0) * 1e6)
         held = align.strategy == 'hold'
         stamps, numbers = self.line(topic, align.timeline, frame.stretch, held=held)
         if not stamps:
@@ -272,14 +329,18 @@ class Statement:
             gap |= stamps[future] - stamps[past] > align.gap_ms * 1e6
         if missing and align.zeros_before_first:
             return Cell(fill='zeros')
-        if gap and align.on_gap == 'mark':
-            return Cell(fill='mark', in_gap=True)
+        if gap and align.on_gap in ('mark', 'zeros'):
+            return Cell(fill=align.on_gap, in_gap=True)
         if gap and align.on_gap == 'hold':
             first = second = past
         if first < 0 or (gap and align.on_gap in ('drop', 'split')):
             return Cell(in_gap=gap, cut=True)
         weight = 0.0
         if first != second:
+            if any(
+                stamps[first] <= start and stop <= stamps[second] for start, stop in self.pauses
+            ):
+                raise NotJudged('what lies beside a pause')
             weight = (time - stamps[first]) / (stamps[second] - stamps[first])
         return Cell(numbers[first], numbers[second], weight, in_gap=gap)
 
@@ -334,6 +395,8 @@ def elements(message: Any, part: Part, source: Source) -> list[float | None]:
         for path in source.fields
         for number in np.concatenate([np.atleast_1d(v) for v in _listed(value_at(message, path))])
     ]
+    if isinstance(part.nan, float | int):
+        values = [value if math.isfinite(value) else part.nan for value in values]
     if part.joints:
         names = [str(name) for name in names_of(message, source)]
         return [values[names.index(joint)] if joint in names else None for joint in part.joints]
@@ -368,14 +431,54 @@ def names_of(message: Any, source: Source) -> Sequence[Any]:
     return ()
 
 
-def between(first: Sequence[float], second: Sequence[float], cell: Cell, align: Align) -> Any:
+def between(
+    first: Sequence[float], second: Sequence[float], cell: Cell, part: Part, align: Align
+) -> Any:
     """Return the elements at the share of the way that a frame lies between two messages."""
     a, b = np.array(first), np.array(second)
     if cell.first == cell.second:
         return a
     if align.strategy == 'slerp':
         return _turned(a, b if float(a @ b) >= 0 else -b, cell.weight)
-    return (1 - cell.weight) * a + cell.weight * b
+    turn = _TURNS.get(part.unit)
+    if turn is None:
+        return (1 - cell.weight) * a + cell.weight * b
+    low = np.where(np.minimum(a, b) < 0, -turn / 2, 0.0)
+    there = a + cell.weight * (b - a - turn * np.rint((b - a) / turn))
+    return np.where(np.abs(b - a) > turn / 2, (there - low) % turn + low, there)
+
+
+_TURNS = {'angle': 2 * math.pi, 'angle_deg': 360.0}
+
+
+def turn_of(part: Part) -> float:
+    """Return a full turn in the unit of a part behind its operations; 0 if it has no angles."""
+    turn = _TURNS.get(part.unit, 0.0) * (1 if part.scale is None else abs(part.scale))
+    if part.value_range is not None:
+        turn /= abs(part.value_range[1] - part.value_range[0])
+    return turn
+
+
+def reduced_values(found: Sequence[Sequence[float]], how: str) -> Any:
+    """Return what becomes of the elements of several messages."""
+    values = np.array(found)
+    if how == 'any':
+        return (values != 0).any(axis=0).astype(np.float64)
+    return {'max': values.max(axis=0), 'mean': values.mean(axis=0), 'last': values[-1]}[how]
+
+
+def quaternions(part: Part, source: Source, strategy: str) -> list[list[int]]:
+    """Return which elements of a part are quaternions of which either sign may stand."""
+    if part.quaternion in ('as_recorded', 'positive_w'):
+        return []
+    if part.quaternion or strategy == 'slerp':
+        return [list(range(4))]
+    places: dict[str, dict[str, int]] = {}
+    if len(source.fields) == len(part.names) and part.select is None and not part.joints:
+        for place, path in enumerate(source.fields):
+            parent, _, last = path.rpartition('.')
+            places.setdefault(parent, {})[last] = place
+    return [[*found.values()] for found in places.values() if set(found) == set('xyzw')]
 
 
 def _turned(first: Any, second: Any, share: float) -> Any:
@@ -409,14 +512,15 @@ Value = float | str | None
 """A number, or ``zeros`` or ``mark`` in its place; None where it is not judged."""
 
 
-def difference(value: Value, base: Value) -> Value:
-    """Subtract; of what is filled in there is no difference."""
+def difference(value: Value, base: Value, turn: float = 0.0) -> Value:
+    """Subtract, the shorter way where there is a full turn; nothing from what is filled in."""
     for fill in (None, 'mark', 'zeros'):
         if fill in (value, base):
             return fill
     assert isinstance(value, float)
     assert isinstance(base, float)
-    return value - base
+    apart = value - base
+    return apart - turn * round(apart / turn) if turn and math.isfinite(apart) else apart
 
 
 def as_number(value: float | str) -> float:
@@ -427,10 +531,10 @@ def as_number(value: float | str) -> float:
 PartRow = Callable[[int], Sequence[Value]]
 
 
-def relative(row: PartRow, frame: int, length: int) -> Sequence[Value]:
+def relative(row: PartRow, frame: int, length: int, turn: float) -> Sequence[Value]:
     """Subtract the first numbers of the episode; ``row`` gives those of a frame."""
     values = row(frame)
     if isinstance(values[0], str):
         return values
     start = next(found for found in map(row, range(length)) if not isinstance(found[0], str))
-    return [difference(value, base) for value, base in zip(values, start, strict=True)]
+    return [difference(value, base, turn) for value, base in zip(values, start, strict=True)]
