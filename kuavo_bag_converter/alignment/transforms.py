@@ -49,7 +49,7 @@ class Samples(NamedTuple):
     """Of the transform's header, ns."""
 
 
-class _Told(NamedTuple):
+class _LastTransform(NamedTuple):
     stamp: int
     pose: Pose
     publisher: str
@@ -90,7 +90,7 @@ class TransformLook:
         """Parents of each frame."""
         self._samples: dict[Edge, Samples] = {}
         self._static: dict[Edge, Pose] = {}
-        self._last: dict[Edge, _Told] = {}
+        self._last: dict[Edge, _LastTransform] = {}
         self._chain: frozenset[str] = frozenset()
         """Children of the transforms of the chain, once it is known."""
         self._contradictions: dict[Edge, str] = {}
@@ -133,27 +133,27 @@ class TransformLook:
 
     def _take(self, edge: Edge, transform: Any, message: Message, publisher: str) -> None:
         header = transform.header.stamp
-        told = _Told(header.sec * _NS + header.nanosec, pose_of(transform), publisher)
+        now = _LastTransform(header.sec * _NS + header.nanosec, pose_of(transform), publisher)
         before = self._last.get(edge)
-        self._last[edge] = told
+        self._last[edge] = now
         if before is not None and before.publisher != publisher:
             self._contradictions[edge] = (
                 f'{self.source.topic}: the transform of {edge} is published by '
                 f'{before.publisher} and by {publisher}; give one of them as publisher in the '
                 'source'
             )
-        if before is not None and before.stamp == told.stamp and before.pose != told.pose:
+        if before is not None and before.stamp == now.stamp and before.pose != now.pose:
             self._contradictions[edge] = (
                 f'{self.source.topic}: the transform of {edge} has two values at the stamp '
-                f'{told.stamp / _NS:.9f}, {_shown(before.pose)} and {_shown(told.pose)}, so that '
+                f'{now.stamp / _NS:.9f}, {_shown(before.pose)} and {_shown(now.pose)}, so that '
                 'several publishers tell it; record one of them'
             )
         samples = self._samples.setdefault(edge, Samples(array('q'), array('q')))
         if samples.ordinals and samples.ordinals[-1] == message.ordinal:
-            samples.stamps[-1] = told.stamp
+            samples.stamps[-1] = now.stamp
         else:
             samples.ordinals.append(message.ordinal)
-            samples.stamps.append(told.stamp)
+            samples.stamps.append(now.stamp)
 
     def chain(self) -> list[tuple[Edge, bool]]:
         """

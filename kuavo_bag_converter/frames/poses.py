@@ -126,14 +126,14 @@ class ChainedPoses:
                 complete.append((frame, self._pose_at(frame, self._waiting.pop(frame))))
         return complete
 
-    def _pose_at(self, frame: int, told: dict[tuple[int, bool], Poses]) -> Poses:
+    def _pose_at(self, frame: int, given: dict[tuple[int, bool], Poses]) -> Poses:
         poses = []
         for number, fixed in enumerate(self._fixed):
             if fixed is not None:
                 poses.append(fixed)
                 continue
-            first = told[number, False]
-            second = told.get((number, True), first)
+            first = given[number, False]
+            second = given.get((number, True), first)
             poses.append(between(first, second, self._tracks[number].weight[[frame]]))
         elements: Poses = along(self._links, poses)[0, self._places]
         return elements
@@ -141,8 +141,8 @@ class ChainedPoses:
     def _read(self, number: int, topic: str, message: object) -> Poses:
         """Return the pose that a message tells of a link, of several the last, shape (1, 7)."""
         edge = Edge(self._links[number].parent, self._links[number].child)
-        told = [one for one in transforms_of(message) if edge_of(one) == edge]
-        pose = np.array([pose_of(told[-1])], dtype=np.float64)
+        matching = [one for one in transforms_of(message) if edge_of(one) == edge]
+        pose = np.array([pose_of(matching[-1])], dtype=np.float64)
         length = float(np.linalg.norm(pose[0, 3:]))
         if not np.isfinite(pose).all() or abs(length - 1) > _UNIT:
             numbers = ', '.join(f'{value:g}' for value in pose[0])

@@ -185,17 +185,17 @@ class IdentityReader:
             chosen = step.element is not None
             if step.each and names:
                 element, _ = element_of(fields[step.attribute.rstrip('_')])
-                told = [
+                naming = [
                     name
                     for name, desc in decoder.fields(element[1]).items()
                     if desc[0] == Nodetype.BASE and _ENTRY.fullmatch(name)
                 ]
-                if told:
+                if naming:
                     each = f'{prefix.removesuffix(".")}[]'
-                    advice = f'{_NAMES_ADVICE}, with names_field: {each}.{told[0]}'
-                    what = f'{each}.{", ".join(told)}'
+                    advice = f'{_NAMES_ADVICE}, with names_field: {each}.{naming[0]}'
+                    what = f'{each}.{", ".join(naming)}'
                     self.identities.append(Identity(what, 'names', advice))
-                level = level._replace(each=_getter([*map(attribute_of, told)]))
+                level = level._replace(each=_getter([*map(attribute_of, naming)]))
             levels.append(level)
             if step.each:
                 break
