@@ -34,6 +34,7 @@ import sys
 from typing import Any, get_type_hints, NamedTuple, TypeVar
 
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.files import without_package
 from kuavo_bag_converter.support.plugins import Plugin, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
 
@@ -429,6 +430,10 @@ def _checked(info: SettingInfo, value: object, source: str) -> object:
             raise UsageError(
                 f'{source}: {info.name}: expected {_expected(info)}, found {text!r}{near}'
             )
+    if isinstance(result, str):
+        return without_package(result)
+    if isinstance(result, tuple):
+        return tuple(without_package(one) if isinstance(one, str) else one for one in result)
     return result
 
 

@@ -239,6 +239,21 @@ def test_values_are_as_lenient_as_in_the_command(make_node):
     assert node.get_parameter('platform_type').value == '5'
 
 
+def test_files_are_found_in_packages_of_the_workspace(make_node, tmp_path, monkeypatch):
+    index = tmp_path / 'share/ament_index/resource_index/packages'
+    index.mkdir(parents=True)
+    (index / 'my_robot').touch()
+    share = tmp_path / 'share/my_robot'
+    share.mkdir()
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path), prepend=os.pathsep)
+    node = make_node(
+        '--ros-args', '-p', 'profile:=package://my_robot/config/arm.yaml',
+        '-p', "msg_path:=['package://my_robot/msgs', other]",
+    )  # fmt: skip
+    assert node.settings.profile == str(share / 'config/arm.yaml')
+    assert node.settings.msg_path == (str(share / 'msgs'), 'other')
+
+
 def test_options_of_a_robot_that_another_package_adds_are_parameters(make_node, tmp_path):
     with installed(build_example(tmp_path)):
         node = make_node('--ros-args', '-p', 'profile:=two_arms', '-p', 'two_arms.fps:=15')
@@ -265,10 +280,11 @@ def test_the_parameters_that_every_node_has_are_no_unknown_settings(make_node):
     [
         ('train_hzz:=5', "unknown setting 'train_hzz'; did you mean 'train_hz'?"),
         ('train_hz:=0', 'train_hz: expected int from 1 to 1000, found 0'),
-        ('use_depth:=maybe', "use_depth: expected bool, found 'maybe'"),
+        ('append:=maybe', "append: expected bool, found 'maybe'"),
         ('bags:=[]', 'a value is empty'),
         ('bags:=/x', "bags: expected str list, found '/x'; write it as ['/x']"),
         ('bags:=[2024, 2025]', "found [2024, 2025]; write it as ['2024', '2025']"),
+        ('profile:=package://no_such/x.yaml', "'no_such' is no package of a ROS workspace that"),
         ('profile:=2024', "profile: expected str, found 2024; write it as '2024'"),
     ],
 )

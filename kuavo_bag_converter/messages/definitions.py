@@ -38,6 +38,7 @@ from kuavo_bag_converter.messages.json_schemas import json_schema
 from kuavo_bag_converter.messages.protobuf import protobuf_schema
 from kuavo_bag_converter.messages.schemas import Schema
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.files import share_of_package
 from kuavo_bag_converter.support.plugins import described
 from kuavo_bag_converter.support.texts import quoted, shown
 from rosbags.interfaces import Nodetype
@@ -384,7 +385,7 @@ class Definitions:
                 standard = get_typestore(store).fielddefs
                 if name in standard:
                     return standard
-            share = _installed_share(package)
+            share = share_of_package(package)
             path = share / 'msg' / f'{kind}.msg' if share is not None else None
             if path is None or not path.is_file():
                 # Last, because nothing tells what package such a file belongs to.
@@ -556,19 +557,6 @@ def _contained(fields: Iterable[tuple[str, FieldDesc]]) -> Iterator[str]:
         element = desc[1][0] if desc[0] in (Nodetype.ARRAY, Nodetype.SEQUENCE) else desc
         if element[0] == Nodetype.NAME:
             yield element[1]
-
-
-def _installed_share(package: str) -> Path | None:
-    """Return the share folder of a package of the sourced ROS, if there is such a package."""
-    try:
-        from ament_index_python.packages import get_package_share_directory
-    except ImportError:
-        return None
-    try:
-        return Path(get_package_share_directory(package))
-    except (LookupError, ValueError, OSError):
-        # Not found, not a package name, or no ROS sourced.
-        return None
 
 
 def _brief(error: BaseException) -> str:

@@ -23,6 +23,9 @@ from pathlib import Path
 import re
 import shutil
 
+from kuavo_bag_converter.support.errors import UsageError
+
+_IN_PACKAGE = 'package://'
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -95,3 +98,31 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copy2(source, target, follow_symlinks=False)
     if not target.is_symlink():
         sync(target)
+
+
+def share_of_package(name: str) -> Path | None:
+    """Return the share folder of a package of the sourced ROS, if there is such a package."""
+    try:
+        from ament_index_python.packages import get_package_share_directory
+    except ImportError:
+        return None
+    try:
+        return Path(get_package_share_directory(name))
+    except (LookupError, ValueError, OSError):
+        # Not found, not a package name, or no ROS sourced.
+        return None
+
+
+def without_package(path: str) -> str:
+    """
+    Return a path as it is, or where it lies if it is ``package://NAME/PATH``.
+
+    :raises UsageError: NAME is no package of the sourced ROS.
+    """
+    if not path.startswith(_IN_PACKAGE):
+        return path
+    name, _, rest = path.removeprefix(_IN_PACKAGE).partition('/')
+    share = share_of_package(name)
+    if share is None:
+        raise UsageError(f'{path}: {name!r} is no package of a ROS workspace that is sourced')
+    return str(share / rest)
