@@ -554,7 +554,7 @@ def test_a_topic_without_header_cannot_be_aligned_by_header_stamps(tmp_path):
     reasons = refusal(tmp_path, robot, path)
     assert reasons == {
         f'/gripper: std_msgs/msg/Float64 ({encoding}) does not begin with a std_msgs/Header, so '
-        'it has no header stamps; use timeline: bag for it'
+        'it has no header stamps; use timeline: bag or a stamp_field for it'
         for encoding in ('ros1', 'cdr')
     }
 

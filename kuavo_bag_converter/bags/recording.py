@@ -204,7 +204,7 @@ class RecordingReader:
                 raise BagError(
                     f'{self.path}: {connection.label}: {shown(connection.msgtype)} '
                     f'({shown(connection.encoding)}) does not begin with a std_msgs/Header, '
-                    f'so it has no header stamps; use timeline: bag for it'
+                    f'so it has no header stamps; use timeline: bag or a stamp_field for it'
                 )
 
     def _receive_stamps(self, topics: AbstractSet[str]) -> dict[str, Stamps]:
