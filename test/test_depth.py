@@ -355,7 +355,7 @@ def test_maps_outside_of_the_depth_range_are_said(factor, said):
     lines = list(remarks.lines())
     assert len(lines) == said
     for line in lines:
-        assert re.match(r'/depth: 1 of 1 depth maps lie outside of depth_range \[0, 5000\]', line)
+        assert re.match(r'/depth: 1 of 1 depth maps lie outside of \[0, 5000\] mm', line)
 
 
 def test_a_few_empty_maps_are_not_worth_a_word():

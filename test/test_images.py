@@ -419,6 +419,16 @@ def test_pictures_that_are_no_mosaics_are_left_as_they_are(words, pixels):
     assert_shows(decode(jpeg(pixels), words), shown, mean=1.5)
 
 
+@pytest.mark.parametrize(('across', 'down'), [(2, 2), (2, 1), (1, 2), (1, 1), (4, 1)])
+@pytest.mark.parametrize('part', [(8, 4, 40, 30), (3, 5, 41, 29)])
+def test_a_part_of_a_jpeg_shows_what_was_there(across, down, part):
+    data = sampled_jpeg(picture(), across, down)
+    x, y, width, height = part
+    frame = decode(data, size=(height, width), pix_fmt='yuv444p', geometry=Geometry(part))
+    shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert_shows(frame, shown[y : y + height, x : x + width], mean=3.0, greatest=24.0)
+
+
 def test_a_mosaic_that_was_made_grey_is_said_and_one_that_is_too_small_refused():
     remarks = PictureRemarks('/camera')
     decode(jpeg(picture()[..., 0]), 'bayer_rggb8; jpeg compressed mono8', remarks=remarks)

@@ -58,6 +58,11 @@ import numpy.typing as npt
 
 _ENCODER_BYTES_PER_PIXEL = {'h264': 30, 'hevc': 75, 'libsvtav1': 100}
 """Memory of an encoder with the settings that it gets here; measured, rounded up."""
+_METRIC_RANGE = (
+    round(1000 * DepthCoding().depth_min),
+    round(1000 * DepthCoding().depth_max),
+)
+"""mm."""
 _LEAST_SIDES = (1, 16, 32, 64)
 """Sides that encoders need at least, of which the first that helps is taken."""
 _PICTURE_BYTES_PER_PIXEL = 20
@@ -165,7 +170,9 @@ class CameraKind(ABC, Generic[PictureT]):
 
     def _no_remarks(self) -> PictureRemarks:
         feature = self._bound.feature
-        clipped = feature.depth_range if feature.depth in ('minmax8', 'range8') else None
+        clipped = feature.depth_range if feature.depth else None
+        if feature.depth == 'metric12':
+            clipped = _METRIC_RANGE
         return PictureRemarks(shown(self.topic), self.key, clipped)
 
     def _depth_decoder(self, connection: Connection) -> DepthDecoder:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import av
@@ -43,7 +44,13 @@ from kuavo_bag_converter.messages.picture_headers import (
 )
 from kuavo_bag_converter.messages.picture_messages import Compressed, PictureMessages
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
-from kuavo_bag_converter.messages.video_frames import FrameFitter, gray_pixels, RGB, rgb_pixels
+from kuavo_bag_converter.messages.video_frames import (
+    cropped,
+    FrameFitter,
+    gray_pixels,
+    RGB,
+    rgb_pixels,
+)
 from kuavo_bag_converter.messages.video_streams import (
     begins_with_start_code,
     open_stream,
@@ -245,10 +252,17 @@ class ColorDecoder:
             size = (picture.width, picture.height)
         check_recorded_size(size, self._recorded_size)
         self._remarks.size(*size)
-        if self._geometry.is_plain(size):
+        geometry = self._geometry
+        if geometry.crop is not None and orientation == 1:
+            geometry.turned(size)
+            part = cropped(picture, *geometry.crop)
+            if part is not None:
+                picture, geometry = part, replace(geometry, crop=None)
+                size = (picture.height, picture.width)
+        if geometry.is_plain(size):
             return self._fitter.fit(picture, orientation)
         pixels = rgb_pixels(self._rgb_fitter.fit(picture, orientation))
-        pixels = np.ascontiguousarray(self._geometry.applied(pixels))
+        pixels = np.ascontiguousarray(geometry.applied(pixels))
         return self._fitter.fit(av.VideoFrame.from_numpy_buffer(pixels, 'rgb24'))
 
     def _colored(self, frame: av.VideoFrame, description: str) -> av.VideoFrame:

@@ -173,9 +173,10 @@ class PictureRemarks:
             low, high = self._depth_range
             median = float(np.median(self._medians))
             yield (
-                f'{self._clipped} of {maps} depth maps lie outside of depth_range [{low}, {high}] '
-                f'mm, with half of the depths beyond {median / _METRE:.4g} m where 1 is '
-                f'{unit_text(self._unit_mm)}; set depth_range, or unit if it is another'
+                f'{self._clipped} of {maps} depth maps lie outside of [{low}, {high}] mm, to '
+                f'which they are clipped, with half of the depths beyond {median / _METRE:.4g} m '
+                f'where 1 is {unit_text(self._unit_mm)}; set unit if it is another, or '
+                'depth_range'
             )
 
 

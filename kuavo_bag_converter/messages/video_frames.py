@@ -49,6 +49,29 @@ def plane_pixels(frame: av.VideoFrame, index: int) -> Gray:
     return rows[:, : data.width]
 
 
+def cropped(frame: av.VideoFrame, x: int, y: int, width: int, height: int) -> av.VideoFrame | None:
+    """
+    Cut a part out of a frame of planar YUV, which costs far less than out of one in RGB.
+
+    :return: A frame of the same form; None if it has another one, or the part begins or ends
+        within pixels that share their colour.
+    """
+    pixel_format = frame.format
+    if not pixel_format.name.startswith(('yuv4', 'yuvj4')) or pixel_format.components[0].bits != 8:
+        return None
+    across, down = (
+        8 // side for side in (pixel_format.chroma_width(8), pixel_format.chroma_height(8))
+    )
+    if (x % across, width % across, y % down, height % down) != (0, 0, 0, 0):
+        return None
+    part = av.VideoFrame(width, height, pixel_format.name)
+    part.color_range, part.colorspace = frame.color_range, frame.colorspace
+    for index, (columns, rows) in enumerate(((1, 1), (across, down), (across, down))):
+        plane = plane_pixels(frame, index)[y // rows :, x // columns :]
+        plane_pixels(part, index)[:] = plane[: height // rows, : width // columns]
+    return part
+
+
 def gray_pixels(frame: av.VideoFrame) -> npt.NDArray[Any] | None:
     """
     View a grey picture as recorded, (height, width).
