@@ -51,7 +51,7 @@ class Display(Observer):
 
     def note(self, text: str) -> None:
         """Write it down."""
-        self._remark(text)
+        self._line(text)
 
     def bags_found(self, bags: Sequence[str]) -> None:
         """Find out what tells their names apart."""
