@@ -176,7 +176,7 @@ def other(parent, child, pose=((0, 0, 0), (0, 0, 0, 1)), publisher='/other'):
         (('map', 'tool'), [other('map', 'anchor')], 'tool is below odom and map below map: no '
                                                     'transforms connect them'),
         (('odom', 'tool'), [other('map', 'arm')], 'the frame arm has several parents, '),
-        (('base', 'tool'), [other('arm', 'tool')], 'the transform of arm to tool '),
+        (('base', 'tool'), [other('arm', 'tool')], 'the transform of arm to tool is '),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize('ros1', [False, True])
@@ -245,3 +245,26 @@ def test_transforms_are_interpolated_unless_they_say_otherwise(tmp_path, strateg
     (source,) = profile.vectors[0].parts[0].sources
     assert source.align.strategy == (strategy or 'linear')
     assert source.tf.static_topic == '/tf_static'
+
+
+@pytest.mark.parametrize('late', [0.0, 0.007])
+def test_two_nodes_that_the_bag_does_not_tell_are_found_by_what_they_say(tmp_path, late):
+    recording = robot()
+    recording.every(
+        '/tf', 33,
+        lambda t: recording.tf(recording.transform(t + late, 'arm', 'tool', (-1, 0, 0))),
+        -0.1 + late,
+    )  # fmt: skip
+    with pytest.raises(BagError, match=r'the transform of arm to tool is by turns \['):
+        read(tmp_path, recording, pose_part('base', 'tool'))
+
+
+def test_a_coarse_clock_and_an_encoder_that_flickers_are_one_publisher(tmp_path):
+    recording = Recording()
+    for number in range(101):
+        time = number / 100
+        flicker = (0.1 + 0.001 * (number % 2), 0.0, time)
+        transform = recording.transform(number // 5 / 20, 'base', 'tool', flicker)
+        recording.send('/tf', time, recording.tf(transform))
+    values, times = read(tmp_path, recording, pose_part('base', 'tool'))
+    assert np.abs(values[:, 2] - times).max() < 0.011

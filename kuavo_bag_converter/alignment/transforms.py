@@ -19,6 +19,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from itertools import pairwise
+import math
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.model import Message
@@ -29,6 +30,10 @@ from kuavo_bag_converter.support.texts import did_you_mean, listed
 Pose = tuple[float, ...]
 """Translation and rotation, see :data:`kuavo_bag_converter.profiles.model.POSE_FIELDS`."""
 _NS = 10**9
+_JUMP = 0.02
+"""From one pose to the next, m or in a quaternion, what may come of two publishers."""
+_RETURN = 3
+"""Poses of which the first and the last are alike and the one between is not."""
 
 
 class Edge(NamedTuple):
@@ -49,10 +54,31 @@ class Samples(NamedTuple):
     """Of the transform's header, ns."""
 
 
-class _LastTransform(NamedTuple):
-    stamp: int
-    pose: Pose
-    publisher: str
+class _PoseTrail:
+    """The last poses of a transform, and how often it jumps to another one and back."""
+
+    def __init__(self) -> None:
+        self.publisher: str | None = None
+        self._poses: list[Pose] = []
+        self._returns = 0
+        self._seen = 0
+
+    def add(self, pose: Pose) -> None:
+        """Take the next pose."""
+        self._seen += 1
+        self._poses = [*self._poses[-2:], pose]
+        if len(self._poses) == _RETURN:
+            first, between, _ = self._poses
+            jump = math.dist(between, pose)
+            if jump > _JUMP and math.dist(first, pose) < jump / 5:
+                self._returns += 1
+
+    @property
+    def values(self) -> tuple[Pose, Pose] | None:
+        """Two poses by turns, if that is what there is, as no single publisher says."""
+        if self._returns < _RETURN or self._returns * 5 < self._seen:
+            return None
+        return self._poses[-2], self._poses[-1]
 
 
 def transforms_of(message: Any) -> list[Any]:
@@ -90,7 +116,7 @@ class TransformLook:
         """Parents of each frame."""
         self._samples: dict[Edge, Samples] = {}
         self._static: dict[Edge, Pose] = {}
-        self._last: dict[Edge, _LastTransform] = {}
+        self._trails: dict[Edge, _PoseTrail] = {}
         self._chain: frozenset[str] = frozenset()
         """Children of the transforms of the chain, once it is known."""
         self._contradictions: dict[Edge, str] = {}
@@ -133,27 +159,22 @@ class TransformLook:
 
     def _take(self, edge: Edge, transform: Any, message: Message, publisher: str) -> None:
         header = transform.header.stamp
-        now = _LastTransform(header.sec * _NS + header.nanosec, pose_of(transform), publisher)
-        before = self._last.get(edge)
-        self._last[edge] = now
-        if before is not None and before.publisher != publisher:
+        stamp = header.sec * _NS + header.nanosec
+        trail = self._trails.setdefault(edge, _PoseTrail())
+        trail.add(pose_of(transform))
+        if trail.publisher not in (None, publisher):
             self._contradictions[edge] = (
                 f'{self.source.topic}: the transform of {edge} is published by '
-                f'{before.publisher} and by {publisher}; give one of them as publisher in the '
+                f'{trail.publisher} and by {publisher}; give one of them as publisher in the '
                 'source'
             )
-        if before is not None and before.stamp == now.stamp and before.pose != now.pose:
-            self._contradictions[edge] = (
-                f'{self.source.topic}: the transform of {edge} has two values at the stamp '
-                f'{now.stamp / _NS:.9f}, {_shown(before.pose)} and {_shown(now.pose)}, so that '
-                'several publishers tell it; record one of them'
-            )
+        trail.publisher = publisher
         samples = self._samples.setdefault(edge, Samples(array('q'), array('q')))
         if samples.ordinals and samples.ordinals[-1] == message.ordinal:
-            samples.stamps[-1] = now.stamp
+            samples.stamps[-1] = stamp
         else:
             samples.ordinals.append(message.ordinal)
-            samples.stamps.append(now.stamp)
+            samples.stamps.append(stamp)
 
     def chain(self) -> list[tuple[Edge, bool]]:
         """
@@ -166,6 +187,13 @@ class TransformLook:
         for edge, _ in links:
             if edge in self._contradictions:
                 raise BagError(f'{self._contradictions[edge]} ({self._user})')
+            by_turns = self._trails[edge].values if edge in self._trails else None
+            if by_turns is not None:
+                raise BagError(
+                    f'{self.source.topic}: the transform of {edge} is by turns '
+                    f'{_shown(by_turns[0])} and {_shown(by_turns[1])}, as of several publishers; '
+                    f'record one of them ({self._user})'
+                )
             if edge in self._static and edge in self._samples:
                 raise BagError(
                     f'{self.source.topic}: the transform of {edge} is on {self.tf.static_topic}, '
