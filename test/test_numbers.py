@@ -30,6 +30,7 @@ from kuavo_bag_converter.frames.precision import rounded_integers, StepLoss
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.report.display import Display
 from kuavo_bag_converter.support.errors import BagError
+from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 import numpy as np
 from plain_robot import every, imu, joint_state, Robot, said
 import pytest
@@ -583,6 +584,30 @@ def test_features_of_all_dtypes_become_a_dataset(tmp_path, version):
     }
     assert features['next.done']['shape'] == [1]
     assert verify(root, []).ok
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_lerobot_loads_features_of_all_dtypes(tmp_path, python):
+    values = [[2**62 + number, number % 2] for number in range(FRAMES)]
+    profile = profile_of(
+        part('b', select=[1]),
+        observation__count=vector('int64', part('ab')),
+        observation__contacts=vector('bool', part('bc', select=[1, 1])),
+        next__reward=vector('float32', part('r', select=[1], scale=0.5)),
+        next__done=vector('bool', {'last_frame': True, 'names': ['done']}),
+        next__success=vector('int64', {'last_frame': True, 'names': ['success']}),
+    )
+    bag, path = written(tmp_path, robot_of(array(values, 'Int64')), profile)
+    version = 'v2.1' if version_of(python) < (0, 4) else 'v3.0'
+    run(bag, tmp_path / 'out', profile=str(path), lerobot_version=version)
+    found = read(python, tmp_path / 'frames.npz', tmp_path / 'out')
+    for backend in BACKENDS:
+        loaded = {key: found[f'out/{backend}/{key}'] for key in profile['features']}
+        assert loaded['observation.count'].tolist() == values
+        assert loaded['observation.contacts'].tolist() == [[bool(n % 2)] * 2 for _, n in values]
+        assert loaded['next.reward'].tolist() == [0.5 * n for _, n in values]
+        assert loaded['next.done'].tolist() == [False] * (FRAMES - 1) + [True]
+        assert loaded['next.success'].tolist() == [0] * (FRAMES - 1) + [1]
 
 
 def test_a_dataset_of_another_dtype_is_not_added_to(tmp_path):

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 from arm_runs import (
     convert_arm,
@@ -33,6 +34,7 @@ from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
+from kuavo_bag_converter.report.display import print_report
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 import pyarrow.parquet as pq
 import pytest
@@ -91,6 +93,18 @@ def test_the_folder_of_a_bag_names_its_task(tmp_path, profile, folders):
     episodes = pq.read_table(next(root.glob('meta/episodes/*/*.parquet')))
     assert episodes['tasks'].to_pylist() == [['pick the cube'], ['open_door']]
     assert verified(root) == 2
+
+
+def test_what_comes_of_a_run_shows_the_tasks_that_bags_were_given(
+    tmp_path, profile, folders, capsys
+):
+    done = convert_arm(folders, tmp_path / 'out', profile, tasks='folder')
+    print_report(done, sys.stdout)
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ['bag', 'outcome', 'episodes', 'frames', 'task', 'reason']
+    assert first.split() == ['ep1.bag', 'converted', '1', '2', 'pick', 'the', 'cube']
+    print_report(convert_arm(folders, tmp_path / 'other', profile), sys.stdout)
+    assert 'task' not in capsys.readouterr().out
 
 
 def test_a_file_of_a_rosbag2_directory_has_the_task_of_the_folder_around_it(

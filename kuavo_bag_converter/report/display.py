@@ -28,7 +28,7 @@ from kuavo_bag_converter.alignment.report import (
     TrackReport,
 )
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.support.texts import aligned, counted, distinct_names, visible
+from kuavo_bag_converter.support.texts import aligned, counted, distinct_names, shown, visible
 
 _BAR = 30
 _LOG_EVERY_S = 10.0
@@ -174,11 +174,18 @@ def plan_summary(plan: PlanReport) -> str:
 def print_report(report: Report, stream: TextIO) -> None:
     """Print the table of bags, the alignment in short, and the totals."""
     names = distinct_names([item.bag for item in report.outcomes])
+    header = ['bag', 'outcome', 'episodes', 'frames', 'task', 'reason']
     rows = [
-        (names[item.bag], item.status, str(item.episodes), str(item.frames), item.reason)
+        [
+            names[item.bag], item.status, str(item.episodes), str(item.frames), shown(item.task),
+            item.reason,
+        ]
         for item in report.outcomes
-    ]
-    for line in _table(('bag', 'outcome', 'episodes', 'frames', 'reason'), rows):
+    ]  # fmt: skip
+    if not any(item.task for item in report.outcomes):
+        for row in (header, *rows):
+            del row[4]
+    for line in _table(header, rows):
         print(line, file=stream)
     plans = [item.plan for item in report.outcomes if item.plan]
     if plans:
