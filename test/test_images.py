@@ -822,9 +822,6 @@ def test_skipped_pictures_serve_the_ones_after_them(codec):
     )
 
 
-@pytest.mark.skipif(
-    av.library_versions['libavcodec'] < (62,), reason='libavcodec before FFmpeg 8 conceals it'
-)
 def test_after_a_lost_message_h265_has_no_pictures_up_to_the_next_key_frame():
     packets, shown = stream('hevc')
     decoder = ColorDecoder(COMPRESSED, DEFINITIONS)

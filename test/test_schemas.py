@@ -550,6 +550,14 @@ def test_a_schema_that_does_not_tell_the_type_is_said(schema):
         arm(b'', schema)
 
 
+def test_a_picture_of_foxglove_needs_no_fields_in_its_json_schema():
+    connection = Connection(0, '/cam', 'foxglove.CompressedImage', 'json', '{}', 'jsonschema')
+    message = Definitions().decoder(connection)(json_video(3, b'abc', 'png'))
+    assert (message.format, message.data.tobytes(), message.timestamp.sec) == (
+        'png', b'abc', stamp_of(3)[0],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ('change', 'text'),
     [

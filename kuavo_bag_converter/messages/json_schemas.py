@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 _KINDS = {'number': 'float64', 'integer': 'int64', 'boolean': 'bool', 'string': 'string'}
 _PYTHON = {'number': (int, float), 'integer': (int,), 'boolean': (bool,)}
+_STAMPED = {
+    'timestamp': {'type': 'object', 'properties': {'sec': {}, 'nsec': {}}},
+    'frame_id': {'type': 'string'},
+    'data': {'type': 'string', 'contentEncoding': 'base64'},
+}
+_PICTURE = {'type': 'object', 'properties': {**_STAMPED, 'format': {'type': 'string'}}}
+_KNOWN: Mapping[str, Mapping[str, Any]] = {
+    'foxglove.CompressedImage': _PICTURE,
+    'foxglove.CompressedVideo': _PICTURE,
+}
+"""Schemas that writers leave empty, as the name tells all."""
 _DEPTH = 16
 """Objects within objects; what is deeper is left out."""
 _TIME = {'sec', 'nsec'}
@@ -46,6 +57,8 @@ def json_schema(msgtype: str, text: str) -> Schema:
     :raises ValueError: It is broken, or defines no fields.
     """
     root = json.loads(text)
+    if isinstance(root, dict) and 'properties' not in root:
+        root = {**root, **_KNOWN.get(msgtype, {})}
     found: Typesdict = {}
     name = Claim.name_in_ros(msgtype)
     if not isinstance(root, dict) or not _describe(root, root, name, found, 0):
