@@ -44,6 +44,7 @@ from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,
     Part,
+    POSE_FIELDS,
     Profile,
     Source,
     VectorFeature,
@@ -55,6 +56,7 @@ from kuavo_bag_converter.replay.plain_pictures import (
     Picture,
     PlainDecoder,
     Reduced,
+    scene_distance,
     stored_picture,
     Unreadable,
 )
@@ -68,6 +70,7 @@ from kuavo_bag_converter.replay.plausible import doubts, PartEvidence
 from kuavo_bag_converter.replay.stated_rows import (
     as_number,
     between,
+    Cell,
     check_stated,
     difference,
     elements,
@@ -86,6 +89,7 @@ from kuavo_bag_converter.replay.stated_rows import (
     Value,
     value_at,
 )
+from kuavo_bag_converter.replay.stated_transforms import Edge, pose
 from kuavo_bag_converter.support.errors import ConverterError
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +138,11 @@ class _Use:
         self.source = source
         self.align = align
         self.topics = [Topic(source.topic) for _ in range(topics)]
+
+    @property
+    def topics_read(self) -> set[str]:
+        """The topics of the bag that hold its messages."""
+        return {self.source.topic}
 
     def stamped(self, message: Stored, decoded: Any, header: int) -> int:
         """Return the stamp of a message that stands for that of a header, ns."""
@@ -231,6 +240,42 @@ def _identity(message: Any, source: Source) -> tuple[str, ...]:
     return tuple(found)
 
 
+class _PoseColumn(_Column):
+    """A part whose source is a transform; of each frame, the transforms in its parent."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.edges: dict[str, Edge] = {}
+
+    @property
+    def topics_read(self) -> set[str]:
+        """Where its transforms are."""
+        assert self.source.tf is not None
+        return {self.source.topic, self.source.tf.static_topic}
+
+    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:  # noqa: ARG002
+        """Take the transforms of a message."""
+        static = message.connection.topic != self.source.topic
+        if not static and self.source.publisher not in ('', message.connection.publisher):
+            return
+        for transform in getattr(decoded, 'transforms', [decoded]):
+            child = transform.child_frame_id.lstrip('/')
+            parent = transform.header.frame_id.lstrip('/')
+            edge = self.edges.setdefault(child, Edge(self.source.topic, parent, static=static))
+            edge.add(message.place, message.received, transform)
+
+    def pose(self, statement: Statement, frame: Frame) -> Sequence[float]:
+        """Return the fields that are asked for, of the pose at a frame."""
+        tf = self.source.tf
+        assert tf is not None
+
+        def serve(edge: Edge) -> Cell:
+            return statement.cell(edge.topic, self.align, frame)
+
+        found = pose(self.edges, tf.parent.lstrip('/'), tf.child.lstrip('/'), serve)
+        return [found[POSE_FIELDS.index(name)] for name in self.source.fields or POSE_FIELDS]
+
+
 class BagOpinion:
     """
     Judges the episodes of one bag.
@@ -303,6 +348,9 @@ class BagOpinion:
 
     def _sources(self) -> Iterator[Source]:
         profile = self._profile
+        for vector in profile.vectors:
+            for part in vector.parts:
+                yield from (Source(s.tf.static_topic) for s in part.sources if s.tf is not None)
         yield from profile.clock.sources
         yield from profile.task_sources
         yield from profile.episodes.sources
@@ -348,7 +396,7 @@ class BagOpinion:
                 continue
             number = len(topic.places)
             header = self._header(message) if headed else 0
-            mine = [use for use in uses if use.source.topic == topic.name]
+            mine = [use for use in uses if topic.name in use.topics_read]
             decoded = None
             if any(
                 isinstance(u, _Column) or u.source.frame_ids or u.source.stamp_field for u in mine
@@ -365,6 +413,11 @@ class BagOpinion:
             for own in use.topics:
                 stretch = topics[own.name].stretch
                 own.stretch = [stretch[number] for number in own.numbers]
+            if isinstance(use, _PoseColumn):
+                for edge in use.edges.values():
+                    base = topics[edge.topic.name]
+                    stretches = dict(zip(base.places, base.stretch, strict=True))
+                    edge.topic.stretch = [stretches.get(p, 0) for p in edge.topic.places]
         self._topics = topics
         self._statement = Statement(self._profile, list(topics.values()), clock.topics[0])
 
@@ -387,7 +440,8 @@ class BagOpinion:
                     used = replace(part.stand_in, names=part.names)
                     source = source_of(used.sources, counts, self._types)
                 align = used.align if source is None or source.align is None else source.align
-                self._columns.append(_Column(vector.key, used, source, align, offset))
+                kind = _PoseColumn if source is not None and source.tf else _Column
+                self._columns.append(kind(vector.key, used, source, align, offset))
                 offset += len(part.names)
         for camera in profile.cameras:
             source = source_of(camera.sources, counts, self._types)
@@ -617,6 +671,9 @@ class BagOpinion:
         self, column: _Column, topic: Topic, frame: Frame, before: Frame | None
     ) -> Sequence[Value]:
         part, align = column.part, column.align
+        if isinstance(column, _PoseColumn):
+            found = column.pose(self._statement, frame)
+            return [float(v) for v in operated(found, part)]
         cell = self._statement.cell(topic, align, frame)
         if cell.fill:
             return [cell.fill] * column.width
@@ -639,7 +696,7 @@ class BagOpinion:
         minus = {vector.key: vector.minus for vector in self._profile.vectors}
         for column in self._columns:
             line = column.align.timeline
-            if column.part.gap_flag or not column.bound:
+            if column.part.gap_flag or not column.bound or isinstance(column, _PoseColumn):
                 continue
             times = [self._statement.time(Frame(stamp, stretch), line) for stamp in frames]
             for place, topic in enumerate(column.topics):
@@ -773,7 +830,7 @@ class BagOpinion:
                 continue
             self._summary.pictures += 1
             shown = stored[number, frame]
-            apart = distance(shown, pictures[own].reduced)
+            apart = scene_distance(shown, pictures[own].reduced)
             near = {w for (n, f), w in wanted.items() if n == number and abs(f - frame) < 400}
             other = next(
                 (

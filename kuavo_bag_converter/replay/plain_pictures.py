@@ -84,6 +84,12 @@ def distance(first: Reduced, second: Reduced) -> float:
     return float(np.abs(first - second).mean())
 
 
+def scene_distance(first: Reduced, second: Reduced) -> float:
+    """Return by how many levels pictures differ in the mean of areas, where no noise is left."""
+    areas = [cv2.resize(one, (8, 6), interpolation=cv2.INTER_AREA) for one in (first, second)]
+    return float(np.abs(areas[0] - areas[1]).mean())
+
+
 def is_rather(shown: Reduced, own: Reduced, other: Reduced) -> bool:
     """Tell whether a picture is most of the way from its own to another that differs from it."""
     change, rest = (picture - picture.mean(axis=(0, 1)) for picture in (other - own, shown - own))

@@ -50,7 +50,8 @@ _FILLED = {'zeros': 0.0, 'mark': 999.0}
 _STATED = {
     Align: 'strategy timeline tolerance_ms gap_ms on_gap zeros_before_first reduce offset_ms '
     'shift',
-    Source: 'topic fields msgtypes align names_field frame_ids publisher stamp_field stamp_unit',
+    Source: 'topic fields msgtypes align names_field frame_ids publisher stamp_field '
+    'stamp_unit tf',
     Part: 'names sources length select joints unit value_range scale offset threshold '
     'relative_to_start gap_flag align stand_in nan quaternion last_frame',
     VectorFeature: 'key parts minus dtype',
@@ -439,7 +440,7 @@ def between(
     if cell.first == cell.second:
         return a
     if align.strategy == 'slerp':
-        return _turned(a, b if float(a @ b) >= 0 else -b, cell.weight)
+        return turned(a, b if float(a @ b) >= 0 else -b, cell.weight)
     turn = _TURNS.get(part.unit)
     if turn is None:
         return (1 - cell.weight) * a + cell.weight * b
@@ -481,7 +482,7 @@ def quaternions(part: Part, source: Source, strategy: str) -> list[list[int]]:
     return [[*found.values()] for found in places.values() if set(found) == set('xyzw')]
 
 
-def _turned(first: Any, second: Any, share: float) -> Any:
+def turned(first: Any, second: Any, share: float) -> Any:
     """Turn by a share of the angle between two unit vectors that are not opposite."""
     first, second = first / np.linalg.norm(first), second / np.linalg.norm(second)
     angle = 2 * math.atan2(
