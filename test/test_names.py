@@ -56,13 +56,22 @@ def refused(folder, recording, *parts, **keys):
     return str(caught.value)
 
 
+def test_names_do_not_matter_where_the_profile_says_so(tmp_path):
+    recording = both_arms()
+    plain = part()
+    plain['from']['names_field'] = None
+    assert len(read(tmp_path, recording, plain)[0])
+
+
 @pytest.mark.parametrize('ros1', [False, True])
 def test_a_place_in_messages_that_name_their_elements_differently_is_refused(tmp_path, ros1):
     text = refused(tmp_path, both_arms(ros1), part())
     assert text.startswith('/joint_states: the message received at 17000000')
     assert 'its name is [right_1, right_2], of those before [left_1, left_2]' in text
-    assert text.endswith('give joints in the profile, by which they are read by name '
-                         '(observation.state)')  # fmt: skip
+    assert text.endswith(
+        'give joints in the profile, by which they are read by name, or names_field: null in the '
+        'source if it does not matter (observation.state)'
+    )
 
 
 @pytest.mark.parametrize('strategy', ['nearest', 'hold', 'linear'])

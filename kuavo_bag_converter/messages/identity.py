@@ -450,9 +450,12 @@ class IdentityCheck:
             if identity.kind == 'number':
                 before = self._numbers[identity.path][-1]
             if before != value:
+                never_mind = ''
+                if identity.kind != 'frame':
+                    never_mind = ', or names_field: null in the source if it does not matter'
                 raise OtherIdentityError(
                     f'{name}: its {identity.path} is {_written(value)}, of those before '
-                    f'{_written(before)}; {identity.advice}'
+                    f'{_written(before)}; {identity.advice}{never_mind}'
                 )
         self._last = values
 
