@@ -337,6 +337,21 @@ def test_degrees_that_wrap_are_refused_too(tmp_path):
     assert np.abs(state_of(tmp_path / 'radians', robot, wrapped)).max() <= math.pi
 
 
+def test_an_angle_is_found_beside_forces_that_jump_as_far(tmp_path):
+    wrapped = np.array(turning(150.0, 9.0))[:, 0] * math.pi / 180
+    force = np.where(np.arange(FRAMES) % 2, 3.1, -3.1) + 9.0 * (np.arange(FRAMES) == 0)
+    robot = robot_of(array(np.stack([force, wrapped], axis=1)), start_s=-0.05)
+    text = refused(tmp_path, robot, profile_of(part('ab', align={'strategy': 'linear'})))
+    assert ': b (data) is' in text
+
+
+def test_what_is_degrees_for_certain_does_not_wrap_at_six(tmp_path):
+    values = [[0.0 if number < 5 else 6.1] for number in range(FRAMES)]
+    robot = robot_of(array(values), start_s=-0.05)
+    command = part('a', unit='deg2rad', align={'strategy': 'linear'})
+    assert len(state_of(tmp_path, robot, command)) == FRAMES
+
+
 def test_forces_that_jump_as_far_are_no_angles(tmp_path):
     rng = np.random.default_rng(1)
     values = rng.normal(scale=6, size=(120, 3))

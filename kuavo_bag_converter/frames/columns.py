@@ -111,7 +111,7 @@ class Column:
         self._first_values = _Memory()
         self._quaternions: tuple[tuple[int, ...], ...] = ()
         self._wrap: WrapDetector | None = None
-        self._jumps: dict[tuple[int, float], str] = {}
+        self._jumps: dict[tuple[int, str], str] = {}
         self.dtype: type[Any] = np.float64
         self.poses: ChainedPoses | None = None
         self._fields = '' if bound.source is None else '+'.join(bound.source.fields)
@@ -139,7 +139,7 @@ class Column:
         strategy = self.plan.track.align.strategy
         self._find_quaternions(bound.source, strategy)
         if strategy == 'linear' and self._turn is None:
-            self._wrap = WrapDetector(self.width)
+            self._wrap = WrapDetector(self.width, bound.part.unit)
 
     def _find_quaternions(self, source: Source, strategy: str) -> None:
         self._quaternions = quaternions_of(self.part, source, strategy)
@@ -195,8 +195,8 @@ class Column:
 
         :raises BagError: Angles that wrap around were interpolated through all between.
         """
-        for (element, turn), text in self._jumps.items():
-            if self._wrap is not None and self._wrap.wraps(element, turn):
+        for (element, unit), text in self._jumps.items():
+            if self._wrap is not None and self._wrap.wraps(element, unit):
                 raise BagError(text)
 
     def error(self, cells: Cells, row: int, element: int, problem: str) -> BagError:
@@ -270,11 +270,11 @@ class Column:
         (first, _), (second, _) = messages
         places = np.flatnonzero(rows)
         found = self._wrap.add(first.values[places], later[places])
-        for (unit, turn), jumps in zip(TURNS.items(), found, strict=True):
-            for row, element in np.argwhere(jumps)[:1].tolist():
-                at = places[row]
+        for unit, jumps in found.items():
+            for element in np.flatnonzero(jumps.any(axis=0)).tolist():
+                at = places[jumps[:, element].argmax()]
                 self._jumps.setdefault(
-                    (element, turn),
+                    (element, unit),
                     str(
                         self.error(
                             first, at, element,

@@ -109,28 +109,31 @@ def is_as_recorded(part: Part) -> bool:
 class WrapDetector:
     """Finds out whether a column that is interpolated linearly holds angles that wrap around."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, unit: str) -> None:
+        """Begin; what ``unit`` turns into the other is degrees or radians for certain."""
+        units = {'deg2rad': ['angle_deg'], 'rad2deg': ['angle']}.get(unit, [*TURNS])
+        self._turns = {one: TURNS[one] for one in units}
         self._low = np.full(width, np.inf)
         self._high = np.full(width, -np.inf)
 
-    def add(self, first: Matrix, second: Matrix) -> tuple[Mask, Mask]:
+    def add(self, first: Matrix, second: Matrix) -> dict[str, Mask]:
         """
         Take the values of the messages before and after each frame, all finite.
 
-        :return: Where they jump by a full turn, in radians and in degrees.
+        :return: Where they jump by a full turn, by the unit of angles that they then have.
         """
         for values in (first, second):
             self._low = np.minimum(self._low, values.min(axis=0, initial=np.inf))
             self._high = np.maximum(self._high, values.max(axis=0, initial=-np.inf))
         jump = np.abs(second - first)
-        radians, degrees = (
-            (jump >= turn * _JUMP) & (jump <= turn * _SLACK) for turn in TURNS.values()
-        )
-        return radians, degrees
+        return {
+            unit: (jump >= turn * _JUMP) & (jump <= turn * _SLACK)
+            for unit, turn in self._turns.items()
+        }
 
-    def wraps(self, element: int, turn: float) -> bool:
+    def wraps(self, element: int, unit: str) -> bool:
         """Tell whether all values of an element lie within one turn, as angles that wrap do."""
-        return bool(self._high[element] - self._low[element] <= turn * _SLACK)
+        return bool(self._high[element] - self._low[element] <= TURNS[unit] * _SLACK)
 
 
 def quaternions_of(part: Part, source: Source, strategy: str) -> tuple[tuple[int, ...], ...]:
