@@ -147,6 +147,19 @@ def test_a_message_with_several_pictures_shows_the_last_of_them():
     assert_right(found, decoded('h264', units), lambda key: key + 1)
 
 
+@pytest.mark.parametrize('codec', ['h264', 'hevc'])
+def test_a_message_that_is_there_twice_shows_its_picture_twice(codec):
+    units = encode(codec, count=8)
+    counts = Counter()
+    messages = [(2 * key + twice, unit) for key, unit in enumerate(units) for twice in range(2)]
+    found = shown(codec, messages, counts=counts)
+    assert not bad(found)
+    assert_right(found, decoded(codec, units), lambda key: key // 2)
+    ((text, count),) = ((text, count) for text, count in counts.items() if count)
+    assert count == 8
+    assert 'repeat the one before' in text
+
+
 def test_a_delimiter_behind_a_picture_does_not_move_it():
     units = [nal_units(unit) for unit in encode('h264', count=6, parameters=':aud=1')]
     late = [[*this[1:], following[0]] for this, following in pairwise(units)]

@@ -49,6 +49,7 @@ _THEORA_BEGIN = 0x80
 _THEORA_HEADERS = 3
 _HIDDEN = 'pictures of its stream that share a message with a later one, which it shows'
 _PARTED = 'pictures of its stream that came in several messages, of which each shows it'
+_TWICE = 'messages of its stream that repeat the one before, whose picture they show'
 _WITHOUT = 'messages with only what comes before a picture of its stream, which they show'
 _SURE = 3
 """Pictures of the same slices after which one that lacks some is taken as incomplete."""
@@ -201,6 +202,8 @@ class _AccessUnit:
     """After how many frames pictures are exact if decoding begins here; None if it cannot."""
     keys: list[int] = field(default_factory=list)
     """Messages that hold slices of it."""
+    twice: int = 0
+    """Messages of ``keys`` that repeat another."""
     early_keys: list[int] = field(default_factory=list)
     """Messages that hold only what comes before the slices."""
 
@@ -232,6 +235,12 @@ class NalStream:
             ]
         if framing.length_bytes:
             self._length_bytes = framing.length_bytes
+        if self._open.blocks and framing.units == self._open.units:
+            # Merged recordings hold messages twice; pictures differ in their numbers at least.
+            self._counts[_TWICE] += 1
+            self._open.keys.append(key)
+            self._open.twice += 1
+            return []
         shown: dict[int, av.VideoFrame | ImageError] = {}
         for unit in framing.units:
             self._add(key, unit, number, shown)
@@ -288,7 +297,7 @@ class NalStream:
             picture = error
         self._counts[_HIDDEN] += sum(key in shown for key in mine.keys)
         if mine.blocks:
-            self._counts[_PARTED] += len(mine.keys) > 1
+            self._counts[_PARTED] += len(mine.keys) - mine.twice > 1
             self._counts[_WITHOUT] += len(mine.early_keys)
         shown.update(dict.fromkeys((*mine.early_keys, *mine.keys), picture))
 
