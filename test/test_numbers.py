@@ -635,3 +635,11 @@ def test_a_dataset_of_another_dtype_is_not_added_to(tmp_path):
     path.write_text(text)
     with pytest.raises(UsageError, match='was made with other settings'):
         run(bag, tmp_path / 'out', profile=str(path), append=True)
+
+
+def test_a_quaternion_over_several_messages_is_refused(tmp_path):
+    names = [['x', 'y'], ['z', 'w']]
+    make = joint_state(lambda *_: [0.6, 0.8], lambda number: names[number % 2])
+    joints = part(field='position', joints=list('xyzw'), quaternion='continuous', names='xyzw')
+    text = refused(tmp_path, robot_of(make, hz=20, count=24), profile_of(joints))
+    assert 'quaternion needs all elements of a quaternion in one message' in text

@@ -802,9 +802,10 @@ class _Selector:
             track = self._track(key, source, align, stream, what)
             for joint in joints or part.joints or ('',):
                 place[joint] = stream, track
-        if len(found) > 1 and align.strategy == 'slerp':
+        if len(found) > 1 and (align.strategy == 'slerp' or part.quaternion):
+            user = 'slerp' if align.strategy == 'slerp' else 'quaternion'
             raise BagError(
-                f'{source.topic}: slerp needs all elements of a quaternion in one message; they '
+                f'{source.topic}: {user} needs all elements of a quaternion in one message; they '
                 f'are spread over {len(found)} kinds of them ({key})'
             )
         settled = []
