@@ -20,8 +20,8 @@ import json
 import threading
 
 from bag_files import unindexed
-from conversions import report, run
-from dataset_reading import info, tree
+from conversions import report, run, same_frames
+from dataset_reading import info
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
@@ -153,7 +153,7 @@ def test_what_is_appended_must_have_the_pictures_of_the_dataset(tmp_path, count)
     values = {'profile': profile(tmp_path)}
     run(bag(tmp_path / 'a'), tmp_path / 'out', **values)
     bags = [bag(tmp_path / name, LARGE) for name in 'bc'[:count]]
-    before = tree(tmp_path / 'out')
+    before = same_frames(tmp_path / 'out')
     watching = Watching()
     done = run(bags, tmp_path / 'out', append=True, observer=watching, **values)
     assert statuses(done) == ['failed'] * count
@@ -162,7 +162,9 @@ def test_what_is_appended_must_have_the_pictures_of_the_dataset(tmp_path, count)
         f'{CAMERA}: pictures of 80x64, those of the dataset are 64x48; choose another output for '
         f'it ({KEY})'
     )
-    assert tree(tmp_path / 'out') == before
+    assert same_frames(tmp_path / 'out') == before
+    recorded = [bag['status'] for bag in report(tmp_path / 'out')['bags']]
+    assert recorded == ['converted'] + ['failed'] * count
     more = [*bags, bag(tmp_path / 'd', seconds=1.5)]
     done = run(more, tmp_path / 'out', append=True, **values)
     assert statuses(done) == ['failed'] * count + ['converted']
