@@ -81,6 +81,7 @@ _FRAME = 'of another frame'
 _PUBLISHER = 'of another publisher'
 _TYPE = 'of another type'
 _TRANSFORM = 'without the transform'
+_LACKING = frozenset([EMPTY, WITHOUT_ENTRY, WITHOUT_JOINT])
 _ANY = 'anything'
 """What a message holds that cannot be decoded: it is an error where a frame needs it."""
 
@@ -114,8 +115,12 @@ def select_messages(
 
 
 def looked_into(tracks: Iterable[Any]) -> frozenset[str]:
-    """Return the topics of which a report of a plan says that not all messages could serve."""
-    return frozenset(track.selected_from for track in tracks if track.selected_from)
+    """Return the topics with messages that, by the report of a plan, lacked what is read."""
+    return frozenset(
+        track.selected_from
+        for track in tracks
+        if track.selected_from and _LACKING & (track.passed_by or {}).keys()
+    )
 
 
 class UnfitTopics:
