@@ -643,3 +643,29 @@ def test_a_quaternion_over_several_messages_is_refused(tmp_path):
     joints = part(field='position', joints=list('xyzw'), quaternion='continuous', names='xyzw')
     text = refused(tmp_path, robot_of(make, hz=20, count=24), profile_of(joints))
     assert 'quaternion needs all elements of a quaternion in one message' in text
+
+
+def test_the_second_opinion_agrees_on_what_the_settings_do(tmp_path):
+    values = [
+        [*degrees, NAN if number == 7 else float(number)]
+        for number, degrees in enumerate(turning(150.0, 9.0))
+    ]
+    robot = robot_of(array(values), start_s=-0.05)
+    robot.publish('/imu', every(15, FRAMES / HZ, -0.02), imu(flipping))
+    angle = {'unit': 'angle_deg', 'select': [0]}
+    source = {'from': {'topic': '/imu', 'fields': ORIENTATION}, 'names': list('xyzw')}
+    profile = profile_of(
+        part('a', **angle, align={'strategy': 'linear'}),
+        part('b', select=[1], nan='hold', align={'strategy': 'linear'}),
+        {**source, 'align': {'strategy': 'slerp'}},
+        observation__turned={'parts': [{**source, 'quaternion': 'positive_w'}]},
+        observation__moved={'parts': [part('a', **angle, relative_to_start=True)]},
+        observation__whole=vector('int64', part('b', select=[1], nan=-1, scale=2)),
+        action={'parts': [part('a', **angle)], 'minus': 'observation.state'},
+        next__done=vector('bool', {'last_frame': True, 'names': ['done']}),
+    )
+    bag, path = written(tmp_path, robot, profile)
+    run(bag, tmp_path / 'out', profile=str(path))
+    found = verify(tmp_path / 'out', [bag], independent=FRAMES)
+    assert found.findings == ()
+    assert found.opinion.values == FRAMES * (6 + 4 + 1 + 1 + 1 + 1)

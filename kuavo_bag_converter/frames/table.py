@@ -275,7 +275,8 @@ class Table:
                     for column in vector.columns
                     for _ in column.part.names
                 ]
-                wrong, problem = rounded_integers(values) & counted, 'which is rounded by'
+                if any(counted):
+                    wrong, problem = rounded_integers(values) & counted, 'which is rounded by'
             if not wrong.any():
                 vector.steps.add(values)
         if wrong.any():

@@ -23,7 +23,7 @@ Nothing here knows which message served a frame.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 import math
 from typing import Any, NamedTuple
@@ -118,8 +118,9 @@ def _other_names(seen: PartEvidence) -> Iterator[Doubt]:
 
 def _two_sources(seen: PartEvidence) -> Iterator[Doubt]:
     """Find values that jump to and fro between two groups, each of which changes by itself."""
-    for element in range(seen.values.shape[1]):
-        column = seen.values[:, element]
+    values = _in_one_sign(seen)
+    for element in range(values.shape[1]):
+        column = values[:, element]
         ordered = np.unique(column[np.isfinite(column)])
         if len(ordered) < 10:
             continue
@@ -136,6 +137,18 @@ def _two_sources(seen: PartEvidence) -> Iterator[Doubt]:
             found = f'{name} at most {low:g} and at least {high:g} in turns'
             yield Doubt('opinion.sources', found, 'values of one source')
             return
+
+
+def _in_one_sign(seen: PartEvidence) -> Values:
+    """Return what messages say, each quaternion with the sign that is nearer to that before it."""
+    part = seen.part
+    values: Values = seen.values.copy()
+    if part.quaternion:
+        part = replace(part, quaternion='continuous')
+    for group in quaternions(part, seen.source, seen.strategy):
+        opposite = np.sum(values[1:, group] * values[:-1, group], axis=1) < 0
+        values[1:, group] *= np.cumprod(np.where(opposite, -1.0, 1.0))[:, None]
+    return values
 
 
 def _wrapped(seen: PartEvidence) -> Iterator[Doubt]:
