@@ -71,7 +71,7 @@ def test_a_competition_bag_converts_by_itself(tmp_path):
         simulator=True, storage='bag',
     )  # fmt: skip
     out = tmp_path / 'out'
-    assert run(bag, out, **SMALL, dex_dof_needed=11).exit_code == 0
+    assert run(bag, out, judged=True, **SMALL, dex_dof_needed=11).exit_code == 0
     at = Served(out, truth)
     joints = at('/sensors_data_raw', 'joint_data.joint_q')
     hands = ('left_hand_positions', 'right_hand_positions')
@@ -93,7 +93,8 @@ def test_a_5w_has_lower_body_head_and_base(tmp_path):
     )  # fmt: skip
     out = tmp_path / 'out'
     options = {'5w_wholebody': True, '5w_base_move': True, 'use_head': True}
-    assert run(bag, out, **SMALL, **options, arm_command='plain', end_trim='none').exit_code == 0
+    given = {**SMALL, **options, 'arm_command': 'plain', 'end_trim': 'none'}
+    assert run(bag, out, judged=True, **given).exit_code == 0
     at = Served(out, truth)
     joints = at('/sensors_data_raw', 'joint_data.joint_q')
     hands = ('left_hand_positions', 'right_hand_positions')
@@ -125,7 +126,7 @@ def test_the_arm_command_that_was_not_taken_is_said(tmp_path):
     ):
         out = tmp_path / str(number)
         prefer = 'plain' if number else 'synced'
-        assert run(bag, out, **SMALL, arm_command=prefer).exit_code == 0
+        assert run(bag, out, judged=True, **SMALL, arm_command=prefer).exit_code == 0
         of_taken, of_other = truth.topics[taken], truth.topics[other]
         at = serving(out, taken)
         near = [np.abs(of_other.receive - of_taken.receive[one]).argmin() for one in at]
@@ -147,7 +148,7 @@ def test_linker_hands_have_a_topic_each(tmp_path, which_arm):
     truth = write_sample(bag, **TINY, eef_type='linker_hand', depth=False, storage='mcap')
     out = tmp_path / 'out'
     dof = {'dex_dof_needed': 4, 'dex_dof_offset': 3}
-    assert run(bag, out, **SMALL, **dof, which_arm=which_arm).exit_code == 0
+    assert run(bag, out, judged=True, **SMALL, **dof, which_arm=which_arm).exit_code == 0
     at = Served(out, truth)
     joints = at('/sensors_data_raw', 'joint_data.joint_q')
     arms = np.deg2rad(at('/kuavo_arm_traj', 'position'))
@@ -166,7 +167,7 @@ def test_touch_is_15_normal_forces_a_hand(tmp_path):
     bag = tmp_path / 'bag.bag'
     write_sample(bag, **TINY, eef_type='qiangnao', depth=False, storage='bag')
     out = tmp_path / 'out'
-    assert run(bag, out, **SMALL, use_tactile=True, eef_type='revo2').exit_code == 0
+    assert run(bag, out, judged=True, **SMALL, use_tactile=True, eef_type='revo2').exit_code == 0
     touch = rows(out)['observation.tactile']
     counted = serving(out, '/dexhand/touch_state')[:, None] + np.arange(15)
     assert (touch == np.concatenate([counted, counted + 1000], axis=1)).all()
@@ -235,7 +236,7 @@ def test_depth_in_h265_is_refused_by_name(tmp_path):
         made, tmp_path / 'bag.bag', keep=lambda topic, _: not topic.startswith('/cam_h/depth'),
         renamed={'/cam_l/color/h265_stream': '/cam_h/depth/h265_stream'},
     )  # fmt: skip
-    done = run(bag, tmp_path / 'deep', **SMALL, which_arm='right')
+    done = run(bag, tmp_path / 'deep', judged=True, **SMALL, which_arm='right')
     assert [bag.reason for bag in done.outcomes] == [
         '/cam_h/depth/h265_stream: no depth: hevc pictures; expected a 16 bit PNG or RVL '
         '(observation.depth_h)'

@@ -97,7 +97,8 @@ def test_a_publisher_that_comes_late_or_stops_early_is_gathered_too(tmp_path):
 def test_the_messages_that_pass_by_are_counted_and_verified(tmp_path):
     recording = both_arms()
     profile = profile_file(tmp_path, profile_of(part([*RIGHT, *LEFT])))
-    done = run(recording.write(tmp_path), tmp_path / 'dataset', profile=str(profile))
+    bag = recording.write(tmp_path)
+    done = run(bag, tmp_path / 'dataset', judged=True, profile=str(profile))
     assert [outcome.status for outcome in done.outcomes] == ['converted']
     tracks = report(tmp_path / 'dataset')['bags'][0]['plan']['tracks']
     assert [track['topic'] for track in tracks] == [

@@ -579,7 +579,7 @@ def test_features_of_all_dtypes_become_a_dataset(tmp_path, version):
     )
     bag, path = written(tmp_path, robot_of(array(values, 'Int64')), profile)
     root = tmp_path / 'out'
-    run(bag, root, profile=str(path), lerobot_version=version)
+    run(bag, root, judged=True, profile=str(path), lerobot_version=version)
     table = rows(root)
     assert table['next.done'].tolist() == [n in (3, FRAMES - 1) for n in range(FRAMES)]
     assert table['next.success'].tolist() == [int(n in (3, 11)) for n in range(FRAMES)]

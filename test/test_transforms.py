@@ -136,7 +136,7 @@ def test_some_fields_by_receive_stamps_in_a_namespace(tmp_path):
 def test_each_transform_is_read_from_its_own_messages_and_counted(tmp_path):
     profile = profile_file(tmp_path, profile_of(pose_part('odom', 'tool')))
     bag = robot().write(tmp_path)
-    (outcome,) = run(bag, tmp_path / 'dataset', profile=str(profile)).outcomes
+    (outcome,) = run(bag, tmp_path / 'dataset', judged=True, profile=str(profile)).outcomes
     assert outcome.status == 'converted', outcome.reason
     tracks = report(tmp_path / 'dataset')['bags'][0]['plan']['tracks']
     assert [track['topic'] for track in tracks] == [

@@ -184,7 +184,12 @@ def _collapsed(seen: PartEvidence) -> Iterator[Doubt]:
     for name, column in zip(seen.columns, seen.operated[at].T, strict=True):
         if not np.isfinite(column).all() or (abs(column).max() < _LARGE and not position):
             continue
-        steps, kept = np.diff(column), np.diff(column.astype(np.float32).astype(np.float64))
+        rounded = column.astype(np.float32).astype(np.float64)
+        if (column == np.rint(column)).all() and (column != rounded).any():
+            found = f'{int((column != rounded).sum())} whole numbers of {name} rounded to 32 bits'
+            yield Doubt('opinion.precision', found, 'the numbers of the messages')
+            return
+        steps, kept = np.diff(column), np.diff(rounded)
         moving = steps != 0
         bent = np.abs(kept - steps)[moving] > 0.1 * np.abs(steps)[moving]
         if moving.sum() > 2 and bent.mean() > 0.5:
