@@ -44,7 +44,6 @@ from kuavo_bag_converter.alignment.binding import (
 )
 from kuavo_bag_converter.alignment.plan import Selected, Track
 from kuavo_bag_converter.alignment.transforms import Samples, TransformLook
-from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import (
     BagReader,
     Connection,
@@ -455,8 +454,7 @@ def _compare_numbers(
             numbers.read(decoded)
         except BagError:
             continue  # an error where a frame needs it
-        text = f'{connection.label}: the message received at {seconds_text(message.stamp)}'
-        check.compare(identity, decoded, text)
+        check.compare(identity, decoded, connection.label, message.stamp)
     return check.names
 
 

@@ -145,7 +145,7 @@ class ElementReader:
                 places = self._found(connection.topic, stamp, names, len(values))
                 self._places[names] = places
         if readers.identity is not None:
-            self._check.compare(readers.identity, decoded, _message(connection.topic, stamp))
+            self._check.compare(readers.identity, decoded, connection.topic, stamp)
         return values if places is None else values[places]
 
     def _readers_of(self, connection: Connection) -> _Readers:

@@ -23,6 +23,7 @@ import re
 import struct
 from typing import Any, NamedTuple, TYPE_CHECKING
 
+from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions, MessageDecoder
 from kuavo_bag_converter.messages.fields import (
@@ -429,13 +430,14 @@ class IdentityCheck:
                 found += map(str, value if isinstance(value, tuple) else (value,))
         return tuple(found)
 
-    def compare(self, reader: IdentityReader, message: Any, name: str) -> None:
+    def compare(self, reader: IdentityReader, message: Any, topic: str, stamp: int) -> None:
         """
         Compare a message with those before.
 
         :param reader: Reads what there is in messages of its type.
         :param message: The decoded message.
-        :param name: The message, for the error.
+        :param topic: Its topic, for the error.
+        :param stamp: When it was received, ns, for the error.
         :raises OtherIdentityError: Something is another than in them.
         """
         values = reader.read(message)
@@ -454,8 +456,9 @@ class IdentityCheck:
                 if identity.kind != 'frame':
                     never_mind = ', or names_field: null in the source if it does not matter'
                 raise OtherIdentityError(
-                    f'{name}: its {identity.path} is {_written(value)}, of those before '
-                    f'{_written(before)}; {identity.advice}{never_mind}'
+                    f'{topic}: the message received at {seconds_text(stamp)}: its '
+                    f'{identity.path} is {_written(value)}, of those before {_written(before)}; '
+                    f'{identity.advice}{never_mind}'
                 )
         self._last = values
 
