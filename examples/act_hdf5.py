@@ -36,7 +36,7 @@ def append(file, name, rows):
         file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=chunks)
     else:
         file[name].resize(len(file[name]) + len(rows), axis=0)
-        file[name][-len(rows) :] = rows
+        file[name][slice(-len(rows), None)] = rows
 
 
 def export(folder, bags, profile):

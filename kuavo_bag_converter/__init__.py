@@ -31,7 +31,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kuavo_bag_converter.support.version import __version__ as __version__
+from kuavo_bag_converter.support.version import __version__ as __version__  # noqa: F401
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.alignment.plan import Plan

@@ -262,7 +262,7 @@ def records(data):
         (size,) = struct.unpack_from('<I', data, at)
         (length,) = struct.unpack_from('<I', data, at + 4 + size)
         end = at + size + 8 + length
-        yield at, data[at + 4 : at + 4 + size], end
+        yield at, data[slice(at + 4, at + 4 + size)], end
         at = end
 
 
@@ -271,10 +271,10 @@ def unfinished(path):
     data = path.read_bytes()
     chunks = [(at, header, end) for at, header, end in records(data) if b'op=\x05' in header]
     at, header, end = chunks[-1]
-    payload = data[at + len(header) + 8 : end]
+    payload = data[slice(at + len(header) + 8, end)]
     opened = bytearray(header)
     place = opened.index(b'size=') + len(b'size=')
-    opened[place : place + 4] = bytes(4)
+    opened[slice(place, place + 4)] = bytes(4)
     head = struct.pack('<I', len(opened)) + bytes(opened) + bytes(4)
     active = path.with_name(path.name + '.active')
     active.write_bytes(_without_index_pos(data[:at]) + head + payload)
@@ -291,7 +291,7 @@ def unindexed(path):
 
 def _without_index_pos(data):
     place = data.index(b'index_pos=') + len(b'index_pos=')
-    return data[:place] + bytes(8) + data[place + 8 :]
+    return data[:place] + bytes(8) + data[slice(place + 8, None)]
 
 
 def metadata_yaml(version, counts, files, storage='sqlite3', folder='r', times=None):

@@ -55,7 +55,7 @@ class Recording(NamedTuple):
         """Split at message boundaries, as recorders do when a file is full."""
         size = -(-len(self.messages) // count)
         return [
-            Recording(self.topics, self.messages[at : at + size])
+            Recording(self.topics, self.messages[slice(at, at + size)])
             for at in range(0, len(self.messages), size)
         ]
 

@@ -43,13 +43,15 @@ def picture(number):
     """Return an RGB picture with ``number`` in white stripes, one for each bit."""
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for bit in range(BITS):
-        image[:, 6 * bit : 6 * bit + 6] = 255 * (number >> bit & 1)
+        image[:, slice(6 * bit, 6 * bit + 6)] = 255 * (number >> bit & 1)
     return image
 
 
 def number_of(image):
     """Read the number from an RGB picture."""
-    return sum(int(image[:, 6 * bit + 1 : 6 * bit + 5].mean() > 127) << bit for bit in range(BITS))
+    return sum(
+        int(image[:, slice(6 * bit + 1, 6 * bit + 5)].mean() > 127) << bit for bit in range(BITS)
+    )
 
 
 def frame(number, pix_fmt='yuv420p'):

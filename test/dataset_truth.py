@@ -73,7 +73,7 @@ def read(root: Path) -> Truth:
     first, states = 0, []
     for episode in episodes:
         length = episode['length']
-        own = rows[first : first + length]
+        own = rows[slice(first, first + length)]
         assert len(own) == length
         assert episode['dataset_from_index'] == first
         assert episode['dataset_to_index'] == first + length
@@ -110,7 +110,7 @@ def _record(root, states):
     entries, taken = [], []
     for number, bag in enumerate(json.loads(report.read_text())['bags']):
         first, count = bag['first_episode'], bag['episodes']
-        own = states[first : first + count]
+        own = states[slice(first, first + count)]
         assert len(own) == count
         assert sum(map(len, own)) == bag['frames']
         assert (bag['status'] == 'converted') == bool(count)

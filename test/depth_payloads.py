@@ -51,7 +51,7 @@ def rvl(depth, header=bytes(12)):
             index = end
     nibbles += [0] * (-len(nibbles) % 8)
     words = [
-        int(''.join(f'{nibble:x}' for nibble in nibbles[i : i + 8]), 16)
+        int(''.join(f'{nibble:x}' for nibble in nibbles[slice(i, i + 8)]), 16)
         for i in range(0, len(nibbles), 8)
     ]
     height, width = depth.shape

@@ -46,6 +46,8 @@ class CvBridgeError(TypeError):
 
 
 class CvBridge:
+    """Converts messages to pictures."""
+
     def imgmsg_to_cv2(self, img_msg, desired_encoding='passthrough'):
         if img_msg.is_bigendian:
             raise AttributeError('`newbyteorder` was removed from the ndarray class in NumPy 2.0')

@@ -30,17 +30,23 @@ from mcap.reader import NonSeekingReader
 
 
 class StorageOptions:
+    """What to open."""
+
     def __init__(self, *, uri, storage_id=''):
         self.uri = uri
         self.storage_id = storage_id
 
 
 class ConverterOptions:
+    """How payloads are written."""
+
     def __init__(self, *, input_serialization_format='', output_serialization_format=''):
         self.formats = input_serialization_format, output_serialization_format
 
 
 class StorageFilter:
+    """Which topics to read."""
+
     def __init__(self, *, topics=()):
         self.topics = list(topics)
 
@@ -50,6 +56,8 @@ class ReadOrderSortBy:
 
 
 class ReadOrder:
+    """The order of messages."""
+
     def __init__(self, *, sort_by, reverse=False):
         self.sort_by = sort_by
         self.reverse = reverse
@@ -62,7 +70,7 @@ class HumbleReader:
         self._rows = None
         self._by_place = False
 
-    def open(self, storage_options, converter_options):
+    def open(self, storage_options, converter_options):  # noqa: A003
         path = Path(storage_options.uri)
         if path.is_dir():
             raise RuntimeError('No storage could be initialized from the inputs.')

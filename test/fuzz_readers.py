@@ -236,8 +236,8 @@ def units_of(data):
     units = []
     while len(data) > 2 and len(units) < 8:
         (length,) = struct.unpack_from('<H', data)
-        units.append(data[2 : 2 + length])
-        data = data[2 + length :]
+        units.append(data[slice(2, 2 + length)])
+        data = data[slice(2 + length, None)]
     return units
 
 
@@ -323,21 +323,25 @@ def _mutated_once(data, others, rng):
     if kind == 0:
         return data[:at]
     if kind == 1:
-        return data[:at] + data[at + length :]
+        return data[:at] + data[slice(at + length, None)]
     if kind == 2:
         return data[:at] + rng.randbytes(length) + data[at:]
     if kind == 3:
-        return data[:at] + rng.randbytes(length) + data[at + length :]
+        return data[:at] + rng.randbytes(length) + data[slice(at + length, None)]
     if kind == 4:
-        return data[:at] + rng.choice(EXTREMES) + data[at + 4 :]
+        return data[:at] + rng.choice(EXTREMES) + data[slice(at + 4, None)]
     if kind == 5:
-        return data[:at] + data[at : at + length] * rng.randrange(2, 9) + data[at + length :]
+        return (
+            data[:at]
+            + data[slice(at, at + length)] * rng.randrange(2, 9)
+            + data[slice(at + length, None)]
+        )
     if kind == 6:
         other = rng.choice(others)
         start = rng.randrange(len(other))
-        return data[:at] + other[start : start + length] + data[at + length :]
+        return data[:at] + other[slice(start, start + length)] + data[slice(at + length, None)]
     if kind == 7:
-        return data[:at] + bytes(length) + data[at + length :]
+        return data[:at] + bytes(length) + data[slice(at + length, None)]
     changed = bytearray(data)
     for _ in range(rng.randrange(1, 4)):
         if changed:

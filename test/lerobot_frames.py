@@ -28,8 +28,8 @@ import tempfile
 os.environ['HF_HUB_OFFLINE'] = os.environ['HF_DATASETS_OFFLINE'] = '1'
 os.environ['HF_HOME'] = tempfile.mkdtemp()
 
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
-import numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
+import numpy as np  # noqa: E402
 
 
 def frames(root, backend):

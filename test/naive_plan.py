@@ -196,7 +196,7 @@ def _clock(robot, profile, uses):
         if getattr(sent, _SENT[timeline])
     ]
     drop = clock.get('drop', 0)
-    stamps = [message[timeline] for message in messages][drop : len(messages) - drop]
+    stamps = [message[timeline] for message in messages][slice(drop, len(messages) - drop)]
     both = []
     for frame in _thinned(stamps, clock, profile['fps']):
         near = min(

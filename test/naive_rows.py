@@ -149,7 +149,7 @@ def _read(message, part):
     chosen = []
     for item in part.get('select', range(len(values))):
         low, _, high = str(item).partition(':')
-        chosen += values[int(low) : int(high or int(low) + 1)]
+        chosen += values[slice(int(low), int(high or int(low) + 1))]
     return chosen
 
 

@@ -213,6 +213,8 @@ def test_a_bag_that_cannot_be_checked_first_fails_before_it_is_converted(tmp_pat
     cancel = threading.Event()
 
     class Cancelling(Observer):
+        """Cancels the run."""
+
         def bag_finished(self, outcome):
             cancel.set()
 

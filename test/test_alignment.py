@@ -201,7 +201,7 @@ def test_jump_takes_every_nth_picture_between_the_dropped_ones(count, drop, rate
         return
     plan = make_plan(clock, '/clock', fps, [Track('c', '/clock', Align())], index)
     assert plan.report.decimation == 'jump'
-    assert plan.stamps.tolist() == stamps[drop : count - drop][:: source_fps // fps]
+    assert plan.stamps.tolist() == stamps[slice(drop, count - drop)][:: source_fps // fps]
 
 
 def test_an_uneven_camera_gets_an_even_clock():

@@ -253,6 +253,8 @@ def test_a_run_with_an_object_that_was_stopped_goes_on(bag, profile, tmp_path):
     cancel = threading.Event()
 
     class AfterTheFirst(kbc.Observer):
+        """Cancels the run after the first bag."""
+
         def bag_finished(self, outcome):
             cancel.set()
 

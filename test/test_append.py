@@ -62,6 +62,8 @@ def bags(tmp_path):
 
 
 class Notes(Observer):
+    """Keeps the notes."""
+
     def __init__(self):
         self.lines = []
 
@@ -334,6 +336,8 @@ def test_an_unfinished_run_goes_on_with_a_recording_known_by_its_content(
     bags, tmp_path, profile, change
 ):
     class Stop(Observer):
+        """Stops the run after a bag."""
+
         def bag_finished(self, outcome):
             raise KeyboardInterrupt
 
@@ -346,6 +350,8 @@ def test_an_unfinished_run_goes_on_with_a_recording_known_by_its_content(
 
 def test_what_a_first_run_has_finished_serves_when_episodes_are_added(bags, tmp_path, profile):
     class Stop(Observer):
+        """Stops the run after a bag."""
+
         def bag_finished(self, outcome):
             raise KeyboardInterrupt
 
@@ -520,6 +526,8 @@ def test_retry_takes_all_files_of_a_recording_that_failed_as_one(tmp_path, profi
     write_bag(tmp_path / 'good.bag', 1)
 
     class Break(Observer):
+        """Damages a bag in the run."""
+
         def checking(self, total):
             self.whole = cut(parts[2])
 
@@ -603,6 +611,8 @@ def test_a_dataset_that_moves_with_its_bags_finds_them(bags, tmp_path, profile):
 
 def test_skipped_bags_are_tried_again(bags, tmp_path, profile):
     class Break(Observer):
+        """Damages a bag in the run."""
+
         def bag_started(self, number, total, bag):
             if number == 1:
                 self.whole = cut(bags[1])
@@ -686,6 +696,8 @@ def test_a_record_of_the_first_form_is_still_read(tmp_path, profile, monkeypatch
     monkeypatch.chdir(tmp_path)
 
     class Break(Observer):
+        """Damages a bag in the run."""
+
         def checking(self, total):
             self.whole = cut(parts[2])
 

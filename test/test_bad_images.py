@@ -45,7 +45,9 @@ def corrupt(picture):
     """
     table = bytes(picture).find(b'\xff\xc4')
     place = len(picture) // 2 if table < 0 else table + 5
-    return np.concatenate([picture[:place], np.full(20, 0xFE, np.uint8), picture[place + 20 :]])
+    return np.concatenate(
+        [picture[:place], np.full(20, 0xFE, np.uint8), picture[slice(place + 20, None)]]
+    )
 
 
 def empty(picture):

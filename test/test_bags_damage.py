@@ -113,7 +113,7 @@ def split(folder, storage='MCAP', packed=False):
     files = {}
     for n in range(3):
         mode = 'FILE' if packed else 'NONE'
-        part = SAMPLES[n * PART : n * PART + PART]
+        part = SAMPLES[slice(n * PART, n * PART + PART)]
         aside = write_rosbag2(folder.with_name(f'part_{n}'), part, storage, mode)
         name = f'{folder.name}_{n}.{suffix}{end}'
         (aside / f'{aside.name}.{suffix}{end}').rename(folder / name)
@@ -504,14 +504,14 @@ def test_scanning_goes_on_behind_a_broken_record(tmp_path):
     path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
     chunks = [at for at, header, _ in records(path.read_bytes()) if b'op=\x05' in header]
     data = bytearray(path.read_bytes())
-    data[chunks[2] : chunks[2] + 8] = b'\xff' * 8
+    data[slice(chunks[2], chunks[2] + 8)] = b'\xff' * 8
     path.write_bytes(data)
     got, problems = read(path, 'salvage')
     assert got[-1] == expected(ros1_payload)[-1]
     assert any(f'byte {chunks[2]}: ' in p and 'bytes skipped' in p for p in problems)
     without_index = bytearray(data)
     place = without_index.index(b'index_pos=') + len(b'index_pos=')
-    without_index[place : place + 8] = bytes(8)
+    without_index[slice(place, place + 8)] = bytes(8)
     path.write_bytes(without_index)
     assert read(path, 'salvage')[0] == got
 
@@ -520,8 +520,8 @@ def test_scanning_goes_on_behind_an_empty_chunk_with_a_broken_record(tmp_path):
     path = unindexed(write_rosbag1(tmp_path / 'r.bag', SAMPLES))
     data = bytearray(path.read_bytes())
     at, header, _ = [r for r in records(data) if b'op=\x05' in r[1]][2]
-    data[at + 4 + len(header) : at + 8 + len(header)] = bytes(4)
-    data[at + 8 + len(header) : at + 12 + len(header)] = b'\xff' * 4
+    data[slice(at + 4 + len(header), at + 8 + len(header))] = bytes(4)
+    data[slice(at + 8 + len(header), at + 12 + len(header))] = b'\xff' * 4
     path.write_bytes(data)
     got, problems = read(path, 'salvage')
     assert got[-1] == expected(ros1_payload)[-1]
@@ -686,7 +686,7 @@ def test_a_missing_file_of_a_split_recording(storage, packed, tmp_path):
     )
     assert refusal(folder) == f'{line}; {ADVICE}'
     got, problems = read(folder, 'salvage')
-    assert got == expected()[:PART] + expected()[2 * PART :]
+    assert got == expected()[:PART] + expected()[slice(2 * PART, None)]
     assert problems[0] == line
     promised = f'{len(SAMPLES)} messages are promised, {2 * PART} are stored'
     assert problems[-1] == f'{folder}/metadata.yaml: the recording: {promised}'
@@ -739,7 +739,7 @@ def test_split_files_without_metadata_are_read_by_number(tmp_path):
     folder = tmp_path / 'r'
     folder.mkdir()
     for n in range(11):
-        write_mcap(folder / f'r_{n}.mcap', SAMPLES[n * 10 : n * 10 + 10])
+        write_mcap(folder / f'r_{n}.mcap', SAMPLES[slice(n * 10, n * 10 + 10)])
     assert read(folder)[0] == expected()[:110]
 
 
@@ -750,7 +750,7 @@ def test_a_missing_number_is_noticed_without_metadata(tmp_path):
     line = f'{folder}: r_0.mcap is followed by r_2.mcap: what lies between is missing'
     assert refusal(folder) == f'{line}; {ADVICE}'
     got, problems = read(folder, 'salvage')
-    assert got == expected()[:PART] + expected()[2 * PART :]
+    assert got == expected()[:PART] + expected()[slice(2 * PART, None)]
     assert problems[0] == line
 
 
@@ -943,9 +943,9 @@ def mangled(data, rng):
     if kind == 0:
         return data[:at]
     if kind == 1:
-        return data[:at] + data[at + rng.randrange(1, 2000) :]
+        return data[:at] + data[slice(at + rng.randrange(1, 2000), None)]
     if kind == 2:
         return data[:at] + rng.randbytes(rng.randrange(1, 300)) + data[at:]
     if kind == 3:
-        return data[:at] + b'\xff\xff\xff\xff' + data[at + 4 :]
-    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+        return data[:at] + b'\xff\xff\xff\xff' + data[slice(at + 4, None)]
+    return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[slice(at + 1, None)]

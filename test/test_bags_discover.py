@@ -119,7 +119,7 @@ def test_the_last_file_of_a_split_recording_may_lack_its_index(tmp_path):
     last = write_rosbag1(tmp_path / 'run_1.bag.active', at(1))
     data = bytearray(last.read_bytes())
     place = data.index(b'index_pos=') + len(b'index_pos=')
-    data[place : place + 8] = bytes(8)
+    data[slice(place, place + 8)] = bytes(8)
     last.write_bytes(data)
     assert find_recordings([tmp_path]) == [(first, last)]
 

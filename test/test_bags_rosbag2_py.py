@@ -118,7 +118,7 @@ def test_parts_of_a_split_recording_follow_each_other(rosbag2_py, tmp_path):
     folder = tmp_path / 'r'
     folder.mkdir()
     for n in range(3):
-        write_mcap(folder / f'r_{n}.mcap', SAMPLES[n * 30 : n * 30 + 30])
+        write_mcap(folder / f'r_{n}.mcap', SAMPLES[slice(n * 30, n * 30 + 30)])
     backend, *got = read(folder)
     assert backend == 'rosbag2_py'
     assert ['portable', *got] == list(read(folder, 'portable'))

@@ -29,7 +29,7 @@ KEY = 'observation.images.eye'
 
 
 def camera_info(focal, frame='eye_optical'):
-    """A maker of CameraInfo with the focal length ``focal(number)``."""
+    """Return a maker of CameraInfo with the focal length ``focal(number)``."""
 
     def make(number, _):
         k = np.array([focal(number), 0, 80, 0, focal(number), 60, 0, 0, 1.0])
@@ -47,7 +47,7 @@ def camera_info(focal, frame='eye_optical'):
 
 
 def transforms(*pairs):
-    """A maker of TFMessage with a transform for each (parent, child, x)."""
+    """Return a maker of TFMessage with a transform for each (parent, child, x)."""
 
     def make(number, _):
         stamped = []

@@ -43,7 +43,7 @@ def quarters(height=48, width=64):
 
 
 def profile(tmp_path, name='robot', **cameras):
-    """A profile of cameras only; return its path."""
+    """Return a profile of cameras only; return its path."""
     document = {
         'robot_type': 'eye', 'fps': 10, 'task': 'look',
         'clock': {'from': {'topic': CAMERA}, 'fps': 10, 'end_trim': 'none'},
@@ -70,10 +70,10 @@ def assert_like(found, expected, mean=6):
 
 
 def framed(picture, height, width):
-    """The picture in the middle of black."""
+    """Return the picture in the middle of black."""
     canvas = np.zeros((height, width, 3), np.uint8)
     top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
-    canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    canvas[slice(top, top + picture.shape[0]), slice(left, left + picture.shape[1])] = picture
     return canvas
 
 

@@ -71,6 +71,8 @@ class Stored:
 
 
 class Decoder:
+    """Decodes all but the bad pictures."""
+
     def __init__(self, bad):
         self._bad = bad
 

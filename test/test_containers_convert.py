@@ -120,7 +120,7 @@ def without_its_middle(folder):
 
 def with_a_broken_chunk(path):
     data = bytearray(path.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 1000] = bytes(1000)
+    data[slice(len(data) // 2, len(data) // 2 + 1000)] = bytes(1000)
     path.write_bytes(data)
     return path
 

@@ -150,7 +150,7 @@ def test_copied_pictures_are_the_very_packets_of_the_bag(sample, truth, tmp_path
         content = path.read_bytes()
         start = content.index(b'\xff\xd8')
         jpegs[path.parts[-3]] = content.count(b'\xff\xd8\xff')
-        assert content[start : start + 64] in sample.read_bytes()
+        assert content[slice(start, start + 64)] in sample.read_bytes()
     assert set(jpegs.values()) == {info(tmp_path / 'copy')['total_frames']}
     for key, topic in COLOR.items():
         shown = [number for _, number in numbers(tmp_path / 'copy', key)]

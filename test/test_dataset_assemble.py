@@ -165,7 +165,7 @@ def test_statistics_are_exact_for_each_episode_and_for_all(dataset):
     assert stats[FRONT.key]['count'] == [19]
     assert np.shape(stats[FRONT.key]['mean']) == (3, 1, 1)
     for episode, first, length in zip(episodes(dataset), STARTS, EPISODES, strict=True):
-        part = values[first : first + length]
+        part = values[slice(first, first + length)]
         np.testing.assert_allclose(episode[f'stats/{STATE.key}/mean'], part.mean(axis=0))
         assert episode['stats/index/max'] == [first + length - 1]
 

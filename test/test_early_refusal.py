@@ -625,7 +625,7 @@ def test_a_bag_without_messages(capsys, tmp_path, bags, kind, on_damage):
     if kind == 'unindexed':
         data = bytearray(bad.read_bytes())
         place = data.index(b'index_pos=') + len(b'index_pos=')
-        data[place : place + 8] = bytes(8)
+        data[slice(place, place + 8)] = bytes(8)
         bad.write_bytes(data)
     code, lines, _ = command(
         capsys, 'convert', bags, '--output', tmp_path / 'out', *arguments(tmp_path),
@@ -697,6 +697,8 @@ def watched(tmp_path, bags, output, cancel_at=None, **values):
     watching, cancel = Watching(), threading.Event()
 
     class Cancelling(Watching):
+        """Cancels the run."""
+
         def __getattribute__(self, name):
             if name == cancel_at:
                 cancel.set()

@@ -294,6 +294,8 @@ def test_a_bag_that_changes_while_it_is_read_is_not_in_the_dataset(bags, tmp_pat
     copies = [shutil.copy(bag, tmp_path) for bag in bags[:2]]
 
     class Grow(Observer):
+        """Lets a bag grow in the run."""
+
         def planned(self, plan):
             if plan.frames and not grown:
                 grown.append(True)

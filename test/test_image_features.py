@@ -38,7 +38,7 @@ COUNT = 7
 
 
 def shown(number, size=(47, 61)):
-    """A noisy picture of an odd size, which no coding with loss would keep."""
+    """Return a noisy picture of an odd size, which no coding with loss would keep."""
     generator = np.random.default_rng(number)
     return generator.integers(0, 256, (*size, 3), np.uint8)
 
@@ -77,7 +77,7 @@ def profile(tmp_path, **camera):
 
 
 def stored(root, key):
-    """The pictures of a camera in the order of the rows, RGB."""
+    """Return the pictures of a camera in the order of the rows, RGB."""
     table = pq.ParquetDataset(sorted(Path(root).glob('data/*/*.parquet'))).read([key])
     cells = [row['bytes'] for row in table[key].to_pylist()]
     assert all(cell.startswith(b'\x89PNG') for cell in cells)

@@ -195,7 +195,7 @@ def test_a_jpeg_cut_anywhere_is_refused(progressive):
 
 def test_a_jpeg_whose_code_is_damaged_is_refused():
     data = bytearray(jpeg(picture(480, 640)))
-    data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+    data[slice(len(data) // 2, len(data) // 2 + 400)] = bytes(400)
     with pytest.raises(ImageError, match='damaged'):
         decode(bytes(data))
 
@@ -426,7 +426,7 @@ def test_a_part_of_a_jpeg_shows_what_was_there(across, down, part):
     x, y, width, height = part
     frame = decode(data, size=(height, width), pix_fmt='yuv444p', geometry=Geometry(part))
     shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert_shows(frame, shown[y : y + height, x : x + width], mean=3.0, greatest=24.0)
+    assert_shows(frame, shown[slice(y, y + height), slice(x, x + width)], mean=3.0, greatest=24.0)
 
 
 def test_a_mosaic_that_was_made_grey_is_said_and_one_that_is_too_small_refused():
@@ -591,7 +591,7 @@ def test_images_whose_numbers_do_not_fit_are_refused(arguments, complaint):
 
 
 def semi_planar(bgr, across, down, red_first, step):
-    """A luma plane and a plane of chroma pairs, in rows of ``step`` bytes."""
+    """Return a luma plane and a plane of chroma pairs, in rows of ``step`` bytes."""
     luma, cb, cr = (channel.round().astype(np.uint8) for channel in limited_yuv(bgr))
     pairs = [cr, cb] if red_first else [cb, cr]
     chroma = np.dstack(pairs)[::down, ::across]
@@ -842,7 +842,7 @@ def test_after_a_lost_message_h265_has_no_pictures_up_to_the_next_key_frame():
 def test_parameters_in_a_message_of_their_own_give_no_picture(codec):
     packets, shown = stream(codec)
     first = packets[0]
-    starts = [i for i in range(len(first) - 3) if first[i : i + 3] == b'\0\0\1']
+    starts = [i for i in range(len(first) - 3) if first[slice(i, i + 3)] == b'\0\0\1']
     kinds = [first[i + 3] >> 1 & 63 if codec == 'hevc' else first[i + 3] & 31 for i in starts]
     is_slice = [16 <= kind < 24 if codec == 'hevc' else kind == 5 for kind in kinds]
     cut = starts[is_slice.index(True)]

@@ -336,7 +336,7 @@ def test_topics_that_hold_what_is_missing_are_named(plain, tmp_path, capsys):
     assert (arms['topic'], arms['kind']) == ('/kuavo_arm_traj_synced', 'topic')
     assert arms['instead'] == ['/arms']
     lines = shown(capsys, tmp_path / 'a.bag')[1]
-    nearest = lines[lines.index('does not fit; the nearest') :]
+    nearest = lines[slice(lines.index('does not fit; the nearest'), None)]
     assert nearest[1] == '  kuavo 4pro leju_claw, without depth'
     assert '      the bag has /arms' in nearest
     assert not any(' arm, ' in line for line in nearest)
@@ -654,14 +654,14 @@ def test_the_text_form_is_an_aligned_table(samples, capsys):
     assert any(line.startswith('  mcap, not compressed, ') for line in lines)
     head = next(n for n, line in enumerate(lines) if line.startswith('topic '))
     count = len(samples[1].topics)
-    rows = lines[head + 2 : head + 2 + count]
+    rows = lines[slice(head + 2, head + 2 + count)]
     assert [row.split()[0] for row in rows] == sorted(samples[1].topics)
     column = lines[head].index('messages') + len('messages')
     for row in rows:
         assert row[:column].split()[-1] == str(len(samples[1].topics[row.split()[0]].receive))
     for title in ('first values', 'remarks', 'fits', 'does not fit; the nearest'):
         assert title in lines
-    fits = lines[lines.index('fits') + 1 :]
+    fits = lines[slice(lines.index('fits') + 1, None)]
     assert fits[0].startswith('  kuavo 4pro leju_claw: ')
     assert fits[1].strip().startswith('python -m kuavo_bag_converter convert ')
 
@@ -762,7 +762,7 @@ def test_no_damage_stops_it(tiny, tmp_path_factory, storage, edits, keep, cut):
         # Most structure is near the ends.
         at = min(int(abs(place) ** 3 * len(content)), len(content) - 1)
         at = at if place >= 0 else len(content) - 1 - at
-        content[at : at + len(new)] = new
+        content[slice(at, at + len(new))] = new
     path = tmp_path_factory.mktemp('broken') / f'a{tiny[storage].suffix}'
     path.write_bytes(content[: int(keep * len(content))] if cut else content)
     for form in ([], ['--json']):

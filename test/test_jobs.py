@@ -112,6 +112,8 @@ def test_a_bag_that_has_changed_is_noticed_and_named(bags, tmp_path):
 
 def test_two_runs_cannot_write_to_one_place(bags, tmp_path):
     class Second(Observer):
+        """Starts a second run within the first."""
+
         def planned(self, plan):
             with pytest.raises(UsageError, match='another conversion is writing'):
                 run(bags, tmp_path / 'out', **VALUES)

@@ -159,7 +159,7 @@ def test_linker_hands_have_a_topic_each(tmp_path, which_arm):
             hand = at(f'/cb_{side}_hand_state', 'position')[:, 3:7] / 255
             state += [joints[:, of_side], hand]
             hand = at(f'/cb_{side}_hand_control_cmd', 'position')[:, 3:7] / 255
-            action += [arms[:, 7 * number : 7 * number + 7], hand]
+            action += [arms[:, slice(7 * number, 7 * number + 7)], hand]
     check(out, state, action)
 
 

@@ -28,7 +28,7 @@ import ros_domain
 if importlib.util.find_spec('launch_ros') is None:
     pytest.skip('no launch_ros here: needs a sourced ROS 2', allow_module_level=True)
 
-from launch import LaunchContext
+from launch import LaunchContext  # noqa: I100
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 ROOT = Path(__file__).resolve().parent.parent

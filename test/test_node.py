@@ -36,7 +36,7 @@ from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
 if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: I100
 from kuavo_bag_converter.node.conversion import ConvertNode
 import rclpy
 from rclpy.context import Context

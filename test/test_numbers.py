@@ -494,7 +494,7 @@ def test_one_sign_is_that_of_the_neighbour_and_the_same_in_any_pieces(quaternion
     assert (np.sum(in_one[1:] * in_one[:-1], axis=1) >= 0).all()
     if 0 < cut < len(found):
         rest = one_sign(found[cut:], in_one[cut - 1])
-        assert (np.sum(in_one[cut:] * in_one[cut - 1 : -1], axis=1) >= 0).all()
+        assert (np.sum(in_one[cut:] * in_one[slice(cut - 1, -1)], axis=1) >= 0).all()
         assert (rest == signs[cut:]).all()
     steady = np.abs(found)  # all dot products are positive: as it was recorded
     assert (one_sign(steady, None) == 1).all()

@@ -91,7 +91,6 @@ def from_frames(make, *names):
 
 def quaternion():
     """Return a maker of Imu that turns about z."""
-
     return imu(lambda _, time: (0, 0, math.sin(time / NS / 2), math.cos(time / NS / 2)))
 
 

@@ -210,6 +210,8 @@ def test_two_may_not_take_one_file(package, tmp_path, capsys):
 
 def test_an_unfinished_run_goes_on_with_the_same_plugins_alone(package, tmp_path, capsys):
     class Stop(Observer):
+        """Stops the run after a bag."""
+
         def bag_finished(self, outcome):
             cancel.set()
 

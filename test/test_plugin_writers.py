@@ -125,6 +125,8 @@ def test_it_is_neither_added_to_nor_verified(package, bags, tmp_path, capsys):
 
 def test_an_unfinished_run_goes_on(package, bags, tmp_path, capsys):
     class Stop(Observer):
+        """Stops the run after a bag."""
+
         def bag_finished(self, outcome):
             cancel.set()
 

@@ -447,6 +447,8 @@ def test_what_has_the_name_of_the_workspace_is_never_touched(
 
 
 class Stop(Observer):
+    """Stops the run after a bag."""
+
     def bag_finished(self, outcome):
         raise Cancelled('stopped')
 
@@ -487,6 +489,8 @@ def test_a_workspace_that_another_run_has_just_removed_is_made_anew(
     monkeypatch.setattr(fcntl, 'flock', flock)
 
     class Second(Observer):
+        """Starts a second run within the first."""
+
         def planned(self, plan):
             with pytest.raises(UsageError, match='another conversion is writing'):
                 convert_arm(bags, tmp_path / 'out', profile)
@@ -516,6 +520,8 @@ def test_a_second_run_takes_nothing_away_from_the_first(bags, tmp_path, profile)
 
 def test_closing_does_not_hide_why_a_run_failed(bags, tmp_path, profile):
     class Fail(Observer):
+        """Lets the output fail."""
+
         def planned(self, plan):
             (tmp_path / 'a/mine.txt').write_text('mine')
             raise OutputError('the reason')

@@ -424,7 +424,7 @@ def test_what_shares_messages_or_is_parted_is_counted(tmp_path):
         else:
             parts.append((number, unit))
     (second,) = (place for place, (number, _) in enumerate(parts) if number == 2)
-    parts[second : second + 2] = [(2, parts[second][1] + parts[second + 1][1])]
+    parts[slice(second, second + 2)] = [(2, parts[second][1] + parts[second + 1][1])]
     bag = stream_bag(tmp_path / 'parted.mcap', parts)
     (outcome,) = run(bag, tmp_path / 'out', profile=str(profile), crf=10).outcomes
     assert shown_by(tmp_path / 'out') == [0, 1, 3, *range(3, 12)]

@@ -52,7 +52,7 @@ def scene(kind):
     for number in range(FRAMES):
         # Four pixels of the world are one of the frame: it moves by a quarter or by two.
         left = {'still': 0, 'slow': number, 'fast': 8 * number}[kind]
-        window = picture[: 4 * HEIGHT, left : left + 4 * WIDTH]
+        window = picture[: 4 * HEIGHT, slice(left, left + 4 * WIDTH)]
         frame = cv2.resize(window, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
         frame = frame + noise.normal(0, 2, frame.shape)
         frames.append(frame.clip(0, 255).astype(np.uint8))

@@ -138,7 +138,7 @@ def test_a_message_shows_the_picture_that_it_is_a_part_of(codec, how):
 def test_a_message_with_several_pictures_shows_the_last_of_them():
     units = encode('h264', count=8)
     counts = Counter()
-    pairs = [(key, b''.join(units[key : key + 2])) for key in range(0, 8, 2)]
+    pairs = [(key, b''.join(units[slice(key, key + 2)])) for key in range(0, 8, 2)]
     found = shown('h264', pairs, counts=counts)
     assert not bad(found)
     ((text, count),) = ((text, count) for text, count in counts.items() if count)

@@ -171,6 +171,8 @@ def test_what_is_no_table_is_wrong_use(tmp_path, profile, folders, capsys):
 
 
 class Notes(Observer):
+    """Keeps the notes."""
+
     def __init__(self):
         self.lines = []
 

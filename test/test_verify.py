@@ -146,7 +146,7 @@ DAMAGES = {
     'cut in half': lambda data: data[: len(data) // 2],
     'emptied': lambda _: b'',
     'with zeros in the middle': lambda data: (
-        data[: len(data) // 3] + bytes(64) + data[len(data) // 3 + 64 :]
+        data[: len(data) // 3] + bytes(64) + data[slice(len(data) // 3 + 64, None)]
     ),
     'with zeros at the end': lambda data: data[:-40] + bytes(40),
 }

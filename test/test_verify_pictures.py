@@ -57,7 +57,7 @@ def depth(share, size=(48, 64)):
     """Return depth whose share of invalid pixels, 0, is as given."""
 
     def make(generator, number):
-        rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
+        rows, columns = np.mgrid[slice(0, size[0]), slice(0, size[1])]
         picture = 300 + 8 * rows + 4 * columns + 5 * number
         holes = generator.normal(size=(size[0] // 8, size[1] // 8)).repeat(8, 0).repeat(8, 1)
         holes += 0.2 * generator.normal(size=size)
@@ -81,7 +81,7 @@ def moving(size):
     """Return a soft scene that moves by 2 pixels."""
 
     def make(_, number):
-        rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
+        rows, columns = np.mgrid[slice(0, size[0]), slice(0, size[1])]
         waves = (
             np.sin((columns + 2 * number) / 7) + np.sin(rows / 5) + np.sin(rows * columns / 900)
         )

@@ -89,7 +89,7 @@ def _written(folder: Path, content: str, damage: str) -> dict[str, bytes]:
         write_rosbag2(place / 'run', sent, topics=[ARM])
         files = {f'/{path.name}': path for path in sorted((place / 'run').iterdir())}
     elif content == 'two files':
-        halves = sent[: len(sent) // 2], sent[len(sent) // 2 :]
+        halves = sent[: len(sent) // 2], sent[slice(len(sent) // 2, None)]
         files = {
             f'_{n}.bag': write_rosbag1(place / f'{n}.bag', half, topics=[ARM])
             for n, half in enumerate(halves)

@@ -34,6 +34,8 @@ import pyarrow.parquet as pq
 
 
 class _JsonRows:
+    """Writes a dataset as rows of JSON."""
+
     def write(self, shards: Sequence[Shard], root: Path, info: DatasetInfo) -> None:
         (root / 'rows').mkdir()
         first = 0

@@ -98,12 +98,12 @@ class Binding:
 
     @property
     def clock_topic(self) -> str:
-        """The topic whose messages set the frames."""
+        """Return the topic whose messages set the frames."""
         return self.clock_source.topic
 
     @property
     def topics_with_header(self) -> frozenset[str]:
-        """The topics whose headers give stamps, and not another field."""
+        """Return the topics whose headers give stamps, and not another field."""
         bound = [part for vector in self.vectors for part in vector.parts]
         sources = [part.source for part in bound if part.source is not None]
         sources += [camera.source for camera in self.cameras]
@@ -142,6 +142,8 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
 
 
 class _Binder:
+    """Finds the topics of a bag that serve a profile."""
+
     def __init__(self, reader: BagReader) -> None:
         self._reader = reader
         self._types: dict[str, set[str]] = {}

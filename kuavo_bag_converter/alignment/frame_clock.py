@@ -93,7 +93,7 @@ def clock_frames(
             f'{topic}: {len(stamps)} messages are too few to drop {clock.drop} at each end; '
             'lower sample_drop or use a longer bag'
         )
-    kept = stamps[clock.drop : len(stamps) - clock.drop]
+    kept = stamps[slice(clock.drop, len(stamps) - clock.drop)]
     decimation, made = _decimate(clock, topic, kept, fps)
     candidates = _on_both_timelines(made, clock, topic, times[topic])
     ends = _ends(clock, (topic, *ending), times)

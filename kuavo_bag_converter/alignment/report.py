@@ -63,7 +63,7 @@ class ErrorMs:
 
     median: float | None = None
     p95: float | None = None
-    max: float | None = None
+    max: float | None = None  # noqa: A003
 
 
 @dataclass(frozen=True)

@@ -820,8 +820,8 @@ class _Selector:
             if len(found) > 1:
                 mine = replace(
                     part,
-                    joints=part.joints[first : first + count],
-                    names=part.names[first : first + count],
+                    joints=part.joints[slice(first, first + count)],
+                    names=part.names[slice(first, first + count)],
                 )
             first += count
             settled.append(BoundPart(mine, self._from(source, place[joint][0]), track))

@@ -114,7 +114,7 @@ class FileWindow:
                 offset, min(max(length, self._size), self.end - offset)
             )
             self._start, at = offset, 0
-        return self._buffer[at : at + length]
+        return self._buffer[slice(at, at + length)]
 
 
 class MemoryReader:
@@ -134,7 +134,7 @@ class MemoryReader:
             raise DamagedError(
                 offset, f'{length} bytes expected, only {max(self.end - offset, 0)} are there'
             )
-        return self._data[offset : offset + length]
+        return self._data[slice(offset, offset + length)]
 
 
 def read_ranges(
@@ -157,5 +157,5 @@ def read_ranges(
             last += 1
         data = memoryview(source.read(begin, stop - begin))
         for k in range(first, last):
-            yield data[starts[k] - begin : ends[k] - begin]
+            yield data[slice(starts[k] - begin, ends[k] - begin)]
         first = last

@@ -349,7 +349,7 @@ class ChunkedStorage(Storage):
             if found[:2] != (rows.connection[row], rows.stamp[row]):
                 raise DamagedError(chunk.offset, 'chunk: a message is not what the index says')
             length = found.length if head is None else min(found.length, head)
-            payload = record[found.begin : found.begin + length]
+            payload = record[slice(found.begin, found.begin + length)]
             yield StoredMessage(found.connection, int(selected.ranks[k]), found.stamp, payload)
 
     def _parsed(self, chunk: Chunk, record: memoryview) -> MessageRecord | None:

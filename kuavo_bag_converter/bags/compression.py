@@ -44,6 +44,8 @@ class CompressionError(Exception):
 
 
 class _Decompressor(Protocol):
+    """What unpacks a stream piece by piece."""
+
     @property
     def eof(self) -> bool: ...
 
@@ -85,7 +87,7 @@ def decompress_prefix(method: str, data: bytes) -> bytes:
     )
     for at in range(0, len(data), _PIECE):
         try:
-            parts.append(feed(data[at : at + _PIECE]))
+            parts.append(feed(data[slice(at, at + _PIECE)]))
         except (RuntimeError, OSError, EOFError, ValueError, zstandard.ZstdError):
             break
         total += len(parts[-1])
@@ -146,7 +148,7 @@ def _decompressed(packed: IO[bytes]) -> Iterator[bytes]:
     stream = zstandard.ZstdDecompressor().decompressobj()
     while block := packed.read(_STEP):
         for at in range(0, len(block), _PIECE):
-            piece = block[at : at + _PIECE]
+            piece = block[slice(at, at + _PIECE)]
             while piece:
                 if stream.eof:
                     stream = zstandard.ZstdDecompressor().decompressobj()

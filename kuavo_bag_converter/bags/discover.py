@@ -60,7 +60,7 @@ class Listing(NamedTuple):
 
     @property
     def remarks(self) -> list[str]:
-        """What is left out, a line for each reason."""
+        """Return what is left out, a line for each reason."""
         lines = [
             f'{path}: is {"" if path == other else f"{other}, which is "}given already; taken once'
             for path, other in self.duplicates

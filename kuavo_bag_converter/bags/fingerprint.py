@@ -47,7 +47,7 @@ class FileFingerprint(NamedTuple):
     """A file of a recording."""
 
     name: str
-    bytes: int
+    bytes: int  # noqa: A003
     digest: str
     """Of samples of its content."""
 
@@ -71,7 +71,7 @@ class Fingerprint(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What of it tells recordings apart."""
+        """Return what of it tells recordings apart."""
         return tuple((file.bytes, file.digest) for file in self.message_files)
 
     def as_json(self) -> dict[str, Any]:

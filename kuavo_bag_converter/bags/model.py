@@ -45,7 +45,7 @@ Ordinals = npt.NDArray[np.int64]
 class Connection(NamedTuple):
     """One publisher's declaration of a topic; a ROS 1 bag may have several for one topic."""
 
-    id: int
+    id: int  # noqa: A003
     """Position in :attr:`BagReader.connections`."""
     topic: str
     msgtype: str
@@ -64,7 +64,7 @@ class Connection(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The topic as messages to people name it."""
+        """Return the topic as messages to people name it."""
         return shown(self.topic)
 
 

@@ -196,7 +196,7 @@ class StampColumns:
         """Messages of a connection so far, whether or not its topic is collected."""
         return self._counts[connection] if connection < len(self._counts) else 0
 
-    def range(self) -> str:
+    def range(self) -> str:  # noqa: A003
         """Text of the range of all stamps so far, '' for none."""
         columns = [self.stamps(topic) for topic, column in self._columns.items() if len(column)]
         if not columns:

@@ -83,7 +83,7 @@ class Container:
         """
         raise NotImplementedError
 
-    def open(self, path: Path, damage: DamagePolicy) -> Storage:
+    def open(self, path: Path, damage: DamagePolicy) -> Storage:  # noqa: A003
         """
         Open a file.
 

@@ -120,4 +120,4 @@ def _picture(topic: str, message: bytes) -> bytes:
         raise BagError(
             f'{topic}: its pictures are neither JPEG nor PNG, which the benchmark needs'
         )
-    return message[min(found) :]
+    return message[slice(min(found), None)]

@@ -167,7 +167,7 @@ class Description:
 
     @property
     def cameras(self) -> list[StoredFeature]:
-        """The features that live in MP4 files."""
+        """Return the features that live in MP4 files."""
         return [column for column in self.features.values() if column.is_video]
 
     @property

@@ -171,7 +171,7 @@ def check_conversion(dataset: Description, record: ConversionRecord, findings: F
     except UsageError as error:
         findings.add('conversion.profile', error, 'a profile', file=PROFILE_PATH)
     for bag in record.converted:
-        episodes = dataset.episodes[bag.first_episode : bag.first_episode + bag.episodes]
+        episodes = dataset.episodes[slice(bag.first_episode, bag.first_episode + bag.episodes)]
         frames = sum(episode.length for episode in episodes)
         for rule, found, expected in (
             ('conversion.episodes', len(episodes), bag.episodes),

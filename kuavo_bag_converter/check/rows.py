@@ -104,7 +104,7 @@ def values_by_episode(
                     for part, column in zip(held, columns, strict=True)
                 ]
             yield [part[: episode.length] for part in held]
-            held = [part[episode.length :] for part in held]
+            held = [part[slice(episode.length, None)] for part in held]
 
 
 def _joined(first: Numbers, second: Numbers) -> Numbers:

@@ -59,7 +59,7 @@ def _stored_v30(dataset: Description, findings: Findings) -> Iterator[Batch]:
     first = 0
     for file in dataset.files_on_disk(EPISODES_FILES):
         for batch in _read(dataset, file, findings):
-            episodes = dataset.episodes[first : first + batch.num_rows]
+            episodes = dataset.episodes[slice(first, first + batch.num_rows)]
             first += batch.num_rows
             yield Batch(episodes, file, _stored_columns(batch, file, findings))
 
@@ -118,8 +118,8 @@ def _stored_v21(dataset: Description, findings: Findings) -> Iterator[Batch]:
     if len(lines) > len(dataset.episodes):
         findings.add('stats.order', f'{len(lines)} lines', len(dataset.episodes), file=file)
     for first in range(0, min(len(lines), len(dataset.episodes)), _BATCH_EPISODES):
-        episodes = dataset.episodes[first : min(first + _BATCH_EPISODES, len(lines))]
-        part = lines[first : first + len(episodes)]
+        episodes = dataset.episodes[slice(first, min(first + _BATCH_EPISODES, len(lines)))]
+        part = lines[slice(first, first + len(episodes))]
         for line, episode in zip(part, episodes, strict=True):
             if line.get('episode_index') != episode.index:
                 findings.add(

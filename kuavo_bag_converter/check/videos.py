@@ -86,7 +86,7 @@ class _Packets:
     times: npt.NDArray[np.float64]
     """Seconds; NaN where a packet has no time stamp."""
     keyframes: npt.NDArray[np.bool_]
-    bytes: int
+    bytes: int  # noqa: A003
     in_order: bool
     """Whether every packet is decoded when it is shown."""
     damaged: int

@@ -48,7 +48,7 @@ class ShardFormat:
 
     @property
     def sizes(self) -> _Sizes:
-        """The sizes of the pictures."""
+        """Return the sizes of the pictures."""
         return {feature.key: feature.shape[:2] for feature in self.features if feature.is_picture}
 
 

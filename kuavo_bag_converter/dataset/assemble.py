@@ -48,7 +48,7 @@ class _Version(NamedTuple):
 
     nothing: Any
     """A dataset that is about to begin."""
-    open: Callable[[Path, Mapping[str, Any], Sequence[Feature]], Any]
+    open: Callable[[Path, Mapping[str, Any], Sequence[Feature]], Any]  # noqa: A003
     """Reads where a dataset ends, from its folder, info.json and features."""
     kept_files: Sequence[str]
     """Of a dataset that is appended to."""

@@ -45,8 +45,10 @@ def frame_header(data: bytes | memoryview) -> FrameHeader | None:
         if marker == 0xFF or marker in _STANDALONE:
             at += 1 if marker == 0xFF else 2
         elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER:
-            height, width = (int.from_bytes(data[i : i + 2], 'big') for i in (at + 5, at + 7))
+            height, width = (
+                int.from_bytes(data[slice(i, i + 2)], 'big') for i in (at + 5, at + 7)
+            )
             return FrameHeader((width, height), at + 9)
         else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], 'big')
+            at += 2 + int.from_bytes(data[slice(at + 2, at + 4)], 'big')
     return None

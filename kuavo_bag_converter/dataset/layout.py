@@ -52,7 +52,7 @@ class FileNumber:
     chunk_index: int = 0
     file_index: int = 0
 
-    def next(self) -> FileNumber:
+    def next(self) -> FileNumber:  # noqa: A003
         """Return the number of the file after this one."""
         if self.file_index + 1 < FILES_PER_CHUNK:
             return replace(self, file_index=self.file_index + 1)

@@ -76,12 +76,12 @@ class Assembly:
 
     @property
     def columns(self) -> list[Feature]:
-        """The columns of its table that hold numbers."""
+        """Return the columns of its table that hold numbers."""
         return [*vectors(self.features), *DEFAULT_FEATURES]
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of its table, those of pictures too."""
+        """Return the columns of its table, those of pictures too."""
         return table_schema([*vectors(self.features), *images(self.features), *DEFAULT_FEATURES])
 
     def summary(

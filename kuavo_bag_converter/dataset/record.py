@@ -65,7 +65,7 @@ class RecordedFile:
     """A file of a bag as it was when it was converted."""
 
     path: Path
-    bytes: int
+    bytes: int  # noqa: A003
     """-1 where it could not be read."""
     digest: str
 
@@ -133,18 +133,18 @@ class RecordedBag:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """What to open: its files, or its directory."""
+        """Return what to open: its files, or its directory."""
         files = tuple(file.path for file in self.files)
         return files if self.path in files else (self.path,)
 
     @property
     def key(self) -> Key:
-        """What it is recognised by."""
+        """Return what it is recognised by."""
         return tuple((file.bytes, file.digest) for file in self.files)
 
     @property
     def alignment_path(self) -> str:
-        """The file that says which messages serve its frames."""
+        """Return the file that says which messages serve its frames."""
         return ALIGNMENT_PATH.format(bag=self.number)
 
 
@@ -192,7 +192,7 @@ class ConversionRecord:
 
     @cached_property
     def converted(self) -> tuple[RecordedBag, ...]:
-        """The bags whose frames are in the dataset, in the order of their episodes."""
+        """Return the bags whose frames are in the dataset, in the order of their episodes."""
         bags = [bag for bag in self.bags if bag.converted]
         return tuple(sorted(bags, key=lambda bag: bag.first_episode))
 

@@ -101,7 +101,7 @@ class ShardVideo:
     options: VideoOptions
     episode_bytes: tuple[int, ...]
     join_key: str
-    bytes: int
+    bytes: int  # noqa: A003
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class ShardImages:
     """
 
     episode_bytes: tuple[int, ...]
-    bytes: int
+    bytes: int  # noqa: A003
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class Shard:
 
     @property
     def table_path(self) -> Path:
-        """The Parquet file: the vectors and ``task_index``."""
+        """Return the Parquet file: the vectors and ``task_index``."""
         return self.path / _TABLE
 
     def video_path(self, key: str) -> Path:

@@ -83,7 +83,9 @@ def _read_columns(batches: Batches, rows: int, first: int, width: int) -> NDArra
         if columns is None:
             at_once = max(1, _BLOCK_BYTES // (rows * batch.itemsize))
             columns = np.empty((min(at_once, width - first), rows), batch.dtype)
-        columns[:, filled : filled + len(batch)] = batch[:, first : first + len(columns)].T
+        columns[:, slice(filled, filled + len(batch))] = batch[
+            :, slice(first, first + len(columns))
+        ].T
         filled += len(batch)
     if columns is None or filled != rows:
         raise ValueError(f'{filled} rows were read, {rows} were expected')

@@ -197,7 +197,7 @@ def read_arrays(
     filled = 0
     for table in read_rows(path, first, count, features):
         for feature in features:
-            arrays[feature.key][filled : filled + table.num_rows] = column_of(table, feature)
+            arrays[feature.key][slice(filled, filled + table.num_rows)] = column_of(table, feature)
         filled += table.num_rows
     if filled != count:
         raise DatasetError(f'{path}: {filled} rows from row {first} on, expected {count}')

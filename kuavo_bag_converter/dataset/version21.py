@@ -74,7 +74,7 @@ def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -
             job.advance(1)
     write_json_lines(job.root / EPISODES_PATH_V21, episode_lines)
     write_json_lines(job.root / EPISODES_STATS_PATH_V21, statistics_lines)
-    new_tasks = list(enumerate(tasks.names))[len(before.task_lines) :]
+    new_tasks = list(enumerate(tasks.names))[slice(len(before.task_lines), None)]
     lines = [json_line({'task_index': index, 'task': task}) for index, task in new_tasks]
     write_json_lines(job.root / TASKS_PATH_V21, [*before.task_lines, *lines])
     return info_v21(job.summary(before, episodes, tasks))

@@ -188,7 +188,7 @@ class CameraSequence(Generic[PictureT]):
     def to_read_again(self) -> Ordinals:
         """Return messages that must be read again: those of the next frames, as room allows."""
         count = 1 if self.room is None else max(1, self.room // self._largest)
-        next_ones = self._serving[self.frames_done : self.frames_done + count]
+        next_ones = self._serving[slice(self.frames_done, self.frames_done + count)]
         return np.setdiff1d(next_ones, np.array([*self._held], dtype=np.int64))
 
     def _write_due(self) -> None:

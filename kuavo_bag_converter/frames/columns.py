@@ -234,7 +234,7 @@ class Column:
         """Return what the messages say, or lies between what two of them say, all finite."""
         assert self.plan is not None
         messages = [(first, served)]
-        weight = self.plan.weight[start : start + len(served)]
+        weight = self.plan.weight[slice(start, start + len(served))]
         if second is not None:
             messages.append((second, served & (weight > 0)))
         not_finite = self._check_finite(messages)

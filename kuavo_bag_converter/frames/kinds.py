@@ -106,17 +106,17 @@ class CameraKind(ABC, Generic[PictureT]):
 
     @property
     def feature(self) -> Feature:
-        """The feature of the dataset."""
+        """Return the feature of the dataset."""
         return Feature(self.key, 'video', (*self.size, 3))
 
     @property
     def video(self) -> VideoOptions:
-        """The settings of its encoder."""
+        """Return the settings of its encoder."""
         return self._options.video
 
     @property
     def memory_bytes(self) -> int:
-        """What its decoder and encoder need, without messages that wait."""
+        """Return what its decoder and encoder need, without messages that wait."""
         height, width = self.size
         return height * width * (self._encoder_bytes_per_pixel() + _PICTURE_BYTES_PER_PIXEL)
 
@@ -231,7 +231,7 @@ class ImageCamera(ColorCamera):
 
     @property
     def feature(self) -> Feature:
-        """The feature of the dataset, which is no video."""
+        """Return the feature of the dataset, which is no video."""
         return Feature(self.key, 'image', (*self.size, 3))
 
     def writer(self, shard: ShardWriter) -> Callable[[av.VideoFrame], None]:
@@ -262,12 +262,12 @@ class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):
 
     @property
     def feature(self) -> Feature:
-        """The feature of the dataset, which tells how depth is coded."""
+        """Return the feature of the dataset, which tells how depth is coded."""
         return Feature(self.key, 'video', (*self.size, 1), depth=DepthCoding())
 
     @property
     def video(self) -> VideoOptions:
-        """The settings of its encoder, which no setting changes."""
+        """Return the settings of its encoder, which no setting changes."""
         return DEPTH_OPTIONS
 
     def decoder(self, connection: Connection) -> Decoder[npt.NDArray[np.uint16]]:
@@ -287,7 +287,7 @@ class CopiedJpegCamera(CameraKind[bytes]):
 
     @property
     def video(self) -> VideoOptions:
-        """What stands for the encoder."""
+        """Return what stands for the encoder."""
         return replace(self._options.video, vcodec=COPY)
 
     def decoder(self, connection: Connection) -> Decoder[bytes]:

@@ -99,7 +99,7 @@ class ChainedPoses:
 
     @property
     def constant(self) -> Poses | None:
-        """The elements of a pose that never changes, shape (elements,); None of another."""
+        """Return the elements of a pose that never changes, shape (elements,); None of another."""
         if self._tracks:
             return None
         fixed = [pose for pose in self._fixed if pose is not None]

@@ -51,7 +51,7 @@ class BoundBag:
 
     @property
     def shard_format(self) -> ShardFormat:
-        """What must agree with other shards."""
+        """Return what must agree with other shards."""
         profile = self.binding.profile
         return ShardFormat(
             shard_features(self.binding, self.cameras),

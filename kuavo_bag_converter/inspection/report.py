@@ -95,7 +95,7 @@ class Picture:
     height: int
     channels: int
     upright: bool
-    bytes: int
+    bytes: int  # noqa: A003
     """Of the message."""
     before_key: int = 0
     """Pictures of a stream before its first key frame, none of which can be decoded."""
@@ -105,7 +105,7 @@ class Picture:
 class FieldValues:
     """Numbers of the first message of a topic."""
 
-    type: str
+    type: str  # noqa: A003
     """As in the definition: ``float64[]``, ``uint8``..."""
     length: int | None
     """None for a single number."""

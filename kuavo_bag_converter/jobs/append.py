@@ -220,7 +220,7 @@ def _part_of(
     }
     start = names.index(bag.path.name)
     after = (place for place in range(start + 1, len(names)) if names[place] in of_others)
-    return recording[start : next(after, len(names))]
+    return recording[slice(start, next(after, len(names)))]
 
 
 def _paths_of(bag: RecordedBag, record: ConversionRecord) -> tuple[Path, ...]:

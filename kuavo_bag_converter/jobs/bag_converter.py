@@ -102,7 +102,7 @@ class BagConverter:
 
     @property
     def profile(self) -> Profile | None:
-        """That of the run, which the first bag that fits one settles."""
+        """Return that of the run, which the first bag that fits one settles."""
         return self._profile.profile
 
     def try_bag(self, bag: Bag) -> ShardFormat | None:

@@ -51,7 +51,7 @@ class Bag(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The same without links."""
+        """Return the same without links."""
         return os.path.realpath(self.paths[0])
 
     def outcome(self, status: Status, reason: str = '', shard: Shard | None = None) -> Outcome:

@@ -111,7 +111,7 @@ class FieldPath(NamedTuple):
             elif step.key:
                 value = value[self.place(step, holder, value)]
             elif step.each:
-                rest = self._replace(steps=self.steps[place + 1 :], key='')
+                rest = self._replace(steps=self.steps[slice(place + 1, None)], key='')
                 return [rest.of(element) for element in value]
         return value
 
@@ -305,7 +305,7 @@ def resolve(decoder: MessageDecoder, path: str) -> tuple[FieldPath, FieldDesc]:
     chosen = _MESSAGES.match(path)
     if chosen is not None:
         key, value = _key_in(decoder, path, desc, chosen['key']), chosen['value']
-        rest = path[chosen.end() :]
+        rest = path[slice(chosen.end(), None)]
     for part in _DOT.split(rest):
         element, many = element_of(desc)
         if element[0] != Nodetype.NAME or many:

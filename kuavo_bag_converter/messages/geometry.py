@@ -104,7 +104,7 @@ class Geometry:
         self.turned(size_of(pixels))
         if self.crop is not None:
             x, y, width, height = self.crop
-            pixels = pixels[y : y + height, x : x + width]
+            pixels = pixels[slice(y, y + height), slice(x, x + width)]
         if self.rotate:
             pixels = cv2.rotate(np.ascontiguousarray(pixels), _TURNS[self.rotate])
         found = size_of(pixels)
@@ -113,10 +113,10 @@ class Geometry:
             return pixels
         if self.fit == 'crop':
             top, left = ((have - want) // 2 for have, want in zip(found, wanted, strict=True))
-            return pixels[top : top + wanted[0], left : left + wanted[1]]
+            return pixels[slice(top, top + wanted[0]), slice(left, left + wanted[1])]
         padded = np.zeros((*wanted, *pixels.shape[2:]), pixels.dtype)
         top, left = ((want - have) // 2 for have, want in zip(found, wanted, strict=True))
-        padded[top : top + found[0], left : left + found[1]] = pixels
+        padded[slice(top, top + found[0]), slice(left, left + found[1])] = pixels
         return padded
 
     def _proportioned(self, size: Size) -> Size:

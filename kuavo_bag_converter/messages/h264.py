@@ -80,7 +80,7 @@ class Syntax:
         except ValueError:
             pass
 
-    def slice(self, unit: bytes) -> Slice | None:
+    def slice(self, unit: bytes) -> Slice | None:  # noqa: A003
         """Read a slice header; None if it is broken or its parameter sets are missing."""
         kind = unit[0] & 0x1F
         if kind not in _WITH_HEADER:

@@ -113,7 +113,7 @@ class Syntax:
         except (ValueError, IndexError):
             pass
 
-    def slice(self, unit: bytes) -> Slice | None:
+    def slice(self, unit: bytes) -> Slice | None:  # noqa: A003
         """Read a slice header; None if it is broken or its parameter sets are missing."""
         kind = unit[0] >> 1
         bits = Bits.of_unit(unit[2:], 256)

@@ -383,7 +383,7 @@ class FrameIdReader:
             except (struct.error, IndexError):
                 return ''
             begin = self._place + 4
-            return bytes(data[begin : begin + size]).rstrip(b'\0').decode(errors='replace')
+            return bytes(data[slice(begin, begin + size)]).rstrip(b'\0').decode(errors='replace')
         if not self._attributes:
             return ''
         return str(attrgetter(self._attributes)(self._decoder(data)))
@@ -423,7 +423,7 @@ class IdentityCheck:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the elements and entries, as the messages so far have them."""
+        """Return the names of the elements and entries, as the messages so far have them."""
         found: list[str] = []
         for (_, kind), value in self._known.items():
             if kind in ('names', 'entry'):

@@ -432,7 +432,7 @@ class PictureProbe:
 
 def _behind_header(payload: memoryview) -> memoryview:
     """Return a PNG without the header of compressedDepth, and anything else as it is."""
-    is_depth = bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC
+    is_depth = bytes(payload[slice(DEPTH_HEADER, DEPTH_HEADER + len(PNG_MAGIC))]) == PNG_MAGIC
     return payload[DEPTH_HEADER:] if is_depth else payload
 
 
@@ -482,7 +482,7 @@ def codec_of(payload: memoryview, description: str) -> str:
             f'a video stream whose format {quoted(description)} is neither h264 nor h265 (nor '
             'av1, vp8, vp9 or theora)'
         )
-    if bytes(payload[DEPTH_HEADER : DEPTH_HEADER + len(PNG_MAGIC)]) == PNG_MAGIC:
+    if bytes(payload[slice(DEPTH_HEADER, DEPTH_HEADER + len(PNG_MAGIC))]) == PNG_MAGIC:
         raise BagError('compressedDepth pictures; make it a depth camera')
     found = f'starts with {start.hex(" ")}' if start else 'is empty'
     raise ImageError(

@@ -92,7 +92,9 @@ def _configuration(codec: str, payload: bytes) -> Framing | None:
             length_bytes = (payload[21] & 3) + 1
             at += 1
             for _ in range(payload[22]):
-                at = _sets(payload, at + 3, int.from_bytes(payload[at + 1 : at + 3], 'big'), units)
+                at = _sets(
+                    payload, at + 3, int.from_bytes(payload[slice(at + 1, at + 3)], 'big'), units
+                )
     except IndexError:
         return None
     if not units or any(nal_kind(codec, unit) < 0 for unit in units):
@@ -104,7 +106,7 @@ def _sets(payload: bytes, at: int, count: int, units: list[bytes]) -> int:
     """Take parameter sets that follow each other; return where the next thing begins."""
     for _ in range(count):
         length = payload[at] << 8 | payload[at + 1]
-        units.append(payload[at + 2 : at + 2 + length])
+        units.append(payload[slice(at + 2, at + 2 + length)])
         at += 2 + length
     return at
 

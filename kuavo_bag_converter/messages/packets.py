@@ -250,7 +250,7 @@ def _obus(data: bytes) -> list[tuple[int, bytes]]:
                 shift += 7
                 if byte < 0x80 or shift > 56:
                     break
-        units.append((header >> 3 & 15, data[at : at + size]))
+        units.append((header >> 3 & 15, data[slice(at, at + size)]))
         at += size
     return units
 

@@ -95,7 +95,7 @@ class JpegReader:
             )
         # Some drivers leave bytes after the end marker.
         if data[-2:] != _END_OF_IMAGE and (
-            bytes(data[len(self._begin) :]).rfind(_END_OF_IMAGE) < 0
+            bytes(data[slice(len(self._begin), None)]).rfind(_END_OF_IMAGE) < 0
         ):
             raise ImageError('the JPEG is cut off: its end is missing')
         return header
@@ -119,8 +119,8 @@ def _jpeg_header(data: memoryview) -> tuple[JpegHeader, int]:
                 break
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
                 frame = _jpeg_frame(data, position, marker)
-            elif marker == 0xE1 and bytes(data[position + 2 : position + 8]) == b'Exif\0\0':
-                segment = data[position + 8 : position + length]
+            elif marker == 0xE1 and bytes(data[slice(position + 2, position + 8)]) == b'Exif\0\0':
+                segment = data[slice(position + 8, position + length)]
                 orientation = _exif_orientation(segment)
             position += length
     except struct.error:
@@ -166,7 +166,7 @@ def _exif_orientation(tiff: memoryview) -> int:
 def find_png(data: memoryview) -> int:
     """Return where a PNG begins, -1 if there is none; compressedDepth puts 12 bytes before it."""
     for start in (0, DEPTH_HEADER):
-        if bytes(data[start : start + len(PNG_MAGIC)]) == PNG_MAGIC:
+        if bytes(data[slice(start, start + len(PNG_MAGIC))]) == PNG_MAGIC:
             return start
     return bytes(data).find(PNG_MAGIC)
 
@@ -183,7 +183,7 @@ def read_png(data: memoryview) -> PngHeader:
     try:
         while kind != b'IEND':
             length, kind = struct.unpack_from('>I4s', data, position)
-            body = data[position + 4 : position + 8 + length]
+            body = data[slice(position + 4, position + 8 + length)]
             (checksum,) = struct.unpack_from('>I', data, position + 8 + length)
             if zlib.crc32(body) != checksum:
                 raise ImageError('damaged PNG: a checksum does not match')

@@ -258,7 +258,7 @@ def _wire(data: Any) -> Iterator[tuple[int, int, Any]]:
             length = _LENGTHS.get(wire)
             if length is None:
                 length, at = _varint(view, at)
-            value, at = view[at : at + length], at + length
+            value, at = view[slice(at, at + length)], at + length
         elif wire in (_BEGIN, _END):
             depth += 1 if wire == _BEGIN else -1
         else:

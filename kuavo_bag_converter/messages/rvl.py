@@ -68,7 +68,7 @@ def decode(data: memoryview) -> npt.NDArray[np.uint16]:
     :raises ImageError: The code is damaged or cut off.
     """
     height, width = read_size(data)
-    numbers = _numbers(data[_HEADER.size :])
+    numbers = _numbers(data[slice(_HEADER.size, None)])
     sources, targets = _runs(numbers, height * width)
     zigzag = numbers[sources]
     steps = (zigzag >> 1) ^ -(zigzag & 1)

@@ -67,7 +67,7 @@ def cropped(frame: av.VideoFrame, x: int, y: int, width: int, height: int) -> av
     part = av.VideoFrame(width, height, pixel_format.name)
     part.color_range, part.colorspace = frame.color_range, frame.colorspace
     for index, (columns, rows) in enumerate(((1, 1), (across, down), (across, down))):
-        plane = plane_pixels(frame, index)[y // rows :, x // columns :]
+        plane = plane_pixels(frame, index)[slice(y // rows, None), slice(x // columns, None)]
         plane_pixels(part, index)[:] = plane[: height // rows, : width // columns]
     return part
 

@@ -276,10 +276,10 @@ class Profile:
 
     @property
     def vectors(self) -> tuple[VectorFeature, ...]:
-        """The features of the table."""
+        """Return the features of the table."""
         return tuple(item for item in self.features if isinstance(item, VectorFeature))
 
     @property
     def cameras(self) -> tuple[CameraFeature, ...]:
-        """The features that become videos."""
+        """Return the features that become videos."""
         return tuple(item for item in self.features if isinstance(item, CameraFeature))

@@ -104,7 +104,7 @@ class _BagReplay:
             bound, reader, replay.options.definitions, topics
         )
         first = match.bag.first_episode
-        self._episodes = replay.dataset.episodes[first : first + match.bag.episodes]
+        self._episodes = replay.dataset.episodes[slice(first, first + match.bag.episodes)]
 
     def check(self) -> None:
         """Compare the plan, the rows and the pictures."""

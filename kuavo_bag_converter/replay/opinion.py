@@ -253,7 +253,7 @@ class _PoseColumn(_Column):
         assert self.source.tf is not None
         return {self.source.topic, self.source.tf.static_topic}
 
-    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:  # noqa: ARG002
+    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:  # noqa: ARG002, E501
         """Take the transforms of a message."""
         static = message.connection.topic != self.source.topic
         if not static and self.source.publisher not in ('', message.connection.publisher):
@@ -310,7 +310,7 @@ class BagOpinion:
         self._columns: list[_Column] = []
         self._cameras: dict[str, _Use] = {}
         first = bag.first_episode
-        self._episodes = dataset.episodes[first : first + bag.episodes]
+        self._episodes = dataset.episodes[slice(first, first + bag.episodes)]
 
     def judge(self) -> None:
         """Look at the bag; what cannot be judged is counted."""
@@ -468,7 +468,7 @@ class BagOpinion:
             raise NotJudged(f'frames without stamps ({type(error).__name__})') from None
         result, start = [], 0
         for episode in self._episodes:
-            result.append(stamps[start : start + episode.length])
+            result.append(stamps[slice(start, start + episode.length)])
             start += episode.length
         if start != len(stamps):
             raise NotJudged('frames of which the record tells other stamps')
@@ -497,7 +497,7 @@ class BagOpinion:
             stamps, _ = self._statement.line(
                 self._statement.clock, profile.clock.timeline, stretch
             )
-            stamps = stamps[profile.clock.drop : len(stamps) - profile.clock.drop]
+            stamps = stamps[slice(profile.clock.drop, len(stamps) - profile.clock.drop)]
             if len(stamps) > 1:
                 rate = min(profile.fps, profile.clock.source_fps) / SECOND
                 length = sum(min(b - a, SECOND) for a, b in pairwise(stamps))

@@ -77,7 +77,7 @@ class CameraSummary:
 
     @property
     def loss(self) -> float | None:
-        """The median over the episodes."""
+        """Return the median over the episodes."""
         return float(np.median(list(self.losses.values()))) if self.losses else None
 
     def as_json(self) -> dict[str, Any]:

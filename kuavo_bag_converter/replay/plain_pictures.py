@@ -205,7 +205,7 @@ def _shaped(pixels: NDArray[Any], camera: CameraFeature) -> NDArray[Any]:
     """Cut and turn a picture, and give it the proportions of the frames."""
     if camera.crop is not None:
         x, y, width, height = camera.crop.x, camera.crop.y, camera.crop.width, camera.crop.height
-        pixels = pixels[y : y + height, x : x + width]
+        pixels = pixels[slice(y, y + height), slice(x, x + width)]
     pixels = np.ascontiguousarray(np.rot90(pixels, -camera.rotate // 90))
     if camera.size is None or camera.fit not in ('pad', 'crop'):
         return pixels
@@ -218,9 +218,9 @@ def _shaped(pixels: NDArray[Any], camera: CameraFeature) -> NDArray[Any]:
         wide = width
     x, y = abs(wide - width) // 2, abs(high - height) // 2
     if camera.fit == 'crop':
-        return pixels[y : y + high, x : x + wide]
+        return pixels[slice(y, y + high), slice(x, x + wide)]
     framed = np.zeros((high, wide, *pixels.shape[2:]), pixels.dtype)
-    framed[y : y + height, x : x + width] = pixels
+    framed[slice(y, y + height), slice(x, x + width)] = pixels
     return framed
 
 

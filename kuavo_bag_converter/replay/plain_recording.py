@@ -160,7 +160,7 @@ def _in_chunk(data: bytes, connections: dict[int, Connection]) -> Iterator[_Foun
     def read(count: int) -> bytes:
         nonlocal at
         at += count
-        return data[at - count : at]
+        return data[slice(at - count, at)]
 
     for fields, body in _records(read):
         yield from _record(fields, body, connections)
@@ -202,7 +202,7 @@ def _fields(data: bytes) -> dict[bytes, bytes]:
     at = 0
     while at < len(data):
         length = struct.unpack_from('<I', data, at)[0]
-        name, _, value = data[at + 4 : at + 4 + length].partition(b'=')
+        name, _, value = data[slice(at + 4, at + 4 + length)].partition(b'=')
         found[name] = value
         at += 4 + length
     return found
@@ -210,7 +210,8 @@ def _fields(data: bytes) -> dict[bytes, bytes]:
 
 def _unpack(compression: bytes, data: bytes) -> bytes:
     if compression == b'lz4':
-        return bytes(lz4.frame.LZ4FrameDecompressor().decompress(data))  # type: ignore[no-untyped-call]
+        unpacking: Any = lz4.frame.LZ4FrameDecompressor()  # type: ignore[no-untyped-call]
+        return bytes(unpacking.decompress(data))
     return bz2.decompress(data) if compression == b'bz2' else data
 
 

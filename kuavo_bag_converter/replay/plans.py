@@ -162,7 +162,7 @@ class StateMinusPicture:
     """With its sign."""
     p95: float
     """Of the size, as the maximum."""
-    max: float
+    max: float  # noqa: A003
 
 
 StampDistances = dict[tuple[str, str], list[npt.NDArray[np.float32]]]

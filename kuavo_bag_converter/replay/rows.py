@@ -85,7 +85,7 @@ class RowComparer:
             stored = self._stored.get(key)
             if stored is None or len(stored) != episode.length:
                 continue  # reported as data.columns or data.rows
-            found = stored[self._frame : self._frame + count]
+            found = stored[slice(self._frame, self._frame + count)]
             if found.dtype != expected.dtype or found.shape != expected.shape:
                 self._findings.add(
                     'rows.form',

@@ -261,7 +261,7 @@ class Statement:
         if before is not None:
             start = self.time(before, align.timeline) - shift
         stamps, numbers = self.line(topic, align.timeline, frame.stretch, held=True)
-        return numbers[bisect_right(stamps, start) : bisect_right(stamps, stop)]
+        return numbers[slice(bisect_right(stamps, start), bisect_right(stamps, stop))]
 
     def line(
         self, topic: Topic, timeline: str, stretch: int, *, held: bool = False
@@ -297,7 +297,8 @@ class Statement:
         pairs = self._clocks[key]
         after = bisect_left(pairs, (frame.stamp, -(2**63)))
         near, other = min(
-            pairs[max(after - 1, 0) : after + 1], key=lambda p: (abs(p[0] - frame.stamp), p[0])
+            pairs[slice(max(after - 1, 0), after + 1)],
+            key=lambda p: (abs(p[0] - frame.stamp), p[0]),
         )
         return other + frame.stamp - near
 
@@ -363,12 +364,12 @@ def value_at(message: Any, path: str) -> Any:
             value = getattr(value, name)
         if str(value) != meant[2]:
             raise LookupError
-        path = path[meant.end() :]
+        path = path[slice(meant.end(), None)]
     for match in _STEP.finditer(path):
         name, which = match[1], match[2]
         holder, message = message, getattr(message, name)
         if which == '':
-            rest = path[match.end() :]
+            rest = path[slice(match.end(), None)]
             return [value_at(entry, rest) if rest else entry for entry in message]
         if which is not None:
             message = message[_entry(holder, message, which)]

@@ -57,7 +57,7 @@ def draw_frame_number(
     payload = CAMERAS.index(camera) << _NUMBER_BITS | number
     word = 0b10 << 38 | payload << 10 | _checksum(payload) << 2 | 0b01
     down, across = _edges(picture.shape, 0.0)
-    picture[down[0] : down[-1], across[0] : across[-1]] = sum(levels) // 2
+    picture[slice(down[0], down[-1]), slice(across[0], across[-1])] = sum(levels) // 2
     for cell, area in enumerate(_areas(picture.shape, _MARGIN)):
         picture[area] = levels[word >> (39 - cell) & 1]
 

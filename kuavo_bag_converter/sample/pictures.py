@@ -63,18 +63,18 @@ class _Scene:
     def _window(self, world: _Picture, time: int) -> _Picture:
         """Return the part of ``world`` in view at a time in ns, as a view."""
         top, left = self._swing(time, _DRIFT_S, self._reach)
-        return world[top : top + self._size[0], left : left + self._size[1]]
+        return world[slice(top, top + self._size[0]), slice(left, left + self._size[1])]
 
     def _noise_window(self, noise: _Picture, number: int) -> _Picture:
         """Return a part of ``noise`` that differs between any frames near each other."""
         top, left = number * 7 % self._reach[0], number * 13 % self._reach[1]
-        return noise[top : top + self._size[0], left : left + self._size[1]]
+        return noise[slice(top, top + self._size[0]), slice(left, left + self._size[1])]
 
     def _paste(self, frame: _Picture, thing: _Picture, time: int) -> None:
         height, width = thing.shape[:2]
         room = (self._size[0] - height, self._size[1] - width)
         top, left = self._swing(time, _OBJECT_S, room)
-        frame[top : top + height, left : left + width] = thing
+        frame[slice(top, top + height), slice(left, left + width)] = thing
 
     def _swing(
         self, time: int, periods_s: tuple[float, float], room: tuple[int, int]
@@ -131,7 +131,7 @@ class ColorScene(_Scene):
         height, width = world.shape[:2]
         top, left = self._random.integers(0, (height, width))
         down, right = self._random.integers(4, (height // 4 + 5, width // 4 + 5))
-        box = world[top : top + down, left : left + right]
+        box = world[slice(top, top + down), slice(left, left + right)]
         color = self._random.uniform(-50, 50, 3)
         box[:] = np.clip(box + color, 0, 255)
 

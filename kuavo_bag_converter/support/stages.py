@@ -70,6 +70,8 @@ class StageTimes:
 
 
 class _Stage(AbstractContextManager[None]):
+    """Adds the time of its block to a stage."""
+
     def __init__(self, times: StageTimes, name: str) -> None:
         self._times = times
         self._name = name

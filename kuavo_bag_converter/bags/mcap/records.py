@@ -150,7 +150,7 @@ def chunk_of(source: ByteReader, record: Record) -> Chunk:
     at = _CHUNK.size + name
     if op != Opcode.CHUNK or at + 8 > min(len(head), length + 9):
         raise DamagedError(begin, 'chunk: its header is broken')
-    compression = head[_CHUNK.size : at].decode(errors='replace')
+    compression = head[slice(_CHUNK.size, at)].decode(errors='replace')
     (packed,) = _U64.unpack_from(head, at)
     if at + 8 + packed > length + 9 or (not compression and size != packed):
         raise DamagedError(begin, 'chunk: its sizes do not agree')
@@ -168,7 +168,7 @@ def chunk_index(source: ByteReader, record: Record) -> ChunkIndex:
         _, _, start, length, size = _CHUNK_INDEX.unpack_from(data)
         at = _CHUNK_INDEX.size + size
         (index_length,) = _U64.unpack_from(data, at)
-        table = np.frombuffer(data[_CHUNK_INDEX.size : at], _OFFSET)
+        table = np.frombuffer(data[slice(_CHUNK_INDEX.size, at)], _OFFSET)
     except (struct.error, ValueError):
         raise DamagedError(record.offset, 'the chunk index record is broken') from None
     channels = frozenset(table['channel'].tolist())
@@ -190,7 +190,7 @@ def message_indexes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
         at += 9 + length
         if op != Opcode.MESSAGE_INDEX or length < size + 6 or at > len(data) or size % 16:
             raise DamagedError(offset + begin - INDEX_HEADER, 'message index record is broken')
-        yield channel, data[begin : begin + size]
+        yield channel, data[slice(begin, begin + size)]
 
 
 def signed(stamp: int) -> int:

@@ -100,7 +100,7 @@ def parse_fields(data: bytes, offset: int) -> dict[bytes, bytes]:
             raise DamagedError(offset, 'record header is broken')
         (size,) = _U32.unpack_from(data, at)
         at += 4
-        name, equals, value = data[at : at + size].partition(b'=')
+        name, equals, value = data[slice(at, at + size)].partition(b'=')
         if at + size > len(data) or not equals:
             raise DamagedError(offset, 'record header is broken')
         fields[name] = value
@@ -180,7 +180,7 @@ class Layout:
         self._size = len(header)
         mask = bytearray(b'\xff' * len(header))
         for begin, name in zip(begins, names, strict=True):
-            mask[begin : begin + len(fields[name])] = bytes(len(fields[name]))
+            mask[slice(begin, begin + len(fields[name]))] = bytes(len(fields[name]))
         # One comparison of long integers: this is asked for every message.
         self._mask = int.from_bytes(mask, 'little')
         self._fixed = int.from_bytes(header, 'little') & self._mask
@@ -206,7 +206,7 @@ class IndexParser:
         :raises DamagedError: it is not one; ``offset`` says where ``data`` is in the file.
         """
         begin = at + INDEX_HEADER
-        header = data[at + 4 : begin - 4]
+        header = data[slice(at + 4, begin - 4)]
         if self._layout is None or not self._layout.fits(header):
             self._layout = _index_layout(data, at, offset)
         connection_at, count_at = self._layout.places
@@ -219,7 +219,7 @@ class IndexParser:
 
 
 def _index_layout(data: bytes, at: int, offset: int) -> Layout:
-    header = data[at + 4 : at + INDEX_HEADER - 4]
+    header = data[slice(at + 4, at + INDEX_HEADER - 4)]
     if len(header) < INDEX_HEADER - 8 or _U32.unpack_from(data, at)[0] != len(header):
         raise DamagedError(offset + at, 'index record expected')
     fields = parse_fields(header, offset + at)
@@ -253,7 +253,7 @@ class MessageParser:
             begin = at + size + 8
             if begin > len(record):
                 return None
-            header = bytes(record[at + 4 : begin - 4])
+            header = bytes(record[slice(at + 4, begin - 4)])
             (length,) = _U32.unpack_from(record, begin - 4)
             if self._layout and self._layout.fits(header):
                 break

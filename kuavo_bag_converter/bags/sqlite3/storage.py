@@ -234,7 +234,7 @@ class Sqlite3Storage(Storage):
     ) -> Iterator[StoredMessage]:
         data = 'data' if head is None else f'substr(data, 1, {head})'
         for begin in range(0, len(selected.rows), PAYLOADS):
-            chosen = selected.rows[begin : begin + PAYLOADS]
+            chosen = selected.rows[slice(begin, begin + PAYLOADS)]
             ids = rows.offset[chosen].tolist()
             cursor = self._query(
                 f'SELECT id, {data} FROM messages '  # noqa: S608  # place holders
