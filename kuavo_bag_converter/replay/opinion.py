@@ -141,7 +141,7 @@ class _Use:
 
     @property
     def topics_read(self) -> set[str]:
-        """The topics of the bag that hold its messages."""
+        """Return the topics of the bag that hold its messages."""
         return {self.source.topic}
 
     def stamped(self, message: Stored, decoded: Any, header: int) -> int:
