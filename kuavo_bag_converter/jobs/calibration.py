@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,12 +66,14 @@ def read_calibration(binding: Binding, reader: BagReader, definitions: Definitio
     """
     cameras: dict[str, Mapping[str, Any]] = {}
     remarks: list[str] = []
+    topics = {bound.feature.key: _info_topic(bound, reader) for bound in binding.cameras}
+    spread = _spread({topic for topic in topics.values() if topic is not None}, reader)
     for bound in binding.cameras:
         key = bound.feature.key
-        topic = _info_topic(bound, reader)
+        topic = topics[key]
         if topic is not None:
             with _noting(remarks, f'nothing is recorded of it ({key})'):
-                infos = [_info_of(topic, _decoded(m, definitions)) for m in _spread(topic, reader)]
+                infos = [_info_of(topic, _decoded(m, definitions)) for m in spread(topic)]
                 cameras[key] = infos[0]
                 others = sum(info != infos[0] for info in infos)
                 if others:
@@ -126,12 +128,22 @@ def _info_topic(bound: BoundCamera, reader: BagReader) -> str | None:
     return next((topic for topic in wanted if topic in there), None)
 
 
-def _spread(topic: str, reader: BagReader) -> Iterator[Message]:
-    count = reader.counts[topic]
+def _spread(topics: Collection[str], reader: BagReader) -> Callable[[str], Iterable[Message]]:
+    """Return what gives some messages of each of the topics; the index is read once for all."""
     if reader.backend != 'portable':  # it would read all that lies between
-        return reader.first_messages(topic, _LOOKED_AT)
-    chosen = np.unique(np.round(np.linspace(0, count - 1, _LOOKED_AT)).astype(np.int64))
-    return reader.messages({topic: chosen})
+        return lambda topic: reader.first_messages(topic, _LOOKED_AT)
+    chosen = {
+        topic: np.unique(np.linspace(0, reader.counts[topic] - 1, _LOOKED_AT).round().astype(int))
+        for topic in topics
+    }
+    found: dict[str, list[Message]] = {topic: [] for topic in topics}
+    try:
+        for message in reader.messages(chosen):
+            kept = message._replace(data=bytes(message.data))
+            found[message.connection.topic].append(kept)
+    except BagError:  # of one of them; the others are read by themselves
+        return lambda topic: reader.messages({topic: chosen[topic]})
+    return found.__getitem__
 
 
 def _decoded(message: Message, definitions: Definitions) -> Any:

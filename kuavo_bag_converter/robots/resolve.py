@@ -32,7 +32,6 @@ from kuavo_bag_converter.settings import known_settings, Settings
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.plugins import calling, Plugin, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
-import numpy as np
 
 
 def robot_of(profile: str) -> Robot[Any] | None:
@@ -100,7 +99,7 @@ def topics_of(reader: BagReader, settings: Settings) -> BagTopics:
     def length_of(topic: str, field: str) -> int | None:
         definitions = Definitions(settings.msg_path, settings.distro)
         try:
-            for message in reader.messages({topic: np.zeros(1, dtype=np.int64)}):
+            for message in reader.first_messages(topic, 1):
                 fields = FieldReader((field,), message.connection, definitions)
                 decoded = definitions.decoder(message.connection)(bytes(message.data))
                 return len(fields.read(decoded))
