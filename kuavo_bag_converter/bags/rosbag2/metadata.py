@@ -23,6 +23,7 @@ is believed: the files decide.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import os
 from pathlib import Path, PurePosixPath
 import re
 from typing import Any, NamedTuple
@@ -79,7 +80,8 @@ class Metadata(NamedTuple):
 
 def metadata_of(path: Path) -> Metadata | None:
     """Return the metadata.yaml of a directory, or that beside a file which lists it, if any."""
-    folder = path if path.is_dir() else path.parent
+    # Not path.is_dir(), which raises where a folder above must not be entered.
+    folder = path if os.path.isdir(path) else path.parent
     try:
         metadata = read_metadata(folder / NAME)
     except (OSError, ValueError):
