@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import functools
 from typing import Any, Generic, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class BagTopics(Collection[str]):
     ) -> None:
         """Hold the names; ``length_of`` counts the elements of a field in a first message."""
         self._topics = frozenset(topics)
-        self._length_of = length_of
+        self._length_of = functools.cache(length_of)
 
     def __contains__(self, topic: object) -> bool:
         """Tell whether the bag has a topic."""
