@@ -21,6 +21,7 @@ Nothing here is shared with the code under test. A profile is what YAML makes of
 from __future__ import annotations
 
 from itertools import pairwise
+import math
 import statistics
 from typing import NamedTuple
 
@@ -38,6 +39,9 @@ class Use(NamedTuple):
     gap_ms: float | None
     on_gap: str
     zeros_before_first: bool
+    reduce: str | None = None
+    offset_ms: float = 0.0
+    shift: int = 0
 
 
 class Cell(NamedTuple):
@@ -51,6 +55,8 @@ class Cell(NamedTuple):
     in_gap: bool = False
     cut: bool = False
     before_first: bool = False
+    earlier: tuple[int, ...] = ()
+    """Ordinals of the other messages since the last frame."""
 
 
 class Frame(NamedTuple):
@@ -60,6 +66,7 @@ class Frame(NamedTuple):
     taken: int
     """On the time line of headers."""
     piece: object
+    """With the number of the part between two pauses."""
     cells: tuple[Cell, ...]
 
 
@@ -77,21 +84,33 @@ class NaivePlan:
         self._robot = robot
         self._line = profile['clock'].get('timeline', 'bag')
         pairs, self.trimmed = _clock(robot, profile, self.uses)
-        self.candidates = [self._frame(pair, piece_of) for pair in pairs]
-        self.episodes = self._episodes()
+        self.candidates = [self._frame(pairs, number, piece_of) for number in range(len(pairs))]
+        ahead = max((use.shift for use in self.uses), default=0)
+        shortest = profile.get('episodes', {}).get('min_episode_s', 0) * self.fps
+        whole = self._episodes()
+        self.uncut = sum(map(len, whole))
+        """Frames before episodes lose their ends and short ones are left out."""
+        self.episodes = [e[: len(e) - ahead] for e in whole if len(e) - ahead >= max(shortest, 1)]
         self.frames = [frame for episode in self.episodes for frame in episode]
+        self._served = [
+            [frame.cells for frame in e] for e in whole if len(e) - ahead >= max(shortest, 1)
+        ]
 
     def cells(self, use):
         """Return what serves each frame."""
         number = self.uses.index(use)
-        return [frame.cells[number] for frame in self.frames]
+        return [
+            cells[row + use.shift][number]
+            for episode, cells in zip(self.episodes, self._served, strict=True)
+            for row in range(len(episode))
+        ]
 
     def report(self, use):
         """Return the numbers that are reported of a use."""
         stamps = self._robot.stamps(use.topic, use.timeline)
         cells = self.cells(use)
         inside = [frame for frame in self.candidates if frame.piece is not None]
-        used = {o for cell in cells for o in (cell.first, cell.second) if o >= 0}
+        used = {o for c in cells for o in (c.first, c.second, *c.earlier) if o >= 0}
         errors = [abs(cell.error) / MS for cell in cells if not cell.fill]
         known = bool(errors)
         return {
@@ -120,13 +139,24 @@ class NaivePlan:
             'marked': sum(cell.fill == 'mark' for cell in cells),
         }
 
-    def _frame(self, pair, piece_of):
-        stamp = pair[self._line]
-        cells = tuple(
-            _cell(self._robot.stamps(use.topic, use.timeline), pair[use.timeline], use)
-            for use in self.uses
-        )
-        return Frame(stamp, pair['header'], piece_of(stamp), cells)
+    def _frame(self, pairs, number, piece_of):
+        pair = pairs[number]
+        stamp, part = pair[self._line], pair['part']
+        before = pairs[number - 1] if number else None
+        cells = []
+        for use in self.uses:
+            since = pair[use.timeline] - NS // self.fps
+            if before is not None and before['part'] == part:
+                since = before[use.timeline]
+            stamps = [
+                at and at + round(use.offset_ms * MS)
+                for at in self._robot.stamps(use.topic, use.timeline)
+            ]
+            cells.append(_cell(stamps, pair[use.timeline], since, use))
+        piece = piece_of(stamp)
+        return Frame(
+            stamp, pair['header'], None if piece is None else (piece, part), tuple(cells)
+        )  # fmt: skip
 
     def _episodes(self):
         frames = self.candidates
@@ -182,6 +212,9 @@ def use_of(profile, item):
         *limits,
         align.get('on_gap', 'keep' if limits == (None, None) else 'split'),
         align.get('zeros_before_first', False),
+        align.get('reduce'),
+        align.get('offset_ms', 0.0),
+        align.get('shift', 0),
     )
 
 
@@ -198,20 +231,25 @@ def _clock(robot, profile, uses):
     drop = clock.get('drop', 0)
     stamps = [message[timeline] for message in messages][slice(drop, len(messages) - drop)]
     both = []
-    for frame in _thinned(stamps, clock, profile['fps']):
+    parts = _parts(robot, clock, stamps, uses)
+    thinned = _thinned(parts, clock, profile['fps'])
+    for part, frame in [(n, frame) for n, frames in enumerate(thinned) for frame in frames]:
         near = min(
             (message for message in messages if message[other]),
             key=lambda message: (abs(message[timeline] - frame), message[timeline]),
             default={other: 0, timeline: 0},
         )
-        both.append({timeline: frame, other: near[other] + frame - near[timeline]})
+        at_other = near[other] + frame - near[timeline]
+        both.append({timeline: frame, other: at_other, 'part': part})
     trim = clock.get('end_trim', 'min_end')
     if trim == 'none':
         return both, 0
+    ending = {use.topic for use in uses if use.strategy != 'hold'}
+    ending |= {name for name in clock.get('end_topics', []) if name in robot.topics}
     by_header = {topic, *(use.topic for use in uses if use.timeline == 'header')}
     ends = [
         (name, 'header' if timeline == 'header' and name in by_header else 'bag')
-        for name in {topic, *(use.topic for use in uses)}
+        for name in {topic, *ending}
     ]
     combine = all if trim == 'min_end' else any
     kept = [
@@ -225,18 +263,52 @@ def _clock(robot, profile, uses):
 _SENT = {'bag': 'received', 'header': 'taken'}
 
 
-def _thinned(stamps, clock, fps):
-    jumped = stamps[:: max(1, int(clock['fps'] // fps))]
-    late = [stamp - jumped[0] - i * NS // fps for i, stamp in enumerate(jumped)]
-    even = clock['fps'] % fps == 0 and max(late) - min(late) <= NS / fps / 2
+def _parts(robot, clock, stamps, uses):
+    """Part the clock's stamps where no topic says anything for long."""
+    timeline, topic = clock.get('timeline', 'bag'), clock['from']['topic']
+    if clock.get('on_pause') == 'keep' or len(stamps) < 3:
+        return [stamps]
+    topics = {topic}
+    topics |= {use.topic for use in uses if timeline == 'bag' or use.timeline == 'header'}
+    said = [sorted(s for s in robot.stamps(name, timeline) if s) for name in topics]
+
+    def period(times):
+        apart = [b - a for a, b in pairwise(times) if b > a]
+        return statistics.median(apart) * len(apart) / (len(times) - 1) if apart else math.inf
+
+    per_ns = sum(1 / period(times) for times in said if len(times) >= 3)
+    if not per_ns:
+        return [stamps]
+    silence = max(NS / 2, 5 * period(stamps), 20 / per_ns)
+    parts = [stamps[:1]]
+    every = sorted(s for times in said for s in times)
+
+    def held_up(a, b):
+        soon = sum(b <= stamp <= b + (b - a) // 10 for stamp in stamps)
+        return soon >= (b - a) / NS * clock['fps'] / 2
+
+    pauses = [(a, b) for a, b in pairwise(every) if b - a > silence and not held_up(a, b)]
+    for before, stamp in pairwise(stamps):
+        if any(before <= a and b <= stamp for a, b in pauses):
+            parts.append([])
+        parts[-1].append(stamp)
+    return parts
+
+
+def _thinned(parts, clock, fps):
+    jumped = [stamps[:: max(1, int(clock['fps'] // fps))] for stamps in parts]
+    late = [[stamp - part[0] - i * NS // fps for i, stamp in enumerate(part)] for part in jumped]
+    even = all(max(part) - min(part) <= NS / fps / 2 for part in late)
     mode = clock.get('decimation', 'auto')
-    if mode == 'jump' or (mode == 'auto' and even):
+    if mode == 'jump' or (mode == 'auto' and clock['fps'] % fps == 0 and even):
         return jumped
-    count = (stamps[-1] - stamps[0]) * fps // NS + 1
-    return [stamps[0] + i * NS // fps for i in range(count)]
+    return [
+        [part[0] + i * NS // fps for i in range((part[-1] - part[0]) * fps // NS + 1)]
+        for part in parts
+    ]
 
 
-def _cell(stamps, time, use):
+def _cell(stamps, time, since, use):
     """Return what serves a frame at ``time``; ``stamps`` by ordinal, 0 where unset."""
     known = sorted((stamp, number) for number, stamp in enumerate(stamps) if stamp)
     past = [pair for pair in known if pair[0] <= time]
@@ -259,13 +331,15 @@ def _cell(stamps, time, use):
     gap = {'in_gap': in_gap, 'before_first': not past}
     if first is None and use.zeros_before_first:
         return Cell(fill='zeros', before_first=True)
-    if in_gap and use.on_gap == 'mark':
-        return Cell(fill='mark', **gap)
+    if in_gap and use.on_gap in ('mark', 'zeros'):
+        return Cell(fill=use.on_gap, **gap)
     if in_gap and use.on_gap == 'hold':
         first = second = latest
     if first is None or (in_gap and use.on_gap in ('drop', 'split')):
         return Cell(cut=True, **gap)
     if first == second:
-        return Cell(first[1], first[1], 0.0, first[0] - time, **gap)
+        lately = [number for stamp, number in known if since < stamp <= time]
+        earlier = tuple(lately[:-1]) if use.reduce not in (None, 'last') else ()
+        return Cell(first[1], first[1], 0.0, first[0] - time, earlier=earlier, **gap)
     weight = (time - first[0]) / (second[0] - first[0])
     return Cell(first[1], second[1], weight, **gap)

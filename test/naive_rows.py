@@ -21,6 +21,7 @@ Nothing here is shared with the code under test.
 from __future__ import annotations
 
 import math
+import statistics
 
 from naive_plan import use_of
 import numpy as np
@@ -121,6 +122,13 @@ def _mixed(robot, profile, part, cell):
         _read(robot.topics[use.topic][ordinal].message, part)
         for ordinal in (cell.first, cell.second)
     )
+    if use.reduce not in (None, 'last'):
+        every = [
+            _read(robot.topics[use.topic][ordinal].message, part)
+            for ordinal in (*cell.earlier, cell.first)
+        ]
+        how = {'any': any, 'max': max, 'mean': statistics.fmean}[use.reduce]
+        return [float(how(element)) for element in zip(*every, strict=True)]
     if use.strategy == 'slerp':
         return list(turned(first, second, cell.weight))
     return [(1 - cell.weight) * a + cell.weight * b for a, b in zip(first, second, strict=True)]

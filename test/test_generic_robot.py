@@ -23,6 +23,7 @@ import re
 from conversions import alignment, pictures, report, rows, run, same_frames, serving
 from dataset_reading import info
 from kuavo_bag_converter.alignment.report import PlanReport
+from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.report.display import plan_summary
 from kuavo_bag_converter.sample.barcode import read_frame_number
@@ -156,7 +157,7 @@ def check_report(root, plan):
     assert found['episodes'] == len(plan.episodes)
     assert found['candidate_frames'] == len(plan.candidates)
     assert found['frames_outside_segments'] == len(plan.candidates) - len(inside)
-    assert found['frames_cut'] == len(inside) - len(plan.frames)
+    assert found['frames_cut'] == len(inside) - plan.uncut
     assert found['frames_cut_by_end_trim'] == plan.trimmed
     off = [
         abs(frame.stamp - episode[0].stamp - number * NS / plan.fps)
@@ -248,7 +249,10 @@ def test_interpolated_joints_are_those_of_the_frame_and_held_ones_never_of_the_f
     assert (moved + np.arange(7) - late <= table['observation.state'] + 1e-6).all()
     assert (table['observation.state'] <= moved + np.arange(7) + 1e-6).all()
     assert (table['action'] <= moved + np.arange(7) + 1e-6).all()
-    assert (table['action'] > moved + np.arange(7) - 0.06 * (np.arange(7) + 1)).all()
+    said = stamps < robot.topics['/joint_command'][-1].received  # the last command lasts
+    fresh = moved + np.arange(7) - 0.06 * (np.arange(7) + 1)
+    assert (table['action'][said] > fresh[said]).all()
+    assert (table['action'][~said] == table['action'][~said][0]).all()
 
 
 def test_the_example_of_the_reference_converts(tmp_path):
@@ -277,6 +281,51 @@ def test_the_example_of_the_reference_converts(tmp_path):
     assert np.abs(table['observation.state'][:, 7] - time[:, 0] / 5).max() < 0.01
     assert np.abs(table['action'] - [*[np.pi] * 7, 1]).max() < 1e-6
     assert info(root)['features']['observation.depth_head']['shape'] == [120, 160, 1]
+
+
+# Commands between frames.
+
+
+def test_commands_mean_between_frames_what_the_profile_says(tmp_path):
+    robot = robot_of(3.0)
+    still = [(0.9, 1.7)]
+    robot.publish('/cmd_vel', every(20, 2.9, 0.2, without=still), joint_state(ramps(2)))
+    pulses = {3: 1, 47: 2, 48: 4, 161: 1}
+    robot.publish(
+        '/buttons', every(100, 2.9, jitter_ms=3),
+        joint_state(lambda number, _: [pulses.get(number, 0), number % 7]),
+    )  # fmt: skip
+
+    def part(topic, names, **align):
+        source = {'topic': topic, 'field': 'position'}
+        return {'from': source, 'names': names, 'align': {'strategy': 'hold', **align}}
+
+    stops = {'tolerance_ms': 200, 'on_gap': 'zeros'}
+    profile = profile_of(
+        10,
+        cameras=(),
+        state=(
+            part('/cmd_vel', ['vx', 'vy'], **stops),
+            part('/buttons', ['max_a', 'max_b'], reduce='max'),
+            part('/buttons', ['any_a', 'any_b'], reduce='any'),
+            {**part('/buttons', ['mean_a', 'mean_b'], reduce='mean'), 'scale': 2},
+            part('/buttons', ['last_a', 'last_b'], reduce='last'),
+            {**STATE, 'align': {'strategy': 'linear', 'shift': 2}},
+        ),
+        episodes={'min_episode_s': 0.5},
+    )
+    late = {**ACTION, 'align': {'strategy': 'hold', 'offset_ms': -40}}
+    profile['features']['action'] = {'parts': [late]}
+    root = converted(tmp_path, robot, profile)
+    plan = check(root, robot, profile)
+    found = report(root)['bags'][0]['plan']
+    assert found['frames_cut_by_shift'] == 2 == plan.uncut - len(plan.frames)
+    velocity, most, *_ = found['tracks']
+    assert 5 < velocity['filled_with_zeros'] < 12
+    assert most['reduced'] > 20
+    assert rows(root)['observation.state'][:, 2].max() == 4
+    bag = tmp_path / 'bags' / 'run'
+    assert command(['verify', str(root), '--bags', str(bag)]) == 0
 
 
 # Strategies.

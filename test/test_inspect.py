@@ -606,7 +606,8 @@ def test_the_keys_of_the_json_form_are_stable(samples, capsys):
     assert list(bag) == [
         'bag', 'files', 'size_bytes', 'health', 'error', 'problems', 'container', 'backend',
         'compression', 'start_ns', 'start', 'duration_s', 'messages', 'header_stamps_read',
-        'bytes_read', 'topics', 'remarks', 'asked', 'profiles',
+        'bytes_read', 'topics', 'clock_steps', 'silences', 'receive_step_ms', 'remarks', 'asked',
+        'profiles',
     ]  # fmt: skip
     topic = topics_of(bag)[HEAD]
     assert list(topic) == [
@@ -619,7 +620,7 @@ def test_the_keys_of_the_json_form_are_stable(samples, capsys):
     ]  # fmt: skip
     assert list(topic['header']) == [
         'sampled', 'zero', 'backward', 'median_rate_hz', 'offset_median_ms', 'offset_min_ms',
-        'offset_max_ms',
+        'offset_max_ms', 'steps',
     ]  # fmt: skip
     assert list(topic['picture']) == [
         'codec', 'encoding', 'width', 'height', 'channels', 'upright', 'bytes', 'before_key',

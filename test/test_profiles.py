@@ -517,6 +517,10 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
          'than 0, or null for no limit, found 0'),
         ('names: [a], align: {zeros_before_first: true}', 'align.zeros_before_first: needs '
          'strategy hold, found nearest'),
+        ('names: [a], align: {reduce: max}', 'align.reduce: needs strategy hold, found nearest'),
+        ('names: [a], align: {strategy: hold, reduce: min}', 'align.reduce: expected one of any,'),
+        ('names: [a], align: {shift: -1}', 'align.shift: expected an integer from 0'),
+        ('names: [a], align: {offset_ms: late}', 'align.offset_ms: expected milliseconds'),
         ('names: [a, b, c], align: {strategy: slerp}', 'slerp turns one quaternion, expected 4 '
          'elements, found 3'),
         ('names: [a], gap_flag: true', "unknown key|from: unknown key 'field'"),
@@ -575,6 +579,9 @@ def test_gap_flags_are_checked(tmp_path, keys, message):
         ('depth: range8, depth_range: [0, 1.5]', r'depth_range: expected \[min, max\] in mm'),
         ('align: {strategy: linear}', 'align.strategy: linear is not possible for cameras'),
         ('align: {on_gap: mark}', 'align.on_gap: mark writes 999 in place of numbers'),
+        ('align: {on_gap: zeros}', 'align.on_gap: zeros writes zeros in place of numbers'),
+        ('align: {strategy: hold, reduce: any}', 'align.reduce: only for the parts of vectors'),
+        ('align: {shift: 1}', 'align.shift: only for the parts of vectors'),
         (
             'align: {strategy: hold, zeros_before_first: true}',
             'align.zeros_before_first: only for',
@@ -602,6 +609,7 @@ def test_a_default_alignment_must_be_possible_for_cameras_too(tmp_path):
     [
         ('{}', 'episodes: expected one of ranges, .*, found none'),
         ('{ranges: [], marks_file: x}', 'episodes: expected one of .*, found ranges and marks'),
+        ('{min_episode_s: 0}', 'episodes.min_episode_s: expected seconds greater than 0, found 0'),
         ('{range: []}', "episodes: unknown key 'range' .*; did you mean 'ranges'"),
         ('{ranges: []}', r'episodes.ranges: expected a list of ranges of time, found \[\]'),
         ('{ranges: [{start_s: 3, stop_s: 3}]}', r'episodes.ranges\[0\]: expected 0 <= start_s < '
@@ -646,11 +654,13 @@ def aligns(use):
     strategies = ['nearest', 'hold', *(['linear'] if use != 'camera' else [])]
     on_gap = ['keep', 'hold', 'drop', 'split', 'fail', *(['mark'] if use != 'camera' else [])]
     plain = st.builds(
-        Align, st.sampled_from(strategies), timelines, limits, limits, st.sampled_from(on_gap)
-    )
+        Align, st.sampled_from(strategies), timelines, limits, limits, st.sampled_from(on_gap),
+        offset_ms=st.just(0.0) | numbers, shift=st.integers(0, 0 if use == 'camera' else 9),
+    )  # fmt: skip
     if use == 'camera':
         return plain
-    return plain | plain.map(lambda a: replace(a, strategy='hold', zeros_before_first=True))
+    held = plain.map(lambda a: replace(a, strategy='hold', zeros_before_first=True))
+    return plain | held | held.map(lambda a: replace(a, on_gap='zeros', reduce='mean'))
 
 
 def sources(fields, align=None):
@@ -802,11 +812,13 @@ def profiles(draw):
             draw(st.sampled_from(['min_end', 'max_end', 'none'])),
             tuple(draw(st.lists(words, max_size=3))),
             draw(timelines),
+            on_step_back=draw(st.sampled_from(['split', 'fail'])),
+            on_pause=draw(st.sampled_from(['split', 'keep'])),
         ),
         tuple(features),
         draw(texts),
         draw(st.just(()) | sources(one_field)),
-        draw(episodes()),
+        replace(draw(episodes()), min_episode_s=draw(st.just(0.0) | positive)),
     )
 
 
@@ -831,11 +843,14 @@ def test_any_text_is_read_or_refused_with_one_line(tmp_path_factory, text):
 def test_written_profiles_show_defaults_and_no_aliases(tmp_path):
     text = profile_as_yaml(load(tmp_path, f'{HEAD}features:\n{ARM}'))
     assert 'name: robot\n' in text
+    text = ' '.join(text.split())
     assert 'decimation: auto' in text
     assert (
         'align: {strategy: nearest, timeline: bag, tolerance_ms: null, gap_ms: null, on_gap: '
-        'keep, zeros_before_first: false}'
+        'keep, zeros_before_first: false, reduce: null, offset_ms: 0.0, shift: 0}'
     ) in text
+    assert 'on_step_back: split' in text
+    assert 'on_pause: split' in text
     assert '&' not in text
 
 
@@ -968,7 +983,7 @@ def test_kuavo_settings_have_no_meaning_with_another_profile(tmp_path):
     ):
         resolve(updated(mine, {'train_hz': 30}, 'test'), [])
     kuavo = [info for info in known_settings().values() if info.owner is KuavoOptions]
-    assert len(kuavo) == 34
+    assert len(kuavo) == 36
     for info in kuavo:
         assert info.yaml
         name = info.name

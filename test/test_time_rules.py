@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 
 from bag_files import BEGIN as START
 from bag_files import HEAD_MOTION, IMAGE, Sample, write_rosbag1
-from conversions import alignment, report, rows, same_frames
+from conversions import alignment, report, rows, same_frames, serving
 from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
 from kuavo_bag_converter.alignment.plan import make_plan, Segment, Track
@@ -954,6 +954,218 @@ def test_a_limit_is_a_finite_number(tmp_path, value):
                         '--set', f'absurd_stamp_s={value}'])  # fmt: skip
     assert code == 2
     assert 'absurd_stamp_s: expected float of at least 0, found' in out.getvalue()
+
+
+# Clocks that are set back, and pauses
+
+
+def set_back(robot, at_s=1.0, back_s=0.75, *, receive=True, header=False):
+    """Set clocks back in the middle; return the robot, and the order in which it was recorded."""
+    order = {}
+    for topic, all_sent in robot.topics.items():
+        for number, sent in enumerate(all_sent):
+            after = sent.received >= BEGIN + at_s * NS
+            received = sent.received - round(back_s * NS) * (receive and after)
+            order[topic, number] = sent.received
+            all_sent[number] = sent._replace(received=received)
+            if header and after and hasattr(sent.message, 'header'):
+                stamped(robot, topic, number, sent.taken - round(back_s * NS))
+    return robot, lambda message: (order[message[1], message[2]], message[1])
+
+
+def moments(root, robot, topic):
+    """Return of each frame when what serves it was sent, s."""
+    begin = {id(sent): number for number, sent in enumerate(robot.topics[topic])}
+    by_ordinal = sorted(robot.topics[topic], key=lambda sent: sent.received)
+    rate = len(by_ordinal) / 2 if topic != COMMANDS else 40
+    return [
+        begin[id(by_ordinal[ordinal])] / rate + 0.1 * (topic == COMMANDS)
+        for ordinal in serving(root, topic)
+    ]
+
+
+def check_halves(root, robot):
+    """Check that there are two episodes in the order of the recording, in which all goes on."""
+    assert np.unique(rows(root)['episode_index']).tolist() == [0, 1]
+    pictures = moments(root, robot, CAMERA)
+    assert pictures == sorted(pictures)
+    assert np.abs(np.subtract(pictures, moments(root, robot, JOINTS))).max() < 0.03
+    assert np.abs(np.subtract(pictures, moments(root, robot, COMMANDS))).max() < 0.11
+    assert np.abs(rows(root)['observation.state'][:, 0] - pictures).max() < 0.03
+
+
+@pytest.mark.parametrize('container', ['bag', 'mcap', 'db3'])
+@pytest.mark.parametrize(
+    ('timeline', 'receive', 'header'),
+    [('bag', True, False), ('header', True, True), ('header', False, True)],
+)
+def test_a_clock_that_is_set_back_ends_an_episode(tmp_path, container, timeline, receive, header):
+    robot, order = set_back(robot_of(), receive=receive, header=header)
+    bag = write(tmp_path / 'run', robot, container, stored=order)
+    root = tmp_path / 'dataset'
+    code, lines = convert([bag], root, profile_of(tmp_path, timeline=timeline))
+    assert code == 0, lines
+    check_halves(root, robot)
+    kinds = ['receive'] * receive + ['header'] * (header and not receive)
+    assert [step['stamps'] for step in plan_of(root)['clock_steps']] == kinds
+    assert plan_of(root)['clock_steps'][0]['back_s'] == pytest.approx(0.75, abs=0.05)
+    text = 'where a clock was set back: an episode ends there (on_step_back: split)'
+    assert sum(line.endswith(text) for line in lines) == 1
+    assert command(['verify', str(root), '--bags', str(bag)]) == 0
+    profile = profile_of(tmp_path, timeline=timeline, clock={'on_step_back': 'fail'})
+    code, lines = convert([bag], tmp_path / 'refused', profile)
+    assert code == 1
+    assert any('set on_step_back: split to end the episode there' in line for line in lines)
+
+
+@pytest.mark.parametrize('kind', ['receive', 'header'])
+def test_a_clock_that_nothing_is_aligned_by_may_be_set_back(plain, tmp_path, kind):
+    timeline = {'receive': 'header', 'header': 'bag'}[kind]
+    how = {'receive': kind == 'receive', 'header': kind == 'header'}
+    robot, order = set_back(robot_of(), **how)
+    root = converted(tmp_path, robot, profile_of(tmp_path, timeline=timeline), stored=order)
+    assert content(root) == plain['nearest', timeline]
+    assert 'clock_steps' not in plan_of(root)
+
+
+@pytest.mark.parametrize('by', ['topic', 'chunk'])
+def test_topics_or_chunks_that_are_stored_in_another_order_are_no_step(plain, tmp_path, by):
+    order = {
+        'topic': lambda m: (m[1], m[0]),
+        'chunk': lambda m: ({6: 7, 7: 6}.get(k := (m[0] - BEGIN) * 10 // NS, k), m[0]),
+    }[by]
+    root = converted(tmp_path, robot_of(), profile_of(tmp_path), 'mcap', stored=order)
+    assert content(root) == plain['nearest', 'bag']
+
+
+def split(folder, robot, at_s):
+    """Write the messages of a robot before and after some time as two files of a recording."""
+    run = folder / 'run'
+    run.mkdir()
+    for number in range(2):
+        part = Robot()
+        for topic, all_sent in robot.topics.items():
+            sent = [s for s in all_sent if (s.received >= BEGIN + at_s * NS) == bool(number)]
+            part.topics[topic] = sent
+        write(folder / f'{number}', part, 'mcap file').rename(run / f'run_{number}.mcap')
+    return run
+
+
+def test_files_of_a_recording_in_another_order_are_put_in_order(plain, tmp_path):
+    run = split(tmp_path, robot_of(), 1.0)
+    for old, new in (('0', 'x'), ('1', '0'), ('x', '1')):
+        (run / f'run_{old}.mcap').rename(run / f'run_{new}.mcap')
+    root = tmp_path / 'dataset'
+    assert convert([run], root, profile_of(tmp_path))[0] == 0
+    assert content(root) == plain['nearest', 'bag']
+
+
+def test_files_of_two_sessions_give_two_episodes(tmp_path):
+    run = split(tmp_path, robot_of(), 1.0)
+    second, _ = set_back(robot_of(), back_s=1.3)
+    for topic, all_sent in second.topics.items():
+        second.topics[topic] = all_sent[len(all_sent) // 2 :]
+    write(tmp_path / 'second', second, 'mcap file').rename(run / 'run_1.mcap')
+    root = tmp_path / 'dataset'
+    assert convert([run], root, profile_of(tmp_path))[0] == 0
+    stamps = alignment(root)
+    assert plan_of(root)['episodes'] == 2
+    first, later = (stamps['frame_stamp_ns'][stamps['episode'] == n] for n in range(2))
+    assert later[0] < first[-1]
+    assert rows(root)['observation.state'][len(first) :, 0].min() > 0.9
+
+
+def test_a_task_and_a_state_last_where_a_clock_is_set_back_and_what_is_held_does_not(tmp_path):
+    robot = robot_of().publish('/task', at(0.0), said(['Place']))
+    robot.publish('/on', at(0.2, 1.7), said([True, False], 'Bool'))
+    robot.topics[COMMANDS] = [
+        s for s in robot.topics[COMMANDS] if not 1 <= (s.received - BEGIN) / NS < 1.5
+    ]
+    robot, order = set_back(robot)
+    profile = profile_of(
+        tmp_path, commands='hold',
+        task={'from': {'topic': '/task', 'field': 'data'}, 'default': 'Wait'},
+        episodes={'while_true': {'topic': '/on', 'field': 'data'}},
+    )  # fmt: skip
+    root = converted(tmp_path, robot, profile, stored=order)
+    assert plan_of(root)['frames_with_default_task'] == 0
+    pictures = moments(root, robot, CAMERA)
+    assert pictures[0] == pytest.approx(0.2, abs=0.11)
+    assert pictures[-1] == pytest.approx(1.7, abs=0.11)
+    assert not any(1 < picture < 1.49 for picture in pictures)
+
+
+@pytest.mark.parametrize('rule', ['ranges', 'marks_file'])
+def test_seconds_mean_nothing_where_a_clock_is_set_back(tmp_path, rule):
+    (tmp_path / 'run.json').write_text(
+        json.dumps({'marks': [{'startPosition': 0, 'endPosition': 1}]})
+    )
+    robot, order = set_back(robot_of())
+    value = {'ranges': [{'start_s': 0, 'stop_s': 1}], 'marks_file': '{bag}.json'}[rule]
+    (text,) = refusal(tmp_path, robot, profile_of(tmp_path, episodes={rule: value}), stored=order)
+    assert text.startswith(f'episodes.{rule} needs one clock, but {CAMERA}, ')
+
+
+def paused(pause_s=20):
+    robot = robot_of()
+    later = robot_of(begin=2 + pause_s)
+    for topic in robot.topics:
+        robot.topics[topic] += later.topics[topic]
+    return robot
+
+
+def test_a_pause_of_all_topics_parts_an_episode_and_is_named(tmp_path, capsys):
+    bag = write(tmp_path / 'run', paused(), 'mcap')
+    profile = profile_of(tmp_path, 'linear', commands='hold')
+    root = tmp_path / 'dataset'
+    code, lines = convert([bag], root, profile)
+    assert code == 0
+    assert [plan_of(root)[key] for key in ('episodes', 'frames', 'decimation')] == [2, 39, 'jump']
+    (line,) = (line for line in lines if line.startswith('all topics are silent for 20.0'))
+    assert line.endswith('at 1.98 s: an episode ends there (on_pause: split)')
+    states = rows(root)['observation.state'][:, 0]
+    assert ((states < 2) | (states > 21.9)).all(), 'nothing is interpolated across'
+    assert command(['inspect', str(bag), '--set', f'profile={profile}']) == 0
+    shown = capsys.readouterr().out
+    assert 'all topics are silent for 20.02 s at 1.98 s, as where the recorder pauses' in shown
+    assert 'bursts' not in shown
+    assert '39 frames in 2 episodes' in shown
+
+
+def test_a_pause_is_kept_if_asked_and_what_is_held_up_is_none(tmp_path):
+    profile = profile_of(tmp_path, clock={'on_pause': 'keep'})
+    root = converted(tmp_path, paused(5), profile)
+    assert [plan_of(root)[key] for key in ('episodes', 'frames')] == [1, 90]
+    robot = robot_of()
+    for topic, all_sent in robot.topics.items():
+        robot.topics[topic] = [
+            s._replace(received=BEGIN + 1700 * MS + number)
+            if BEGIN + NS < s.received < BEGIN + 1700 * MS
+            else s
+            for number, s in enumerate(all_sent)
+        ]
+    (tmp_path / 'held_up').mkdir()
+    root = converted(tmp_path / 'held_up', robot, profile_of(tmp_path / 'held_up'))
+    assert plan_of(root)['episodes'] == 1
+
+
+def test_a_clock_that_is_set_forward_is_a_hole(tmp_path):
+    robot, order = set_back(robot_of(), back_s=-0.75)
+    root = converted(tmp_path, robot, profile_of(tmp_path), stored=order)
+    check_halves(root, robot)
+
+
+def test_coarse_receive_stamps_are_named(tmp_path):
+    robot = robot_of()
+    for topic, all_sent in robot.topics.items():
+        robot.topics[topic] = [
+            s._replace(received=s.received // (100 * MS) * 100 * MS) for s in all_sent
+        ]
+    bag = write(tmp_path / 'run', robot, 'mcap')
+    code, lines = convert([bag], tmp_path / 'dataset', profile_of(tmp_path))
+    assert code == 0
+    assert 'receive stamps come in steps of 100 ms; use timeline: header' in lines
+    assert plan_of(tmp_path / 'dataset')['receive_step_ms'] == 100
 
 
 # Which files are one recording

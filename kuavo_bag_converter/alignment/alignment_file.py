@@ -40,7 +40,7 @@ def columns_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
 
     They are ``frame_stamp_ns``, ``episode`` (within the bag), and for each track i of the plan's
     report ``track.<i>.first`` and ``.second`` (ordinals, -1 where ``.fill`` tells what stands in),
-    ``.weight`` of the second and ``.error_ns``.
+    ``.weight`` of the second and ``.error_ns``; with ``reduce``, how many ``.messages``.
     """
     lengths = [stop - start for start, stop in plan.episodes]
     columns: dict[str, npt.NDArray[Any]] = {
@@ -55,6 +55,9 @@ def columns_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
             f'track.{number}.error_ns': track.error,
             f'track.{number}.fill': track.fill,
         }
+        if track.earlier is not None:
+            more = np.bincount(track.earlier.frames, minlength=len(plan))
+            columns[f'track.{number}.messages'] = more.astype(np.int64) + (track.first >= 0)
     return columns
 
 

@@ -23,14 +23,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from kuavo_bag_converter.alignment.frame_clock import clock_frames, FrameStamps, Mask, unevenness
-from kuavo_bag_converter.alignment.report import ErrorMs, PlanReport, TrackReport
-from kuavo_bag_converter.alignment.stamps import nearest, topic_times, TopicTimes
+from kuavo_bag_converter.alignment.frame_clock import (
+    clock_frames,
+    FrameStamps,
+    joined,
+    Mask,
+    unevenness,
+)
+from kuavo_bag_converter.alignment.report import (
+    ClockReport,
+    ErrorMs,
+    PlanReport,
+    TopicStampReport,
+    TrackReport,
+)
+from kuavo_bag_converter.alignment.runs import read_recording, Recording
+from kuavo_bag_converter.alignment.stamps import nearest, TopicTimes, total_counts
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.support.errors import BagError
@@ -72,6 +85,15 @@ class Track(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Earlier:
+    """Messages that ``reduce`` takes besides the last one of their frame; shape (messages,)."""
+
+    ordinals: Ordinals
+    frames: npt.NDArray[np.int64]
+    """The frame of each."""
+
+
+@dataclass(frozen=True, eq=False)
 class TrackPlan:
     """The messages of one track, element i for frame i; all arrays have shape (frames,)."""
 
@@ -89,11 +111,12 @@ class TrackPlan:
     in_gap: Mask
     """Whether the frame lies in a gap of the topic (see :class:`Align`)."""
     report: TrackReport
+    earlier: Earlier | None = None
+    """None without ``reduce``, and where the last one is all."""
 
     def wanted(self) -> Ordinals:
         """Return the ordinals that some frame needs, ascending."""
-        needed: Ordinals = np.unique(np.concatenate([self.first, self.second]))
-        return needed[needed >= 0]
+        return _used(self.first, self.second, self.earlier)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +133,8 @@ class Plan:
     """The tasks of the bag, each once; none means the profile's for every frame."""
     task_index: npt.NDArray[np.int64] | None = None
     """Which of ``tasks`` each frame has, shape (frames,)."""
+    run: npt.NDArray[np.int64] | None = None
+    """The run of the recording that each frame lies in, shape (frames,)."""
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -152,6 +177,41 @@ class _Matches(NamedTuple):
     in_gap: Mask
     cut: Mask
     before_first: Mask
+    earlier: Earlier | None = None
+
+
+class _RunFrames(NamedTuple):
+    """The frames of one run before any is cut, and what serves them."""
+
+    number: int
+    frames: FrameStamps
+    report: ClockReport
+    piece: npt.NDArray[np.int64]
+    served: list[_Matches]
+    next_piece: int
+    """The number of the first piece of the next run."""
+
+
+def _joined_matches(runs: Sequence[_Matches]) -> _Matches:
+    if len(runs) == 1:
+        return runs[0]
+    earlier = None
+    if runs[0].earlier is not None:
+        begins = np.cumsum([0, *(len(run.first) for run in runs)])
+        found = [run.earlier for run in runs if run.earlier is not None]
+        earlier = Earlier(
+            np.concatenate([one.ordinals for one in found]),
+            np.concatenate([one.frames + int(n) for one, n in zip(found, begins, strict=False)]),
+        )
+    names = [name for name in _Matches._fields if name != 'earlier']
+    arrays = {name: np.concatenate([getattr(run, name) for run in runs]) for name in names}
+    return _Matches(**arrays, earlier=earlier)
+
+
+def _used(first: Ordinals, second: Ordinals, earlier: Earlier | None) -> Ordinals:
+    others = [] if earlier is None else [earlier.ordinals]
+    used: Ordinals = np.unique(np.concatenate([first, second, *others]))
+    return used[used >= 0]
 
 
 def topics_with_header(clock_topic: str, clock: Clock, tracks: Sequence[Track]) -> frozenset[str]:
@@ -172,6 +232,7 @@ def make_plan(
     segments: Sequence[Segment] | None = None,
     bad: BadPictures | None = None,
     latched: AbstractSet[str] = frozenset(),
+    min_episode_s: float = 0.0,
 ) -> Plan:
     """
     Decide which message serves which frame.
@@ -187,17 +248,97 @@ def make_plan(
     :param bad: Messages found to be undecodable, whose frames are cut.
     :param latched: Topics whose last message lasts: their end does not count for
         ``clock.end_trim``.
+    :param min_episode_s: Shorter episodes are left out, s.
     :raises BagError: No frame is left, or a frame is in a gap that must not be.
     """
-    times = topic_times(index, clock_topic, clock.absurd_stamp_s)
-    ending = {*(track.topic for track in tracks), *end_topics}
-    frames, clock_report = clock_frames(
-        clock, clock_topic, fps, times, sorted(ending - latched - {clock_topic})
+    recording = recording_of(clock, clock_topic, tracks, index, latched)
+    pieces = None if segments is None else [segments] * len(recording.runs)
+    return plan_recording(
+        clock, clock_topic, fps, tracks, recording, end_topics, pieces, bad, latched, min_episode_s
     )
+
+
+def recording_of(
+    clock: Clock,
+    clock_topic: str,
+    tracks: Sequence[Track],
+    index: Mapping[str, TopicIndex],
+    latched: AbstractSet[str] = frozenset(),
+    *,
+    by_receive: bool = False,
+) -> Recording:
+    """
+    Part a bag where a clock was set back.
+
+    ``by_receive`` says that something is aligned by receive stamps besides the tracks and the
+    clock; for the rest see :func:`make_plan`.
+
+    :raises BagError: A clock was set back and must not be.
+    """
+    lines = {clock.timeline, *(track.align.timeline for track in tracks)}
+    needed = {track.topic for track in tracks if not _may_be_missing(track.align)} - latched
+    return read_recording(
+        index,
+        clock,
+        clock_topic,
+        needed | {clock_topic},
+        by_receive=by_receive or 'bag' in lines,
+        latched=latched,
+    )
+
+
+def _may_be_missing(align: Align) -> bool:
+    return align.strategy == 'hold'
+
+
+def plan_recording(
+    clock: Clock,
+    clock_topic: str,
+    fps: int,
+    tracks: Sequence[Track],
+    recording: Recording,
+    end_topics: Sequence[str] = (),
+    segments: Sequence[Sequence[Segment]] | None = None,
+    bad: BadPictures | None = None,
+    latched: AbstractSet[str] = frozenset(),
+    min_episode_s: float = 0.0,
+) -> Plan:
+    """
+    Decide which message serves which frame of a recording; ``segments`` are those of each run.
+
+    The rest is as in :func:`make_plan`.
+    """
+    # What is held lasts, so that its end is none.
+    ending = {*(track.topic for track in tracks if track.align.strategy != 'hold'), *end_topics}
+    counted = sorted(ending - latched - {clock_topic})
+    made: list[_RunFrames] = []
+    failures: list[tuple[int, BagError]] = []
+    for number, times in enumerate(recording.runs):
+        try:
+            frames, clock_report = clock_frames(clock, clock_topic, fps, times, counted)
+            piece = _pieces(
+                frames.on(clock.timeline), None if segments is None else segments[number]
+            )
+            inside = piece >= 0
+            served = [_serve(track, frames, times[track.topic], inside, fps) for track in tracks]
+        except BagError as error:
+            failures.append((len(times[clock_topic].index.receive), error))
+            continue
+        first = made[-1].next_piece if made else 0
+        pieces = len(segments[number]) if segments is not None else 1
+        made.append(
+            _RunFrames(
+                number, frames, clock_report, np.where(inside, piece + first, -1), served,
+                first + pieces,
+            )
+        )  # fmt: skip
+    if not made:
+        raise max(failures, key=lambda failure: failure[0])[1]
+    frames = joined([run.frames for run in made])
+    piece = np.concatenate([run.piece for run in made])
+    served = [_joined_matches([run.served[i] for run in made]) for i in range(len(tracks))]
     count = len(frames.bag)
-    piece = _pieces(frames.on(clock.timeline), segments)
     inside = piece >= 0
-    served = [_serve(track, frames, times[track.topic], inside) for track in tracks]
     dropped = _any_cut(tracks, served, count, drop=True)
     split = _any_cut(tracks, served, count, drop=False)
     undecodable = _served_by(bad, tracks, served, count)
@@ -206,50 +347,128 @@ def make_plan(
     else:
         split |= undecodable
     keep = inside & ~dropped
+    label = np.where(inside, piece * (int(frames.part[-1]) + 1) + frames.part, -1)
     if dropped.any():
-        keep = _longest_of_each(keep, piece)
+        keep = _longest_of_each(keep, label)
     keep &= ~split
     if not keep.any():
         raise BagError(_nothing_left(tracks, served, frames))
-    runs = _runs(keep, piece)
-    lengths = np.array([stop - start for start, stop in runs])
+    whole = keep
+    keep = _without_tails(keep, label, max((track.align.shift for track in tracks), default=0))
+    shifted = int(whole.sum() - keep.sum())
+    keep, short = _without_short(keep, label, min_episode_s * fps)
+    if not keep.any():
+        raise BagError(
+            f'no frame is left of {int(whole.sum())}: no episode is longer than what shift looks '
+            'ahead; lower shift, or check why episodes are so short'
+        )
+    episodes = _runs(keep, label)
+    lengths = np.array([stop - start for start, stop in episodes])
     ends = np.cumsum(lengths)
     plans = [
-        _track_plan(track, result, inside, keep, times[track.topic], fps)
+        _track_plan(track, result, inside, keep, recording.topic(track.topic), fps)
         for track, result in zip(tracks, served, strict=True)
     ]
     stamps = frames.on(clock.timeline)
-    off = np.abs(np.concatenate([unevenness(stamps[start:stop], fps) for start, stop in runs]))
+    off = np.abs(np.concatenate([unevenness(stamps[start:stop], fps) for start, stop in episodes]))
+    kept_pieces = len(np.unique(piece[keep]))
     report = PlanReport(
-        **vars(clock_report),
-        latched_topics=tuple(sorted(ending & latched)),
+        **_clock_report(clock, recording, clock_topic, [run.report for run in made]),
+        clock_steps=recording.steps or None,
+        runs_without_frames=tuple(str(error) for _, error in failures) or None,
+        latched_topics=tuple(sorted({*(t.topic for t in tracks), *end_topics} & latched)),
         clock_error_ms=_milliseconds(off.max()),
         frames_off_clock=int(np.sum(off > _NS / fps / 2)),
         candidate_frames=count,
         frames=int(keep.sum()),
         frames_outside_segments=int(count - inside.sum()),
-        segments_without_frames=(
-            0 if segments is None else len(segments) - len(np.unique(piece[keep]))
-        ),
-        frames_cut=int(inside.sum() - keep.sum()),
+        segments_without_frames=(0 if segments is None else sum(map(len, segments)) - kept_pieces),
+        frames_cut=int(inside.sum() - whole.sum()),
+        frames_cut_by_shift=shifted or None,
+        episodes_too_short=len(short) or None,
+        frames_in_short_episodes=sum(short) or None,
         frames_with_bad_images=int((inside & undecodable).sum()),
-        episodes=len(runs),
+        episodes=len(episodes),
         tracks=tuple(plan.report for plan in plans),
     )
-    episodes = tuple(
-        (int(end - length), int(end)) for end, length in zip(ends, lengths, strict=True)
+    numbers = np.repeat([run.number for run in made], [len(run.piece) for run in made])[keep]
+    return Plan(
+        stamps[keep],
+        tuple((int(end - length), int(end)) for end, length in zip(ends, lengths, strict=True)),
+        tuple(plans),
+        report,
+        run=numbers,
     )
-    return Plan(stamps[keep], episodes, tuple(plans), report)
 
 
-def _serve(track: Track, frames: FrameStamps, topic: TopicTimes, inside: Mask) -> _Matches:
+def _clock_report(
+    clock: Clock, recording: Recording, topic: str, runs: Sequence[ClockReport]
+) -> dict[str, Any]:
+    """Return the fields of the clock's report over all runs that give frames."""
+    decimations = dict.fromkeys(run.decimation for run in runs)
+    most_cut = max(runs, key=lambda run: run.frames_cut_by_end_trim)
+    steps = [run.receive_step_ms for run in runs if run.receive_step_ms is not None]
+    report = replace(
+        runs[0],
+        clock_messages=sum(run.clock_messages for run in runs),
+        clock_stamps=TopicStampReport(
+            topic, stamps=total_counts(recording.topic(topic), clock.timeline)
+        ),
+        decimation=' + '.join(decimations),
+        frames_cut_by_end_trim=sum(run.frames_cut_by_end_trim for run in runs),
+        end_trim_topic=most_cut.end_trim_topic,
+        pauses=tuple(pause for run in runs for pause in run.pauses or ()) or None,
+        receive_step_ms=min(steps, default=None),
+    )
+    return vars(report)
+
+
+def _without_tails(keep: Mask, piece: Ordinals, ahead: int) -> Mask:
+    """Leave out the last frames of every episode, for which others lie ahead of its end."""
+    if not ahead:
+        return keep
+    result: Mask = keep.copy()
+    for start, stop in _runs(keep, piece):
+        result[max(start, stop - ahead) : stop] = False
+    return result
+
+
+def _without_short(keep: Mask, piece: Ordinals, shortest: float) -> tuple[Mask, list[int]]:
+    """
+    Leave out episodes of less than ``shortest`` frames; return also how many each of them has.
+
+    :raises BagError: That would be most of the frames.
+    """
+    runs = _runs(keep, piece)
+    short = [run for run in runs if run[1] - run[0] < shortest]
+    if not short:
+        return keep, []
+    lengths = [stop - start for start, stop in short]
+    if 2 * sum(lengths) > int(keep.sum()):
+        raise BagError(
+            f'{len(short)} of {len(runs)} episodes, {sum(lengths)} of {int(keep.sum())} frames, '
+            f'are shorter than min_episode_s ({shortest:g} frames); check why, or lower '
+            'min_episode_s'
+        )
+    result = keep.copy()
+    for start, stop in short:
+        result[start:stop] = False
+    return result, lengths
+
+
+def _serve(
+    track: Track, frames: FrameStamps, topic: TopicTimes, inside: Mask, fps: int
+) -> _Matches:
     align = track.align
     times = frames.on(align.timeline)
     held = align.strategy == 'hold'
     stamps, ordinals = topic.usable(align.timeline, held=held)
     if not len(stamps):
         raise topic.nothing_usable(track.topic, align.timeline, held=held)
+    stamps = stamps + round(align.offset_ms * 1e6) if align.offset_ms else stamps
     first, second = _positions(align.strategy, stamps, times)
+    if align.strategy in ('linear', 'slerp'):
+        first, second = _within_parts(first, second, stamps, times, frames.part)
     missing = first < 0
     reach = np.maximum(np.abs(stamps[first] - times), np.abs(stamps[second] - times))
     gap = missing.copy()
@@ -270,8 +489,8 @@ def _serve(track: Track, frames: FrameStamps, topic: TopicTimes, inside: Mask) -
     fill = np.zeros(len(times), dtype=np.uint8)
     if align.zeros_before_first:
         fill[missing] = Fill.ZEROS
-    if align.on_gap == 'mark':
-        fill[gap] = Fill.MARK
+    if align.on_gap in ('mark', 'zeros'):
+        fill[gap] = Fill.MARK if align.on_gap == 'mark' else Fill.ZEROS
     cut = missing & (fill == Fill.VALUE)
     if align.on_gap in ('drop', 'split'):
         cut |= gap & (fill == Fill.VALUE)
@@ -281,6 +500,9 @@ def _serve(track: Track, frames: FrameStamps, topic: TopicTimes, inside: Mask) -
     weight = np.where(interpolated, (times - stamps[first]) / span, 0.0)
     error = np.where(interpolated, 0, stamps[first] - times)
     filled = fill != Fill.VALUE
+    earlier = None
+    if align.reduce not in (None, 'last'):
+        earlier = _since_last_frame(stamps, ordinals, times, frames.part, fps, ~filled & ~cut)
     return _Matches(
         np.where(filled, -1, ordinals[first]),
         np.where(filled, -1, ordinals[second]),
@@ -290,7 +512,25 @@ def _serve(track: Track, frames: FrameStamps, topic: TopicTimes, inside: Mask) -
         gap,
         cut,
         times < stamps[0],
+        earlier,
     )
+
+
+def _since_last_frame(
+    stamps: Stamps, ordinals: Ordinals, times: Stamps, part: Ordinals, fps: int, wanted: Mask
+) -> Earlier:
+    """
+    Return the messages after the last frame and up to each one, but the last of them.
+
+    Before the first frame of a part of the bag lies the time from one frame to the next.
+    """
+    first = np.concatenate([[True], np.diff(part) != 0])
+    since = np.where(first, times - _NS // fps, np.concatenate([times[:1], times[:-1]]))
+    begin, end = (np.searchsorted(stamps, at, side='right') for at in (since, times))
+    counts = np.where(wanted, np.maximum(end - begin - 1, 0), 0)
+    frames = np.repeat(np.arange(len(times)), counts)
+    within = np.arange(len(frames)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return Earlier(ordinals[begin[frames] + within], frames)
 
 
 def _latest(stamps: Stamps, frames: Stamps) -> Ordinals:
@@ -309,6 +549,20 @@ def _positions(strategy: str, stamps: Stamps, times: Stamps) -> tuple[Ordinals, 
     first = np.maximum(latest, 0)
     between = (latest >= 0) & (stamps[first] < times) & (latest + 1 < len(stamps))
     return first, np.where(between, latest + 1, first)
+
+
+def _within_parts(
+    first: Ordinals, second: Ordinals, stamps: Stamps, times: Stamps, part: Ordinals
+) -> tuple[Ordinals, Ordinals]:
+    """Leave out of two messages the one that lies beyond a pause."""
+    begins = np.flatnonzero(np.diff(part)) + 1
+    if not len(begins):
+        return first, second
+    middle = times[begins - 1] + (times[begins] - times[begins - 1]) // 2
+    number = np.searchsorted(begins, np.arange(len(times)), side='right')
+    bounds = np.concatenate([[-(2**63)], middle, [2**63 - 1]])
+    early, late = stamps[first] < bounds[number], stamps[second] > bounds[number + 1]
+    return np.where(early & ~late, second, first), np.where(late & ~early, first, second)
 
 
 def _between_distant(stamps: Stamps, times: Stamps, gap_ms: float) -> Mask:
@@ -377,25 +631,31 @@ def _runs(keep: Mask, piece: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def _track_plan(
-    track: Track, served: _Matches, inside: Mask, keep: Mask, times: TopicTimes, fps: int
+    track: Track,
+    served: _Matches,
+    inside: Mask,
+    keep: Mask,
+    times: Sequence[TopicTimes],
+    fps: int,
 ) -> TrackPlan:
-    first, second, weight = served.first[keep], served.second[keep], served.weight[keep]
+    rows = np.flatnonzero(keep) + track.align.shift
+    first, second, weight = served.first[rows], served.second[rows], served.weight[rows]
     if np.array_equal(first, second):
         # One array for both, none for the weights: most tracks interpolate nothing.
         second, weight = first, np.broadcast_to(np.float64(0), first.shape)
-    fill, error, in_gap = served.fill[keep], served.error[keep], served.in_gap[keep]
-    used = np.unique(np.concatenate([first, second]))
-    used = used[used >= 0]
+    fill, error, in_gap = served.fill[rows], served.error[rows], served.in_gap[rows]
+    earlier = _earlier_of(served.earlier, rows)
+    used = _used(first, second, earlier)
     valued = fill == Fill.VALUE
     distance = np.abs(error[valued])
-    messages = len(times.index.receive)
+    messages = sum(len(run.index.receive) for run in times)
     report = TrackReport(
         name=track.name,
         topic=track.topic,
         strategy=track.align.strategy,
         timeline=track.align.timeline,
         messages=messages,
-        stamps=times.counts(track.align.timeline),
+        stamps=total_counts(times, track.align.timeline),
         used=len(used),
         skipped=messages - len(used),
         repeated=int(np.sum((first[1:] == first[:-1]) & (second[1:] == second[:-1])
@@ -403,7 +663,7 @@ def _track_plan(
         error_ms=_errors(distance),
         beyond_half_frame=int(np.sum(distance > _NS / fps / 2)),
         beyond_full_frame=int(np.sum(distance > _NS / fps)),
-        before_first_message=int(served.before_first[keep].sum()),
+        before_first_message=int(served.before_first[rows].sum()),
         in_gap=int(in_gap.sum()),
         cut=int((served.cut & inside).sum()),
         filled_with_zeros=int(np.sum(fill == Fill.ZEROS)),
@@ -411,8 +671,18 @@ def _track_plan(
         on_gap=track.align.on_gap,
         selected_from=None if track.selected is None else track.selected.topic,
         passed_by=None if track.selected is None else track.selected.passed_by,
+        reduced=None if earlier is None else len(np.unique(earlier.frames)),
     )  # fmt: skip
-    return TrackPlan(track, first, second, weight, error, fill, in_gap, report)
+    return TrackPlan(track, first, second, weight, error, fill, in_gap, report, earlier)
+
+
+def _earlier_of(earlier: Earlier | None, rows: Ordinals) -> Earlier | None:
+    """Return what is left where only some of the frames, ascending, are."""
+    if earlier is None or not len(rows):
+        return earlier
+    places = np.minimum(np.searchsorted(rows, earlier.frames), len(rows) - 1)
+    kept = rows[places] == earlier.frames
+    return Earlier(earlier.ordinals[kept], places[kept])
 
 
 def _errors(distance: Stamps) -> ErrorMs:

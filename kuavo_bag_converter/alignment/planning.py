@@ -16,27 +16,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.marks import find_marks, read_marks
-from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, Plan, topics_with_header
-from kuavo_bag_converter.alignment.report import TopicStampReport
+from kuavo_bag_converter.alignment.plan import (
+    BadPictures,
+    Plan,
+    plan_recording,
+    recording_of,
+    topics_with_header,
+)
+from kuavo_bag_converter.alignment.report import CutReport, TopicStampReport
+from kuavo_bag_converter.alignment.runs import Recording, step_text
 from kuavo_bag_converter.alignment.segments import (
     Cut,
     cut_by_marks,
     cut_by_messages,
     cut_by_ranges,
+    FrameTasks,
+    joined_tasks,
     tasks_of_frames,
     Value,
 )
-from kuavo_bag_converter.alignment.stamps import topic_times, TopicTimes
+from kuavo_bag_converter.alignment.stamps import TopicTimes, total_counts
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals, Stamps
 from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
 from kuavo_bag_converter.profiles.model import Source
+from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 
 
@@ -54,33 +64,61 @@ def plan_bag(
     profile = binding.profile
     headed = topics_with_header(binding.clock_topic, profile.clock, binding.tracks)
     index = reader.index(aligned_topics(binding), headed)
-    times = topic_times(index, binding.clock_topic, profile.clock.absurd_stamp_s)
-    cut = _cut(binding, reader, definitions, times)
-    plan = make_plan(
+    latched = latched_topics(reader.connections)
+    recording = recording_of(
+        profile.clock, binding.clock_topic, binding.tracks, index, latched,
+        by_receive=bool(binding.task_source or binding.episode_source),
+    )  # fmt: skip
+    cuts, failures = _cuts(binding, reader, definitions, recording)
+    plan = plan_recording(
         profile.clock,
         binding.clock_topic,
         profile.fps,
         binding.tracks,
-        index,
+        recording,
         binding.end_topics,
-        cut.segments if cut else None,
+        [cut.segments if cut else () for cut in cuts] if any(cuts) else None,
         bad,
-        latched_topics(reader.connections),
+        latched,
+        profile.episodes.min_episode_s,
     )
     report = replace(
-        plan.report, cut=cut.report if cut else None, stand_ins=binding.stand_ins or None
+        plan.report,
+        cut=_cut_report(binding, recording, cuts),
+        stand_ins=binding.stand_ins or None,
     )
-    texts: list[str] = []
-    stamps: Stamps = np.empty(0, dtype=np.int64)
+    if failures:
+        reasons = (*failures, *(report.runs_without_frames or ()))
+        report = replace(report, runs_without_frames=reasons)
     if binding.task_source is not None:
-        source = binding.task_source
-        stamps, ordinals = _on_clock(binding, times, source.topic, held=True)
-        texts = [str(value) for value in _values(source, ordinals, reader, definitions)]
-        report = replace(report, task_stamps=_stamps(times, source.topic, held=True))
-    tasks = tasks_of_frames(plan.stamps, profile.task, cut, stamps, texts)
+        stamps = _stamps(recording, binding.task_source.topic, held=True)
+        report = replace(report, task_stamps=stamps)
+    tasks = _tasks(binding, reader, definitions, recording, plan, cuts)
     if profile.task_sources:
         report = replace(report, frames_with_default_task=tasks.by_default)
     return replace(plan, report=report, tasks=tasks.texts, task_index=tasks.of_frame)
+
+
+def _tasks(
+    binding: Binding,
+    reader: BagReader,
+    definitions: Definitions,
+    recording: Recording,
+    plan: Plan,
+    cuts: Sequence[Cut | None],
+) -> FrameTasks:
+    """Return the task of every frame; a text lasts until the next, also over a clock's step."""
+    found = []
+    for number, times in enumerate(recording.runs):
+        texts: list[str] = []
+        stamps: Stamps = np.empty(0, dtype=np.int64)
+        source = binding.task_source
+        if source is not None:
+            stamps, ordinals = _on_clock(binding, times, source.topic, held=True)
+            texts = [str(value) for value in _values(source, ordinals, reader, definitions)]
+        frames = plan.stamps[plan.run == number]
+        found.append(tasks_of_frames(frames, binding.profile.task, cuts[number], stamps, texts))
+    return joined_tasks(found)
 
 
 def latched_topics(connections: Iterable[Connection]) -> frozenset[str]:
@@ -102,6 +140,61 @@ def aligned_topics(binding: Binding) -> frozenset[str]:
             *(source.topic for source in read if source is not None),
         ]
     )
+
+
+def _cuts(
+    binding: Binding, reader: BagReader, definitions: Definitions, recording: Recording
+) -> tuple[list[Cut | None], list[str]]:
+    """
+    Cut each run; where one gives no episode, say why.
+
+    :raises BagError: No run gives one.
+    """
+    episodes = binding.profile.episodes
+    if recording.steps and (episodes.ranges or episodes.marks_file):
+        rule = 'ranges' if episodes.ranges else 'marks_file'
+        raise BagError(
+            f'episodes.{rule} needs one clock, but {step_text(recording.steps[0])}; cut by a '
+            'topic, or cut the recording there'
+        )
+    cuts: list[Cut | None] = []
+    failures: list[BagError] = []
+    for times in recording.runs:
+        cut, failure = _tried(binding, reader, definitions, times)
+        cuts.append(cut)
+        failures += [failure] if failure else []
+    if len(failures) == len(cuts):
+        raise failures[0]
+    return cuts, [str(error) for error in failures]
+
+
+def _tried(
+    binding: Binding, reader: BagReader, definitions: Definitions, times: Mapping[str, TopicTimes]
+) -> tuple[Cut | None, BagError | None]:
+    try:
+        return _cut(binding, reader, definitions, times), None
+    except BagError as error:
+        return None, error
+
+
+def _cut_report(
+    binding: Binding, recording: Recording, cuts: Sequence[Cut | None]
+) -> CutReport | None:
+    """Add up how the runs of a bag were cut."""
+    counts = [vars(cut.report) for cut in cuts if cut]
+    if not counts:
+        return None
+    report = CutReport(
+        **{
+            key: sum(one[key] for one in counts) if isinstance(value, int) else value
+            for key, value in counts[0].items()
+        }
+    )
+    source = binding.episode_source
+    if source is None:
+        return report
+    held = binding.profile.episodes.rule == 'while_true'
+    return replace(report, stamps=_stamps(recording, source.topic, held=held))
 
 
 def _cut(
@@ -128,20 +221,18 @@ def _cut(
     held = episodes.rule == 'while_true'
     stamps, ordinals = _on_clock(binding, times, source.topic, held=held)
     values = _values(source, ordinals, reader, definitions) if source.fields else []
-    cut = cut_by_messages(episodes, source.topic, stamps, values, span)
-    stamps_of_topic = _stamps(times, source.topic, held=held)
-    return cut._replace(report=replace(cut.report, stamps=stamps_of_topic))
+    return cut_by_messages(episodes, source.topic, stamps, values, span)
 
 
-def _stamps(times: Mapping[str, TopicTimes], topic: str, *, held: bool) -> TopicStampReport:
-    return TopicStampReport(topic, held, times[topic].counts('bag'))
+def _stamps(recording: Recording, topic: str, *, held: bool) -> TopicStampReport:
+    return TopicStampReport(topic, held, total_counts(recording.topic(topic), 'bag'))
 
 
 def _on_clock(
     binding: Binding, times: Mapping[str, TopicTimes], topic: str, *, held: bool
 ) -> tuple[Stamps, Ordinals]:
     """Return when messages were received, ascending, on the time line of the frame clock."""
-    stamps, ordinals = times[topic].usable('bag', held=held)
+    stamps, ordinals = times[topic].usable('bag', held=held, carried=held)
     if binding.profile.clock.timeline == 'header':
         stamps = np.maximum.accumulate(times[binding.clock_topic].moved(stamps, 'header'))
     return stamps, ordinals

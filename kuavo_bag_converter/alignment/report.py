@@ -67,6 +67,29 @@ class ErrorMs:
 
 
 @dataclass(frozen=True)
+class ClockStep:
+    """A clock that was set back, so that an episode ends there; see docs/time.md."""
+
+    stamps: str = ''
+    """``receive`` (the recorder's clock) or ``header`` (the publishers')."""
+    topics: tuple[str, ...] = ()
+    """Whose stamps show it."""
+    at_s: float = 0.0
+    """When it was received, s after the first message."""
+    back_s: float = 0.0
+    """By how much, s; up to a period of the topics less than it was."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A time in which no topic that is used says anything, so that an episode ends there."""
+
+    at_s: float = 0.0
+    """When it begins, s after the first message of the frame clock."""
+    silent_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class TrackReport:
     """One use of a topic by a feature; counts are of frames unless said otherwise."""
 
@@ -97,6 +120,8 @@ class TrackReport:
     """Topic of which ``topic`` is those messages that can serve, where that are not all."""
     passed_by: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
     """Its other messages, counted by what they are."""
+    reduced: int | None = field(default=None, metadata=_OPTIONAL)
+    """With more than one message since the frame before; None without ``reduce``."""
 
     @property
     def held(self) -> bool:
@@ -144,12 +169,22 @@ class ClockReport:
     frames_cut_by_end_trim: int = 0
     end_trim_topic: str | None = None
     """Whose end it was."""
+    pauses: tuple[Pause, ...] | None = field(default=None, metadata={'kind': Pause, **_OPTIONAL})
+    """None where there is none."""
+    receive_step_ms: float | None = field(default=None, metadata=_OPTIONAL)
+    """In what steps receive stamps come, where many messages share one."""
 
 
 @dataclass(frozen=True)
 class PlanReport(ClockReport):
     """What became of the frames of a bag, and of the messages of each topic."""
 
+    clock_steps: tuple[ClockStep, ...] | None = field(
+        default=None, metadata={'kind': ClockStep, **_OPTIONAL}
+    )
+    """None where no clock was set back."""
+    runs_without_frames: tuple[str, ...] | None = field(default=None, metadata=_OPTIONAL)
+    """Why, of each stretch between such steps that gives none."""
     latched_topics: tuple[str, ...] = ()
     """Topics whose end does not count, because their last message lasts."""
     clock_error_ms: float = 0.0
@@ -165,6 +200,11 @@ class PlanReport(ClockReport):
     segments_without_frames: int = 0
     frames_cut: int = 0
     """Left out within episodes, for gaps or bad pictures."""
+    frames_cut_by_shift: int | None = field(default=None, metadata=_OPTIONAL)
+    """At the ends of episodes, where a topic looks ahead."""
+    episodes_too_short: int | None = field(default=None, metadata=_OPTIONAL)
+    """Left out, as shorter than ``min_episode_s``."""
+    frames_in_short_episodes: int | None = field(default=None, metadata=_OPTIONAL)
     frames_with_bad_images: int = 0
     """Left out for bad pictures."""
     episodes: int = 0

@@ -204,6 +204,19 @@ def tasks_of_frames(
     return FrameTasks(tasks, of_frame, chosen.count(''))
 
 
+def joined_tasks(runs: Sequence[FrameTasks]) -> FrameTasks:
+    """Put the tasks of runs of frames one after the other."""
+    if len(runs) == 1:
+        return runs[0]
+    texts = tuple(dict.fromkeys(text for run in runs for text in run.texts))
+    of_frame = [[texts.index(text) for text in run.texts] for run in runs]
+    numbers = [
+        np.array(own, dtype=np.int64)[run.of_frame]
+        for own, run in zip(of_frame, runs, strict=True)
+    ]
+    return FrameTasks(texts, np.concatenate(numbers), sum(run.by_default for run in runs))
+
+
 def _cut(
     rule: str, source: str, pieces: Sequence[_Piece], span: TimeSpan, counts: Mapping[str, Any]
 ) -> Cut:

@@ -279,10 +279,8 @@ class SelectedBag:
 
 
 def _index_of(stream: Stream, topic: TopicIndex) -> TopicIndex:
-    header = stream.header
-    if header is None and topic.header is not None:
-        header = topic.header[stream.ordinals]
-    return topic._replace(receive=topic.receive[stream.ordinals], header=header)
+    index = topic.only(stream.ordinals)
+    return index if stream.header is None else index._replace(header=stream.header)
 
 
 class MessageChooser:

@@ -20,8 +20,8 @@ All stamps are int64 nanoseconds. The rules are stated in docs/time.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 from kuavo_bag_converter.alignment.report import StampCounts
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
@@ -44,22 +44,44 @@ class TopicTimes:
     """Ordinals of the messages that were."""
     header_limit: float
     """How far a header stamp may be from its receive stamp, ns."""
+    numbers: Ordinals | None = None
+    """Ordinals of the messages of ``index`` where it has only some of the topic."""
+    last_before: int | None = None
+    """Ordinal of the message that came last before a clock was set back, if one did."""
+    lasts: bool = False
+    """Whether that message is held, because its publishers latch it."""
+    begins: Mapping[str, int] = field(default_factory=dict)
+    """By time line, when the frame clock begins."""
 
-    def usable(self, timeline: str, *, held: bool = False) -> tuple[Stamps, Ordinals]:
+    def usable(
+        self, timeline: str, *, held: bool = False, carried: bool = False
+    ) -> tuple[Stamps, Ordinals]:
         """
         Return trusted stamps in ascending order, and the ordinals that they belong to.
 
-        With ``held``, what was received before the recording counts too: it lasts into it.
+        With ``held``, what was received before the recording counts too: it lasts into it. With
+        ``carried``, so does the last message before a clock was set back, as it does with ``held``
+        where the topic is latched; it is stamped as the first frame.
         """
+        stamps, positions = self._usable(timeline, held=held)
+        ordinals = positions if self.numbers is None else self.numbers[positions]
+        if self.last_before is not None and (carried or (held and self.lasts)):
+            begin = min([self.begins[timeline], *stamps[:1].tolist()])
+            stamps = np.concatenate([[begin], stamps])
+            ordinals = np.concatenate([[self.last_before], ordinals])
+        return stamps, ordinals
+
+    def _usable(self, timeline: str, *, held: bool = False) -> tuple[Stamps, Ordinals]:
+        """Return trusted stamps in ascending order, and their positions in ``index``."""
         received = self._received(held=held)
-        ordinals: Ordinals = np.arange(received.start, received.stop, dtype=np.int64)
+        positions: Ordinals = np.arange(received.start, received.stop, dtype=np.int64)
         if timeline == 'bag':
-            return self.index.receive[received], ordinals
+            return self.index.receive[received], positions
         assert self.index.header is not None
-        ordinals = ordinals[self._trusted()[received]]
-        stamps = self.index.header[ordinals]
+        positions = positions[self._trusted()[received]]
+        stamps = self.index.header[positions]
         order = np.argsort(stamps, kind='stable')
-        return stamps[order], ordinals[order]
+        return stamps[order], positions[order]
 
     def moved(self, stamps: Stamps, onto: str) -> Stamps:
         """
@@ -69,12 +91,12 @@ class TopicTimes:
         """
         receive, header = self.index.receive, self.index.header
         assert header is not None
-        _, ordinals = self.usable('header')
+        _, positions = self._usable('header')
         own, other = (header, receive) if onto == 'bag' else (receive, header)
-        ordinals = ordinals[np.lexsort((ordinals, own[ordinals]))]
-        known = own[ordinals]
+        positions = positions[np.lexsort((positions, own[positions]))]
+        known = own[positions]
         near = nearest(known, stamps)
-        moved: Stamps = other[ordinals[near]] + (stamps - known[near])
+        moved: Stamps = other[positions[near]] + (stamps - known[near])
         return moved
 
     def counts(self, timeline: str) -> StampCounts:
@@ -85,13 +107,13 @@ class TopicTimes:
             return StampCounts(outside, self._outside_by_s(), backward_stamps=backward)
         header = self.index.header
         assert header is not None
-        trusted, received = self._trusted()[self.during], header[self.during]
-        stamps = received[trusted]
+        believed, received = self._trusted()[self.during], header[self.during]
+        stamps = received[believed]
         return StampCounts(
             outside,
             self._outside_by_s(),
             without_header_stamp=int(np.sum(header == 0)),
-            absurd_header_stamps=int(np.sum(~trusted & (received != 0))),
+            absurd_header_stamps=int(np.sum(~believed & (received != 0))),
             backward_stamps=int(np.sum(stamps[1:] < stamps[:-1])),
         )
 
@@ -111,16 +133,14 @@ class TopicTimes:
         return round(min(apart) / _NS, 3) if apart else None
 
     def _trusted(self) -> npt.NDArray[np.bool_]:
-        header, receive = self.index.header, self.index.receive
-        assert header is not None
-        # In floating point, because a difference need not fit int64.
-        apart: npt.NDArray[np.float64] = np.abs(header.astype(np.float64) - receive)
-        return np.asarray((header != 0) & (apart <= self.header_limit))
+        return trusted(self.index, self.header_limit)
 
     def nothing_usable(self, topic: str, timeline: str, *, held: bool = False) -> BagError:
         """Return the error for a topic of which :meth:`usable` gives nothing."""
         receive, header = self.index.receive, self.index.header
         received = self._received(held=held)
+        if not len(receive):
+            return BagError(f'{topic}: has no message on one side of a step of a clock')
         if received.start >= received.stop:
             when, way_out = 'during', 'strategy: hold where what was said before holds, or '
             if held:
@@ -141,6 +161,32 @@ class TopicTimes:
         )
 
 
+def trusted(times: TopicIndex, header_limit: float) -> npt.NDArray[np.bool_]:
+    """Tell which header stamps are set, and within a limit (ns) of the receive stamps."""
+    header = times.header
+    assert header is not None
+    # In floating point, because a difference need not fit int64.
+    apart: npt.NDArray[np.float64] = np.abs(header.astype(np.float64) - times.receive)
+    return np.asarray((header != 0) & (apart <= header_limit))
+
+
+def header_limit_of(absurd_stamp_s: float) -> float:
+    """Return how far a header stamp may be from its receive stamp, ns."""
+    return absurd_stamp_s * _NS if absurd_stamp_s else np.inf
+
+
+def total_counts(runs: Sequence[TopicTimes], timeline: str) -> StampCounts:
+    """Add up what is counted of a topic in each run."""
+    counts = [times.counts(timeline) for times in runs]
+    apart = [one.outside_by_s for one in counts if one.outside_by_s is not None]
+    summed = {
+        item.name: sum(getattr(one, item.name) for one in counts)
+        for item in fields(StampCounts)
+        if item.name != 'outside_by_s'
+    }
+    return StampCounts(**summed, outside_by_s=min(apart, default=None))
+
+
 def topic_times(
     index: Mapping[str, TopicIndex], clock_topic: str, absurd_stamp_s: float
 ) -> dict[str, TopicTimes]:
@@ -152,12 +198,12 @@ def topic_times(
     outside of it are not used, nor are header stamps further than ``absurd_stamp_s`` from the
     receive stamp. 0 believes every stamp but unset ones.
     """
-    recording, header_limit = TimeSpan(-(2**63), 2**63 - 1), np.inf
+    recording = TimeSpan(-(2**63), 2**63 - 1)
     if absurd_stamp_s:
         spans = recorded_spans((t.receive for t in index.values()), max(SILENCE_S, absurd_stamp_s))
         clock = index[clock_topic].receive
         recording = max(spans, key=lambda span: _length(within(clock, span)))
-        header_limit = absurd_stamp_s * _NS
+    header_limit = header_limit_of(absurd_stamp_s)
     return {
         topic: TopicTimes(times, recording, within(times.receive, recording), header_limit)
         for topic, times in index.items()

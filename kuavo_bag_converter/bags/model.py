@@ -93,6 +93,26 @@ class TopicIndex(NamedTuple):
     """Header stamps where they were asked for; 0 where the publisher left them unset."""
     backward: int = 0
     """Messages received before the one that is stored before them."""
+    steps: tuple[int, ...] = ()
+    """Places of the first messages after the recorder's clock was set back, ascending."""
+    place: Ordinals | None = None
+    """
+    Place of each message among those of all topics asked for, as they are stored.
+
+    None where the recorder's clock was not set back.
+    """
+
+    def only(self, ordinals: Ordinals) -> TopicIndex:
+        """Return the stamps of some of the messages, ascending."""
+        header = None if self.header is None else self.header[ordinals]
+        index = self._replace(receive=self.receive[ordinals], header=header)
+        if self.place is None:
+            return index
+        place = self.place[ordinals]
+        stored = np.sort(place)
+        after = np.unique(np.searchsorted(stored, self.steps))
+        shown = after[(after > 0) & (after < len(stored))]
+        return index._replace(place=place, steps=tuple(stored[shown].tolist()))
 
 
 class BagReader(Protocol):

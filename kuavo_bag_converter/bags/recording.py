@@ -21,6 +21,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from pathlib import Path
 
+from kuavo_bag_converter.bags.clock_steps import steps_back
 from kuavo_bag_converter.bags.compression import CompressionError, decompress_message, ZSTD_MAGIC
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
@@ -88,6 +89,8 @@ class RecordingReader:
         """Per topic that was indexed, the place in storage of each ordinal; None if identical."""
         self._backward: dict[str, int] = {}
         """Per topic that was indexed, its messages received before the one stored before."""
+        self._steps: dict[str, list[int]] = {}
+        """Per topic that was indexed, places in storage where its receive stamps step back."""
         self._sizes: dict[str, list[int]] = {}
         """Per topic that was indexed, its messages in each file."""
         self._broken: dict[str, list[int]] = {}
@@ -126,9 +129,16 @@ class RecordingReader:
         self.check_headers(header)
         receive = self._receive_stamps(topics | header)
         headers = self._header_stamps(header) if header else {}
+        places = self._places(receive) if any(self._steps[topic] for topic in receive) else {}
         return {
-            topic: TopicIndex(receive[topic], headers.get(topic), self._backward[topic])
-            for topic in topics | header
+            topic: TopicIndex(
+                stamps,
+                headers.get(topic),
+                self._backward[topic],
+                tuple(np.sort(places[topic])[self._steps[topic]].tolist()) if places else (),
+                places.get(topic),
+            )
+            for topic, stamps in receive.items()
         }
 
     def messages(self, wanted: Mapping[str, Ordinals]) -> Iterator[Message]:
@@ -215,18 +225,33 @@ class RecordingReader:
             stamps = columns[0] if len(columns) == 1 else np.concatenate(columns)
             self._sizes[topic] = [len(column) for column in columns]
             self._backward[topic] = int(np.sum(stamps[1:] < stamps[:-1]))
+            self._steps[topic] = []
             if topic in self._broken:
                 kept = np.delete(np.arange(len(stamps)), self._broken[topic])
                 self._orders[topic] = order = kept[np.argsort(stamps[kept], kind='stable')]
+                begins = np.searchsorted(kept, np.cumsum(self._sizes[topic])).tolist()
+                self._steps[topic] = steps_back(stamps[kept], begins)
                 stamps = stamps[order]
             elif not self._backward[topic]:
                 self._orders[topic] = None
             else:
                 order = np.argsort(stamps, kind='stable')
                 self._orders[topic] = order
+                self._steps[topic] = steps_back(stamps, np.cumsum(self._sizes[topic]).tolist())
                 stamps = stamps[order]
             receive[topic] = stamps
         return receive
+
+    def _places(self, topics: Iterable[str]) -> dict[str, Ordinals]:
+        """Return the place of each message among those of all the topics, as they are stored."""
+        found = {topic: np.zeros(self.counts[topic], np.int64) for topic in topics}
+        every = {
+            topic: _in_storage_order(np.arange(len(column)), self._orders[topic])
+            for topic, column in found.items()
+        }
+        for place, (_, connection, stored) in enumerate(self._stored(every, 0)):
+            found[connection.topic][stored.rank] = place
+        return found
 
     def _header_stamps(self, topics: AbstractSet[str]) -> dict[str, Stamps]:
         columns: dict[str, Stamps] = {

@@ -173,9 +173,11 @@ class CameraSequence(Generic[PictureT]):
         Return the messages to take of the ``count`` that there are.
 
         They are those that serve; of a video stream all before them, too, and some behind them
-        that may belong to the last picture.
+        that may belong to the last picture. Where a clock was set back, any may be stored before.
         """
         needed: Ordinals = np.unique(self._serving)
+        if self.decoder.is_stream and (self._serving[1:] < self._serving[:-1]).any():
+            return np.arange(count, dtype=np.int64)
         if self.decoder.is_stream:
             return np.arange(min(count, needed[-1] + 1 + _BEHIND), dtype=np.int64)
         return needed

@@ -41,7 +41,7 @@ from kuavo_bag_converter.frames.poses import ChainedPoses
 from kuavo_bag_converter.frames.precision import whole
 from kuavo_bag_converter.frames.served_frames import FramesOfMessages
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.profiles.model import GAP_MARK, INTEGERS, Source, VectorFeature
+from kuavo_bag_converter.profiles.model import GAP_MARK, INTEGERS, Reduce, Source, VectorFeature
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,8 @@ class Column:
         self.not_finite = 0
         """Frames so far in which a number was held or replaced that was not finite."""
         self._key = feature.key
+        self.reduce: Reduce | None = None
+        """What becomes of several messages of a frame."""
         self._integers = feature.dtype in INTEGERS
         self._turn = TURNS.get(bound.part.unit)
         self._starts = np.array([start for start, _ in plan.episodes], dtype=np.int64)
@@ -128,14 +130,21 @@ class Column:
     ) -> None:
         assert self.plan is not None
         assert bound.source is not None
-        if self._integers and is_as_recorded(bound.part):
+        earlier = self.plan.earlier
+        if earlier is not None:
+            self.reduce = self.plan.track.align.reduce
+        if self._integers and is_as_recorded(bound.part) and self.reduce != 'mean':
             self.dtype = np.int64
         self.reader = ElementReader(bound.part, bound.source, definitions, feature)
         valued = np.flatnonzero(self.plan.fill == Fill.VALUE)
         mixed = valued[self.plan.second[valued] != self.plan.first[valued]]
-        self.first = FramesOfMessages(self.plan.first[valued], valued)
+        ordinals, frames = self.plan.first[valued], valued
+        if earlier is not None:
+            ordinals = np.concatenate([ordinals, earlier.ordinals])
+            frames = np.concatenate([frames, earlier.frames])
+        self.first = FramesOfMessages(ordinals, frames)
         self.second = FramesOfMessages(self.plan.second[mixed], mixed) if len(mixed) else None
-        self.frames = np.concatenate([valued, mixed])
+        self.frames = np.concatenate([frames, mixed])
         strategy = self.plan.track.align.strategy
         self._find_quaternions(bound.source, strategy)
         if strategy == 'linear' and self._turn is None:
@@ -147,9 +156,36 @@ class Column:
         self._turned = [_Memory() for _ in self._quaternions]
 
     @property
-    def interpolates(self) -> bool:
-        """Whether some frame lies between two messages."""
-        return self.second is not None
+    def needs_second(self) -> bool:
+        """Whether some frame lies between two messages, or its messages are counted."""
+        return self.second is not None or self.reduce is not None
+
+    def put(
+        self, cells: tuple[Cells, Cells | None], slot: int, row: int, stamp: int, values: Numbers
+    ) -> None:
+        """Take the values of a message that serves a row, received at ``stamp``."""
+        mine, counts = cells[slot], cells[1]
+        assert mine is not None
+        mine.stamps[row] = max(stamp, mine.stamps[row]) if self.reduce is not None else stamp
+        if self.reduce is None:
+            mine.values[row] = values
+            return
+        assert counts is not None
+        if self.reduce == 'any':
+            values = np.where(np.isfinite(values), values != 0, values)
+        if not counts.values[row, 0]:
+            mine.values[row] = values
+        elif self.reduce == 'mean':
+            mine.values[row] += values
+        else:
+            np.maximum(mine.values[row], values, out=mine.values[row])
+        counts.values[row] += 1
+
+    def forget(self, cells: tuple[Cells, Cells | None]) -> None:
+        """Make finished cells ready for other frames."""
+        if self.reduce is not None and cells[1] is not None:
+            cells[1].values.fill(0)
+            cells[0].stamps.fill(0)
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -175,6 +211,10 @@ class Column:
 
         :raises BagError: A message says what must not be in a dataset.
         """
+        if self.reduce is not None and second is not None:
+            if self.reduce == 'mean':
+                first = first._replace(values=first.values / np.maximum(second.values, 1))
+            second = None
         values = self._flags(start, stop)
         fill = self.fill(start, stop)
         if values is None:

@@ -209,10 +209,7 @@ class Table:
         opened = self._open.get(chunk)
         if opened is None:
             opened = self._open[chunk] = self._spare.pop() if self._spare else self._allocate()
-        cells = opened.cells[index][slot]
-        assert cells is not None
-        cells.values[row] = values
-        cells.stamps[row] = stamp
+        self._columns[index].put(opened.cells[index], slot, row, stamp, values)
         self._missing[chunk] -= 1
         return chunk
 
@@ -220,7 +217,7 @@ class Table:
         cells: list[tuple[Cells, Cells | None]] = []
         for column in self._columns:
             shape = (self._chunk_size, column.width)
-            second = Cells.allocate(*shape, column.dtype) if column.interpolates else None
+            second = Cells.allocate(*shape, column.dtype) if column.needs_second else None
             cells.append((Cells.allocate(*shape, column.dtype), second))
         return _Chunk(cells)
 
@@ -230,6 +227,8 @@ class Table:
             stop = min(start + self._chunk_size, len(self._plan))
             chunk = self._open.pop(self._next, None) or self._allocate()
             self._append(self._rows(chunk, start, stop))
+            for column, cells in zip(self._columns, chunk.cells, strict=True):
+                column.forget(cells)
             self._spare.append(chunk)
             self._next += 1
 

@@ -17,14 +17,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 import os
 from pathlib import Path
 
+from kuavo_bag_converter.alignment.frame_clock import common_step_ms
+from kuavo_bag_converter.alignment.report import ClockStep
+from kuavo_bag_converter.alignment.runs import recorder_steps
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.discover import Recording
-from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
+from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps, TopicIndex
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.rosbag2.directory import read_directory
 from kuavo_bag_converter.bags.time_spans import TimeSpan
@@ -46,7 +50,7 @@ from kuavo_bag_converter.inspection.report import (
     TopicReport,
 )
 from kuavo_bag_converter.inspection.sampling import choose, MessageSample
-from kuavo_bag_converter.inspection.timing import outside_of, span_of, timing_of
+from kuavo_bag_converter.inspection.timing import outside_of, silences_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.video_streams import STREAMS
 from kuavo_bag_converter.settings import Settings
@@ -134,7 +138,7 @@ class _Inspector:
                 topics=topics,
             )
             if span is not None:
-                report = _timed(report, span)
+                report = _timed(report, span, index)
             paths = [str(path) for path in self._paths]
             by_name = {topic.topic: topic for topic in topics}
             bag = InspectedBag(paths, reader, index, contents.first, by_name, self._definitions)
@@ -253,12 +257,19 @@ def _contents(
         return SampledContents({}, {}), (str(error),)
 
 
-def _timed(report: BagReport, span: TimeSpan) -> BagReport:
+def _timed(report: BagReport, span: TimeSpan, index: Mapping[str, TopicIndex]) -> BagReport:
+    receive = [times.receive for times in index.values()]
+    steps: list[ClockStep] = []
+    with suppress(BagError):  # A conversion says so, if it uses the topics.
+        steps = recorder_steps(index)
     return replace(
         report,
         start_ns=span.start,
         start=_iso(span.start),
         duration_s=(span.stop - span.start) / 1e9,
+        clock_steps=tuple(steps),
+        silences=silences_of(receive, span),
+        receive_step_ms=common_step_ms(receive),
     )
 
 

@@ -90,7 +90,7 @@ def read_contents(reader: BagReader, sample: MessageSample) -> SampledContents:
 
 
 def _measured(rows: Sequence[tuple[int, int, int]]) -> HeaderStamps:
-    table = np.array(sorted(rows), dtype=np.int64)
+    table = np.array(rows, dtype=np.int64)
     ordinals: Ordinals = table[:, 0]
     return header_stamps_of(ordinals, table[:, 1], table[:, 2])
 

@@ -52,7 +52,6 @@ from kuavo_bag_converter.messages.video_streams import STREAMS
 from kuavo_bag_converter.profiles.model import (
     CameraFeature,
     Clock,
-    Episodes,
     Part,
     Profile,
     Source,
@@ -245,7 +244,7 @@ class _ProfileFitter:
         binding, selected = select_messages(binding, reader, definitions, spread)
         clock, topic = profile.clock, binding.clock_topic
         bad = [camera for camera in binding.cameras if camera.source.topic in self._bad]
-        if topics_with_header(topic, clock, binding.tracks) or profile.episodes != Episodes():
+        if topics_with_header(topic, clock, binding.tracks) or profile.episodes.cuts:
             if bad and on_bad == 'fail':
                 raise self._bad_pictures(bad[0])
             return None, None
@@ -256,6 +255,7 @@ class _ProfileFitter:
         planned = partial(
             make_plan, clock, topic, profile.fps, binding.tracks, index, binding.end_topics,
             latched=latched_topics(selected.connections),
+            min_episode_s=profile.episodes.min_episode_s,
         )  # fmt: skip
         plan = planned()
         for camera in bad:

@@ -16,12 +16,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from kuavo_bag_converter.alignment.report import Pause
+from kuavo_bag_converter.alignment.runs import step_text
 from kuavo_bag_converter.inspection.report import BagReport, Timing, TopicReport
-from kuavo_bag_converter.support.texts import listed, shown
+from kuavo_bag_converter.support.texts import counted, listed, shown
 
 _LATE_S = 0.5
+_NAMED = 3
+"""Steps and silences that are named."""
 _GAP_PERIODS = 5.0
 _GAP_MS = 100.0
 _BURST = 4.0
@@ -34,12 +38,38 @@ def remarks_on(report: BagReport) -> Iterator[str]:
     """Yield a line for everything that a conversion may stumble over."""
     if not report.messages:
         yield 'the bag has no messages'
+    yield from _on_clock(report)
     for topic in report.topics:
-        for text in _on_topic(topic, report.duration_s or 0.0):
+        for text in _on_topic(topic, report.duration_s or 0.0, report.silences):
             yield f'{shown(topic.topic)}: {text}'
 
 
-def _on_topic(topic: TopicReport, duration: float) -> Iterator[str]:
+def _on_clock(report: BagReport) -> Iterator[str]:
+    for step in report.clock_steps[:_NAMED]:
+        yield (
+            f'{step_text(step)}: an episode ends there, but where all is aligned on the header '
+            'timeline'
+        )
+    yield from _more(len(report.clock_steps), 'step back')
+    for silence in report.silences[:_NAMED]:
+        yield (
+            f'all topics are silent for {silence.silent_s:.2f} s at {silence.at_s:.2f} s, as '
+            'where the recorder pauses: an episode ends there'
+        )
+    yield from _more(len(report.silences), 'silence')
+    if report.receive_step_ms is not None:
+        yield (
+            f'receive stamps come in steps of {report.receive_step_ms:.0f} ms, as by a coarse '
+            '/clock: align on the header timeline'
+        )
+
+
+def _more(count: int, what: str) -> Iterator[str]:
+    if count > _NAMED:
+        yield f'and {counted(count - _NAMED, what)} more'
+
+
+def _on_topic(topic: TopicReport, duration: float, silences: Sequence[Pause]) -> Iterator[str]:
     if topic.error:
         # The error names the topic itself.
         yield topic.error.removeprefix(f'{shown(topic.topic)}: ')
@@ -52,7 +82,7 @@ def _on_topic(topic: TopicReport, duration: float) -> Iterator[str]:
         yield f'has messages of {len(topic.types)} types: {listed(topic.types)}'
     yield from _on_stamps(topic)
     if topic.timing is not None and topic.messages > 1:
-        yield from _on_timing(topic.timing, duration)
+        yield from _on_timing(topic.timing, duration, silences)
     if topic.picture is not None and topic.picture.before_key:
         codec, count = topic.picture.codec, topic.picture.before_key
         size = '' if topic.picture.width else ', nor is its size known'
@@ -82,6 +112,11 @@ def _on_stamps(topic: TopicReport) -> Iterator[str]:
         yield f'{header.zero} of {header.sampled} header stamps{sampled} are 0'
     if header.backward:
         yield f'{header.backward} of {header.sampled} header stamps{sampled} go back in time'
+    for step in header.steps[:_NAMED]:
+        yield (
+            f'header stamps go back by {step.back_s:.3f} s at {step.at_s:.3f} s, where a clock '
+            'was set back: on the header timeline an episode ends there, on bag it does not matter'
+        )
     if header.offset_median_ms is not None and abs(header.offset_median_ms) > _FAR_MS:
         direction = 'before' if header.offset_median_ms > 0 else 'after'
         yield (
@@ -90,18 +125,29 @@ def _on_stamps(topic: TopicReport) -> Iterator[str]:
         )
 
 
-def _on_timing(timing: Timing, duration: float) -> Iterator[str]:
+def _on_timing(timing: Timing, duration: float, silences: Sequence[Pause]) -> Iterator[str]:
     rate, median, gap = timing.rate_hz, timing.median_rate_hz, timing.largest_gap_ms
+    first, last = timing.first_s, timing.last_s
+    paused = sum(one.silent_s for one in silences if first <= one.at_s < last)
     if timing.first_s > _LATE_S:
         yield f'begins {timing.first_s:.2f} s after the recording'
     if duration - timing.last_s > _LATE_S:
         yield f'ends {duration - timing.last_s:.2f} s before the recording'
-    if rate is None or gap is None:
+    begin = timing.largest_gap_at_s
+    if rate is None or gap is None or begin is None:
         return
+    if paused < last - first:
+        rate *= (last - first) / (last - first - paused)
+    shared = any(
+        begin - _LATE_S <= one.at_s
+        and one.silent_s > gap / 2000
+        and one.at_s + one.silent_s <= begin + gap / 1000 + _LATE_S
+        for one in silences
+    )
     if median is None or median > _BURST * rate:
         yield f'comes in bursts, {gap:.0f} ms apart at most'
-    elif gap > _GAP_MS and gap * median > 1000 * _GAP_PERIODS:
-        yield f'is silent for {gap / 1000:.2f} s at {timing.largest_gap_at_s:.2f} s'
+    elif gap > _GAP_MS and gap * median > 1000 * _GAP_PERIODS and not shared:
+        yield f'is silent for {gap / 1000:.2f} s at {begin:.2f} s'
 
 
 def time_of(seconds: float) -> str:

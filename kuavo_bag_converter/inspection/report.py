@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kuavo_bag_converter.alignment.report import ClockStep, Pause
+
 Health = Literal['good', 'noted', 'damaged', 'unreadable']
 """``noted``: everything can be read, but the bag disagrees with itself or was not closed."""
 
@@ -80,6 +82,8 @@ class HeaderStamps:
     """Receive stamp minus header stamp, without stamps of 0."""
     offset_min_ms: float | None
     offset_max_ms: float | None
+    steps: tuple[ClockStep, ...] = ()
+    """Where the publisher's clock was set back."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,12 @@ class BagReport:
     bytes_read: int = 0
     """Of the files, as far as the backend can tell."""
     topics: tuple[TopicReport, ...] = ()
+    clock_steps: tuple[ClockStep, ...] = ()
+    """Where the recorder's clock was set back."""
+    silences: tuple[Pause, ...] = ()
+    """Times in which no topic says anything, as when the recorder paused."""
+    receive_step_ms: float | None = None
+    """In what steps receive stamps come, where many messages share one."""
     remarks: tuple[str, ...] = ()
     asked: Fit | None = None
     """The configuration that the settings name, if they name one."""

@@ -16,8 +16,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from kuavo_bag_converter.alignment.frame_clock import silences
+from kuavo_bag_converter.alignment.report import ClockStep, Pause
+from kuavo_bag_converter.bags.clock_steps import steps_back
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
 from kuavo_bag_converter.bags.time_spans import recorded_spans, TimeSpan, within
 from kuavo_bag_converter.inspection.report import HeaderStamps, OutsideStamps, Timing
@@ -87,7 +90,10 @@ def outside_of(stamps: Stamps, span: TimeSpan) -> OutsideStamps | None:
 
 
 def header_stamps_of(ordinals: Ordinals, receive: Stamps, header: Stamps) -> HeaderStamps:
-    """Measure header stamps of sampled messages; element i of the arrays is one message."""
+    """Measure header stamps of sampled messages; element i of the arrays is one, as stored."""
+    steps = header_steps(receive[header != 0], header[header != 0])
+    order = np.argsort(ordinals)
+    ordinals, receive, header = ordinals[order], receive[order], header[order]
     set_ = header != 0
     offset = (receive - header)[set_] / _MS
     neighbours = (np.diff(ordinals) == 1) & set_[1:] & set_[:-1]
@@ -100,6 +106,30 @@ def header_stamps_of(ordinals: Ordinals, receive: Stamps, header: Stamps) -> Hea
         offset_median_ms=float(np.median(offset)) if len(offset) else None,
         offset_min_ms=float(offset.min()) if len(offset) else None,
         offset_max_ms=float(offset.max()) if len(offset) else None,
+        steps=steps,
+    )
+
+
+def header_steps(receive: Stamps, header: Stamps) -> tuple[ClockStep, ...]:
+    """Return where the clock of a publisher was set back, of its messages as they are stored."""
+    return tuple(
+        ClockStep(
+            'header',
+            at_s=round(float(receive[step - 1] - receive[0]) / _NS, 3),
+            back_s=round(float(header[step - 1] - header[step]) / _NS, 3),
+        )
+        for step in steps_back(header, received=receive)
+    )
+
+
+def silences_of(topics: Collection[Stamps], span: TimeSpan) -> tuple[Pause, ...]:
+    """Return the times within the recording in which no topic says anything."""
+    return tuple(
+        Pause(
+            round((silence.start - span.start) / _NS, 3),
+            round((silence.stop - silence.start) / _NS, 3),
+        )
+        for silence in silences([stamps[within(stamps, span)] for stamps in topics])
     )
 
 

@@ -21,13 +21,16 @@ import dataclasses
 from typing import Any, get_args, Literal
 
 from kuavo_bag_converter.profiles.document import YamlNode
-from kuavo_bag_converter.profiles.model import Align, OnGap, Strategy, Timeline
+from kuavo_bag_converter.profiles.model import Align, OnGap, Reduce, Strategy, Timeline
 
 Use = Literal['vector', 'camera', 'all', 'flag']
 """What an alignment is for; ``all`` is the profile's default."""
 AlignKeys = Mapping[str, YamlNode]
 """What is written of an alignment, with what is inherited."""
 
+_MOST_SHIFT = 1000
+_NUMBERS_ONLY = {'mark': '999', 'zeros': 'zeros'}
+"""Of ``on_gap``, what writes numbers."""
 _KEYS = tuple(field.name for field in dataclasses.fields(Align))
 
 
@@ -35,8 +38,10 @@ def fits_every_feature(align: Align) -> bool:
     """Tell whether an alignment may be the default of a profile, for vectors and cameras."""
     return (
         align.strategy in ('nearest', 'hold')
-        and align.on_gap != 'mark'
+        and align.on_gap not in _NUMBERS_ONLY
         and not align.zeros_before_first
+        and align.reduce is None
+        and not align.shift
     )
 
 
@@ -85,7 +90,20 @@ def read_align(given: AlignKeys, use: Use, node: YamlNode) -> Align:
         values['on_gap'] = _on_gap(given['on_gap'], use)
     if 'zeros_before_first' in given:
         values['zeros_before_first'] = given['zeros_before_first'].flag()
+    if 'offset_ms' in given:
+        values['offset_ms'] = given['offset_ms'].number('milliseconds')
+    if 'shift' in given:
+        values['shift'] = given['shift'].integer(0, _MOST_SHIFT)
+    if 'reduce' in given and given['reduce'].value is not None:
+        values['reduce'] = given['reduce'].choice(*get_args(Reduce))
     align = Align(**values)
+    for key in ('reduce', 'shift'):
+        if getattr(align, key) and use != 'vector':
+            raise given[key].error('only for the parts of vectors')
+    if align.reduce is not None and align.strategy != 'hold':
+        raise given['reduce'].error(
+            f'needs strategy hold, found {align.strategy}; set strategy: hold'
+        )
     if align.zeros_before_first and use != 'vector':
         raise given['zeros_before_first'].error('only for the parts of vectors')
     if align.zeros_before_first and align.strategy != 'hold':
@@ -112,9 +130,9 @@ def _on_gap(node: YamlNode, use: Use) -> OnGap:
     on_gap: OnGap = node.choice(*get_args(OnGap))
     if use == 'flag' and on_gap != 'keep':
         raise node.error(f'a gap_flag keeps the frames that it flags, found {on_gap}; set keep')
-    if on_gap == 'mark' and use in ('camera', 'all'):
+    if on_gap in _NUMBERS_ONLY and use in ('camera', 'all'):
         raise node.error(
-            'mark writes 999 in place of numbers, which pictures do not have; set it at the parts '
-            'that want it'
+            f'{on_gap} writes {_NUMBERS_ONLY[on_gap]} in place of numbers, which pictures do not '
+            'have; set it at the parts that want it'
         )
     return on_gap

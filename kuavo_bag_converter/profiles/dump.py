@@ -73,6 +73,8 @@ def profile_as_yaml(profile: Profile) -> str:
     document['features'] = {item.key: _feature(item, common) for item in profile.features}
     if profile.episodes != Episodes():
         document['episodes'] = _episodes(profile.episodes)
+        if profile.episodes.min_episode_s:
+            document['episodes']['min_episode_s'] = profile.episodes.min_episode_s
     return yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100,
         default_flow_style=None,
@@ -108,6 +110,8 @@ def _clock(clock: Clock) -> dict[str, Any]:
         'end_topics': list(clock.end_topics),
         'timeline': clock.timeline,
         'absurd_stamp_s': clock.absurd_stamp_s,
+        'on_step_back': clock.on_step_back,
+        'on_pause': clock.on_pause,
     }
 
 
@@ -211,6 +215,8 @@ def _runs(select: Sequence[int]) -> list[int | str]:
 
 
 def _episodes(episodes: Episodes) -> dict[str, Any]:
+    if not episodes.cuts:
+        return {}
     if episodes.ranges:
         written: list[dict[str, Any]] = []
         for item in episodes.ranges:

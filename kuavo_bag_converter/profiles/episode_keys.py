@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kuavo_bag_converter.profiles.document import YamlNode
 from kuavo_bag_converter.profiles.model import Episodes, IN_DATASET, TimeRange
 from kuavo_bag_converter.profiles.source_keys import read_sources
@@ -28,11 +30,18 @@ def read_episodes(node: YamlNode) -> Episodes:
     :raises UsageError: There is not just one, or a value is not allowed.
     """
     rules = ('ranges', 'marks_file', 'while_true', 'each_message', 'events')
-    keys = node.mapping(*rules)
-    if len(keys) != 1:
+    keys = node.mapping(*rules, 'min_episode_s')
+    shortest = keys.pop('min_episode_s', None)
+    if len(keys) > 1 or (not keys and shortest is None):
         found = ' and '.join(keys) or 'none'
         raise node.error(f'expected one of {", ".join(rules)}, found {found}')
-    rule, value = next(iter(keys.items()))
+    episodes = _rule(*next(iter(keys.items()))) if keys else Episodes()
+    if shortest is None:
+        return episodes
+    return replace(episodes, min_episode_s=shortest.positive('seconds greater than 0'))
+
+
+def _rule(rule: str, value: YamlNode) -> Episodes:
     if rule == 'ranges':
         return Episodes(ranges=_ranges(value))
     if rule == 'marks_file':

@@ -234,6 +234,8 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
     )
     _check_transforms(part, node)
     _check_quaternion(part, node)
+    if part.unit in ('angle', 'angle_deg') and 'mean' in {a.reduce for a in _aligns(part)}:
+        raise node.error('reduce: the mean of angles is none; set max, any or last')
     return part
 
 
@@ -277,6 +279,8 @@ def _check_transforms(part: Part, node: YamlNode) -> None:
     for source in part.sources:
         if source.tf is None:
             continue
+        if (source.align or part.align).reduce is not None:
+            raise node.error('reduce is for numbers, not for transforms; leave it out')
         found = len(part.names) if part.select is None else max(part.select) + 1
         if found > len(source.fields) or (part.select is None and found < len(source.fields)):
             raise node.error(

@@ -107,7 +107,7 @@ def _task(node: YamlNode) -> tuple[str, tuple[Source, ...]]:
 def _clock(node: YamlNode, fps: int) -> Clock:
     keys = node.mapping(
         'from', 'most_messages', 'fps', 'decimation', 'drop', 'end_trim', 'end_topics',
-        'timeline', 'absurd_stamp_s', required=('from', 'fps'),
+        'timeline', 'absurd_stamp_s', 'on_step_back', 'on_pause', required=('from', 'fps'),
     )  # fmt: skip
     clock = Clock(
         sources=read_sources(keys['from'], 'none'),
@@ -121,6 +121,8 @@ def _clock(node: YamlNode, fps: int) -> Clock:
             end_topics=_topics,
             timeline=lambda node: node.choice(*get_args(Timeline)),
             absurd_stamp_s=_seconds,
+            on_step_back=lambda node: node.choice('split', 'fail'),
+            on_pause=lambda node: node.choice('split', 'keep'),
         ),
     )
     if clock.decimation == 'jump' and clock.source_fps < fps:

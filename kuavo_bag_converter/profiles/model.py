@@ -21,7 +21,8 @@ from typing import Literal, NamedTuple
 
 Strategy = Literal['nearest', 'hold', 'linear', 'slerp']
 Timeline = Literal['bag', 'header']
-OnGap = Literal['keep', 'hold', 'drop', 'split', 'fail', 'mark']
+OnGap = Literal['keep', 'hold', 'drop', 'split', 'fail', 'mark', 'zeros']
+Reduce = Literal['any', 'max', 'mean', 'last']
 
 Dtype = Literal['float32', 'float64', 'int32', 'int64', 'bool']
 INTEGERS = ('int32', 'int64')
@@ -58,6 +59,16 @@ class Align:
     on_gap: OnGap = 'keep'
     zeros_before_first: bool = False
     """Frames before the topic's first message get zeros; it is held afterwards (``hold``)."""
+    reduce: Reduce | None = None
+    """
+    What becomes of the messages since the last frame, that of this frame included (``hold``).
+
+    Where there is none, the last message before is held.
+    """
+    offset_ms: float = 0.0
+    """Added to the stamps of the topic: what is under way for long is stamped too late."""
+    shift: int = 0
+    """Frames to look ahead in the episode; so many frames at its end are left out."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +238,10 @@ class Clock:
     timeline: Timeline = 'bag'
     absurd_stamp_s: float = 60.0
     """Stamps further off are not used, see :mod:`kuavo_bag_converter.alignment.stamps`."""
+    on_step_back: Literal['split', 'fail'] = 'split'
+    """What is done where a clock was set back: an episode ends, or the bag is refused."""
+    on_pause: Literal['split', 'keep'] = 'split'
+    """What is done where no topic says anything: an episode ends, or frames are as any others."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +273,13 @@ class Episodes:
     stop: tuple[str, ...] = ()
     discard: tuple[str, ...] = ()
     """Texts for ``events``; a discarded episode is left out and counted."""
+    min_episode_s: float = 0.0
+    """Episodes that are shorter are left out and counted."""
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a rule cuts bags."""
+        return bool(self.ranges or self.marks_file or self.sources)
 
 
 @dataclass(frozen=True)

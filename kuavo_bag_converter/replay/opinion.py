@@ -503,10 +503,9 @@ class BagOpinion:
                 length = sum(min(b - a, SECOND) for a, b in pairwise(stamps))
                 expected += min(round(length * rate), len(stamps))
         said = plan.frames_outside_segments + plan.frames_cut + plan.frames_cut_by_end_trim
-        said += getattr(plan, 'frames_cut_by_shift', 0)
-        said += getattr(plan, 'frames_in_short_episodes', 0)
-        lost = getattr(plan, 'runs_without_frames', ())
-        if frames + said < _ENOUGH * expected - 2 and not lost:
+        said += plan.frames_cut_by_shift or 0
+        said += plan.frames_in_short_episodes or 0
+        if frames + said < _ENOUGH * expected - 2 and not plan.runs_without_frames:
             self._add(
                 'opinion.length', f'{frames} frames, {said} left out for a reason',
                 f'about {expected} frames, as the clock has',
@@ -649,7 +648,7 @@ class BagOpinion:
             return [float(self._statement.cell(column.topics[0], align, at).in_gap)]
 
         def row(number: int) -> Sequence[Value]:
-            ahead = number + int(getattr(align, 'shift', 0))
+            ahead = number + align.shift
             if not 0 <= ahead < len(stamps):
                 raise NotJudged('what lies beyond the end of an episode')
             before = Frame(stamps[ahead - 1], stretch) if ahead else None
@@ -680,7 +679,7 @@ class BagOpinion:
         if cell.cut:
             return [_NAN] * column.width
         found = between(column.values[cell.first], column.values[cell.second], cell, part, align)
-        how = getattr(align, 'reduce', None)
+        how = align.reduce
         if how is not None:
             since = self._statement.since(topic, align, before, frame)
             if since:

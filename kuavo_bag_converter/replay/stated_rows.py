@@ -241,7 +241,7 @@ class Statement:
             for stamp, received in zip(topic.stamps(clock.timeline), topic.received, strict=True)
             if stamp and low <= received <= high
         )
-        if len(stamps) < 2 or getattr(clock, 'on_pause', 'split') == 'keep':
+        if len(stamps) < 2 or clock.on_pause == 'keep':
             return []
         often = len(stamps) / max(1, stamps[-1] - stamps[0])
         silence = max(0.5 * SECOND, 5 * SECOND / clock.source_fps, 20 / often)
@@ -255,7 +255,7 @@ class Statement:
 
     def since(self, topic: Topic, align: Align, before: Frame | None, frame: Frame) -> list[int]:
         """Return which messages came since the frame before, or for as long as a frame lasts."""
-        shift = round(getattr(align, 'offset_ms', 0) * 1e6)
+        shift = round(align.offset_ms * 1e6)
         stop = self.time(frame, align.timeline) - shift
         start = stop - SECOND // self._profile.fps
         if before is not None:
@@ -304,7 +304,7 @@ class Statement:
 
     def cell(self, topic: Topic, align: Align, frame: Frame) -> Cell:
         """Return what serves a frame."""
-        time = self.time(frame, align.timeline) - round(getattr(align, 'offset_ms', 0) * 1e6)
+        time = self.time(frame, align.timeline) - round(align.offset_ms * 1e6)
         held = align.strategy == 'hold'
         stamps, numbers = self.line(topic, align.timeline, frame.stretch, held=held)
         if not stamps:

@@ -22,11 +22,13 @@ import time
 from typing import TextIO
 
 from kuavo_bag_converter.alignment.report import (
+    ClockStep,
     CutReport,
     PlanReport,
     TopicStampReport,
     TrackReport,
 )
+from kuavo_bag_converter.alignment.runs import step_text
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.support.texts import aligned, counted, distinct_names, shown, visible
 
@@ -166,6 +168,15 @@ def plan_summary(plan: PlanReport) -> str:
             f'; {counted(plan.frames_off_clock, "frame")} more than half a frame from index / '
             f'fps, at most {plan.clock_error_ms:.0f} ms'
         )
+    if plan.frames_cut_by_shift:
+        text += (
+            f'; {counted(plan.frames_cut_by_shift, "frame")} cut at the ends of episodes (shift)'
+        )
+    if plan.episodes_too_short:
+        text += (
+            f'; {counted(plan.episodes_too_short, "episode")} shorter than min_episode_s left out '
+            f'({counted(plan.frames_in_short_episodes or 0, "frame")})'
+        )
     if plan.frames_with_default_task:
         text += f'; {counted(plan.frames_with_default_task, "frame")} with the default task'
     return text
@@ -249,6 +260,10 @@ def _remarks(track: TrackReport) -> list[str]:
         remarks.append(f'{counted(track.cut, "frame")} cut ({track.on_gap})')
     if track.filled_with_zeros:
         remarks.append(f'{counted(track.filled_with_zeros, "frame")} filled with zeros')
+    if track.reduced:
+        remarks.append(
+            f'{counted(track.reduced, "frame")} with several messages since the frame before'
+        )
     if track.marked:
         remarks.append(f'{counted(track.marked, "frame")} marked 999')
     if track.in_gap and track.on_gap in _KEPT_IN_GAPS:
@@ -292,6 +307,19 @@ def _stamp_remarks(plan: PlanReport) -> list[str]:
         'the bag lacks'
         for elements, topic in (plan.stand_ins or {}).items()
     ]
+    remarks += [_step_text(step) for step in plan.clock_steps or ()]
+    remarks += [
+        f'left out between such steps: {reason}' for reason in plan.runs_without_frames or ()
+    ]
+    remarks += [
+        f'all topics are silent for {pause.silent_s:.2f} s at {pause.at_s:.2f} s: an episode ends '
+        'there (on_pause: split)'
+        for pause in plan.pauses or ()
+    ]
+    if plan.receive_step_ms is not None:
+        remarks.append(
+            f'receive stamps come in steps of {plan.receive_step_ms:.0f} ms; use timeline: header'
+        )
     remarks += [f'{topic}: latched, so its end does not count' for topic in plan.latched_topics]
     if plan.frames_cut_by_end_trim > plan.frames:
         remarks.append(
@@ -299,6 +327,10 @@ def _stamp_remarks(plan: PlanReport) -> list[str]:
             'end_trim: none'
         )
     return list(dict.fromkeys(remarks))
+
+
+def _step_text(step: ClockStep) -> str:
+    return f'{step_text(step)}: an episode ends there (on_step_back: split)'
 
 
 def _stamp_texts(topic: TopicStampReport | TrackReport) -> list[tuple[int, str]]:

@@ -197,6 +197,19 @@ class KuavoOptions:
         minimum=0.0,
         yaml='clock.absurd_stamp_s',
     )
+    on_step_back: str = setting(
+        'split',
+        'Where a clock was set back: end the episode (split), or refuse the bag (fail).',
+        choices=('split', 'fail'),
+        yaml='clock.on_step_back',
+    )
+    on_pause: str = setting(
+        'split',
+        'Where all topics are silent: end the episode (split), or make frames as anywhere else '
+        '(keep), as the original.',
+        choices=('split', 'keep'),
+        yaml='clock.on_pause',
+    )
     late_eef: str = setting(
         'nearest',
         'End effector before its first message: nearest (that message) or zeros_then_hold.',

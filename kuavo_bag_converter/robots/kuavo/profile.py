@@ -436,6 +436,8 @@ def _clock(options: KuavoOptions) -> Clock:
         end_topics=tuple(dict.fromkeys(known)),
         timeline=options.align_timeline,  # type: ignore[arg-type]
         absurd_stamp_s=options.absurd_stamp_s,
+        on_step_back=options.on_step_back,  # type: ignore[arg-type]
+        on_pause=options.on_pause,  # type: ignore[arg-type]
     )
 
 
