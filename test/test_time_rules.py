@@ -76,10 +76,13 @@ TRANSIENT, VOLATILE = (
 
 
 def robot_of(begin=0.0):
+    def moving(number, time):
+        return ramps(2)(number, time - round(min(begin, 0) * NS))  # decades are too far to ramp
+
     robot = Robot()
     robot.publish(CAMERA, every(30, 2, begin), image('head_cam_h', size=(32, 48)))
-    robot.publish(JOINTS, every(50, 2, begin), joint_state(ramps(2)), (1, 3))
-    robot.publish(COMMANDS, every(40, 1.9, begin + 0.1), joint_state(ramps(2)))
+    robot.publish(JOINTS, every(50, 2, begin), joint_state(moving), (1, 3))
+    robot.publish(COMMANDS, every(40, 1.9, begin + 0.1), joint_state(moving))
     return robot
 
 
