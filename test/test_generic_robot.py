@@ -124,7 +124,7 @@ def attempt(tmp_path, robot, profile, **settings):
         path = tmp_path / 'robot.yaml'
         path.write_text(json.dumps(profile))  # which is YAML too
         profile = path
-    done = run(bag, tmp_path / 'dataset', profile=str(profile), **settings)
+    done = run(bag, tmp_path / 'dataset', judged=True, profile=str(profile), **settings)
     (outcome,) = done.outcomes
     return outcome
 
