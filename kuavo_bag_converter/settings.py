@@ -39,6 +39,8 @@ from kuavo_bag_converter.support.plugins import Plugin, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
 
 NODE_NAME = 'convert_node'
+AUTO = 'auto'
+"""Value of a setting that is found out."""
 RESERVED = ('use_sim_time', 'start_type_description_service', 'qos_overrides', 'version')
 """Parameters that every ROS node has, and what the record of a conversion has beside settings."""
 _Options = TypeVar('_Options')

@@ -26,6 +26,7 @@ from conversions import alignment, report, rows, run, serving, write_samples
 from dataset_reading import info
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.sample.write import write_sample
+from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
 import pytest
 
@@ -227,6 +228,17 @@ def test_the_state_stands_in_for_a_command_that_is_missing(tmp_path, capsys):
     line = f'action: left_claw: {stood_in.sum()} frames from /leju_claw_state, which stands in for'
     assert (shown.out + shown.err).count(line) == 1
     assert command(['verify', str(out), '--bags', str(lacking), str(made[1])]) == 0
+
+
+def test_what_is_auto_is_as_in_the_dataset_that_grows(tmp_path):
+    bags = write_samples(tmp_path, 2, **TINY, depth=False)
+    out = tmp_path / 'out'
+    given = {'platform_type': '4pro', 'use_depth': False, 'eef_type': 'leju_claw'}
+    assert run(bags[0], out, **SMALL, **given).exit_code == 0
+    assert run(bags[1], out, **SMALL, append=True).exit_code == 0
+    assert len(np.unique(rows(out)['episode_index'])) == 2
+    with pytest.raises(UsageError, match=r"settings \(use_depth was 'false', now 't"):
+        run(bags[1], out, **SMALL, append=True, use_depth=True)
 
 
 def test_depth_in_h265_is_refused_by_name(tmp_path):

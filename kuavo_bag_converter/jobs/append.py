@@ -43,7 +43,7 @@ from kuavo_bag_converter.jobs.dataset_files import (
 )
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.robots.resolve import robot_of
-from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.settings import AUTO, known_settings, Settings, updated
 from kuavo_bag_converter.support.errors import UsageError
 
 _TO_RETRY = ('failed', 'skipped')
@@ -153,6 +153,7 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
         )
     if not all(map(os.path.isdir, was.msg_path)):
         was = replace(was, msg_path=settings.msg_path)  # nothing is left to compare with
+    settings = _settled_as(settings, was)
     differing = differences(
         configuration(was, profile, with_task=False), configuration(settings, with_task=False)
     )
@@ -162,6 +163,16 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
             'output'
         )
     return settings
+
+
+def _settled_as(settings: Settings, was: Settings) -> Settings:
+    """Take what is ``auto`` from the settings of a dataset that was made with a choice."""
+    chosen = {
+        name: info.value_in(was)
+        for name, info in known_settings().items()
+        if info.robot and info.value_in(settings) == AUTO and info.value_in(was) != AUTO
+    }
+    return updated(settings, chosen, str(REPORT_PATH)) if chosen else settings
 
 
 def _to_retry(record: ConversionRecord) -> list[RecordedBag]:
