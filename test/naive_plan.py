@@ -152,7 +152,8 @@ class NaivePlan:
                 at and at + round(use.offset_ms * MS)
                 for at in self._robot.stamps(use.topic, use.timeline)
             ]
-            cells.append(_cell(stamps, pair[use.timeline], since, use))
+            part_of_use = _middles(pairs, part, use.timeline)
+            cells.append(_cell(stamps, pair[use.timeline], since, part_of_use, use))
         piece = piece_of(stamp)
         return Frame(
             stamp, pair['header'], None if piece is None else (piece, part), tuple(cells)
@@ -308,7 +309,20 @@ def _thinned(parts, clock, fps):
     ]
 
 
-def _cell(stamps, time, since, use):
+def _middles(pairs, part, line):
+    """Return the middles of the pauses around a part, between the frames next to them."""
+    mine = [number for number, pair in enumerate(pairs) if pair['part'] == part]
+
+    def middle(number):
+        before, after = pairs[number - 1][line], pairs[number][line]
+        return before + (after - before) // 2
+
+    low = middle(mine[0]) if mine[0] else -math.inf
+    high = middle(mine[-1] + 1) if mine[-1] + 1 < len(pairs) else math.inf
+    return low, high
+
+
+def _cell(stamps, time, since, part, use):
     """Return what serves a frame at ``time``; ``stamps`` by ordinal, 0 where unset."""
     known = sorted((stamp, number) for number, stamp in enumerate(stamps) if stamp)
     past = [pair for pair in known if pair[0] <= time]
@@ -321,6 +335,11 @@ def _cell(stamps, time, since, use):
     }.get(use.strategy, latest or known[0])
     if use.strategy in ('linear', 'slerp') and between:
         second = future[0]
+        # Nothing is interpolated across a pause.
+        if first[0] < part[0] and second[0] <= part[1]:
+            first = second
+        elif second[0] > part[1] and first[0] >= part[0]:
+            second = first
 
     in_gap = first is None
     if first is not None and use.tolerance_ms is not None:
