@@ -155,10 +155,13 @@ def test_a_damaged_recording_fails_by_default_and_is_salvaged_where_that_is_aske
     whole = expected[1]
     clock = next(t for t in item['plan']['tracks'] if t['topic'] == item['plan']['clock_topic'])
     assert clock['messages'] < whole['clock_messages']
-    # A hole stays a hole: the frames before it and behind it are as far apart as ever.
-    stamps = alignment(tmp_path / 'out')['frame_stamp_ns']
-    assert np.abs(np.diff(stamps) - 10**8).max() < 5 * 10**6
-    assert (item['plan']['frames'] < whole['frames']) == (damage is cut)
+    # A hole stays a hole: the frames before it and behind it are as far apart as ever, or in two
+    # episodes where nothing was left for long.
+    stored = alignment(tmp_path / 'out')
+    apart = np.diff(stored['frame_stamp_ns'])[np.diff(stored['episode']) == 0]
+    assert np.abs(apart - 10**8).max() < 5 * 10**6
+    fewer = damage in (cut, without_its_middle)
+    assert (item['plan']['frames'] < whole['frames']) == fewer
 
 
 SERVICE = '=' * 80 + '\nSRV: my_pkg/srv/Add\nint64 a\n---\nint64 sum\n'
