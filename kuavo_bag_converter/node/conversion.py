@@ -68,7 +68,7 @@ _LARGEST_INTEGER = 2**63 - 1
 _PERIOD_S = 1.0
 _SPIN_S = 0.1
 """Longest time for which a signal waits to be noticed."""
-_DISCOVERY_S = 2.0
+_DISCOVERY_S = 4.0
 """How long it may take from the start until nodes know of each other."""
 _LAST_WORD_S = 2.0
 """How long the final status waits to be received."""
