@@ -16,16 +16,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from kuavo_bag_converter.alignment.binding import Binding, BoundPart
 from kuavo_bag_converter.alignment.plan import Fill, Plan
 from kuavo_bag_converter.alignment.stamps import nearest
-from kuavo_bag_converter.bags.model import BagReader, Ordinals
+from kuavo_bag_converter.bags.model import BagReader, Message, Ordinals
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.operations import apply_operations
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.profiles.model import Source, VectorFeature
+from kuavo_bag_converter.profiles.model import Part, Source, VectorFeature
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,17 @@ import numpy.typing as npt
 _Values = npt.NDArray[np.float64]
 _FRAMES = 50
 """Frames, evenly spread, at which topics are compared."""
+
+
+class _Pair(NamedTuple):
+    """A part, another source of it, and the messages of both at some frames."""
+
+    feature: VectorFeature
+    bound: BoundPart
+    taken: Source
+    other: Source
+    of_taken: Ordinals
+    of_other: Ordinals
 
 
 def alternative_lines(
@@ -45,76 +57,91 @@ def alternative_lines(
 
     :raises BagError: The bag is damaged.
     """
-    for vector in binding.vectors:
-        distances: dict[tuple[str, str], list[_Values]] = {}
-        for bound in vector.parts:
-            for other in _others(bound, reader):
-                assert bound.source is not None
-                pair = (bound.source.topic, other.topic)
-                found = _distances(bound, other, plan, reader, definitions, vector.feature)
-                distances.setdefault(pair, []).append(found)
-        for (taken, left), parts in distances.items():
-            off = np.concatenate([part.ravel() for part in parts])
-            how = 'with other elements'
-            if len(off):
-                how = f'and differs by {np.median(off):.2g} at the median, {off.max():.2g} at most'
-            yield f'{taken}: taken for {vector.feature.key}; {left} is in the bag, too, {how}'
+    pairs = _pairs(binding, plan, reader)
+    found = _messages(pairs, reader)
+    distances: dict[tuple[str, str, str], list[_Values]] = {}
+    for pair in pairs:
+        try:
+            taken, other = (
+                _values(pair, source, [found[source.topic, one] for one in ordinals], definitions)
+                for source, ordinals in ((pair.taken, pair.of_taken), (pair.other, pair.of_other))
+            )
+        except (BagError, KeyError):
+            off = np.empty(0)
+        else:
+            off = np.abs(taken - other).ravel()
+        place = (pair.feature.key, pair.taken.topic, pair.other.topic)
+        distances.setdefault(place, []).append(off)
+    for (key, of_taken, of_other), parts in distances.items():
+        off = np.concatenate(parts)
+        how = 'with other elements'
+        if len(off):
+            how = f'and differs by {np.median(off):.2g} at the median, {off.max():.2g} at most'
+        yield f'{of_taken}: taken for {key}; {of_other} is in the bag, too, {how}'
 
 
-def _others(bound: BoundPart, reader: BagReader) -> list[Source]:
-    if bound.source is None or bound.source.tf is not None or bound.part.gap_flag:
+def _pairs(binding: Binding, plan: Plan, reader: BagReader) -> list[_Pair]:
+    """Return what is to be compared; the index is read once for all of it."""
+    parts = [
+        (vector.feature, bound, bound.source, other)
+        for vector in binding.vectors
+        for bound in vector.parts
+        if bound.source is not None and bound.source.tf is None and not bound.part.gap_flag
+        for other in _others(bound.part, bound.source, reader)
+    ]
+    if not parts:
         return []
-    names = dict.fromkeys(
-        source.topic
-        for source in bound.part.sources
-        if source.topic != bound.source.topic and reader.counts.get(source.topic)
-    )
-    return [next(s for s in bound.part.sources if s.topic == name) for name in names]
+    index = reader.index({source.topic for *_, taken, other in parts for source in (taken, other)})
+    pairs = []
+    for feature, bound, taken, other in parts:
+        track = plan.tracks[bound.track]
+        served = np.flatnonzero(track.fill == Fill.VALUE)
+        spread = np.linspace(0, len(served) - 1, _FRAMES if len(served) else 0).astype(int)
+        mine = track.first[served[np.unique(spread)]]
+        stamps = index[other.topic].receive
+        order = np.argsort(stamps, kind='stable')
+        theirs = order[nearest(stamps[order], index[taken.topic].receive[mine])]
+        pairs.append(_Pair(feature, bound, taken, other, mine, theirs))
+    return pairs
 
 
-def _distances(
-    bound: BoundPart,
-    other: Source,
-    plan: Plan,
-    reader: BagReader,
-    definitions: Definitions,
-    feature: VectorFeature,
-) -> _Values:
-    """Return how far two sources of a part are apart, shape (frames, elements)."""
-    assert bound.source is not None
-    track = plan.tracks[bound.track]
-    served = np.flatnonzero(track.fill == Fill.VALUE)
-    if not len(served):
-        return np.empty((0, 0))
-    frames = served[np.unique(np.linspace(0, len(served) - 1, _FRAMES).astype(int))]
-    topics = {bound.source.topic, other.topic}
-    index = reader.index(frozenset(topics), frozenset())
-    mine = track.first[frames]
-    stamps = index[other.topic].receive
-    order = np.argsort(stamps, kind='stable')
-    theirs = order[nearest(stamps[order], index[bound.source.topic].receive[mine])]
+def _others(part: Part, taken: Source, reader: BagReader) -> Iterable[Source]:
+    """Return the first source of each other topic that the bag has."""
+    others: dict[str, Source] = {}
+    for source in part.sources:
+        if source.topic != taken.topic and reader.counts.get(source.topic):
+            others.setdefault(source.topic, source)
+    return others.values()
+
+
+def _messages(pairs: Sequence[_Pair], reader: BagReader) -> dict[tuple[str, int], Message]:
+    """Read what is compared, once; empty if it cannot be read."""
+    wanted: dict[str, Ordinals] = {}
+    for pair in pairs:
+        for source, mine in ((pair.taken, pair.of_taken), (pair.other, pair.of_other)):
+            if len(mine):
+                wanted[source.topic] = np.union1d(wanted.get(source.topic, mine), mine)
+    if not wanted:
+        return {}
     try:
-        taken, left = (
-            _values(bound, source, ordinals, reader, definitions, feature)
-            for source, ordinals in ((bound.source, mine), (other, theirs))
-        )
+        return {
+            (message.connection.topic, message.ordinal): message._replace(data=bytes(message.data))
+            for message in reader.messages(wanted)
+        }
     except BagError:
-        return np.empty((0, 0))
-    return np.abs(taken - left)
+        return {}
 
 
 def _values(
-    bound: BoundPart,
-    source: Source,
-    ordinals: Ordinals,
-    reader: BagReader,
-    definitions: Definitions,
-    feature: VectorFeature,
+    pair: _Pair, source: Source, messages: Sequence[Message], definitions: Definitions
 ) -> _Values:
-    elements = ElementReader(bound.part, source, definitions, feature)
-    values = {}
-    for message in reader.messages({source.topic: np.unique(ordinals)}):
-        decoded = definitions.decoder(message.connection)(bytes(message.data))
-        values[message.ordinal] = elements.read(message.connection, message.stamp, decoded)
-    rows: _Values = np.stack([values[ordinal] for ordinal in ordinals]).astype(np.float64)
-    return apply_operations(bound.part, rows)
+    elements = ElementReader(pair.bound.part, source, definitions, pair.feature)
+    rows = [
+        elements.read(
+            message.connection,
+            message.stamp,
+            definitions.decoder(message.connection)(bytes(message.data)),
+        )
+        for message in messages
+    ]
+    return apply_operations(pair.bound.part, np.array(rows, dtype=np.float64))
