@@ -143,8 +143,8 @@ def _writer_of(files: Sequence[Path]) -> _Writer | None:
         except OSError:
             continue
         for entry in entries:
-            file = wanted.get(_written_by(entry))
-            if file is not None:
+            file = wanted.get(_file_of(entry))
+            if file is not None and _is_for_writing(entry):
                 return _Writer(file, f'is open for writing in {_named(int(process.name))}')
     # Whoever has made our own file is one of us, and would have been seen.
     foreign = [file for file in files if hidden and statuses[file].st_uid != os.geteuid()]
@@ -165,18 +165,23 @@ def _growing(files: Sequence[Path]) -> _Writer | None:
     return None
 
 
-def _written_by(descriptor: os.DirEntry[str]) -> tuple[int, int] | None:
-    """Return device and number of the file of a process's descriptor, if it is for writing."""
-    info = Path(descriptor.path).parent.with_name('fdinfo') / descriptor.name
+def _file_of(descriptor: os.DirEntry[str]) -> tuple[int, int] | None:
+    """Return device and number of the file of a process's descriptor, None of a closed one."""
     try:
         status = descriptor.stat()
-        lines = info.read_text().splitlines()
     except OSError:
         return None
-    flags = next((line for line in lines if line.startswith('flags:')), 'flags: 0')
-    if int(flags.split()[1], 8) & os.O_ACCMODE == os.O_RDONLY:
-        return None
     return status.st_dev, status.st_ino
+
+
+def _is_for_writing(descriptor: os.DirEntry[str]) -> bool:
+    info = Path(descriptor.path).parent.with_name('fdinfo') / descriptor.name
+    try:
+        lines = info.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line for line in lines if line.startswith('flags:')), 'flags: 0')
+    return int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def _named(process: int) -> str:
