@@ -16,7 +16,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
+from functools import cache
 from itertools import groupby
 import os
 from pathlib import Path
@@ -209,19 +210,20 @@ def _part(path: Path) -> _Part | None:
 def _joined(parts: list[Path]) -> list[Recording]:
     """Join files that follow each other by number and by time."""
     recordings: list[Recording] = []
+    spans = cache(_spans)  # a part that follows another is followed by the next
     for path in parts:
-        if recordings and _follows(recordings[-1][-1], path):
+        if recordings and _follows(recordings[-1][-1], path, spans):
             recordings[-1] += (path,)
         else:
             recordings.append((path,))
     return recordings
 
 
-def _follows(first: Path, second: Path) -> bool:
+def _follows(first: Path, second: Path, spans: Callable[[Path], list[TimeSpan]]) -> bool:
     before, after = _part(first), _part(second)
     if not before or not after or after.number != before.number + 1:
         return False
-    return any(0 <= b.start - a.stop < GAP for a in _spans(first) for b in _spans(second))
+    return any(0 <= b.start - a.stop < GAP for a in spans(first) for b in spans(second))
 
 
 def _spans(path: Path) -> list[TimeSpan]:
