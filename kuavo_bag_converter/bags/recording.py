@@ -226,18 +226,12 @@ class RecordingReader:
             self._sizes[topic] = [len(column) for column in columns]
             self._backward[topic] = int(np.sum(stamps[1:] < stamps[:-1]))
             self._steps[topic] = []
-            if topic in self._broken:
-                kept = np.delete(np.arange(len(stamps)), self._broken[topic])
+            self._orders[topic] = None
+            if self._backward[topic] or topic in self._broken:
+                kept = np.delete(np.arange(len(stamps)), self._broken.get(topic, []))
                 self._orders[topic] = order = kept[np.argsort(stamps[kept], kind='stable')]
                 begins = np.searchsorted(kept, np.cumsum(self._sizes[topic])).tolist()
                 self._steps[topic] = steps_back(stamps[kept], begins)
-                stamps = stamps[order]
-            elif not self._backward[topic]:
-                self._orders[topic] = None
-            else:
-                order = np.argsort(stamps, kind='stable')
-                self._orders[topic] = order
-                self._steps[topic] = steps_back(stamps, np.cumsum(self._sizes[topic]).tolist())
                 stamps = stamps[order]
             receive[topic] = stamps
         return receive
