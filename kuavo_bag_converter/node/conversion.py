@@ -20,7 +20,6 @@ from array import array
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 import io
-import resource
 import socket
 import sys
 import threading
@@ -41,6 +40,7 @@ from kuavo_bag_converter.settings import (
 )
 from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
+from kuavo_bag_converter.support.memory import peak_memory_mb
 from kuavo_bag_converter.support.texts import visible
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 import rclpy
@@ -164,9 +164,7 @@ class Progress(Display):
         elapsed = max(time.monotonic() - self._bag_started, 1e-9)
         values |= numbers
         values['frames_per_second'] = f'{numbers["frames_done"] / elapsed:.1f}'
-        values['peak_memory_mb'] = (
-            f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}'
-        )
+        values['peak_memory_mb'] = f'{peak_memory_mb():.0f}'
         warned = numbers['bags_failed'] or numbers['warnings']
         level = DiagnosticStatus.WARN if warned else DiagnosticStatus.OK
         return DiagnosticStatus(
