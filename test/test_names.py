@@ -19,6 +19,8 @@ from __future__ import annotations
 from conversions import numbers, report, run
 import cv2
 from kuavo_bag_converter.api import inspect
+from kuavo_bag_converter.messages.definitions import Definitions
+from kuavo_bag_converter.messages.identity import IdentityReader, named_path
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.verify import verify
@@ -27,6 +29,7 @@ from kuavo_bag_converter.support.errors import BagError, UsageError
 from named_recordings import profile_file, profile_of, read, Recording
 import numpy as np
 import pytest
+from ros_messages import connection_of, store_of
 
 LEFT, RIGHT = ['left_1', 'left_2'], ['right_1', 'right_2']
 
@@ -614,3 +617,21 @@ def test_a_publisher_that_begins_after_hundreds_of_messages_is_found(tmp_path, f
     assert outcome.status == 'converted', outcome.reason
     passed = [t['passed_by'] for t in report(tmp_path / 'dataset')['bags'][0]['plan']['tracks']]
     assert {'empty': 241} in passed
+
+
+def test_what_tells_elements_apart_is_found_whatever_their_list_is_called():
+    texts = ('string name\nfloat64 x\n', 'made_up/Item[] from\nmade_up/Item[] items_\n')
+    definition = f'{texts[1]}{"=" * 80}\nMSG: made_up/Item\n{texts[0]}'
+    kind = 'made_up/msg/Lists'
+    connection = connection_of(kind, definition=definition)
+    decoder = Definitions().decoder(connection)
+    store = store_of(definition, kind, ros1=False)
+    items = [store.types['made_up/msg/Item'](name, 1.0) for name in 'ab']
+    message = decoder(bytes(store.serialize_cdr(store.types[kind](items, items), kind)))
+    assert named_path(decoder, 'from[1].x', message) == 'from[name=b].x'
+    assert named_path(decoder, 'items_[0].x', message) == 'items_[name=a].x'
+    reader = IdentityReader(
+        ['from[].x', 'items_[].x'], connection, Definitions(), names=True, frames=True
+    )
+    assert [identity.path for identity in reader.identities] == ['from[].name', 'items_[].name']
+    assert reader.read(message) == ((('a',), ('b',)),) * 2

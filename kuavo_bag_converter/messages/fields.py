@@ -59,6 +59,8 @@ class Step(NamedTuple):
 
     holder: str
     """Type of the message that has the attribute."""
+    name: str
+    """Of the field."""
     attribute: str
     element: int | None = None
     """Its place, if it is told by that."""
@@ -319,7 +321,7 @@ def resolve(decoder: MessageDecoder, path: str) -> tuple[FieldPath, FieldDesc]:
                 f'{decoder.topic}: {path}: {_no_field(decoder, msgtype, part)}{decoder.advice}'
             )
         desc = fields[match['name']]
-        step = Step(msgtype, attribute_of(match['name']))
+        step = Step(msgtype, match['name'], attribute_of(match['name']))
         if match['brackets'] is not None:
             element, many = element_of(desc)
             if not many:

@@ -140,7 +140,11 @@ class IdentityReader:
             is_array = element_of(desc)[1]
             last = found.steps[-1]
             # Numbers beside each other, as x and y, belong to the same.
-            alike = last if is_array or last.element is not None else last._replace(attribute='')
+            alike = (
+                last
+                if is_array or last.element is not None
+                else last._replace(name='', attribute='')
+            )
             key = (*found.steps[:-1], alike)
             if key not in known:
                 known.add(key)
@@ -179,18 +183,13 @@ class IdentityReader:
                 what = f'{prefix}{name}'
                 self.identities.append(Identity(what, 'names', _NAMES_ADVICE))
                 if step.element is not None:
-                    advice = self._entry_advice(decoder, f'{prefix}{step.attribute}[].', name)
+                    advice = self._entry_advice(decoder, f'{prefix}{step.name}[].', name)
                     self.identities.append(Identity(what, 'entry', advice))
             level = _Level(step, _getter(scalars), tuple(map(attribute_of, lists)))
-            prefix += step.attribute + ('' if step.element is None else f'[{step.element}]') + '.'
+            prefix += step.name + ('' if step.element is None else f'[{step.element}]') + '.'
             chosen = step.element is not None
             if step.each and names:
-                element, _ = element_of(fields[step.attribute.rstrip('_')])
-                naming = [
-                    name
-                    for name, desc in decoder.fields(element[1]).items()
-                    if desc[0] == Nodetype.BASE and _ENTRY.fullmatch(name)
-                ]
+                naming = _entry_keys(decoder, step)
                 if naming:
                     each = f'{prefix.removesuffix(".")}[]'
                     advice = f'{_NAMES_ADVICE}, with names_field: {each}.{naming[0]}'
@@ -287,8 +286,8 @@ def named_path(decoder: MessageDecoder, path: str, message: Any) -> str:
     written = []
     holder = message
     for step in found.steps:
-        name = step.attribute
-        elements = () if holder is None else getattr(holder, name)
+        name = step.name
+        elements = () if holder is None else getattr(holder, step.attribute)
         if holder is not None:
             holder = elements
         if step.element is not None:
@@ -299,15 +298,20 @@ def named_path(decoder: MessageDecoder, path: str, message: Any) -> str:
     return '.'.join(written)
 
 
-def _choice_of(decoder: MessageDecoder, step: Step, elements: Any) -> str:
-    """Return what belongs in the brackets of a step; its place where nothing else tells."""
-    element, _ = element_of(decoder.fields(step.holder)[step.attribute.rstrip('_')])
+def _entry_keys(decoder: MessageDecoder, step: Step) -> list[str]:
+    """Return the fields that tell the elements of a list apart."""
+    element, _ = element_of(decoder.fields(step.holder)[step.name])
     fields = decoder.fields(str(element[1])) if element[0] == Nodetype.NAME else {}
-    keys = [
+    return [
         name
         for name, desc in fields.items()
         if desc[0] == Nodetype.BASE and _ENTRY.fullmatch(name)
     ]
+
+
+def _choice_of(decoder: MessageDecoder, step: Step, elements: Any) -> str:
+    """Return what belongs in the brackets of a step; its place where nothing else tells."""
+    keys = _entry_keys(decoder, step)
     keys.sort(key=lambda name: _BEST_KEYS.index(name) if name in _BEST_KEYS else len(_BEST_KEYS))
     for key in keys:
         texts = [str(getattr(one, attribute_of(key))) for one in elements]
