@@ -156,28 +156,23 @@ class IdentityReader:
         prefix = ''
         chosen = False
         for step in path.steps:
-            fields = decoder.fields(step.holder)
             scalars: list[str] = []
-            for name, desc in fields.items():
-                attribute = attribute_of(name)
+            for name, desc in decoder.fields(step.holder).items():
+                inner = ''
                 if desc == (Nodetype.NAME, _HEADER):
-                    if frames:
-                        scalars.append(f'{attribute}.{_FRAME}')
-                        what = f'{prefix}{name}.{_FRAME}'
-                        if chosen:
-                            advice = self._entry_advice(decoder, prefix, f'{name}.{_FRAME}')
-                            self.identities.append(Identity(what, 'entry', advice))
-                        else:
-                            self.identities.append(Identity(what, 'frame', _FRAME_ADVICE))
+                    if not frames:
+                        continue
+                    inner = f'.{_FRAME}'
+                    kind, advice = 'frame', _FRAME_ADVICE
                 elif names and not step.key and _tells(name, desc, chosen=chosen):
-                    scalars.append(attribute)
-                    what = f'{prefix}{name}'
-                    if chosen:
-                        advice = self._entry_advice(decoder, prefix, name)
-                        self.identities.append(Identity(what, 'entry', advice))
-                    else:
-                        kind = 'owner' if is_text(desc) else 'number'
-                        self.identities.append(Identity(what, kind, _owner_advice(what)))
+                    kind = 'owner' if is_text(desc) else 'number'
+                    advice = _owner_advice(f'{prefix}{name}')
+                else:
+                    continue
+                if chosen:
+                    kind, advice = 'entry', self._entry_advice(decoder, prefix, f'{name}{inner}')
+                scalars.append(f'{attribute_of(name)}{inner}')
+                self.identities.append(Identity(f'{prefix}{name}{inner}', kind, advice))
             lists = _names_of(decoder, step.holder) if names else ()
             for name in lists:
                 what = f'{prefix}{name}'
