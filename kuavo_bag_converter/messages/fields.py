@@ -153,9 +153,9 @@ class FieldReader:
         :raises BagError: A path is not in the type or does not lead to numbers.
         """
         decoder = definitions.decoder(connection)
-        paths = list(paths)
-        self._paths = [_numbers_path(decoder, path) for path in paths]
-        types = {element_of(resolve(decoder, path)[1])[0][1][0] for path in paths}
+        found = [_numbers_path(decoder, path) for path in paths]
+        self._paths = [path for path, _ in found]
+        types = {kind for _, kind in found}
         self.is_integer = not types & {'float32', 'float64'}
         """Whether all fields are integers or booleans."""
         self.is_wide = bool(types & {'int64', 'uint64'})
@@ -281,7 +281,8 @@ def _walk(decoder: MessageDecoder, msgtype: str, prefix: str) -> Iterator[tuple[
             yield f'{prefix}{name}', desc
 
 
-def _numbers_path(decoder: MessageDecoder, path: str) -> FieldPath:
+def _numbers_path(decoder: MessageDecoder, path: str) -> tuple[FieldPath, str]:
+    """Return a path that leads to numbers, and their type."""
     found, desc = resolve(decoder, path)
     element, _ = element_of(desc)
     if element[0] == Nodetype.NAME or element[1][0] in _TEXT:
@@ -291,7 +292,7 @@ def _numbers_path(decoder: MessageDecoder, path: str) -> FieldPath:
             f'{decoder.topic}: {path} is {_type_name(desc)}, not numbers '
             f'(numbers of {shown(decoder.msgtype)}: {numbers})'
         )
-    return found
+    return found, element[1][0]
 
 
 def resolve(decoder: MessageDecoder, path: str) -> tuple[FieldPath, FieldDesc]:
