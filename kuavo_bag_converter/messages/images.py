@@ -27,7 +27,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import av
-import cv2
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import raw_images, rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
@@ -280,10 +279,7 @@ class ColorDecoder:
             return frame
         encoding = raw_images.ENCODINGS[mosaic or 'mono8']
         plain = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('='))
-        try:
-            picture = raw_images.colored(plain, encoding, self._range)
-        except cv2.error:
-            raise ImageError(f'{frame.width}x{frame.height} pixels cannot be {mosaic}') from None
+        picture = raw_images.colored(plain, encoding, self._range)
         return av.VideoFrame.from_numpy_buffer(picture, encoding.pix_fmt)
 
 

@@ -251,10 +251,7 @@ def color_of(
             )
         if encoding.dtype != 'u1':
             remarks.values(pixels, value_range)
-    try:
-        return colored(pixels, encoding, value_range), encoding.pix_fmt or 'gray'
-    except cv2.error:
-        raise _odd_size(message) from None
+    return colored(pixels, encoding, value_range), encoding.pix_fmt or 'gray'
 
 
 def colored(pixels: Pixels, encoding: Encoding, value_range: tuple[float, float] | None) -> Pixels:
