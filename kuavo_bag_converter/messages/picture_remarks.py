@@ -162,21 +162,22 @@ class PictureRemarks:
         maps = sum(self._maps.values())
         if 2 * self._maps['empty'] > maps:
             yield f'{self._maps["empty"]} of {maps} depth maps hold no depth'
+        if not self._medians:
+            return
+        beyond = (
+            f'with half of the depths beyond {float(np.median(self._medians)) / _METRE:.4g} m '
+            f'where 1 is {unit_text(self._unit_mm)}'
+        )
         if 2 * self._maps['implausible'] > maps:
-            median = float(np.median(self._medians))
             yield (
-                f'{self._maps["implausible"]} of {maps} depth maps are implausible, with half of '
-                f'the depths beyond {median / _METRE:.4g} m where 1 is '
-                f'{unit_text(self._unit_mm)}; set unit at the camera if it is another'
+                f'{self._maps["implausible"]} of {maps} depth maps are implausible, {beyond}; '
+                'set unit at the camera if it is another'
             )
         elif 2 * self._clipped > maps and self._depth_range is not None:
             low, high = self._depth_range
-            median = float(np.median(self._medians))
             yield (
                 f'{self._clipped} of {maps} depth maps lie outside of [{low}, {high}] mm, to '
-                f'which they are clipped, with half of the depths beyond {median / _METRE:.4g} m '
-                f'where 1 is {unit_text(self._unit_mm)}; set unit if it is another, or '
-                'depth_range'
+                f'which they are clipped, {beyond}; set unit if it is another, or depth_range'
             )
 
 
