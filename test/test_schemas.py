@@ -309,15 +309,19 @@ def converted(tmp_path_factory):
     return bags, folder / 'out', profile
 
 
-@pytest.mark.parametrize('name', CAMERAS)
-def test_every_kind_of_message_shows_its_pictures(converted, name):
-    _, root, _ = converted
+def shown_by(root, name='cam'):
+    """Return the numbers of the pictures that the frames of a camera show."""
     known = np.stack([picture(number) for number in range(COUNT)]).astype(int)
-    found = [
+    return [
         int(np.abs(known - shown).mean(axis=(1, 2, 3)).argmin())
         for shown in pictures(root, f'observation.images.{name}')
     ]
-    assert found == [*range(FRAMES)] * 2
+
+
+@pytest.mark.parametrize('name', CAMERAS)
+def test_every_kind_of_message_shows_its_pictures(converted, name):
+    _, root, _ = converted
+    assert shown_by(root, name) == [*range(FRAMES)] * 2
 
 
 def test_numbers_of_protobuf_and_json_are_read_by_their_schemas(converted):
@@ -385,14 +389,6 @@ task: Move
 clock: {from: {topic: /cam}, fps: 30, decimation: time, drop: 0}
 features: {observation.images.cam: {camera: {from: {topic: /cam}}}}
 """
-
-
-def shown_by(root):
-    known = np.stack([picture(number) for number in range(COUNT)]).astype(int)
-    return [
-        int(np.abs(known - shown).mean(axis=(1, 2, 3)).argmin())
-        for shown in pictures(root, 'observation.images.cam')
-    ]
 
 
 def test_pictures_behind_a_lost_message_follow_on_bad_image(tmp_path):
