@@ -28,18 +28,16 @@ from kuavo_bag_converter.inspection.report import FieldValues, HeaderStamps, Pic
 from kuavo_bag_converter.inspection.sampling import MessageSample
 from kuavo_bag_converter.inspection.timing import header_stamps_of
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.fields import FieldReader, numeric_fields
+from kuavo_bag_converter.messages.fields import FieldReader, HEADER, numeric_fields
 from kuavo_bag_converter.messages.identity import named_path
 from kuavo_bag_converter.messages.images import ColorDecoder, picture_info
 from kuavo_bag_converter.messages.picture_messages import PictureMessages
 from kuavo_bag_converter.support.errors import BagError, ImageError
 import numpy as np
-from rosbags.interfaces import Nodetype
 
 FIRST_VALUES = 8
 _WITHIN = 600
 """Pictures among which a key frame is searched."""
-_HEADER = 'std_msgs/msg/Header'
 
 
 class FirstMessage(NamedTuple):
@@ -64,7 +62,7 @@ def has_header(connection: Connection, definitions: Definitions) -> bool:
         fields = definitions.decoder(connection).fields()
     except BagError:
         return False
-    return next(iter(fields.values()), None) == (Nodetype.NAME, _HEADER)
+    return next(iter(fields.values()), None) == HEADER
 
 
 def read_contents(reader: BagReader, sample: MessageSample) -> SampledContents:

@@ -52,6 +52,8 @@ WITHOUT_JOINT = 'without the joint'
 WITHOUT_ENTRY = 'without the entry'
 """Reasons why a message does not serve."""
 _TEXT = ('string', 'wstring', 'wchar')
+HEADER: FieldDesc = (Nodetype.NAME, 'std_msgs/msg/Header')
+"""The type of a header."""
 
 
 class Step(NamedTuple):

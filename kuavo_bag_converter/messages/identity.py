@@ -30,6 +30,7 @@ from kuavo_bag_converter.messages.fields import (
     attribute_of,
     element_of,
     FieldPath,
+    HEADER,
     is_text,
     resolve,
     Step,
@@ -42,7 +43,6 @@ from rosbags.interfaces import Nodetype
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc
 
-_HEADER = 'std_msgs/msg/Header'
 _TIME = 'builtin_interfaces/msg/Time'
 _FRAME = 'frame_id'
 _ENTRY = re.compile(r'id|ns|uuid|label|name|.*_(?:id|name)')
@@ -159,7 +159,7 @@ class IdentityReader:
             scalars: list[str] = []
             for name, desc in decoder.fields(step.holder).items():
                 inner = ''
-                if desc == (Nodetype.NAME, _HEADER):
+                if desc == HEADER:
                     if not frames:
                         continue
                     inner = f'.{_FRAME}'
@@ -353,7 +353,7 @@ class FrameIdReader:
         self._place = _place_of_frame_id(fields, connection.encoding)
         self._attributes = ''
         for name, desc in fields:
-            if desc == (Nodetype.NAME, _HEADER):
+            if desc == HEADER:
                 self._attributes = f'{attribute_of(name)}.{_FRAME}'
                 break
             if name == _FRAME and is_text(desc):
@@ -395,7 +395,7 @@ _CDR = 12
 def _place_of_frame_id(fields: list[tuple[str, Any]], encoding: str) -> int | None:
     if encoding not in ('ros1', 'cdr') or not fields:
         return None
-    if fields[0][1] == (Nodetype.NAME, _HEADER):
+    if fields[0][1] == HEADER:
         return _CDR  # also in ROS 1, where a number stands before the stamp
     if (
         fields[0][1] == (Nodetype.NAME, _TIME)

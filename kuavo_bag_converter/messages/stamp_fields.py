@@ -20,13 +20,12 @@ from typing import Any
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.fields import resolve
+from kuavo_bag_converter.messages.fields import HEADER, resolve
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import shown
 from rosbags.interfaces import Nodetype
 
 _NS = {'s': 10**9, 'ms': 10**6, 'us': 10**3, 'ns': 1}
-_HEADER = 'std_msgs/msg/Header'
 _TIME = ('sec', 'nanosec')
 _SAME = 0.1
 """How far a stamp may be from the receive stamp, as a share of it, for its unit to be known."""
@@ -52,7 +51,7 @@ class StampReader:
         self._topic = decoder.topic
         self._path, desc = resolve(decoder, path)
         self._unit = _NS.get(unit, 0)
-        self._is_header = desc == (Nodetype.NAME, _HEADER)
+        self._is_header = desc == HEADER
         self._is_number = desc[0] == Nodetype.BASE
         if self._is_number:
             if desc[1][0] in ('bool', 'string', 'wstring', 'float32'):
