@@ -21,6 +21,7 @@ import cv2
 from kuavo_bag_converter.api import inspect
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.identity import IdentityReader, named_path
+from kuavo_bag_converter.messages.stamp_fields import StampReader
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import load_profile
 from kuavo_bag_converter.replay.verify import verify
@@ -444,6 +445,15 @@ def test_a_stamp_in_an_unknown_unit_asks_for_it_and_a_text_is_none(tmp_path):
         tmp_path / 'ms', recording, part_of(stamp_field='timestamp', stamp_unit='ms'), **keys
     )
     assert 'no header stamp is within 60 s of the receive stamp' in text
+
+
+def test_a_receive_stamp_of_0_tells_no_unit():
+    connection = connection_of('made_up/msg/Counted', definition='uint64 ticks\n')
+    decoder = Definitions().decoder(connection)
+    message = decoder(b'\0\1\0\0' + (5).to_bytes(8, 'little'))
+    reader = StampReader('ticks', '', connection, Definitions())
+    with pytest.raises(BagError, match=r'ticks is 5, which in no unit is near .* as stamp_unit'):
+        reader.read(message, 0)
 
 
 CAMERAS = {'left': 'head_cam_h', 'right': 'wrist_cam_l'}

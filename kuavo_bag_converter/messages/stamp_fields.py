@@ -85,8 +85,9 @@ class StampReader:
         if not value or value != value:  # NaN
             return 0
         if not self._unit:
-            fits = [ns for ns in _NS.values() if abs(value * ns / received - 1) < _SAME]
-            if not received or not fits:
+            units = _NS.values() if received else ()
+            fits = [ns for ns in units if abs(value * ns / received - 1) < _SAME]
+            if not fits:
                 raise BagError(
                     f'{self._topic}: stamp_field: {self._path.path} is {value}, which in no unit '
                     f'is near the receive stamp; give its unit as stamp_unit: {", ".join(_NS)}'
