@@ -119,9 +119,10 @@ def _value(info: SettingInfo, text: str) -> object:
     if info.kind == 'str':
         return ParameterValue(os.path.expanduser(text), value_type=str)
     if info.kind == 'str list':
-        words = shlex.split(text)
         if text.lstrip().startswith('['):
             words = yaml.load(text, yaml.BaseLoader)  # noqa: S506  # safe: all are texts
+        else:
+            words = shlex.split(text)
         texts = [os.path.expanduser(str(word)) for word in words]
         return ParameterValue(texts, value_type=List[str])  # noqa: UP006
     if info.kind == 'int list' and not text.lstrip().startswith('['):
