@@ -156,6 +156,11 @@ class Column:
         self._turned = [_Memory() for _ in self._quaternions]
 
     @property
+    def cell_width(self) -> int:
+        """Numbers that messages tell for a frame."""
+        return self.width if self.poses is None else self.poses.width
+
+    @property
     def needs_second(self) -> bool:
         """Whether some frame lies between two messages, or its messages are counted."""
         return self.second is not None or self.reduce is not None
@@ -164,6 +169,10 @@ class Column:
         self, cells: tuple[Cells, Cells | None], slot: int, row: int, stamp: int, values: Numbers
     ) -> None:
         """Take the values of a message that serves a row, received at ``stamp``."""
+        if self.poses is not None:
+            cells[0].stamps[row] = stamp
+            self.poses.put(cells[0].values[row], slot, values)
+            return
         mine, counts = cells[slot], cells[1]
         assert mine is not None
         mine.stamps[row] = max(stamp, mine.stamps[row]) if self.reduce is not None else stamp
@@ -273,6 +282,8 @@ class Column:
     def _served(self, first: Cells, second: Cells | None, served: Mask, start: int) -> Matrix:
         """Return what the messages say, or lies between what two of them say, all finite."""
         assert self.plan is not None
+        if self.poses is not None:
+            first = first._replace(values=self.poses.elements(first.values, start))
         messages = [(first, served)]
         weight = self.plan.weight[slice(start, start + len(served))]
         if second is not None:

@@ -42,8 +42,16 @@ _UNIT = 1e-2
 _EXACT = 1e-12
 
 
+_LENGTH = len(POSE_FIELDS)
+
+
 class ChainedPoses:
-    """The poses of a part that is a transform, frame by frame, once all messages are there."""
+    """
+    The poses of a part that is a transform.
+
+    Of each link that changes, messages tell two poses for a frame, between which its own lies;
+    they are put into its row, each in its slot. Where one message serves alone, it tells both.
+    """
 
     def __init__(self, bound: BoundPart, plan: Plan, key: str) -> None:
         """
@@ -70,11 +78,11 @@ class ChainedPoses:
         self.plan: TrackPlan | None = None
         """What serves the frames; None for a pose that never changes."""
         self.frames = np.empty(0, dtype=np.int64)
-        """The frames that get a pose from messages."""
-        self._first: dict[int, FramesOfMessages] = {}
-        self._second: dict[int, FramesOfMessages] = {}
-        self._waiting: dict[int, dict[tuple[int, bool], Poses]] = {}
-        """Of frames for which messages are missing, the pose of each link, and the later one."""
+        """The frames that get poses from messages, each once for every slot."""
+        self.width = 2 * _LENGTH * len(self._tracks)
+        """Of a row."""
+        self._slots: dict[str, dict[int, FramesOfMessages]] = {}
+        """By topic, the frames for which a message tells the pose of a slot."""
         if self._tracks:
             self._plan_frames()
 
@@ -83,14 +91,13 @@ class ChainedPoses:
         fill = np.maximum.reduce([track.fill for track in tracks])
         in_gap = np.logical_or.reduce([track.in_gap for track in tracks])
         self.plan = replace(tracks[0], fill=fill, in_gap=in_gap)
-        self.frames = np.flatnonzero(fill == Fill.VALUE)
-        self._needed = np.zeros(len(fill), dtype=np.int64)
-        for number, track in self._tracks.items():
-            first, second = track.first[self.frames], track.second[self.frames]
-            mixed = second != first
-            self._first[number] = FramesOfMessages(first, self.frames)
-            self._second[number] = FramesOfMessages(second[mixed], self.frames[mixed])
-            self._needed[self.frames] += 1 + mixed
+        frames = np.flatnonzero(fill == Fill.VALUE)
+        for place, track in enumerate(tracks):
+            self._slots[track.track.topic] = {
+                2 * place: FramesOfMessages(track.first[frames], frames),
+                2 * place + 1: FramesOfMessages(track.second[frames], frames),
+            }
+        self.frames = np.tile(frames, 2 * len(tracks))
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -106,36 +113,43 @@ class ChainedPoses:
         elements: Poses = along(self._links, fixed)[0, self._places]
         return elements
 
-    def take(self, topic: str, ordinal: int, message: object) -> list[tuple[int, Poses]]:
+    def take(self, topic: str, ordinal: int, message: object) -> list[tuple[int, int, Poses]]:
         """
-        Take a decoded message; return the frames that are complete with it, and their elements.
+        Take a decoded message; return the frames that it serves, each with a slot and a pose.
 
         :raises BagError: The transform that it tells is none.
         """
-        number = self._numbers[topic]
-        served = [(frame, False) for frame in self._first[number].of(ordinal)]
-        served += [(frame, True) for frame in self._second[number].of(ordinal)]
+        served = [
+            (frame, slot)
+            for slot, frames in self._slots[topic].items()
+            for frame in frames.of(ordinal)
+        ]
         if not served:
             return []
-        pose = self._read(number, topic, message)
-        complete = []
-        for frame, later in served:
-            waiting = self._waiting.setdefault(frame, {})
-            waiting[number, later] = pose
-            if len(waiting) == self._needed[frame]:
-                complete.append((frame, self._pose_at(frame, self._waiting.pop(frame))))
-        return complete
+        pose = self._read(self._numbers[topic], topic, message)
+        return [(frame, slot, pose) for frame, slot in served]
 
-    def _pose_at(self, frame: int, given: dict[tuple[int, bool], Poses]) -> Poses:
+    @staticmethod
+    def put(row: Poses, slot: int, pose: Poses) -> None:
+        """Put a pose into its slot of a row, shape (width,)."""
+        row[slice(_LENGTH * slot, _LENGTH * (slot + 1))] = pose
+
+    def elements(self, rows: Poses, start: int) -> Poses:
+        """
+        Return the elements of frames, shape (frames, elements).
+
+        :param rows: Of consecutive frames, shape (frames, width).
+        :param start: The first of them.
+        """
+        told = iter(np.split(rows, 2 * len(self._tracks), axis=1))
         poses = []
         for number, fixed in enumerate(self._fixed):
             if fixed is not None:
                 poses.append(fixed)
                 continue
-            first = given[number, False]
-            second = given.get((number, True), first)
-            poses.append(between(first, second, self._tracks[number].weight[[frame]]))
-        elements: Poses = along(self._links, poses)[0, self._places]
+            weight = self._tracks[number].weight[slice(start, start + len(rows))]
+            poses.append(between(next(told), next(told), weight))
+        elements: Poses = along(self._links, poses)[:, self._places]
         return elements
 
     def _read(self, number: int, topic: str, message: object) -> Poses:
@@ -174,7 +188,7 @@ def along(links: Sequence[Link], poses: Sequence[Poses]) -> Poses:
     Put the poses of links together, from the parent of the first to the child of the last.
 
     :param links: The chain.
-    :param poses: Of each link, shape (frames, 7).
+    :param poses: Of each link, shape (frames, 7), or (1, 7) of one that never changes.
     """
     result: Poses | None = None
     for link, pose in zip(links, poses, strict=True):

@@ -156,8 +156,8 @@ class Table:
         for index in self._by_topic[connection.topic]:
             column = self._columns[index]
             if column.poses is not None:
-                for frame, pose in column.poses.take(connection.topic, ordinal, decoded):
-                    touched.add(self._put(index, 0, frame, stamp, pose))
+                for frame, slot, pose in column.poses.take(connection.topic, ordinal, decoded):
+                    touched.add(self._put(index, slot, frame, stamp, pose))
                 continue
             assert column.first is not None
             assert column.reader is not None
@@ -216,7 +216,7 @@ class Table:
     def _allocate(self) -> _Chunk:
         cells: list[tuple[Cells, Cells | None]] = []
         for column in self._columns:
-            shape = (self._chunk_size, column.width)
+            shape = (self._chunk_size, column.cell_width)
             second = Cells.allocate(*shape, column.dtype) if column.needs_second else None
             cells.append((Cells.allocate(*shape, column.dtype), second))
         return _Chunk(cells)
