@@ -515,7 +515,8 @@ class _Look:
         self.user = user
         self.part = part
         self._held = align is not None and align.strategy == 'hold'
-        self._keyed = any('=' in path for path in source.fields)
+        self._tried = self._held or any('=' in path for path in source.fields)
+        """Whether it is told by the numbers if a message can serve."""
         self._chooser = chooser
         self._definitions = definitions
         self._readers: dict[int, tuple[FieldReader, TextsReader | None]] = {}
@@ -547,10 +548,14 @@ class _Look:
         if self.source.stamp_field:
             self.stamps.append(self._stamp_of(message, decoded))
 
-    @property
-    def must_decode(self) -> bool:
-        """Whether messages must be decoded."""
-        return self.part is not None or bool(self.source.stamp_field)
+    def must_decode(self, connection: Connection) -> bool:
+        """Tell whether the messages of a connection must be decoded."""
+        if self.source.stamp_field:
+            return True
+        # The first one shows whether the type has the fields.
+        return self.part is not None and (
+            self._tried or bool(self.part.joints) or connection.id not in self._readers
+        )
 
     def _stamp_of(self, message: Message, decoded: Any) -> int:
         if decoded is None:
@@ -580,8 +585,7 @@ class _Look:
             self._readers[connection.id] = readers
         numbers, names = readers
         try:
-            tried = self._keyed or self._held
-            if tried and not len(numbers.read(decoded)) and self._held:
+            if self._tried and not len(numbers.read(decoded)) and self._held:
                 return EMPTY, None
         except UnfitMessageError as error:
             if error.reason == WITHOUT_ENTRY or self._held:
@@ -726,7 +730,8 @@ class _Selector:
         for message in self._reader.messages(every):
             looks = by_topic[message.connection.topic]
             decoded = None
-            if any(isinstance(look, TransformLook) or look.must_decode for look in looks):
+            connection = message.connection
+            if any(isinstance(k, TransformLook) or k.must_decode(connection) for k in looks):
                 decoder = self._definitions.decoder(message.connection)
                 try:
                     decoded = decoder.peek(message.data)
