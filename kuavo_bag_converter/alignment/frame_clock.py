@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from kuavo_bag_converter.alignment.report import ClockReport, Pause, TopicStampReport
+from kuavo_bag_converter.alignment.report import ClockReport, Pause
 from kuavo_bag_converter.alignment.stamps import TopicTimes
 from kuavo_bag_converter.bags.model import Ordinals, Stamps
 from kuavo_bag_converter.bags.time_spans import recorded_spans, TimeSpan
@@ -141,7 +141,6 @@ def clock_frames(
     report = ClockReport(
         clock_topic=topic,
         clock_messages=len(stamps),
-        clock_stamps=TopicStampReport(topic, stamps=times[topic].counts(clock.timeline)),
         decimation=decimation,
         dropped_at_each_end=clock.drop,
         frames_cut_by_end_trim=cut,
