@@ -101,6 +101,8 @@ class Table:
         for index, column in enumerate(self._columns):
             for topic in column.topics:
                 self._by_topic.setdefault(topic, []).append(index)
+        self.topics = frozenset(self._by_topic)
+        """Topics whose messages must be fed."""
         chunks = -(-len(plan) // chunk_size)
         self._missing = np.zeros(chunks, dtype=np.int64)
         for column in self._columns:
@@ -109,11 +111,6 @@ class Table:
         self._spare: list[_Chunk] = []
         self._next = 0
         self._flush()
-
-    @property
-    def topics(self) -> frozenset[str]:
-        """Topics whose messages must be fed."""
-        return frozenset(self._by_topic)
 
     def wanted(self) -> dict[str, Ordinals]:
         """Return the messages that must be fed, by topic."""
