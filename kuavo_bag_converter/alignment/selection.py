@@ -393,6 +393,19 @@ def identity_reader(
     return reader if reader.identities else None
 
 
+def names_reader(
+    part: Part, source: Source, connection: Connection, definitions: Definitions
+) -> TextsReader | None:
+    """
+    Return what reads the names of the joints in a message; None for a part without joints.
+
+    :raises BagError: The messages have no such names.
+    """
+    if not part.joints:
+        return None
+    return TextsReader(source.names_field or 'name', connection, definitions, source.fields[0])
+
+
 def frame_check(source: Source, definitions: Definitions) -> FrameIdCheck | None:
     """Return what refuses pictures of several cameras; None where the source chooses one."""
     return FrameIdCheck(definitions) if source.frame_ids == () else None
@@ -471,9 +484,8 @@ def spread_topics(binding: Binding, reader: BagReader, definitions: Definitions)
             if not part.joints or source is None or source.topic in spread:
                 continue
             for message in chosen_messages(source, reader, definitions, _COMPARED):
-                names = TextsReader(
-                    source.names_field or 'name', message.connection, definitions, source.fields[0]
-                )
+                names = names_reader(part, source, message.connection, definitions)
+                assert names is not None
                 try:
                     decoded = definitions.decoder(message.connection).peek(message.data)
                     found = set(names.read(decoded))
@@ -582,11 +594,7 @@ class _Look:
         readers = self._readers.get(connection.id)
         if readers is None:
             source, definitions = self.source, self._definitions
-            names = None
-            if part.joints:
-                names = TextsReader(
-                    source.names_field or 'name', connection, definitions, source.fields[0]
-                )
+            names = names_reader(part, source, connection, definitions)
             readers = FieldReader(source.fields, connection, definitions), names
             self._readers[connection.id] = readers
         numbers, names = readers

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.alignment.selection import identity_reader
+from kuavo_bag_converter.alignment.selection import identity_reader, names_reader
 from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.frames.operations import is_as_recorded
@@ -152,11 +152,7 @@ class ElementReader:
         readers = self._readers.get(connection.id)
         if readers is None:
             source, definitions = self._source, self._definitions
-            names = None
-            if self._part.joints:
-                names = TextsReader(
-                    source.names_field or 'name', connection, definitions, source.fields[0]
-                )
+            names = names_reader(self._part, source, connection, definitions)
             readers = _Readers(
                 FieldReader(source.fields, connection, definitions),
                 names,
