@@ -146,11 +146,7 @@ class _Binder:
 
     def __init__(self, reader: BagReader) -> None:
         self._reader = reader
-        self._types: dict[str, set[str]] = {}
-        for connection, count in zip(reader.connections, reader.connection_counts, strict=True):
-            types = self._types.setdefault(connection.topic, set())
-            if count:
-                types.add(connection.msgtype)
+        self._types = message_types(reader)
         self._tracks: dict[tuple[str, Align, Source | None], tuple[Track, list[str]]] = {}
         self.stand_ins: dict[str, str] = {}
 
@@ -234,6 +230,16 @@ class _Binder:
         near = next(filter(None, (did_you_mean(topic, self._types) for topic in topics)), '')
         tried = f' (nor {len(topics) - 1} other names of it)' if len(topics) > 1 else ''
         raise BagError(f'no topic {topics[0]} in the bag{tried}; {user} needs it{near}; {_ADVICE}')
+
+
+def message_types(reader: BagReader) -> dict[str, set[str]]:
+    """Return of which types each topic has messages."""
+    types: dict[str, set[str]] = {}
+    for connection, count in zip(reader.connections, reader.connection_counts, strict=True):
+        mine = types.setdefault(connection.topic, set())
+        if count:
+            mine.add(connection.msgtype)
+    return types
 
 
 def chooser_of(source: Source) -> Source:

@@ -42,6 +42,7 @@ from kuavo_bag_converter.alignment.binding import (
     chooser_of,
     chooses,
     Link,
+    message_types,
 )
 from kuavo_bag_converter.alignment.plan import Selected, Track
 from kuavo_bag_converter.alignment.transforms import Samples, TransformLook
@@ -690,10 +691,7 @@ class _Selector:
         self._reader = reader
         self._definitions = definitions
         self._look_into = look_into
-        self._types: dict[str, set[str]] = {}
-        for connection, count in zip(reader.connections, reader.connection_counts, strict=True):
-            if count:
-                self._types.setdefault(connection.topic, set()).add(connection.msgtype)
+        self._types = message_types(reader)
         self.looks: dict[object, _Look | TransformLook] = {}
         self.streams: dict[str, Stream] = {}
         self._tracks: dict[tuple[str, Align], tuple[Track, list[str]]] = {}
