@@ -23,7 +23,7 @@ and no path of the machine is told. In names, backslashes and what is not UTF-8 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 import json
@@ -215,22 +215,14 @@ class ConversionRecord:
         Equal keys are taken for equal files only if the bytes are equal, where the file that the
         dataset was made from is still at hand as it was.
         """
-        files = zip(_files(paths), key, strict=False)
-        return bool(key) and all(self._holder_of(path, one) for path, one in files)
+        return bool(key) and all(self.holders(paths, key).values())
 
-    def tasks_of(self, paths: Sequence[Path], key: Key) -> set[str]:
-        """Return the tasks with which a recording is in the dataset, as far as they are told."""
-        return {bag.task for _, bag in self.shared_with(paths, key) if bag.task}
-
-    def shared_with(self, paths: Sequence[Path], key: Key) -> Iterator[tuple[Path, RecordedBag]]:
-        """Yield the files of a recording that a bag of the dataset has too, and that bag."""
-        for path, one in zip(_files(paths), key, strict=False):
-            bag = self._holder_of(path, one)
-            if bag is not None:
-                yield path, bag
-
-    def _holder_of(self, path: Path, one: tuple[int, str]) -> RecordedBag | None:
-        return next((bag for bag in self.converted if _has(bag, path, one)), None)
+    def holders(self, paths: Sequence[Path], key: Key) -> dict[Path, RecordedBag | None]:
+        """Return for each file of a recording the bag of the dataset that has it, if one has."""
+        return {
+            path: next((bag for bag in self.converted if _has(bag, path, one)), None)
+            for path, one in zip(_files(paths), key, strict=False)
+        }
 
 
 def _has(bag: RecordedBag, path: Path, one: tuple[int, str]) -> bool:

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 import os
 from pathlib import Path
@@ -26,13 +27,13 @@ from kuavo_bag_converter.bags.fingerprint import (
     files_of,
     Fingerprint,
     fingerprint,
-    Key,
     same_files,
     state_of,
 )
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import holds_messages, open_bag
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
+from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.frames.preflight import bind_bag, try_bag
@@ -161,9 +162,10 @@ class BagConverter:
         state, found = state_of(bag.paths), fingerprint(bag.paths)
         key = found.key
         if before is not None:
-            if before.record.holds(bag.paths, key):
-                return bag.outcome('present', self._other_task(bag, key, before)), None
-            _check_not_shared(bag, key, before)
+            holders = before.record.holders(bag.paths, key)
+            if holders and all(holders.values()):
+                return bag.outcome('present', self._other_task(bag, holders)), None
+            _check_not_shared(holders)
         path = workspace.shard_path(bag.place, key)
         workspace.forget_changed(path, bag.name, redo=self._run.settings.on_change == 'redo')
         shard = self._kept_shard(bag, path)
@@ -175,10 +177,10 @@ class BagConverter:
             raise BagError('the bag changed while it was read; wait until it is complete')
         return bag.outcome('converted', shard=shard), shard
 
-    def _other_task(self, bag: Bag, key: Key, before: ExistingDataset) -> str:
+    def _other_task(self, bag: Bag, holders: Mapping[Path, RecordedBag | None]) -> str:
         """Say that a bag of the dataset has another task there than it would be given now."""
         now = bag.task or (self.profile.task if self.profile else '')
-        others = before.record.tasks_of(bag.paths, key) - {now}
+        others = {holder.task for holder in holders.values() if holder} - {now, ''}
         if not now or not others:
             return ''
         return f'its task there stays {listed(sorted(others))}, not {now}'
@@ -210,12 +212,13 @@ class BagConverter:
                 profile = self._profile.of(reader)
             self._settle(bag, profile)
         options = {key: video.options for key, video in shard.videos.items()}
-        names = Origin.of(shard).plan.element_names or {}
+        origin = Origin.of(shard)
+        names = origin.plan.element_names or {}
         shard_format = ShardFormat(
             shard.features, options, shard.fps, profile.robot_type, names=names
         )
         self.agreement.check(bag.name, shard_format)
-        task, now = Origin.of(shard).task, bag.task or profile.task
+        task, now = origin.task, bag.task or profile.task
         if task in ('', now):
             return True
         workspace = self._run.workspace
@@ -273,14 +276,14 @@ class BagConverter:
             self._run.observer.note(f'{bag.name}: {settled}, by what it holds')
 
 
-def _check_not_shared(bag: Bag, key: Key, before: ExistingDataset) -> None:
+def _check_not_shared(holders: Mapping[Path, RecordedBag | None]) -> None:
     """
     Refuse a recording of which another one in the dataset has a part.
 
     :raises BagError: Names the file.
     """
-    for file, holder in before.record.shared_with(bag.paths, key):
-        if holds_messages(file):
+    for file, holder in holders.items():
+        if holder is not None and holds_messages(file):
             raise BagError(
                 f'{file}: is in the dataset already, as {holder.name}; give the other '
                 'files of the recording by their own paths'
