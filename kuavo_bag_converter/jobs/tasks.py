@@ -99,11 +99,12 @@ def _by_table(
     table: Path, recordings: Sequence[Recording], note: Callable[[str], None]
 ) -> list[str]:
     rows = _read(table)
+    real = {os.path.realpath(place): row for place, row in rows.items()}
     used: set[int] = set()
     tasks: list[str] = []
     without: list[str] = []
     for recording in recordings:
-        found = {row.task: row.line for path in recording for row in _rows_for(path, rows)}
+        found = {row.task: row.line for path in recording for row in _rows_for(path, rows, real)}
         used |= set(found.values())
         if len(found) > 1:
             raise UsageError(
@@ -126,9 +127,14 @@ def _by_table(
     return tasks
 
 
-def _rows_for(path: Path, rows: dict[str, _Row]) -> list[_Row]:
-    """Return the row of a file or, without one, that of the nearest folder that holds it."""
-    real = {os.path.realpath(place): row for place, row in rows.items()}
+def _rows_for(path: Path, rows: dict[str, _Row], real: dict[str, _Row]) -> list[_Row]:
+    """
+    Return the row of a file or, without one, that of the nearest folder that holds it.
+
+    :param path: The file.
+    :param rows: By absolute path.
+    :param real: The same, with links followed.
+    """
     for place, known in ((os.path.abspath(path), rows), (os.path.realpath(path), real)):
         for one in map(str, (Path(place), *Path(place).parents)):
             if one in known:
