@@ -97,19 +97,14 @@ def read_align(given: AlignKeys, use: Use, node: YamlNode) -> Align:
     if 'reduce' in given and given['reduce'].value is not None:
         values['reduce'] = given['reduce'].choice(*get_args(Reduce))
     align = Align(**values)
-    for key in ('reduce', 'shift'):
+    for key in ('reduce', 'shift', 'zeros_before_first'):
         if getattr(align, key) and use != 'vector':
             raise given[key].error('only for the parts of vectors')
-    if align.reduce is not None and align.strategy != 'hold':
-        raise given['reduce'].error(
-            f'needs strategy hold, found {align.strategy}; set strategy: hold'
-        )
-    if align.zeros_before_first and use != 'vector':
-        raise given['zeros_before_first'].error('only for the parts of vectors')
-    if align.zeros_before_first and align.strategy != 'hold':
-        raise given['zeros_before_first'].error(
-            f'needs strategy hold, found {align.strategy}; set strategy: hold'
-        )
+    for key in ('reduce', 'zeros_before_first'):
+        if getattr(align, key) and align.strategy != 'hold':
+            raise given[key].error(
+                f'needs strategy hold, found {align.strategy}; set strategy: hold'
+            )
     if use == 'flag' and align.tolerance_ms is None and align.gap_ms is None:
         raise node.error('a gap_flag needs to know what a gap is; set align.gap_ms')
     return align
