@@ -419,24 +419,21 @@ def _checked(info: SettingInfo, value: object, source: str) -> object:
             f'{source}: {info.name}: expected {_expected(info)}, found {value!r}'
             f'{_way_of_writing(info, value)}'
         )
-    numbers = result if isinstance(result, tuple) else (result,)
-    for number in numbers:
+    items = result if isinstance(result, tuple) else (result,)
+    for number in items:
         if isinstance(number, bool) or not isinstance(number, (int, float)):
             continue
         low, high = info.minimum, info.maximum
         if (low is not None and number < low) or (high is not None and not number <= high):
             raise UsageError(f'{source}: {info.name}: expected {_expected(info)}, found {value!r}')
-    for text in (result if isinstance(result, tuple) else (result,)) if info.choices else ():
+    for text in items if info.choices else ():
         if text not in info.choices:
             near = did_you_mean(str(text), info.choices)
             raise UsageError(
                 f'{source}: {info.name}: expected {_expected(info)}, found {text!r}{near}'
             )
-    if isinstance(result, str):
-        return without_package(result)
-    if isinstance(result, tuple):
-        return tuple(without_package(one) if isinstance(one, str) else one for one in result)
-    return result
+    items = tuple(without_package(one) if isinstance(one, str) else one for one in items)
+    return items if isinstance(result, tuple) else items[0]
 
 
 def _converted(info: SettingInfo, value: object) -> Any:
