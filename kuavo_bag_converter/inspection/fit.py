@@ -26,7 +26,6 @@ from kuavo_bag_converter.alignment.binding import bind, Binding, BoundCamera, ch
 from kuavo_bag_converter.alignment.plan import BadPictures, make_plan, topics_with_header
 from kuavo_bag_converter.alignment.planning import aligned_topics, latched_topics
 from kuavo_bag_converter.alignment.selection import (
-    compare_first_messages,
     select_messages,
     spread_topics,
     tried_messages,
@@ -171,14 +170,14 @@ class _ProfileFitter:
             options = self._options(settings)
             misses += self._misses(profile, options)
             try:
-                bind_bag(profile, self._bag.reader, options)
+                bound = bind_bag(profile, self._bag.reader, options)
             except (BagError, UsageError) as error:
                 if asked or not misses:
                     misses = with_refusal(misses, str(error))
             else:
                 misses.clear()  # a first message lacks something; the conversion reads on
                 try:
-                    frames, episodes = self._frames(profile, settings.on_bad_image)
+                    frames, episodes = self._frames(bound.binding, settings.on_bad_image)
                 except _BadPictures as bad:
                     misses.append(bad.miss)
                 except BagError as error:
@@ -230,7 +229,7 @@ class _ProfileFitter:
         allowed = min(max(round(rate), info.minimum or 1), info.maximum or 1000)
         return updated(settings, {info.name: allowed}, 'inspect')
 
-    def _frames(self, profile: Profile, on_bad: str) -> tuple[int | None, int | None]:
+    def _frames(self, binding: Binding, on_bad: str) -> tuple[int | None, int | None]:
         """
         Return how many frames and episodes there would be, where receive stamps tell.
 
@@ -238,8 +237,7 @@ class _ProfileFitter:
         :raises BagError: No frame is left.
         """
         reader, definitions = self._bag.reader, self._bag.definitions
-        binding = bind(profile, reader)
-        compare_first_messages(binding, reader, definitions)
+        profile = binding.profile
         spread = spread_topics(binding, reader, definitions)
         binding, selected = select_messages(binding, reader, definitions, spread)
         clock, topic = profile.clock, binding.clock_topic
