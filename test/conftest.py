@@ -22,6 +22,7 @@ from pathlib import Path
 import shutil
 import tempfile
 
+from arm_runs import write_profile
 import av
 import cv2
 from hypothesis import settings
@@ -39,6 +40,12 @@ collect_ignore_glob = [] if PYTHONS else ['*lerobot.py']
 
 # What root hands to an ordinary user must be readable, whoever runs the suite.
 os.umask(0o022)
+
+
+@pytest.fixture
+def profile(tmp_path):
+    """Return the profile of recordings that :mod:`arm_runs` writes."""
+    return write_profile(tmp_path)
 
 
 @pytest.fixture

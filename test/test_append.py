@@ -27,6 +27,7 @@ import tempfile
 
 from arm_runs import (
     convert_arm,
+    Notes,
     PROFILE,
     states,
     statuses,
@@ -52,23 +53,8 @@ import pytest
 
 
 @pytest.fixture
-def profile(tmp_path):
-    return write_profile(tmp_path)
-
-
-@pytest.fixture
 def bags(tmp_path):
     return [write_bag(tmp_path / 'bags' / f'{number}.bag', number) for number in range(3)]
-
-
-class Notes(Observer):
-    """Keeps the notes."""
-
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
 
 
 def retry(root, *bags, observer=None):

@@ -23,7 +23,7 @@ import os
 import shutil
 import subprocess
 
-from arm_runs import convert_arm, states, statuses, write_bag, write_profile
+from arm_runs import convert_arm, Notes, states, statuses, write_bag
 from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs import atomic_renames
@@ -31,11 +31,6 @@ from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, OutputError, UsageError
 import pytest
-
-
-@pytest.fixture
-def profile(tmp_path):
-    return write_profile(tmp_path)
 
 
 @pytest.fixture
@@ -55,18 +50,15 @@ def kernel(request, monkeypatch):
     return request.param
 
 
-class When(Observer):
+class When(Notes):
     """Does something when the dataset is being put together."""
 
     def __init__(self, action):
+        super().__init__()
         self.action = action
-        self.lines = []
 
     def assembling(self, episodes):
         self.action()
-
-    def note(self, text):
-        self.lines.append(text)
 
 
 def beside(tmp_path):

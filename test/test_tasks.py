@@ -21,6 +21,7 @@ import sys
 
 from arm_runs import (
     convert_arm,
+    Notes,
     PROFILE,
     states,
     statuses,
@@ -39,11 +40,6 @@ from kuavo_bag_converter.support.errors import Cancelled, UsageError
 import pyarrow.parquet as pq
 import pytest
 import yaml
-
-
-@pytest.fixture
-def profile(tmp_path):
-    return write_profile(tmp_path)
 
 
 @pytest.fixture
@@ -168,16 +164,6 @@ def test_what_is_no_table_is_wrong_use(tmp_path, profile, folders, capsys):
             ['convert', str(folders[0]), '--output', str(tmp_path / 'out'), *arguments]
         ) == 2  # fmt: skip
         assert message in capsys.readouterr().err
-
-
-class Notes(Observer):
-    """Keeps the notes."""
-
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
 
 
 def test_rows_for_bags_of_another_run_are_counted(tmp_path, profile, folders):
