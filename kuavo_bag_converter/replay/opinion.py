@@ -95,8 +95,6 @@ import numpy as np
 from numpy.typing import NDArray
 import pyarrow.parquet as pq
 
-FRAMES = 20
-"""Frames of each episode that are looked at, each with the next one."""
 _ALIKE = 16.0
 """Levels by which a picture may differ from that of its message, in the mean of all pixels."""
 _ENOUGH = 0.9
@@ -285,6 +283,7 @@ class BagOpinion:
     :param files: Where the bag is.
     :param profile: What a frame is made of.
     :param definitions: Where message definitions come from.
+    :param frames: How many of each episode are looked at, each with the next two.
     """
 
     def __init__(
@@ -296,7 +295,7 @@ class BagOpinion:
         definitions: Definitions,
         findings: Findings,
         summary: OpinionSummary,
-        frames: int = FRAMES,
+        frames: int,
     ) -> None:
         self._dataset = dataset
         self._bag = bag
@@ -306,7 +305,6 @@ class BagOpinion:
         self._findings = findings
         self._summary = summary
         self._sample = frames
-        self._topics: dict[str, Topic] = {}
         self._columns: list[_Column] = []
         self._cameras: dict[str, _Use] = {}
         first = bag.first_episode
@@ -418,7 +416,6 @@ class BagOpinion:
                     base = topics[edge.topic.name]
                     stretches = dict(zip(base.places, base.stretch, strict=True))
                     edge.topic.stretch = [stretches.get(p, 0) for p in edge.topic.places]
-        self._topics = topics
         self._statement = Statement(self._profile, list(topics.values()), clock.topics[0])
 
     def _header(self, message: Stored) -> int:

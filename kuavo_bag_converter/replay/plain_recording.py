@@ -35,7 +35,6 @@ import tempfile
 from typing import Any, IO, NamedTuple
 
 from kuavo_bag_converter.bags.model import Connection, normal_type
-from kuavo_bag_converter.messages.definitions import Definitions
 import lz4.frame
 from mcap.exceptions import EndOfFile, McapError
 from mcap.records import Channel, Message, Schema
@@ -298,8 +297,3 @@ def header_stamp(message: Stored) -> int:
     else:
         raise NotJudged(f'stamps in {message.connection.encoding}')
     return int(second * 10**9 + rest)
-
-
-def decoded(message: Stored, definitions: Definitions) -> Any:
-    """Decode a payload by the definition that the bag embeds."""
-    return definitions.decoder(message.connection)(message.data)

@@ -34,7 +34,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-_FILLS = (0.0, 999.0)
 _LARGE = 1 << 17
 """From here on float32 is too coarse for much that is counted or measured."""
 _SWITCHES = 3
@@ -51,7 +50,7 @@ class Doubt(NamedTuple):
 @dataclass
 class PartEvidence:
     """
-    What there is of one part of a feature in one episode.
+    What there is of one part of a feature in one episode: rows, and messages that tell them.
 
     :ivar rows: What the dataset has, float64 (frames, elements); filled cells are NaN.
     :ivar columns: The names of its elements.
@@ -82,15 +81,13 @@ def doubts(seen: PartEvidence) -> Iterator[Doubt]:
     """Yield what speaks against a part."""
     yield from _several_speakers(seen)
     yield from _other_names(seen)
-    if len(seen.values):
-        yield from _two_sources(seen)
-        yield from _wrapped(seen)
-        yield from _collapsed(seen)
-        yield from _lost_pulses(seen)
-    if len(seen.rows):
-        yield from _quaternion(seen)
-        yield from _jumps(seen)
-        yield from _implausible(seen)
+    yield from _two_sources(seen)
+    yield from _wrapped(seen)
+    yield from _collapsed(seen)
+    yield from _lost_pulses(seen)
+    yield from _quaternion(seen)
+    yield from _jumps(seen)
+    yield from _implausible(seen)
 
 
 def _several_speakers(seen: PartEvidence) -> Iterator[Doubt]:
@@ -263,7 +260,7 @@ def _implausible(seen: PartEvidence) -> Iterator[Doubt]:
     least, most = float(rows.min()), float(rows.max())
     found = f'values from {least:.4g} to {most:.4g}'
     scaled = part.scale is not None or part.offset is not None
-    if part.threshold is not None or part.gap_flag:
+    if part.threshold is not None:
         if not np.isin(rows, (0.0, 1.0)).all():
             yield Doubt('opinion.statistics', found, '0 and 1')
     elif part.value_range is not None and not scaled:
