@@ -292,8 +292,9 @@ class Statement:
         if key not in self._clocks:
             _, trusted = self.line(self.clock, 'header', frame.stretch)
             stamps, others = self.clock.stamps(own), self.clock.stamps(timeline)
-            places = map(self.clock.numbers.index, trusted)
-            self._clocks[key] = sorted((stamps[place], others[place]) for place in places)
+            places = {number: place for place, number in enumerate(self.clock.numbers)}
+            found = [places[number] for number in trusted]
+            self._clocks[key] = sorted((stamps[place], others[place]) for place in found)
         pairs = self._clocks[key]
         after = bisect_left(pairs, (frame.stamp, -(2**63)))
         near, other = min(
