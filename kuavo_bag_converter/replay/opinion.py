@@ -344,39 +344,32 @@ class BagOpinion:
 
     # What the bag holds.
 
-    def _sources(self) -> Iterator[Source]:
+    def _aligned(self) -> Iterator[tuple[Source, Align]]:
+        """Yield the sources of all features, and how each would be aligned."""
+        for feature in self._profile.features:
+            parts = feature.parts if isinstance(feature, VectorFeature) else (feature,)
+            for part in parts:
+                yield from ((source, source.align or part.align) for source in part.sources)
+
+    def _named(self) -> set[str]:
+        """Return the topics that the profile names."""
         profile = self._profile
-        for vector in profile.vectors:
-            for part in vector.parts:
-                yield from (Source(s.tf.static_topic) for s in part.sources if s.tf is not None)
-        yield from profile.clock.sources
-        yield from profile.task_sources
-        yield from profile.episodes.sources
-        for topic in profile.clock.end_topics:
-            yield Source(topic)
-        for vector in profile.vectors:
-            for part in vector.parts:
-                yield from part.sources
-        for camera in profile.cameras:
-            yield from camera.sources
+        sources = [source for source, _ in self._aligned()]
+        static = {source.tf.static_topic for source in sources if source.tf is not None}
+        sources += (*profile.clock.sources, *profile.task_sources, *profile.episodes.sources)
+        return {source.topic for source in sources} | static | {*profile.clock.end_topics}
 
     def _lines_of(self, topic: str) -> set[str]:
         """Return the time lines on which a topic is used."""
         clock = self._profile.clock
-        lines: set[str] = set()
+        lines: set[str] = {how.timeline for one, how in self._aligned() if one.topic == topic}
         if any(source.topic == topic for source in clock.sources):
             lines.add(clock.timeline)
-        for feature in self._profile.features:
-            parts = feature.parts if isinstance(feature, VectorFeature) else (feature,)
-            for part in parts:
-                for source in part.sources:
-                    if source.topic == topic:
-                        lines.add((source.align or part.align).timeline)
         return lines or {'bag'}
 
     def _read(self) -> None:
         """Read the stamps of all topics, and all numbers."""
-        named = {source.topic for source in self._sources()}
+        named = self._named()
         types: dict[str, set[str]] = {}
         counts: Counter[str] = Counter()
         for message in self._recording.messages():
@@ -387,7 +380,8 @@ class BagOpinion:
         clock = self._bind(counts)
         uses = [clock, *self._cameras.values(), *(c for c in self._columns if c.bound)]
         topics = {name: Topic(name) for name in types}
-        headed = any('header' in self._lines_of(name) for name in topics)
+        lines = {name: self._lines_of(name) for name in topics}
+        headed = any('header' in used for used in lines.values())
         for message in self._recording.messages():
             topic = topics.get(message.connection.topic)
             if topic is None:
@@ -405,16 +399,15 @@ class BagOpinion:
                 if use.source.stamp_field:
                     header = use.stamped(message, decoded, header)
             topic.add(number, message.place, message.received, header)
-        lines = {name: self._lines_of(name) for name in topics}
         self._stretches = mark_stretches(list(topics.values()), lines)
         for use in uses:
             for own in use.topics:
                 stretch = topics[own.name].stretch
                 own.stretch = [stretch[number] for number in own.numbers]
             if isinstance(use, _PoseColumn):
+                base = topics[use.source.topic]
+                stretches = dict(zip(base.places, base.stretch, strict=True))
                 for edge in use.edges.values():
-                    base = topics[edge.topic.name]
-                    stretches = dict(zip(base.places, base.stretch, strict=True))
                     edge.topic.stretch = [stretches.get(p, 0) for p in edge.topic.places]
         self._statement = Statement(self._profile, list(topics.values()), clock.topics[0])
 
