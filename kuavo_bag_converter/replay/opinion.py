@@ -67,6 +67,7 @@ from kuavo_bag_converter.replay.plain_recording import (
     Stored,
 )
 from kuavo_bag_converter.replay.plausible import doubts, PartEvidence
+from kuavo_bag_converter.replay.rows import first_rows
 from kuavo_bag_converter.replay.stated_rows import (
     as_number,
     between,
@@ -309,6 +310,7 @@ class BagOpinion:
         self._cameras: dict[str, _Use] = {}
         first = bag.first_episode
         self._episodes = dataset.episodes[slice(first, first + bag.episodes)]
+        self._first_rows = first_rows(dataset)
 
     def judge(self) -> None:
         """Look at the bag; what cannot be judged is counted."""
@@ -465,16 +467,15 @@ class BagOpinion:
         return result
 
     def _rows(self, episode: Episode) -> dict[str, NDArray[Any]]:
+        keys = {vector.key for vector in self._profile.vectors}
         features = [
             Feature(column.key, column.dtype, column.shape)
             for key, column in self._dataset.features.items()
-            if key in {vector.key for vector in self._profile.vectors}
+            if key in keys
         ]
-        start = min(
-            one.first_row for one in self._dataset.episodes if one.data_file == episode.data_file
-        )
         path = self._dataset.root / episode.data_file
-        return read_arrays(path, episode.first_row - start, episode.length, features)
+        first = episode.first_row - self._first_rows[episode.data_file]
+        return read_arrays(path, first, episode.length, features)
 
     # How much of the recording is there.
 
