@@ -26,7 +26,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 import math
@@ -34,7 +34,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-from kuavo_bag_converter.check.description import Description, Episode, StoredFeature
+from kuavo_bag_converter.check.description import Description, Episode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.record import RecordedBag
@@ -49,7 +49,7 @@ from kuavo_bag_converter.profiles.model import (
     Source,
     VectorFeature,
 )
-from kuavo_bag_converter.replay.pictures import StoredImages, StoredPictures
+from kuavo_bag_converter.replay.pictures import stored_pictures
 from kuavo_bag_converter.replay.plain_pictures import (
     distance,
     is_rather,
@@ -798,9 +798,12 @@ class BagOpinion:
     ) -> None:
         column = self._dataset.features[camera.key]
         stored: dict[tuple[int, int], Reduced] = {}
+        source = stored_pictures(self._dataset, column, packets=column.is_copied)
         try:
-            for number, frame, picture in self._stored_pictures(column, sorted(wanted)):
-                stored[number, frame] = stored_picture(picture, metric=column.is_depth)
+            with closing(source):
+                for number, frame in sorted(wanted):
+                    picture = source.picture(self._episodes[number], frame)
+                    stored[number, frame] = stored_picture(picture, metric=column.is_depth)
         except ConverterError:
             return  # found by what checks the dataset by itself
         seen = [pictures[one] for one in wanted.values() if one in pictures]
@@ -840,22 +843,6 @@ class BagOpinion:
                     f'that of its message, at most {_ALIKE:.0f} levels away',
                     episode, frame, camera.key,
                 )  # fmt: skip
-
-    def _stored_pictures(
-        self, column: StoredFeature, wanted: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[int, int, Any]]:
-        """Yield (episode of the bag, frame, picture) of wanted frames of the dataset."""
-        if not column.is_video:
-            images = StoredImages(self._dataset, column)
-            for number, frame in wanted:
-                yield number, frame, images.picture(self._episodes[number], frame)
-            return
-        videos = StoredPictures(self._dataset, column.key, packets=column.is_copied)
-        try:
-            for number, frame in wanted:
-                yield number, frame, videos.picture(self._episodes[number], frame)
-        finally:
-            videos.close()
 
     def _check_turns(
         self,

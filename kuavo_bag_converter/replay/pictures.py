@@ -134,10 +134,8 @@ class PictureComparer:
         self._compare(wanted, picture, stored)
 
     def _picture(self, wanted: WantedFrame, *, packets: bool) -> Any:
-        if self._stored is None and self._column.is_image:
-            self._stored = StoredImages(self._dataset, self._column)
-        elif self._stored is None:
-            self._stored = StoredPictures(self._dataset, self._column.key, packets=packets)
+        if self._stored is None:
+            self._stored = stored_pictures(self._dataset, self._column, packets=packets)
         return self._stored.picture(wanted.episode, wanted.frame)
 
     def _compare(self, wanted: WantedFrame, picture: Any, stored: Any) -> None:
@@ -240,6 +238,15 @@ def _other(frame: int) -> Suspicion:
 def _digest(picture: Any) -> bytes:
     data = picture if isinstance(picture, bytes) else np.ascontiguousarray(picture).data
     return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def stored_pictures(
+    dataset: Description, column: StoredFeature, *, packets: bool
+) -> StoredPictures | StoredImages:
+    """Return what gives chosen frames of a camera; of a video, ``packets`` or decoded ones."""
+    if column.is_image:
+        return StoredImages(dataset, column)
+    return StoredPictures(dataset, column.key, packets=packets)
 
 
 class StoredImages:
