@@ -27,6 +27,7 @@ import bz2
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 import re
 import sqlite3
@@ -85,7 +86,9 @@ class PlainRecording:
             for path in self._paths():
                 for connection, received, data in _messages_of(path):
                     own = connection[1:]
-                    known = declared.setdefault(own, connection._replace(id=len(declared)))
+                    known = declared.get(own)
+                    if known is None:
+                        known = declared[own] = connection._replace(id=len(declared))
                     yield Stored(place, known, received, data)
                     place += 1
         except (OSError, EOFError, ValueError, KeyError, struct.error, sqlite3.Error, McapError,
@@ -147,22 +150,11 @@ def _ros1(stream: IO[bytes]) -> Iterator[_Found]:
     connections: dict[int, Connection] = {}
     for fields, data in _records(stream.read):
         if fields[b'op'] == b'\5':
-            inner = _unpack(fields[b'compression'], data)
-            yield from _in_chunk(inner, connections)
+            inner = BytesIO(_unpack(fields[b'compression'], data))
+            for inner_fields, body in _records(inner.read):
+                yield from _record(inner_fields, body, connections)
         else:
             yield from _record(fields, data, connections)
-
-
-def _in_chunk(data: bytes, connections: dict[int, Connection]) -> Iterator[_Found]:
-    at = 0
-
-    def read(count: int) -> bytes:
-        nonlocal at
-        at += count
-        return data[slice(at - count, at)]
-
-    for fields, body in _records(read):
-        yield from _record(fields, body, connections)
 
 
 def _record(
