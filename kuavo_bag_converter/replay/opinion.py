@@ -884,7 +884,7 @@ def _unfilled(rows: NDArray[np.float64], align: Align) -> NDArray[np.float64]:
     """Make what was filled in NaN."""
     filled = np.zeros(len(rows), np.bool_)
     if align.on_gap == 'mark':
-        filled |= (rows == 999).any(axis=1)
+        filled |= (rows == as_number('mark')).any(axis=1)
     if align.zeros_before_first:
         filled |= (rows == 0).all(axis=1)
     return np.where(filled[:, None], _NAN, rows)

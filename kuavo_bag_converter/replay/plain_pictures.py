@@ -244,11 +244,9 @@ def _coded(depth: NDArray[np.float64], camera: CameraFeature) -> NDArray[np.floa
     """Return what a frame shows of depth, 0 to 255."""
     low, high = camera.depth_range
     if camera.depth == 'metric12':
-        depth = np.where(depth < _FARTHEST, depth, 0)
-        return _metric_levels(depth)
+        return _metric_levels(_within(depth))
     if camera.depth == 'range8':
-        depth = np.where(depth < _FARTHEST, depth, 0)
-        return np.asarray(np.rint((depth.clip(low, high) - low) / (high - low) * 255))
+        return np.asarray(np.rint((_within(depth).clip(low, high) - low) / (high - low) * 255))
     clipped = depth.clip(low, high)
     least = clipped.min()
     return np.asarray(np.floor((clipped - least) / (clipped.max() - least + 1e-9) * 255))
