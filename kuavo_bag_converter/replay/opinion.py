@@ -66,7 +66,7 @@ from kuavo_bag_converter.replay.plain_recording import (
     PlainRecording,
     Stored,
 )
-from kuavo_bag_converter.replay.plausible import doubts, PartEvidence
+from kuavo_bag_converter.replay.plausible import doubts, in_turns, PartEvidence
 from kuavo_bag_converter.replay.rows import first_rows
 from kuavo_bag_converter.replay.stated_rows import (
     as_number,
@@ -776,8 +776,7 @@ class BagOpinion:
                 continue
             if picture is not None:
                 pictures[number] = picture
-        turns = sum(a != b for a, b in pairwise(speakers))
-        if turns >= 3:
+        if in_turns(speakers):
             found = ' and '.join(sorted({' '.join(one) or 'nobody' for one in speakers})[:2])
             self._add(
                 'opinion.sources', f'pictures of {found} in turns', 'one camera', key=camera.key

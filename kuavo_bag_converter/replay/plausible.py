@@ -90,11 +90,15 @@ def doubts(seen: PartEvidence) -> Iterator[Doubt]:
     yield from _implausible(seen)
 
 
+def in_turns(who: Sequence[tuple[Any, ...]]) -> bool:
+    """Tell whether several speak in turns, and not one after the other."""
+    return sum(a != b for a, b in pairwise(who)) >= _SWITCHES
+
+
 def _several_speakers(seen: PartEvidence) -> Iterator[Doubt]:
     if seen.part.joints:
         return
-    turns = sum(a != b for a, b in pairwise(seen.who))
-    if turns >= _SWITCHES:
+    if in_turns(seen.who):
         shown = ' and '.join(sorted({' '.join(filter(None, who)) for who in seen.who})[:2])
         yield Doubt('opinion.sources', f'messages of {shown} in turns', 'one publisher')
 
