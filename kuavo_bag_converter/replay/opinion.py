@@ -52,9 +52,9 @@ from kuavo_bag_converter.profiles.model import (
 from kuavo_bag_converter.replay.pictures import stored_pictures
 from kuavo_bag_converter.replay.plain_pictures import (
     distance,
-    is_rather,
     Picture,
     PlainDecoder,
+    rather_like,
     Reduced,
     scene_distance,
     stored_picture,
@@ -824,12 +824,9 @@ class BagOpinion:
             shown = stored[number, frame]
             apart = scene_distance(shown, pictures[own].reduced)
             near = {w for (n, f), w in wanted.items() if n == number and abs(f - frame) < 400}
-            other = next(
-                (
-                    one for one in sorted(near) if one != own and one in pictures
-                    and is_rather(shown, pictures[own].reduced, pictures[one].reduced)
-                ), None,
-            )  # fmt: skip
+            known = [one for one in sorted(near - {own}) if one in pictures]
+            others = {one: pictures[one].reduced for one in known}
+            other = rather_like(shown, pictures[own].reduced, others)
             episode = self._episodes[number]
             if other is not None:
                 self._add(

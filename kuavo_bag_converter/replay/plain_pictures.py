@@ -22,6 +22,7 @@ scenes and their times do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import re
 import struct
 from typing import Any, cast, NamedTuple
@@ -90,12 +91,20 @@ def scene_distance(first: Reduced, second: Reduced) -> float:
     return float(np.abs(areas[0] - areas[1]).mean())
 
 
-def is_rather(shown: Reduced, own: Reduced, other: Reduced) -> bool:
-    """Tell whether a picture is most of the way from its own to another that differs from it."""
-    change, rest = (picture - picture.mean(axis=(0, 1)) for picture in (other - own, shown - own))
-    if float(np.abs(change).mean()) < _DIFFERENT:
-        return False
-    return float((rest * change).sum()) > 0.7 * float((change**2).sum())
+def rather_like(shown: Reduced, own: Reduced, others: Mapping[int, Reduced]) -> int | None:
+    """Return to which other one, that differs from its own, a picture is most of the way."""
+    rest = _centred(shown - own)
+    for number, other in others.items():
+        change = _centred(other - own)
+        if float(np.abs(change).mean()) < _DIFFERENT:
+            continue
+        if float((rest * change).sum()) > 0.7 * float((change**2).sum()):
+            return number
+    return None
+
+
+def _centred(picture: Reduced) -> Reduced:
+    return np.asarray(picture - picture.mean(axis=(0, 1)), np.float32)
 
 
 class PlainDecoder:
