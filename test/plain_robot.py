@@ -72,8 +72,12 @@ class Robot:
         return [sent.taken if timeline == 'header' else sent.received
                 for sent in self.topics[topic]]  # fmt: skip
 
-    def write(self, path: Path, surplus: bytes = b'') -> Path:
-        """Write a ROS 2 bag (MCAP), with ``surplus`` behind the end of each message."""
+    def write(self, path: Path, surplus: bytes = b'', clock=int) -> Path:
+        """
+        Write a ROS 2 bag (MCAP), with ``surplus`` behind the end of each message.
+
+        ``clock`` makes of a receive stamp the one that is stored; the order stays.
+        """
         with Rosbag2Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
             connections = {
                 topic: writer.add_connection(topic, sent[0].message.__msgtype__, typestore=ROS2)
@@ -86,7 +90,7 @@ class Robot:
             ]
             for received, topic, message in sorted(everything, key=lambda item: item[:2]):
                 payload = ROS2.serialize_cdr(message, message.__msgtype__)
-                writer.write(connections[topic], received, bytes(payload) + surplus)
+                writer.write(connections[topic], clock(received), bytes(payload) + surplus)
         return path
 
 

@@ -36,7 +36,6 @@ import numpy as np
 from plain_robot import BEGIN, every, image, imu, joint_state, MS, NS, pixels, Robot, said
 import pytest
 from ros_messages import ROS2
-from rosbags.rosbag2 import StoragePlugin, Writer
 import yaml
 
 SECONDS = 3.0
@@ -173,24 +172,16 @@ def robot_of(seconds=SECONDS, without=(), **topics):
 
 def set_back(robot, path, by_s=0.75, at_s=1.5):
     """Write a recording in whose middle the clock of all was set back."""
-    stored = sorted(
-        (sent.received, topic, sent.message)
-        for topic, messages in robot.topics.items()
-        for sent in messages
-    )
-    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        connections = {
-            topic: writer.add_connection(topic, sent[0].message.__msgtype__, typestore=ROS2)
-            for topic, sent in robot.topics.items()
-        }
-        for received, topic, content in stored:
-            later = received - BEGIN >= at_s * NS
-            moved = received - (round(by_s * NS) if later else 0)
-            if hasattr(content, 'header'):
-                content.header.stamp.sec, content.header.stamp.nanosec = divmod(moved, NS)
-            payload = ROS2.serialize_cdr(content, content.__msgtype__)
-            writer.write(connections[topic], moved, payload)
-    return path
+
+    def clock(received):
+        later = received - BEGIN >= at_s * NS
+        return received - (round(by_s * NS) if later else 0)
+
+    for sent in (sent for messages in robot.topics.values() for sent in messages):
+        if hasattr(sent.message, 'header'):
+            stamp = sent.message.header.stamp
+            stamp.sec, stamp.nanosec = divmod(clock(sent.received), NS)
+    return robot.write(path, clock=clock)
 
 
 @pytest.fixture(scope='module')
