@@ -25,7 +25,7 @@ import sys
 
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.settings import known_settings
-from kuavo_bag_converter.support.plugins import plugins
+from kuavo_bag_converter.support.plugins import installed_entries, plugins
 from plain_robot import every, image, joint_state, ramps, Robot
 
 EXAMPLES = Path(__file__).resolve().parent.parent / 'examples'
@@ -74,6 +74,7 @@ def installed(*folders):
 
 def _look_again():
     importlib.invalidate_caches()
+    installed_entries.cache_clear()
     plugins.cache_clear()
     known_settings.cache_clear()
 

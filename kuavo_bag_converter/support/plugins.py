@@ -54,6 +54,16 @@ class Plugin(NamedTuple):
 
 
 @functools.cache
+def installed_entries(group: str) -> tuple[EntryPoint, ...]:
+    """
+    Return what other packages bring for a group, as it was when the process first asked.
+
+    To read it is to open a file of every Python package that is installed.
+    """
+    return tuple(entry_points(group=group))
+
+
+@functools.cache
 def plugins(group: str) -> dict[str, Plugin]:
     """
     Return all of a group by name, those of this package first.
@@ -61,7 +71,7 @@ def plugins(group: str) -> dict[str, Plugin]:
     :raises UsageError: One cannot be loaded or is not what the group needs, or two have one name.
     """
     found: dict[str, Plugin] = {}
-    for entry in (*(own for own in _OWN if own.group == group), *entry_points(group=group)):
+    for entry in (*(own for own in _OWN if own.group == group), *installed_entries(group)):
         package = _package_of(entry)
         try:
             plugin = Plugin(entry.name, entry.load(), package)
@@ -90,7 +100,7 @@ def installed_plugins() -> dict[str, list[str]]:
     found = sorted(
         f'{entry.name} ({_package_of(entry)})'
         for group in (DECODERS, STORAGES, WRITERS)
-        for entry in entry_points(group=group)
+        for entry in installed_entries(group)
     )
     return {'plugins': found} if found else {}
 
