@@ -269,6 +269,26 @@ def test_joints_are_chosen_by_name_and_name_the_elements(tmp_path):
     assert profile.vectors[0].parts[0].sources[0].names_field == 'joint_names'
 
 
+@pytest.mark.parametrize(
+    ('pattern', 'expected'),
+    [
+        ('j{1:4}', ['j1', 'j2', 'j3']),
+        ('j{08:11}_q', ['j08_q', 'j09_q', 'j10_q']),
+        ('{left,right}_{0:2}', ['left_0', 'left_1', 'right_0', 'right_1']),
+        ('{0:2}{x,y}', ['0x', '0y', '1x', '1y']),
+    ],
+)
+def test_a_pattern_stands_for_a_name_for_each_way_to_fill_its_braces(tmp_path, pattern, expected):
+    assert load_part(tmp_path, f'names: "{pattern}"').names == tuple(expected)
+    assert load_part(tmp_path, f'joints: "{pattern}"').joints == tuple(expected)
+    assert load_part(tmp_path, f'names: ["{pattern}"]').names == (pattern,)
+
+
+def test_512_taxels_have_names_of_equal_length(tmp_path):
+    names = load_part(tmp_path, 'names: "taxel_{000:512}", length: 512').names
+    assert names == tuple(f'taxel_{number:03d}' for number in range(512))
+
+
 def test_a_camera_says_how_its_pictures_are_changed(tmp_path):
     keys = (
         'crop: {x: 8, width: 64, height: 48}, rotate: 270, fit: pad, range: [3e3, 4e3], '
@@ -468,7 +488,18 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
     [
         ('nams: [a]', r"unknown key 'nams' \(known are .*\); did you mean 'names'\?"),
         ('length: 2', "the key 'names' is missing"),
-        ('names: a', "names: expected a list of names, found 'a'"),
+        ('names: a', 'names: expected a list of names, or a pattern such as taxel_{000:512}, '
+                     "found 'a'"),
+        ('names: "a_{0:2"', 'names: expected a list of names, or a pattern .*, found'),
+        ('names: "a_{}"', "names: expected in braces a range such as 0:6 .*, found ''"),
+        ('names: "a_{x}"', "names: expected in braces a range .* left,right, found 'x'"),
+        ('names: "a_{x,}"', "names: expected in braces a range .* left,right, found 'x,'"),
+        ('names: "a_{2:2}"', "names: expected in braces .*, start below stop, found '2:2'"),
+        ('names: "a_{0:999999999999}"', 'names: expected in braces a range of at most 100000'),
+        ('names: "{0:999}{0:999}"', 'names: expected at most 100000 names'),
+        ('names: "a_{x,x}"', "names: the name 'a_x' is given twice"),
+        ('length: 500, names: "t_{0:512}"', 'names: expected 500 names, one for each element, '
+                                            'found 512'),
         ('names: [1, 2]', r'names\[0\]: expected a name \(texts that look like numbers in quotes'),
         ('names: [a, b, a]', r"names\[2\]: the name 'a' is given twice"),
         ('select: ["0:99999", "0:2"], names: [a]', 'select: expected at most 100000 elements'),

@@ -31,6 +31,7 @@ from kuavo_bag_converter.profiles.model import (
     Part,
     VectorFeature,
 )
+from kuavo_bag_converter.profiles.name_patterns import MAX_ELEMENTS, names_by_pattern
 from kuavo_bag_converter.profiles.source_keys import read_sources
 from kuavo_bag_converter.support.texts import did_you_mean
 
@@ -41,7 +42,6 @@ _VECTOR_KEYS = ('parts', 'minus', 'dtype')
 _VECTORS = ('action.', 'observation.', 'next.', 'complementary_info.')
 """How the keys of vectors begin, beside ``action``."""
 _QUATERNION = 4
-_MAX_ELEMENTS = 100_000
 
 
 def read_features(
@@ -196,7 +196,7 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
     joints = _joints(keys['joints'], keys) if 'joints' in keys else ()
     if 'names' not in keys and not joints and not stands_for:
         raise node.error("the key 'names' is missing")
-    length = keys['length'].integer(1, _MAX_ELEMENTS) if 'length' in keys else None
+    length = keys['length'].integer(1, MAX_ELEMENTS) if 'length' in keys else None
     select = _select(keys['select'], length) if 'select' in keys else None
     names = stands_for or (_names(keys['names']) if 'names' in keys else joints)
     elements = length if select is None else len(select)
@@ -304,10 +304,16 @@ def _gap_flag(node: YamlNode, inherited: AlignKeys) -> Part:
 
 
 def _names(node: YamlNode) -> tuple[str, ...]:
-    items = node.items('names')
+    given = (
+        [(node, name) for name in names_by_pattern(node)]
+        if isinstance(node.value, str)
+        else [
+            (item, item.text('a name (texts that look like numbers in quotes)'))
+            for item in node.items('names')
+        ]
+    )
     names: dict[str, None] = {}
-    for item in items:
-        name = item.text('a name (texts that look like numbers in quotes)')
+    for item, name in given:
         if name in names:
             raise item.error(f'the name {name!r} is given twice')
         names[name] = None
@@ -327,21 +333,21 @@ def _select(node: YamlNode, length: int | None) -> tuple[int, ...]:
         match = _SLICE.fullmatch(item.value) if isinstance(item.value, str) else None
         if match is not None:
             start, stop = int(match[1]), int(match[2])
-            if start >= stop or stop > _MAX_ELEMENTS:
+            if start >= stop or stop > MAX_ELEMENTS:
                 raise item.expected(f'{what}, start below stop')
             elements = range(start, stop)
         elif isinstance(item.value, str):
             raise item.expected(what)
         else:
-            element = item.integer(0, _MAX_ELEMENTS)
+            element = item.integer(0, MAX_ELEMENTS)
             elements = range(element, element + 1)
         if length is not None and elements[-1] >= length:
             raise item.error(
                 f'expected elements from 0 to {length - 1} (length is {length}), found '
                 f'{elements[-1]}'
             )
-        if len(chosen) + len(elements) > _MAX_ELEMENTS:
-            raise node.error(f'expected at most {_MAX_ELEMENTS} elements')
+        if len(chosen) + len(elements) > MAX_ELEMENTS:
+            raise node.error(f'expected at most {MAX_ELEMENTS} elements')
         chosen += elements
     return tuple(chosen)
 
