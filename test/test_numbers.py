@@ -562,6 +562,109 @@ def test_what_was_held_is_counted_and_shown(tmp_path, capsys):
     assert verify(tmp_path / 'out', []).ok
 
 
+# Arrays whose length changes
+
+LENGTHS = [3, 0, 1, 5, 3, 2, 4, 3, 3, 0, 3, 6]
+
+
+def lists(lengths=LENGTHS):
+    """Return arrays of these lengths, whose elements tell their message and their place."""
+    return [[10.0 * number + place for place in range(n)] for number, n in enumerate(lengths)]
+
+
+def fitted(values, length, on_length, pad_value=0.0):
+    if len(values) < length and 'pad' in on_length:
+        return [*values, *[pad_value] * (length - len(values))]
+    return values[:length] if 'cut' in on_length else values
+
+
+@pytest.mark.parametrize('strategy', ['nearest', 'hold'])
+def test_an_array_of_any_length_is_padded_and_cut_where_the_profile_says_so(tmp_path, strategy):
+    fits = {'on_length': 'pad_or_cut', 'pad_value': -1, 'align': {'strategy': strategy}}
+    count = part('n', element_count=True, align={'strategy': strategy})
+    profile = profile_of(
+        part('abc', **fits), count,
+        observation__some=vector('int64', part('ca', length=3, select=[2, 0], **fits)),
+        observation__any=vector('bool', part('a', element_count=True, threshold=0)),
+    )  # fmt: skip
+    bag, path = written(tmp_path, robot_of(array(lists(), 'Int64')), profile)
+    run(bag, tmp_path / 'out', judged=True, profile=str(path))
+    expected = [fitted(one, 3, 'pad_or_cut', -1) for one in lists()]
+    found = rows(tmp_path / 'out')
+    assert found['observation.state'].tolist() == [
+        [*one, length] for one, length in zip(expected, LENGTHS, strict=True)
+    ]
+    assert found['observation.some'].tolist() == [[one[2], one[0]] for one in expected]
+    assert found['observation.any'].tolist() == [length > 0 for length in LENGTHS]
+    plan = report(tmp_path / 'out')['bags'][0]['plan']
+    assert (plan['padded'], plan['cut_short']) == ({'/numbers': 8}, {'/numbers': 6})
+    assert verify(tmp_path / 'out', [bag], independent=FRAMES).ok
+
+
+@pytest.mark.parametrize(
+    ('lengths', 'on_length', 'words'),
+    [
+        ([3, 3, 2], None, 'has 2 elements in data, expected 3; check the robot or the profile, '
+         'or set on_length: pad, or pad_or_cut'),
+        ([3, 3, 4], 'pad', 'has 4 elements in data, expected 3; check the robot or the profile, '
+         'or set on_length: cut, or pad_or_cut'),
+        ([3, 3, 2], 'cut', 'has 2 elements in data, expected 3'),
+        ([3, 3, 0], 'cut', 'has 0 elements in data, expected 3'),
+    ],
+)  # fmt: skip
+def test_a_length_that_the_profile_does_not_allow_is_refused(tmp_path, lengths, on_length, words):
+    keys = {} if on_length is None else {'on_length': on_length}
+    robot = robot_of(array(lists([*lengths, *[3] * (FRAMES - len(lengths))])))
+    assert words in refused(tmp_path, robot, profile_of(part('abc', **keys)))
+
+
+def test_padding_comes_before_operations_and_is_shown(tmp_path, capsys):
+    import sys
+
+    scaled = part('abc', on_length='pad_or_cut', pad_value=1, scale=2, offset=5)
+    bag, path = written(tmp_path, robot_of(array(lists())), profile_of(scaled))
+    with Display(sys.stderr) as display:
+        run(bag, tmp_path / 'out', profile=str(path), observer=display)
+    expected = [[2 * value + 5 for value in fitted(one, 3, 'pad_cut', 1)] for one in lists()]
+    assert rows(tmp_path / 'out')['observation.state'].tolist() == expected
+    shown = capsys.readouterr().err
+    assert '/numbers: 4 frames with too few elements padded (on_length)' in shown
+    assert '/numbers: 3 frames with too many elements cut (on_length)' in shown
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(-9, 9), max_size=6), min_size=1, max_size=6),
+    st.integers(1, 6),
+    st.sampled_from(['pad', 'cut', 'pad_or_cut']),
+    st.integers(-3, 3),
+)
+def test_any_array_is_fitted_as_stated_or_refused(values, length, on_length, pad_value):
+    from types import SimpleNamespace
+
+    from kuavo_bag_converter.bags.model import Connection
+    from kuavo_bag_converter.frames.elements import ElementReader
+    from kuavo_bag_converter.messages.definitions import Definitions
+    from kuavo_bag_converter.profiles.model import Part, Source, VectorFeature
+
+    source = Source('/numbers', ('data',))
+    names = tuple(map(str, range(length)))
+    mine = Part(names, (source,), on_length=on_length, pad_value=float(pad_value))
+    definitions = Definitions()
+    reader = ElementReader(mine, source, definitions, VectorFeature('action', (mine,)))
+    connection = Connection(0, '/numbers', 'std_msgs/msg/Float64MultiArray', 'cdr', '', '')
+    for given_values in values:
+        message = SimpleNamespace(data=np.array(given_values, np.float64))
+        wanted = fitted(given_values, length, on_length, pad_value)
+        if len(wanted) == length:
+            assert reader.read(connection, 0, message).tolist() == wanted
+            changed = 'padded' if len(given_values) < length else 'cut_short'
+            assert reader.fitted == (changed if len(given_values) != length else '')
+        else:
+            with pytest.raises(BagError, match='elements in data, expected'):
+                reader.read(connection, 0, message)
+
+
 # Rewards, ends and what else is no float32, as a dataset
 
 

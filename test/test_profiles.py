@@ -514,6 +514,17 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('select: ["0:999999999999"], names: [a]', r'select\[0\]: expected an element'),
         ('select: 3, names: [a]', 'select: expected a list of elements'),
         ('length: 0, names: [a]', 'length: expected an integer from 1'),
+        ('names: [a], on_length: fit', 'on_length: expected one of refuse, pad, cut, pad_or_cut'),
+        ('names: [a], pad_value: 1', 'pad_value: is for on_length: pad or pad_or_cut'),
+        ('names: [a], on_length: cut, pad_value: 1', 'pad_value: is for on_length: pad or pad_o'),
+        ('names: [a], on_length: pad, align: {strategy: linear}', 'on_length: linear calculates '
+         'with the elements of several messages, which may differ in number; set strategy: n'),
+        ('names: [a], on_length: cut, align: {strategy: hold, reduce: max}', 'on_length: max c'),
+        ('names: [a], on_length: pad, relative_to_start: true', 'relative_to_start: would calc'),
+        ('joints: [a], on_length: pad', 'on_length: is for arrays of numbers by their places'),
+        ('names: [a], select: [1], on_length: pad', 'on_length: needs to know the length with s'),
+        ('names: [a, b], element_count: true', 'element_count is one number with one name, with'),
+        ('names: [a], length: 1, element_count: true', 'element_count is one number with one n'),
         ('unit: deg, names: [a]', 'unit: expected one of deg2rad, rad2deg, angle, angle_deg, '),
         ('nan: keep, names: [a]', "nan: expected one of fail, hold, found 'keep'"),
         ('nan: .inf, names: [a]', 'nan: expected fail, hold or a number, found inf'),
@@ -720,6 +731,22 @@ named_sources = sources(one_field, aligns('vector')).flatmap(
 
 
 @st.composite
+def with_a_rule_of_length(draw, part):
+    plain = [align.strategy in ('nearest', 'hold') and align.reduce in (None, 'last')
+             for align in (part.align, *(source.align for source in part.sources if source.align))
+             ]  # fmt: skip
+    if part.joints or not all(plain) or part.relative_to_start:
+        return part
+    if len(part.names) == 1 and part.length is part.select is None and draw(st.booleans()):
+        return replace(part, element_count=True)
+    if part.select is not None and part.length is None:
+        return part
+    on_length = draw(st.sampled_from(['refuse', 'pad', 'cut', 'pad_or_cut']))
+    pads = on_length.startswith('pad')
+    return replace(part, on_length=on_length, pad_value=draw(numbers) if pads else 0.0)
+
+
+@st.composite
 def parts(draw, names, *, stands_in=False):
     if len(names) == 1 and not stands_in and draw(st.integers(0, 4)) == 0:
         return Part(names, (), last_frame=True)
@@ -756,6 +783,7 @@ def parts(draw, names, *, stands_in=False):
         stand_in=None if stands_in else draw(st.none() | parts(names, stands_in=True)),
         nan=draw(st.sampled_from(['fail', 'hold']) | numbers),
     )
+    part = draw(with_a_rule_of_length(part))
     aligns_used = [part.align, *(source.align for source in part.sources if source.align)]
     if part.unit.startswith('angle') and 'mean' in {align.reduce for align in aligns_used}:
         return replace(part, unit='')  # there is no mean of angles
@@ -831,6 +859,8 @@ def profiles(draw):
         ]
         shared = units[0].keys() & units[1].keys()
         if any(units[0][name] != units[1][name] for name in shared):
+            shared = ()
+        if any(part.takes_empty for vector in (action, features[0]) for part in vector.parts):
             shared = ()
         features.append(replace(action, minus='observation.state' if shared else None))
     features += [draw(cameras(f'observation.images.c{i}')) for i in range(draw(st.integers(0, 2)))]

@@ -224,6 +224,10 @@ class PlanReport(ClockReport):
     """Pictures that could not be decoded and were repeated, by topic; None before conversion."""
     not_finite: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
     """Frames in which NaN or infinity was held or replaced, by topic; None if there are none."""
+    padded: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
+    """Frames of messages with too few elements, by topic; None if there are none."""
+    cut_short: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
+    """Frames of messages with too many elements, by topic; None if there are none."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``conversion/report.json`` and shards hold of it."""

@@ -600,7 +600,8 @@ class _Look:
             self._readers[connection.id] = readers
         numbers, names = readers
         try:
-            if self._tried and not len(numbers.read(decoded)) and self._held:
+            empty = self._tried and not len(numbers.read(decoded))
+            if empty and self._held and not part.takes_empty:
                 return EMPTY, None
         except UnfitMessageError as error:
             if error.reason == WITHOUT_ENTRY or self._held:

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 import math
 from typing import Any, NamedTuple
 
@@ -101,6 +102,8 @@ class Column:
         self.reader: ElementReader | None = None
         self.not_finite = 0
         """Frames so far in which a number was held or replaced that was not finite."""
+        self.fitted: Counter[str] = Counter()
+        """Frames so far whose message was ``padded`` or ``cut_short``."""
         self._key = feature.key
         self.reduce: Reduce | None = None
         """What becomes of several messages of a frame."""

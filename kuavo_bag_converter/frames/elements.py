@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kuavo_bag_converter.alignment.selection import identity_reader, names_reader
 from kuavo_bag_converter.bags.damage import seconds_text
@@ -40,6 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 _Places = npt.NDArray[np.int64]
+_CUTTING = ('cut', 'pad_or_cut')
 _POSITION = frozenset(['latitude', 'longitude'])
 WIDER = 'set an offset at the part, or dtype: float64 at the feature'
 """What to do about numbers that float32 does not hold apart."""
@@ -75,6 +76,8 @@ class ElementReader:
         """Elements that a message must have; without a say, as many as the first one has."""
         if part.length is None and part.select is None and not part.joints:
             self._length = len(part.names)
+        self.fitted: Literal['', 'padded', 'cut_short'] = ''
+        """What became of the elements of the message that was read last."""
         self._check = IdentityCheck()
         self._places: dict[tuple[str, ...], _Places] = {}
         """Of the joints among the names of a message; publishers keep to a few orders."""
@@ -135,8 +138,11 @@ class ElementReader:
         exact = self._integers or readers.numbers.is_wide
         values: npt.NDArray[Any]
         values = readers.numbers.read_exact(decoded) if exact else readers.numbers.read(decoded)
+        self.fitted = ''
+        if self._part.element_count:
+            values = np.array([len(values)], values.dtype)
         if len(values) != self._length:
-            self._check_length(connection.topic, stamp, len(values))
+            values = self._of_length(connection.topic, stamp, values)
         places = self._select
         if readers.names is not None:
             names = readers.names.read(decoded)
@@ -183,6 +189,19 @@ class ElementReader:
                     f'half a metre; {WIDER}'
                 )
 
+    def _of_length(self, topic: str, stamp: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return elements that are not as many as expected as the part says."""
+        part, length = self._part, self._length
+        if length is not None and len(values) < length and part.takes_empty:
+            self.fitted = 'padded'
+            filling = int(part.pad_value) if self._integers else part.pad_value
+            return np.concatenate([values, np.full(length - len(values), filling, values.dtype)])
+        if length is not None and len(values) > length and part.on_length in _CUTTING:
+            self.fitted = 'cut_short'
+            return values[:length]
+        self._check_length(topic, stamp, len(values))
+        return values
+
     def _check_length(self, topic: str, stamp: int, found: int) -> None:
         """
         Check a length that is not the expected one; of joints by name there may be any number.
@@ -202,9 +221,15 @@ class ElementReader:
             expected += ' as in the messages before it'
         text = (
             f'{_message(topic, stamp)} has {found} elements in {"+".join(self._source.fields)}, '
-            f'expected {expected}; check the robot or the profile'
+            f'expected {expected}; check the robot or the profile{self._advice(found)}'
         )
         raise BagError(text) if found else UnfitMessageError(text, EMPTY)
+
+    def _advice(self, found: int) -> str:
+        part, length = self._part, self._length
+        if part.joints or length is None:
+            return ''
+        return f', or set on_length: {"pad" if found < length else "cut"}, or pad_or_cut'
 
     def _found(self, topic: str, stamp: int, names: tuple[str, ...], values: int) -> _Places:
         """Return the places of the joints among the names of a message."""

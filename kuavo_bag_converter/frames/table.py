@@ -16,11 +16,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.plan import Fill, Plan
+from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals
 from kuavo_bag_converter.frames.columns import Block, Cells, Column, Numbers
 from kuavo_bag_converter.frames.elements import WIDER, words_of
@@ -163,19 +166,24 @@ class Table:
             if not first and not second:
                 continue
             values = column.reader.read(connection, stamp, decoded)
+            if column.reader.fitted:
+                column.fitted[column.reader.fitted] += len(first)
             for slot, frames in enumerate((first, second)):
                 for frame in frames:
                     touched.add(self._put(index, slot, frame, stamp, values))
         if any(self._missing[chunk] == 0 for chunk in touched):
             self._flush()
 
-    @property
-    def not_finite(self) -> dict[str, int]:
-        """Frames in which numbers that are not finite were held or replaced, by topic."""
-        counts: dict[str, int] = {}
+    def add_counts(self, report: PlanReport) -> PlanReport:
+        """Return a report with what was done about the numbers of messages, by topic."""
+        counts: dict[str, Counter[str]] = {}
         for column in self._columns:
-            counts[column.topic] = counts.get(column.topic, 0) + column.not_finite
-        return {topic: count for topic, count in counts.items() if count}
+            for key, frames in column.fitted.items():
+                counts.setdefault(key, Counter())[column.topic] += frames
+            if column.not_finite:
+                counts.setdefault('not_finite', Counter())[column.topic] += column.not_finite
+        given: dict[str, Any] = {key: dict(topics) for key, topics in counts.items()}
+        return replace(report, **given)
 
     def close(self) -> None:
         """

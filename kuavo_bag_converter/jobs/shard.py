@@ -179,10 +179,9 @@ def write_shard(
                 reader.verify_rest()
                 repeated = {topic: len(ordinals) for topic, ordinals in found.items()}
                 report = replace(
-                    plan.report,
+                    table.add_counts(plan.report),
                     bad_images=repeated,
                     element_names=binding.element_names or None,
-                    not_finite=table.not_finite or None,
                 )
                 problems = (
                     *reader.problems,

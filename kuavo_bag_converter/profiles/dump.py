@@ -36,8 +36,9 @@ from kuavo_bag_converter.profiles.model import (
 import yaml
 
 _PART_FIELDS = (
-    'length', 'select', 'joints', 'names', 'unit', 'value_range', 'scale', 'offset', 'threshold',
-    'relative_to_start', 'gap_flag', 'nan', 'quaternion', 'last_frame',
+    'length', 'on_length', 'pad_value', 'element_count', 'select', 'joints', 'names', 'unit',
+    'value_range', 'scale', 'offset', 'threshold', 'relative_to_start', 'gap_flag', 'nan',
+    'quaternion', 'last_frame',
 )  # fmt: skip
 _KEYS = {'value_range': 'range'}
 

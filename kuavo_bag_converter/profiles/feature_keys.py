@@ -28,6 +28,7 @@ from kuavo_bag_converter.profiles.model import (
     CameraFeature,
     Dtype,
     INTEGERS,
+    OnLength,
     Part,
     VectorFeature,
 )
@@ -102,6 +103,8 @@ def _check_dtype(dtype: Dtype, part: Part, node: YamlNode) -> None:
     """Refuse what would give numbers that a dtype does not have."""
     if dtype not in ('bool', *INTEGERS):
         return
+    if part.pad_value != int(part.pad_value):
+        raise node.error(f'pad_value: {part.pad_value} is no number of {dtype}; give a whole one')
     for align in _aligns(part):
         if align.strategy in ('linear', 'slerp'):
             raise node.error(
@@ -167,6 +170,8 @@ def _check_minus(
                 f'{name} has unit {other or "none"} in {base.key}, and {unit or "none"} in '
                 f'{vector.key}; angles need the same'
             )
+    if any(part.takes_empty for feature in (vector, base) for part in feature.parts):
+        raise node.error('would calculate with what is padded, or counted; leave it out')
     if base.minus is not None:
         raise node.error(f'{base.key} is a difference itself; expected a vector without minus')
     if not set(base.names) & set(vector.names):
@@ -178,9 +183,9 @@ def _check_minus(
 
 def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()) -> Part:
     known = (
-        'from', 'length', 'select', 'joints', 'names', 'unit', 'range', 'scale', 'offset',
-        'threshold', 'relative_to_start', 'nan', 'quaternion', 'gap_flag', 'last_frame', 'align',
-        'stand_in',
+        'from', 'length', 'on_length', 'pad_value', 'element_count', 'select', 'joints', 'names',
+        'unit', 'range', 'scale', 'offset', 'threshold', 'relative_to_start', 'nan', 'quaternion',
+        'gap_flag', 'last_frame', 'align', 'stand_in',
     )  # fmt: skip
     keys = node.mapping(*known)
     if stands_for:
@@ -230,13 +235,47 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
             relative_to_start=YamlNode.flag,
             nan=_nan,
             quaternion=lambda node: node.choice('continuous', 'positive_w', 'as_recorded'),
+            on_length=lambda node: node.choice(*get_args(OnLength)),
+            pad_value=YamlNode.number,
+            element_count=YamlNode.flag,
         ),
     )
+    _check_length_rules(part, keys, node)
     _check_transforms(part, node)
     _check_quaternion(part, node)
     if part.unit in ('angle', 'angle_deg') and 'mean' in {a.reduce for a in _aligns(part)}:
         raise node.error('reduce: the mean of angles is none; set max, any or last')
     return part
+
+
+def _check_length_rules(part: Part, keys: Mapping[str, YamlNode], node: YamlNode) -> None:
+    """Refuse what has no meaning where the elements of messages change in number."""
+    changes = part.on_length != 'refuse'
+    if 'pad_value' in keys and part.on_length not in ('pad', 'pad_or_cut'):
+        raise keys['pad_value'].error('is for on_length: pad or pad_or_cut')
+    if not changes and not part.element_count:
+        return
+    what = 'on_length' if changes else 'element_count'
+    if part.joints or any(source.tf for source in part.sources):
+        raise keys[what].error('is for arrays of numbers by their places; leave it out')
+    for align in _aligns(part):
+        if align.strategy in ('linear', 'slerp') or align.reduce not in (None, 'last'):
+            found = align.reduce or align.strategy
+            raise keys[what].error(
+                f'{found} calculates with the elements of several messages, which may differ in '
+                'number; set strategy: nearest or hold, without reduce'
+            )
+    if part.element_count:
+        if changes or len(part.names) != 1 or {'length', 'select'} & keys.keys():
+            raise node.error(
+                'element_count is one number with one name, without length, on_length and select'
+            )
+        return
+    if part.length is None and part.select is not None:
+        raise keys['on_length'].error('needs to know the length with select; give length')
+    if part.takes_empty and (part.relative_to_start or part.quaternion):
+        key = 'relative_to_start' if part.relative_to_start else 'quaternion'
+        raise keys[key].error('would calculate with what is padded; leave it out')
 
 
 def _check_quaternion(part: Part, node: YamlNode) -> None:

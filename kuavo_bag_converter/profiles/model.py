@@ -23,6 +23,7 @@ Strategy = Literal['nearest', 'hold', 'linear', 'slerp']
 Timeline = Literal['bag', 'header']
 OnGap = Literal['keep', 'hold', 'drop', 'split', 'fail', 'mark', 'zeros']
 Reduce = Literal['any', 'max', 'mean', 'last']
+OnLength = Literal['refuse', 'pad', 'cut', 'pad_or_cut']
 
 Dtype = Literal['float32', 'float64', 'int32', 'int64', 'bool']
 INTEGERS = ('int32', 'int64')
@@ -126,7 +127,7 @@ class Part:
     names: tuple[str, ...]
     sources: tuple[Source, ...]
     length: int | None = None
-    """Elements that the fields must have together; anything else is an error."""
+    """Elements that the fields have together; ``on_length`` says what becomes of others."""
     select: tuple[int, ...] | None = None
     """Elements to take, in this order; all if not given."""
     joints: tuple[str, ...] = ()
@@ -155,6 +156,17 @@ class Part:
     ``slerp``, and fields x, y, z and w of one parent, also where nothing is said."""
     last_frame: bool = False
     """The part is one element without a topic: 1 at the last frame of each episode, else 0."""
+    on_length: OnLength = 'refuse'
+    """What becomes of a message with less (``pad``) or more (``cut``) elements than ``length``."""
+    pad_value: float = 0.0
+    """What the elements are that a message is padded with, before all operations."""
+    element_count: bool = False
+    """The part is one element: how many the fields have together in the message."""
+
+    @property
+    def takes_empty(self) -> bool:
+        """Whether a message without elements says something, and is not passed by."""
+        return self.element_count or self.on_length in ('pad', 'pad_or_cut')
 
     def real_part(self, source: Source) -> int | None:
         """Return which element of a quaternion is w, by the fields or else by the names."""

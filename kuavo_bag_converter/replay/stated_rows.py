@@ -52,8 +52,8 @@ _STATED = {
     'shift',
     Source: 'topic fields msgtypes align names_field frame_ids publisher stamp_field '
     'stamp_unit tf',
-    Part: 'names sources length select joints unit value_range scale offset threshold '
-    'relative_to_start gap_flag align stand_in nan quaternion last_frame',
+    Part: 'names sources length on_length pad_value element_count select joints unit value_range '
+    'scale offset threshold relative_to_start gap_flag align stand_in nan quaternion last_frame',
     VectorFeature: 'key parts minus dtype',
     CameraFeature: 'key sources size depth depth_range align crop rotate fit value_range unit_mm '
     'store info_topic',
@@ -398,6 +398,13 @@ def elements(message: Any, part: Part, source: Source) -> list[float | None]:
         for path in source.fields
         for number in np.concatenate([np.atleast_1d(v) for v in _listed(value_at(message, path))])
     ]
+    if part.element_count:
+        return [float(len(values))]
+    if part.on_length != 'refuse':
+        length = len(part.names) if part.length is None else part.length
+        if part.on_length != 'cut':
+            values += [part.pad_value] * (length - len(values))
+        values = values if part.on_length == 'pad' else values[:length]
     if isinstance(part.nan, float | int):
         values = [value if math.isfinite(value) else part.nan for value in values]
     if part.joints:

@@ -35,6 +35,12 @@ from kuavo_bag_converter.support.texts import aligned, counted, distinct_names, 
 _BAR = 30
 _LOG_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.1
+_NUMBERS = {
+    'not_finite': 'with NaN or infinity held or replaced',
+    'padded': 'with too few elements padded (on_length)',
+    'cut_short': 'with too many elements cut (on_length)',
+}
+"""What was done about the numbers of messages, by the keys of the report."""
 _KEPT_IN_GAPS = {'hold': 'hold the message before', 'keep': 'kept as they are'}
 """What becomes of frames in gaps that are neither cut nor filled, by ``on_gap``."""
 
@@ -110,11 +116,10 @@ class Display(Observer):
             self._remark(
                 f'    {topic}: {pictures} replaced by the ones before (on_bad_image: repeat)'
             )
-        not_finite = outcome.plan.not_finite if outcome.plan else None
-        for topic, count in (not_finite or {}).items():
-            self._line(
-                f'    {topic}: {counted(count, "frame")} with NaN or infinity held or replaced'
-            )
+        for key, what in _NUMBERS.items():
+            counts = getattr(outcome.plan, key, None) or {}
+            for topic, count in counts.items():
+                self._line(f'    {topic}: {counted(count, "frame")} {what}')
         for problem in outcome.problems:
             self._remark(f'    {problem}')
 
