@@ -124,6 +124,20 @@ def test_a_pose_follows_the_chain_at_the_time_of_the_frame(tmp_path, ros1, paren
     assert np.abs(found - true_pose(times, *CHAINS[parent, child])).max() < 1e-3
 
 
+def test_a_pose_has_its_rotation_in_six_numbers(tmp_path):
+    """Between two transforms it is turned first, whatever it becomes then; a fixed one, too."""
+    fields = [f'rotation.{axis}' for axis in 'wxyz']
+    turn = {'rotation': {'from': 'quaternion_wxyz', 'to': 'rot6d_columns'}}
+    for child in ('tool', 'camera'):
+        part = pose_part('base', child, [f'r{place}' for place in range(6)], fields=fields) | turn
+        folder = tmp_path / child
+        folder.mkdir()
+        values, times = read(folder, robot(), part)
+        true = true_pose(times, *CHAINS['base', child])
+        columns = np.concatenate([true[:, :3, 0], true[:, :3, 1]], axis=1)
+        assert np.abs(values - columns).max() < 0.02
+
+
 def test_some_fields_by_receive_stamps_in_a_namespace(tmp_path):
     part = pose_part(
         'base', 'tool', ['height', 'x'], topic='/one/tf', fields=['translation.z', 'translation.x']

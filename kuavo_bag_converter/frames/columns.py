@@ -28,7 +28,6 @@ from kuavo_bag_converter.frames.operations import (
     apply_operations,
     interpolate,
     is_as_recorded,
-    is_no_rotation,
     Mask,
     Matrix,
     one_sign,
@@ -40,6 +39,11 @@ from kuavo_bag_converter.frames.operations import (
 )
 from kuavo_bag_converter.frames.poses import ChainedPoses
 from kuavo_bag_converter.frames.precision import whole
+from kuavo_bag_converter.frames.rotations import (
+    as_quaternions,
+    from_quaternions,
+    is_no_rotation,
+)
 from kuavo_bag_converter.frames.served_frames import FramesOfMessages
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import GAP_MARK, INTEGERS, Reduce, Source, VectorFeature
@@ -155,13 +159,14 @@ class Column:
 
     def _find_quaternions(self, source: Source, strategy: str) -> None:
         self._quaternions = quaternions_of(self.part, source, strategy)
-        self._real = [self.part.real_part(source) for _ in self._quaternions]
+        real = self.part.real_part(source) if self.part.rotation is None else 3
+        self._real = [real for _ in self._quaternions]
         self._turned = [_Memory() for _ in self._quaternions]
 
     @property
     def cell_width(self) -> int:
         """Numbers that messages tell for a frame."""
-        return self.width if self.poses is None else self.poses.width
+        return len(self.part.recorded_names) if self.poses is None else self.poses.width
 
     @property
     def needs_second(self) -> bool:
@@ -251,9 +256,8 @@ class Column:
             if self._wrap is not None and self._wrap.wraps(element, unit):
                 raise BagError(text)
 
-    def error(self, cells: Cells, row: int, element: int, problem: str) -> BagError:
-        """Return an error about an element of the message that serves a row."""
-        name = self.part.names[element]
+    def error(self, cells: Cells, row: int, name: str, problem: str) -> BagError:
+        """Return an error about an element, by its name, of the message that serves a row."""
         return BagError(
             f'{self.topic}: the message received at {seconds_text(int(cells.stamps[row]))}: '
             f'{name} ({self._fields}) {problem} ({self._key})'
@@ -275,11 +279,13 @@ class Column:
             return first.values
         served = self.fill(start, stop) == Fill.VALUE
         if self.poses is not None and self.poses.constant is not None:
-            values = np.tile(self.poses.constant, (stop - start, 1))
+            values = self._as_quaternions(np.tile(self.poses.constant, (stop - start, 1)))
         else:
             values = self._served(first, second, served, start)
         for group, memory, real in zip(self._quaternions, self._turned, self._real, strict=True):
             values = self._in_one_sign(values, list(group), memory, real, served, start)
+        if self.part.rotation is not None:
+            values = from_quaternions(self.part.rotation.written, values)
         return apply_operations(self.part, values)
 
     def _served(self, first: Cells, second: Cells | None, served: Mask, start: int) -> Matrix:
@@ -293,13 +299,23 @@ class Column:
             messages.append((second, served & (weight > 0)))
         not_finite = self._check_finite(messages)
         for cells, rows in messages:
-            self._check_quaternions(cells, rows & ~not_finite)
-        values = first.values
+            self._check_rotations(cells, rows & ~not_finite)
+        messages = [
+            (cells._replace(values=self._as_quaternions(cells.values)), rows)
+            for cells, rows in messages
+        ]
+        values = messages[0][0].values
         if second is not None:
             values = self._between(messages, weight, not_finite)
         if not_finite.any():
             values = self._hold(values, served, first, start)
         return values
+
+    def _as_quaternions(self, values: Matrix) -> Matrix:
+        """Return the numbers of messages, those of a rotation as unit quaternions x, y, z, w."""
+        if self.part.rotation is None:
+            return values
+        return as_quaternions(self.part.rotation.recorded, values)
 
     def _between(
         self, messages: list[tuple[Cells, Mask]], weight: Matrix, not_finite: Mask
@@ -331,7 +347,7 @@ class Column:
                     (element, unit),
                     str(
                         self.error(
-                            first, at, element,
+                            first, at, self.part.names[element],
                             f'is {first.values[at, element]:g}, and {later[at, element]:g} in the '
                             f'next, received at {seconds_text(int(second.stamps[at]))}: a full '
                             'turn between two messages, through which linear would go the long '
@@ -351,7 +367,7 @@ class Column:
             if self.part.nan == 'fail':
                 row, element = (int(at[0]) for at in np.nonzero(wrong))
                 raise self.error(
-                    cells, row, element,
+                    cells, row, self.part.recorded_names[element],
                     f'is {cells.values[row, element]}; a dataset needs finite numbers: set nan: '
                     'hold, or nan: and a number, at the part',
                 )  # fmt: skip
@@ -361,17 +377,27 @@ class Column:
         self.not_finite += int(found.sum())
         return found if self.part.nan == 'hold' else np.zeros_like(found)
 
-    def _check_quaternions(self, cells: Cells, rows: Mask) -> None:
+    def _check_rotations(self, cells: Cells, rows: Mask) -> None:
         places = np.flatnonzero(rows)
-        for group in map(list, self._quaternions):
-            wrong = places[is_no_rotation(cells.values[places][:, group])]
+        rotation, recorded = self.part.rotation, 'quaternion_xyzw'
+        groups = [list(group) for group in self._quaternions]
+        if rotation is not None:
+            recorded, groups = rotation.recorded, [[*range(len(self.part.recorded_names))]]
+        kind = recorded.partition('_')[0]
+        for group in groups:
+            wrong = places[is_no_rotation(recorded, cells.values[places][:, group])]
             if len(wrong):
                 row = int(wrong[0])
                 numbers = ', '.join(f'{cells.values[row, element]:g}' for element in group)
+                why = 'expected two vectors, neither 0 nor along each other'
+                if kind == 'matrix':
+                    why = 'expected rows of length 1 at right angles'
+                elif kind == 'quaternion':
+                    length = np.linalg.norm(cells.values[row, group])
+                    why = f'its length is {length:.3g}, expected 1'
                 raise self.error(
-                    cells, row, group[0],
-                    f'begins the quaternion ({numbers}), which is no rotation: its length is '
-                    f'{np.linalg.norm(cells.values[row, group]):.3g}, expected 1; leave it out, '
+                    cells, row, self.part.recorded_names[group[0]],
+                    f'begins the {kind} ({numbers}), which is no rotation: {why}; leave it out, '
                     'or cut the recording',
                 )  # fmt: skip
 
@@ -391,13 +417,14 @@ class Column:
             latest = np.where(known, np.arange(len(rows))[:, None], -1)
             latest = np.maximum.accumulate(latest, axis=0)
             held = np.take_along_axis(mine, np.maximum(latest, 0), axis=0)
-            none = np.full(self.width, np.nan) if before is None else before
+            none = np.full(values.shape[1], np.nan) if before is None else before
             held = np.where(latest >= 0, held, none)
             missing = served[rows][:, None] & ~np.isfinite(held)
             if missing.any():
                 row, element = (int(at[0]) for at in np.nonzero(missing))
+                name = self.part.names[element if self.part.rotation is None else 0]
                 raise self.error(
-                    first, int(rows[row]), element,
+                    first, int(rows[row]), name,
                     'is not finite, and no frame before it in its episode has a number to hold; '
                     'set nan: and a number at the part',
                 )  # fmt: skip
@@ -434,7 +461,7 @@ class Column:
         if wrong.any():
             row, element = (int(at[0]) for at in np.nonzero(wrong))
             raise self.error(
-                first, row, element,
+                first, row, self.part.names[element],
                 f'is {values[row, element]!s} after the operations of its part, no whole number '
                 'that float64 holds exactly; set another dtype, or scale or threshold',
             )  # fmt: skip

@@ -75,7 +75,7 @@ class ElementReader:
         self._length = part.length
         """Elements that a message must have; without a say, as many as the first one has."""
         if part.length is None and part.select is None and not part.joints:
-            self._length = len(part.names)
+            self._length = len(part.recorded_names)
         self.fitted: Literal['', 'padded', 'cut_short'] = ''
         """What became of the elements of the message that was read last."""
         self._check = IdentityCheck()

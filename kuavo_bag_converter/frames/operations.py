@@ -31,8 +31,6 @@ _JUMP = 0.9
 """Share of a full turn that is no movement from one message to the next."""
 _SLACK = 1.001
 """How far values of wrapped angles may reach, in full turns."""
-_UNIT = 0.01
-"""How far the squared length of a quaternion may be from 1; that of tf2."""
 
 
 def turn_of(part: Part) -> float | None:
@@ -103,7 +101,8 @@ def apply_operations(part: Part, values: Matrix) -> Matrix:
 def is_as_recorded(part: Part) -> bool:
     """Tell whether no operation changes the numbers of a part before they are subtracted."""
     changes = (part.value_range, part.scale, part.offset, part.threshold)
-    return part.unit not in ('deg2rad', 'rad2deg') and changes == (None,) * len(changes)
+    is_same_unit = part.unit not in ('deg2rad', 'rad2deg') and part.rotation is None
+    return is_same_unit and changes == (None,) * len(changes)
 
 
 class WrapDetector:
@@ -141,8 +140,11 @@ def quaternions_of(part: Part, source: Source, strategy: str) -> tuple[tuple[int
     Return the elements of each quaternion of a part.
 
     That is all of a part that ``slerp`` or ``quaternion`` declares one, and fields ``x``, ``y``,
-    ``z`` and ``w`` of one parent.
+    ``z`` and ``w`` of one parent. Of a rotation they are those that it becomes.
     """
+    if part.rotation is not None:
+        becomes_quaternion = part.rotation.written.startswith('quaternion')
+        return ((0, 1, 2, 3),) if becomes_quaternion else ()
     if strategy == 'slerp' or part.quaternion:
         return (tuple(range(len(part.names))),)
     fields = source.fields
@@ -159,12 +161,6 @@ def quaternions_of(part: Part, source: Source, strategy: str) -> tuple[tuple[int
         for parent, of_axis in axes.items()
         if parent and of_axis.keys() == set('xyzw')
     )
-
-
-def is_no_rotation(quaternions: Matrix) -> Mask:
-    """Tell which rows of shape (rows, 4) are too far from length 1 to be a rotation."""
-    squared = np.sum(quaternions * quaternions, axis=1)
-    return np.asarray(~(np.abs(squared - 1.0) <= _UNIT))
 
 
 def one_sign(quaternions: Matrix, before: Matrix | None) -> Matrix:

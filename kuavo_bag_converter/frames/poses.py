@@ -28,6 +28,7 @@ from kuavo_bag_converter.alignment.binding import BoundPart, Link
 from kuavo_bag_converter.alignment.plan import Fill, Plan, TrackPlan
 from kuavo_bag_converter.alignment.transforms import Edge, edge_of, pose_of, transforms_of
 from kuavo_bag_converter.frames.operations import interpolate
+from kuavo_bag_converter.frames.rotations import multiplied
 from kuavo_bag_converter.frames.served_frames import FramesOfMessages
 from kuavo_bag_converter.profiles.model import POSE_FIELDS
 from kuavo_bag_converter.support.errors import BagError
@@ -200,19 +201,12 @@ def along(links: Sequence[Link], poses: Sequence[Poses]) -> Poses:
 
 def _product(first: Poses, second: Poses) -> Poses:
     moved = first[:, :3] + _turned(first[:, 3:], second[:, :3])
-    return np.hstack([moved, _multiplied(first[:, 3:], second[:, 3:])])
+    return np.hstack([moved, multiplied(first[:, 3:], second[:, 3:])])
 
 
 def _inverse(pose: Poses) -> Poses:
     back = pose[:, 3:] * [-1.0, -1.0, -1.0, 1.0]
     return np.hstack([-_turned(back, pose[:, :3]), back])
-
-
-def _multiplied(first: Poses, second: Poses) -> Poses:
-    """Return the products of quaternions, shape (frames, 4)."""
-    v1, w1, v2, w2 = first[:, :3], first[:, 3:], second[:, :3], second[:, 3:]
-    vector = w1 * v2 + w2 * v1 + np.cross(v1, v2)
-    return np.hstack([vector, w1 * w2 - np.sum(v1 * v2, axis=1, keepdims=True)])
 
 
 def _turned(rotation: Poses, vector: Poses) -> Poses:

@@ -288,7 +288,7 @@ class Table:
             column, place = vector.part_of(element)
             advice = WIDER if dtype.kind == 'f' else 'set another dtype, or threshold at the part'
             raise column.error(
-                cells[vector.columns.index(column)], row, place,
+                cells[vector.columns.index(column)], row, column.part.names[place],
                 f'becomes {values[row, element]!s}, {problem} {dtype}; {advice}',
             )  # fmt: skip
         return values.astype(dtype)

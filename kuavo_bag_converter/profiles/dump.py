@@ -192,6 +192,8 @@ def _part(part: Part, common: Align | None) -> dict[str, Any]:
             written[_KEYS.get(name, name)] = list(value) if isinstance(value, tuple) else value
     if part.select is not None:
         written['select'] = _runs(part.select)
+    if part.rotation is not None:
+        written['rotation'] = {'from': part.rotation.recorded, 'to': part.rotation.written}
     if part.gap_flag or (part.align != common and not part.last_frame):
         written['align'] = asdict(part.align)
     if part.stand_in is not None:

@@ -30,6 +30,8 @@ from kuavo_bag_converter.profiles.model import (
     INTEGERS,
     OnLength,
     Part,
+    REPRESENTATIONS,
+    Rotation,
     VectorFeature,
 )
 from kuavo_bag_converter.profiles.name_patterns import MAX_ELEMENTS, names_by_pattern
@@ -113,6 +115,8 @@ def _check_dtype(dtype: Dtype, part: Part, node: YamlNode) -> None:
             )
         if dtype == 'bool' and align.on_gap == 'mark':
             raise node.error('mark writes 999, which bool does not have; set another on_gap')
+    if part.rotation is not None:
+        raise node.error(f'rotation gives numbers with a fraction, which {dtype} does not have')
     if dtype == 'bool' and part.relative_to_start:
         raise node.error('relative_to_start: booleans have no difference; set dtype: int64')
 
@@ -184,8 +188,8 @@ def _check_minus(
 def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()) -> Part:
     known = (
         'from', 'length', 'on_length', 'pad_value', 'element_count', 'select', 'joints', 'names',
-        'unit', 'range', 'scale', 'offset', 'threshold', 'relative_to_start', 'nan', 'quaternion',
-        'gap_flag', 'last_frame', 'align', 'stand_in',
+        'unit', 'range', 'scale', 'offset', 'threshold', 'relative_to_start', 'nan', 'rotation',
+        'quaternion', 'gap_flag', 'last_frame', 'align', 'stand_in',
     )  # fmt: skip
     keys = node.mapping(*known)
     if stands_for:
@@ -199,14 +203,27 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
     if 'gap_flag' in keys and keys['gap_flag'].flag():
         return _gap_flag(node, inherited)
     joints = _joints(keys['joints'], keys) if 'joints' in keys else ()
-    if 'names' not in keys and not joints and not stands_for:
+    rotation = _rotation(keys['rotation']) if 'rotation' in keys else None
+    if 'names' not in keys and not joints and not stands_for and not rotation:
         raise node.error("the key 'names' is missing")
     length = keys['length'].integer(1, MAX_ELEMENTS) if 'length' in keys else None
     select = _select(keys['select'], length) if 'select' in keys else None
-    names = stands_for or (_names(keys['names']) if 'names' in keys else joints)
     elements = length if select is None else len(select)
     if joints:
         elements = len(joints)
+    if rotation is not None:
+        if joints:
+            raise keys['joints'].error('the numbers of a rotation have none; use select')
+        needed = len(Rotation.elements_of(rotation.recorded))
+        if elements not in (None, needed):
+            raise keys['rotation'].error(
+                f'{rotation.recorded} has {needed} elements, found {elements}; select its own'
+            )
+        elements = len(Rotation.elements_of(rotation.written))
+    names = stands_for or (_names(keys['names']) if 'names' in keys else joints)
+    if rotation is not None and not names:
+        kind = rotation.written.partition('_')[0]
+        names = tuple(f'{kind}_{name}' for name in Rotation.elements_of(rotation.written))
     if elements is not None and len(names) != elements:
         raise keys.get('names', node).error(
             f'expected {elements} names, one for each element, found {len(names)}'
@@ -223,6 +240,7 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
         length=length,
         select=select,
         joints=joints,
+        rotation=rotation,
         value_range=_range(keys['range']) if 'range' in keys else None,
         align=read_align(given, 'vector', node),
         stand_in=_part(keys['stand_in'], inherited, names) if 'stand_in' in keys else None,
@@ -242,7 +260,10 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
     )
     _check_length_rules(part, keys, node)
     _check_transforms(part, node)
-    _check_quaternion(part, node)
+    if rotation is None:
+        _check_quaternion(part, node)
+    else:
+        _check_rotation(part, rotation, node)
     if part.unit in ('angle', 'angle_deg') and 'mean' in {a.reduce for a in _aligns(part)}:
         raise node.error('reduce: the mean of angles is none; set max, any or last')
     return part
@@ -299,6 +320,39 @@ def _check_quaternion(part: Part, node: YamlNode) -> None:
         )
 
 
+def _rotation(node: YamlNode) -> Rotation:
+    keys = node.mapping('from', 'to', required=('from', 'to'))
+    for item in keys.values():
+        if not Rotation.elements_of(item.text()):
+            raise item.expected(
+                f'one of {", ".join(REPRESENTATIONS)}, or euler_ and three axes: euler_xyz about '
+                'fixed axes, euler_XYZ about those of the body, euler_xyz_deg in degrees'
+            )
+    return Rotation(keys['from'].text(), keys['to'].text())
+
+
+def _check_rotation(part: Part, rotation: Rotation, node: YamlNode) -> None:
+    """Refuse what is for single numbers, of which a rotation has none."""
+    strategies = {align.strategy for align in _aligns(part)}
+    if 'linear' in strategies and not any(source.tf for source in part.sources):
+        raise node.error('rotation: linear does not turn; set strategy: slerp')
+    if part.takes_empty:
+        raise node.error('rotation: what is padded or counted is none; leave it out')
+    if part.nan not in ('fail', 'hold'):
+        raise node.error('nan: a number makes no rotation; set fail or hold')
+    if {align.reduce for align in _aligns(part)} - {None, 'last'}:
+        raise node.error('reduce: of rotations there is only the last; set last')
+    if part.quaternion and not rotation.written.startswith('quaternion'):
+        raise node.error(f'quaternion: is for rotations to a quaternion, found {rotation.written}')
+    euler = Rotation.euler(rotation.written)
+    unit = '' if euler is None else 'angle_deg' if euler.degrees else 'angle'
+    if part.unit in ('angle', 'angle_deg') and part.unit != unit:
+        raise node.error(
+            f'unit: {rotation.written} is no {part.unit}; '
+            f'{f"set {unit}" if unit else "leave it out"}'
+        )
+
+
 def _last_frame(node: YamlNode) -> Part:
     keys = node.mapping('names', 'last_frame', required=('names',))
     names = _names(keys['names'])
@@ -320,7 +374,7 @@ def _check_transforms(part: Part, node: YamlNode) -> None:
             continue
         if (source.align or part.align).reduce is not None:
             raise node.error('reduce is for numbers, not for transforms; leave it out')
-        found = len(part.names) if part.select is None else max(part.select) + 1
+        found = len(part.recorded_names) if part.select is None else max(part.select) + 1
         if found > len(source.fields) or (part.select is None and found < len(source.fields)):
             raise node.error(
                 f'expected {len(source.fields)} names, for {", ".join(source.fields)} of the '

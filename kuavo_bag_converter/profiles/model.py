@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import re
 from typing import Literal, NamedTuple
 
 Strategy = Literal['nearest', 'hold', 'linear', 'slerp']
@@ -115,6 +116,62 @@ class Source:
     """What the source is in place of fields of messages: a transform, see :data:`POSE_FIELDS`."""
 
 
+REPRESENTATIONS = {
+    'quaternion_xyzw': ('x', 'y', 'z', 'w'),
+    'quaternion_wxyz': ('w', 'x', 'y', 'z'),
+    'matrix': ('00', '01', '02', '10', '11', '12', '20', '21', '22'),
+    'rot6d_rows': tuple('012345'),
+    'rot6d_columns': tuple('012345'),
+    'rotvec': ('x', 'y', 'z'),
+}
+"""What the numbers of representations of rotations are called, Euler angles left aside."""
+_EULER = re.compile('euler_([xyz]{3}|[XYZ]{3})(_deg)?')
+
+
+class EulerAngles(NamedTuple):
+    """A convention of Euler angles."""
+
+    axes: tuple[int, int, int]
+    """In the order of the turns, 0 for x."""
+    intrinsic: bool
+    """About the axes of the body, each as the turns before have left it; else about fixed axes."""
+    degrees: bool
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """
+    How the rotation that a part is was recorded, and how it is written.
+
+    A representation is ``quaternion_xyzw``, ``quaternion_wxyz``, ``matrix`` (row by row),
+    ``rot6d_rows`` or ``rot6d_columns`` (the first two rows or columns of the matrix, one after the
+    other), ``rotvec`` (axis times angle, rad), or Euler angles in rad: ``euler_`` and three axes,
+    ``xyz`` about fixed axes and ``XYZ`` about those of the body; ``euler_xyz_deg`` in degrees.
+    """
+
+    recorded: str
+    written: str
+
+    @staticmethod
+    def euler(representation: str) -> EulerAngles | None:
+        """Return the convention of a representation by Euler angles; None of any other."""
+        match = _EULER.fullmatch(representation)
+        if match is None:
+            return None
+        first, second, third = ('xyz'.index(axis) for axis in match[1].lower())
+        if second in (first, third):
+            return None
+        return EulerAngles((first, second, third), match[1].isupper(), bool(match[2]))
+
+    @staticmethod
+    def elements_of(representation: str) -> tuple[str, ...]:
+        """Return what the numbers of a representation are called, () if there is none such."""
+        if representation not in REPRESENTATIONS and Rotation.euler(representation) is not None:
+            axes = [*representation.removeprefix('euler_')[:3]]
+            return axes[0], axes[1], axes[2] + ('2' if axes[2] == axes[0] else '')
+        return REPRESENTATIONS.get(representation, ())
+
+
 @dataclass(frozen=True)
 class Part:
     """
@@ -162,14 +219,30 @@ class Part:
     """What the elements are that a message is padded with, before all operations."""
     element_count: bool = False
     """The part is one element: how many the fields have together in the message."""
+    rotation: Rotation | None = None
+    """What the numbers of the message become, after ``nan`` and before all other operations."""
 
     @property
     def takes_empty(self) -> bool:
         """Whether a message without elements says something, and is not passed by."""
         return self.element_count or self.on_length in ('pad', 'pad_or_cut')
 
+    @property
+    def recorded_names(self) -> tuple[str, ...]:
+        """
+        Names of the numbers that a message has for the part.
+
+        They are those of its elements, but for a rotation, which becomes other numbers.
+        """
+        if self.rotation is None:
+            return self.names
+        return Rotation.elements_of(self.rotation.recorded)
+
     def real_part(self, source: Source) -> int | None:
         """Return which element of a quaternion is w, by the fields or else by the names."""
+        if self.rotation is not None:
+            elements = Rotation.elements_of(self.rotation.written)
+            return elements.index('w') if 'w' in elements else None
         fields = source.fields if len(source.fields) == len(self.names) else ()
         for texts in ([path.rpartition('.')[2] for path in fields], self.names):
             found = [place for place, text in enumerate(texts) if text.lower().endswith('w')]

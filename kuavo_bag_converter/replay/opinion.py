@@ -68,6 +68,7 @@ from kuavo_bag_converter.replay.plain_recording import (
 )
 from kuavo_bag_converter.replay.plausible import doubts, in_turns, PartEvidence
 from kuavo_bag_converter.replay.rows import first_rows
+from kuavo_bag_converter.replay.stated_rotations import rotated
 from kuavo_bag_converter.replay.stated_rows import (
     as_number,
     between,
@@ -272,7 +273,8 @@ class _PoseColumn(_Column):
             return statement.cell(edge.topic, self.align, frame)
 
         found = pose(self.edges, tf.parent.lstrip('/'), tf.child.lstrip('/'), serve)
-        return [found[POSE_FIELDS.index(name)] for name in self.source.fields or POSE_FIELDS]
+        fields = [found[POSE_FIELDS.index(name)] for name in self.source.fields or POSE_FIELDS]
+        return fields if self.part.select is None else [fields[at] for at in self.part.select]
 
 
 class BagOpinion:
@@ -660,21 +662,32 @@ class BagOpinion:
     def _row(
         self, column: _Column, topic: Topic, frame: Frame, before: Frame | None
     ) -> Sequence[Value]:
-        part, align = column.part, column.align
+        align = column.align
         if isinstance(column, _PoseColumn):
-            found = column.pose(self._statement, frame)
-            return [float(v) for v in operated(found, part)]
+            pose = column.pose(self._statement, frame)
+            return self._operated(column, pose, pose, Cell(0, 0))
         cell = self._statement.cell(topic, align, frame)
         if cell.fill:
             return [cell.fill] * column.width
         if cell.cut:
             return [_NAN] * column.width
-        found = between(column.values[cell.first], column.values[cell.second], cell, part, align)
+        first, second = column.values[cell.first], column.values[cell.second]
         how = align.reduce
         if how is not None:
             since = self._statement.since(topic, align, before, frame)
             if since:
-                found = reduced_values([column.values[i] for i in since], how)
+                first = second = reduced_values([column.values[i] for i in since], how)
+        return self._operated(column, first, second, cell)
+
+    def _operated(
+        self, column: _Column, first: Sequence[float], second: Sequence[float], cell: Cell
+    ) -> Sequence[Value]:
+        """Return the elements that two messages make, of which the first may serve alone."""
+        part = column.part
+        if part.rotation is not None:
+            found: Any = np.array(rotated(first, second, cell.weight, part.rotation))
+        else:
+            found = between(first, second, cell, part, column.align)
         if part.quaternion == 'positive_w':
             w = part.real_part(column.source)
             found = -found if w is not None and found[w] < 0 else found
@@ -688,6 +701,8 @@ class BagOpinion:
             line = column.align.timeline
             if column.part.gap_flag or not column.bound or isinstance(column, _PoseColumn):
                 continue
+            if column.part.rotation is not None:
+                continue  # angles jump where they wrap, and one rotation has many numbers
             times = [self._statement.time(Frame(stamp, stretch), line) for stamp in frames]
             for place, topic in enumerate(column.topics):
                 stamps, numbers = self._statement.line(topic, line, stretch)

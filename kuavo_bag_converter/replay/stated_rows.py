@@ -53,7 +53,8 @@ _STATED = {
     Source: 'topic fields msgtypes align names_field frame_ids publisher stamp_field '
     'stamp_unit tf',
     Part: 'names sources length on_length pad_value element_count select joints unit value_range '
-    'scale offset threshold relative_to_start gap_flag align stand_in nan quaternion last_frame',
+    'scale offset threshold relative_to_start gap_flag align stand_in nan quaternion last_frame '
+    'rotation',
     VectorFeature: 'key parts minus dtype',
     CameraFeature: 'key sources size depth depth_range align crop rotate fit value_range unit_mm '
     'store info_topic',
@@ -401,7 +402,7 @@ def elements(message: Any, part: Part, source: Source) -> list[float | None]:
     if part.element_count:
         return [float(len(values))]
     if part.on_length != 'refuse':
-        length = len(part.names) if part.length is None else part.length
+        length = len(part.recorded_names) if part.length is None else part.length
         if part.on_length != 'cut':
             values += [part.pad_value] * (length - len(values))
         values = values if part.on_length == 'pad' else values[:length]
@@ -412,7 +413,7 @@ def elements(message: Any, part: Part, source: Source) -> list[float | None]:
         return [values[names.index(joint)] if joint in names else None for joint in part.joints]
     if part.select is not None:
         return [values[place] for place in part.select]
-    if len(values) != len(part.names):
+    if len(values) != len(part.recorded_names):
         raise LookupError
     return [*values]
 
@@ -479,6 +480,9 @@ def reduced_values(found: Sequence[Sequence[float]], how: str) -> Any:
 
 def quaternions(part: Part, source: Source, strategy: str) -> list[list[int]]:
     """Return which elements of a part are quaternions of which either sign may stand."""
+    if part.rotation is not None:
+        is_quaternion = part.rotation.written.startswith('quaternion')
+        return [list(range(4))] if is_quaternion and part.quaternion != 'positive_w' else []
     if part.quaternion in ('as_recorded', 'positive_w'):
         return []
     if part.quaternion or strategy == 'slerp':
