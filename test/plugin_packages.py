@@ -24,6 +24,7 @@ import subprocess
 import sys
 
 from kuavo_bag_converter.cli import main as cli
+from kuavo_bag_converter.robots.resolve import robots
 from kuavo_bag_converter.settings import known_settings
 from kuavo_bag_converter.support.plugins import installed_entries, plugins
 from plain_robot import every, image, joint_state, ramps, Robot
@@ -74,9 +75,8 @@ def installed(*folders):
 
 def _look_again():
     importlib.invalidate_caches()
-    installed_entries.cache_clear()
-    plugins.cache_clear()
-    known_settings.cache_clear()
+    for cached in (installed_entries, plugins, robots, known_settings):
+        cached.cache_clear()
 
 
 def command(capsys, *arguments):

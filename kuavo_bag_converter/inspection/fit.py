@@ -34,7 +34,7 @@ from kuavo_bag_converter.bags.model import BagReader, TopicIndex
 from kuavo_bag_converter.frames.cameras import first_picture
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.kinds import camera_of
-from kuavo_bag_converter.frames.options import shard_options, ShardOptions
+from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.frames.preflight import bind_bag
 from kuavo_bag_converter.inspection.contents import FirstMessage
 from kuavo_bag_converter.inspection.report import (
@@ -104,7 +104,7 @@ def fit_asked(bag: InspectedBag, settings: Settings) -> Fit:
 
     :raises UsageError: They name no profile or do not fit each other.
     """
-    return _ProfileFitter(bag).fit(settings, asked=True)
+    return _ProfileFitter(bag, settings).fit(settings, asked=True)
 
 
 def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
@@ -115,7 +115,7 @@ def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
 
     :raises UsageError: The settings of ``base`` do not fit each other.
     """
-    fitter = _ProfileFitter(bag)
+    fitter = _ProfileFitter(bag, base)
     fits: list[Fit] = []
     for name, robot in robots().items():
         settings = replace(base, profile=name, robot_options=(), profile_object=None)
@@ -143,8 +143,12 @@ class _BadPictures(Exception):  # noqa: N818  # it tells what it found
 class _ProfileFitter:
     """Tries configurations on one bag; what several of them share is tried once."""
 
-    def __init__(self, bag: InspectedBag) -> None:
+    def __init__(self, bag: InspectedBag, base: Settings) -> None:
         self._bag = bag
+        self._options = replace(
+            shard_options(base), definitions=bag.definitions, on_bad_image='fail'
+        )
+        """How bags are converted, as far as it matters for one picture."""
         self._part = cache(self._try_part)
         self._camera = cache(self._try_camera)
         self._remarks: dict[CameraFeature, tuple[str, ...]] = {}
@@ -167,10 +171,9 @@ class _ProfileFitter:
             misses.append(Miss('', '', undecided(settings).partition(',')[0], str(error)))
         else:
             cameras = profile.cameras
-            options = self._options(settings)
-            misses += self._misses(profile, options)
+            misses += self._misses(profile)
             try:
-                bound = bind_bag(profile, self._bag.reader, options)
+                bound = bind_bag(profile, self._bag.reader, self._options)
             except (BagError, UsageError) as error:
                 if asked or not misses:
                     misses = with_refusal(misses, str(error))
@@ -195,11 +198,6 @@ class _ProfileFitter:
             _command(self._bag.files, settings),
             tuple(text for camera in cameras for text in self._remarks.get(camera, ())),
         )
-
-    def _options(self, settings: Settings) -> ShardOptions:
-        """Return how bags are converted, as far as it matters for one picture."""
-        options = shard_options(settings)
-        return replace(options, definitions=self._bag.definitions, on_bad_image='fail')
 
     def advised(self, settings: Settings) -> Fit:
         """
@@ -277,7 +275,7 @@ class _ProfileFitter:
         )
         return _BadPictures(Miss(key, topic, 'bad_pictures', text))
 
-    def _misses(self, profile: Profile, options: ShardOptions) -> list[Miss]:
+    def _misses(self, profile: Profile) -> list[Miss]:
         found: list[Miss | None] = []
         if all(profile.clock.sources != camera.sources for camera in profile.cameras):
             found.append(self._clock('clock', profile.clock))
@@ -287,7 +285,7 @@ class _ProfileFitter:
                 for part in vector.parts
                 if not part.gap_flag and not part.last_frame
             ]
-        found += [self._camera(camera, options) for camera in profile.cameras]
+        found += [self._camera(camera) for camera in profile.cameras]
         if profile.episodes.sources:
             found.append(self._clock('episodes', Clock(profile.episodes.sources, 1)))
         return list({miss.text: miss for miss in found if miss is not None}.values())
@@ -372,7 +370,7 @@ class _ProfileFitter:
             return 'field'
         return 'names' if part.joints else 'length'
 
-    def _try_camera(self, camera: CameraFeature, options: ShardOptions) -> Miss | None:
+    def _try_camera(self, camera: CameraFeature) -> Miss | None:
         binding = self._bound(Clock(camera.sources, 1), camera)
         if binding is None:
             others = self._pictures(depth=bool(camera.depth))
@@ -393,7 +391,7 @@ class _ProfileFitter:
                 connection, data = message.connection, bytes(message.data)
             else:
                 info = picture_info(connection, self._bag.definitions, data)
-            kind = camera_of(bound, info, options)
+            kind = camera_of(bound, info, self._options)
             kind.decoder(connection).decode(data)
         except ImageError:
             if not is_stream:

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def robot_of(profile: str) -> Robot[Any] | None:
     return plugin.value if plugin else None
 
 
+@functools.cache
 def robots() -> dict[str, Plugin]:
     """
     Return all robots by name.
