@@ -24,7 +24,7 @@ from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH
 from kuavo_bag_converter.inspection.bag import inspect_bag
 from kuavo_bag_converter.inspection.report import BagReport
-from kuavo_bag_converter.jobs import convert as conversion
+from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.report import Observer, Report
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.loader import checked
@@ -113,7 +113,7 @@ def convert(
     """
     values = {**settings, 'bags': list(map(str, as_paths(bags))), 'output': str(output)}
     given = _with_profile(settings_from(values, 'convert'), profile, Path(output, PROFILE_PATH))
-    return conversion.convert(given, observer=observer, cancel=cancel)
+    return convert_bags(given, observer=observer, cancel=cancel)
 
 
 def _with_profile(

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import av
 from dataset_reading import tree
-from kuavo_bag_converter.benchmark.references import METHODS
+from kuavo_bag_converter.benchmark.references import FILLERS
 from kuavo_bag_converter.check.description import describe
 from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.replay.bags import match_bags
 from kuavo_bag_converter.replay.opinion import BagOpinion, OpinionSummary
 from kuavo_bag_converter.sample.barcode import read_frame_number
@@ -65,8 +65,8 @@ def run(bags, output, *, observer=None, cancel=None, method='chunked', judged=Fa
     bags = bags if isinstance(bags, (list, tuple)) else [bags]
     given = {name.replace('__', '.'): value for name, value in values.items()}
     given |= {'bags': [str(bag) for bag in bags], 'output': str(output)}
-    done = convert(
-        settings_from(given, 'test'), observer=observer, cancel=cancel, fill=METHODS[method]
+    done = convert_bags(
+        settings_from(given, 'test'), observer=observer, cancel=cancel, fill=FILLERS[method]
     )
     if judged and any(outcome.status == 'converted' for outcome in done.outcomes):
         assert opinion(output, bags)[0] == []
@@ -81,7 +81,7 @@ def opinion(root, bags, frames=3, instead=None):
     """
     findings, summary = Findings(), OpinionSummary()
     dataset = describe(Path(root), findings)
-    profile = load_profile(Path(root) / 'conversion' / 'profile.yaml')
+    profile = read_profile(Path(root) / 'conversion' / 'profile.yaml')
     settings = dataset.record.known_settings('test')
     definitions = Definitions(settings.msg_path, settings.distro)
     if instead is None:

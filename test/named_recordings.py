@@ -21,7 +21,7 @@ from pathlib import Path
 
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.frames.aligned import iter_chunks
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 import numpy as np
 from ros_messages import ROS1, ROS2
 from rosbags.rosbag1 import Writer as Rosbag1Writer
@@ -164,7 +164,7 @@ def profile_file(folder, profile):
 def read(folder, recording, *parts, container='mcap', **keys):
     """Return the rows of a recording and when their frames are, s; the rest is as a profile's."""
     bag = recording.write(folder, container)
-    profile = load_profile(profile_file(folder, profile_of(*parts, **keys)))
+    profile = read_profile(profile_file(folder, profile_of(*parts, **keys)))
     with open_bag([bag]) as reader:
         chunks = [*iter_chunks(reader, profile)]
     values = np.concatenate([chunk.vectors['observation.state'] for chunk in chunks])

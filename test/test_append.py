@@ -41,7 +41,7 @@ from dataset_reading import info, tree
 from kuavo_bag_converter.bags import fingerprint as identity
 from kuavo_bag_converter.bags.fingerprint import find_duplicates, fingerprint, same_files
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.settings import settings_from
@@ -59,7 +59,7 @@ def bags(tmp_path):
 
 def retry(root, *bags, observer=None):
     values = {'output': str(root), 'retry_failed': True, 'bags': [str(bag) for bag in bags]}
-    return convert(settings_from(values, 'test'), observer=observer)
+    return convert_bags(settings_from(values, 'test'), observer=observer)
 
 
 def frames_of(*numbers, frames=4):

@@ -33,7 +33,7 @@ from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.frames import preflight
 from kuavo_bag_converter.frames.options import shard_options
-from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.robots.resolve import resolve
 from kuavo_bag_converter.sample.write import write_sample
@@ -707,7 +707,7 @@ def watched(tmp_path, bags, output, cancel_at=None, **values):
     given = {'profile': arguments(tmp_path)[1].partition('=')[2], 'crf': 40, **values}
     given |= {'bags': [str(bag) for bag in bags], 'output': str(output)}
     try:
-        outcome = convert(settings_from(given, 'test'), observer=Cancelling(), cancel=cancel)
+        outcome = convert_bags(settings_from(given, 'test'), observer=Cancelling(), cancel=cancel)
     except Cancelled:
         return watching.said, None
     return watching.said, [item.status for item in outcome.outcomes]
@@ -762,7 +762,7 @@ def test_a_run_that_goes_on_an_append_and_a_retry_show_refused_bags(tmp_path, ma
 
     other = robot_of(seconds=SECONDS + 0.5).write(tmp_path / 'other')
     shutil.move(next(other.glob('*.mcap')), many[1])
-    outcome = convert(settings_from({'output': str(output), 'retry_failed': True}, 'test'))
+    outcome = convert_bags(settings_from({'output': str(output), 'retry_failed': True}, 'test'))
     assert [item.status for item in outcome.outcomes] == ['converted', 'failed']
     bags = report(output)['bags']
     assert [bag['status'] for bag in bags] == ['converted'] * 4 + ['failed']

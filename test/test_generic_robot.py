@@ -24,8 +24,8 @@ from conversions import alignment, pictures, report, rows, run, same_frames, ser
 from dataset_reading import info
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.cli.main import run as command
+from kuavo_bag_converter.jobs.display import plan_summary
 from kuavo_bag_converter.profiles.shipped import shipped_profiles
-from kuavo_bag_converter.report.display import plan_summary
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from naive_plan import NaivePlan, use_of
 from naive_rows import rows_of

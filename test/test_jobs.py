@@ -23,7 +23,7 @@ import threading
 
 from conversions import report, rows, run, write_samples
 from dataset_reading import info, tree
-from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
@@ -156,7 +156,7 @@ def test_retry_failed_takes_just_the_bags_that_failed_and_their_settings(bags, t
     outcome = run(bags, root, train_hz=15, **VALUES)
     assert [item.status for item in outcome.outcomes] == ['converted', 'failed', 'converted']
     bags[1].write_bytes(whole)
-    again = convert(settings_from({'output': str(root), 'retry_failed': True}, 'test'))
+    again = convert_bags(settings_from({'output': str(root), 'retry_failed': True}, 'test'))
     assert [item.bag for item in again.outcomes] == [str(bags[1])]
     assert again.exit_code == 0
     listed = report(root)['bags']
@@ -164,7 +164,7 @@ def test_retry_failed_takes_just_the_bags_that_failed_and_their_settings(bags, t
     assert [bag['first_episode'] for bag in listed] == [0, 2, 1]
     assert info(root)['total_episodes'] == 3
     with pytest.raises(UsageError, match='no bag failed'):
-        convert(settings_from({'output': str(root), 'retry_failed': True}, 'test'))
+        convert_bags(settings_from({'output': str(root), 'retry_failed': True}, 'test'))
 
 
 def test_a_dataset_that_was_being_replaced_comes_back(bags, tmp_path):

@@ -32,7 +32,7 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.frames.operations import apply_operations
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.robots.kuavo.branches import BRANCHES
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
@@ -546,7 +546,7 @@ def test_what_the_options_mean_can_be_written_as_a_profile(
     )  # fmt: skip
     path = tmp_path / 'kuavo.yaml'
     path.write_text(profile_as_yaml(profile), encoding='utf-8')
-    assert load_profile(path) == profile
+    assert read_profile(path) == profile
 
 
 def test_the_table_of_branches_in_the_docs_is_what_the_command_prints(capsys):

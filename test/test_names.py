@@ -23,7 +23,7 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.identity import IdentityReader, named_path
 from kuavo_bag_converter.messages.stamp_fields import StampReader
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.barcode import draw_frame_number
 from kuavo_bag_converter.support.errors import BagError, UsageError
@@ -558,11 +558,11 @@ def test_bags_whose_elements_come_in_another_order_are_not_joined(tmp_path):
 )
 def test_what_a_source_chooses_is_kept_in_the_profile(tmp_path, source):
     state = {'from': {'topic': '/a', 'field': 'b', **source}, 'names': ['x']}
-    profile = load_profile(profile_file(tmp_path, profile_of(state)))
+    profile = read_profile(profile_file(tmp_path, profile_of(state)))
     (kept,) = profile.vectors[0].parts[0].sources
     path = tmp_path / 'written.yaml'
     path.write_text(profile_as_yaml(profile).replace('name: profile', 'name: written'))
-    assert load_profile(path).vectors == profile.vectors
+    assert read_profile(path).vectors == profile.vectors
     frames = source.get('frame_id', ())
     assert kept.frame_ids == (None if frames is None else tuple([frames] * isinstance(frames, str)
                                                                 or frames))  # fmt: skip
@@ -582,7 +582,7 @@ def test_what_a_source_chooses_is_kept_in_the_profile(tmp_path, source):
 def test_a_source_says_what_it_chooses_in_its_own_words(tmp_path, source, words):
     state = {'from': {'topic': '/a', 'field': 'b', **source}, 'names': ['x']}
     with pytest.raises(UsageError) as caught:
-        load_profile(profile_file(tmp_path, profile_of(state)))
+        read_profile(profile_file(tmp_path, profile_of(state)))
     assert words in str(caught.value)
     assert '\n' not in str(caught.value)
 

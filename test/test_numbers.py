@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 from kuavo_bag_converter import iter_chunks, load_profile, open_bag
 from kuavo_bag_converter.frames.operations import interpolate, one_sign, shorter_way, TURNS
 from kuavo_bag_converter.frames.precision import rounded_integers, StepLoss
+from kuavo_bag_converter.jobs.display import Display
 from kuavo_bag_converter.replay.verify import verify
-from kuavo_bag_converter.report.display import Display
 from kuavo_bag_converter.support.errors import BagError
 from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 import numpy as np

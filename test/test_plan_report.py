@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from kuavo_bag_converter.alignment.report import (
     CutReport,
     ErrorMs,
-    FORMAT,
+    PLAN_FORMAT,
     PlanReport,
     StampCounts,
     TopicStampReport,
@@ -86,11 +86,11 @@ def test_a_record_of_an_earlier_version_is_read():
 def test_a_dataset_has_the_format_and_one_of_a_later_format_is_not_taken_for_it(tmp_path):
     write_sample(tmp_path / '0.bag', seconds=1.5, size=(48, 64), depth=False)
     run(tmp_path / '0.bag', tmp_path / 'out', use_depth=False)
-    assert report(tmp_path / 'out')['bags'][0]['plan']['format'] == FORMAT
+    assert report(tmp_path / 'out')['bags'][0]['plan']['format'] == PLAN_FORMAT
     edit_json(
         tmp_path / 'out' / 'conversion' / 'report.json',
-        lambda document: document['bags'][0]['plan'].update(format=FORMAT + 1),
+        lambda document: document['bags'][0]['plan'].update(format=PLAN_FORMAT + 1),
     )
     (finding,) = verify(tmp_path / 'out').findings
     assert finding.rule == 'conversion.unreadable'
-    assert f'format {FORMAT + 1} of a plan, known is {FORMAT}' in finding.found
+    assert f'format {PLAN_FORMAT + 1} of a plan, known is {PLAN_FORMAT}' in finding.found

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.profiles import shipped
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,
@@ -69,7 +69,7 @@ ARM = (
 def load(tmp_path, text):
     path = tmp_path / 'robot.yaml'
     path.write_text(text, encoding='utf-8')
-    return load_profile(path)
+    return read_profile(path)
 
 
 def load_part(tmp_path, keys, head=HEAD):
@@ -364,10 +364,10 @@ def test_what_is_not_strict_yaml_is_refused(tmp_path, text, message):
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r'none\.yaml: cannot read the file: No such file'):
-        load_profile(tmp_path / 'none.yaml')
+        read_profile(tmp_path / 'none.yaml')
     (tmp_path / 'latin.yaml').write_bytes(b'robot_type: caf\xe9')
     with pytest.raises(UsageError, match=r'latin\.yaml: not a UTF-8 text: byte 15'):
-        load_profile(tmp_path / 'latin.yaml')
+        read_profile(tmp_path / 'latin.yaml')
 
 
 @pytest.mark.parametrize(
@@ -892,7 +892,7 @@ def profiles(draw):
 def test_a_profile_survives_being_written_and_read(tmp_path_factory, profile):
     path = tmp_path_factory.getbasetemp() / 'round_trip.yaml'
     path.write_text(profile_as_yaml(profile), encoding='utf-8', newline='')
-    assert load_profile(path) == profile
+    assert read_profile(path) == profile
 
 
 @settings(max_examples=200, deadline=None)
@@ -901,7 +901,7 @@ def test_any_text_is_read_or_refused_with_one_line(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / 'any.yaml'
     path.write_text(text, encoding='utf-8', errors='replace')
     with pytest.raises(UsageError) as caught:
-        load_profile(path)
+        read_profile(path)
     assert '\n' not in str(caught.value)
 
 
@@ -943,7 +943,7 @@ def test_shipped_profiles_are_valid_and_in_one_piece_after_a_round_trip(tmp_path
     assert 'joint_state_image' in names
     for name, path in names.items():
         profile = resolve(replace(Settings(), profile=name), [])
-        assert profile == load_profile(path)
+        assert profile == read_profile(path)
         assert profile.name == name
         assert load(tmp_path, profile_as_yaml(profile)) == profile
 

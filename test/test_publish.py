@@ -117,7 +117,7 @@ def test_what_appears_at_the_output_stays(bags, tmp_path, profile, kernel, appea
 
 
 def test_the_command_says_where_the_dataset_is(bags, tmp_path, profile, capsys, monkeypatch):
-    from kuavo_bag_converter.report import display
+    from kuavo_bag_converter.jobs import display
 
     root = tmp_path / 'out'
     monkeypatch.setattr(display.Display, 'assembling', lambda *_: root.mkdir())

@@ -34,11 +34,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.open import open_bag
-from kuavo_bag_converter.bags.rosbag2.qos import LIMIT
+from kuavo_bag_converter.bags.rosbag2.qos import MOST_CHARACTERS
 from kuavo_bag_converter.bags.scratch import RESERVE, Scratch
 from kuavo_bag_converter.cli import main as cli
+from kuavo_bag_converter.jobs.display import Display, print_report
 from kuavo_bag_converter.jobs.report import Outcome, Report
-from kuavo_bag_converter.report.display import Display, print_report
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import LINE, one_line, shown
@@ -166,9 +166,9 @@ def test_a_metadata_file_that_unfolds_is_refused_in_a_short_line(
 def test_a_metadata_file_that_is_too_long_is_not_read(robot, profile, tmp_path):
     bag = robot.write(tmp_path / 'long')
     with (bag / 'metadata.yaml').open('a') as file:
-        file.write('# ' + 'x' * LIMIT)
+        file.write('# ' + 'x' * MOST_CHARACTERS)
     (outcome,) = run(bag, tmp_path / 'out', profile=profile).outcomes
-    assert f'metadata.yaml: has more than {LIMIT} bytes' in outcome.reason
+    assert f'metadata.yaml: has more than {MOST_CHARACTERS} bytes' in outcome.reason
 
 
 def test_a_metadata_file_that_is_too_deep_is_refused(robot, profile, tmp_path):

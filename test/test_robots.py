@@ -26,7 +26,7 @@ import sys
 from conversions import report, rows, run
 import kuavo_bag_converter
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.robots.resolve import profile_version, resolve
@@ -81,7 +81,7 @@ def test_its_options_convert_a_bag_and_are_recorded(two_arms, tmp_path):
     }  # fmt: skip
     state = rows(output)['observation.state']
     assert state[:, 0] == pytest.approx(rows(output)['timestamp'], abs=0.01)
-    assert load_profile(output / 'conversion' / 'profile.yaml').name == 'two_arms'
+    assert read_profile(output / 'conversion' / 'profile.yaml').name == 'two_arms'
 
 
 @pytest.mark.parametrize('sides', [('right',), ('left', 'right')])

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kuavo_bag_converter.frames.rotations import as_quaternions, from_quaternions, is_no_rotation
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Rotation
 from kuavo_bag_converter.replay.stated_rotations import matrix_of, rotated
 from kuavo_bag_converter.support.errors import UsageError
@@ -231,9 +231,9 @@ def test_names_are_those_of_the_representation_if_none_are_given(tmp_path):
         turn = turning('quaternion_wxyz', representation)
         del turn['names']
         _, path = written(tmp_path, robot_of(array([[0.0]] * FRAMES)), profile_of(turn))
-        profile = load_profile(path)
+        profile = read_profile(path)
         path.write_text(profile_as_yaml(profile))
-        assert load_profile(path) == profile
+        assert read_profile(path) == profile
         return ' '.join(profile.vectors[0].names)
 
     assert names_of('rot6d_rows') == 'rot6d_0 rot6d_1 rot6d_2 rot6d_3 rot6d_4 rot6d_5'
@@ -325,7 +325,7 @@ def test_what_a_rotation_cannot_be(tmp_path, keys, words):
     }
     _, path = written(tmp_path, robot_of(array([[0.0]] * FRAMES)), profile_of(turn | keys))
     with pytest.raises(UsageError) as error:
-        load_profile(path)
+        read_profile(path)
     text = str(error.value).removeprefix(f'{path}: features.observation.state.parts[0]')
     assert text.lstrip('.: ').startswith(words)
 
@@ -335,4 +335,4 @@ def test_integers_are_no_rotation(tmp_path):
     profile = profile_of(observation__turn={'dtype': 'int64', 'parts': [turn]})
     _, path = written(tmp_path, robot_of(array([[0.0]] * FRAMES)), profile)
     with pytest.raises(UsageError, match='with a fraction, which int64 does not have'):
-        load_profile(path)
+        read_profile(path)

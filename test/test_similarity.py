@@ -24,7 +24,7 @@ from kuavo_bag_converter.check.coding import coding_of, Loss, loss_of
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.messages.video_frames import FrameFitter
-from kuavo_bag_converter.replay.similarity import ComparedFrame, EpisodeComparison, reduced
+from kuavo_bag_converter.replay.similarity import ComparedFrame, EpisodeComparison, reduced_frame
 import numpy as np
 import pytest
 
@@ -97,7 +97,7 @@ def suspicions(source, stored, coding, numbers=None):
         first, second = source[number], stored[number]
         loss = loss_of(first, second, known)
         found += comparison.add(
-            ComparedFrame(number, number, reduced(first), reduced(second), loss)
+            ComparedFrame(number, number, reduced_frame(first), reduced_frame(second), loss)
         )
     return [*found, *comparison.finish()], comparison
 

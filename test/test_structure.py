@@ -36,7 +36,6 @@ LAYERS = """
     inspection  replay
     jobs
     api
-    report
     node
     benchmark
     cli

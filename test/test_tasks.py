@@ -33,9 +33,9 @@ from conversions import report
 from dataset_edits import edit_json
 from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
+from kuavo_bag_converter.jobs.display import print_report
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
-from kuavo_bag_converter.report.display import print_report
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 import pyarrow.parquet as pq
 import pytest

@@ -35,8 +35,8 @@ from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.model import TopicIndex
 from kuavo_bag_converter.bags.time_spans import recorded_spans, TimeSpan
 from kuavo_bag_converter.cli.main import run as command
+from kuavo_bag_converter.jobs.display import Display
 from kuavo_bag_converter.profiles.model import Align, Clock
-from kuavo_bag_converter.report.display import Display
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 from plain_robot import at, BEGIN, every, image, joint_state, MS, NS, ramps, Robot, said

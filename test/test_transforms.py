@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from conversions import report, run
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from named_recordings import profile_file, profile_of, read, Recording
@@ -246,14 +246,14 @@ def test_a_rotation_that_is_none_is_refused(tmp_path):
 )
 def test_what_a_transform_must_say(tmp_path, part, words):
     with pytest.raises(UsageError) as caught:
-        load_profile(profile_file(tmp_path, profile_of(part)))
+        read_profile(profile_file(tmp_path, profile_of(part)))
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize('strategy', [None, 'nearest', 'hold', 'linear'])
 def test_transforms_are_interpolated_unless_they_say_otherwise(tmp_path, strategy):
     align = None if strategy is None else {'strategy': strategy}
-    profile = load_profile(
+    profile = read_profile(
         profile_file(tmp_path, profile_of(pose_part('a', 'b', align=align)))
     )  # fmt: skip
     (source,) = profile.vectors[0].parts[0].sources

@@ -42,7 +42,7 @@ from kuavo_bag_converter.alignment.report import (
     TopicStampReport,
     TrackReport,
 )
-from kuavo_bag_converter.alignment.runs import read_recording, Recording
+from kuavo_bag_converter.alignment.runs import BagTimes, read_bag_times
 from kuavo_bag_converter.alignment.stamps import nearest, TopicTimes, total_counts
 from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.profiles.model import Align, Clock
@@ -266,7 +266,7 @@ def recording_of(
     latched: AbstractSet[str] = frozenset(),
     *,
     by_receive: bool = False,
-) -> Recording:
+) -> BagTimes:
     """
     Part a bag where a clock was set back.
 
@@ -277,7 +277,7 @@ def recording_of(
     """
     lines = {clock.timeline, *(track.align.timeline for track in tracks)}
     needed = {track.topic for track in tracks if not _may_be_missing(track.align)} - latched
-    return read_recording(
+    return read_bag_times(
         index,
         clock,
         clock_topic,
@@ -296,7 +296,7 @@ def plan_recording(
     clock_topic: str,
     fps: int,
     tracks: Sequence[Track],
-    recording: Recording,
+    recording: BagTimes,
     end_topics: Sequence[str] = (),
     segments: Sequence[Sequence[Segment]] | None = None,
     bad: BadPictures | None = None,
@@ -402,7 +402,7 @@ def plan_recording(
 
 
 def _clock_report(
-    clock: Clock, recording: Recording, topic: str, runs: Sequence[ClockReport]
+    clock: Clock, recording: BagTimes, topic: str, runs: Sequence[ClockReport]
 ) -> dict[str, Any]:
     """Return the fields of the clock's report over all runs that give frames."""
     decimations = dict.fromkeys(run.decimation for run in runs)

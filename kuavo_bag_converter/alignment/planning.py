@@ -29,7 +29,7 @@ from kuavo_bag_converter.alignment.plan import (
     topics_with_header,
 )
 from kuavo_bag_converter.alignment.report import CutReport, TopicStampReport
-from kuavo_bag_converter.alignment.runs import Recording, step_text
+from kuavo_bag_converter.alignment.runs import BagTimes, step_text
 from kuavo_bag_converter.alignment.segments import (
     Cut,
     cut_by_marks,
@@ -103,7 +103,7 @@ def _tasks(
     binding: Binding,
     reader: BagReader,
     definitions: Definitions,
-    recording: Recording,
+    recording: BagTimes,
     plan: Plan,
     cuts: Sequence[Cut | None],
 ) -> FrameTasks:
@@ -143,7 +143,7 @@ def aligned_topics(binding: Binding) -> frozenset[str]:
 
 
 def _cuts(
-    binding: Binding, reader: BagReader, definitions: Definitions, recording: Recording
+    binding: Binding, reader: BagReader, definitions: Definitions, recording: BagTimes
 ) -> tuple[list[Cut | None], list[str]]:
     """
     Cut each run; where one gives no episode, say why.
@@ -178,7 +178,7 @@ def _tried(
 
 
 def _cut_report(
-    binding: Binding, recording: Recording, cuts: Sequence[Cut | None]
+    binding: Binding, recording: BagTimes, cuts: Sequence[Cut | None]
 ) -> CutReport | None:
     """Add up how the runs of a bag were cut."""
     counts = [vars(cut.report) for cut in cuts if cut]
@@ -224,7 +224,7 @@ def _cut(
     return cut_by_messages(episodes, source.topic, stamps, values, span)
 
 
-def _stamps(recording: Recording, topic: str, *, held: bool) -> TopicStampReport:
+def _stamps(recording: BagTimes, topic: str, *, held: bool) -> TopicStampReport:
     return TopicStampReport(topic, held, total_counts(recording.topic(topic), 'bag'))
 
 

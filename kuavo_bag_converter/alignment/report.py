@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-FORMAT = 1
+PLAN_FORMAT = 1
 """Of the JSON form; raised when a key changes its meaning or goes."""
 
 
@@ -231,7 +231,7 @@ class PlanReport(ClockReport):
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``conversion/report.json`` and shards hold of it."""
-        return {'format': FORMAT, **_written(self)}
+        return {'format': PLAN_FORMAT, **_written(self)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> PlanReport:
@@ -240,8 +240,8 @@ class PlanReport(ClockReport):
 
         :raises ValueError: It is of a later version.
         """
-        if document.get('format', FORMAT) > FORMAT:
-            raise ValueError(f'format {document["format"]} of a plan, known is {FORMAT}')
+        if document.get('format', PLAN_FORMAT) > PLAN_FORMAT:
+            raise ValueError(f'format {document["format"]} of a plan, known is {PLAN_FORMAT}')
         return cls(**_read(cls, document))
 
 

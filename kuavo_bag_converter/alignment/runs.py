@@ -42,12 +42,12 @@ _UNDER_WAY_NS = _NS
 _MIXED_NS = _NS // 4
 """Messages of one moment are stored within this time."""
 
-Numbers = Mapping[str, Ordinals]
+MessageNumbers = Mapping[str, Ordinals]
 """A number for each message, by topic and ordinal."""
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
+class BagTimes:
     """The stamps of a bag's topics, run by run."""
 
     runs: tuple[Mapping[str, TopicTimes], ...]
@@ -107,7 +107,7 @@ class _Step(NamedTuple):
         return next((item for item in self.shown if item.topic == topic), None)
 
 
-def read_recording(
+def read_bag_times(
     index: Mapping[str, TopicIndex],
     clock: Clock,
     clock_topic: str,
@@ -115,7 +115,7 @@ def read_recording(
     *,
     by_receive: bool = True,
     latched: AbstractSet[str] = frozenset(),
-) -> Recording:
+) -> BagTimes:
     """
     Part a bag where a clock was set back, and decide which stamps are trusted.
 
@@ -129,7 +129,7 @@ def read_recording(
     :raises BagError: A clock was set back and must not be.
     """
     if not any(times.steps for times in index.values()) and not _headers_step_back(index, clock):
-        return Recording((topic_times(index, clock_topic, clock.absurd_stamp_s),))
+        return BagTimes((topic_times(index, clock_topic, clock.absurd_stamp_s),))
     found, elapsed = _recorder_runs(index, needed)
     if found.steps and not by_receive:
         # Then the recorder's clock does not matter, unless it was set back with the publishers'.
@@ -160,7 +160,7 @@ def read_recording(
                 for topic, one in times.items()
             }
         runs.append(times)
-    return Recording(tuple(runs), tuple(steps))
+    return BagTimes(tuple(runs), tuple(steps))
 
 
 @dataclass
@@ -171,14 +171,14 @@ class _RecorderRuns:
 
 def _recorder_runs(
     index: Mapping[str, TopicIndex], needed: AbstractSet[str]
-) -> tuple[_RecorderRuns, Numbers]:
+) -> tuple[_RecorderRuns, MessageNumbers]:
     """
     Part topics where the recorder's clock was set back.
 
     Returns also when messages were received by a clock that is never set back.
     """
     one = {topic: np.zeros(len(times.receive), np.int64) for topic, times in index.items()}
-    received: Numbers = {topic: times.receive for topic, times in index.items()}
+    received: MessageNumbers = {topic: times.receive for topic, times in index.items()}
     if not any(times.steps for times in index.values()):
         return _RecorderRuns(one, []), received
     steps = _shared_steps(index)
@@ -293,9 +293,9 @@ def _headers_step_back(index: Mapping[str, TopicIndex], clock: Clock) -> bool:
 def _publisher_runs(
     index: Mapping[str, TopicIndex],
     clock: Clock,
-    run: Numbers,
-    elapsed: Numbers,
-) -> tuple[Numbers, list[ClockStep]]:
+    run: MessageNumbers,
+    elapsed: MessageNumbers,
+) -> tuple[MessageNumbers, list[ClockStep]]:
     """Part runs further where the clocks of publishers were set back."""
     limit = header_limit_of(clock.absurd_stamp_s)
     ranks: dict[str, Ordinals] = {}

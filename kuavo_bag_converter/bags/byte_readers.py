@@ -24,7 +24,7 @@ from typing import Protocol
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.detect import cannot_be_read
 
-GAP = 32 * 1024
+_READ_GAP = 32 * 1024
 """Neighbours closer than this are read in one go: a call costs about as much as 32 KiB."""
 RUN = 1024 * 1024
 """Neighbours are not joined to more than this."""
@@ -150,7 +150,7 @@ def read_ranges(
         begin, stop, last = starts[first], ends[first], first + 1
         while (
             last < len(starts)
-            and starts[last] - stop <= GAP
+            and starts[last] - stop <= _READ_GAP
             and max(stop, ends[last]) - begin <= RUN
         ):
             stop = max(stop, ends[last])

@@ -48,7 +48,7 @@ HEAD_SLACK = 128
 """Bytes of a record that are read besides the head of its payload."""
 
 
-class Chunk(NamedTuple):
+class StoredChunk(NamedTuple):
     """Where a chunk's data is, and how it is packed."""
 
     offset: int
@@ -75,7 +75,7 @@ class Chunk(NamedTuple):
 class ScannedChunk(NamedTuple):
     """A chunk that a scan has found."""
 
-    chunk: Chunk
+    chunk: StoredChunk
     messages: int
     """How many of its messages, from the first on, can be read."""
 
@@ -161,7 +161,7 @@ class ChunkedStorage(Storage):
         """Tell whether an indexed chunk holds messages of one of the topics."""
 
     @abstractmethod
-    def _chunk_at(self, number: int) -> Chunk:
+    def _chunk_at(self, number: int) -> StoredChunk:
         """Read an indexed chunk's header."""
 
     @abstractmethod
@@ -169,7 +169,7 @@ class ChunkedStorage(Storage):
         """Read an indexed chunk's index."""
 
     @abstractmethod
-    def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
+    def _read_rows(self, chunk: StoredChunk, data: bytes | None) -> ScannedRows:
         """Rows of a chunk without index, from its data or, where that is None, from the file."""
 
     @abstractmethod
@@ -229,7 +229,7 @@ class ChunkedStorage(Storage):
         except DamagedError as error:
             self._damage.note_unused(self.path, error, needed=needed)
 
-    def _loaded(self, chunk: Chunk) -> bytes:
+    def _loaded(self, chunk: StoredChunk) -> bytes:
         data = load_chunk(self._source, chunk)
         self._verified.add(chunk.offset)
         return data
@@ -302,7 +302,7 @@ class ChunkedStorage(Storage):
 
     def _selected_chunks(
         self, selection: Selection
-    ) -> Iterator[tuple[Chunk, MessageRows, bytes | None]]:
+    ) -> Iterator[tuple[StoredChunk, MessageRows, bytes | None]]:
         if self._scanned is None:
             for number in range(self._chunk_count()):
                 if self._chunk_holds(number, selection):
@@ -316,7 +316,7 @@ class ChunkedStorage(Storage):
 
     def _selected(
         self,
-        chunk: Chunk,
+        chunk: StoredChunk,
         rows: MessageRows,
         selected: SelectedRows,
         data: bytes | None,
@@ -352,14 +352,14 @@ class ChunkedStorage(Storage):
             payload = record[slice(found.begin, found.begin + length)]
             yield StoredMessage(found.connection, int(selected.ranks[k]), found.stamp, payload)
 
-    def _parsed(self, chunk: Chunk, record: memoryview) -> MessageRecord | None:
+    def _parsed(self, chunk: StoredChunk, record: memoryview) -> MessageRecord | None:
         try:
             return self._parse(record)
         except DamagedError as error:
             raise DamagedError(chunk.offset, f'chunk: {error.reason}') from None
 
 
-def load_chunk(source: BagFile, chunk: Chunk) -> bytes:
+def load_chunk(source: BagFile, chunk: StoredChunk) -> bytes:
     """
     Read the data of a chunk, decompress and check it.
 
@@ -380,7 +380,7 @@ def load_chunk(source: BagFile, chunk: Chunk) -> bytes:
     return data
 
 
-def needs_loading(chunk: Chunk) -> bool:
+def needs_loading(chunk: StoredChunk) -> bool:
     """Tell whether a chunk is read whole: compressed, or with a checksum to verify."""
     return bool(chunk.compression or chunk.crc)
 

@@ -28,7 +28,7 @@ from kuavo_bag_converter.support.texts import quoted
 import lz4.frame
 import zstandard
 
-LIMIT = 2**31
+MOST_BYTES = 2**31
 """No chunk or message is decompressed to more than this many bytes."""
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 _STEP = 1024 * 1024
@@ -58,8 +58,8 @@ def decompress(method: str, data: bytes, size: int) -> bytes:
 
     :raises CompressionError: unknown method, broken data, a wrong checksum or another size.
     """
-    if size > LIMIT:
-        raise CompressionError(f'claims to be {size} bytes, more than {LIMIT}')
+    if size > MOST_BYTES:
+        raise CompressionError(f'claims to be {size} bytes, more than {MOST_BYTES}')
     if method == 'zstd':
         return _zstd(data, size)
     stream = _stream(method)
@@ -91,7 +91,7 @@ def decompress_prefix(method: str, data: bytes) -> bytes:
         except (RuntimeError, OSError, EOFError, ValueError, zstandard.ZstdError):
             break
         total += len(parts[-1])
-        if total > LIMIT:
+        if total > MOST_BYTES:
             break
     return b''.join(parts)
 
@@ -177,8 +177,8 @@ def _claimed(header: bytes) -> int:
 
 
 def _zstd(data: bytes | memoryview, size: int) -> bytes:
-    if size > LIMIT:
-        raise CompressionError(f'claims to be {size} bytes, more than {LIMIT}')
+    if size > MOST_BYTES:
+        raise CompressionError(f'claims to be {size} bytes, more than {MOST_BYTES}')
     try:
         claimed = zstandard.frame_content_size(data)
         if claimed not in (-1, size):

@@ -46,7 +46,7 @@ KuavoBrain's previews, and the backups of ``rosbag reindex``, ``compress`` and `
 _NAMED = 5
 """Files that a remark names."""
 _TIME_RANGES = {'rosbag1': rosbag1.time_range, 'mcap': mcap.time_range}
-GAP = 10**9
+_SPAN_GAP_NS = 10**9
 """Parts of a split recording follow each other within this many ns."""
 
 
@@ -223,7 +223,7 @@ def _follows(first: Path, second: Path, spans: Callable[[Path], list[TimeSpan]])
     before, after = _part(first), _part(second)
     if not before or not after or after.number != before.number + 1:
         return False
-    return any(0 <= b.start - a.stop < GAP for a in spans(first) for b in spans(second))
+    return any(0 <= b.start - a.stop < _SPAN_GAP_NS for a in spans(first) for b in spans(second))
 
 
 def _spans(path: Path) -> list[TimeSpan]:

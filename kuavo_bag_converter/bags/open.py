@@ -41,7 +41,7 @@ from kuavo_bag_converter.support.files import as_paths, Paths
 from kuavo_bag_converter.support.texts import shown
 
 READERS = ('auto', 'rosbag2_py', 'portable')
-ADVICE = 'set reader: auto or portable'
+_ADVICE = 'set reader: auto or portable'
 ON_DAMAGE = ('fail', 'salvage')
 _BY_ROSBAG2_PY = ('mcap', 'sqlite3')
 """Containers that rosbag2_py reads."""
@@ -176,7 +176,7 @@ def _by_rosbag2_py(
         from kuavo_bag_converter.bags.rosbag2.backend import Rosbag2PyStorage
     except ImportError as error:
         raise UsageError(
-            f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or {ADVICE}'
+            f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or {_ADVICE}'
         ) from None
     if damage.count:
         damage.note(f'{path}: is damaged: it is salvaged by the portable reader')
@@ -192,7 +192,7 @@ def _by_rosbag2_py(
 def _check_reader(path: Path, container: str, reader: str) -> None:
     if reader == 'rosbag2_py' and container not in _BY_ROSBAG2_PY:
         what = 'a ROS 1 bag' if container == 'rosbag1' else f'of the container {container}'
-        raise BagError(f'{path}: is {what}, which rosbag2_py does not read; {ADVICE}')
+        raise BagError(f'{path}: is {what}, which rosbag2_py does not read; {_ADVICE}')
 
 
 def _open_or_survive(

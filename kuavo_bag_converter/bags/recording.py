@@ -28,7 +28,7 @@ from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.header_stamps import begins_with_header, HEAD, header_stamp
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.bags.storage import (
-    Numbers,
+    Integers,
     Selection,
     Storage,
     StoredMessage,
@@ -147,7 +147,7 @@ class RecordingReader:
         new = wanted.keys() - self._orders.keys()
         if new:
             self._receive_stamps(new)
-        places: dict[str, tuple[Numbers, Ordinals]] = {}
+        places: dict[str, tuple[Integers, Ordinals]] = {}
         for topic, ordinals in wanted.items():
             unique = np.unique(np.asarray(ordinals, np.int64))
             count = self.counts[topic]
@@ -251,7 +251,7 @@ class RecordingReader:
         columns: dict[str, Stamps] = {
             topic: np.zeros(self.counts[topic], np.int64) for topic in topics
         }
-        places: dict[str, tuple[Numbers, Ordinals]] = {}
+        places: dict[str, tuple[Integers, Ordinals]] = {}
         for topic, column in columns.items():
             ordinals = np.arange(len(column))
             places[topic] = _in_storage_order(ordinals, self._orders[topic])
@@ -285,7 +285,7 @@ class RecordingReader:
             columns[connection.topic][stored.rank] = stamp
 
     def _stored(
-        self, places: Mapping[str, tuple[Numbers, Ordinals]], head: int | None
+        self, places: Mapping[str, tuple[Integers, Ordinals]], head: int | None
     ) -> Iterator[tuple[Storage, Connection, StoredMessage]]:
         """Yield chosen messages of all files; ``places`` are (place in storage, rank) by topic."""
         begins = dict.fromkeys(places, 0)
@@ -356,7 +356,7 @@ class RecordingReader:
             raise BagError(f'{where}: {error}') from None
 
 
-def _in_storage_order(ordinals: Ordinals, order: Ordinals | None) -> tuple[Numbers, Ordinals]:
+def _in_storage_order(ordinals: Ordinals, order: Ordinals | None) -> tuple[Integers, Ordinals]:
     if order is None:
         return ordinals, ordinals
     places = order[ordinals]

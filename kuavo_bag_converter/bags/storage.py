@@ -31,17 +31,17 @@ from kuavo_bag_converter.bags.model import Connection, Ordinals, Stamps
 import numpy as np
 import numpy.typing as npt
 
-Numbers = npt.NDArray[np.int64]
+Integers = npt.NDArray[np.int64]
 
 
 class MessageRows(NamedTuple):
     """A stretch of a file's messages in storage order; three arrays of one length."""
 
-    connection: Numbers
+    connection: Integers
     """Position in the file's ``connections``."""
     stamp: Stamps
     """Receive stamps, ns."""
-    offset: Numbers
+    offset: Integers
     """Where the record is, within the chunk's data or the file, as the format means it."""
 
 
@@ -59,7 +59,7 @@ class StoredMessage(NamedTuple):
 class TopicCursor:
     """The wanted messages of one topic of one file, taken in storage order."""
 
-    def __init__(self, positions: Numbers, ranks: Ordinals) -> None:
+    def __init__(self, positions: Integers, ranks: Ordinals) -> None:
         """Hold ``positions``, ascending ranks in storage order, and what each is to be called."""
         self.positions = positions
         self.ranks = ranks
@@ -82,7 +82,7 @@ class TopicCursor:
             self._next += int(np.searchsorted(rest, self._seen))
         return slice(first, self._next)
 
-    def take(self, count: int) -> tuple[Numbers, Ordinals]:
+    def take(self, count: int) -> tuple[Integers, Ordinals]:
         """Pass ``count`` messages; wanted ones are counted from the first of them."""
         begin = self._seen
         chosen = self.advance(count)
@@ -103,7 +103,7 @@ class TopicCursor:
 class SelectedRows(NamedTuple):
     """Wanted rows of a stretch, ascending, and the ranks they are to be called by."""
 
-    rows: Numbers
+    rows: Integers
     ranks: Ordinals
 
 
@@ -145,10 +145,10 @@ class Selection:
         """How many wanted messages have not come yet."""
         return sum(cursor.missing for cursor in self._cursors)
 
-    def select(self, connection: Numbers) -> SelectedRows:
+    def select(self, connection: Integers) -> SelectedRows:
         """Pass a stretch given by its rows' connections, and choose the wanted rows."""
         slots = self.slots[connection]
-        rows: list[Numbers] = []
+        rows: list[Integers] = []
         ranks: list[Ordinals] = []
         for slot, cursor in enumerate(self._cursors):
             where = np.flatnonzero(slots == slot)

@@ -25,8 +25,8 @@ from typing import Any
 
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.benchmark.child import processor_seconds
-from kuavo_bag_converter.benchmark.references import METHODS
-from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.benchmark.references import FILLERS
+from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support import stages
@@ -42,7 +42,7 @@ def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
     What is returned raises BagError where the bag is not converted.
     """
     settings = settings_from(specification['settings'], 'benchmark')
-    fill = METHODS[specification['method']]
+    fill = FILLERS[specification['method']]
     cancel = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: cancel.set())
 
@@ -50,7 +50,7 @@ def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
         times = stages.record()
         clock = _PassOneClock()
         with one_thread_each():
-            report = convert(settings, observer=clock, cancel=cancel, fill=fill)
+            report = convert_bags(settings, observer=clock, cancel=cancel, fill=fill)
         if report.failures:
             raise BagError(report.failures[0].reason)
         return {

@@ -30,7 +30,7 @@ from typing import Any
 from kuavo_bag_converter.bags.model import BagReader, Connection, Message, Ordinals
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.pictures import PictureDecoder
-from kuavo_bag_converter.frames.stream import fill_frames, Filler, Limits, Progress
+from kuavo_bag_converter.frames.stream import fill_frames, Filler, FramesDone, Limits
 from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.support.errors import Cancelled, ImageError
 import numpy as np
@@ -42,7 +42,7 @@ def _load_and_fill(
     cameras: Sequence[CameraSequence[Any]],
     limits: Limits,
     *,
-    progress: Progress,
+    progress: FramesDone,
     cancel: threading.Event,
     abandon: Callable[[], None],
     by_topic: bool,
@@ -63,7 +63,7 @@ def _load_and_fill(
     loaded.write(progress)
 
 
-METHODS: Mapping[str, Filler] = {
+FILLERS: Mapping[str, Filler] = {
     'chunked': fill_frames,
     'streaming': partial(_load_and_fill, by_topic=False),
     'whole_bag': partial(_load_and_fill, by_topic=True),
@@ -104,7 +104,7 @@ class _LoadedBag:
                     picture = error
                 pictures.append((connection, message.ordinal, picture))
 
-    def write(self, progress: Progress) -> None:
+    def write(self, progress: FramesDone) -> None:
         """Write the frames."""
         for message, decoded in self._numbers:
             self._table.take(message.connection, message.ordinal, message.stamp, decoded)

@@ -132,7 +132,7 @@ class VideoSegment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Episode:
+class StoredEpisode:
     """What the metadata says of one episode."""
 
     index: int
@@ -156,7 +156,7 @@ class Description:
     features: Mapping[str, StoredFeature]
     tasks: tuple[str, ...]
     """By ``task_index``."""
-    episodes: tuple[Episode, ...]
+    episodes: tuple[StoredEpisode, ...]
     record: ConversionRecord | None
     """How this converter made the dataset or a part of it, if it did."""
 
@@ -180,21 +180,21 @@ class Description:
         limit = self.info.get(key)
         return limit if isinstance(limit, (int, float)) else math.inf
 
-    def own(self, episodes: Iterable[Episode]) -> bool:
+    def own(self, episodes: Iterable[StoredEpisode]) -> bool:
         """Whether this converter wrote all of these episodes: its writer's rules hold too."""
         record = self.record
         return record is not None and all(record.wrote(episode.index) for episode in episodes)
 
-    def data_files(self) -> dict[str, list[Episode]]:
+    def data_files(self) -> dict[str, list[StoredEpisode]]:
         """Return the files of rows and the episodes in them, in order."""
         return self._by_file(lambda episode: episode.data_file)
 
-    def video_files(self, key: str) -> dict[str, list[Episode]]:
+    def video_files(self, key: str) -> dict[str, list[StoredEpisode]]:
         """Return the files of a camera and the episodes in them, in order."""
         return self._by_file(lambda episode: episode.videos[key].file)
 
-    def _by_file(self, file_of: Callable[[Episode], str]) -> dict[str, list[Episode]]:
-        files: dict[str, list[Episode]] = {}
+    def _by_file(self, file_of: Callable[[StoredEpisode], str]) -> dict[str, list[StoredEpisode]]:
+        files: dict[str, list[StoredEpisode]] = {}
         for episode in self.episodes:
             files.setdefault(file_of(episode), []).append(episode)
         return files
@@ -319,13 +319,13 @@ def _tasks_v21(root: Path, findings: Findings) -> tuple[str, ...] | None:
 
 def episodes_v30(
     root: Path, info: Mapping[str, Any], cameras: Sequence[str], findings: Findings
-) -> tuple[Episode, ...] | None:
+) -> tuple[StoredEpisode, ...] | None:
     """Read meta/episodes of a v3.0 dataset; None where it cannot be read."""
     files = sorted(root.glob(EPISODES_FILES))
     if not files:
         findings.add('episodes.missing', 'no file', EPISODES_FILES)
         return None
-    episodes: list[Episode] = []
+    episodes: list[StoredEpisode] = []
     first_row = 0
     try:
         for path in files:
@@ -360,7 +360,7 @@ def _rows(
 
 def _episode(
     row: Mapping[str, Any], first_row: int, info: Mapping[str, Any], cameras: Sequence[str]
-) -> Episode:
+) -> StoredEpisode:
     def place(camera: str) -> VideoSegment:
         prefix = f'videos/{camera}'
         file = info['video_path'].format(
@@ -376,7 +376,7 @@ def _episode(
     data_file = info['data_path'].format(
         chunk_index=row['data/chunk_index'], file_index=row['data/file_index']
     )
-    return Episode(
+    return StoredEpisode(
         int(row['episode_index']),
         _length(row['length']),
         first_row,
@@ -393,7 +393,7 @@ def _length(value: Any) -> int:
     return length
 
 
-def _check_rows(episode: Episode, row: Mapping[str, Any], findings: Findings) -> None:
+def _check_rows(episode: StoredEpisode, row: Mapping[str, Any], findings: Findings) -> None:
     found = (row['dataset_from_index'], row['dataset_to_index'])
     expected = (episode.first_row, episode.first_row + episode.length)
     if found != expected:
@@ -407,12 +407,12 @@ def _check_rows(episode: Episode, row: Mapping[str, Any], findings: Findings) ->
 
 def episodes_v21(
     root: Path, info: Mapping[str, Any], cameras: Sequence[str], findings: Findings
-) -> tuple[Episode, ...] | None:
+) -> tuple[StoredEpisode, ...] | None:
     """Read meta/episodes.jsonl of a v2.1 dataset; None where it cannot be read."""
     lines = read_json_lines(root, EPISODES_PATH_V21, 'episodes', findings)
     if lines is None:
         return None
-    episodes: list[Episode] = []
+    episodes: list[StoredEpisode] = []
     first_row = 0
     try:
         check_order(
@@ -432,7 +432,7 @@ def episodes_v21(
             }
             data_file = info['data_path'].format(**names)
             tasks = tuple(map(sys.intern, line['tasks']))
-            episodes.append(Episode(index, length, first_row, tasks, data_file, videos))
+            episodes.append(StoredEpisode(index, length, first_row, tasks, data_file, videos))
             first_row += length
     except BROKEN as error:
         findings.add(

@@ -23,7 +23,7 @@ from typing import Any
 
 import cv2
 from kuavo_bag_converter.check.coding import decoded_statistics, Floats
-from kuavo_bag_converter.check.description import Description, Episode, StoredFeature
+from kuavo_bag_converter.check.description import Description, StoredEpisode, StoredFeature
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.check.videos import PictureStatistics
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
@@ -82,7 +82,7 @@ def _check_file(
     dataset: Description,
     column: StoredFeature,
     file: str,
-    episodes: Sequence[Episode],
+    episodes: Sequence[StoredEpisode],
     findings: Findings,
 ) -> PictureStatistics:
     with pq.ParquetFile(dataset.root / file) as table:
@@ -100,7 +100,7 @@ def _check_file(
 def _check_episode(
     column: StoredFeature,
     file: str,
-    episode: Episode,
+    episode: StoredEpisode,
     cells: Iterator[bytes | None],
     findings: Findings,
     *,

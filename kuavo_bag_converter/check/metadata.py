@@ -24,7 +24,7 @@ from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile, VectorFeature
 from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
@@ -167,7 +167,7 @@ def _check_tasks(dataset: Description, findings: Findings) -> None:
 def check_conversion(dataset: Description, record: ConversionRecord, findings: Findings) -> None:
     """Check the episodes and frames that the report counts, and the files beside it."""
     try:
-        _check_profile(dataset, load_profile(dataset.root / PROFILE_PATH), findings)
+        _check_profile(dataset, read_profile(dataset.root / PROFILE_PATH), findings)
     except UsageError as error:
         findings.add('conversion.profile', error, 'a profile', file=PROFILE_PATH)
     for bag in record.converted:

@@ -22,7 +22,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.check.description import DATA_FILES, Description, Episode, StoredFeature
+from kuavo_bag_converter.check.description import (
+    DATA_FILES,
+    Description,
+    StoredEpisode,
+    StoredFeature,
+)
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings, first_line
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import FileLimits
@@ -81,7 +86,7 @@ def batches(
 
 
 def values_by_episode(
-    path: Path, episodes: Sequence[Episode], columns: Sequence[StoredFeature]
+    path: Path, episodes: Sequence[StoredEpisode], columns: Sequence[StoredFeature]
 ) -> Iterator[list[Numbers]]:
     """
     Yield the values (rows, width) of each column for each episode of a file in turn.
@@ -133,7 +138,7 @@ class _FileCheck:
         self,
         dataset: Description,
         file: str,
-        episodes: Sequence[Episode],
+        episodes: Sequence[StoredEpisode],
         table: pq.ParquetFile,
         findings: Findings,
     ) -> None:
@@ -269,7 +274,11 @@ class _DefaultColumnsCheck:
     """
 
     def __init__(
-        self, dataset: Description, file: str, episodes: Sequence[Episode], findings: Findings
+        self,
+        dataset: Description,
+        file: str,
+        episodes: Sequence[StoredEpisode],
+        findings: Findings,
     ) -> None:
         self._fps = dataset.fps
         self._own = dataset.own(episodes)
@@ -307,11 +316,11 @@ class _DefaultColumnsCheck:
         self._compare_tasks(episode, frames, columns['task_index'])
 
     def _compare(
-        self, rule: str, episode: Episode, frames: Numbers, found: Numbers, expected: Numbers
+        self, rule: str, episode: StoredEpisode, frames: Numbers, found: Numbers, expected: Numbers
     ) -> None:
         self._add(rule, episode, frames, found, expected, found != expected)
 
-    def _compare_timestamps(self, episode: Episode, frames: Numbers, found: Numbers) -> None:
+    def _compare_timestamps(self, episode: StoredEpisode, frames: Numbers, found: Numbers) -> None:
         expected = (frames / self._fps).astype(np.float32)
         if self._own:
             wrong = found != expected
@@ -319,7 +328,7 @@ class _DefaultColumnsCheck:
             wrong = ~(np.abs(found - frames / self._fps) < _TIMESTAMP_TOLERANCE)
         self._add('data.timestamp', episode, frames, found, expected, wrong)
 
-    def _compare_tasks(self, episode: Episode, frames: Numbers, found: Numbers) -> None:
+    def _compare_tasks(self, episode: StoredEpisode, frames: Numbers, found: Numbers) -> None:
         wrong = (found < 0) | (found >= len(self._tasks))
         last = np.full(len(found), len(self._tasks) - 1)
         self._add('data.task_index', episode, frames, found, last, wrong)
@@ -328,7 +337,7 @@ class _DefaultColumnsCheck:
     def _add(
         self,
         rule: str,
-        episode: Episode,
+        episode: StoredEpisode,
         frames: Numbers,
         found: Numbers,
         expected: Numbers,

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from kuavo_bag_converter.check.coding import Floats
 from kuavo_bag_converter.check.description import (
     Description,
-    Episode,
     EPISODES_FILES,
+    StoredEpisode,
     StoredFeature,
 )
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json_lines
@@ -42,7 +42,7 @@ _BATCH_EPISODES = 64
 class Batch(NamedTuple):
     """The statistics of some episodes, one after the other."""
 
-    episodes: Sequence[Episode]
+    episodes: Sequence[StoredEpisode]
     file: str
     values: StoredStatistics
 

@@ -30,7 +30,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from kuavo_bag_converter.check.coding import decoded_statistics
-from kuavo_bag_converter.check.description import Description, Episode, StoredFeature
+from kuavo_bag_converter.check.description import Description, StoredEpisode, StoredFeature
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.depth import depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding
@@ -96,7 +96,11 @@ class _FileCheck:
     """Checks one file of a camera against the episodes that it should hold."""
 
     def __init__(
-        self, dataset: Description, column: StoredFeature, file: str, episodes: Sequence[Episode]
+        self,
+        dataset: Description,
+        column: StoredFeature,
+        file: str,
+        episodes: Sequence[StoredEpisode],
     ) -> None:
         self.file = file
         self.findings = Findings()
@@ -134,7 +138,7 @@ class _FileCheck:
     def _add(self, rule: str, found: object, expected: object, **where: Any) -> None:
         self.findings.add(rule, found, expected, file=self.file, feature=self._column.key, **where)
 
-    def _first_frame(self, episode: Episode) -> int:
+    def _first_frame(self, episode: StoredEpisode) -> int:
         return round(episode.videos[self._column.key].start * self._fps)
 
     def _check_places(self) -> None:
@@ -266,7 +270,7 @@ class _FileCheck:
                     self._add('video.decode', error, 'frames', episode=episode.index)
 
     def _decode_episode(
-        self, container: InputContainer, stream: VideoStream, episode: Episode
+        self, container: InputContainer, stream: VideoStream, episode: StoredEpisode
     ) -> None:
         first = self._first_frame(episode)
         collector = self._collector(stream, episode)
@@ -293,7 +297,7 @@ class _FileCheck:
             key = (episode.index, self._column.key)
             self.statistics[key] = decoded_statistics(collector.histograms()[0])
 
-    def _collector(self, stream: VideoStream, episode: Episode) -> ImageStatistics | None:
+    def _collector(self, stream: VideoStream, episode: StoredEpisode) -> ImageStatistics | None:
         if self._column.is_depth and stream.codec_context.pix_fmt != _DEPTH_FORMAT:
             return None
         return ImageStatistics(

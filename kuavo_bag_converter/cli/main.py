@@ -151,8 +151,8 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def convert(options: argparse.Namespace) -> int:
     """Convert as the arguments of ``convert`` say; return the exit code."""
-    from kuavo_bag_converter.jobs.convert import convert as convert_bags
-    from kuavo_bag_converter.report.display import Display, print_report
+    from kuavo_bag_converter.jobs.convert import convert_bags
+    from kuavo_bag_converter.jobs.display import Display, print_report
     from kuavo_bag_converter.settings import updated
 
     given: dict[str, object] = {}

@@ -40,8 +40,6 @@ from kuavo_bag_converter.dataset.tables import videos
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync_tree
 
-Progress = Callable[[int, int], None]
-
 
 class _Version(NamedTuple):
     """What differs between the versions of the format."""
@@ -74,7 +72,7 @@ def assemble(
     video_files_size_in_mb: float = 200,
     max_video_seconds: float = 1000,
     onto: Path | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """
     Write a dataset of all episodes of the shards, in order; durable on return.
@@ -191,7 +189,7 @@ def common_options(
     return options
 
 
-def _counter(progress: Progress | None, total: int) -> Callable[[int], None]:
+def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
     done = 0
 
     def advance(pieces: int) -> None:

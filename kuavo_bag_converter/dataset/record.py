@@ -51,7 +51,7 @@ from kuavo_bag_converter.support.version import __version__
 
 LEROBOT = 'lerobot'
 """The setting ``dataset_format`` of datasets that this package itself writes."""
-FORMAT = 2
+RECORD_FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""
 _KEYS = ('format', 'converter', 'settings', 'bags')
 _BAG_KEYS = ('bag', 'status', 'reason', 'task', 'episodes', 'frames', 'problems', 'plan',
@@ -168,7 +168,7 @@ class ConversionRecord:
         if is_table(settings.get('tasks', '')):
             settings['tasks'] = as_recorded(settings['tasks'], root)
         return {
-            'format': FORMAT,
+            'format': RECORD_FORMAT,
             'converter': {
                 'name': 'kuavo_bag_converter',
                 'version': __version__,
@@ -257,8 +257,10 @@ def read_record(root: Path) -> ConversionRecord:
     try:
         document = json.loads(path.read_text(encoding='utf-8'))
         version = document.get('format', 1)
-        if version not in (1, FORMAT):
-            raise UsageError(f'{path}: has format {version}, this version reads 1 and {FORMAT}')
+        if version not in (1, RECORD_FORMAT):
+            raise UsageError(
+                f'{path}: has format {version}, this version reads 1 and {RECORD_FORMAT}'
+            )
         home = os.path.realpath(root) if version > 1 else os.getcwd()
         bags = [
             _read_bag(number, bag, version, home) for number, bag in enumerate(document['bags'])

@@ -71,7 +71,7 @@ import numpy as np
 from numpy.typing import NDArray
 import pyarrow as pa
 
-FORMAT = 2
+SHARD_FORMAT = 2
 MANIFEST = 'shard.json'
 _TABLE = 'data.parquet'
 _BLOCK = 1 << 20
@@ -256,9 +256,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DatasetError(f'{file}: not readable ({error}); convert its bag again') from error
     found = manifest.get('format') if isinstance(manifest, dict) else None
-    if found != FORMAT:
+    if found != SHARD_FORMAT:
         raise DatasetError(
-            f'{file}: shard format {found}, this version reads {FORMAT}; convert its bag again'
+            f'{file}: shard format {found}, this version reads {SHARD_FORMAT}; convert its bag '
+            'again'
         )
     return dict(manifest)
 
@@ -514,7 +515,7 @@ class ShardWriter:
 
     def _manifest(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            'format': FORMAT,
+            'format': SHARD_FORMAT,
             'fps': self._fps,
             'features': [asdict(feature) for feature in self._features],
             'tasks': self._tasks,

@@ -46,7 +46,7 @@ from kuavo_bag_converter.frames.cameras import at_its_stamp, first_picture, need
 from kuavo_bag_converter.frames.kinds import geometry_of
 from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.frames.pictures import (
-    Decoder,
+    ConnectionDecoder,
     picture_bytes,
     PictureDecoder,
     StreamDecoder,
@@ -83,7 +83,7 @@ class Picture:
     need those before them, are decoded already.
     """
 
-    def __init__(self, decoder: Decoder[Any], data: bytes, decoded: Any = None) -> None:
+    def __init__(self, decoder: ConnectionDecoder[Any], data: bytes, decoded: Any = None) -> None:
         """Hold a message, and what is decoded of it already."""
         self._decoder = decoder
         self._data = data
@@ -256,11 +256,11 @@ class _Attempts:
         while True:
             with self._unfit.met_in(self._chosen):
                 for number, chunk in enumerate(attempt):
-                    mark = (chunk.episode, len(chunk), int(chunk.stamps[0]))
+                    place = (chunk.episode, len(chunk), int(chunk.stamps[0]))
                     if number == len(given):
-                        given.append(mark)
+                        given.append(place)
                         yield chunk
-                    elif mark != given[number]:
+                    elif place != given[number]:
                         raise BagError(
                             f'{self._bag.path}: messages do not hold what is read of them in '
                             f'{", ".join(self._unfit.topics)}, and without them the frames that '
@@ -299,7 +299,7 @@ def _frame(chunk: Chunk, row: int) -> Frame:
 class _Undecoded:
     """In place of a decoder: gives pictures that it decodes later, if at all."""
 
-    def __init__(self, decoder: Decoder[Any]) -> None:
+    def __init__(self, decoder: ConnectionDecoder[Any]) -> None:
         self._decoder = decoder
 
     def decode(self, data: bytes) -> Picture:

@@ -43,7 +43,7 @@ from kuavo_bag_converter.dataset.video import (
     VideoWriter,
 )
 from kuavo_bag_converter.frames.options import ShardOptions
-from kuavo_bag_converter.frames.pictures import Decoder, PictureDecoder, PictureT
+from kuavo_bag_converter.frames.pictures import ConnectionDecoder, PictureDecoder, PictureT
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
 from kuavo_bag_converter.messages.geometry import Geometry, Size
 from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, PictureInfo
@@ -121,7 +121,7 @@ class CameraKind(ABC, Generic[PictureT]):
         return height * width * (self._encoder_bytes_per_pixel() + _PICTURE_BYTES_PER_PIXEL)
 
     @abstractmethod
-    def decoder(self, connection: Connection) -> Decoder[PictureT]:
+    def decoder(self, connection: Connection) -> ConnectionDecoder[PictureT]:
         """
         Return a fresh decoder for one connection of its topic.
 
@@ -193,7 +193,7 @@ class CameraKind(ABC, Generic[PictureT]):
 class ColorCamera(CameraKind[av.VideoFrame]):
     """Pictures are decoded, scaled and encoded."""
 
-    def decoder(self, connection: Connection) -> Decoder[av.VideoFrame]:
+    def decoder(self, connection: Connection) -> ConnectionDecoder[av.VideoFrame]:
         """Return a decoder to frames of the encoder's pixel format."""
         return ColorDecoder(
             connection,
@@ -219,7 +219,7 @@ class ColorCamera(CameraKind[av.VideoFrame]):
 class GrayDepthCamera(ColorCamera):
     """Depth becomes 8-bit grey pictures (``minmax8``, ``range8``), which are encoded as colour."""
 
-    def decoder(self, connection: Connection) -> Decoder[av.VideoFrame]:
+    def decoder(self, connection: Connection) -> ConnectionDecoder[av.VideoFrame]:
         """Return a decoder to grey frames of the encoder's pixel format."""
         camera = self._bound.feature
         depth = self._depth_decoder(connection)
@@ -270,7 +270,7 @@ class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):
         """Return the settings of its encoder, which no setting changes."""
         return DEPTH_OPTIONS
 
-    def decoder(self, connection: Connection) -> Decoder[npt.NDArray[np.uint16]]:
+    def decoder(self, connection: Connection) -> ConnectionDecoder[npt.NDArray[np.uint16]]:
         """Return a decoder to depth maps, mm."""
         return self._depth_decoder(connection)
 
@@ -290,7 +290,7 @@ class CopiedJpegCamera(CameraKind[bytes]):
         """Return what stands for the encoder."""
         return replace(self._options.video, vcodec=COPY)
 
-    def decoder(self, connection: Connection) -> Decoder[bytes]:
+    def decoder(self, connection: Connection) -> ConnectionDecoder[bytes]:
         """Return what takes the JPEG out of a message."""
         return JpegCopier(connection, self._options.definitions)
 

@@ -38,14 +38,14 @@ def picture_bytes(picture: object) -> int:
     return getattr(picture, 'nbytes', 0)
 
 
-class Decoder(Protocol[PictureT_co]):
+class ConnectionDecoder(Protocol[PictureT_co]):
     """Decodes the messages of one connection."""
 
     def decode(self, data: bytes) -> PictureT_co:
         """Return the picture of a message, or raise ImageError if this one cannot be decoded."""
 
 
-class StreamDecoder(Decoder[PictureT_co], Protocol):
+class StreamDecoder(ConnectionDecoder[PictureT_co], Protocol):
     """Decodes the messages of a video stream, of which every one must be fed in order."""
 
     def feed(self, key: int, data: bytes) -> Iterable[StreamPicture[PictureT_co]]:
@@ -65,7 +65,7 @@ class PictureDecoder(Generic[PictureT]):
 
     def __init__(
         self,
-        decoder_for: Callable[[Connection], Decoder[PictureT]],
+        decoder_for: Callable[[Connection], ConnectionDecoder[PictureT]],
         *,
         is_stream: bool,
         check: FrameIdCheck | None = None,
@@ -79,7 +79,7 @@ class PictureDecoder(Generic[PictureT]):
         :param check: Refuses messages that are not of the same camera.
         """
         self._decoder_for = decoder_for
-        self._decoders: dict[int, Decoder[PictureT]] = {}
+        self._decoders: dict[int, ConnectionDecoder[PictureT]] = {}
         self.is_stream = is_stream
         self._check = check
 
@@ -117,7 +117,7 @@ class PictureDecoder(Generic[PictureT]):
         decoders = cast('Iterable[StreamDecoder[PictureT]]', self._decoders.values())
         return [picture for decoder in decoders for picture in decoder.flush()]
 
-    def _of(self, connection: Connection) -> Decoder[PictureT]:
+    def _of(self, connection: Connection) -> ConnectionDecoder[PictureT]:
         decoder = self._decoders.get(connection.id)
         if decoder is None:
             decoder = self._decoders[connection.id] = self._decoder_for(connection)

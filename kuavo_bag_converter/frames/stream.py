@@ -37,7 +37,7 @@ from kuavo_bag_converter.support.stages import stage, stage_of_each
 from kuavo_bag_converter.support.workers import InlineWorkers, WorkerPool, WorkerQueue
 import numpy as np
 
-Progress = Callable[[int, int], None]
+FramesDone = Callable[[int, int], None]
 """Called now and then with the frames that every feature has reached, and all frames."""
 
 _LOOK_EVERY = 16
@@ -80,7 +80,7 @@ class Filler(Protocol):
         cameras: Sequence[CameraSequence[Any]],
         limits: Limits,
         *,
-        progress: Progress,
+        progress: FramesDone,
         cancel: threading.Event,
         abandon: Callable[[], None],
     ) -> None:
@@ -93,7 +93,7 @@ def fill_frames(
     cameras: Sequence[CameraSequence[Any]],
     limits: Limits,
     *,
-    progress: Progress,
+    progress: FramesDone,
     cancel: threading.Event,
     abandon: Callable[[], None],
 ) -> None:

@@ -45,8 +45,8 @@ from kuavo_bag_converter.inspection.remarks import remarks_on
 from kuavo_bag_converter.inspection.report import (
     BagReport,
     FieldValues,
+    FirstPicture,
     Health,
-    Picture,
     TopicReport,
 )
 from kuavo_bag_converter.inspection.sampling import choose, MessageSample
@@ -175,7 +175,7 @@ class _Inspector:
         contents: SampledContents,
     ) -> TopicReport:
         topic = connections[0].topic
-        picture: Picture | None = None
+        picture: FirstPicture | None = None
         fields: Mapping[str, FieldValues] = {}
         error = ''
         trailing = 0

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kuavo_bag_converter.settings import Settings
 
-FORMAT = 1
+INSPECTION_FORMAT = 1
 """Of the JSON document; raised when a key changes its meaning or goes."""
 
 
@@ -77,6 +77,6 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
             print(as_text(report), flush=True)  # noqa: T201  # its purpose
         reports.append(report)
     if options.json:
-        document = {'format': FORMAT, 'bags': [asdict(report) for report in reports]}
+        document = {'format': INSPECTION_FORMAT, 'bags': [asdict(report) for report in reports]}
         print(json.dumps(document, indent=2, allow_nan=False))  # noqa: T201
     return 0 if all(report.ok for report in reports) else 1

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import av
 from kuavo_bag_converter.bags.header_stamps import header_stamp
 from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals
-from kuavo_bag_converter.inspection.report import FieldValues, HeaderStamps, Picture
+from kuavo_bag_converter.inspection.report import FieldValues, FirstPicture, HeaderStamps
 from kuavo_bag_converter.inspection.sampling import MessageSample
 from kuavo_bag_converter.inspection.timing import header_stamps_of
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -93,7 +93,7 @@ def _measured(rows: Sequence[tuple[int, int, int]]) -> HeaderStamps:
     return header_stamps_of(ordinals, table[:, 1], table[:, 2])
 
 
-def picture_of(message: FirstMessage, definitions: Definitions) -> Picture | None:
+def picture_of(message: FirstMessage, definitions: Definitions) -> FirstPicture | None:
     """
     Describe the picture of a message; None if it has none.
 
@@ -105,14 +105,14 @@ def picture_of(message: FirstMessage, definitions: Definitions) -> Picture | Non
     except BagError:
         return None
     info = picture_info(connection, definitions, data)
-    return Picture(
+    return FirstPicture(
         info.codec, info.encoding, info.width, info.height, info.channels, info.upright, len(data)
     )
 
 
 def first_key_frame(
-    reader: BagReader, topic: str, picture: Picture, definitions: Definitions
-) -> Picture:
+    reader: BagReader, topic: str, picture: FirstPicture, definitions: Definitions
+) -> FirstPicture:
     """Find the first message of a stream that shows a picture, and take its size."""
     decoders: dict[int, ColorDecoder] = {}
     count = 0

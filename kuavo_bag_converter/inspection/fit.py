@@ -38,10 +38,10 @@ from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.frames.preflight import bind_bag
 from kuavo_bag_converter.inspection.contents import FirstMessage
 from kuavo_bag_converter.inspection.report import (
+    FirstPicture,
     Fit,
     Miss,
     MissKind,
-    Picture,
     TopicReport,
 )
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -457,7 +457,7 @@ def with_refusal(misses: Sequence[Miss], line: str) -> list[Miss]:
     return [replace(own, text=line), *(miss for miss in misses if miss is not own)]
 
 
-def _is_depth(picture: Picture) -> bool:
+def _is_depth(picture: FirstPicture) -> bool:
     return any(sign in picture.encoding for sign in _DEPTH_SIGNS)
 
 

@@ -87,7 +87,7 @@ class HeaderStamps:
 
 
 @dataclass(frozen=True)
-class Picture:
+class FirstPicture:
     """What the first message of a camera holds."""
 
     codec: str
@@ -130,7 +130,7 @@ class TopicReport:
     timing: Timing | None
     outside: OutsideStamps | None
     header: HeaderStamps | None
-    picture: Picture | None
+    picture: FirstPicture | None
     fields: Mapping[str, FieldValues]
     """By path, without those of headers."""
     error: str

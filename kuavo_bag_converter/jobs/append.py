@@ -41,7 +41,7 @@ from kuavo_bag_converter.jobs.dataset_files import (
     is_rewritten,
     Snapshot,
 )
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.settings import AUTO, known_settings, Settings, updated
 from kuavo_bag_converter.support.errors import UsageError
@@ -140,7 +140,7 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
     """
     root = before.root
     was = before.record.known_settings(str(root / REPORT_PATH))
-    profile = load_profile(root / PROFILE_PATH) if robot_of(was.profile) is None else None
+    profile = read_profile(root / PROFILE_PATH) if robot_of(was.profile) is None else None
     if settings.retry_failed:
         if not _to_retry(before.record):
             raise UsageError(f'{root}: no bag failed when it was made')

@@ -40,7 +40,7 @@ from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import IN_DATASET, Profile
 from kuavo_bag_converter.settings import recorded_values, Settings
 from kuavo_bag_converter.support.errors import BagError, UsageError
@@ -108,7 +108,7 @@ def recorded_bags(
     first = 0
     if before is not None:
         # Of a former version, which did not tell the tasks of bags.
-        task = load_profile(before.root / PROFILE_PATH).task
+        task = read_profile(before.root / PROFILE_PATH).task
         bags = [replace(bag, task=bag.task or task) for bag in before.record.bags]
         first = before.episodes
     remaining = iter(shards)
@@ -190,7 +190,7 @@ def _write_profile(
 def _says(path: Path, profile: Profile) -> bool:
     """Tell whether a file holds a profile, but for its name and the task, which bags keep."""
     try:
-        found = load_profile(path)
+        found = read_profile(path)
         return found == replace(profile, name=found.name, task=found.task)
     except UsageError:
         return False

@@ -46,7 +46,7 @@ from kuavo_bag_converter.jobs.disk import DiskWatch
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, OutputError, UsageError
@@ -58,7 +58,7 @@ _NAMED = 5
 """Files that a line names."""
 
 
-def convert(
+def convert_bags(
     settings: Settings,
     *,
     observer: Observer | None = None,
@@ -249,7 +249,7 @@ def _record_failures(run: Conversion, outcomes: Sequence[Outcome]) -> None:
         return
     root, folder = run.before.root, run.workspace.dataset_path()
     before = _unchanged(run.before, take_snapshot(root))
-    profile = load_profile(root / PROFILE_PATH)
+    profile = read_profile(root / PROFILE_PATH)
     bags = recorded_bags(root, run.settings, profile, outcomes, (), before)
     if bags != before.record.bags:
         write_record(replace(before.record, bags=bags), folder, root)

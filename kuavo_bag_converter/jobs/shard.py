@@ -38,7 +38,7 @@ from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.memory_budget import memory_shares, MemoryShares
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.preflight import shard_features
-from kuavo_bag_converter.frames.stream import fill_frames, Filler, Limits, Progress
+from kuavo_bag_converter.frames.stream import fill_frames, Filler, FramesDone, Limits
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.jobs.calibration import read_calibration
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, DatasetError
@@ -108,7 +108,7 @@ def write_shard(
     files: Sequence[Path],
     *,
     planned: Callable[[Plan], None],
-    progress: Progress,
+    progress: FramesDone,
     cancel: threading.Event,
     fill: Filler = fill_frames,
 ) -> Shard:

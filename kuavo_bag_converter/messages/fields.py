@@ -196,7 +196,7 @@ class ValueReader:
         :raises BagError: The path is not in the type or does not lead to a single value.
         """
         decoder = definitions.decoder(connection)
-        self._path, desc = resolve(decoder, path)
+        self._path, desc = follow(decoder, path)
         if desc[0] != Nodetype.BASE:
             what = 'a list: give an index' if element_of(desc)[1] else f'{_type_name(desc)}'
             raise BagError(
@@ -235,7 +235,7 @@ class TextsReader:
         decoder = definitions.decoder(connection)
         if path == _NAMES[0]:
             path = _names_beside(decoder, field) or path
-        self._path, desc = resolve(decoder, path)
+        self._path, desc = follow(decoder, path)
         is_id = desc[0] == Nodetype.BASE and 'int' in desc[1][0]
         if not is_text(desc) and not is_id:
             raise BagError(f'{decoder.topic}: {path} is {_type_name(desc)}, not a list of texts')
@@ -255,7 +255,7 @@ def _names_beside(decoder: MessageDecoder, field: str) -> str:
     """Return the path of the texts that name what a field holds, '' where there are none."""
     steps: tuple[Step, ...] = ()
     if field:
-        steps = resolve(decoder, field)[0].steps
+        steps = follow(decoder, field)[0].steps
     parts = _DOT.split(_MESSAGES.sub('', field, count=1))
     for depth in reversed(range(max(1, len(steps)))):
         holder = steps[depth].holder if steps else decoder.msgtype
@@ -285,7 +285,7 @@ def _walk(decoder: MessageDecoder, msgtype: str, prefix: str) -> Iterator[tuple[
 
 def _numbers_path(decoder: MessageDecoder, path: str) -> tuple[FieldPath, str]:
     """Return a path that leads to numbers, and their type."""
-    found, desc = resolve(decoder, path)
+    found, desc = follow(decoder, path)
     element, _ = element_of(desc)
     if element[0] == Nodetype.NAME or element[1][0] in _TEXT:
         known = [name.replace('[0]', '[...]') for name in numeric_fields(decoder)]
@@ -297,7 +297,7 @@ def _numbers_path(decoder: MessageDecoder, path: str) -> tuple[FieldPath, str]:
     return found, element[1][0]
 
 
-def resolve(decoder: MessageDecoder, path: str) -> tuple[FieldPath, FieldDesc]:
+def follow(decoder: MessageDecoder, path: str) -> tuple[FieldPath, FieldDesc]:
     """
     Follow a path through the types on its way; return it with the type that it leads to.
 

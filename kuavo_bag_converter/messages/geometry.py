@@ -28,7 +28,7 @@ from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 import numpy.typing as npt
 
-Fit = Literal['', 'scale', 'pad', 'crop']
+ResizeFit = Literal['', 'scale', 'pad', 'crop']
 Rotation = Literal[0, 90, 180, 270]
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -54,7 +54,7 @@ class Geometry:
     """(x, y, width, height) of the part to take, in pixels of the picture as recorded, upright."""
     rotate: Rotation = 0
     """Degrees, clockwise, after ``crop``."""
-    fit: Fit = ''
+    fit: ResizeFit = ''
     """How a picture of other proportions gets those of the size; as ``scale`` if not given."""
     size: Size | None = None
     """Of the frames; what the steps before give, if not given."""

@@ -30,9 +30,9 @@ from kuavo_bag_converter.messages.fields import (
     attribute_of,
     element_of,
     FieldPath,
+    follow,
     HEADER,
     is_text,
-    resolve,
     Step,
 )
 from kuavo_bag_converter.support.errors import BagError
@@ -136,7 +136,7 @@ class IdentityReader:
         self._paths: list[tuple[FieldPath, list[_Level]]] = []
         known: set[tuple[Step, ...]] = set()
         for path in paths:
-            found, desc = resolve(decoder, path)
+            found, desc = follow(decoder, path)
             is_array = element_of(desc)[1]
             last = found.steps[-1]
             # Numbers beside each other, as x and y, belong to the same.
@@ -277,7 +277,7 @@ def named_path(decoder: MessageDecoder, path: str, message: Any) -> str:
     :param message: A decoded message, whose entries at these places are meant.
     :raises BagError: The path is not in the type.
     """
-    found, _ = resolve(decoder, path)
+    found, _ = follow(decoder, path)
     written = []
     holder = message
     for step in found.steps:

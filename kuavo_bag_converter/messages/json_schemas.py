@@ -23,7 +23,7 @@ import re
 from typing import Any, TYPE_CHECKING
 
 from kuavo_bag_converter.messages.decoder_plugins import Claim
-from kuavo_bag_converter.messages.schemas import BYTES, many, plain, Schema, within
+from kuavo_bag_converter.messages.schemas import BYTES, many, plain, Schema, time_parts
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc, Typesdict
@@ -80,7 +80,7 @@ def _describe(
             return None
         if set(properties) == _TIME:
             is_duration = 'duration' in str(schema.get('title', '')).lower()
-            return plain(within(found, 'Duration' if is_duration else 'Time'))
+            return plain(time_parts(found, 'Duration' if is_duration else 'Time'))
         fields = [
             (key, desc)
             for key, value in properties.items()

@@ -25,7 +25,7 @@ import struct
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.messages.decoder_plugins import Claim
-from kuavo_bag_converter.messages.schemas import BYTES, many, plain, Schema, within
+from kuavo_bag_converter.messages.schemas import BYTES, many, plain, Schema, time_parts
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc, Typesdict
@@ -145,7 +145,7 @@ def _leave_out_cycles(types: _Types) -> None:
 def _describe(types: _Types, name: str, found: Typesdict) -> str:
     """Say in terms of ROS what a message holds; return the name that it has there."""
     if name in _TIMES:
-        return within(found, _TIMES[name])
+        return time_parts(found, _TIMES[name])
     ros_name = Claim.name_in_ros(name)
     if ros_name not in found:
         found[ros_name] = ([], [])

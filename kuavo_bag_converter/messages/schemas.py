@@ -50,7 +50,7 @@ def many(desc: FieldDesc) -> FieldDesc:
 BYTES = many(plain('uint8'))
 
 
-def within(types: Typesdict, kind: str) -> str:
+def time_parts(types: Typesdict, kind: str) -> str:
     """Add ROS's ``Time`` or ``Duration`` to types; return its name."""
     name = f'builtin_interfaces/msg/{kind}'
     types[name] = ([], [('sec', plain('int32')), ('nanosec', plain('uint32'))])

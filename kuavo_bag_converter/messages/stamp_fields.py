@@ -20,7 +20,7 @@ from typing import Any
 
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.fields import HEADER, resolve
+from kuavo_bag_converter.messages.fields import follow, HEADER
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import shown
 from rosbags.interfaces import Nodetype
@@ -49,7 +49,7 @@ class StampReader:
         """
         decoder = definitions.decoder(connection)
         self._topic = decoder.topic
-        self._path, desc = resolve(decoder, path)
+        self._path, desc = follow(decoder, path)
         self._unit = _NS.get(unit, 0)
         self._is_header = desc == HEADER
         self._is_number = desc[0] == Nodetype.BASE

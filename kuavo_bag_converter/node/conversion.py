@@ -78,12 +78,12 @@ def _run(cancel: threading.Event) -> int:
 
 
 def _spin_while_converting(node: ConvertNode, cancel: threading.Event) -> Report:
-    from kuavo_bag_converter.jobs.convert import convert
+    from kuavo_bag_converter.jobs.convert import convert_bags
 
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     with one_thread_each(), ThreadPoolExecutor(max_workers=1) as pool:
-        run = pool.submit(convert, node.settings, observer=node.progress, cancel=cancel)
+        run = pool.submit(convert_bags, node.settings, observer=node.progress, cancel=cancel)
         try:
             while not run.done():
                 executor.spin_once(timeout_sec=SPIN_S)

@@ -24,8 +24,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from kuavo_bag_converter.alignment.report import PlanReport
+from kuavo_bag_converter.jobs.display import Display, print_report
 from kuavo_bag_converter.jobs.report import Outcome, Report
-from kuavo_bag_converter.report.display import Display, print_report
 from kuavo_bag_converter.support.memory import peak_memory_mb
 from kuavo_bag_converter.support.texts import visible
 

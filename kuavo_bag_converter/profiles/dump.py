@@ -56,7 +56,7 @@ _Dumper.add_implicit_resolver(FLOAT_TAG, FLOAT_PATTERN, FLOAT_FIRST)
 
 def profile_as_yaml(profile: Profile) -> str:
     """
-    Return the YAML that :func:`load_profile` reads as an equal profile.
+    Return the YAML that :func:`read_profile` reads as an equal profile.
 
     Defaults are written out. The alignment that most features share stands at the top, and with
     the features that differ from it.

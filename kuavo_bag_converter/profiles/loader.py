@@ -44,7 +44,7 @@ from kuavo_bag_converter.support.errors import UsageError
 import yaml
 
 
-def load_profile(path: str | Path) -> Profile:
+def read_profile(path: str | Path) -> Profile:
     """
     Read and check a profile.
 

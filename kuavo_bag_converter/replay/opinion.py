@@ -34,7 +34,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-from kuavo_bag_converter.check.description import Description, Episode
+from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.record import RecordedBag
@@ -52,8 +52,8 @@ from kuavo_bag_converter.profiles.model import (
 from kuavo_bag_converter.replay.pictures import stored_pictures
 from kuavo_bag_converter.replay.plain_pictures import (
     distance,
-    Picture,
     PlainDecoder,
+    PlainPicture,
     rather_like,
     Reduced,
     scene_distance,
@@ -61,8 +61,8 @@ from kuavo_bag_converter.replay.plain_pictures import (
     Unreadable,
 )
 from kuavo_bag_converter.replay.plain_recording import (
-    header_stamp,
     NotJudged,
+    plain_header_stamp,
     PlainRecording,
     Stored,
 )
@@ -71,12 +71,11 @@ from kuavo_bag_converter.replay.rows import first_rows
 from kuavo_bag_converter.replay.stated_rotations import rotated
 from kuavo_bag_converter.replay.stated_rows import (
     as_number,
-    between,
     Cell,
     check_stated,
     difference,
     elements,
-    Frame,
+    full_turn,
     mark_stretches,
     names_of,
     operated,
@@ -85,13 +84,14 @@ from kuavo_bag_converter.replay.stated_rows import (
     relative,
     SECOND,
     source_of,
+    stated_between,
+    StatedFrame,
+    StatedNumber,
+    StatedTopic,
     Statement,
-    Topic,
-    turn_of,
-    Value,
     value_at,
 )
-from kuavo_bag_converter.replay.stated_transforms import Edge, pose
+from kuavo_bag_converter.replay.stated_transforms import pose, StatedEdge
 from kuavo_bag_converter.support.errors import ConverterError
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +137,7 @@ class _Use:
     def __init__(self, source: Source, align: Align, topics: int = 1) -> None:
         self.source = source
         self.align = align
-        self.topics = [Topic(source.topic) for _ in range(topics)]
+        self.topics = [StatedTopic(source.topic) for _ in range(topics)]
 
     @property
     def topics_read(self) -> set[str]:
@@ -245,7 +245,7 @@ class _PoseColumn(_Column):
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.edges: dict[str, Edge] = {}
+        self.edges: dict[str, StatedEdge] = {}
 
     @property
     def topics_read(self) -> set[str]:
@@ -261,15 +261,17 @@ class _PoseColumn(_Column):
         for transform in getattr(decoded, 'transforms', [decoded]):
             child = transform.child_frame_id.lstrip('/')
             parent = transform.header.frame_id.lstrip('/')
-            edge = self.edges.setdefault(child, Edge(self.source.topic, parent, static=static))
+            edge = self.edges.setdefault(
+                child, StatedEdge(self.source.topic, parent, static=static)
+            )
             edge.add(message.place, message.received, transform)
 
-    def pose(self, statement: Statement, frame: Frame) -> Sequence[float]:
+    def pose(self, statement: Statement, frame: StatedFrame) -> Sequence[float]:
         """Return the fields that are asked for, of the pose at a frame."""
         tf = self.source.tf
         assert tf is not None
 
-        def serve(edge: Edge) -> Cell:
+        def serve(edge: StatedEdge) -> Cell:
             return statement.cell(edge.topic, self.align, frame)
 
         found = pose(self.edges, tf.parent.lstrip('/'), tf.child.lstrip('/'), serve)
@@ -383,7 +385,7 @@ class BagOpinion:
         self._types = types
         clock = self._bind(counts)
         uses = [clock, *self._cameras.values(), *(c for c in self._columns if c.bound)]
-        topics = {name: Topic(name) for name in types}
+        topics = {name: StatedTopic(name) for name in types}
         lines = {name: self._lines_of(name) for name in topics}
         headed = any('header' in used for used in lines.values())
         for message in self._recording.messages():
@@ -420,7 +422,7 @@ class BagOpinion:
         name, kind = next(iter(fields.items()), ('', None))
         if name != 'header' or 'std_msgs/msg/Header' not in str(kind):
             return 0
-        return header_stamp(message)
+        return plain_header_stamp(message)
 
     def _bind(self, counts: Mapping[str, int]) -> _Use:
         """Find the sources of the features, and return the frame clock."""
@@ -468,7 +470,7 @@ class BagOpinion:
             raise NotJudged('frames of which the record tells other stamps')
         return result
 
-    def _rows(self, episode: Episode) -> dict[str, NDArray[Any]]:
+    def _rows(self, episode: StoredEpisode) -> dict[str, NDArray[Any]]:
         keys = {vector.key for vector in self._profile.vectors}
         features = [
             Feature(column.key, column.dtype, column.shape)
@@ -515,7 +517,7 @@ class BagOpinion:
 
     # Rows.
 
-    def _judge_rows(self, episode: Episode, stamps: Sequence[int]) -> tuple[int, list[int]]:
+    def _judge_rows(self, episode: StoredEpisode, stamps: Sequence[int]) -> tuple[int, list[int]]:
         """
         Judge the sampled rows of an episode, by the stretch that they fit best.
 
@@ -574,7 +576,7 @@ class BagOpinion:
                 for vector in self._profile.vectors
             }
             for vector in self._profile.vectors:
-                turns = [turn_of(part) for part in vector.parts for _ in part.names]
+                turns = [full_turn(part) for part in vector.parts for _ in part.names]
                 stored = rows[vector.key][frame]
                 values = self._signed(vector.key, expected[vector.key], stored)
                 if vector.minus is not None:
@@ -595,7 +597,7 @@ class BagOpinion:
                     if not _equal(found, number, turn):
                         yield frame, vector.key, f'{name} {found}', f'{number:.9g}'
 
-    def _signed(self, key: str, values: Sequence[Value], stored: Any) -> list[Value]:
+    def _signed(self, key: str, values: Sequence[StatedNumber], stored: Any) -> list[StatedNumber]:
         """Give quaternions of either sign the one that they have; that it stays is seen apart."""
         result = list(values)
         for column in (c for c in self._columns if c.key == key and c.bound):
@@ -614,11 +616,11 @@ class BagOpinion:
 
     def _vector(
         self, vector: VectorFeature, stamps: Sequence[int], stretch: int, frame: int
-    ) -> list[Value]:
+    ) -> list[StatedNumber]:
         """Return what a row must hold; None where that is not judged."""
-        values: list[Value] = []
+        values: list[StatedNumber] = []
         for column in (c for c in self._columns if c.key == vector.key):
-            found: Sequence[Value] = [None] * column.width
+            found: Sequence[StatedNumber] = [None] * column.width
             with self._not_judged(vector.key):
                 found = self._elements(column, stamps, stretch, frame)
             values += found
@@ -626,7 +628,7 @@ class BagOpinion:
 
     def _elements(
         self, column: _Column, stamps: Sequence[int], stretch: int, frame: int
-    ) -> Sequence[Value]:
+    ) -> Sequence[StatedNumber]:
         part, align = column.part, column.align
         check_stated(part, align)
         if part.last_frame:
@@ -637,15 +639,15 @@ class BagOpinion:
             raise NotJudged('a part without a topic')
         check_stated(column.source)
         if part.gap_flag:
-            at = Frame(stamps[frame], stretch)
+            at = StatedFrame(stamps[frame], stretch)
             return [float(self._statement.cell(column.topics[0], align, at).in_gap)]
 
-        def row(number: int) -> Sequence[Value]:
+        def row(number: int) -> Sequence[StatedNumber]:
             ahead = number + align.shift
             if not 0 <= ahead < len(stamps):
                 raise NotJudged('what lies beyond the end of an episode')
-            before = Frame(stamps[ahead - 1], stretch) if ahead else None
-            at = Frame(stamps[ahead], stretch)
+            before = StatedFrame(stamps[ahead - 1], stretch) if ahead else None
+            at = StatedFrame(stamps[ahead], stretch)
             rows = [self._row(column, topic, at, before) for topic in column.topics]
             values = [own[place] for place, own in enumerate(rows)] if part.joints else rows[0]
             if part.nan != 'hold' or not number:
@@ -656,12 +658,12 @@ class BagOpinion:
                     for v, old, is_held in zip(values, last, held, strict=True)]  # fmt: skip
 
         if part.relative_to_start:
-            return relative(row, frame, len(stamps), turn_of(part))
+            return relative(row, frame, len(stamps), full_turn(part))
         return row(frame)
 
     def _row(
-        self, column: _Column, topic: Topic, frame: Frame, before: Frame | None
-    ) -> Sequence[Value]:
+        self, column: _Column, topic: StatedTopic, frame: StatedFrame, before: StatedFrame | None
+    ) -> Sequence[StatedNumber]:
         align = column.align
         if isinstance(column, _PoseColumn):
             pose = column.pose(self._statement, frame)
@@ -681,13 +683,13 @@ class BagOpinion:
 
     def _operated(
         self, column: _Column, first: Sequence[float], second: Sequence[float], cell: Cell
-    ) -> Sequence[Value]:
+    ) -> Sequence[StatedNumber]:
         """Return the elements that two messages make, of which the first may serve alone."""
         part = column.part
         if part.rotation is not None:
             found: Any = np.array(rotated(first, second, cell.weight, part.rotation))
         else:
-            found = between(first, second, cell, part, column.align)
+            found = stated_between(first, second, cell, part, column.align)
         if part.quaternion == 'positive_w':
             w = part.real_part(column.source)
             found = -found if w is not None and found[w] < 0 else found
@@ -695,7 +697,9 @@ class BagOpinion:
 
     # What the numbers must be like.
 
-    def _doubt(self, episode: Episode, stretch: int, frames: Sequence[int], rows: _Rows) -> None:
+    def _doubt(
+        self, episode: StoredEpisode, stretch: int, frames: Sequence[int], rows: _Rows
+    ) -> None:
         minus = {vector.key: vector.minus for vector in self._profile.vectors}
         for column in self._columns:
             line = column.align.timeline
@@ -703,7 +707,7 @@ class BagOpinion:
                 continue
             if column.part.rotation is not None:
                 continue  # angles jump where they wrap, and one rotation has many numbers
-            times = [self._statement.time(Frame(stamp, stretch), line) for stamp in frames]
+            times = [self._statement.time(StatedFrame(stamp, stretch), line) for stamp in frames]
             for place, topic in enumerate(column.topics):
                 stamps, numbers = self._statement.line(topic, line, stretch)
                 low = bisect_left(stamps, times[0] - SECOND)
@@ -734,7 +738,7 @@ class BagOpinion:
                 for doubt in doubts(seen):
                     self._add(doubt.rule, doubt.found, doubt.expected, episode, key=column.key)
 
-    def _check_silence(self, episode: Episode, stamps: Sequence[int]) -> None:
+    def _check_silence(self, episode: StoredEpisode, stamps: Sequence[int]) -> None:
         """Find frames where nothing was recorded."""
         for start, stop in self._statement.pauses:
             inside = [i for i, stamp in enumerate(stamps) if start + SECOND / 4 < stamp < stop]
@@ -758,7 +762,7 @@ class BagOpinion:
         for number, (stretch, chosen) in enumerate(judged):
             for frame in chosen:
                 stamp = self._frame_stamps[number][frame]
-                cell = self._statement.cell(use.topics[0], use.align, Frame(stamp, stretch))
+                cell = self._statement.cell(use.topics[0], use.align, StatedFrame(stamp, stretch))
                 if cell.first >= 0:
                     wanted[number, frame] = cell.first
         pictures = self._pictures(camera, use.source, set(wanted.values()))
@@ -766,11 +770,11 @@ class BagOpinion:
 
     def _pictures(
         self, camera: CameraFeature, source: Source, wanted: set[int]
-    ) -> dict[int, Picture]:
+    ) -> dict[int, PlainPicture]:
         """Decode the wanted messages of a topic, and of a stream all those before them."""
         height, width = self._dataset.features[camera.key].picture_shape[:2]
         decoder = PlainDecoder(camera, (height, width))
-        pictures: dict[int, Picture] = {}
+        pictures: dict[int, PlainPicture] = {}
         speakers: list[tuple[str, ...]] = []
         number = -1
         for message in self._recording.messages():
@@ -808,7 +812,7 @@ class BagOpinion:
         self,
         camera: CameraFeature,
         wanted: Mapping[tuple[int, int], int],
-        pictures: Mapping[int, Picture],
+        pictures: Mapping[int, PlainPicture],
     ) -> None:
         column = self._dataset.features[camera.key]
         stored: dict[tuple[int, int], Reduced] = {}
@@ -859,7 +863,7 @@ class BagOpinion:
         self,
         camera: CameraFeature,
         wanted: Mapping[tuple[int, int], int],
-        pictures: Mapping[int, Picture],
+        pictures: Mapping[int, PlainPicture],
     ) -> None:
         """Find pictures that are more like the next but one than like the next: two cameras."""
         turns = []
@@ -880,7 +884,7 @@ class BagOpinion:
         rule: str,
         found: str,
         expected: str,
-        episode: Episode | None = None,
+        episode: StoredEpisode | None = None,
         frame: int | None = None,
         key: str = '',
     ) -> None:

@@ -27,7 +27,7 @@ import av
 from av.container import InputContainer
 from av.error import FFmpegError
 from kuavo_bag_converter.check.coding import loss_of
-from kuavo_bag_converter.check.description import Description, Episode, StoredFeature
+from kuavo_bag_converter.check.description import Description, StoredEpisode, StoredFeature
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.images import cells_of, decoded_image
 from kuavo_bag_converter.check.videos import depth_coding
@@ -39,7 +39,7 @@ from kuavo_bag_converter.replay.rows import first_rows
 from kuavo_bag_converter.replay.similarity import (
     ComparedFrame,
     EpisodeComparison,
-    reduced,
+    reduced_frame,
     Suspicion,
 )
 from kuavo_bag_converter.support.errors import DatasetError
@@ -53,7 +53,7 @@ _READ_ON = 8
 class WantedFrame(NamedTuple):
     """A frame to compare."""
 
-    episode: Episode
+    episode: StoredEpisode
     frame: int
     """Within the episode."""
     ordinal: int
@@ -109,7 +109,7 @@ class PictureComparer:
         self._wanted = wanted
         self._summary = summary
         self._stored: StoredPictures | StoredImages | None = None
-        self._episode: Episode | None = None
+        self._episode: StoredEpisode | None = None
         self._comparison: EpisodeComparison | _ExactComparison | None = None
         self._broken = False
 
@@ -140,7 +140,7 @@ class PictureComparer:
 
     def _compare(self, wanted: WantedFrame, picture: Any, stored: Any) -> None:
         if isinstance(self._comparison, EpisodeComparison):
-            source, found = reduced(picture), reduced(stored)
+            source, found = reduced_frame(picture), reduced_frame(stored)
             if source.shape != found.shape:
                 self._add(
                     Suspicion(
@@ -258,7 +258,7 @@ class StoredImages:
         self._feature = Feature(column.key, column.dtype, column.shape)
         self._first_rows = first_rows(dataset)
 
-    def picture(self, episode: Episode, frame: int) -> Any:
+    def picture(self, episode: StoredEpisode, frame: int) -> Any:
         """
         Return a frame of an episode, RGB uint8 (height, width, 3).
 
@@ -296,7 +296,7 @@ class StoredPictures:
         self._pictures: Iterator[tuple[int, Any]] = iter(())
         self._next = 0
 
-    def picture(self, episode: Episode, frame: int) -> Any:
+    def picture(self, episode: StoredEpisode, frame: int) -> Any:
         """
         Return a frame of an episode: an ``av.VideoFrame``, or bytes.
 

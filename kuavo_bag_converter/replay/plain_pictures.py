@@ -55,7 +55,7 @@ _PAIRS = {'yuv422': 'UYVY', 'uyvy': 'UYVY', 'yuv422_yuy2': 'YUY2', 'yuyv': 'YUY2
 _STREAMS = {'h264': 'h264', 'avc': 'h264', 'h265': 'hevc', 'hevc': 'hevc'}
 
 
-class Picture(NamedTuple):
+class PlainPicture(NamedTuple):
     """A picture of a message."""
 
     reduced: Reduced
@@ -71,7 +71,7 @@ class Unreadable(Exception):  # noqa: N818  # on_bad_image says what becomes of 
     """A picture that is damaged."""
 
 
-def reduced(rgb: NDArray[Any], size: tuple[int, ...]) -> Reduced:
+def reduced_rgb(rgb: NDArray[Any], size: tuple[int, ...]) -> Reduced:
     """Make RGB or grey levels that are to be of a size (height, width) small, by averaging."""
     if rgb.ndim == 2:
         rgb = np.repeat(rgb[:, :, None], 3, axis=2)
@@ -129,7 +129,7 @@ class PlainDecoder:
         """Whether pictures need those before them."""
         return self._stream is not None
 
-    def feed(self, message: Any, *, wanted: bool) -> Picture | None:
+    def feed(self, message: Any, *, wanted: bool) -> PlainPicture | None:
         """
         Decode the next message; None if nothing is wanted of it.
 
@@ -148,7 +148,7 @@ class PlainDecoder:
             raise NotJudged('packets of another stream than H.264 and H.265')
         return self._picture(_still(said, data) if still else _raw(message))
 
-    def _of_stream(self, name: str, data: bytes, *, wanted: bool) -> Picture | None:
+    def _of_stream(self, name: str, data: bytes, *, wanted: bool) -> PlainPicture | None:
         if self._stream is None:
             self._stream = cast('av.VideoCodecContext', av.CodecContext.create(name, 'r'))
             self._stream.thread_count = 1
@@ -181,7 +181,7 @@ class PlainDecoder:
             raise Unreadable(self._loss)
         return self._picture(own[-1].to_ndarray(format='rgb24')) if wanted else None
 
-    def _picture(self, pixels: NDArray[Any]) -> Picture:
+    def _picture(self, pixels: NDArray[Any]) -> PlainPicture:
         camera = self._camera
         if camera.depth:
             return self._depth(pixels)
@@ -194,9 +194,9 @@ class PlainDecoder:
             pixels = ((values - low) / (high - low)).clip(0, 1) * 255
             if len(np.unique(values)) > 64:
                 levels = len(np.unique(pixels.astype(np.uint8)))
-        return Picture(reduced(_shaped(pixels, camera), self._size), levels=levels)
+        return PlainPicture(reduced_rgb(_shaped(pixels, camera), self._size), levels=levels)
 
-    def _depth(self, pixels: NDArray[Any]) -> Picture:
+    def _depth(self, pixels: NDArray[Any]) -> PlainPicture:
         if pixels.ndim != 2:
             raise NotJudged('depth in several channels')
         height, width = self._size
@@ -205,8 +205,8 @@ class PlainDecoder:
         millimetres = _millimetres(pixels, self._camera.unit_mm)
         valid = (millimetres > 0) & (millimetres < _FARTHEST)
         far = bool(valid.any() and np.median(millimetres[valid]) > 30_000)
-        return Picture(
-            reduced(_coded(millimetres, self._camera), self._size), not valid.any(), far
+        return PlainPicture(
+            reduced_rgb(_coded(millimetres, self._camera), self._size), not valid.any(), far
         )
 
 
@@ -277,7 +277,7 @@ def stored_picture(frame: Any, *, metric: bool) -> Reduced:
         pixels = frame.to_ndarray().astype(np.float32) / 4095 * 255
     else:
         pixels = frame.to_ndarray(format='rgb24')
-    return reduced(pixels, pixels.shape[:2])
+    return reduced_rgb(pixels, pixels.shape[:2])
 
 
 def _stream_of(said: str, data: bytes, unsaid: str) -> str:

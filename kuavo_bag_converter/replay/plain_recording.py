@@ -275,7 +275,7 @@ def _sqlite3(path: Path) -> Iterator[_Found]:
             yield topics[topic], received, _message(bytes(data))
 
 
-def header_stamp(message: Stored) -> int:
+def plain_header_stamp(message: Stored) -> int:
     """
     Return the stamp in a payload that begins with a ``std_msgs/Header``, ns.
 

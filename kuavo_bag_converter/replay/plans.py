@@ -26,7 +26,7 @@ from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.plan import BadPictures, Fill, Plan, TrackPlan
 from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
-from kuavo_bag_converter.check.description import Episode
+from kuavo_bag_converter.check.description import StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
@@ -85,7 +85,7 @@ def _undecodable(
 
 
 def check_plan(
-    root: Path, bag: RecordedBag, plan: Plan, episodes: Sequence[Episode], findings: Findings
+    root: Path, bag: RecordedBag, plan: Plan, episodes: Sequence[StoredEpisode], findings: Findings
 ) -> bool:
     """Compare the stored alignment with the plan; return whether the frames are the same."""
     lengths = [stop - start for start, stop in plan.episodes]

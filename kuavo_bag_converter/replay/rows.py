@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kuavo_bag_converter.check.description import Description, Episode
+from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.check.rows import Columns
 from kuavo_bag_converter.dataset.features import Feature
@@ -37,7 +37,7 @@ class RowComparer:
     def __init__(
         self,
         dataset: Description,
-        episodes: Sequence[Episode],
+        episodes: Sequence[StoredEpisode],
         tasks: Iterator[str],
         findings: Findings,
     ) -> None:
@@ -52,7 +52,7 @@ class RowComparer:
             if column.is_numeric and len(column.shape) == 1
         ]
         self._first_rows = first_rows(dataset)
-        self._episode: Episode | None = None
+        self._episode: StoredEpisode | None = None
         self._stored: Columns = {}
         self._frame = 0
 
@@ -69,7 +69,7 @@ class RowComparer:
             self._frame += stop - start
             start = stop
 
-    def _open(self, episode: Episode) -> None:
+    def _open(self, episode: StoredEpisode) -> None:
         path = self._dataset.root / episode.data_file
         first = episode.first_row - self._first_rows[episode.data_file]
         try:
@@ -79,7 +79,7 @@ class RowComparer:
             self._stored = {}
         self._episode, self._frame = episode, 0
 
-    def _compare(self, episode: Episode, rows: FrameRows) -> None:
+    def _compare(self, episode: StoredEpisode, rows: FrameRows) -> None:
         count = rows.frames
         for key, expected in rows.vectors.items():
             stored = self._stored.get(key)
@@ -99,7 +99,7 @@ class RowComparer:
         self._compare_tasks(episode, count)
 
     def _compare_bits(
-        self, episode: Episode, key: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]
+        self, episode: StoredEpisode, key: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]
     ) -> None:
         bits = f'u{found.dtype.itemsize}'
         wrong = np.ascontiguousarray(found).view(bits) != np.ascontiguousarray(expected).view(bits)
@@ -119,7 +119,7 @@ class RowComparer:
             places=int(wrong.any(axis=1).sum()),
         )
 
-    def _compare_tasks(self, episode: Episode, count: int) -> None:
+    def _compare_tasks(self, episode: StoredEpisode, count: int) -> None:
         numbers = self._stored.get(TASK_INDEX.key)
         for frame in range(self._frame, self._frame + count):
             expected = next(self._tasks)

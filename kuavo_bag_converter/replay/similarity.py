@@ -42,7 +42,7 @@ from kuavo_bag_converter.check.coding import Coding, Loss
 import numpy as np
 import numpy.typing as npt
 
-Reduced = npt.NDArray[np.float32]
+Planes = npt.NDArray[np.float32]
 """The planes of a picture, reduced, one after the other."""
 
 _COLUMNS = 160
@@ -76,7 +76,7 @@ _HIDDEN = 6.0
 """Standard deviations that chance may shift a change by, which coding makes in each block."""
 
 
-def reduced(frame: av.VideoFrame) -> Reduced:
+def reduced_frame(frame: av.VideoFrame) -> Planes:
     """
     Return a small version of an 8 bit planar picture, shape (n,), less the mean of each plane.
 
@@ -102,8 +102,8 @@ class ComparedFrame(NamedTuple):
     """Within the episode."""
     ordinal: int
     """Of the message that it should show."""
-    source: Reduced
-    stored: Reduced
+    source: Planes
+    stored: Planes
     coding: Loss
 
 
@@ -260,15 +260,15 @@ class EpisodeComparison:
             )
 
 
-def _offset(rest: Reduced, change: Reduced, moved: float) -> tuple[float, float]:
+def _offset(rest: Planes, change: Planes, moved: float) -> tuple[float, float]:
     """Return how far a frame is on the way to its neighbour, and the mean square of the rest."""
     offset = _mean_product(rest, change) / moved
     return offset, max(0.0, _mean_square(rest) - offset**2 * moved)
 
 
-def _mean_square(values: Reduced) -> float:
+def _mean_square(values: Planes) -> float:
     return _mean_product(values, values)
 
 
-def _mean_product(first: Reduced, second: Reduced) -> float:
+def _mean_product(first: Planes, second: Planes) -> float:
     return float(np.dot(first, second)) / len(first)

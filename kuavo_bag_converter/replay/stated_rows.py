@@ -80,7 +80,7 @@ def check_stated(*items: Any) -> None:
 
 
 @dataclass
-class Topic:
+class StatedTopic:
     """The messages of a topic in the order in which they were stored; lists of equal length."""
 
     name: str
@@ -105,7 +105,7 @@ class Topic:
         return self.headers if timeline == 'header' else self.received
 
 
-class Frame(NamedTuple):
+class StatedFrame(NamedTuple):
     """A frame of an episode: its stamp, on the time line of the frame clock, and its stretch."""
 
     stamp: int
@@ -135,7 +135,7 @@ def source_of(
     return None
 
 
-def mark_stretches(topics: Sequence[Topic], timelines: Mapping[str, set[str]]) -> int:
+def mark_stretches(topics: Sequence[StatedTopic], timelines: Mapping[str, set[str]]) -> int:
     """
     Give each message the number of its stretch, and return how many stretches there are.
 
@@ -206,7 +206,9 @@ class Statement:
     :param clock: The messages that can be the frame clock.
     """
 
-    def __init__(self, profile: Profile, topics: Sequence[Topic], clock: Topic) -> None:
+    def __init__(
+        self, profile: Profile, topics: Sequence[StatedTopic], clock: StatedTopic
+    ) -> None:
         self._profile = profile
         self._topics = topics
         self.clock = clock
@@ -254,7 +256,9 @@ class Statement:
                     found.append((start, stop))
         return found
 
-    def since(self, topic: Topic, align: Align, before: Frame | None, frame: Frame) -> list[int]:
+    def since(
+        self, topic: StatedTopic, align: Align, before: StatedFrame | None, frame: StatedFrame
+    ) -> list[int]:
         """Return which messages came since the frame before, or for as long as a frame lasts."""
         shift = round(align.offset_ms * 1e6)
         stop = self.time(frame, align.timeline) - shift
@@ -265,7 +269,7 @@ class Statement:
         return numbers[slice(bisect_right(stamps, start), bisect_right(stamps, stop))]
 
     def line(
-        self, topic: Topic, timeline: str, stretch: int, *, held: bool = False
+        self, topic: StatedTopic, timeline: str, stretch: int, *, held: bool = False
     ) -> tuple[list[int], list[int]]:
         """Return the stamps of a topic that count, in order of time, and whose they are."""
         key = id(topic), timeline, held, stretch
@@ -284,7 +288,7 @@ class Statement:
             self._lines[key] = [s for s, _ in pairs], [n for _, n in pairs]
         return self._lines[key]
 
-    def time(self, frame: Frame, timeline: str) -> int:
+    def time(self, frame: StatedFrame, timeline: str) -> int:
         """Return when a frame is, on a time line: as far from the nearest message of the clock."""
         own = self._profile.clock.timeline
         if timeline == own:
@@ -304,7 +308,7 @@ class Statement:
         )
         return other + frame.stamp - near
 
-    def cell(self, topic: Topic, align: Align, frame: Frame) -> Cell:
+    def cell(self, topic: StatedTopic, align: Align, frame: StatedFrame) -> Cell:
         """Return what serves a frame."""
         time = self.time(frame, align.timeline) - round(align.offset_ms * 1e6)
         held = align.strategy == 'hold'
@@ -442,7 +446,7 @@ def names_of(message: Any, source: Source) -> Sequence[Any]:
     return ()
 
 
-def between(
+def stated_between(
     first: Sequence[float], second: Sequence[float], cell: Cell, part: Part, align: Align
 ) -> Any:
     """Return the elements at the share of the way that a frame lies between two messages."""
@@ -462,7 +466,7 @@ def between(
 _TURNS = {'angle': 2 * math.pi, 'angle_deg': 360.0}
 
 
-def turn_of(part: Part) -> float:
+def full_turn(part: Part) -> float:
     """Return a full turn in the unit of a part behind its operations; 0 if it has no angles."""
     turn = _TURNS.get(part.unit, 0.0) * (1 if part.scale is None else abs(part.scale))
     if part.value_range is not None:
@@ -522,11 +526,11 @@ def operated(values: Any, part: Part) -> Any:
     return values if part.threshold is None else (values > part.threshold).astype(np.float64)
 
 
-Value = float | str | None
+StatedNumber = float | str | None
 """A number, or ``zeros`` or ``mark`` in its place; None where it is not judged."""
 
 
-def difference(value: Value, base: Value, turn: float = 0.0) -> Value:
+def difference(value: StatedNumber, base: StatedNumber, turn: float = 0.0) -> StatedNumber:
     """Subtract, the shorter way where there is a full turn; nothing from what is filled in."""
     for fill in (None, 'mark', 'zeros'):
         if fill in (value, base):
@@ -542,10 +546,10 @@ def as_number(value: float | str) -> float:
     return _FILLED[value] if isinstance(value, str) else value
 
 
-PartRow = Callable[[int], Sequence[Value]]
+PartRow = Callable[[int], Sequence[StatedNumber]]
 
 
-def relative(row: PartRow, frame: int, length: int, turn: float) -> Sequence[Value]:
+def relative(row: PartRow, frame: int, length: int, turn: float) -> Sequence[StatedNumber]:
     """Subtract the first numbers of the episode; ``row`` gives those of a frame."""
     values = row(frame)
     if isinstance(values[0], str):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kuavo_bag_converter.replay.plain_recording import NotJudged
-from kuavo_bag_converter.replay.stated_rows import Cell, SECOND, Topic, turned
+from kuavo_bag_converter.replay.stated_rows import Cell, SECOND, StatedTopic, turned
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +28,7 @@ Matrix = NDArray[np.float64]
 """Of a pose, shape (4, 4)."""
 
 
-class Edge:
+class StatedEdge:
     """
     The transforms of one frame in its parent.
 
@@ -37,7 +37,7 @@ class Edge:
     """
 
     def __init__(self, name: str, parent: str, *, static: bool) -> None:
-        self.topic = Topic(name)
+        self.topic = StatedTopic(name)
         self.parent = parent
         self.static = static
         self.poses: list[NDArray[np.float64]] = []
@@ -51,7 +51,10 @@ class Edge:
 
 
 def pose(
-    edges: Mapping[str, Edge], parent: str, child: str, serve: Callable[[Edge], Cell]
+    edges: Mapping[str, StatedEdge],
+    parent: str,
+    child: str,
+    serve: Callable[[StatedEdge], Cell],
 ) -> Sequence[float]:
     """
     Return the pose of ``child`` in ``parent``: translation, and a quaternion of either sign.
@@ -69,7 +72,7 @@ def pose(
     return [*whole[:3, 3].tolist(), *_quaternion(whole)]
 
 
-def _ancestors(edges: Mapping[str, Edge], frame: str) -> list[str]:
+def _ancestors(edges: Mapping[str, StatedEdge], frame: str) -> list[str]:
     found = [frame]
     while frame in edges and edges[frame].parent not in found:
         frame = edges[frame].parent
@@ -78,7 +81,9 @@ def _ancestors(edges: Mapping[str, Edge], frame: str) -> list[str]:
 
 
 def _along(
-    edges: Mapping[str, Edge], frames: Sequence[str], serve: Callable[[Edge], Cell]
+    edges: Mapping[str, StatedEdge],
+    frames: Sequence[str],
+    serve: Callable[[StatedEdge], Cell],
 ) -> Matrix:
     """Return the pose of the first frame in the parent of the last."""
     whole: Matrix = np.eye(4)

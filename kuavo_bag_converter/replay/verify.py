@@ -28,7 +28,7 @@ from kuavo_bag_converter.check.findings import Finding, Findings
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, format_of, LEROBOT
 from kuavo_bag_converter.frames.options import shard_options
-from kuavo_bag_converter.profiles.loader import load_profile
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.replay.bag import Replay
 from kuavo_bag_converter.replay.bags import match_bags
 from kuavo_bag_converter.replay.opinion import BagOpinion, OpinionSummary
@@ -173,7 +173,7 @@ def _replay(
     settings = record.known_settings(str(dataset.root / REPORT_PATH))
     # Threads were chosen for the machine that converted; 0 takes this one's cores.
     options = shard_options(replace(settings, threads=0))
-    profile = load_profile(dataset.root / PROFILE_PATH)
+    profile = read_profile(dataset.root / PROFILE_PATH)
     return Replay(dataset, profile, options, settings.on_damage, sample, findings)
 
 

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     :raises BagError: The bag cannot be read.
     """
     from kuavo_bag_converter.profiles.dump import profile_as_yaml
-    from kuavo_bag_converter.profiles.loader import load_profile
+    from kuavo_bag_converter.profiles.loader import read_profile
     from kuavo_bag_converter.profiles.shipped import parameter_file_template
     from kuavo_bag_converter.robots.kuavo.branches import branches_as_markdown
     from kuavo_bag_converter.robots.kuavo.overview import robots_as_markdown
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     if options.show:
         text = profile_as_yaml(_profile(options.bag, settings))
     elif options.check:
-        features = ', '.join(feature.key for feature in load_profile(options.check).features)
+        features = ', '.join(feature.key for feature in read_profile(options.check).features)
         text = f'{options.check}: valid, with the features {features}\n'
     elif options.list:
         text = _shipped()

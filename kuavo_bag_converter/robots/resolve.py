@@ -25,7 +25,7 @@ from typing import Any
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader
-from kuavo_bag_converter.profiles.loader import checked, load_profile
+from kuavo_bag_converter.profiles.loader import checked, read_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path, shipped_profiles
 from kuavo_bag_converter.robots.robot import BagTopics, Robot
@@ -92,7 +92,7 @@ def resolve(settings: Settings, topics: Collection[str]) -> Profile:
         return given
     path = _file_of(settings.profile)
     _check_unused(settings)
-    return load_profile(path)
+    return read_profile(path)
 
 
 def topics_of(reader: BagReader, settings: Settings) -> BagTopics:

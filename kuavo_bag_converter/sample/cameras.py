@@ -22,7 +22,7 @@ import json
 from typing import Any
 
 from kuavo_bag_converter.sample.messages import Messages, Moment
-from kuavo_bag_converter.sample.options import SampleOptions, STREAMS
+from kuavo_bag_converter.sample.options import SampleOptions, STREAM_TRANSPORTS
 from kuavo_bag_converter.sample.pictures import ColorScene, DepthScene
 from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.streams import StreamEncoder
@@ -110,7 +110,7 @@ def _color_topics(
         build = _compressed(
             lambda number, time: stream.encode(scene.draw(number, time)), frame, options.transport
         )
-    in_order = options.transport in STREAMS
+    in_order = options.transport in STREAM_TRANSPORTS
     yield Topic(name, msgtype, timing, build, camera=camera.color, in_order=in_order)
     if options.extras:
         yield from _about_pictures(camera, base, frame, name, timing, options)

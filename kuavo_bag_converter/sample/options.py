@@ -24,14 +24,14 @@ from kuavo_bag_converter.support.errors import UsageError
 COMPRESSIONS = {'bag': ('lz4', 'bz2'), 'mcap': ('zstd',), 'sqlite3': ('zstd',)}
 """Compressions of each storage; sqlite3 compresses messages, the others chunks."""
 
-STREAMS = ('h265', 'h264')
+STREAM_TRANSPORTS = ('h265', 'h264')
 """Transports that are video streams."""
 
 CHOICES = {
     'storage': tuple(COMPRESSIONS),
     'eef_type': ('leju_claw', 'qiangnao', 'rq2f85', 'sg100', 'linker_hand'),
     'platform_type': ('4pro', '5w', '5'),
-    'transport': ('jpeg', 'raw', *STREAMS),
+    'transport': ('jpeg', 'raw', *STREAM_TRANSPORTS),
     'gripper_messages': ('JointState', 'Rq2f85'),
     'sdk': ('main', 'dev', '2025-04'),
 }
@@ -102,7 +102,7 @@ class SampleOptions:
                 f'sample: size {self.size[1]}x{self.size[0]} is too small for the frame numbers; '
                 f'at least {_LEAST_SIZE[1]}x{_LEAST_SIZE[0]}'
             )
-        if self.transport in STREAMS and (self.size[0] % 2 or self.size[1] % 2):
+        if self.transport in STREAM_TRANSPORTS and (self.size[0] % 2 or self.size[1] % 2):
             raise UsageError(
                 f'sample: size {self.size[1]}x{self.size[0]} is odd; transport {self.transport} '
                 'needs even sides'

@@ -22,7 +22,7 @@ import struct
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.byte_readers import ByteReader
-from kuavo_bag_converter.bags.chunked import Chunk
+from kuavo_bag_converter.bags.chunked import StoredChunk
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.model import Stamps
 from mcap.data_stream import ReadDataStream
@@ -136,7 +136,7 @@ def message_head(data: bytes | memoryview, at: int = 0) -> MessageHead | None:
     return MessageHead(channel, signed(stamp), length - 22)
 
 
-def chunk_of(source: ByteReader, record: Record) -> Chunk:
+def chunk_of(source: ByteReader, record: Record) -> StoredChunk:
     """
     Read a chunk record's header.
 
@@ -154,7 +154,7 @@ def chunk_of(source: ByteReader, record: Record) -> Chunk:
     (packed,) = _U64.unpack_from(head, at)
     if at + 8 + packed > length + 9 or (not compression and size != packed):
         raise DamagedError(begin, 'chunk: its sizes do not agree')
-    return Chunk(begin, begin + at + 8, packed, compression, size, crc)
+    return StoredChunk(begin, begin + at + 8, packed, compression, size, crc)
 
 
 def chunk_index(source: ByteReader, record: Record) -> ChunkIndex:

@@ -20,11 +20,11 @@ import base64
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
-    Chunk,
     index_table,
     load_chunk,
     ScannedChunk,
     ScannedRows,
+    StoredChunk,
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
@@ -226,7 +226,7 @@ class McapScan(Scan):
         scanned = scan_messages(window, begin, self._known, UNCHUNKED_BATCH)
         length = scanned.end - begin
         self.columns.add(scanned.rows)
-        chunk = Chunk(begin, begin, length, '', length)
+        chunk = StoredChunk(begin, begin, length, '', length)
         self.chunks.append(ScannedChunk(chunk, len(scanned.rows.stamp)))
         if scanned.error:
             raise scanned.error

@@ -22,11 +22,11 @@ import zlib
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
-    Chunk,
     ChunkedStorage,
     IndexEntries,
     MessageRecord,
     ScannedRows,
+    StoredChunk,
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
@@ -138,7 +138,7 @@ class McapStorage(ChunkedStorage):
         if crc != summary.data_crc:
             raise DamagedError(summary.data_end, 'the data: its checksum (CRC-32) is wrong')
 
-    def _chunk_in(self, window: FileWindow, offset: int) -> Chunk:
+    def _chunk_in(self, window: FileWindow, offset: int) -> StoredChunk:
         chunk = mc.chunk_of(window, next(mc.records_from(window, offset)))
         if chunk.end > self._source.size:
             raise DamagedError(offset, 'chunk: it ends beyond the end of the file')
@@ -157,7 +157,7 @@ class McapStorage(ChunkedStorage):
     def _chunk_holds(self, number: int, selection: Selection) -> bool:
         return bool((selection.slots[self._places(number)] >= 0).any())
 
-    def _chunk_at(self, number: int) -> Chunk:
+    def _chunk_at(self, number: int) -> StoredChunk:
         window = FileWindow(self._source, self._source.size, mc.CHUNK_HEADER_LIMIT)
         return self._chunk_in(window, self._index[number].start)
 
@@ -171,7 +171,7 @@ class McapStorage(ChunkedStorage):
             entries.append(IndexEntries(number, self._known.local[channel], raw))
         return entries
 
-    def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
+    def _read_rows(self, chunk: StoredChunk, data: bytes | None) -> ScannedRows:
         if data is None:
             window = FileWindow(self._source, chunk.end)
             return scan_messages(window, chunk.data, self._known, chunk.size)

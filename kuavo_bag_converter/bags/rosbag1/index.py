@@ -20,7 +20,7 @@ import bisect
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
-from kuavo_bag_converter.bags.chunked import Chunk
+from kuavo_bag_converter.bags.chunked import StoredChunk
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.rosbag1 import records as rb
 import numpy as np
@@ -138,7 +138,7 @@ def is_chunk(source: BagFile, offset: int) -> bool:
     return True
 
 
-def chunk_of(record: rb.Record) -> Chunk:
+def chunk_of(record: rb.Record) -> StoredChunk:
     """
     Chunk that a record is.
 
@@ -152,4 +152,4 @@ def chunk_of(record: rb.Record) -> Chunk:
     elif not compression:
         raise DamagedError(record.offset, 'chunk record without a compression field')
     size = record.u32(b'size')
-    return Chunk(record.offset, record.data, record.length, compression, size)
+    return StoredChunk(record.offset, record.data, record.length, compression, size)

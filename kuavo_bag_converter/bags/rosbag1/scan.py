@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, ByteReader, FileWindow, MemoryReader
 from kuavo_bag_converter.bags.chunked import (
-    Chunk,
     index_table,
     load_chunk,
     needs_loading,
     ScannedChunk,
     ScannedRows,
+    StoredChunk,
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.model import Connection
@@ -56,7 +56,7 @@ class DeclaredConnections:
 
 
 def scan_chunk(
-    source: BagFile, chunk: Chunk, data: bytes | None, known: DeclaredConnections
+    source: BagFile, chunk: StoredChunk, data: bytes | None, known: DeclaredConnections
 ) -> ScannedRows:
     """
     Return the rows of a chunk from its records, and the damage that ends them.
@@ -169,7 +169,7 @@ class Rosbag1Scan(Scan):
             self._lose(error_inside, len(rows.stamp))
         return chunk.cut
 
-    def _empty(self, chunk: Chunk, window: FileWindow) -> bool:
+    def _empty(self, chunk: StoredChunk, window: FileWindow) -> bool:
         """Tell whether a chunk of length 0 is really empty: no message follows it."""
         if chunk.compression:
             return False

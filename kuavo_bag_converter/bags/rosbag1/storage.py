@@ -21,11 +21,11 @@ from pathlib import Path
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
 from kuavo_bag_converter.bags.chunked import (
-    Chunk,
     ChunkedStorage,
     IndexEntries,
     MessageRecord,
     ScannedRows,
+    StoredChunk,
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.rosbag1 import records as rb
@@ -130,7 +130,7 @@ class Rosbag1Storage(ChunkedStorage):
     def _chunk_names(self, number: int, topics: Collection[str]) -> bool:
         return any(self.connections[local].topic in topics for local in self._counts_of(number))
 
-    def _chunk_at(self, number: int) -> Chunk:
+    def _chunk_at(self, number: int) -> StoredChunk:
         window = FileWindow(self._source, self._source.size, _HEADER)
         chunk = chunk_of(rb.record_at(window, self._index.chunks[number]))
         if chunk.end > self._source.size:
@@ -154,7 +154,7 @@ class Rosbag1Storage(ChunkedStorage):
             entries.append(IndexEntries(number, local, raw))
         return entries
 
-    def _read_rows(self, chunk: Chunk, data: bytes | None) -> ScannedRows:
+    def _read_rows(self, chunk: StoredChunk, data: bytes | None) -> ScannedRows:
         return scan_chunk(self._source, chunk, data, self._known)
 
     def _parse(self, record: memoryview) -> MessageRecord | None:

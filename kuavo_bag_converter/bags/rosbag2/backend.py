@@ -36,7 +36,7 @@ from kuavo_bag_converter.support.texts import shown
 import numpy as np
 import rosbag2_py
 
-ADVICE = 'set reader: portable to read without it'
+_ADVICE = 'set reader: portable to read without it'
 _ERRORS = (RuntimeError, ValueError, IndexError, OSError)
 """What rosbag2_py raises; pybind11 makes these of C++ exceptions."""
 
@@ -98,7 +98,7 @@ class Rosbag2PyStorage(Storage):
                 self._damage.report(
                     self.path,
                     f'{shown(topic)}: message {place} of rosbag2_py has stamp {stamp} ns, '
-                    f'which is not what the index lists; {ADVICE}',
+                    f'which is not what the index lists; {_ADVICE}',
                 )
                 return
             rank = selection.step(first[topic])
@@ -113,7 +113,7 @@ class Rosbag2PyStorage(Storage):
                 self._damage.report(
                     self.path,
                     f'{shown(topic)}: rosbag2_py read {count} messages, '
-                    f'the index lists {len(expected[topic])}; {ADVICE}',
+                    f'the index lists {len(expected[topic])}; {_ADVICE}',
                 )
 
     def verify(self, topics: Collection[str]) -> None:
@@ -143,7 +143,7 @@ class Rosbag2PyStorage(Storage):
 
     def _failure(self, error: Exception) -> BagError:
         reason = ' '.join(str(error).split())
-        return BagError(f'{self.path}: rosbag2_py: {reason}; {ADVICE}')
+        return BagError(f'{self.path}: rosbag2_py: {reason}; {_ADVICE}')
 
 
 def _open(file: Path, container: str) -> tuple[Any, bool]:

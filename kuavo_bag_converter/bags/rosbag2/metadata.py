@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.damage import DamagePolicy, range_text
 from kuavo_bag_converter.bags.model import Connection, normal_type
-from kuavo_bag_converter.bags.rosbag2.qos import LIMIT, load_yaml, normal_qos
+from kuavo_bag_converter.bags.rosbag2.qos import load_yaml, MOST_CHARACTERS, normal_qos
 from kuavo_bag_converter.support.texts import quoted, shown
 
 NAME = 'metadata.yaml'
@@ -98,9 +98,9 @@ def read_metadata(path: Path) -> Metadata:
     :raises OSError: it cannot be read.
     """
     with path.open('rb') as file:
-        data = file.read(LIMIT + 1)
-    if len(data) > LIMIT:
-        raise ValueError(f'has more than {LIMIT} bytes, which is too long for a {NAME}')
+        data = file.read(MOST_CHARACTERS + 1)
+    if len(data) > MOST_CHARACTERS:
+        raise ValueError(f'has more than {MOST_CHARACTERS} bytes, which is too long for a {NAME}')
     document = load_yaml(data.decode(errors='replace'))
     if not document:
         raise ValueError('is empty')

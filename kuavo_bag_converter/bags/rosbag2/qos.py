@@ -24,7 +24,7 @@ import yaml
 
 _LOADER: Any = getattr(yaml, 'CBaseLoader', yaml.BaseLoader)
 """Gives texts alone: what a number is, and how long it may be, the reader says."""
-LIMIT = 8 * 1024 * 1024
+MOST_CHARACTERS = 8 * 1024 * 1024
 """Bytes of YAML in a bag; a recording of 10,000 files in 500 topics has 3 MB."""
 _DEEPEST = 20
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -51,8 +51,8 @@ def load_yaml(text: str) -> Any:
     :raises ValueError: it is not YAML, longer or deeper than any recorder writes it, or it has
         anchors or aliases, which let a short text stand for an endless one.
     """
-    if len(text) > LIMIT:
-        raise ValueError(f'is YAML of {len(text)} characters, more than {LIMIT}')
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f'is YAML of {len(text)} characters, more than {MOST_CHARACTERS}')
     try:
         _check_events(text)
         return yaml.load(text, _LOADER)  # noqa: S506  # a safe loader
