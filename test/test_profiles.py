@@ -950,9 +950,17 @@ def test_shipped_profiles_are_valid_and_in_one_piece_after_a_round_trip(tmp_path
 
 def test_the_example_of_the_reference_is_valid(tmp_path):
     text = (CONFIG.parent / 'docs' / 'profiles.md').read_text(encoding='utf-8')
-    example, stereo = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
+    example, kuavo, mine, stereo = re.findall(r'```yaml\n(.*?)```', text, re.DOTALL)
     profile = load(tmp_path, example)
     assert [len(vector.names) for vector in profile.vectors] == [12, 8]
+    kept = load(tmp_path, kuavo).vectors
+    assert [len(vector.names) for vector in kept] == [36, 36, 3]
+    (tmp_path / 'lab').mkdir()
+    (tmp_path / 'lab' / 'base.yaml').write_text(example)
+    (tmp_path / 'mine').mkdir()
+    changed = load(tmp_path / 'mine', mine).vectors[0]
+    assert changed.names == ('gripper', 'imu_x', 'imu_y', 'imu_z', 'imu_w', 'pressure')
+    assert changed.parts[0].value_range == (0, 100)
     cameras = load(tmp_path, f'{HEAD}features:\n{stereo}').cameras
     assert [camera.crop.x for camera in cameras] == [0, 640]
 

@@ -100,7 +100,11 @@ class YamlNode:
     """
 
     def __init__(self, file: str, path: str, value: object) -> None:
-        """Hold ``value``, found at ``path`` ('' for the whole document) in ``file``."""
+        """
+        Hold ``value``, found at ``path`` ('' for the whole document) in ``file``.
+
+        What is in a mapping or list may be a node itself, of another file or place.
+        """
         self.file = file
         self.path = path
         self.value = value
@@ -119,7 +123,8 @@ class YamlNode:
         members = self.members(f'a mapping with the keys {", ".join(known)}')
         for key in members:
             if key not in known:
-                raise self.error(
+                holder = YamlNode(members[key].file, self.path, None)
+                raise holder.error(
                     f'unknown key {key!r} (known are {", ".join(known)}){did_you_mean(key, known)}'
                 )
         for key in required:
@@ -132,18 +137,18 @@ class YamlNode:
         if not isinstance(self.value, dict):
             raise self.expected(what)
         prefix = f'{self.path}.' if self.path else ''
-        return {
-            key: YamlNode(self.file, f'{prefix}{key}', value) for key, value in self.value.items()
-        }
+        return {key: self._node(f'{prefix}{key}', value) for key, value in self.value.items()}
 
     def items(self, what: str) -> list[YamlNode]:
         """Return the elements of a list that is not empty."""
         if not isinstance(self.value, list) or not self.value:
             raise self.expected(f'a list of {what}')
         return [
-            YamlNode(self.file, f'{self.path}[{index}]', value)
-            for index, value in enumerate(self.value)
+            self._node(f'{self.path}[{index}]', value) for index, value in enumerate(self.value)
         ]
+
+    def _node(self, path: str, value: object) -> YamlNode:
+        return value if isinstance(value, YamlNode) else YamlNode(self.file, path, value)
 
     def text(self, what: str = 'a text') -> str:
         """Return a text of one line that is not blank."""

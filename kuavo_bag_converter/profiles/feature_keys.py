@@ -204,7 +204,8 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
         return _gap_flag(node, inherited)
     joints = _joints(keys['joints'], keys) if 'joints' in keys else ()
     rotation = _rotation(keys['rotation']) if 'rotation' in keys else None
-    if 'names' not in keys and not joints and not stands_for and not rotation:
+    names = stands_for or names_of_part(node)
+    if not names:
         raise node.error("the key 'names' is missing")
     length = keys['length'].integer(1, MAX_ELEMENTS) if 'length' in keys else None
     select = _select(keys['select'], length) if 'select' in keys else None
@@ -220,10 +221,6 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
                 f'{rotation.recorded} has {needed} elements, found {elements}; select its own'
             )
         elements = len(Rotation.elements_of(rotation.written))
-    names = stands_for or (_names(keys['names']) if 'names' in keys else joints)
-    if rotation is not None and not names:
-        kind = rotation.written.partition('_')[0]
-        names = tuple(f'{kind}_{name}' for name in Rotation.elements_of(rotation.written))
     if elements is not None and len(names) != elements:
         raise keys.get('names', node).error(
             f'expected {elements} names, one for each element, found {len(names)}'
@@ -267,6 +264,23 @@ def _part(node: YamlNode, inherited: AlignKeys, stands_for: tuple[str, ...] = ()
     if part.unit in ('angle', 'angle_deg') and 'mean' in {a.reduce for a in _aligns(part)}:
         raise node.error('reduce: the mean of angles is none; set max, any or last')
     return part
+
+
+def names_of_part(node: YamlNode) -> tuple[str, ...]:
+    """
+    Return the names of the elements of a part; () where it gives none.
+
+    :raises UsageError: They are not allowed.
+    """
+    keys = node.members('a mapping')
+    for key in ('names', 'joints'):
+        if key in keys:
+            return _names(keys[key])
+    if 'rotation' not in keys:
+        return ()
+    written = _rotation(keys['rotation']).written
+    kind = written.partition('_')[0]
+    return tuple(f'{kind}_{name}' for name in Rotation.elements_of(written))
 
 
 def _check_length_rules(part: Part, keys: Mapping[str, YamlNode], node: YamlNode) -> None:

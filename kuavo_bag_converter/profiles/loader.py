@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import get_args
 
 from kuavo_bag_converter.profiles.alignment_keys import default_align
+from kuavo_bag_converter.profiles.composition import composed
 from kuavo_bag_converter.profiles.document import (
     parse_document,
     read_document,
@@ -46,12 +47,12 @@ import yaml
 
 def read_profile(path: str | Path) -> Profile:
     """
-    Read and check a profile.
+    Read and check a profile, with what it extends.
 
     :raises UsageError: The file cannot be read, is not valid YAML, or a key or value is not
         allowed; one line names the file, the key path, what was found and what is allowed.
     """
-    return _profile(read_document(path), path)
+    return _profile(composed(read_document(path)), path)
 
 
 def checked(profile: Profile) -> Profile:
@@ -70,9 +71,12 @@ def checked(profile: Profile) -> Profile:
 
 def _profile(document: YamlNode, path: str | Path) -> Profile:
     keys = document.mapping(
-        'name', 'robot_type', 'fps', 'task', 'clock', 'align', 'features', 'episodes',
+        'name', 'robot_type', 'fps', 'task', 'clock', 'align', 'features', 'episodes', 'extends',
+        'options',
         required=('robot_type', 'fps', 'task', 'clock', 'features'),
     )  # fmt: skip
+    if 'options' in keys:
+        raise keys['options'].error('are those of a robot; they need extends with its name')
     fps = keys['fps'].integer(1, 1000)
     task, task_sources = _task(keys['task'])
     return Profile(
