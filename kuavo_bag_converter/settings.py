@@ -330,6 +330,29 @@ def updated(settings: Settings, values: Mapping[str, object], source: str) -> Se
     return settings
 
 
+def described(kind: type) -> dict[str, SettingInfo]:
+    """Return by name what the fields of options beside the settings are, as of a command."""
+    return {info.name: info for info in _described(kind)}
+
+
+def options_from(kind: type[_Options], values: Mapping[str, object], source: str) -> _Options:
+    """
+    Check values and make options beside the settings of them.
+
+    :param kind: Their dataclass, whose fields are made by :func:`setting`.
+    :param values: By name.
+    :param source: Where the values come from, for the errors.
+    :raises UsageError: A value is not allowed.
+    """
+    known = described(kind)
+    return kind(
+        **{
+            known[name].attribute: _checked(known[name], value, source)
+            for name, value in values.items()
+        }
+    )
+
+
 def values_of(settings: Settings) -> dict[str, object]:
     """Return all settings by name, lists as lists: what JSON and YAML can hold."""
     return {name: info.value_in(settings) for name, info in known_settings().items()}

@@ -108,11 +108,11 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
     for path in map(Path, paths):
         if not _exists(path):
             raise UsageError(f'{path}: does not exist')
-        if not os.path.isdir(path) or _is_directory_bag(path):
+        if not os.path.isdir(path) or is_directory_bag(path):
             found.append(path)
         else:
             bags = _in_folder(path)
-            beside = [bag for bag in bags if _is_beside(bag, set(bags))]
+            beside = [bag for bag in bags if is_beside_its_bag(bag, set(bags))]
             found += [bag for bag in bags if bag not in beside]
             left_out += beside
     found, duplicates = _each_once(found)
@@ -149,29 +149,27 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _is_beside(bag: Path, bags: Set[Path]) -> bool:
-    """Tell whether a bag of a folder is a preview or backup of another."""
-    match = _BESIDE_RECORDINGS.fullmatch(bag.name)
+def is_beside_its_bag(path: Path, paths: Set[Path]) -> bool:
+    """Tell whether a file is, by its name, the preview or backup of a bag among other paths."""
+    match = _BESIDE_RECORDINGS.fullmatch(path.name)
     return match is not None and any(
-        bag.with_name(match['stem'] + suffix) in bags for suffix in ROSBAG1_SUFFIXES
+        path.with_name(match['stem'] + suffix) in paths for suffix in ROSBAG1_SUFFIXES
     )
 
 
 def _in_folder(folder: Path) -> list[Path]:
     entries = sorted(folder.iterdir(), key=natural)
-    bags = [
-        entry
-        for entry in entries
-        if (_is_directory_bag(entry) if os.path.isdir(entry) else _is_bag(entry))
-    ]
-    return bags or [folder]
+    return [entry for entry in entries if is_bag(entry)] or [folder]
 
 
-def _is_bag(path: Path) -> bool:
+def is_bag(path: Path) -> bool:
+    """Tell whether an entry of a folder is taken for a bag: a file by its name, or a directory."""
+    if os.path.isdir(path):
+        return is_directory_bag(path)
     return path.name.endswith(ROSBAG1_SUFFIXES + SUFFIXES) or is_of_a_plugin(path)
 
 
-def _is_directory_bag(folder: Path) -> bool:
+def is_directory_bag(folder: Path) -> bool:
     """Tell whether a folder is a rosbag2 directory, which names its files after itself."""
     try:
         if (folder / NAME).exists():
@@ -185,11 +183,11 @@ def _is_directory_bag(folder: Path) -> bool:
 
 def _family(path: Path) -> object:
     """Key that neighbours share if they may be parts of one recording."""
-    part = _part(path)
+    part = part_of(path)
     return (path.parent, part.name, part.kind) if part else path
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A file that a recorder which splits may have written."""
 
     name: str
@@ -198,13 +196,14 @@ class _Part(NamedTuple):
     """The suffix, without what says that it is unfinished or packed."""
 
 
-def _part(path: Path) -> _Part | None:
+def part_of(path: Path) -> Part | None:
+    """Return which part of a split recording a file is, if its name says so."""
     kind = plain_name(path.name.removesuffix('.active'))
     part = split_stem(path) if path.name.endswith(ROSBAG1_SUFFIXES + SUFFIXES) else None
     # Recorders do not fill their numbers up with zeros.
     if part is None or not re.search(rf'_{part[1]}\.[a-z0-9]+$', kind):
         return None
-    return _Part(*part, kind.rpartition('.')[2])
+    return Part(*part, kind.rpartition('.')[2])
 
 
 def _joined(parts: list[Path]) -> list[Recording]:
@@ -220,10 +219,16 @@ def _joined(parts: list[Path]) -> list[Recording]:
 
 
 def _follows(first: Path, second: Path, spans: Callable[[Path], list[TimeSpan]]) -> bool:
-    before, after = _part(first), _part(second)
+    before, after = part_of(first), part_of(second)
     if not before or not after or after.number != before.number + 1:
         return False
     return any(0 <= b.start - a.stop < _SPAN_GAP_NS for a in spans(first) for b in spans(second))
+
+
+def goes_on(first: Path, second: Path) -> bool | None:
+    """Tell whether the second of two parts begins where the first ends; None if it is empty."""
+    spans = cache(_spans)
+    return _follows(first, second, spans) if spans(second) else None
 
 
 def _spans(path: Path) -> list[TimeSpan]:

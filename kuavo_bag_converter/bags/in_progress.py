@@ -68,14 +68,24 @@ def check_not_in_progress(path: Path, files: Sequence[Path], metadata: Metadata 
     :param metadata: Its metadata.yaml, if it has one that can be read.
     :raises BagError: Names the file, and who writes it.
     """
-    listed = _listed(metadata or metadata_of(files[0]))
+    writer = who_writes(files, _listed(metadata or metadata_of(files[0])))
+    if writer:
+        raise BagError(
+            f'{path}: is still being recorded: {writer}; wait until the recording has ended'
+        )
+
+
+def who_writes(files: Sequence[Path], listed: Collection[str] = ()) -> str:
+    """
+    Say who writes one of the files of a recording, '' if nobody does.
+
+    :param files: They.
+    :param listed: Names of those whose completeness is known otherwise; the rest is finished if
+        its content says so.
+    """
     unfinished = [file for file in files if not _is_finished(file, listed)]
     writer = next(_lock_holders(files, unfinished), None) or _writer_of(unfinished)
-    if writer is not None:
-        raise BagError(
-            f'{path}: is still being recorded: {writer.file.name} {writer.who}; '
-            'wait until the recording has ended'
-        )
+    return f'{writer.file.name} {writer.who}' if writer else ''
 
 
 def is_listed(file: Path) -> bool:

@@ -173,6 +173,63 @@ def convert(options: argparse.Namespace) -> int:
     return report.exit_code
 
 
+def _watch_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.jobs.watch import WatchOptions
+    from kuavo_bag_converter.settings import described
+
+    parser.add_argument(
+        'bags', nargs='+', metavar='FOLDER', help='folder in which recordings appear'
+    )
+    parser.add_argument(
+        '-o', '--output', metavar='DIR', help='root of the dataset; it is made, or added to'
+    )
+    for info in described(WatchOptions).values():
+        option = f'--{info.name.replace("_", "-")}'
+        if info.kind == 'bool':
+            parser.add_argument(option, action='store_true', default=None, help=info.description)
+        else:
+            kind = float if info.kind == 'float' else str
+            parser.add_argument(
+                option, type=kind, metavar=info.name.upper(), help=info.description
+            )
+    parser.add_argument(
+        '--retry-failed',
+        action='store_true',
+        help='also convert the recordings that failed before and have not changed since',
+    )
+    _settings_arguments(parser)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from threading import Event
+
+    from kuavo_bag_converter.jobs.watch import watch, WatchOptions
+    from kuavo_bag_converter.report.display import Display
+    from kuavo_bag_converter.settings import described, options_from, updated
+    from kuavo_bag_converter.support.priority import set_priority
+
+    given = {'bags': options.bags} | ({'output': options.output} if options.output else {})
+    if options.retry_failed:
+        given['retry_failed'] = True
+    settings = updated(_settings(options), given, 'command line')
+    values = {name: getattr(options, name) for name in described(WatchOptions)}
+    chosen = {name: value for name, value in values.items() if value is not None}
+    how = options_from(WatchOptions, chosen, 'command line')
+    set_priority(how.priority)
+    with Display(sys.stderr) as display, cancel_on_signals() as stop, one_thread_each():
+        report = watch(
+            settings,
+            how,
+            observer=display,
+            cancel=Event() if how.finish else stop,
+            finish=stop if how.finish else None,
+        )
+    print(report)  # noqa: T201
+    for line in report.missing:
+        print(f'    {line}')  # noqa: T201
+    return report.exit_code
+
+
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
     from kuavo_bag_converter.inspection.command import add_arguments
 
@@ -216,6 +273,7 @@ def _of_module(name: str, summary: str, module: str) -> _Command:
 
 _COMMANDS = (
     _Command('convert', 'Convert bags to a LeRobot dataset.', add_convert_arguments, convert),
+    _Command('watch', 'Convert recordings as they are completed.', _watch_arguments, _watch),
     _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
     _of_module('verify', 'Check a dataset, and compare it with its bags.', 'replay.command'),
     _of_module('sample', 'Make a Kuavo bag with known truth.', 'sample.command'),

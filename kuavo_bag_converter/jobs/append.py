@@ -154,6 +154,8 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
     if not all(map(os.path.isdir, was.msg_path)):
         was = replace(was, msg_path=settings.msg_path)  # nothing is left to compare with
     settings = _settled_as(settings, was)
+    if settings.on_damage == 'salvage':
+        was = replace(was, on_damage='salvage')  # which changes nothing of bags without damage
     differing = differences(
         configuration(was, profile, with_task=False), configuration(settings, with_task=False)
     )

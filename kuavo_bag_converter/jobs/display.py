@@ -61,6 +61,10 @@ class Display(Observer):
         """Write it down."""
         self._line(text)
 
+    def warning(self, text: str) -> None:
+        """Write it down as what it is."""
+        self._line(f'warning: {text}')
+
     def bags_found(self, bags: Sequence[str]) -> None:
         """Find out what tells their names apart."""
         self._names = distinct_names(bags)

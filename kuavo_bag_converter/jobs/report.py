@@ -94,6 +94,12 @@ class Observer:
     def note(self, text: str) -> None:
         """Learn something about the run as a whole, in a line."""
 
+    def warning(self, text: str) -> None:
+        """Learn in a line what is wrong beside the bags that are converted."""
+
+    def waiting(self, ready: int, unfinished: int) -> None:
+        """Learn how many recordings wait to be converted, and how many are not finished."""
+
     def bags_found(self, bags: Sequence[str]) -> None:
         """Learn the paths of all bags, as the other calls name them."""
 

@@ -78,6 +78,10 @@ _FORMER_SHARD = re.compile(r'[0-9a-f]{12}-')
 """Named by path and fingerprint; today by content and path."""
 
 
+class InUseError(UsageError):
+    """Another run is writing to the output; later it may not be."""
+
+
 class Workspace:
     """
     ``<output>.unfinished``: a shard for each finished bag, and what the run was asked for.
@@ -161,7 +165,7 @@ class Workspace:
                 pass
             except OSError as error:
                 os.close(lock)
-                raise UsageError(f'{self.root}: another conversion is writing here') from error
+                raise InUseError(f'{self.root}: another conversion is writing here') from error
             os.close(lock)  # another run has removed the folder in between
         raise UsageError(f'{self.root}: cannot be made')
 

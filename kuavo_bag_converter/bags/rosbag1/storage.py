@@ -185,5 +185,17 @@ def has_index(source: BagFile) -> bool:
         return False
 
 
+def check_index(source: BagFile) -> None:
+    """
+    Check that a bag has its index, to the end of it.
+
+    :raises DamagedError: it has none, or the file ends before.
+    """
+    header = _bag_header(source)
+    if not header.u64(b'index_pos'):
+        raise DamagedError(0, 'its recording was not closed')
+    read_index(source, header)
+
+
 def _bag_header(source: BagFile) -> rb.Record:
     return rb.record_at(FileWindow(source, source.size, _HEADER), len(rb.MAGIC))

@@ -90,7 +90,7 @@ def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
         damage.report(path, mistaken_for_a_bag(path) or error)
     if metadata is None:
         return Directory(_without_metadata(folder, found, damage), None)
-    places = {name: _existing(folder / name) for name in metadata.files}
+    places = {name: plain_or_packed(folder / name) for name in metadata.files}
     files = [file for file in places.values() if file]
     absent = [name for name, file in places.items() if not file]
     if not files:
@@ -126,7 +126,7 @@ def _check_content(files: list[Path], storage: str) -> None:
         ) from None
 
 
-def _existing(path: Path) -> Path | None:
+def plain_or_packed(path: Path) -> Path | None:
     """Give the file, or its plain or packed twin: metadata may name it either way."""
     twins = [path]
     if path.suffix in {'.zstd', '.zst'}:
