@@ -21,6 +21,7 @@ from setuptools import find_packages, setup
 
 NAME = 'kuavo_bag_converter'
 HOME = 'https://r-seed-3eb575c8.example/kuavo_bag_converter'
+ROS2_RUN = 'convert', 'inspect', 'verify', 'watch'
 # colcon's symlink install runs a link to this file, beside which the rest is not.
 ROOT = Path(__file__).resolve().parent
 
@@ -84,7 +85,7 @@ setup(
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
         # Where `ros2 run` looks; a bin/convert of pip's would hide other programs of that name.
-        (f'lib/{NAME}', [f'scripts/ros2_run/{name}' for name in ('convert', 'inspect', 'verify')]),
+        (f'lib/{NAME}', [f'scripts/ros2_run/{name}' for name in ROS2_RUN]),
         *_shared('launch', '*.launch.py'),
         *_shared('config', '*.yaml'),
     ],

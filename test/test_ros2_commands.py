@@ -66,7 +66,7 @@ def installed(tmp_path, monkeypatch, setup_arguments):  # noqa: F811
 
 def test_the_executables_of_ros2_run_are_the_commands(installed, tmp_path):
     (bag,) = write_samples(tmp_path, 1, seconds=1.5, size=(60, 80), extras=False)
-    for name in ('convert', 'inspect', 'verify'):
+    for name in ('convert', 'inspect', 'verify', 'watch'):
         done = run(installed / name, '--help')
         assert done.returncode == 0
         assert f'usage: python -m {NAME} {name} ' in done.stdout

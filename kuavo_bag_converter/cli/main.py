@@ -203,8 +203,8 @@ def _watch_arguments(parser: argparse.ArgumentParser) -> None:
 def _watch(options: argparse.Namespace) -> int:
     from threading import Event
 
+    from kuavo_bag_converter.jobs.display import Display
     from kuavo_bag_converter.jobs.watch import watch, WatchOptions
-    from kuavo_bag_converter.report.display import Display
     from kuavo_bag_converter.settings import described, options_from, updated
     from kuavo_bag_converter.support.priority import set_priority
 

@@ -35,7 +35,7 @@ from kuavo_bag_converter.bags.detect import cannot_be_read
 from kuavo_bag_converter.bags.discover import is_directory_bag, part_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural
 from kuavo_bag_converter.jobs.append import check_is_lerobot, read_before, settings_for
-from kuavo_bag_converter.jobs.convert import convert
+from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.dataset_files import take_snapshot
 from kuavo_bag_converter.jobs.report import Observer, Report
 from kuavo_bag_converter.jobs.tasks import tasks_of
@@ -252,7 +252,7 @@ class _Watch:
             retry_failed=False,
         )
         try:
-            report = convert(settings, observer=self._observer, cancel=self._cancel)
+            report = convert_bags(settings, observer=self._observer, cancel=self._cancel)
         except Cancelled:
             self._interrupted = ready
             return
