@@ -241,6 +241,43 @@ def test_what_is_auto_is_as_in_the_dataset_that_grows(tmp_path):
         run(bags[1], out, **SMALL, append=True, use_depth=True)
 
 
+def test_a_roban_has_its_own_profile(tmp_path):
+    """Stated anew as Leju's converter has it: q of the reference begins with the waist."""
+    bag = tmp_path / 'roban.bag'
+    truth = write_sample(bag, **TINY, platform_type='roban', storage='bag')
+    named = run(bag, tmp_path / 'none', **SMALL)
+    assert [one.reason for one in named.outcomes] == [
+        '/rt/joint_state: is of a Roban, which is no Kuavo; set profile=roban'
+    ]
+    mine = tmp_path / 'mine.yaml'
+    mine.write_text(
+        'extends: roban\n'
+        'features: {observation.images.head_cam_h: {camera: {size: {width: 80, height: 60}}}}'
+    )
+    out = tmp_path / 'out'
+    assert run(bag, out, judged=True, profile=str(mine)).exit_code == 0
+    at = Served(out, truth)
+    q, hands = at('/rt/joint_state', 'q'), at('/rt/hand_state', 'position') / 100
+    state = [q[:, 13:17], hands[:, :1], q[:, 17:21], hands[:, 6:7], q[:, :13]]
+    q, hands = at('/rt/pico/heft_reference', 'q'), at('/rt/hand_cmd', 'data') / 100
+    yaw = at('/rt/pico/heft_reference', 'root_quat')
+    none = np.zeros_like(yaw)
+    turn = [np.cos(yaw), -np.sin(yaw), none, np.sin(yaw), np.cos(yaw), none]
+    command = [q[:, 13:17], hands[:, :1], q[:, 17:21], hands[:, 6:7], q[:, 1:13], q[:, :1]]
+    action = [*command, at('/rt/pico/heft_reference', 'root_pos'), *turn]
+    table = rows(out)
+    assert len(yaw) > 30
+    for key, parts in (('observation.state', state), ('action', action)):
+        assert table[key] == pytest.approx(np.concatenate(parts, axis=1), abs=1e-6), key
+    found = info(out)
+    assert (found['robot_type'], found['fps']) == ('roban', 50)
+    names = found['features']['action']['names']
+    assert names[:5] == ['left_arm_1', 'left_arm_2', 'left_arm_3', 'left_arm_4', 'left_hand']
+    assert names[-10:] == ['waist', 'root_x', 'root_y', 'root_z',
+                           *(f'root_rot6d_{number}' for number in range(1, 7))]  # fmt: skip
+    assert found['features']['observation.state']['names'] == names[:23]
+
+
 def test_depth_in_h265_is_refused_by_name(tmp_path):
     made = tmp_path / 'made.bag'
     write_sample(made, **TINY, transport='h265', storage='bag')

@@ -558,6 +558,7 @@ def test_the_command_writes_the_sample_and_its_truth(tmp_path, capsys):
         ({'size': (10, 10)}, '10x10'),
         ({'transport': 'gif'}, "transport is 'gif'"),
         ({'size': (61, 80), 'transport': 'h265'}, '80x61 is odd; transport h265 needs even sides'),
+        ({'platform_type': 'roban', 'whole_body': True}, 'are not for platform_type roban'),
         ({'seconds': 0}, 'seconds'),
         ({'starts': {'/nothing': 1.0}}, '/nothing'),
         ({'starts': {'/joint_cmd': 9.0}}, '/joint_cmd'),

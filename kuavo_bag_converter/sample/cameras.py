@@ -79,10 +79,11 @@ _CAMERAS = (
 
 def cameras(options: SampleOptions) -> Iterator[Topic]:
     """Yield the topics of the head and wrist cameras, and of their depth if it is wanted."""
-    for camera, rate in zip(_CAMERAS, options.camera_rates, strict=True):
+    # A Roban has the first alone.
+    for camera, rate in zip(_CAMERAS, options.rates_of_cameras, strict=not options.is_roban):
         timing = PublishTiming(rate, camera.delay_ms, jitter_ms=0.35, phase_ms=camera.phase_ms)
         yield from _color_topics(camera, timing, options)
-        if options.depth:
+        if options.depth and not options.is_roban:
             least, most = camera.delay_ms
             timing = replace(timing, delay_ms=(least + _DEPTH_LAG_MS, most + _DEPTH_LAG_MS))
             yield from _depth_topics(camera, timing, options)

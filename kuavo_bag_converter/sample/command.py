@@ -37,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='leju_claw',
         help='leju_claw (default), qiangnao, rq2f85, sg100, linker_hand',
     )
-    parser.add_argument('--platform-type', default='4pro', help='4pro (default), 5w, 5')
+    parser.add_argument('--platform-type', default='4pro', help='4pro (default), 5w, 5, roban')
     parser.add_argument(
         '--camera-rates',
         type=float,
         nargs=3,
-        default=(30.0, 30.0, 30.0),
+        default=(),
         metavar='HZ',
-        help='of head, left and right camera (default 30 30 30)',
+        help='of head, left and right camera (default 30 30 30; 60 of the one of a roban)',
     )
     parser.add_argument(
         '--transport', default='jpeg', help='of colour pictures: jpeg (default), raw, h265, h264'

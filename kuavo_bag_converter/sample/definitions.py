@@ -163,6 +163,43 @@ std_msgs/Header header
 float64 left_cmd        # 0 ~ 255
 float64 right_cmd
 """,
+    # Of a Roban: the fields that its DDS types have; how ROS writes them has not been published.
+    'leju_msgs/msg/JointState': """\
+std_msgs/Header header
+float64[] q
+float64[] v
+float64[] vd
+float64[] tau
+""",
+    'leju_msgs/msg/HandState': """\
+std_msgs/Header header
+bool left_valid
+bool right_valid
+uint32 left_sample_age_ms
+uint32 right_sample_age_ms
+float64[] position
+float64[] velocity
+float64[] current
+uint8[] state
+""",
+    'leju_msgs/msg/Float64Array': """\
+std_msgs/Header header
+float64[] data
+""",
+    'leju_msgs/msg/HeftReference': """\
+std_msgs/Header header
+uint32 schema_version
+string robot_version
+uint64 seq
+uint32 calibration_epoch
+int64 capture_timestamp_ms
+bool valid
+bool calibrated
+float64[3] root_pos
+float64[4] root_quat   # w, x, y, z
+float64[] q
+float64[] qd
+""",
     'orbbec_camera/msg/Metadata': """\
 std_msgs/Header header
 string json_data

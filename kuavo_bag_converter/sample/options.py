@@ -30,7 +30,7 @@ STREAM_TRANSPORTS = ('h265', 'h264')
 CHOICES = {
     'storage': tuple(COMPRESSIONS),
     'eef_type': ('leju_claw', 'qiangnao', 'rq2f85', 'sg100', 'linker_hand'),
-    'platform_type': ('4pro', '5w', '5'),
+    'platform_type': ('4pro', '5w', '5', 'roban'),
     'transport': ('jpeg', 'raw', *STREAM_TRANSPORTS),
     'gripper_messages': ('JointState', 'Rq2f85'),
     'sdk': ('main', 'dev', '2025-04'),
@@ -55,13 +55,14 @@ class SampleOptions:
     """Height and width of all pictures."""
     eef_type: str = 'leju_claw'
     platform_type: str = '4pro'
+    """A Roban has one camera, without depth, and hands of its own."""
     seed: int = 0
     transport: str = 'jpeg'
     """How colour pictures travel: JPEG or a video stream in CompressedImage, or Image, where the
     depth cameras send Image too and topics have the names that the drivers give them."""
     depth: bool = True
-    camera_rates: tuple[float, float, float] = (30.0, 30.0, 30.0)
-    """Pictures per second of the head, left and right camera."""
+    camera_rates: tuple[float, ...] = ()
+    """Pictures per second of the head, left and right camera; 30 if not given, of a Roban 60."""
     extras: bool = True
     """Include topics that no dataset needs: camera_info, metadata, tf, calibration."""
     whole_body: bool = False
@@ -84,6 +85,17 @@ class SampleOptions:
     latched_age_s: float = 0.0
     """How long before the start the receive stamps of latched messages are."""
 
+    @property
+    def is_roban(self) -> bool:
+        """Whether it is a Roban, not a Kuavo."""
+        return self.platform_type == 'roban'
+
+    @property
+    def rates_of_cameras(self) -> tuple[float, ...]:
+        """Pictures per second of each camera that there is."""
+        usual = (60.0,) if self.is_roban else (30.0, 30.0, 30.0)
+        return (self.camera_rates or usual)[: len(usual)]
+
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
@@ -95,7 +107,9 @@ class SampleOptions:
                 f'sample: compression is {self.compression!r}; storage {self.storage} allows: '
                 f'{", ".join(COMPRESSIONS[self.storage])}'
             )
-        if self.seconds <= 0 or min(self.camera_rates) <= 0:
+        if self.is_roban and (self.whole_body or self.simulator):
+            raise UsageError('sample: whole_body and simulator are not for platform_type roban')
+        if self.seconds <= 0 or min(self.rates_of_cameras) <= 0:
             raise UsageError('sample: seconds and camera rates must be positive')
         if self.size[0] < _LEAST_SIZE[0] or self.size[1] < _LEAST_SIZE[1]:
             raise UsageError(

@@ -33,6 +33,7 @@ from kuavo_bag_converter.sample.extras import extras
 from kuavo_bag_converter.sample.joints import body, whole_body
 from kuavo_bag_converter.sample.messages import Messages, Moment, NANOSECONDS
 from kuavo_bag_converter.sample.options import SampleOptions
+from kuavo_bag_converter.sample.roban import roban
 from kuavo_bag_converter.sample.robot import SampleTimeline
 from kuavo_bag_converter.sample.stamps import published, received, seeded
 from kuavo_bag_converter.sample.storage import recorder
@@ -52,7 +53,7 @@ def write_sample(
     path: Path | str, options: SampleOptions | None = None, **changes: Any
 ) -> SampleTruth:
     """
-    Write a recording of a Kuavo robot with known content.
+    Write a recording of a Kuavo, or a Roban, with known content.
 
     The same options give the same stamps, values and pictures in every storage. Messages are
     built and written one at a time, in the order of their receive stamps.
@@ -87,13 +88,17 @@ def _robot_topics(options: SampleOptions, timeline: SampleTimeline) -> list[Topi
 
     :raises UsageError: ``starts`` or ``gaps`` name a topic that is not among them.
     """
-    topics = [
-        *body(options, timeline),
-        *end_effectors(options, timeline),
-        *(whole_body(options, timeline) if options.whole_body else ()),
-        *cameras(options),
-        *(extras(timeline) if options.extras else ()),
-    ]
+    topics = (
+        [*roban(timeline), *cameras(options)]
+        if options.is_roban
+        else [
+            *body(options, timeline),
+            *end_effectors(options, timeline),
+            *(whole_body(options, timeline) if options.whole_body else ()),
+            *cameras(options),
+            *(extras(timeline) if options.extras else ()),
+        ]
+    )
     names = {topic.name for topic in topics if not topic.clock}
     for option in ('starts', 'gaps'):
         for name in getattr(options, option):

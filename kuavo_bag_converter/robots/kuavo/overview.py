@@ -20,7 +20,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile
+from kuavo_bag_converter.profiles.shipped import shipped_profiles
 from kuavo_bag_converter.robots.kuavo.options import END_EFFECTORS, KuavoOptions, PLATFORMS
 from kuavo_bag_converter.robots.kuavo.profile import hand_joints, kuavo_profile, UNREADABLE
 
@@ -57,6 +59,11 @@ def robots_as_markdown() -> str:
                 f'| {platform} | {eef} | {topics[0]} | {topics[1]} | 2 x (7 + {hand}) | '
                 f'{profile.robot_type} |'
             )
+    roban = read_profile(shipped_profiles()['roban'])
+    topics = [', '.join(_topics_of(roban, key)) for key in ('observation.state', 'action')]
+    counts = ' and '.join(str(len(vector.names)) for vector in roban.vectors)
+    cells = ('`profile: roban`', '', *topics, counts, roban.robot_type)
+    lines.append(f'| {" | ".join(cells)} |')
     lines += ['', '| option | topics besides | adds |', '|' + ' --- |' * 3]
     for title, changes in _MORE:
         lines.append(f'| {title} | {", ".join(_added_topics(changes))} | {_added(changes)} |')

@@ -213,6 +213,7 @@ UNREADABLE = tuple(f'/cam_{letter}/depth/h265_stream' for letter in 'hlr')
 _PLAIN_ARM_TOPIC = '/kuavo_arm_traj'
 _SYNCED_ARM_TOPIC = '/kuavo_arm_traj_synced'
 _BASE_TOPIC = '/cmd_pose_world_synced'
+_ROBAN_TOPIC = '/rt/joint_state'
 _STATE_TOPIC = '/sensors_data_raw'
 _STATE_FIELD = 'joint_data.joint_q'
 _COMMAND_TOPIC = '/joint_cmd'
@@ -237,6 +238,9 @@ def settled(options: KuavoOptions, bag: BagTopics) -> KuavoOptions:
     :raises BagError: The bag leaves it open.
     """
     changes: dict[str, Any] = {}
+    is_open = 'auto' in (options.eef_type, options.platform_type)
+    if is_open and _ROBAN_TOPIC in bag and _STATE_TOPIC not in bag:
+        raise BagError(f'{_ROBAN_TOPIC}: is of a Roban, which is no Kuavo; set profile=roban')
     if options.eef_type == 'auto':
         changes['eef_type'] = _end_effector_of(bag)
     if options.platform_type == 'auto':
