@@ -221,7 +221,11 @@ def test_info_is_what_lerobot_reads(dataset):
             'video.preset': 'superfast',
             'video.fast_decode': 0,
             'video.video_backend': 'pyav',
-            'video.extra_options': {'bf': '0', 'tune': 'zerolatency'},
+            'video.extra_options': {
+                'bf': '0',
+                'tune': 'zerolatency',
+                'x264-params': 'cabac=0',
+            },
             'is_depth_map': False,
         },
     }
@@ -285,6 +289,15 @@ def test_videos_that_cannot_be_joined_go_to_files_of_their_own(tmp_path, shards)
     root = make_dataset(tmp_path / 'dataset', [shards[0], other, shards[2], shards[3]])
     assert len(files_of(root, FRONT.key)) == 3
     assert numbers_of(root, FRONT.key) == list(range(19))
+
+
+def test_shards_of_other_encoder_switches_come_together(tmp_path):
+    # As those of a version before: their parameter sets differ, which a file has only once.
+    former = make_shard(tmp_path / 'former', [3])
+    now = make_shard(tmp_path / 'now', [4], first=3, options=VideoOptions(gray_depth=True))
+    root = make_dataset(tmp_path / 'dataset', [former, now])
+    assert len(files_of(root, FRONT.key)) == 2
+    assert numbers_of(root, FRONT.key) == list(range(7))
 
 
 def test_a_full_table_is_followed_by_a_new_one(tmp_path, shards):

@@ -31,7 +31,7 @@ from dataset_files import (
     WIDTH,
 )
 from kuavo_bag_converter.dataset.depth import code_table, depth_of_codes
-from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
+from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.dataset.video import (
     check_video_options,
@@ -127,6 +127,79 @@ def test_colour_is_tagged_as_it_was_coded(tmp_path):
     with av.open(str(path)) as container:
         image = next(container.decode(video=0))
     assert (image.colorspace, image.color_range) == (6, 1)
+
+
+FORMER = {
+    'crf': '23', 'preset': 'superfast', 'g': '2', 'bf': '0', 'tune': 'zerolatency',
+    'threads': '1', 'forced-idr': '1',
+}  # fmt: skip
+"""What a version before gave the default encoder."""
+
+
+def formerly_coded(frames):
+    encoder = av.CodecContext.create('libx264', 'w')
+    decoder = av.CodecContext.create('h264', 'r')
+    encoder.width, encoder.height, encoder.pix_fmt = 320, 240, 'yuv420p'
+    encoder.time_base, encoder.framerate, encoder.options = Fraction(1, 10), 10, FORMER
+    data = []
+    for index, image in enumerate(frames):
+        image.pts, image.pict_type = index, 0
+        data += encoder.encode(image)
+    data += encoder.encode(None)
+    shown = [image for packet in [*data, None] for image in decoder.decode(packet)]
+    return [lumas(image) for image in shown], sum(packet.size for packet in data)
+
+
+def now_coded(path, frames, **options):
+    feature = Feature('observation.images.camera', 'video', (240, 320, 3))
+    video = VideoOptions(**options)
+    writer = VideoWriter(path, feature, video, fps=10, episode_lengths=[len(frames)])
+    for image in frames:
+        writer.write(image)
+    writer.close()
+    with av.open(str(path)) as container:
+        shown = [lumas(image) for image in container.decode(video=0)]
+    return shown, sum(len(data) for _, _, data in packets(path))
+
+
+def lumas(image):
+    return image.to_ndarray()[: image.height].astype(float)
+
+
+def losses(frames, shown):
+    return [np.square(lumas(a) - b).mean() for a, b in zip(frames, shown, strict=True)]
+
+
+def test_colour_shows_the_same_as_with_arithmetic_coding(tmp_path):
+    random = np.random.default_rng(0)
+    frames = []
+    for shift in range(6):
+        rows, columns = np.indices((240, 320)) + 5 * shift
+        red = 120 + 60 * np.sin(columns / 9) + 40 * np.cos(rows / 7)
+        pixels = np.stack([red, red[::-1], columns % 256], axis=2)
+        noisy = (pixels + random.normal(0, 3, pixels.shape)).clip(0, 255).astype(np.uint8)
+        frames.append(av.VideoFrame.from_ndarray(noisy, 'rgb24').reformat(format='yuv420p'))
+    before, bytes_before = formerly_coded(frames)
+    now, bytes_now = now_coded(tmp_path / 'video.mp4', frames)
+    assert np.array_equal(before, now)
+    assert bytes_now < 1.5 * bytes_before
+
+
+def test_gray_depth_keeps_its_edges_better_than_colour_would(tmp_path):
+    frames = []
+    for shift in range(6):
+        rows, columns = np.indices((240, 320))
+        depth = 60 + columns / 4 + rows / 8
+        depth[40:150, 60 + 4 * shift : 140 + 4 * shift] = 30
+        depth[(rows - 170) ** 2 + (columns - 220 + 3 * shift) ** 2 < 900] = 200
+        depth[200:, ::7] = 16
+        planes = np.concatenate([depth, np.full((120, 320), 128)]).astype(np.uint8)
+        frames.append(av.VideoFrame.from_ndarray(planes, 'yuv420p'))
+    before, bytes_before = formerly_coded(frames)
+    now, bytes_now = now_coded(tmp_path / 'video.mp4', frames, gray_depth=True)
+    worse = np.divide(losses(frames, now), losses(frames, before))
+    assert worse.max() < 1
+    assert bytes_now < 1.3 * bytes_before
 
 
 def test_no_frame_depends_on_a_later_one(tmp_path):

@@ -129,7 +129,12 @@ class _Camera:
         if self._feature.depth == 'metric12':
             return DEPTH_OPTIONS
         return VideoOptions(
-            settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
+            settings.vcodec,
+            settings.crf,
+            settings.preset,
+            settings.gop,
+            settings.pix_fmt,
+            gray_depth=bool(self._feature.depth),
         )
 
     def _color_fitters(self) -> Ways:

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class VideoOptions:
     Encoder settings under LeRobot's names; see ``docs/performance.md`` for the defaults.
 
     ``vcodec``: ``h264``, ``hevc``, ``libsvtav1``, or ``mjpeg`` for packets copied from the bag.
+    ``gray_depth``: pictures are depth in grey, which has sharp edges and no texture; videos that
+    differ in it alone belong to one dataset.
     """
 
     vcodec: str = 'h264'
@@ -73,3 +75,4 @@ class VideoOptions:
     preset: str = 'superfast'
     gop: int = 2
     pix_fmt: str = 'yuv420p'
+    gray_depth: bool = field(default=False, compare=False)

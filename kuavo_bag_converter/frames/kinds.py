@@ -225,6 +225,11 @@ class GrayDepthCamera(ColorCamera):
         depth = self._depth_decoder(connection)
         return GrayDepthDecoder(depth, camera.depth, camera.depth_range, self._pix_fmt)
 
+    @property
+    def video(self) -> VideoOptions:
+        """Return the settings of its encoder, which takes such pictures for what they are."""
+        return replace(self._options.video, gray_depth=True)
+
 
 class ImageCamera(ColorCamera):
     """Pictures are stored in the table, without loss (``store: image``)."""

@@ -25,7 +25,7 @@ from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.support.errors import OutputError
 
-_BYTES_PER_PIXEL = {'h264': 0.06, 'hevc': 0.05, 'libsvtav1': 0.05, 'mjpeg': 0.2}
+_BYTES_PER_PIXEL = {'h264': 0.07, 'hevc': 0.05, 'libsvtav1': 0.05, 'mjpeg': 0.2}
 """Typical of camera pictures at the crf below, a key frame every second picture."""
 _TYPICAL_CRF = {'h264': 23, 'hevc': 28, 'libsvtav1': 30, 'mjpeg': 0}
 _METRIC_DEPTH = 0.6
