@@ -40,6 +40,25 @@ from kuavo_bag_converter.support.texts import did_you_mean
 
 NODE_NAME = 'convert_node'
 AUTO = 'auto'
+_X26X_PRESETS = (
+    'ultrafast',
+    'superfast',
+    'veryfast',
+    'faster',
+    'fast',
+    'medium',
+    'slow',
+    'slower',
+    'veryslow',
+    'placebo',
+)
+PRESETS = {
+    'h264': _X26X_PRESETS,
+    'hevc': _X26X_PRESETS,
+    'libsvtav1': tuple(str(preset) for preset in range(14)),
+}
+"""Of the encoder of each video codec."""
+_AUTO_PRESET = {'h264': 'superfast', 'hevc': 'superfast', 'libsvtav1': '10'}
 """Value of a setting that is found out."""
 RESERVED = ('use_sim_time', 'start_type_description_service', 'qos_overrides', 'version')
 """Parameters that every ROS node has, and what the record of a conversion has beside settings."""
@@ -181,11 +200,16 @@ class Settings:
         'encode, or copy the JPEG pictures of the bag into the video as they are.',
         choices=('encode', 'copy'),
     )
-    vcodec: str = setting('h264', 'Video codec.', choices=('h264', 'hevc', 'libsvtav1'))
+    vcodec: str = setting('h264', 'Video codec.', choices=tuple(PRESETS))
     crf: int = setting(
         23, 'Constant rate factor: lower is better and larger.', minimum=0, maximum=63
     )
-    preset: str = setting('superfast', 'Speed preset of the encoder, in its own terms.')
+    preset: str = setting(
+        AUTO,
+        'Speed preset of the encoder, in its own terms; auto is superfast of h264 and hevc, 10 of '
+        'libsvtav1.',
+        choices=(AUTO, *_X26X_PRESETS, *PRESETS['libsvtav1']),
+    )
     gop: int = setting(2, 'Pictures from one key frame to the next.', minimum=1, maximum=600)
     pix_fmt: str = setting('yuv420p', 'Pixel format of the video.', choices=('yuv420p', 'yuv444p'))
     threads: int = setting(
@@ -200,6 +224,11 @@ class Settings:
     def options_of(self, kind: type[_Options]) -> _Options:
         """Return the options of a robot, by their class."""
         return next((mine for mine in self.robot_options if type(mine) is kind), kind())
+
+    @property
+    def encoder_preset(self) -> str:
+        """Return the speed preset that ``preset`` is or stands for."""
+        return _AUTO_PRESET[self.vcodec] if self.preset == AUTO else self.preset
 
     def with_options(self, options: object) -> Settings:
         """Return these settings with other options of one robot."""
@@ -363,8 +392,9 @@ def recorded_values(settings: Settings) -> dict[str, object]:
     Return the settings that a dataset is made with, by name, as JSON can hold them.
 
     Options of a robot that is installed beside the package are among them if it is the profile's:
-    else a dataset would depend on what is installed.
+    else a dataset would depend on what is installed. ``preset`` is what it stands for.
     """
+    settings = replace(settings, preset=settings.encoder_preset)
     return {
         name: info.value_in(settings)
         for name, info in known_settings().items()

@@ -35,7 +35,10 @@ from dataset_reading import info, tree
 from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
 from kuavo_bag_converter.cli.main import run as command
+from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
+from kuavo_bag_converter.settings import parse_assignments, read_params_file, settings_from
+from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -227,6 +230,34 @@ def test_on_error_stop_ends_the_run_and_names_what_was_skipped(samples, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ['broken.bag']
 
 
+class NotPlanned(Observer):
+    def planned(self, plan):
+        pytest.fail('the bag was planned')
+
+
+def test_each_encoder_has_a_preset_of_its_own(sample, tmp_path):
+    root = tmp_path / 'dataset'
+    run(sample, root, vcodec='libsvtav1', **SMALL)
+    cameras = [entry['info'] for entry in info(root)['features'].values() if 'info' in entry]
+    assert {camera['video.preset'] for camera in cameras} == {10}
+    assert report(root)['settings']['preset'] == '10'
+    wrong = {'vcodec': 'libsvtav1', 'preset': 'superfast', **SMALL}
+    with pytest.raises(UsageError, match=r'superfast.* does not go with vcodec libsvtav1'):
+        run(sample, tmp_path / 'refused', observer=NotPlanned(), **wrong)
+
+
+@pytest.mark.parametrize('way', ['python', 'params-file', 'set'])
+def test_a_preset_may_be_written_as_the_number_it_is(tmp_path, way):
+    file = tmp_path / 'av1.yaml'
+    file.write_text('/**: {ros__parameters: {vcodec: libsvtav1, preset: 12}}')
+    values = {
+        'python': {'vcodec': 'libsvtav1', 'preset': 12},
+        'params-file': read_params_file(str(file)),
+        'set': parse_assignments(['vcodec=libsvtav1', 'preset=12']),
+    }[way]
+    assert settings_from(values, 'test').encoder_preset == '12'
+
+
 @pytest.mark.parametrize(
     ('arguments', 'code', 'words'),
     [
@@ -235,6 +266,11 @@ def test_on_error_stop_ends_the_run_and_names_what_was_skipped(samples, tmp_path
         (['sample.bag', '--output', 'out', '--set', 'train_hs=10'], 2, "did you mean 'train_hz'"),
         (['sample.bag', '--output', 'out', '--set', 'train_hz'], 2, 'expected name=value'),
         (['sample.bag', '--output', 'out', '--set', 'crf=99'], 2, 'crf'),
+        (
+            ['sample.bag', '--output', 'out', '--set', 'preset=14'],
+            2,
+            'preset: expected one of auto',
+        ),
         (['sample.bag', '--output', 'out', '--params-file', 'no.yaml'], 2, 'no.yaml'),
         (['sample.bag', '--output', 'out', '--params-file', 'typo.yaml'], 2, 'typo.yaml: unknown'),
         (['sample.bag'], 2, 'output'),

@@ -125,7 +125,7 @@ def test_two_runs_cannot_write_to_one_place(bags, tmp_path):
 def test_append_adds_new_bags_and_leaves_old_videos_alone(bags, tmp_path, version):
     root = tmp_path / 'out'
     values = VALUES | {'lerobot_version': version}
-    run(bags[:1], root, **values)
+    run(bags[:1], root, preset='superfast', **values)  # as its record said before it was auto
     before = {path: path.stat().st_ino for path in root.rglob('*.mp4')}
     rows_before = rows(root)['observation.state'] if version == 'v3.0' else None
     outcome = run(bags, root, append=True, **values)

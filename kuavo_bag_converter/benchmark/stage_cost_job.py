@@ -131,7 +131,7 @@ class _Camera:
         return VideoOptions(
             settings.vcodec,
             settings.crf,
-            settings.preset,
+            settings.encoder_preset,
             settings.gop,
             settings.pix_fmt,
             gray_depth=bool(self._feature.depth),

@@ -43,6 +43,7 @@ from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.jpeg import frame_header
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
+from kuavo_bag_converter.settings import PRESETS
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.stages import staged
 import numpy as np
@@ -52,23 +53,6 @@ COPY = 'mjpeg'
 ENCODERS = {'h264': 'libx264', 'hevc': 'libx265', 'libsvtav1': 'libsvtav1'}
 DEPTH_OPTIONS = VideoOptions(vcodec='hevc', preset='ultrafast', gop=2, pix_fmt='gray12le')
 
-_X26X_PRESETS = [
-    'ultrafast',
-    'superfast',
-    'veryfast',
-    'faster',
-    'fast',
-    'medium',
-    'slow',
-    'slower',
-    'veryslow',
-    'placebo',
-]
-_PRESETS = {
-    'h264': _X26X_PRESETS,
-    'hevc': _X26X_PRESETS,
-    'libsvtav1': [str(preset) for preset in range(14)],
-}
 _MAX_CRF = {'h264': 51, 'hevc': 51, 'libsvtav1': 63}
 _HEVC = 'open-gop=0:bframes=0:pools=none:frame-threads=1:rc-lookahead=0:log-level=error'
 _X264_FAST = 'superfast'
@@ -112,8 +96,8 @@ def check_video_options(options: VideoOptions) -> None:
             f'pix_fmt {options.pix_fmt!r} does not go with vcodec {options.vcodec}: '
             f'use one of {", ".join(usable)}'
         )
-    presets = _PRESETS[options.vcodec]
-    if str(options.preset) not in presets:
+    presets = PRESETS[options.vcodec]
+    if options.preset not in presets:
         raise UsageError(
             f'preset {options.preset!r} does not go with vcodec {options.vcodec}: '
             f'use one of {", ".join(presets)}'
@@ -180,7 +164,7 @@ def _open_encoder(context: VideoCodecContext, options: VideoOptions) -> None:
 
 def encoder_options(options: VideoOptions) -> dict[str, str]:
     """Return what FFmpeg's encoder gets: one thread, no B-frames, closed groups of pictures."""
-    common = {'crf': str(options.crf), 'preset': str(options.preset), 'g': str(options.gop)}
+    common = {'crf': str(options.crf), 'preset': options.preset, 'g': str(options.gop)}
     return common | extra_options(options) | _single_thread(options)
 
 

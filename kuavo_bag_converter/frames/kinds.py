@@ -34,6 +34,7 @@ from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import ShardWriter
 from kuavo_bag_converter.dataset.video import (
+    check_video_options,
     check_video_size,
     COPY,
     DEPTH_OPTIONS,
@@ -85,7 +86,8 @@ class CameraKind(ABC, Generic[PictureT]):
         Take a camera by what its first good picture says of itself.
 
         :raises BagError: Such pictures cannot become what was asked for.
-        :raises UsageError: The size that the profile gives the camera cannot be encoded.
+        :raises UsageError: The size that the profile gives the camera cannot be encoded, or not
+            with these settings.
         """
         self.key = bound.feature.key
         self.topic = bound.source.topic
@@ -148,6 +150,7 @@ class CameraKind(ABC, Generic[PictureT]):
         A size that the profile gives is the fault of no bag.
         """
         del info
+        check_video_options(self.video)
         try:
             check_video_size(self.video, *self.size)
         except UsageError as error:

@@ -52,7 +52,7 @@ def shard_options(settings: Settings) -> ShardOptions:
     """
     return ShardOptions(
         video=VideoOptions(
-            settings.vcodec, settings.crf, settings.preset, settings.gop, settings.pix_fmt
+            settings.vcodec, settings.crf, settings.encoder_preset, settings.gop, settings.pix_fmt
         ),
         color_cameras=settings.video,
         on_bad_image=settings.on_bad_image,
