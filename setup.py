@@ -99,6 +99,7 @@ setup(
     entry_points={
         'console_scripts': [
             f'convert_node = {NAME}.node.convert_node:main',
+            f'convert_server = {NAME}.node.convert_server:main',
             f'{NAME} = {NAME}.__main__:main',
         ],
         'ros2bag.verb': [f'to_lerobot = {NAME}.cli.ros2bag_verb:ToLerobotVerb'],

@@ -442,18 +442,28 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
 
     :raises UsageError: A pair has no ``=`` or its value is not valid YAML.
     """
-    import yaml
-
     values: dict[str, object] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition('=')
         if not equals:
             raise UsageError(f'--set {assignment}: expected name=value')
-        try:
-            values[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f'--set {assignment}: not a valid value') from error
+        values[name.strip()] = parse_value(text, f'--set {assignment}')
     return values
+
+
+def parse_value(text: str, source: str) -> object:
+    """
+    Read a value that is written as in YAML.
+
+    :param source: What it is, for the error.
+    :raises UsageError: It is not valid YAML.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f'{source}: not a valid value') from error
 
 
 def _flat(values: Mapping[Any, object], prefix: str = '') -> Iterable[tuple[str, object]]:

@@ -34,7 +34,8 @@ def test_it_finds_nothing(linter):
         pytest.skip(f'no {module} here: needs a sourced ROS 2 with ros-$ROS_DISTRO-ament-lint')
     if linter == 'xmllint' and shutil.which('xmllint') is None:
         pytest.skip('no xmllint here: apt install libxml2-utils')
-    paths = ['package.xml'] if linter == 'xmllint' else SOURCES
+    manifests = ['package.xml', 'interfaces/package.xml']
+    paths = manifests if linter == 'xmllint' else SOURCES
     done = subprocess.run(
         [sys.executable, '-m', f'{module}.main', *paths],
         cwd=ROOT,

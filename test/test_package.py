@@ -147,8 +147,8 @@ def test_every_requirement_is_in_the_manifest(manifest, setup_arguments):
 
 
 def test_everything_that_is_imported_is_a_requirement_or_a_dependency(manifest, setup_arguments):
-    # All but the benchmark's, which names its extras itself.
-    known = names_of_requirements(setup_arguments)
+    # All but the benchmark's, which names its extras itself, and the action's, which is a group's.
+    known = names_of_requirements(setup_arguments) | {f'{NAME}_interfaces'}
     known |= {item.text for item in manifest.iter('exec_depend')} | {NAME, 'cv2', 'yaml'}
     for path in (ROOT / NAME).rglob('*.py'):
         if 'benchmark' in path.parts:
@@ -169,7 +169,7 @@ def test_commands_start_functions_that_exist(setup_arguments):
     commands = dict(
         entry.split(' = ') for entry in setup_arguments['entry_points']['console_scripts']
     )
-    assert set(commands) == {'convert_node', NAME}
+    assert set(commands) == {'convert_node', 'convert_server', NAME}
     verbs = dict(entry.split(' = ') for entry in setup_arguments['entry_points']['ros2bag.verb'])
     for target in (*commands.values(), *verbs.values()):
         module, function = target.split(':')

@@ -78,11 +78,8 @@ def convert_bags(
     :raises DatasetError: What came out is not complete.
     :raises Cancelled: ``cancel`` was set.
     """
-    if not settings.output:
-        raise UsageError('output: no folder given for the dataset')
+    check_given(settings)
     adding = settings.append or settings.retry_failed
-    if not settings.bags and not settings.retry_failed:
-        raise UsageError('bags: no bag given')
     output = resolve_output(settings.output)
     writer_of(settings.dataset_format, settings.lerobot_version)
     if adding:
@@ -107,6 +104,18 @@ def convert_bags(
             f'{settings.output}: cannot be written: {system_reason(error)}; {advice}'
         ) from error
     return report
+
+
+def check_given(settings: Settings) -> None:
+    """
+    Check that the settings say what to convert, and to where.
+
+    :raises UsageError: They do not.
+    """
+    if not settings.output:
+        raise UsageError('output: no folder given for the dataset')
+    if not settings.bags and not settings.retry_failed:
+        raise UsageError('bags: no bag given')
 
 
 def _convert(run: Conversion) -> Report:

@@ -71,7 +71,7 @@ def _run(cancel: threading.Event) -> int:
         state = 'cancelled'
         raise
     finally:
-        node.progress.ended(state)
+        node.progress.set_state(state)
         node.publish_last_status()
         node.destroy_node()
     return report.exit_code

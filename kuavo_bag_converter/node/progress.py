@@ -104,7 +104,7 @@ class Progress(Display):
     def assembling(self, episodes: int) -> None:
         """Log that the dataset is being put together."""
         super().assembling(episodes)
-        self.ended('assembling')
+        self.set_state('assembling')
 
     def _failed(self, outcome: Outcome, place: str = '') -> None:
         self._numbers['bags_done'] += 1
@@ -112,7 +112,7 @@ class Progress(Display):
         text = f'{place}{outcome.bag}: {outcome.status}: {outcome.reason}'
         self._logger.error(visible(text))
 
-    def ended(self, state: str) -> None:
+    def set_state(self, state: str) -> None:
         """Set the state in which no bag is being converted."""
         self._values = {'state': state, 'bag': ''}
 

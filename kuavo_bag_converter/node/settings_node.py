@@ -17,18 +17,21 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 import sys
 import threading
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from kuavo_bag_converter.settings import (
+    described,
     known_settings,
+    options_from,
     RESERVED,
     SettingInfo,
     settings_from,
-    values_of,
 )
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -42,6 +45,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 _USAGE = 'takes ROS parameters only, as in: --ros-args -p bags:="[run1.bag]" -p output:=dataset'
+_SOURCE = 'ROS parameters'
 _TYPES = {
     'bool': Parameter.Type.BOOL,
     'int': Parameter.Type.INTEGER,
@@ -60,6 +64,11 @@ _LAST_WORD_S = 2.0
 """How long the final status waits to be received."""
 
 
+@dataclass(frozen=True)
+class _NoOptions:
+    """Of a node that has no parameters but the settings."""
+
+
 class SettingsNode(Node):  # type: ignore[misc] # rclpy has no types
     """
     Every setting is a parameter that is read once, at the start.
@@ -67,11 +76,12 @@ class SettingsNode(Node):  # type: ignore[misc] # rclpy has no types
     Once a second, and when it is told to, the node publishes its :meth:`status`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, options: type[Any] = _NoOptions) -> None:
         """
         Read and declare the parameters.
 
         :param name: Of the node, where it is not remapped.
+        :param options: Dataclass of its parameters that are no settings.
         :raises UsageError: A parameter is unknown or its value is not allowed.
         """
         try:
@@ -81,8 +91,16 @@ class SettingsNode(Node):  # type: ignore[misc] # rclpy has no types
                 'ROS parameters: a value is empty, which ROS cannot hold; leave that parameter out'
             ) from error
         self._started = time.monotonic()
-        self.settings = settings_from(self._given(), 'ROS parameters')
-        self._declare(values_of(self.settings))
+        given = self._given()
+        own = described(options)
+        self.options = options_from(
+            options, {name: given.pop(name) for name in own if name in given}, _SOURCE
+        )
+        self.settings = settings_from(given, _SOURCE)
+        for info in known_settings().values():
+            self._declare(info, info.value_in(self.settings))
+        for info in own.values():
+            self._declare(info, info.value_in(self.options))
         self._publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # On clocks that run, also where use_sim_time is set and nobody simulates.
         self._system_clock = Clock(clock_type=ClockType.SYSTEM_TIME)
@@ -122,15 +140,14 @@ class SettingsNode(Node):  # type: ignore[misc] # rclpy has no types
             if name.partition('.')[0] not in RESERVED
         }
 
-    def _declare(self, values: Mapping[str, object]) -> None:
-        for info in known_settings().values():
-            if self.has_parameter(info.name):
-                self.undeclare_parameter(info.name)
-            kind = _TYPES[info.kind]
-            # The type before the value, because rclpy takes an empty list for one of bytes.
-            self.declare_parameter(info.name, kind, _descriptor(info), ignore_override=True)
-            self.set_parameters([Parameter(info.name, kind, values[info.name])])
-            self.set_descriptor(info.name, _descriptor(info, read_only=True))
+    def _declare(self, info: SettingInfo, value: object) -> None:
+        if self.has_parameter(info.name):
+            self.undeclare_parameter(info.name)
+        kind = _TYPES[info.kind]
+        # The type before the value, because rclpy takes an empty list for one of bytes.
+        self.declare_parameter(info.name, kind, _descriptor(info), ignore_override=True)
+        self.set_parameters([Parameter(info.name, kind, value)])
+        self.set_descriptor(info.name, _descriptor(info, read_only=True))
 
 
 def plain_value(parameter: Parameter) -> object:
