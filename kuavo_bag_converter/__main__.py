@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 
-from kuavo_bag_converter.support.environment import packages_needed, set_defaults
+from kuavo_bag_converter.support.process import packages_needed, set_defaults
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from bag_edits import copied
 from conversions import alignment, COLOR, DEPTH, pictures, report, rows, same_frames, write_samples
 from dataset_reading import tree
 import kuavo_bag_converter as kbc
-from kuavo_bag_converter.frames import memory_budget
+from kuavo_bag_converter.frames import stream
 from kuavo_bag_converter.profiles.model import Align
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.sample.write import write_sample
@@ -154,7 +154,7 @@ def test_memory_is_bounded_where_topics_are_stored_far_apart(bag, tmp_path, monk
     stored = sum(picture.nbytes for chunk in expected for key in chunk.pictures
                  for picture in chunk.pictures[key])  # fmt: skip
     apart = copied(bag, tmp_path / 'apart.bag', by_topic=True)
-    monkeypatch.setattr(memory_budget, '_MOST_HELD', held)
+    monkeypatch.setattr(stream, '_MOST_HELD', held)
     for chunk, other in zip(chunks_of(apart, Watched, chunk_size=2), expected, strict=True):
         assert (chunk.episode, chunk.first_frame) == (other.episode, other.first_frame)
         np.testing.assert_array_equal(chunk.stamps, other.stamps)
@@ -184,7 +184,7 @@ def test_a_video_stream_gives_the_frames_that_the_plan_names(tmp_path, monkeypat
                 stored = [read_frame_number(p) for p in pictures(tmp_path / 'dataset', key)]
                 assert frame_numbers(chunks, key) == stored
     apart = copied(path, tmp_path / 'apart.bag', by_topic=True)
-    monkeypatch.setattr(memory_budget, '_MOST_HELD', 100_000)
+    monkeypatch.setattr(stream, '_MOST_HELD', 100_000)
     waits = r'wait for other topics .* sort the bag by time'
     with kbc.open_bag(apart) as reader, pytest.raises(kbc.BagError, match=waits):
         list(kbc.iter_chunks(reader, profile, chunk_size=5))

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kuavo_bag_converter.alignment.plan import Track, TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Message
-from kuavo_bag_converter.frames import memory_budget as memory
+from kuavo_bag_converter.frames import stream as memory
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.pictures import PictureDecoder
 from kuavo_bag_converter.frames.stream import stream

@@ -314,7 +314,7 @@ def test_jpeg_pictures_are_stored_untouched(tmp_path):
     [
         (b'\x89PNG\r\n\x1a\n', 'picture 0 is not a JPEG, expected JPEG 64x48'),
         (b'', 'not a JPEG'),
-        (b'\xff\xd8\xff\xe0\xff', 'not a JPEG'),
+        (b'\xff\xd8\xff\xe0\xff', 'picture 0 is a damaged JPEG, expected JPEG 64x48'),
         (jpeg(0, 96, 128), 'picture 0 is 128x96, expected JPEG 64x48'),
     ],
 )
@@ -331,8 +331,9 @@ def test_a_damaged_jpeg_that_statistics_need_is_refused(tmp_path):
         tmp_path / 'v.mp4', FRONT, COPIED, fps=10, episode_lengths=[1], statistics=statistics
     )
     whole = jpeg(0)
+    table = whole.index(b'\xff\xc4') + 5
     with pytest.raises(DatasetError, match='picture 0 is a damaged JPEG'):
-        writer.write(whole[: whole.index(b'\xff\xc0') + 12])
+        writer.write(whole[:table] + b'\xff' * 16 + whole[table + 16 :])
     writer.abort()
 
 

@@ -32,7 +32,7 @@ from hypothesis import given, HealthCheck, settings
 from hypothesis import strategies as st
 from kuavo_bag_converter.bags.time_spans import SILENCE_S, TimeSpan
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.inspection.sampling import choose, WHOLE_BYTES, WINDOWS
+from kuavo_bag_converter.inspection.contents import choose, WHOLE_BYTES, WINDOWS
 from kuavo_bag_converter.inspection.timing import span_of, timing_of
 from kuavo_bag_converter.sample.write import write_sample
 from mcap.writer import Writer as McapWriter

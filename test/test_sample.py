@@ -23,8 +23,7 @@ import cv2
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.sample.barcode import CAMERAS, draw_frame_number, read_frame_number
 from kuavo_bag_converter.sample.definitions import SampleDefinitions
-from kuavo_bag_converter.sample.pictures import ColorScene, DEPTH_HEADER, DepthScene
-from kuavo_bag_converter.sample.streams import KEY_INTERVAL
+from kuavo_bag_converter.sample.pictures import ColorScene, DEPTH_HEADER, DepthScene, KEY_INTERVAL
 from kuavo_bag_converter.sample.truth import SampleTruth
 from kuavo_bag_converter.sample.write import START, write_sample
 from kuavo_bag_converter.support.errors import UsageError

@@ -571,6 +571,15 @@ def test_json_that_does_not_fit_its_schema_is_one_line(change, text):
         decode(json.dumps(data).encode())
 
 
+def test_what_ros_cannot_say_of_json_is_left_out_whatever_it_holds():
+    parts = {'angle': {'type': 'number'}, 'any': {}, 'free': {'type': 'object'},
+             'a b': {'type': 'integer'}, 'rows': {'type': 'array'}}  # fmt: skip
+    schema = json.dumps({'type': 'object', 'properties': parts})
+    decode = Definitions().decoder(Connection(0, '/arm', 'Arm', 'json', schema, 'jsonschema'))
+    for others in ({}, {'any': None, 'free': 3, 'a b': 'c', 'rows': 'none'}):
+        assert decode(json.dumps({'angle': 2.5, **others}).encode()).angle == 2.5
+
+
 PROTO = proto_video(3, b'abc', 'h264')
 JSON = json_arm(3)
 

@@ -23,7 +23,7 @@ from bag_edits import copied
 from conversions import numbers, report, run, same_frames, serving
 import cv2
 import fake_cv_bridge
-from kuavo_bag_converter.sample.streams import KEY_INTERVAL
+from kuavo_bag_converter.sample.pictures import KEY_INTERVAL
 from kuavo_bag_converter.sample.write import write_sample
 import numpy as np
 import pytest

@@ -34,7 +34,7 @@ from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import parse_assignments, Settings, updated
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
-from kuavo_bag_converter.support.memory import MB
+from kuavo_bag_converter.support.process import MB
 from kuavo_bag_converter.support.version import __version__
 
 _PACKAGE = 'kuavo_bag_converter.benchmark'

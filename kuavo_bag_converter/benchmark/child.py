@@ -47,7 +47,7 @@ def main(job: str, specification: str, result: str) -> int:
     if job.endswith('.py'):
         functions = runpy.run_path(job)
     else:
-        importlib.import_module('kuavo_bag_converter.support.environment').set_defaults()
+        importlib.import_module('kuavo_bag_converter.support.process').set_defaults()
         functions = vars(importlib.import_module(job))
     work = functions['prepare'](json.loads(Path(specification).read_text(encoding='utf-8')))
     protocol.write('prepared\n')

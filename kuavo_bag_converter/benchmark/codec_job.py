@@ -39,7 +39,7 @@ from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.video_frames import FrameFitter, plane_pixels
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError
-from kuavo_bag_converter.support.memory import MB
+from kuavo_bag_converter.support.process import MB
 import numpy as np
 import numpy.typing as npt
 

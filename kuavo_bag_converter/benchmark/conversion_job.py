@@ -30,9 +30,9 @@ from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support import stages
-from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.files import total_bytes
+from kuavo_bag_converter.support.process import one_thread_each
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:

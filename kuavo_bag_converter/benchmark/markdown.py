@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kuavo_bag_converter.benchmark.results import Result, Results
-from kuavo_bag_converter.support.memory import MB
+from kuavo_bag_converter.support.process import MB
 
 _NONE = '-'
 _STAGES = ('decode', 'resize', 'encode')

@@ -42,7 +42,7 @@ from kuavo_bag_converter.benchmark.processes import (
     processor_seconds_of,
     Session,
 )
-from kuavo_bag_converter.support.memory import MB
+from kuavo_bag_converter.support.process import MB
 
 _INTERVAL_S = 0.05
 # Reading the memory of a large process takes milliseconds of a core that it could use.

@@ -26,7 +26,7 @@ from typing import Any
 from kuavo_bag_converter.benchmark.measure import Measurement
 from kuavo_bag_converter.benchmark.processes import memory_total, processor_name
 from kuavo_bag_converter.benchmark.runs import Run
-from kuavo_bag_converter.support.memory import MB
+from kuavo_bag_converter.support.process import MB
 from kuavo_bag_converter.support.version import __version__
 
 _LIBRARIES = ('av', 'opencv-python-headless', 'numpy', 'pyarrow', 'rosbags', 'mcap')

@@ -28,9 +28,8 @@ import io
 import sys
 from typing import NamedTuple, TYPE_CHECKING
 
-from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
-from kuavo_bag_converter.support.signals import cancel_on_signals, exit_on_sigterm
+from kuavo_bag_converter.support.process import cancel_on_signals, exit_on_sigterm, one_thread_each
 from kuavo_bag_converter.support.version import __version__
 
 if TYPE_CHECKING:

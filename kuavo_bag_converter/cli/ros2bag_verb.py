@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 
 from kuavo_bag_converter.cli.main import add_convert_arguments, convert, exit_code_of
-from kuavo_bag_converter.support.environment import packages_needed, set_defaults
+from kuavo_bag_converter.support.process import packages_needed, set_defaults
 from ros2bag.verb import VerbExtension
 
 

@@ -40,11 +40,11 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.jpeg import frame_header
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
+from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegReader
 from kuavo_bag_converter.settings import PRESETS
-from kuavo_bag_converter.support.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.errors import BagError, DatasetError, ImageError, UsageError
 from kuavo_bag_converter.support.stages import staged
 import numpy as np
 from numpy.typing import NDArray
@@ -444,7 +444,7 @@ class PacketWriter(CameraWriter[bytes | memoryview]):
         self._expected = (self._width, self._height)
         self._decoder = cast('VideoCodecContext', CodecContext.create(COPY, 'r'))
         self._decoder.thread_count = 1
-        self._header = b''
+        self._jpegs = JpegReader()
         self._mp4.add_encoder(COPY, *self._expected, 'yuvj420p', {})  # it has nothing to encode
         self.join_key = f'{COPY} {self._expected}'
 
@@ -458,8 +458,7 @@ class PacketWriter(CameraWriter[bytes | memoryview]):
 
         :raises DatasetError: It is not a JPEG picture of the expected size, or one too many.
         """
-        if not self._header or picture[: len(self._header)] != self._header:
-            self._check_size(picture)
+        self._check_size(picture)
         index = self._take()
         packet = cast('Packet[VideoStream]', Packet(bytes(picture)))
         packet.is_keyframe = True
@@ -468,15 +467,18 @@ class PacketWriter(CameraWriter[bytes | memoryview]):
         self._mux(packet)
 
     def _check_size(self, jpeg: bytes | memoryview) -> None:
-        """Check a header; pictures that begin with the same bytes need not be looked into."""
-        header = frame_header(jpeg)
-        if header is None or header.size != self._expected:
+        width, height = self._expected
+        try:
+            header = self._jpegs.read(memoryview(jpeg))
+            found = f'{header.width}x{header.height}'
+        except (ImageError, BagError):
+            damaged = bytes(jpeg[: len(JPEG_MAGIC)]) == JPEG_MAGIC
+            found = 'a damaged JPEG' if damaged else 'not a JPEG'
+        if found != f'{width}x{height}':
             raise DatasetError(
-                f'{self.path.name}: picture {self.frames} is '
-                f'{"not a JPEG" if header is None else "{}x{}".format(*header.size)}, expected '
-                f'JPEG {self._expected[0]}x{self._expected[1]}'
+                f'{self.path.name}: picture {self.frames} is {found}, expected '
+                f'JPEG {width}x{height}'
             )
-        self._header = bytes(jpeg[: header.end])
 
     def _decode(self, packet: Packet[VideoStream]) -> av.VideoFrame:
         try:

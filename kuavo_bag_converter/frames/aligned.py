@@ -44,7 +44,6 @@ from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.cameras import at_its_stamp, first_picture, needed_for
 from kuavo_bag_converter.frames.kinds import geometry_of
-from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.frames.pictures import (
     ConnectionDecoder,
     picture_bytes,
@@ -52,7 +51,7 @@ from kuavo_bag_converter.frames.pictures import (
     StreamDecoder,
     StreamPicture,
 )
-from kuavo_bag_converter.frames.stream import stream
+from kuavo_bag_converter.frames.stream import memory_shares, stream
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder

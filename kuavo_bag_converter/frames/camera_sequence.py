@@ -32,7 +32,7 @@ from kuavo_bag_converter.frames.pictures import (
     StreamPicture,
 )
 from kuavo_bag_converter.support.errors import BagError, ImageError
-from kuavo_bag_converter.support.memory import MB
+from kuavo_bag_converter.support.process import MB
 import numpy as np
 
 _BEHIND = 32

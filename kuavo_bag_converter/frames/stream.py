@@ -26,13 +26,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 import threading
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
+from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.table import Table
-from kuavo_bag_converter.support.errors import BagError, Cancelled
-from kuavo_bag_converter.support.memory import MB, release_memory, resident_bytes
+from kuavo_bag_converter.support.errors import BagError, Cancelled, UsageError
+from kuavo_bag_converter.support.process import MB, release_memory, resident_bytes
 from kuavo_bag_converter.support.stages import stage, stage_of_each
 from kuavo_bag_converter.support.workers import InlineWorkers, WorkerPool, WorkerQueue
 import numpy as np
@@ -42,6 +43,10 @@ FramesDone = Callable[[int, int], None]
 
 _LOOK_EVERY = 16
 """Messages from one look at the progress to the next."""
+_TABLES = 16 * MB
+_LEAST_WAITING = 1 * MB
+_MOST_WAITING = 16 * MB
+_MOST_HELD = 32 * MB
 
 
 @dataclass(frozen=True)
@@ -222,3 +227,34 @@ def _check_released(chunk: int, cameras: Sequence[CameraSequence[Any]], pool: Wo
         raise MemoryError(
             f'after chunk {chunk}: {pool.waiting_bytes} bytes wait, pictures are held of {held}'
         )
+
+
+class MemoryShares(NamedTuple):
+    """What may be in memory of messages, bytes."""
+
+    waiting: int
+    """Messages that wait for the workers."""
+    held: int
+    """Messages that cameras hold for frames to come."""
+
+
+def memory_shares(limit_mb: int, cameras: Iterable[CameraKind[Any]]) -> MemoryShares:
+    """
+    Return how many bytes of messages may be in memory; with a limit, what it leaves.
+
+    :param limit_mb: ``memory_limit_mb``; 0 is no limit.
+    :param cameras: Of the bag.
+    :raises UsageError: The limit is below what the encoders and libraries need.
+    """
+    if not limit_mb:
+        return MemoryShares(_MOST_WAITING, _MOST_HELD)
+    needed = resident_bytes() + _TABLES + sum(camera.memory_bytes for camera in cameras)
+    left = limit_mb * MB - needed
+    if left < _LEAST_WAITING:
+        enough = -(-(needed + _LEAST_WAITING) // MB)
+        raise UsageError(
+            f'memory_limit_mb: {limit_mb} is too small for these cameras and vcodec, which need '
+            f'about {enough}; raise it, or use fewer or smaller cameras'
+        )
+    waiting = min(max(_LEAST_WAITING, left // 3), _MOST_WAITING)
+    return MemoryShares(waiting, min(left - waiting, _MOST_HELD))

@@ -33,9 +33,11 @@ from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.rosbag2.directory import read_directory
 from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.inspection.contents import (
+    choose,
     fields_of,
     first_key_frame,
     has_header,
+    MessageSample,
     picture_of,
     read_contents,
     SampledContents,
@@ -49,7 +51,6 @@ from kuavo_bag_converter.inspection.report import (
     Health,
     TopicReport,
 )
-from kuavo_bag_converter.inspection.sampling import choose, MessageSample
 from kuavo_bag_converter.inspection.timing import outside_of, silences_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.video_streams import STREAMS

@@ -16,16 +16,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import av
 from kuavo_bag_converter.bags.header_stamps import header_stamp
-from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals
+from kuavo_bag_converter.bags.model import BagReader, Connection, Ordinals, Stamps
+from kuavo_bag_converter.bags.recording import WHOLE_BYTES
+from kuavo_bag_converter.bags.time_spans import TimeSpan
 from kuavo_bag_converter.inspection.report import FieldValues, FirstPicture, HeaderStamps
-from kuavo_bag_converter.inspection.sampling import MessageSample
 from kuavo_bag_converter.inspection.timing import header_stamps_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader, HEADER, numeric_fields
@@ -38,6 +39,10 @@ import numpy as np
 FIRST_VALUES = 8
 _WITHIN = 600
 """Pictures among which a key frame is searched."""
+WINDOWS = 10
+WINDOW_S = 0.1
+FEW = 32
+"""Topics with no more messages are read whole."""
 
 
 class FirstMessage(NamedTuple):
@@ -169,3 +174,58 @@ def _values(
         values = np.empty(0)  # of an element of an empty list
     first = tuple(float(v) if np.isfinite(v) else None for v in values[:FIRST_VALUES])
     return FieldValues(kind, len(values) if kind.endswith(']') else None, first)
+
+
+class MessageSample(NamedTuple):
+    """Messages to read."""
+
+    wanted: dict[str, Ordinals]
+    with_header: Collection[str]
+    """Topics whose header stamps are measured."""
+    text: str
+    """Which messages' header stamps are read."""
+
+
+def choose(
+    receive: Mapping[str, Stamps], with_header: Collection[str], span: TimeSpan, size_bytes: int
+) -> MessageSample:
+    """
+    Choose the first message of every topic, and those whose header stamps are measured.
+
+    Those are all of a small bag, else those of a few windows of time that all topics share, so
+    that few chunks must be read and decompressed.
+
+    :param receive: Receive stamps of every topic, ascending.
+    :param with_header: Topics that have header stamps.
+    :param span: The time of the recording.
+    :param size_bytes: Of its files.
+    """
+    whole = size_bytes <= WHOLE_BYTES
+    starts = np.linspace(span.start, max(span.start, span.stop - WINDOW_S * 1e9), WINDOWS)
+    wanted: dict[str, Ordinals] = {}
+    read = total = 0
+    for topic, stamps in receive.items():
+        if not len(stamps):
+            continue
+        chosen: Ordinals = np.zeros(1, dtype=np.int64)
+        if topic in with_header:
+            total += len(stamps)
+            if whole or len(stamps) <= FEW:
+                chosen = np.arange(len(stamps), dtype=np.int64)
+            else:
+                chosen = np.union1d(chosen, _in_windows(stamps, starts.astype(np.int64)))
+            read += len(chosen)
+        wanted[topic] = chosen
+    if read == total:
+        return MessageSample(wanted, with_header, 'all messages')
+    return MessageSample(
+        wanted,
+        with_header,
+        f'{read} of {total} messages, in {WINDOWS} windows of {WINDOW_S:g} s evenly spread',
+    )
+
+
+def _in_windows(stamps: Stamps, starts: Stamps) -> Ordinals:
+    low = np.searchsorted(stamps, starts)
+    high = np.searchsorted(stamps, starts + round(WINDOW_S * 1e9))
+    return np.concatenate([np.arange(a, b) for a, b in zip(low, high, strict=True)])

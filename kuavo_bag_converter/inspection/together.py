@@ -26,7 +26,7 @@ from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.frames.preflight import try_bag
 from kuavo_bag_converter.inspection.fit import with_refusal
 from kuavo_bag_converter.inspection.report import BagReport
-from kuavo_bag_converter.robots.run_profile import RunProfile
+from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.texts import error_text

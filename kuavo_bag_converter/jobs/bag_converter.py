@@ -45,7 +45,7 @@ from kuavo_bag_converter.jobs.report import Observer, Outcome
 from kuavo_bag_converter.jobs.shard import Origin, write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.robots.run_profile import RunProfile
+from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError, UsageError
 from kuavo_bag_converter.support.files import total_bytes

@@ -51,7 +51,7 @@ from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, OutputError, UsageError
 from kuavo_bag_converter.support.files import sync, system_reason, total_bytes
-from kuavo_bag_converter.support.memory import peak_memory_mb
+from kuavo_bag_converter.support.process import peak_memory_mb
 from kuavo_bag_converter.support.texts import listed
 
 _NAMED = 5

@@ -35,14 +35,20 @@ from kuavo_bag_converter.frames.alternatives import alternative_lines
 from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
 from kuavo_bag_converter.frames.cameras import at_its_stamp
 from kuavo_bag_converter.frames.kinds import CameraKind
-from kuavo_bag_converter.frames.memory_budget import memory_shares, MemoryShares
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.preflight import shard_features
-from kuavo_bag_converter.frames.stream import fill_frames, Filler, FramesDone, Limits
+from kuavo_bag_converter.frames.stream import (
+    fill_frames,
+    Filler,
+    FramesDone,
+    Limits,
+    memory_shares,
+    MemoryShares,
+)
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.jobs.calibration import read_calibration
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, DatasetError
-from kuavo_bag_converter.support.memory import MB, release_memory
+from kuavo_bag_converter.support.process import MB, release_memory
 from kuavo_bag_converter.support.stages import stage
 import numpy as np
 

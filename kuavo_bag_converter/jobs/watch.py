@@ -41,7 +41,7 @@ from kuavo_bag_converter.jobs.report import Observer, Report
 from kuavo_bag_converter.jobs.tasks import tasks_of
 from kuavo_bag_converter.jobs.watched_folders import Status, Watched, WatchedFolders
 from kuavo_bag_converter.jobs.workspace import InUseError, resolve_output
-from kuavo_bag_converter.robots.run_profile import RunProfile
+from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import setting, Settings
 from kuavo_bag_converter.support.errors import Cancelled, OutputError, UsageError
 from kuavo_bag_converter.support.priority import PRIORITIES

@@ -74,7 +74,7 @@ class Syntax:
                 number, entry = _sequence(unit)
                 self._sequences[number] = entry
             elif kind == _PPS:
-                bits = Bits.of_unit(unit[1:])
+                bits = Bits.of_unit(unit, 1)
                 number = bits.read_ue()
                 self._pictures[number] = bits.read_ue()
         except ValueError:
@@ -85,7 +85,7 @@ class Syntax:
         kind = unit[0] & 0x1F
         if kind not in _WITH_HEADER:
             return None
-        bits = Bits.of_unit(unit[1:], 64)
+        bits = Bits.of_unit(unit, 1, 64)
         try:
             first = bits.read_ue()
             bits.read_ue()
@@ -144,7 +144,7 @@ class Syntax:
 
 
 def _sequence(unit: bytes) -> tuple[int, tuple[int, bool, bool]]:
-    bits = Bits.of_unit(unit[1:])
+    bits = Bits.of_unit(unit, 1)
     profile = bits.read(24) >> 16
     number = bits.read_ue()
     separate_planes = False
@@ -185,7 +185,7 @@ def _skip_scaling_list(bits: Bits, size: int) -> None:
 
 
 def _recovery_frames(unit: bytes) -> int | None:
-    bits = Bits.of_unit(unit[1:], 4096)
+    bits = Bits.of_unit(unit, 1, 4096)
     try:
         while True:
             kind, size = _sei_number(bits), _sei_number(bits)

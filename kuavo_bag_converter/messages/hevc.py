@@ -102,10 +102,10 @@ class Syntax:
         """Remember a parameter set; a broken one is left out."""
         try:
             if kind == _SPS:
-                number, sequence = _sequence(Bits.of_unit(unit[2:]))
+                number, sequence = _sequence(Bits.of_unit(unit, 2))
                 self._sequences[number] = sequence
             elif kind == _PPS:
-                bits = Bits.of_unit(unit[2:])
+                bits = Bits.of_unit(unit, 2)
                 number = bits.read_ue()
                 self._pictures[number] = _Picture(
                     bits.read_ue(), bool(bits.read(1)), bool(bits.read(1)), bits.read(3)
@@ -116,7 +116,7 @@ class Syntax:
     def slice(self, unit: bytes) -> Slice | None:  # noqa: A003
         """Read a slice header; None if it is broken or its parameter sets are missing."""
         kind = unit[0] >> 1
-        bits = Bits.of_unit(unit[2:], 256)
+        bits = Bits.of_unit(unit, 2, 256)
         try:
             is_first = bits.read(1)
             bits.read(1 if kind in _KEYS else 0)

@@ -17,7 +17,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 import json
 import re
 from typing import Any, TYPE_CHECKING
@@ -28,7 +29,7 @@ from kuavo_bag_converter.messages.schemas import BYTES, many, plain, Schema, tim
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import FieldDesc, Typesdict
 
-_KINDS = {'number': 'float64', 'integer': 'int64', 'boolean': 'bool', 'string': 'string'}
+_KINDS = {'number': 'float64', 'integer': 'int64', 'boolean': 'bool'}
 _PYTHON = {'number': (int, float), 'integer': (int,), 'boolean': (bool,)}
 _STAMPED = {
     'timestamp': {'type': 'object', 'properties': {'sec': {}, 'nsec': {}}},
@@ -48,6 +49,10 @@ _NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)
 """Keys that can be fields of a path; others are left out."""
 
 
+_Decode = Callable[[Any, str], Any]
+"""Brings a value at a path to the form of its type; raises ValueError if it is of another."""
+
+
 def json_schema(msgtype: str, text: str) -> Schema:
     """
     Read a JSON schema.
@@ -61,47 +66,95 @@ def json_schema(msgtype: str, text: str) -> Schema:
         root = {**root, **_KNOWN.get(msgtype, {})}
     found: Typesdict = {}
     name = Claim.name_in_ros(msgtype)
-    if not isinstance(root, dict) or not _describe(root, root, name, found, 0):
+    form = _form(root, root, name, found, 0) if isinstance(root, dict) else None
+    if form is None:
         raise ValueError('it defines no fields')
-    return Schema(
-        name, found, lambda payload: _decoded(root, root, json.loads(bytes(payload)), '')
-    )
+    return Schema(name, found, lambda payload: form[1](json.loads(bytes(payload)), ''))
 
 
-def _describe(
-    root: Mapping[str, Any], schema: Mapping[str, Any], name: str, found: Typesdict, depth: int
-) -> FieldDesc | None:
-    """Say in terms of ROS what a value is; None for what ROS has no type for."""
+def _form(
+    root: Mapping[str, Any], schema: Any, name: str, found: Typesdict, depth: int
+) -> tuple[FieldDesc, _Decode] | None:
+    """Say in terms of ROS what a value is, and how it is decoded; None for what ROS cannot say."""
     schema = _resolved(root, schema)
     kind = _kind(schema)
     if kind == 'object':
-        properties = schema.get('properties')
-        if not isinstance(properties, dict) or depth > _DEPTH:
-            return None
-        if set(properties) == _TIME:
-            is_duration = 'duration' in str(schema.get('title', '')).lower()
-            return plain(time_parts(found, 'Duration' if is_duration else 'Time'))
-        fields = [
-            (key, desc)
-            for key, value in properties.items()
-            if _NAME.fullmatch(key)
-            and (desc := _describe(root, value, f'{name}_{key}', found, depth + 1)) is not None
-        ]
-        if not fields:
-            return None
-        found[name] = ([], fields)
-        return plain(name)
+        return _object_form(root, schema.get('properties'), name, found, depth, schema)
     if kind == 'array':
-        items = schema.get('items')
-        desc = _describe(root, items, name, found, depth + 1) if isinstance(items, dict) else None
-        return None if desc is None or _is_list(desc) else many(desc)
+        form = _form(root, schema.get('items'), name, found, depth + 1)
+        if form is None or form[0][0] == BYTES[0]:  # ROS has no lists of lists
+            return None
+        return many(form[0]), partial(_elements, form[1])
     if kind == 'string' and schema.get('contentEncoding') == 'base64':
-        return BYTES
-    return plain(_KINDS[kind]) if kind in _KINDS else None
+        return BYTES, lambda value, path: base64.b64decode(_text(value, path), validate=True)
+    if kind == 'string':
+        return plain('string'), _text
+    return (plain(_KINDS[kind]), partial(_number, kind)) if kind in _KINDS else None
 
 
-def _is_list(desc: FieldDesc) -> bool:
-    return desc[0] == BYTES[0]
+def _object_form(
+    root: Mapping[str, Any],
+    properties: Any,
+    name: str,
+    found: Typesdict,
+    depth: int,
+    schema: Mapping[str, Any],
+) -> tuple[FieldDesc, _Decode] | None:
+    if not isinstance(properties, dict) or depth > _DEPTH:
+        return None
+    if set(properties) == _TIME:
+        is_duration = 'duration' in str(schema.get('title', '')).lower()
+        return plain(time_parts(found, 'Duration' if is_duration else 'Time')), _time
+    forms = {
+        key: form
+        for key, value in properties.items()
+        if _NAME.fullmatch(key)
+        and (form := _form(root, value, f'{name}_{key}', found, depth + 1)) is not None
+    }
+    if not forms:
+        return None
+    found[name] = ([], [(key, desc) for key, (desc, _) in forms.items()])
+
+    def fields(value: Any, path: str) -> dict[str, Any]:
+        given = _object(value, path)
+        return {
+            key: decode(given.get(key), f'{path}.{key}'.lstrip('.'))
+            for key, (_, decode) in forms.items()
+        }
+
+    return plain(name), fields
+
+
+def _object(value: Any, path: str) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f'{path or "it"} is no object')
+    return value or {}
+
+
+def _time(value: Any, path: str) -> dict[str, Any]:
+    given = _object(value, path)
+    return {'sec': given.get('sec', 0), 'nanosec': given.get('nsec', 0)}
+
+
+def _elements(decode: _Decode, value: Any, path: str) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise ValueError(f'{path} is no array')
+    return [decode(one, f'{path}[{place}]') for place, one in enumerate(value or ())]
+
+
+def _text(value: Any, path: str) -> str:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f'{path} is no string')
+    return value or ''
+
+
+def _number(kind: str, value: Any, path: str) -> Any:
+    """Return a number; one that is missing is NaN where the type has it."""
+    if kind == 'number' and value is None:
+        return float('nan')
+    if type(value) not in _PYTHON[kind]:
+        raise ValueError(f'{path} is {json.dumps(value)[:40]}, no {kind}')
+    return value
 
 
 def _resolved(root: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
@@ -121,42 +174,3 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if isinstance(kinds, list):
         kinds = next((kind for kind in kinds if kind != 'null'), '')
     return str(kinds)
-
-
-def _decoded(root: Mapping[str, Any], schema: Any, value: Any, path: str) -> Any:
-    """
-    Bring a value to the form of its type; numbers that are missing become NaN.
-
-    :raises ValueError: Names what is of another type than the schema says.
-    """
-    schema = _resolved(root, schema)
-    kind = _kind(schema)
-    if kind == 'object':
-        value = {} if value is None else value
-        if not isinstance(value, dict):
-            raise ValueError(f'{path or "it"} is no object')
-        properties = schema.get('properties', {})
-        if set(properties) == _TIME:
-            return {'sec': value.get('sec', 0), 'nanosec': value.get('nsec', 0)}
-        return {
-            key: _decoded(root, what, value.get(key), f'{path}.{key}'.lstrip('.'))
-            for key, what in properties.items()
-        }
-    if kind == 'array':
-        items = schema.get('items')
-        if not isinstance(value, list) and value is not None:
-            raise ValueError(f'{path} is no array')
-        return [_decoded(root, items, one, f'{path}[{k}]') for k, one in enumerate(value or ())]
-    if kind == 'string':
-        if value is None:
-            value = ''
-        if not isinstance(value, str):
-            raise ValueError(f'{path} is no string')
-        is_binary = schema.get('contentEncoding') == 'base64'
-        return base64.b64decode(value, validate=True) if is_binary else value
-    if kind == 'number' and value is None:
-        return float('nan')
-    allowed = _PYTHON.get(kind)
-    if value is None or (allowed and type(value) not in allowed):
-        raise ValueError(f'{path} is {json.dumps(value)[:40]}, no {kind}')
-    return value

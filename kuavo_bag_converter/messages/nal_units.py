@@ -119,9 +119,15 @@ class Bits:
         self._left = 8 * len(data)
 
     @classmethod
-    def of_unit(cls, unit: bytes, limit: int = 1 << 16) -> Bits:
-        """Read a NAL unit (its first bytes) without the bytes that keep start codes out of it."""
-        return cls(unit[:limit].replace(b'\0\0\3', b'\0\0'))
+    def of_unit(cls, unit: bytes, header: int, limit: int = 1 << 16) -> Bits:
+        """
+        Read the first bytes of a NAL unit, without those that keep start codes out of it.
+
+        :param unit: The unit.
+        :param header: Bytes that are skipped.
+        :param limit: Most bytes that are read behind them.
+        """
+        return cls(unit[slice(header, header + limit)].replace(b'\0\0\3', b'\0\0'))
 
     def read(self, count: int) -> int:
         """

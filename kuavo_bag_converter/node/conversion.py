@@ -24,8 +24,8 @@ from kuavo_bag_converter.jobs.report import Report
 from kuavo_bag_converter.node.progress import log_report, Progress
 from kuavo_bag_converter.node.settings_node import run_node, SettingsNode, SPIN_S
 from kuavo_bag_converter.settings import NODE_NAME
-from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import Cancelled
+from kuavo_bag_converter.support.process import one_thread_each
 from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 

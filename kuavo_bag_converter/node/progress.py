@@ -26,7 +26,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.jobs.display import Display, print_report
 from kuavo_bag_converter.jobs.report import Outcome, Report
-from kuavo_bag_converter.support.memory import peak_memory_mb
+from kuavo_bag_converter.support.process import peak_memory_mb
 from kuavo_bag_converter.support.texts import visible
 
 _FAILED = ('failed', 'cancelled')

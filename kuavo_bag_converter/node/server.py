@@ -26,8 +26,8 @@ from kuavo_bag_converter.node.goals import given_once, GoalQueue
 from kuavo_bag_converter.node.progress import Progress
 from kuavo_bag_converter.node.settings_node import plain_value, run_node, SettingsNode, SPIN_S
 from kuavo_bag_converter.settings import setting
-from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.process import one_thread_each
 from kuavo_bag_converter.support.texts import listed, visible
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import MultiThreadedExecutor

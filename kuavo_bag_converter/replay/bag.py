@@ -30,9 +30,8 @@ from kuavo_bag_converter.check.description import Description
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.cameras import open_cameras
-from kuavo_bag_converter.frames.memory_budget import memory_shares
 from kuavo_bag_converter.frames.options import ShardOptions
-from kuavo_bag_converter.frames.stream import stream
+from kuavo_bag_converter.frames.stream import memory_shares, stream
 from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.replay.bags import Match

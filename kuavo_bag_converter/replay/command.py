@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 
-from kuavo_bag_converter.support.environment import one_thread_each
+from kuavo_bag_converter.support.process import one_thread_each
 
 _SAMPLE = 10
 _INDEPENDENT = 20

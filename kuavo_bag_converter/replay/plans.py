@@ -31,8 +31,7 @@ from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
 from kuavo_bag_converter.frames.kinds import CameraKind
-from kuavo_bag_converter.frames.memory_budget import memory_shares
-from kuavo_bag_converter.frames.stream import stream
+from kuavo_bag_converter.frames.stream import memory_shares, stream
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.support.workers import InlineWorkers
 import numpy as np

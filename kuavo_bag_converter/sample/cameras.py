@@ -21,12 +21,10 @@ from dataclasses import dataclass, replace
 import json
 from typing import Any
 
-from kuavo_bag_converter.sample.messages import Messages, Moment
+from kuavo_bag_converter.sample.messages import Build, Messages, Moment, Topic
 from kuavo_bag_converter.sample.options import SampleOptions, STREAM_TRANSPORTS
-from kuavo_bag_converter.sample.pictures import ColorScene, DepthScene
+from kuavo_bag_converter.sample.pictures import ColorScene, DepthScene, StreamEncoder
 from kuavo_bag_converter.sample.stamps import PublishTiming
-from kuavo_bag_converter.sample.streams import StreamEncoder
-from kuavo_bag_converter.sample.topic import Build, Topic
 import numpy as np
 import numpy.typing as npt
 

@@ -20,11 +20,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from kuavo_bag_converter.sample.joints import JOINT_STATE, joint_state, NOTHING
-from kuavo_bag_converter.sample.messages import Messages, Moment
+from kuavo_bag_converter.sample.messages import Build, Messages, Moment, Topic
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import Band, LINKER_JOINTS, SampleTimeline, SG100_JOINTS
 from kuavo_bag_converter.sample.stamps import PublishTiming
-from kuavo_bag_converter.sample.topic import Build, Topic
 from kuavo_bag_converter.sample.truth import Ramp
 import numpy as np
 

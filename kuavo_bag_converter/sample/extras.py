@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kuavo_bag_converter.sample.messages import Messages, Moment
+from kuavo_bag_converter.sample.messages import Build, Messages, Moment, Topic
 from kuavo_bag_converter.sample.robot import (
     ARM_COMMAND,
     ARM_NAMES,
@@ -28,7 +28,6 @@ from kuavo_bag_converter.sample.robot import (
     SampleTimeline,
 )
 from kuavo_bag_converter.sample.stamps import PublishTiming
-from kuavo_bag_converter.sample.topic import Build, Topic
 import numpy as np
 
 

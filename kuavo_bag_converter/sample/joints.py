@@ -21,7 +21,7 @@ from dataclasses import replace
 import math
 from typing import Any
 
-from kuavo_bag_converter.sample.messages import Messages, Moment, NANOSECONDS
+from kuavo_bag_converter.sample.messages import Build, Messages, Moment, NANOSECONDS, Topic
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import (
     ARM_COMMAND,
@@ -36,7 +36,6 @@ from kuavo_bag_converter.sample.robot import (
     SYNCED_ARM_COMMAND,
 )
 from kuavo_bag_converter.sample.stamps import PublishTiming
-from kuavo_bag_converter.sample.topic import Build, Topic
 from kuavo_bag_converter.sample.truth import Ramp
 import numpy as np
 

@@ -12,13 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Making and serializing messages, alike for both generations of ROS."""
+"""Topics, and making and serializing messages, alike for both generations of ROS."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
 
 from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
+from kuavo_bag_converter.sample.stamps import PublishTiming
+from kuavo_bag_converter.sample.truth import Ramp
 import numpy as np
 import numpy.typing as npt
 
@@ -126,3 +130,26 @@ class Messages:
         if self._ros == 1:
             return self._store.serialize_ros1(message, msgtype)
         return self._store.serialize_cdr(message, msgtype)
+
+
+Build: TypeAlias = Callable[[Messages, Moment], Any]
+"""Makes one message of a topic."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a recording."""
+
+    name: str
+    msgtype: str
+    timing: PublishTiming
+    build: Build
+    has_header: bool = True
+    latched: bool = False
+    camera: str = ''
+    """Name in the frame numbers; '' for anything but pictures."""
+    in_order: bool = False
+    """Messages must be made one after the other."""
+    clock: str = ''
+    """Name of the topic whose header stamps this one shares; '' for its own."""
+    ramps: dict[str, Ramp] = field(default_factory=dict)

@@ -21,9 +21,12 @@ sensor noise; drawing a frame is a handful of array operations.
 
 from __future__ import annotations
 
+from fractions import Fraction
 import math
-from typing import Any
+from typing import Any, cast
 
+import av
+from av.video.codeccontext import VideoCodecContext
 import cv2
 from kuavo_bag_converter.sample.barcode import draw_frame_number
 from kuavo_bag_converter.sample.stamps import seeded
@@ -44,6 +47,30 @@ _HOLES = 0.22
 _DRIFT_S = (7.0, 11.0)
 _OBJECT_S = (3.0, 5.0)
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+KEY_INTERVAL = 30
+"""Pictures from one key frame to the next; parameter sets are sent before each."""
+# Without B-frames, look-ahead and threads, every picture is out before the next comes in.
+_ENCODERS = {
+    'h264': (
+        'libx264',
+        {
+            'preset': 'ultrafast',
+            'tune': 'zerolatency',
+            'crf': '23',
+            'x264-params': f'keyint={KEY_INTERVAL}:min-keyint={KEY_INTERVAL}:scenecut=0',
+        },
+    ),
+    'h265': (
+        'libx265',
+        {
+            'preset': 'ultrafast',
+            'tune': 'zerolatency',
+            'crf': '23',
+            'x265-params': f'keyint={KEY_INTERVAL}:min-keyint={KEY_INTERVAL}:scenecut=0'
+            ':repeat-headers=1:pools=none:frame-threads=1:log-level=none',
+        },
+    ),
+}
 
 
 class _Scene:
@@ -188,3 +215,27 @@ def _encoded(
 def _as_bytes(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     clipped: npt.NDArray[np.uint8] = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     return clipped
+
+
+class StreamEncoder:
+    """Encodes the pictures of one camera, to be given in their order."""
+
+    def __init__(self, codec: str, size: tuple[int, int]) -> None:
+        """Prepare for ``h265`` or ``h264`` and pictures of ``size`` (height, width), both even."""
+        name, options = _ENCODERS[codec]
+        context = cast('VideoCodecContext', av.CodecContext.create(name, 'w'))
+        context.height, context.width = size
+        context.pix_fmt = 'yuv420p'
+        context.framerate = Fraction(30)
+        context.thread_count = 1
+        context.options = options
+        self._context = context
+        self._count = 0
+
+    def encode(self, picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Return the access unit (Annex B) of a BGR picture, uint8 (height, width, 3)."""
+        frame = av.VideoFrame.from_ndarray(picture, format='bgr24').reformat(format='yuv420p')
+        frame.pts = self._count
+        self._count += 1
+        (packet,) = self._context.encode(frame)
+        return np.frombuffer(bytes(packet), np.uint8)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from kuavo_bag_converter.sample.definitions import SampleDefinition
-from kuavo_bag_converter.sample.topic import Topic
+from kuavo_bag_converter.sample.messages import Topic
 from rosbags import rosbag1, rosbag2
 from rosbags.interfaces import (
     Qos,

@@ -31,13 +31,12 @@ from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
 from kuavo_bag_converter.sample.end_effectors import end_effectors
 from kuavo_bag_converter.sample.extras import extras
 from kuavo_bag_converter.sample.joints import body, whole_body
-from kuavo_bag_converter.sample.messages import Messages, Moment, NANOSECONDS
+from kuavo_bag_converter.sample.messages import Messages, Moment, NANOSECONDS, Topic
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.roban import roban
 from kuavo_bag_converter.sample.robot import SampleTimeline
 from kuavo_bag_converter.sample.stamps import published, received, seeded
 from kuavo_bag_converter.sample.storage import recorder
-from kuavo_bag_converter.sample.topic import Topic
 from kuavo_bag_converter.sample.truth import SampleTruth, TopicTruth
 from kuavo_bag_converter.support.errors import UsageError
 import numpy as np

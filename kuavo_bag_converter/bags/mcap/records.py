@@ -16,21 +16,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 import struct
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.byte_readers import ByteReader
 from kuavo_bag_converter.bags.chunked import StoredChunk
+from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
 from kuavo_bag_converter.bags.damage import DamagedError
-from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.model import Connection, Stamps
 from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 import mcap.records
 import numpy as np
 import numpy.typing as npt
+from rosbags.serde import SerdeError
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores, TypesysError
 
 MAGIC = b'\x89MCAP0\r\n'
 FOOTER_SIZE = 9 + 20
@@ -50,6 +53,12 @@ _CHUNK = struct.Struct('<BQQQQII')
 _CHUNK_INDEX = struct.Struct('<QQQQI')
 _OFFSET = np.dtype([('channel', '<u2'), ('offset', '<u8')])
 _U64 = struct.Struct('<Q')
+LOOKED_AT = 16
+"""Payloads that tell the encoding."""
+_OF_SCHEMA = {'ros1msg': 'ros1', 'ros2msg': 'cdr', 'ros2idl': 'cdr'}
+_CDR = (b'\0\0', b'\0\1')
+_ERRORS = (SerdeError, TypesysError, struct.error, ValueError, KeyError, IndexError,
+           AssertionError, OverflowError, RecursionError)  # fmt: skip
 
 
 class Record(NamedTuple):
@@ -201,3 +210,31 @@ def signed(stamp: int) -> int:
 def entry_stamps(table: npt.NDArray[np.void]) -> Stamps:
     """Return the stamps of index entries, ns, shape (entries,)."""
     return table['time'].astype(np.int64)
+
+
+def contradict(channel: str, schema: str) -> bool:
+    """Tell whether the encoding of a channel's messages and that of its schema do not agree."""
+    return channel in ('cdr', 'ros1') and _OF_SCHEMA.get(schema, channel) != channel
+
+
+def payload_encoding(connection: Connection, payloads: Sequence[bytes]) -> str:
+    """
+    Tell what payloads of a connection are.
+
+    Most ROS 1 payloads do not begin as CDR does. Those that do (a sequence number of 0) fit their
+    definition to the byte, which is next to impossible for CDR.
+    """
+    if not all(data[:2] in _CDR or data[:4] == ZSTD_MAGIC for data in payloads):
+        return 'ros1'
+    return 'ros1' if _fit_ros1(connection, payloads) else 'cdr'
+
+
+def _fit_ros1(connection: Connection, payloads: Sequence[bytes]) -> bool:
+    try:
+        store = get_typestore(Stores.EMPTY)
+        store.register(get_types_from_msg(connection.definition, connection.msgtype))
+        for data in payloads:
+            store.deserialize_ros1(data, connection.msgtype)
+    except _ERRORS:
+        return False
+    return True

@@ -28,7 +28,7 @@ from kuavo_bag_converter.bags.chunked import (
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
-from kuavo_bag_converter.bags.mcap.encodings import contradict
+from kuavo_bag_converter.bags.mcap.records import contradict
 from kuavo_bag_converter.bags.mcap.summary import Summary
 from kuavo_bag_converter.bags.model import Connection, normal_type
 from kuavo_bag_converter.bags.rosbag2.qos import is_latched

@@ -30,7 +30,7 @@ from kuavo_bag_converter.bags.chunked import (
 )
 from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.mcap import records as mc
-from kuavo_bag_converter.bags.mcap.encodings import LOOKED_AT, payload_encoding
+from kuavo_bag_converter.bags.mcap.records import LOOKED_AT, payload_encoding
 from kuavo_bag_converter.bags.mcap.scan import DeclaredChannels, McapScan, scan_messages
 from kuavo_bag_converter.bags.mcap.summary import has_footer, is_index, read_summary, Summary
 from kuavo_bag_converter.bags.storage import Selection, TopicCursor
