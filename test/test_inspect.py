@@ -737,8 +737,8 @@ def test_a_large_bag_is_sampled_evenly_and_within_bounds(seconds):
 
 def test_a_sampled_bag_says_so_and_finds_the_same(samples, capsys, monkeypatch):
     paths, truth = samples
-    monkeypatch.setattr('kuavo_bag_converter.inspection.sampling.WHOLE_BYTES', 1000)
-    monkeypatch.setattr('kuavo_bag_converter.inspection.sampling.WINDOW_S', 0.02)
+    monkeypatch.setattr('kuavo_bag_converter.inspection.contents.WHOLE_BYTES', 1000)
+    monkeypatch.setattr('kuavo_bag_converter.inspection.contents.WINDOW_S', 0.02)
     bag = one(capsys, paths['bag'])
     assert 'in 10 windows of 0.02 s evenly spread' in bag['header_stamps_read']
     header = topics_of(bag)['/leju_claw_state']['header']

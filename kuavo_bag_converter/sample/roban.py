@@ -20,10 +20,9 @@ from collections.abc import Iterator
 import math
 from typing import Any
 
-from kuavo_bag_converter.sample.messages import Messages, Moment
+from kuavo_bag_converter.sample.messages import Build, Messages, Moment, Topic
 from kuavo_bag_converter.sample.robot import ARM_COMMAND, Band, SampleTimeline, STATE
 from kuavo_bag_converter.sample.stamps import PublishTiming
-from kuavo_bag_converter.sample.topic import Build, Topic
 from kuavo_bag_converter.sample.truth import Ramp
 import numpy as np
 
