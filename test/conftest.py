@@ -42,6 +42,14 @@ collect_ignore_glob = [] if PYTHONS else ['*lerobot.py']
 os.umask(0o022)
 
 
+@pytest.fixture(scope='session', autouse=True)
+def no_wait_for_the_disk():
+    """No test cuts the power, and to wait 80 times in a conversion is a third of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, 'fsync', lambda _: None)
+        yield
+
+
 @pytest.fixture
 def profile(tmp_path):
     """Return the profile of recordings that :mod:`arm_runs` writes."""
