@@ -72,13 +72,13 @@ class Robot:
         return [sent.taken if timeline == 'header' else sent.received
                 for sent in self.topics[topic]]  # fmt: skip
 
-    def write(self, path: Path, surplus: bytes = b'', clock=int) -> Path:
+    def write(self, path: Path, surplus: bytes = b'', clock=int, storage='MCAP') -> Path:
         """
-        Write a ROS 2 bag (MCAP), with ``surplus`` behind the end of each message.
+        Write a ROS 2 bag, with ``surplus`` behind the end of each message.
 
         ``clock`` makes of a receive stamp the one that is stored; the order stays.
         """
-        with Rosbag2Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        with Rosbag2Writer(path, version=9, storage_plugin=StoragePlugin[storage]) as writer:
             connections = {
                 topic: writer.add_connection(topic, sent[0].message.__msgtype__, typestore=ROS2)
                 for topic, sent in self.topics.items()

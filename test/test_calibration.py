@@ -17,12 +17,26 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
+from bag_files import recording, TOPICS, write_rosbag1
 from conversions import report, run
+from kuavo_bag_converter.bags.open import open_bag
+from kuavo_bag_converter.jobs.topics import described_topics
+from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.sample.write import write_sample
 import numpy as np
-from plain_robot import _header, _message, every, jpeg, Robot
+from plain_robot import _header, _message, every, jpeg, Robot, ROS2
 import pytest
+from rosbags.interfaces import (
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 CAMERA, INFO = '/eye/color/image_raw/compressed', '/eye/color/camera_info'
 KEY = 'observation.images.eye'
@@ -75,11 +89,11 @@ def profile(tmp_path, **keys):
     return str(path)
 
 
-def bag(path, focal=lambda _: 500.0, info=INFO):
+def bag(path, focal=lambda _: 500.0, info=INFO, **options):
     robot = Robot().publish(CAMERA, every(10, 0.4), jpeg('head_cam_h'))
     robot.publish(info, every(10, 0.4), camera_info(focal))
     static = transforms([('base', 'eye', 1.0), ('base', 'hand', 2.0)], [('base', 'eye', 1.5)])
-    return robot.publish('/robot/tf_static', [0, 100], static).write(path)
+    return robot.publish('/robot/tf_static', [0, 100], static).write(path, **options)
 
 
 def test_intrinsics_and_static_transforms_are_recorded(tmp_path):
@@ -103,6 +117,90 @@ def test_intrinsics_and_static_transforms_are_recorded(tmp_path):
         } == {('base', 'eye', 1.5, 0.0, 0.5), ('base', 'hand', 2.0, 0.0, 0.5)}
         assert recorded['static_transforms'][0]['rotation_xyzw'] == [0.0, 0.0, 0.6, 0.8]
         assert recorded['problems'] == []
+    record = report(tmp_path / 'out')
+    described = {
+        record['topics'][place]['topic']: record['topics'][place]
+        for place in record['bags'][0]['topics']
+    }
+    # Once for the dataset, not once for each bag.
+    assert len(record['topics']) == len(described) == 3
+    assert record['bags'][0]['topics'] == record['bags'][1]['topics']
+    assert {one['type'].rpartition('/')[2]: topic for topic, one in described.items()} == {
+        'CompressedImage': CAMERA, 'CameraInfo': INFO, 'TFMessage': '/robot/tf_static'
+    }  # fmt: skip
+    assert {one['definition'] for one in described.values()} == set(record['definitions'])
+    text = record['definitions']['sensor_msgs/msg/CompressedImage']
+    assert (text['format'], text['embedded']) == ('msg', True)
+    assert 'string format' in text['text']
+    assert 'MSG: std_msgs/' in text['text']
+
+
+def test_two_definitions_of_one_type_are_both_recorded(tmp_path):
+    paths = [bag(tmp_path / name, storage='SQLITE3') for name in 'abc']
+    with sqlite3.connect(paths[1] / 'b.db3') as base:
+        base.execute(
+            'UPDATE message_definitions SET encoded_message_definition = '
+            "'# changed' || char(10) || encoded_message_definition"
+        )
+    base.close()
+    assert run(paths, tmp_path / 'out', profile=profile(tmp_path)).exit_code == 0
+    record = report(tmp_path / 'out')
+    names = [
+        record['topics'][place]['definition']
+        for one in record['bags']
+        for place in one['topics']
+        if record['topics'][place]['topic'] == CAMERA
+    ]
+    kind = 'sensor_msgs/msg/CompressedImage'
+    assert names == [kind, f'{kind} (2)', kind]
+    assert record['definitions'][f'{kind} (2)']['text'].startswith('# changed')
+
+
+PROFILE = Qos(
+    QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL,
+    QosTime(2147483647, 4294967295), QosTime(0, 5), QosLiveliness.AUTOMATIC, QosTime(0, 0), False,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('version', [8, 9])
+@pytest.mark.parametrize('storage', ['MCAP', 'SQLITE3', 'without definitions'])
+def test_offered_qos_profiles_are_described_whoever_tells_them(storage, version, tmp_path):
+    plugin = StoragePlugin['MCAP' if storage == 'MCAP' else 'SQLITE3']
+    with Writer(tmp_path / 'r', version=version, storage_plugin=plugin) as writer:
+        connection = writer.add_connection(
+            '/t', 'std_msgs/msg/UInt8', typestore=ROS2, offered_qos_profiles=[PROFILE]
+        )
+        writer.write(connection, 5, b'\0\1\0\0\7')
+    if storage == 'without definitions':
+        with sqlite3.connect(tmp_path / 'r/r.db3') as base:
+            base.execute('DROP TABLE message_definitions')
+            base.execute("UPDATE topics SET offered_qos_profiles = ''")
+        base.close()
+    with open_bag(tmp_path / 'r') as reader:
+        (found,) = described_topics({'/t', '/absent'}, reader, Definitions())
+    assert [found[key] for key in ('topic', 'type', 'encoding')] == [
+        '/t', 'std_msgs/msg/UInt8', 'cdr'
+    ]  # fmt: skip
+    (qos,) = found['qos']
+    assert qos['durability'] == 'transient_local'
+    assert (qos['depth'], qos['lifespan']) == (1, {'sec': 0, 'nsec': 5})
+    assert qos['avoid_ros_namespace_conventions'] is False
+    assert found['definition']['text'].startswith('uint8 data')
+    assert found['definition']['embedded'] == (storage != 'without definitions')
+
+
+def test_what_ros1_tells_of_a_topic_is_described(tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', recording(0.2))
+    with open_bag(path) as reader:
+        found = {
+            one['topic']: one for one in described_topics(reader.counts, reader, Definitions())
+        }
+    for topic in TOPICS:
+        one = found[topic.name]
+        assert one['md5'] == topic.md5
+        assert one['definition'] == {'format': 'msg', 'embedded': True, 'text': topic.ros1}
+        assert one.get('latched', False) == topic.latched
+        assert 'qos' not in one
 
 
 def test_a_camera_info_that_changes_is_said(tmp_path):

@@ -264,6 +264,10 @@ class SelectedBag:
         """Note damage of what was not read; see :class:`BagReader`."""
         self._bag.verify_rest(needed=needed)
 
+    def qos(self, connection: Connection) -> list[dict[str, Any]]:
+        """Return offered QoS profiles; see :class:`BagReader`."""
+        return self._bag.qos(connection)
+
     def close(self) -> None:
         """Release files."""
         self._bag.close()

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from kuavo_bag_converter.support.texts import shown
 import numpy as np
@@ -185,6 +185,9 @@ class BagReader(Protocol):
 
         :raises BagError: damage was found, and what lies there is ``needed``, too.
         """
+
+    def qos(self, connection: Connection) -> list[dict[str, Any]]:
+        """Return the QoS profiles that publishers offered, with the keys and words of rosbag2."""
 
     def close(self) -> None:
         """Release files; the reader cannot be used afterwards."""

@@ -144,7 +144,16 @@ def _open(
             )
         if reader == 'rosbag2_py':
             storages, backend = _by_rosbag2_py(paths[0], storages, damage, scratch)
-        recording = RecordingReader(paths[0], storages, portable, damage, resources, backend)
+        listed = directory.metadata.topics if directory.metadata else ()
+        recording = RecordingReader(
+            paths[0],
+            storages,
+            portable,
+            damage,
+            resources,
+            backend,
+            {topic.topic: topic.qos for topic in listed},
+        )
         _compare(recording, directory, damage)
     except BaseException:
         resources.close()

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from kuavo_bag_converter.bags.clock_steps import steps_back
 from kuavo_bag_converter.bags.compression import CompressionError, decompress_message, ZSTD_MAGIC
@@ -27,6 +28,7 @@ from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.header_stamps import begins_with_header, HEAD, header_stamp
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.bags.rosbag2.qos import readable_qos
 from kuavo_bag_converter.bags.storage import (
     Integers,
     Selection,
@@ -53,6 +55,7 @@ class RecordingReader:
         damage: DamagePolicy,
         resources: ExitStack,
         backend: str,
+        listed_qos: Mapping[str, object],
     ) -> None:
         """
         Join files into one recording.
@@ -63,12 +66,14 @@ class RecordingReader:
         :param damage: what to do with damage.
         :param resources: what :meth:`close` releases, files included.
         :param backend: who reads the payloads.
+        :param listed_qos: QoS profiles by topic for what the files tell none of.
         """
         self.path = path
         self.container = storages[0].container
         self.backend = backend
         self.problems = damage.problems
         self._damage = damage
+        self._listed_qos = listed_qos
         self.storages = storages
         """The files, in order."""
         self._portable = portable
@@ -77,11 +82,14 @@ class RecordingReader:
         self.connections, self._globals = _join_connections(storages)
         counts = {c.topic: 0 for c in self.connections}
         of_connections = [0] * len(self.connections)
+        self._qos: list[object] = [None] * len(self.connections)
         for storage, places in zip(storages, self._globals, strict=True):
             for connection in storage.connections:
                 count = storage.counts.get(connection.id, 0)
                 counts[connection.topic] += count
-                of_connections[places[connection.id]] += count
+                place = places[connection.id]
+                of_connections[place] += count
+                self._qos[place] = self._qos[place] or storage.qos.get(connection.id)
         self.connection_counts: Sequence[int] = of_connections
         self._counts = counts
         self.counts: Mapping[str, int] = counts
@@ -185,6 +193,10 @@ class RecordingReader:
         if sum(storage.file.stat().st_size for storage in self.storages) <= WHOLE_BYTES:
             for storage in self.storages:
                 storage.verify_rest(needed=needed)
+
+    def qos(self, connection: Connection) -> list[dict[str, Any]]:
+        """Return offered QoS profiles; see :class:`.model.BagReader`."""
+        return readable_qos(self._qos[connection.id] or self._listed_qos.get(connection.topic))
 
     def close(self) -> None:
         """Release files and temporary files."""

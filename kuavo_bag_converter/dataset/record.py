@@ -26,6 +26,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 import json
 import os
 from pathlib import Path
@@ -53,9 +54,10 @@ LEROBOT = 'lerobot'
 """The setting ``dataset_format`` of datasets that this package itself writes."""
 RECORD_FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""
-_KEYS = ('format', 'converter', 'settings', 'bags')
+_KEYS = ('format', 'converter', 'settings', 'bags', 'topics', 'definitions')
 _BAG_KEYS = ('bag', 'status', 'reason', 'task', 'episodes', 'frames', 'problems', 'plan',
-             'first_episode', 'files', 'cameras', 'static_transforms', 'fingerprint')  # fmt: skip
+             'first_episode', 'files', 'topics', 'cameras', 'static_transforms',
+             'fingerprint')  # fmt: skip
 """The keys that this converter writes, the last in the first form."""
 _CALIBRATION = ('cameras', 'static_transforms')
 
@@ -73,6 +75,31 @@ class RecordedFile:
         """Return what the record of the dataset at ``root`` holds of it."""
         path = as_recorded(self.path, root)
         return {'path': path, 'bytes': self.bytes, 'digest': self.digest}
+
+
+class _Topics:
+    """What bags say of their topics, each description and each definition once."""
+
+    def __init__(self) -> None:
+        self.described: list[Mapping[str, Any]] = []
+        self.definitions: dict[str, Mapping[str, Any]] = {}
+        """By type, followed by a number where bags define it differently."""
+        self._places: dict[str, int] = {}
+
+    def place_of(self, topic: Mapping[str, Any]) -> int:
+        """Return the position of a description among :attr:`described`."""
+        if 'definition' in topic:
+            topic = {**topic, 'definition': self._name_of(topic['type'], topic['definition'])}
+        place = self._places.setdefault(json.dumps(topic), len(self.described))
+        if place == len(self.described):
+            self.described.append(topic)
+        return place
+
+    def _name_of(self, msgtype: str, definition: Mapping[str, Any]) -> str:
+        names = (msgtype if number == 1 else f'{msgtype} ({number})' for number in count(1))
+        return next(
+            name for name in names if self.definitions.setdefault(name, definition) == definition
+        )
 
 
 @dataclass(frozen=True)
@@ -101,11 +128,13 @@ class RecordedBag:
     """Of its frames where nothing in it names another; '' where a former version told none."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """``cameras`` and ``static_transforms``, as far as the bag has them."""
+    topics: tuple[Mapping[str, Any], ...] = ()
+    """What it says of the topics that were used, see :func:`.described_topics`."""
     others: Mapping[str, Any] = field(default_factory=dict)
     """What other programs have added."""
 
-    def as_json(self, root: Path) -> dict[str, Any]:
-        """Return what the record of the dataset at ``root`` holds of it."""
+    def as_json(self, root: Path, topics: _Topics) -> dict[str, Any]:
+        """Return what the record of the dataset at ``root`` holds of it; fills ``topics``."""
         return {
             'bag': as_recorded(self.path, root),
             'status': self.status,
@@ -117,6 +146,7 @@ class RecordedBag:
             'plan': self.plan.as_json() if self.converted else {},
             'first_episode': self.first_episode,
             'files': [file.as_json(root) for file in self.files],
+            'topics': [topics.place_of(topic) for topic in self.topics],
             **self.calibration,
             **self.others,
         }
@@ -167,6 +197,8 @@ class ConversionRecord:
             settings['profile'] = as_recorded(settings['profile'], root)
         if is_table(settings.get('tasks', '')):
             settings['tasks'] = as_recorded(settings['tasks'], root)
+        topics = _Topics()
+        bags = [bag.as_json(root, topics) for bag in self.bags]
         return {
             'format': RECORD_FORMAT,
             'converter': {
@@ -175,7 +207,9 @@ class ConversionRecord:
                 **installed_plugins(),
             },
             'settings': settings,
-            'bags': [bag.as_json(root) for bag in self.bags],
+            'bags': bags,
+            'topics': topics.described,
+            'definitions': topics.definitions,
             **self.others,
         }
 
@@ -262,8 +296,10 @@ def read_record(root: Path) -> ConversionRecord:
                 f'{path}: has format {version}, this version reads 1 and {RECORD_FORMAT}'
             )
         home = os.path.realpath(root) if version > 1 else os.getcwd()
+        topics = _read_topics(document)
         bags = [
-            _read_bag(number, bag, version, home) for number, bag in enumerate(document['bags'])
+            _read_bag(number, bag, version, home, topics)
+            for number, bag in enumerate(document['bags'])
         ]
         settings = {
             name: _resolved(name, value, version, home)
@@ -302,7 +338,24 @@ def _without(document: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]
     return {name: value for name, value in document.items() if name not in keys}
 
 
-def _read_bag(number: int, entry: Mapping[str, Any], version: int, home: str) -> RecordedBag:
+def _read_topics(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the described topics that bags refer to, each with its definition."""
+    definitions = document.get('definitions', {})
+    return [
+        {**topic, 'definition': definitions[topic['definition']]}
+        if 'definition' in topic
+        else topic
+        for topic in document.get('topics', ())
+    ]
+
+
+def _read_bag(
+    number: int,
+    entry: Mapping[str, Any],
+    version: int,
+    home: str,
+    topics: Sequence[Mapping[str, Any]],
+) -> RecordedBag:
     if version > 1:
         path = _place(home, entry['bag'])
         files = [
@@ -326,6 +379,7 @@ def _read_bag(number: int, entry: Mapping[str, Any], version: int, home: str) ->
         PlanReport.from_json(entry['plan']),
         str(entry.get('task', '')),
         {name: entry[name] for name in _CALIBRATION if name in entry},
+        tuple(topics[place] for place in entry.get('topics', ())),
         _without(entry, _BAG_KEYS),
     )
     if bag.converted and (bag.first_episode < 0 or bag.episodes < 1 or not bag.files):

@@ -47,6 +47,11 @@ class Calibration:
     remarks: tuple[str, ...] = ()
     """What was noticed, each in a line."""
 
+    @property
+    def topics(self) -> set[str]:
+        """Return the topics that it is read from."""
+        return {one['topic'] for one in (*self.cameras.values(), *self.static_transforms)}
+
     def as_json(self) -> dict[str, Any]:
         """Return what there is of it."""
         found = {

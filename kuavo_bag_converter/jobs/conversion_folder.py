@@ -148,6 +148,7 @@ def _recorded(
         PlanReport.from_json(texts.without_places(plan.as_json())),
         task,
         {} if origin is None else origin.calibration,
+        () if origin is None else origin.topics,
     )
 
 

@@ -47,6 +47,7 @@ from kuavo_bag_converter.frames.stream import (
 )
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.jobs.calibration import read_calibration
+from kuavo_bag_converter.jobs.topics import described_topics, used_topics
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, DatasetError
 from kuavo_bag_converter.support.process import MB, release_memory
 from kuavo_bag_converter.support.stages import stage
@@ -69,6 +70,8 @@ class Origin:
     """Of frames for which nothing names another; '' if a former version made the shard."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """Intrinsics and static transforms, see :class:`.Calibration`."""
+    topics: tuple[Mapping[str, Any], ...] = ()
+    """What the bag says of the topics that were used, see :func:`.described_topics`."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what the shard's manifest holds."""
@@ -81,6 +84,7 @@ class Origin:
             'plan': self.plan.as_json(),
             'task': self.task,
             'calibration': dict(self.calibration),
+            'topics': list(self.topics),
         }
 
     @classmethod
@@ -99,6 +103,7 @@ class Origin:
                 PlanReport.from_json(shard.extra['plan']),
                 str(shard.extra.get('task', '')),
                 dict(shard.extra.get('calibration', {})),
+                tuple(shard.extra.get('topics', ())),
             )
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f'{shard.path}: does not tell its bag ({error!r})') from error
@@ -139,6 +144,8 @@ def write_shard(
     :raises Cancelled: ``cancel`` was set.
     """
     calibration = read_calibration(binding, reader, options.definitions)
+    used = used_topics(binding) | calibration.topics
+    topics = described_topics(used, reader, options.definitions)
     shares = memory_shares(options.memory_limit_mb, kinds)
     trailing = options.definitions.trailing
     bad: BadPictures | None = None
@@ -203,6 +210,7 @@ def write_shard(
                     report,
                     binding.profile.task,
                     calibration.as_json(),
+                    topics,
                 )
                 finished = shard.finish(origin.as_json(), options.stall_timeout_s)
                 release_memory()

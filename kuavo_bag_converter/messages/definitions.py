@@ -228,6 +228,11 @@ class MessageDecoder:
                 f'{shown(self.msgtype)} ({_brief(error)}){self.advice}'
             ) from None
 
+    def text(self) -> str:
+        """Return the definition as bags embed it, with those of the types that it contains."""
+        version = 2 if self._by_begin else 1
+        return self._store.generate_msgdef(self.msgtype, ros_version=version)[0]
+
     def fields(self, msgtype: str = '') -> dict[str, FieldDesc]:
         """Return the fields of a type that the message contains, by default of its own."""
         return self._fields[msgtype or self.msgtype]
@@ -241,6 +246,10 @@ class _PluginDecoder(MessageDecoder):
     ) -> None:
         super().__init__(topic, claim.ros_name, 'ros1', store, trailing)
         self._claim = claim
+
+    def text(self) -> str:
+        """Return '': what bags embed of it says the plug-in alone."""
+        return ''
 
     def _decoded(self, data: bytes | memoryview) -> tuple[Any, int]:
         plugin, msgtype, _ = self._claim

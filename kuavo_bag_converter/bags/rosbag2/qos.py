@@ -41,6 +41,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
 }
 """The words of rmw/types.h by their numbers."""
+_NUMBER = re.compile(r'-?[0-9]{1,19}')
 _DURABILITY = re.compile(r'durability:\s*(\w+)')
 
 
@@ -90,6 +91,21 @@ def normal_qos(profiles: object) -> list[dict[str, Any]] | None:
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         return None
     return [{key: _normal(key, value) for key, value in item.items()} for item in items]
+
+
+def readable_qos(profiles: object) -> list[dict[str, Any]]:
+    """Profiles as JSON can hold them, with names, numbers and truth values; none if unreadable."""
+    return [_readable(profile) for profile in normal_qos(profiles) or ()]
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _readable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    if value in ('true', 'false'):
+        return value == 'true'
+    return int(value) if _NUMBER.fullmatch(value) else shown(value)
 
 
 def _normal(key: str, value: Any) -> Any:
