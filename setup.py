@@ -21,9 +21,9 @@ from setuptools import find_packages, setup
 
 NAME = 'kuavo_bag_converter'
 HOME = 'https://r-seed-3eb575c8.example/kuavo_bag_converter'
-ROS2_RUN = 'convert', 'inspect', 'verify', 'watch'
 # colcon's symlink install runs a link to this file, beside which the rest is not.
 ROOT = Path(__file__).resolve().parent
+ROS2_RUN = ('convert', 'inspect', 'verify', 'watch')
 
 
 def _version() -> str:
@@ -100,6 +100,7 @@ setup(
         'console_scripts': [
             f'convert_node = {NAME}.node.convert_node:main',
             f'convert_server = {NAME}.node.convert_server:main',
+            f'watch_node = {NAME}.node.watch_node:main',
             f'{NAME} = {NAME}.__main__:main',
         ],
         'ros2bag.verb': [f'to_lerobot = {NAME}.cli.ros2bag_verb:ToLerobotVerb'],

@@ -169,7 +169,7 @@ def test_commands_start_functions_that_exist(setup_arguments):
     commands = dict(
         entry.split(' = ') for entry in setup_arguments['entry_points']['console_scripts']
     )
-    assert set(commands) == {'convert_node', 'convert_server', NAME}
+    assert set(commands) == {'convert_node', 'convert_server', 'watch_node', NAME}
     verbs = dict(entry.split(' = ') for entry in setup_arguments['entry_points']['ros2bag.verb'])
     for target in (*commands.values(), *verbs.values()):
         module, function = target.split(':')

@@ -88,6 +88,11 @@ class Progress(Display):
         super().progressed(done, total)
         self._numbers |= {'frames_done': done, 'frames_total': total}
 
+    def warning(self, text: str) -> None:
+        """Log what is wrong beside the bags."""
+        self._numbers['warnings'] += 1
+        self._logger.warning(visible(text))
+
     def _remark(self, text: str) -> None:
         self._numbers['warnings'] += 1
         label = f'{self._label}: ' if self._label else ''
