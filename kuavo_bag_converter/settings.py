@@ -415,7 +415,7 @@ def read_params_file(path: str) -> dict[str, object]:
         document = yaml.safe_load(text)
     except OSError as error:
         raise UsageError(f'{path}: cannot read the parameter file: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, too
         raise UsageError(f'{path}: not valid YAML: {" ".join(str(error).split())}') from error
     values: dict[str, object] = {}
     found = False
@@ -462,7 +462,7 @@ def parse_value(text: str, source: str) -> object:
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a month 13
         raise UsageError(f'{source}: not a valid value') from error
 
 

@@ -97,10 +97,12 @@ class Client:
         client = self._clients[service]
         return self.result_of(client.call_async(client.srv_type.Request(**fields)))
 
+    def call_with(self, service, messages):
+        return self._call(service, parameters=messages).result
+
     def _call_with(self, service, values):
         parameters = [Parameter(name, value=value) for name, value in values.items()]
-        messages = [one.to_parameter_msg() for one in parameters]
-        return self._call(service, parameters=messages).result
+        return self.call_with(service, [one.to_parameter_msg() for one in parameters])
 
     def submit(self, **values):
         """Submit a goal, whose names have two underscores for a dot; return its number."""

@@ -266,6 +266,8 @@ def test_a_preset_may_be_written_as_the_number_it_is(tmp_path, way):
         (['sample.bag', '--output', 'out', '--set', 'train_hs=10'], 2, "did you mean 'train_hz'"),
         (['sample.bag', '--output', 'out', '--set', 'train_hz'], 2, 'expected name=value'),
         (['sample.bag', '--output', 'out', '--set', 'crf=99'], 2, 'crf'),
+        (['sample.bag', '--output', 'out', '--set', 'crf=2026-13-01'], 2, 'not a valid value'),
+        (['sample.bag', '--output', 'out', '--params-file', 'date.yaml'], 2, 'not valid YAML'),
         (
             ['sample.bag', '--output', 'out', '--set', 'preset=14'],
             2,
@@ -290,6 +292,7 @@ def test_a_mistake_gives_one_line_and_leaves_nothing(
     (tmp_path / 'empty.bag').touch()
     (tmp_path / 'there').mkdir()
     (tmp_path / 'typo.yaml').write_text('/**: {ros__parameters: {train_hs: 10}}')
+    (tmp_path / 'date.yaml').write_text('/**: {ros__parameters: {crf: 2026-13-01}}')
     monkeypatch.chdir(tmp_path)
     before = sorted(path.name for path in tmp_path.rglob('*'))
     assert command(['convert', *arguments]) == code

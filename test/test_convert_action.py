@@ -134,6 +134,7 @@ def test_the_status_is_of_the_run_and_the_result_of_its_outcome(start, bags, tmp
             "unknown setting 'train_hzz'; did you mean 'train_hz'?",
         ),
         ({'settings': {'train_hz': '[5'}}, 'goal: train_hz: not a valid value'),
+        ({'settings': {'train_hz': '2024-13-45'}}, 'goal: train_hz: not a valid value'),
         ({'settings': {'output': 'x'}}, 'goal: output: given twice'),
         ({'bags': []}, 'bags: no bag given'),
         ({}, 'absent.bag: does not exist'),

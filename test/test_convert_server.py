@@ -35,6 +35,8 @@ from dataset_reading import tree
 from diagnostic_msgs.msg import DiagnosticStatus
 from kuavo_bag_converter.node import goals
 from kuavo_bag_converter.node.server import run as run_server
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterValue
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {'sample_drop': 0, 'resize__width': 80, 'resize__height': 60}
@@ -92,7 +94,7 @@ def test_goals_for_one_output_wait_for_each_other_and_make_what_the_command_make
 
     wrong = server.cancel_goal(goal=7)
     assert not wrong.successful
-    assert 'one of those that have not ended: 1, 2, 3; found' in wrong.reason
+    assert 'one of those that have not ended: 1, 2, 3' in wrong.reason
     assert server.cancel_goal(goal=third).successful
     assert server.ended(third)['state'] == 'cancelled'
     assert not server.cancel_goal(goal=third).successful
@@ -118,6 +120,12 @@ def test_a_goal_that_is_wrong_is_refused_with_the_reason(start, tmp_path):
     assert "did you mean 'train_hz'?" in server.refusal(**good, train_hzz=5)
     assert 'train_hz: expected int from 1 to 1000, found 0' in server.refusal(**good, train_hz=0)
     assert "bags: expected str list, found '/x'" in server.refusal(bags='/x', output=output)
+    twice = [ParameterMessage(name='output')] * 2
+    assert server.call_with('submit', twice).reason == 'goal: output: given twice'
+    foreign = ParameterMessage(name='output', value=ParameterValue(type=42))
+    reason = server.call_with('submit', [foreign]).reason
+    assert reason == 'goal: output: 42 is no type of a parameter'
+    assert not server.call_with('cancel_goal', [foreign]).successful
     assert server.goals() == {}
     assert not server.cancel_running().success
 
@@ -190,11 +198,15 @@ def test_a_goal_is_refused_while_another_one_runs_if_the_server_is_asked_to(
     server.ended(server.submit(bags=['absent.bag'], output=str(tmp_path / 'other')))
 
     # Nobody simulates a clock, and the diagnostics go on.
-    server.until(lambda: server.diagnostics and value_of(server.diagnostics[-1], 'goal') == '2')
+    server.until(lambda: server.diagnostics and shown(server.diagnostics[-1]) == ('2', 'failed'))
     last = server.diagnostics[-1]
     assert last.name == 'robot1/converter: conversion'
     assert last.level == DiagnosticStatus.ERROR
-    assert (value_of(last, 'state'), value_of(last, 'goals_queued')) == ('failed', '0')
+    assert value_of(last, 'goals_queued') == '0'
+
+
+def shown(status):
+    return value_of(status, 'goal'), value_of(status, 'state')
 
 
 def value_of(status, key):

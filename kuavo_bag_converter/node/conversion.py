@@ -61,6 +61,8 @@ def run(cancel: threading.Event) -> int:
 
 
 def _run(cancel: threading.Event) -> int:
+    if cancel.is_set():
+        raise Cancelled
     node = ConvertNode(cancel)
     state = 'failed'
     try:

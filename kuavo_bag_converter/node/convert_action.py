@@ -16,14 +16,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 import time
 from typing import Any
 
 from kuavo_bag_converter.jobs.report import Outcome
-from kuavo_bag_converter.node.goals import given_once, Goal, GoalQueue
+from kuavo_bag_converter.node.goals import Goal, GoalQueue
 from kuavo_bag_converter.node.settings_node import SettingsNode
 from kuavo_bag_converter.settings import parse_value
 from kuavo_bag_converter.support.errors import UsageError
@@ -102,7 +101,7 @@ class ConvertAction:
     def _on_accepted(self, handle: ServerGoalHandle) -> None:
         # A goal that is wrong is no rejected one: a rejection cannot say why.
         try:
-            goal = self._queue.submit(given_once(_pairs(handle.request)))
+            goal = self._queue.submit(_values_in(handle.request))
         except UsageError as error:
             self._logger.warning(f'~/convert: {error}')
             handle.execute(partial(self._abort, problem=str(error)))
@@ -143,13 +142,18 @@ class ConvertAction:
         return Convert.Result(exit_code=2, problem=visible(problem))
 
 
-def _pairs(request: Convert.Goal) -> Iterator[tuple[str, object]]:
-    for name in _FIELDS:
-        value = getattr(request, name)
-        if value:
-            yield name, value if isinstance(value, str) else list(value)
+def _values_in(request: Convert.Goal) -> dict[str, object]:
+    given = {name: getattr(request, name) for name in _FIELDS}
+    values: dict[str, object] = {
+        name: value if isinstance(value, str) else list(value)
+        for name, value in given.items()
+        if value
+    }
     for item in request.settings:
-        yield item.key, parse_value(item.value, f'goal: {item.key}')
+        if item.key in values:
+            raise UsageError(f'goal: {item.key}: given twice')
+        values[item.key] = parse_value(item.value, f'goal: {item.key}')
+    return values
 
 
 def _result(goal: Goal) -> Convert.Result:

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 import os
 import threading
@@ -246,17 +246,3 @@ class GoalQueue:
         goal.report = replace(report, outcomes=outcomes)
         goal.exit_code, goal.problem = report.exit_code, report.problem
         return 'failed' if report.exit_code else 'done'
-
-
-def given_once(pairs: Iterable[tuple[str, object]]) -> dict[str, object]:
-    """
-    Return the settings of a goal by name.
-
-    :raises UsageError: One is given twice.
-    """
-    given: dict[str, object] = {}
-    for name, value in pairs:
-        if name in given:
-            raise UsageError(f'goal: {name}: given twice')
-        given[name] = value
-    return given

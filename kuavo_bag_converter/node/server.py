@@ -22,16 +22,15 @@ import threading
 import time
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-from kuavo_bag_converter.node.goals import given_once, GoalQueue
+from kuavo_bag_converter.node.goals import GoalQueue
 from kuavo_bag_converter.node.progress import Progress
-from kuavo_bag_converter.node.settings_node import plain_value, run_node, SettingsNode, SPIN_S
+from kuavo_bag_converter.node.settings_node import run_node, SettingsNode, SPIN_S, values_in
 from kuavo_bag_converter.settings import setting
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.process import one_thread_each
 from kuavo_bag_converter.support.texts import listed, visible
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 SERVER_NAME = 'convert_server'
@@ -116,9 +115,7 @@ class ConvertServer(SettingsNode):
         response: SetParametersAtomically.Response,
     ) -> SetParametersAtomically.Response:
         try:
-            parameters = map(Parameter.from_parameter_msg, request.parameters)
-            given = given_once((one.name, plain_value(one)) for one in parameters)
-            goal = self.queue.submit(given)
+            goal = self.queue.submit(values_in(request.parameters, 'goal'))
         except UsageError as error:
             response.result.reason = visible(str(error))
             self.get_logger().warning(f'~/submit: {response.result.reason}')
@@ -149,19 +146,21 @@ class ConvertServer(SettingsNode):
         request: SetParametersAtomically.Request,
         response: SetParametersAtomically.Response,
     ) -> SetParametersAtomically.Response:
-        given = [(one.name, Parameter.from_parameter_msg(one).value) for one in request.parameters]
-        goals = [goal for goal in self.queue.goals() if not goal.ended.is_set()]
-        named = [goal for goal in goals if given == [('goal', goal.number)]]
-        if named:
-            self.queue.cancel(named[0])
-            response.result.successful = True
-            response.result.reason = f'goal {named[0].number}'
+        goals = {goal.number: goal for goal in self.queue.goals() if not goal.ended.is_set()}
+        try:
+            given = values_in(request.parameters, '~/cancel_goal')
+            number = given.pop('goal', None)
+            if given or not isinstance(number, int) or number not in goals:
+                numbers = listed(map(str, goals)) or 'none'
+                raise UsageError(
+                    f'expected the parameter goal, one of those that have not ended: {numbers}'
+                )
+        except UsageError as error:
+            response.result.reason = visible(str(error))
         else:
-            numbers = listed([str(goal.number) for goal in goals]) or 'none'
-            response.result.reason = visible(
-                f'expected the parameter goal, one of those that have not ended: {numbers}; '
-                f'found {given}'
-            )
+            self.queue.cancel(goals[number])
+            response.result.successful = True
+            response.result.reason = f'goal {number}'
         return response
 
 
@@ -175,15 +174,17 @@ def _run(cancel: threading.Event) -> int:
     executor = MultiThreadedExecutor(num_threads=_THREADS)
     executor.add_node(node)
     with one_thread_each():
-        while not cancel.is_set():
-            executor.spin_once(timeout_sec=SPIN_S)
-        node.queue.close()
+        try:
+            while not cancel.is_set():
+                executor.spin_once(timeout_sec=SPIN_S)
+        finally:
+            node.queue.close()
         while not node.has_ended:
             executor.spin_once(timeout_sec=SPIN_S)
     end = time.monotonic() + _LAST_RESULTS_S
     while time.monotonic() < end:
         executor.spin_once(timeout_sec=SPIN_S)
-    node.publish_status()
+    node.publish_last_status()
     time.sleep(SPIN_S)  # callbacks that were begun need the executor, which does not wait for them
     executor.shutdown()
     node.destroy_node()

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import sys
 import threading
@@ -33,8 +33,9 @@ from kuavo_bag_converter.settings import (
     SettingInfo,
     settings_from,
 )
-from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
+from kuavo_bag_converter.support.errors import ConverterError, UsageError
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import Parameter as ParameterMessage
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
@@ -156,6 +157,26 @@ def plain_value(parameter: Parameter) -> object:
     return list(value) if isinstance(value, array) else value
 
 
+def values_in(parameters: Sequence[ParameterMessage], source: str) -> dict[str, object]:
+    """
+    Return the values in parameters of a request by name.
+
+    :param source: What they are, for the errors.
+    :raises UsageError: One is given twice, or has a type that there is none of.
+    """
+    values: dict[str, object] = {}
+    for message in parameters:
+        if message.name in values:
+            raise UsageError(f'{source}: {message.name}: given twice')
+        try:
+            values[message.name] = plain_value(Parameter.from_parameter_msg(message))
+        except ValueError as error:
+            raise UsageError(
+                f'{source}: {message.name}: {message.value.type} is no type of a parameter'
+            ) from error
+    return values
+
+
 def _descriptor(info: SettingInfo, *, read_only: bool = False) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
         name=info.name,
@@ -195,8 +216,6 @@ def run_node(name: str, work: Callable[[threading.Event], int], cancel: threadin
         others = remove_ros_args(sys.argv)[1:]
         if others:
             raise UsageError(f'{others[0]}: {name} {_USAGE}')
-        if cancel.is_set():
-            raise Cancelled
         return work(cancel)
     except UsageError as error:
         get_logger(name).error(str(error))
