@@ -352,7 +352,7 @@ def updated(settings: Settings, values: Mapping[str, object], source: str) -> Se
         info = known.get(name)
         if info is None:
             raise UsageError(f'{source}: unknown setting {name!r}{did_you_mean(name, known)}')
-        changes.setdefault(info.owner, {})[info.attribute] = checked(info, value, source)
+        changes.setdefault(info.owner, {})[info.attribute] = _checked(info, value, source)
     settings = replace(settings, **changes.pop(Settings, {}))
     for owner, changed in changes.items():
         settings = settings.with_options(replace(settings.options_of(owner), **changed))
@@ -376,7 +376,7 @@ def options_from(kind: type[_Options], values: Mapping[str, object], source: str
     known = described(kind)
     return kind(
         **{
-            known[name].attribute: checked(known[name], value, source)
+            known[name].attribute: _checked(known[name], value, source)
             for name, value in values.items()
         }
     )
@@ -475,13 +475,7 @@ def _flat(values: Mapping[Any, object], prefix: str = '') -> Iterable[tuple[str,
             yield name, value
 
 
-def checked(info: SettingInfo, value: object, source: str) -> object:
-    """
-    Return the value of a setting in the setting's own type.
-
-    :param source: Where the value comes from, for the error.
-    :raises UsageError: It is not allowed.
-    """
+def _checked(info: SettingInfo, value: object, source: str) -> object:
     result = _converted(info, value)
     if result is None:
         raise UsageError(

@@ -27,8 +27,7 @@ from __future__ import annotations
 
 import sys
 
-from kuavo_bag_converter.support.environment import packages_needed, set_defaults
-from kuavo_bag_converter.support.signals import cancel_on_signals
+from kuavo_bag_converter.support.process import cancel_on_signals, packages_needed, set_defaults
 
 
 def main() -> int:

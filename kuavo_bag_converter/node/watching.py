@@ -27,8 +27,8 @@ from kuavo_bag_converter.jobs.watch import watch, WatchOptions, WatchReport
 from kuavo_bag_converter.node.progress import Progress
 from kuavo_bag_converter.node.settings_node import run_node, SettingsNode, SPIN_S
 from kuavo_bag_converter.settings import setting
-from kuavo_bag_converter.support.environment import one_thread_each
 from kuavo_bag_converter.support.priority import set_priority
+from kuavo_bag_converter.support.process import one_thread_each
 from kuavo_bag_converter.support.texts import visible
 from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
