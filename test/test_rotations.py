@@ -244,6 +244,24 @@ def test_names_are_those_of_the_representation_if_none_are_given(tmp_path):
     assert names_of('matrix') == ' '.join(f'matrix_{r}{c}' for r in range(3) for c in range(3))
 
 
+def test_euler_angles_are_subtracted_the_shorter_way_where_they_are_angles(tmp_path):
+    """Yaw goes from 170 degrees on by 4 a frame, through 180."""
+    yaws = [170.0 + 4 * number for number in range(FRAMES)]
+    robot = robot_of(array([spun(0, 0, math.radians(yaw)) for yaw in yaws]))
+    turn = part([], rotation={'from': 'quaternion_xyzw', 'to': 'euler_ZYX_deg'})
+    del turn['names']
+    for unit, expected in (({}, -356), ({'unit': 'angle_deg'}, 4)):
+        folder = tmp_path / f'{expected}'
+        folder.mkdir()
+        bag, profile = written(
+            folder, robot, profile_of({**turn, **unit, 'relative_to_start': True})
+        )
+        assert run(bag, folder / 'out', profile=str(profile), judged=True).exit_code == 0
+        yaw = rows(folder / 'out')['observation.state'][:, 0]
+        assert yaw[2] == pytest.approx(8, abs=1e-3)
+        assert yaw[3] - yaw[2] == pytest.approx(expected, abs=1e-3)
+
+
 def test_w_can_be_kept_positive(tmp_path):
     robot = robot_of(array([recorded(number) for number in range(FRAMES)]))
     turn = turning('quaternion_xyzw', 'quaternion_wxyz', quaternion='positive_w')

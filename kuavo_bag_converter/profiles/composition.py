@@ -29,10 +29,9 @@ from typing import Any
 from kuavo_bag_converter.profiles.document import parse_document, read_document, YamlNode
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.feature_keys import names_of_part
-from kuavo_bag_converter.profiles.shipped import is_path, shipped_profiles
+from kuavo_bag_converter.profiles.shipped import file_of_profile
 from kuavo_bag_converter.settings import known_settings, settings_from
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.files import without_package
 from kuavo_bag_converter.support.plugins import calling, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
 
@@ -63,7 +62,10 @@ def composed(document: YamlNode) -> YamlNode:
         if name in plugins(ROBOTS):
             document = _robot(name, layers, extends)
             break
-        file = _file_of(name, extends)
+        try:
+            file = Path(extends.file).parent / file_of_profile(name)
+        except UsageError as error:
+            raise extends.error(str(error)) from None
         seen = [os.path.realpath(one) for one in files]
         files.append(str(file))
         if os.path.realpath(file) in seen:
@@ -76,23 +78,6 @@ def composed(document: YamlNode) -> YamlNode:
         base.pop('name', None)
         document = _merged(YamlNode(document.file, '', base), YamlNode(files[0], '', members))
     return document
-
-
-def _file_of(name: str, extends: YamlNode) -> Path:
-    """Return where a profile is; a path is relative to the folder of the file that names it."""
-    if is_path(name):
-        try:
-            return Path(extends.file).parent / without_package(name)
-        except UsageError as error:
-            raise extends.error(str(error)) from None
-    shipped = shipped_profiles()
-    if name not in shipped:
-        known = [*plugins(ROBOTS), *shipped]
-        raise extends.error(
-            f'{name!r} is not known; expected one of {", ".join(known)}, or a path that ends in '
-            f'.yaml{did_you_mean(name, known)}'
-        )
-    return shipped[name]
 
 
 def _robot(name: str, layers: Sequence[dict[str, YamlNode]], extends: YamlNode) -> YamlNode:

@@ -21,6 +21,9 @@ import textwrap
 
 from kuavo_bag_converter.settings import known_settings, Settings
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.files import without_package
+from kuavo_bag_converter.support.plugins import plugins, ROBOTS
+from kuavo_bag_converter.support.texts import did_you_mean
 import yaml
 
 _NAME = 'kuavo_bag_converter'
@@ -31,6 +34,24 @@ _WIDTH = 99
 def is_path(profile: str) -> bool:
     """Tell whether a profile is given by path, not by the name of a robot or of a shipped one."""
     return '/' in profile or profile.endswith(('.yaml', '.yml'))
+
+
+def file_of_profile(profile: str) -> Path:
+    """
+    Return the file of a profile, given by path, ``package://`` or the name of a shipped one.
+
+    :raises UsageError: There is no shipped profile of that name, or no such package.
+    """
+    if is_path(profile):
+        return Path(without_package(profile))
+    shipped = shipped_profiles()
+    if profile not in shipped:
+        known = [*plugins(ROBOTS), *shipped]
+        raise UsageError(
+            f'{profile!r} is not known; expected one of {", ".join(known)}, or a path that ends '
+            f'in .yaml{did_you_mean(profile, known)}'
+        )
+    return shipped[profile]
 
 
 def shipped_folder() -> Path:

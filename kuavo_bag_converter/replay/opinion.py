@@ -705,8 +705,6 @@ class BagOpinion:
             line = column.align.timeline
             if column.part.gap_flag or not column.bound or isinstance(column, _PoseColumn):
                 continue
-            if column.part.rotation is not None:
-                continue  # angles jump where they wrap, and one rotation has many numbers
             times = [self._statement.time(StatedFrame(stamp, stretch), line) for stamp in frames]
             for place, topic in enumerate(column.topics):
                 stamps, numbers = self._statement.line(topic, line, stretch)

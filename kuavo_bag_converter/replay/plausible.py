@@ -81,6 +81,8 @@ def doubts(seen: PartEvidence) -> Iterator[Doubt]:
     """Yield what speaks against a part."""
     yield from _several_speakers(seen)
     yield from _other_names(seen)
+    if seen.part.rotation is not None:
+        return  # one rotation has other numbers in the message than in the row
     yield from _two_sources(seen)
     yield from _wrapped(seen)
     yield from _collapsed(seen)

@@ -27,12 +27,11 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import FieldReader
 from kuavo_bag_converter.profiles.loader import checked, read_profile
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.profiles.shipped import is_path, shipped_profiles
+from kuavo_bag_converter.profiles.shipped import file_of_profile, shipped_profiles
 from kuavo_bag_converter.robots.robot import BagTopics, Robot
 from kuavo_bag_converter.settings import known_settings, Settings
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.plugins import calling, Plugin, plugins, ROBOTS
-from kuavo_bag_converter.support.texts import did_you_mean
 
 
 def robot_of(profile: str) -> Robot[Any] | None:
@@ -201,16 +200,10 @@ def _file_of(profile: str) -> Path:
 
     :raises UsageError: There is no shipped profile of that name.
     """
-    if is_path(profile):
-        return Path(profile)
-    shipped = shipped_profiles()
-    if profile not in shipped:
-        known = [*plugins(ROBOTS), *shipped]
-        raise UsageError(
-            f'profile: {profile!r} is not known; expected one of {", ".join(known)}, or a path '
-            f'that ends in .yaml{did_you_mean(profile, known)}'
-        )
-    return shipped[profile]
+    try:
+        return file_of_profile(profile)
+    except UsageError as error:
+        raise UsageError(f'profile: {error}') from None
 
 
 def _check_unused(settings: Settings) -> None:
