@@ -136,6 +136,11 @@ class Settings:
         'that it lies in), custom_data:KEY (what its metadata.yaml has there), or the path of a '
         'table (.csv) with the columns path and task.',
     )
+    labels: tuple[str, ...] = setting(
+        (),
+        'Keys of the custom_data of recordings (in metadata.yaml), such as outcome: what is there '
+        'becomes the columns labels/KEY of the list of episodes.',
+    )
     num_used: int = setting(0, 'Bags to use, drawn at random with seed 42; 0 is all.', minimum=0)
     chunk_size: int = setting(
         100, 'Frames that are buffered at most and flushed together.', minimum=1, maximum=100000

@@ -32,11 +32,13 @@ from arm_runs import (
 from conversions import report
 from dataset_edits import edit_json
 from dataset_reading import tree
+from kuavo_bag_converter.bags.custom_data import custom_data_of
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.display import print_report
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
+from mcap.writer import Writer
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -324,3 +326,64 @@ def test_a_bag_that_failed_is_tried_again_with_its_own_task(tmp_path, profile, f
     assert statuses(done) == ['converted']
     assert tasks(root) == [(1, 'open_door')] * 3 + [(0, 'pick the cube')] * 2
     assert verified(root) == 2
+
+
+LABELS = ('outcome', 'goal.id')
+
+
+@pytest.mark.parametrize('version', ['v3.0', 'v2.1'])
+def test_labels_are_columns_of_the_list_of_episodes(version, tmp_path, profile):
+    bags = [
+        noted(write_directory(tmp_path / 'a', 0, 2), outcome='success', other='1'),
+        write_directory(tmp_path / 'b', 1, 2),
+        noted(write_directory(tmp_path / 'c', 2, 2), **{'goal.id': '7', 'outcome': '抓取'}),
+    ]
+    values = {'labels': LABELS, 'lerobot_version': version}
+    done = convert_arm(bags[:2], tmp_path / 'out', profile, **values)
+    assert [outcome.problems[-1].partition(': ')[2] for outcome in done.outcomes] == [
+        '1 label not in its custom_data: goal.id; keys that are there: other, outcome',
+        '2 labels not in its custom_data: outcome, goal.id; keys that are there: none',
+    ]
+    with pytest.raises(UsageError, match=r'other settings \(labels was .*, now \[\]\)'):
+        convert_arm(bags[2:], tmp_path / 'out', profile, append=True, lerobot_version=version)
+    convert_arm(bags[2:], tmp_path / 'out', profile, append=True, **values)
+    found = [('success', None), (None, None), ('抓取', '7')]
+    assert labels(tmp_path / 'out') == found
+    assert [tuple(bag['labels'].values()) for bag in report(tmp_path / 'out')['bags']] == found
+    assert not verify(tmp_path / 'out', bags).findings
+
+
+def labels(root):
+    """Return the labels of each episode."""
+    lines = root / 'meta/episodes.jsonl'
+    if lines.exists():
+        rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    else:
+        rows = [
+            row for path in sorted(root.glob('meta/episodes/*/*.parquet'))
+            for row in pq.read_table(path).to_pylist()
+        ]  # fmt: skip
+    return [tuple(row[f'labels/{label}'] for label in LABELS) for row in rows]
+
+
+@pytest.mark.parametrize('keys', [('outcome', 'outcome'), ('',)])
+def test_labels_that_cannot_be_columns_are_wrong_use(keys, tmp_path, profile, folders):
+    with pytest.raises(UsageError, match=r'^labels: '):
+        convert_arm(folders, tmp_path / 'out', profile, labels=keys)
+
+
+def test_an_mcap_file_without_its_metadata_yaml_tells_what_was_noted(tmp_path):
+    path = tmp_path / 'r.mcap'
+    with path.open('wb') as stream:
+        writer = Writer(stream)
+        writer.start('ros2')
+        for text in ('version: 9\ncustom_data: ~', 'version: 9\ncustom_data: {outcome: "1"}'):
+            writer.add_metadata('rosbag2', {'serialized_metadata': text})
+        writer.add_metadata('other', {'serialized_metadata': 'custom_data: {outcome: no}'})
+        writer.finish()
+    assert custom_data_of(path) == {'outcome': '1'}
+    whole = path.read_bytes()
+    for data in (whole[:-20], whole[:40], b'', b'custom_data: {a: 1}'):
+        path.write_bytes(data)
+        assert custom_data_of(path) == {}
+    assert custom_data_of(tmp_path) == custom_data_of(tmp_path / 'absent') == {}

@@ -83,6 +83,11 @@ class Episode:
     place: int
     first_frame: int
 
+    @property
+    def labels(self) -> dict[str, str | None]:
+        """Return what the list of episodes says of it besides, by column."""
+        return {f'labels/{key}': text for key, text in self.shard.labels.items()}
+
 
 def episodes_of(shards: Sequence[Shard], index: int = 0, first_row: int = 0) -> Iterator[Episode]:
     """Yield the episodes of all shards in order, numbered from ``index`` and ``first_row`` on."""

@@ -211,8 +211,13 @@ def write_tasks(root: Path, tasks: Sequence[str], before: pa.Table | None = None
     writer.close()
 
 
-def episodes_schema(features: Sequence[Feature]) -> pa.Schema:
-    """Return the columns of meta/episodes that LeRobot writes, and needs to append to it."""
+def episodes_schema(features: Sequence[Feature], labels: Sequence[str] = ()) -> pa.Schema:
+    """
+    Return the columns of meta/episodes.
+
+    :param features: Of the dataset; of them are the columns that LeRobot writes and needs.
+    :param labels: Columns of texts, which LeRobot passes by.
+    """
     fields = [
         ('episode_index', pa.int64()),
         ('tasks', _list_of(pa.string())),
@@ -234,6 +239,7 @@ def episodes_schema(features: Sequence[Feature]) -> pa.Schema:
         for name in STATISTICS:
             kind = _list_of(pa.int64()) if name == 'count' else _list_of(pa.float64(), depth)
             fields.append((f'stats/{feature.key}/{name}', kind))
+    fields += [(label, pa.string()) for label in labels]
     fields += [('meta/episodes/chunk_index', pa.int64()), ('meta/episodes/file_index', pa.int64())]
     return pa.schema(fields)
 
@@ -249,7 +255,7 @@ class EpisodesWriter:
     Writes meta/episodes of a v3.0 dataset, some episodes at a time.
 
     :param root: The dataset.
-    :param features: Its features without the default ones.
+    :param schema: See :func:`episodes_schema`.
     :param number: The number of the first file.
     :param max_bytes: A new file begins once one has this size.
     :param pictures: The pictures of the episodes before, by camera.
@@ -258,14 +264,14 @@ class EpisodesWriter:
     def __init__(
         self,
         root: Path,
-        features: Sequence[Feature],
+        schema: pa.Schema,
         number: FileNumber,
         max_bytes: float,
         pictures: Mapping[str, Histogram],
     ) -> None:
         self.pictures = dict(pictures)
         self._root = root
-        self._schema = episodes_schema(features)
+        self._schema = schema
         self._number = number
         self._max_bytes = max_bytes
         self._rows: list[dict[str, Any]] = []

@@ -56,7 +56,7 @@ RECORD_FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""
 _KEYS = ('format', 'converter', 'settings', 'bags', 'topics', 'definitions')
 _BAG_KEYS = ('bag', 'status', 'reason', 'task', 'episodes', 'frames', 'problems', 'plan',
-             'first_episode', 'files', 'topics', 'cameras', 'static_transforms',
+             'first_episode', 'files', 'topics', 'labels', 'cameras', 'static_transforms',
              'fingerprint')  # fmt: skip
 """The keys that this converter writes, the last in the first form."""
 _CALIBRATION = ('cameras', 'static_transforms')
@@ -130,6 +130,8 @@ class RecordedBag:
     """``cameras`` and ``static_transforms``, as far as the bag has them."""
     topics: tuple[Mapping[str, Any], ...] = ()
     """What it says of the topics that were used, see :func:`.described_topics`."""
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    """What was noted of it, by the keys of the setting ``labels``."""
     others: Mapping[str, Any] = field(default_factory=dict)
     """What other programs have added."""
 
@@ -147,6 +149,7 @@ class RecordedBag:
             'first_episode': self.first_episode,
             'files': [file.as_json(root) for file in self.files],
             'topics': [topics.place_of(topic) for topic in self.topics],
+            **({'labels': dict(self.labels)} if self.labels else {}),
             **self.calibration,
             **self.others,
         }
@@ -380,6 +383,7 @@ def _read_bag(
         str(entry.get('task', '')),
         {name: entry[name] for name in _CALIBRATION if name in entry},
         tuple(topics[place] for place in entry.get('topics', ())),
+        dict(entry.get('labels', {})),
         _without(entry, _BAG_KEYS),
     )
     if bag.converted and (bag.first_episode < 0 or bag.episodes < 1 or not bag.files):

@@ -131,6 +131,8 @@ class Shard:
     :ivar versions: The libraries that wrote it.
     :ivar extra: What the caller keeps with it.
     :ivar images: The pictures that go into the table, by feature.
+    :ivar labels: What the list of episodes says of its episodes, None for nothing. They are not
+        on disk.
     """
 
     path: Path
@@ -142,6 +144,7 @@ class Shard:
     versions: Mapping[str, str]
     extra: Mapping[str, Any]
     images: Mapping[str, ShardImages] = field(default_factory=dict)
+    labels: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def table_path(self) -> Path:

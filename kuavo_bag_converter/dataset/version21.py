@@ -64,6 +64,7 @@ def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -
         writer.close()
         known = statistics | {key: histogram.statistics() for key, histogram in pictures.items()}
         line = {'episode_index': episode.index, 'tasks': names, 'length': episode.length}
+        line |= episode.labels
         episode_lines.append(json_line(line))
         line = {'episode_index': episode.index, 'stats': _without_quantiles(job, known)}
         statistics_lines.append(json_line(line))

@@ -35,6 +35,7 @@ from kuavo_bag_converter.dataset.layout import (
 )
 from kuavo_bag_converter.dataset.metadata import (
     as_lists,
+    episodes_schema,
     EpisodesWriter,
     info_v30,
     write_json,
@@ -152,7 +153,11 @@ def _write_episodes(
     """Write the rows and meta/episodes; return the pictures of all episodes, by camera."""
     rows = _RowsWriter(job, before.data_number)
     metadata = EpisodesWriter(
-        job.root, job.features, before.episodes_number, job.limits.data_bytes, before.pictures
+        job.root,
+        episodes_schema(job.features, list(episodes[0].labels)),
+        before.episodes_number,
+        job.limits.data_bytes,
+        before.pictures,
     )
     for episode, table, names, statistics, pictures in episode_rows(job, episodes, tasks):
         rows.write(episode, table)
@@ -166,6 +171,7 @@ def _write_episodes(
                 'dataset_from_index': episode.first_row,
                 'dataset_to_index': episode.first_row + episode.length,
                 **video_columns.get(episode.index, {}),
+                **episode.labels,
             },
             statistics,
             pictures,

@@ -41,6 +41,7 @@ from kuavo_bag_converter.frames.stream import Filler
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bags import Bag
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
+from kuavo_bag_converter.jobs.labels import check_labels, labels_of
 from kuavo_bag_converter.jobs.report import Observer, Outcome
 from kuavo_bag_converter.jobs.shard import Origin, write_shard
 from kuavo_bag_converter.jobs.workspace import Workspace
@@ -100,6 +101,7 @@ class BagConverter:
         )
         self._run = run
         self._options = shard_options(settings)
+        check_labels(settings.labels)
 
     @property
     def profile(self) -> Profile | None:
@@ -154,6 +156,10 @@ class BagConverter:
             outcome, shard = self._convert(bag, disk)
         except (BagError, DatasetError) as error:
             outcome, shard = bag.failure(error), None
+        if shard is not None:
+            labels, lines = labels_of(self._run.settings.labels, bag.paths[0])
+            shard = replace(shard, labels=labels)
+            outcome = replace(outcome, problems=(*outcome.problems, *lines))
         disk.note(total_bytes(bag.paths), 0 if shard is None else total_bytes([shard.path]))
         return outcome, shard
 

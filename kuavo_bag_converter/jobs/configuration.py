@@ -93,6 +93,7 @@ def of_today(before: Mapping[str, Any]) -> dict[str, Any]:
     if folders and isinstance(folders, list):
         now['msg_path'] = _definitions(folders)
     now.setdefault('dataset_format', LEROBOT)
+    now.setdefault('labels', [])
     return now
 
 

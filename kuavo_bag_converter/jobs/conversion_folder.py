@@ -149,6 +149,7 @@ def _recorded(
         task,
         {} if origin is None else origin.calibration,
         () if origin is None else origin.topics,
+        {} if shard is None else shard.labels,
     )
 
 

@@ -22,8 +22,9 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from kuavo_bag_converter.bags.custom_data import custom_data_of
 from kuavo_bag_converter.bags.discover import Recording
-from kuavo_bag_converter.bags.rosbag2.metadata import metadata_of, NAME
+from kuavo_bag_converter.bags.rosbag2.metadata import NAME
 from kuavo_bag_converter.settings import is_table
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.texts import counted, listed, shown, visible
@@ -80,9 +81,8 @@ def _folder_of(path: Path) -> str:
 
 
 def _by_metadata(key: str, recordings: Sequence[Recording]) -> list[str]:
-    """Return what the recorder noted under a key in each metadata.yaml, in one line."""
-    noted = [metadata_of(recording[0]) for recording in recordings]
-    data = [metadata.custom_data if metadata else {} for metadata in noted]
+    """Return what the recorder noted under a key of each recording, in one line."""
+    data = [custom_data_of(recording[0]) for recording in recordings]
     tasks = [visible(' '.join(one.get(key, '').split())) for one in data]
     without = [str(recordings[n][0]) for n, task in enumerate(tasks) if not task]
     if without:

@@ -120,6 +120,15 @@ def read_metadata(path: Path) -> Metadata:
     )
 
 
+def custom_data_in(text: str) -> dict[str, str]:
+    """
+    Return the custom_data of metadata as an MCAP file holds it in itself.
+
+    :raises ValueError: it is not such metadata.
+    """
+    return _texts(_Part(load_yaml(text), '').value('custom_data'))
+
+
 class _Part:
     """A value of the document with its place; whatever is not as expected is a ValueError."""
 
