@@ -93,9 +93,12 @@ class Client:
         self.until(future.done)
         return future.result()
 
-    def _call(self, service, **fields):
+    def ask(self, service, **fields):
         client = self._clients[service]
-        return self.result_of(client.call_async(client.srv_type.Request(**fields)))
+        return client.call_async(client.srv_type.Request(**fields))
+
+    def _call(self, service, **fields):
+        return self.result_of(self.ask(service, **fields))
 
     def call_with(self, service, messages):
         return self._call(service, parameters=messages).result

@@ -214,7 +214,7 @@ def value_of(status, key):
 
 
 def test_no_goal_ends_the_server_and_only_the_last_are_remembered(
-    start, bags, tmp_path, monkeypatch
+    start, bags, tmp_path, monkeypatch, capfd
 ):
     broken = tmp_path / 'broken.bag'
     broken.write_bytes(b'#ROSBAG V2.0\n' + bytes(100))
@@ -226,6 +226,10 @@ def test_no_goal_ends_the_server_and_only_the_last_are_remembered(
     assert failure['bag'] == str(broken)
     assert failure['reason']
 
+    with monkeypatch.context() as patch:
+        patch.setattr(goals.Goal, 'described', lambda _: 1 / 0)
+        server.ask('status')
+        server.until(lambda: 'a request was not answered' in capfd.readouterr().err)
     with monkeypatch.context() as patch:
         patch.setattr(goals, 'convert_bags', lambda *_, **__: 1 / 0)
         goal = server.ended(server.submit(bags=bags, output=str(tmp_path / 'other')))

@@ -70,6 +70,9 @@ def test_the_packages_belong_together():
     groups = [item.text for item in other.iter('member_of_group')]
     assert groups == ['rosidl_interface_packages', group]
     assert f'{NAME}_interfaces' not in [item.text for item in own]
+    # The schema wants groups behind all else.
+    assert [item.tag for item in own][-2:] == ['group_depend', 'export']
+    assert [item.tag for item in other][-3:] == [*['member_of_group'] * 2, 'export']
 
 
 def test_every_type_is_generated_and_every_package_is_named_that_it_needs():

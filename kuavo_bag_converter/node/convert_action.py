@@ -35,6 +35,8 @@ from rclpy.action.server import ServerGoalHandle
 _LOOK_S = 0.1
 """How often goals are looked at."""
 _FEEDBACK_S = 1.0
+_RESULT_KEPT_S = 900
+"""How long a client may ask for a result when the goal has ended."""
 _FIELDS = ('bags', 'output', 'profile', 'tasks')
 """Settings that the type of the goal has a field for."""
 
@@ -76,6 +78,7 @@ class ConvertAction:
                 goal_callback=self._on_goal,
                 handle_accepted_callback=self._on_accepted,
                 cancel_callback=lambda _: CancelResponse.ACCEPT,
+                result_timeout=_RESULT_KEPT_S,
             )
         except Exception as error:
             raise UsageError(

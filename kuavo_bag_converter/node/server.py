@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import json
 import threading
 import time
+import traceback
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from kuavo_bag_converter.node.goals import GoalQueue
@@ -173,17 +174,24 @@ def _run(cancel: threading.Event) -> int:
     node = ConvertServer()
     executor = MultiThreadedExecutor(num_threads=_THREADS)
     executor.add_node(node)
+
+    def serve() -> None:
+        try:
+            executor.spin_once(timeout_sec=SPIN_S)
+        except Exception:  # noqa: BLE001  # a client that is gone, or one odd request
+            node.get_logger().error(f'a request was not answered: {traceback.format_exc()}')
+
     with one_thread_each():
         try:
             while not cancel.is_set():
-                executor.spin_once(timeout_sec=SPIN_S)
+                serve()
         finally:
             node.queue.close()
         while not node.has_ended:
-            executor.spin_once(timeout_sec=SPIN_S)
+            serve()
     end = time.monotonic() + _LAST_RESULTS_S
     while time.monotonic() < end:
-        executor.spin_once(timeout_sec=SPIN_S)
+        serve()
     node.publish_last_status()
     time.sleep(SPIN_S)  # callbacks that were begun need the executor, which does not wait for them
     executor.shutdown()
