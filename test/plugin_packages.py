@@ -26,7 +26,7 @@ import sys
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.robots.resolve import robots
 from kuavo_bag_converter.settings import known_settings
-from kuavo_bag_converter.support.plugins import installed_entries, plugins
+from kuavo_bag_converter.support.plugins import all_entries, plugins
 from plain_robot import every, image, joint_state, ramps, Robot
 
 EXAMPLES = Path(__file__).resolve().parent.parent / 'examples'
@@ -75,7 +75,7 @@ def installed(*folders):
 
 def _look_again():
     importlib.invalidate_caches()
-    for cached in (installed_entries, plugins, robots, known_settings):
+    for cached in (all_entries, plugins, robots, known_settings):
         cached.cache_clear()
 
 

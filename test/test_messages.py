@@ -113,6 +113,22 @@ def test_versions_of_one_type_decode_side_by_side(fourth):
     assert reader.read(definitions.decoder(connection)(payload)).tolist() == arrays[-1].tolist()
 
 
+@pytest.mark.parametrize('other', ['float64 Y', 'float32 y', 'float64 y\nfloat64 z', 'float64 y'])
+def test_versions_of_a_type_within_others_decode_side_by_side(other):
+    definitions = Definitions()
+    for kind, inner in (('First', 'float64 y'), ('Second', other)):
+        msgtype = f'kuavo_msgs/msg/{kind}'
+        text = f'Inner x\n{"=" * 80}\nMSG: kuavo_msgs/Inner\n{inner}\n'
+        store = store_of(text, msgtype)
+        names = [line.split()[1] for line in inner.splitlines()]
+        values = store.types['kuavo_msgs/msg/Inner'](*(2.5 + place for place in range(len(names))))
+        payload = bytes(store.serialize_cdr(store.types[msgtype](values), msgtype))
+        connection = connection_of(msgtype, encoding='cdr', definition=text)
+        read = FieldReader([f'x.{name}' for name in names], connection, definitions).read
+        found = read(definitions.decoder(connection)(payload)).tolist()
+        assert found == [2.5 + place for place in range(len(names))]
+
+
 @pytest.mark.parametrize('encoding', ['ros1', 'cdr'])
 @pytest.mark.parametrize('view', [bytes, memoryview])
 def test_both_encodings_decode_from_bytes_and_views(encoding, view):

@@ -53,14 +53,13 @@ class Plugin(NamedTuple):
         return f'{self.name} ({self.package or "of this package"})'
 
 
-@functools.cache
-def installed_entries(group: str) -> tuple[EntryPoint, ...]:
-    """
-    Return what other packages bring for a group, as it was when the process first asked.
+all_entries = functools.cache(entry_points)
+"""Read once in a process: it opens a file of every Python package that is installed."""
 
-    To read it is to open a file of every Python package that is installed.
-    """
-    return tuple(entry_points(group=group))
+
+def installed_entries(group: str) -> tuple[EntryPoint, ...]:
+    """Return what other packages bring for a group, as it was when the process first asked."""
+    return tuple(all_entries().select(group=group))
 
 
 @functools.cache
