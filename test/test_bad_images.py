@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from bag_edits import copied
 from conversions import alignment, numbers, report, rows, run, same_frames, serving
 from kuavo_bag_converter.sample.write import write_sample
@@ -102,6 +104,18 @@ def bag(request, sample, tmp_path_factory):
     return copied(sample, target, edited=damaged(damages)), damages
 
 
+@pytest.fixture(scope='module')
+def converted(bag, tmp_path_factory):
+    """Return what converts the damaged bag with ``on_bad_image``, once with each value."""
+
+    @functools.cache
+    def convert(on_bad_image):
+        root = tmp_path_factory.mktemp(on_bad_image) / 'out'
+        return root, run(bag[0], root, on_bad_image=on_bad_image, **SMALL)
+
+    return convert
+
+
 def bad_frames(whole, damages):
     """Tell of each frame of the undamaged dataset, and each camera, whether its picture is bad."""
     bad = {}
@@ -132,31 +146,31 @@ def shown(root, key):
 
 
 @pytest.mark.parametrize('on_bad_image', ['split', 'drop'])
-def test_frames_with_bad_pictures_are_cut_and_counted(whole, bag, tmp_path, on_bad_image):
-    path, damages = bag
+def test_frames_with_bad_pictures_are_cut_and_counted(whole, bag, converted, on_bad_image):
+    damages = bag[1]
     bad = bad_frames(whole, damages)
     good = ~np.any(list(bad.values()), axis=0)
     kept = pieces(good)
     if on_bad_image == 'drop':
         kept = [max(kept, key=lambda piece: piece[1] - piece[0])]
-    outcome = run(path, tmp_path / 'out', on_bad_image=on_bad_image, **SMALL)
-    plan = report(tmp_path / 'out')['bags'][0]['plan']
+    root, outcome = converted(on_bad_image)
+    plan = report(root)['bags'][0]['plan']
     assert (outcome.exit_code, outcome.episodes) == (0, len(kept))
     assert plan['frames_with_bad_images'] == np.sum(~good) > 0
     assert plan['candidate_frames'] == len(good)
     assert plan['frames_cut'] == len(good) - plan['frames']
     frames = np.concatenate([np.arange(*piece) for piece in kept])
     stamps = alignment(whole)['frame_stamp_ns'][frames]
-    assert alignment(tmp_path / 'out')['frame_stamp_ns'].tolist() == stamps.tolist()
+    assert alignment(root)['frame_stamp_ns'].tolist() == stamps.tolist()
     for key, topic in CAMERAS.items():
-        assert shown(tmp_path / 'out', key) == serving(whole, topic)[frames].tolist()
-    check_time(tmp_path / 'out')
+        assert shown(root, key) == serving(whole, topic)[frames].tolist()
+    check_time(root)
 
 
-def test_repeated_pictures_stand_in_for_bad_ones_and_are_counted(whole, bag, tmp_path):
-    path, damages = bag
-    outcome = run(path, tmp_path / 'out', on_bad_image='repeat', **SMALL)
-    plan = report(tmp_path / 'out')['bags'][0]['plan']
+def test_repeated_pictures_stand_in_for_bad_ones_and_are_counted(whole, bag, converted):
+    damages = bag[1]
+    root, outcome = converted('repeat')
+    plan = report(root)['bags'][0]['plan']
     bad = bad_frames(whole, damages)
     assert (outcome.exit_code, outcome.episodes, outcome.frames) == (
         0,
@@ -169,17 +183,16 @@ def test_repeated_pictures_stand_in_for_bad_ones_and_are_counted(whole, bag, tmp
         serves = serving(whole, topic)
         good = np.flatnonzero(~bad[topic])
         before = np.maximum(np.searchsorted(good, np.arange(len(serves)), side='right') - 1, 0)
-        assert shown(tmp_path / 'out', key) == serves[good[before]].tolist(), key
-    check_time(tmp_path / 'out')
+        assert shown(root, key) == serves[good[before]].tolist(), key
+    check_time(root)
 
 
 @pytest.mark.parametrize('on_bad_image', ['split', 'drop', 'repeat'])
-def test_every_method_does_the_same_about_bad_pictures(bag, tmp_path, on_bad_image):
-    datasets = []
-    for method in ('chunked', 'streaming', 'whole_bag'):
-        root = tmp_path / method
-        run(bag[0], root, on_bad_image=on_bad_image, method=method, **SMALL)
-        datasets.append((same_frames(root), report(root)['bags'][0]['plan']))
+def test_every_method_does_the_same_about_bad_pictures(bag, converted, tmp_path, on_bad_image):
+    roots = [converted(on_bad_image)[0], tmp_path / 'streaming', tmp_path / 'whole_bag']
+    for root in roots[1:]:
+        run(bag[0], root, on_bad_image=on_bad_image, method=root.name, **SMALL)
+    datasets = [(same_frames(root), report(root)['bags'][0]['plan']) for root in roots]
     assert datasets[1:] == datasets[:1] * 2
 
 

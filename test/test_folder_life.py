@@ -22,7 +22,7 @@ other programs touch, copy, damage, move and add files. After every step
 - no finished episode is lost, none is there twice,
 - the dataset is whole, by reading it without the code under test, or it does not exist.
 
-The suite runs 500 histories, always the same ones. For others, or more, with a count of what
+The suite runs 400 histories, always the same ones. For others, or more, with a count of what
 happened in them::
 
     KUAVO_FOLDER_HISTORIES=10000 python -m pytest test/test_folder_life.py -s --hypothesis-seed=7
@@ -65,7 +65,7 @@ import pyarrow as pa
 from tiny_recordings import CONTENTS, DAMAGES, episodes_of, Pool
 
 _GIVEN = os.environ.get('KUAVO_FOLDER_HISTORIES')
-HISTORIES = int(_GIVEN or 500)
+HISTORIES = int(_GIVEN or 400)
 DERANDOMIZE = not _GIVEN
 MEMORY = '/dev/shm'
 """Where it is fast to make and remove folders."""
