@@ -144,7 +144,7 @@ def test_a_signal_ends_the_command_soon_and_cleanly(bags, expected, tmp_path, nu
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert 'cancelled; finished bags are kept' in errors
     assert 'Traceback' not in errors

@@ -248,7 +248,7 @@ def test_a_signal_ends_the_command_though_a_codec_is_stuck(bags, tmp_path):
     process = command(DECODER_HANGS, bags, tmp_path / 'out')
     wait_for_line(process, 'stuck')
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert 'error: cancelled; finished bags are kept for the next run; /cam_' in errors
     assert 'Traceback' not in errors
@@ -263,5 +263,5 @@ def test_a_second_signal_ends_the_command_at_once(bags, tmp_path, first, second)
     process.send_signal(first)
     wait_for_line(process, 'cancelled')
     process.send_signal(second)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == -second
