@@ -12,7 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Modules that ROS brings: without them a test is skipped, but never where they are broken."""
+"""
+What ROS brings: without its modules a test is skipped, but never where they are broken.
+
+Packages of a workspace are made up.
+"""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -25,3 +29,11 @@ def needed(name, reason):
     if find_spec(name) is None:
         pytest.skip(reason)
     return import_module(name)
+
+
+def add_package(prefix, name):
+    """Let a prefix have a package, as its index tells; return the folder of what it shares."""
+    index = prefix / 'share/ament_index/resource_index/packages'
+    index.mkdir(parents=True)
+    (index / name).touch()
+    return prefix / 'share' / name

@@ -24,6 +24,7 @@ import sys
 from kuavo_bag_converter.settings import known_settings
 import pytest
 import ros_domain
+from ros_modules import add_package
 
 if importlib.util.find_spec('launch_ros') is None:
     pytest.skip('no launch_ros here: needs a sourced ROS 2', allow_module_level=True)
@@ -60,9 +61,7 @@ sys.exit(service.run())
 def installed(tmp_path, tmp_path_factory, monkeypatch):
     """Return the package under test as launch finds it, installed or not."""
     prefix = tmp_path_factory.mktemp('prefix')
-    index = prefix / 'share/ament_index/resource_index/packages'
-    index.mkdir(parents=True)
-    (index / NAME).touch()
+    add_package(prefix, NAME)
     executable = prefix / 'lib' / NAME / 'convert_node'
     executable.parent.mkdir(parents=True)
     executable.write_text(NODE)

@@ -24,7 +24,7 @@ from kuavo_bag_converter.support.errors import BagError, UsageError
 import numpy as np
 import pytest
 from ros_messages import connection_of, header, ROS1, ROS2, store_of
-from ros_modules import needed
+from ros_modules import add_package, needed
 
 END_EFFECTOR = """\
 ================================================================================
@@ -347,11 +347,8 @@ def test_types_that_a_definition_leaves_out_are_found_elsewhere():
 
 def test_types_are_found_in_the_packages_of_a_sourced_ros(tmp_path, monkeypatch):
     needed('ament_index_python', 'needs a ROS with its package index')
-    index = tmp_path / 'share' / 'ament_index' / 'resource_index' / 'packages'
-    folder = tmp_path / 'share' / 'my_pkg' / 'msg'
-    for path in (index, folder):
-        path.mkdir(parents=True)
-    (index / 'my_pkg').touch()
+    folder = add_package(tmp_path, 'my_pkg') / 'msg'
+    folder.mkdir(parents=True)
     (folder / 'Speed.msg').write_text('float64 value\n')
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
     connection = connection_of('my_pkg/msg/Speed', definition='')

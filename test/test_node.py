@@ -31,6 +31,7 @@ from kuavo_bag_converter.support.errors import UsageError
 from plugin_packages import build_example, installed
 import pytest
 import ros_domain
+from ros_modules import add_package
 from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
 
 if importlib.util.find_spec('rclpy') is None:
@@ -240,10 +241,7 @@ def test_values_are_as_lenient_as_in_the_command(make_node):
 
 
 def test_files_are_found_in_packages_of_the_workspace(make_node, tmp_path, monkeypatch):
-    index = tmp_path / 'share/ament_index/resource_index/packages'
-    index.mkdir(parents=True)
-    (index / 'my_robot').touch()
-    share = tmp_path / 'share/my_robot'
+    share = add_package(tmp_path, 'my_robot')
     share.mkdir()
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path), prepend=os.pathsep)
     node = make_node(

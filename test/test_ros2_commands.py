@@ -22,6 +22,7 @@ import sys
 
 from conversions import write_samples
 import pytest
+from ros_modules import add_package
 from test_package import setup_arguments  # noqa: F401  # a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,9 +49,7 @@ def installed(tmp_path, monkeypatch, setup_arguments):  # noqa: F811
     groups = setup_arguments['entry_points'].items()
     lines = [line for group, entries in groups for line in (f'[{group}]', *entries)]
     (metadata / 'entry_points.txt').write_text('\n'.join(lines))
-    index = prefix / 'share/ament_index/resource_index/packages'
-    index.mkdir(parents=True)
-    (index / NAME).touch()
+    add_package(prefix, NAME)
     folder = prefix / 'lib' / NAME
     folder.mkdir(parents=True)
     files = dict(setup_arguments['data_files'])[f'lib/{NAME}']
