@@ -270,12 +270,21 @@ def test_w_can_be_kept_positive(tmp_path):
     assert np.abs(found[:, 1:] @ [2, -1, 2]).min() > 0.1
 
 
-def test_a_rotation_that_is_not_finite_is_held_as_a_whole(tmp_path):
+@pytest.mark.parametrize(
+    ('recorded_as', 'place', 'wrong', 'refusal'),
+    [
+        ('quaternion_xyzw', 1, [NAN], 'y (data) is nan; a dataset needs'),
+        ('quaternion_wxyz', 4, [0.0] * 4, 'begins the quaternion (0, 0, 0, 0), which is no rota'),
+        ('rot6d_columns', 14, [0.0] * 3, 'expected two vectors, neither 0 nor along each other'),
+    ],
+)
+def test_what_is_no_rotation_is_held_as_a_whole(tmp_path, recorded_as, place, wrong, refusal):
+    """As where a tracker has lost what it tracks."""
     sent = [recorded(number) for number in range(FRAMES)]
-    sent[5][1] = NAN
+    sent[5][place : place + len(wrong)] = wrong
     robot = robot_of(array(sent))
-    turn = turning('quaternion_xyzw', 'rot6d_columns')
-    assert 'y (data) is nan; a dataset needs' in refused(tmp_path, robot, profile_of(turn))
+    turn = turning(recorded_as, 'rot6d_rows')
+    assert refusal in refused(tmp_path, robot, profile_of(turn))
     folder = tmp_path / 'held'
     folder.mkdir()
     bag, profile = written(folder, robot, profile_of(turn | {'nan': 'hold'}))
@@ -285,6 +294,11 @@ def test_a_rotation_that_is_not_finite_is_held_as_a_whole(tmp_path):
     assert (found[5] == found[4]).all()
     assert (found[6] != found[4]).any()
     assert report(out)['bags'][0]['plan']['not_finite'] == {'/numbers': 1}
+    sent[0] = sent[5]
+    folder = tmp_path / 'first'
+    folder.mkdir()
+    text = refused(folder, robot_of(array(sent)), profile_of(turn | {'nan': 'hold'}))
+    assert 'no rotation, and no frame before it in its episode has a number to hold; cut' in text
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ class Column:
             messages.append((second, served & (weight > 0)))
         not_finite = self._check_finite(messages)
         for cells, rows in messages:
-            self._check_rotations(cells, rows & ~not_finite)
+            not_finite = not_finite | self._check_rotations(cells, rows & ~not_finite)
         messages = [
             (cells._replace(values=self._as_quaternions(cells.values)), rows)
             for cells, rows in messages
@@ -308,6 +308,8 @@ class Column:
         if second is not None:
             values = self._between(messages, weight, not_finite)
         if not_finite.any():
+            if self.part.rotation is not None:
+                values[not_finite] = np.nan  # as a whole
             values = self._hold(values, served, first, start)
         return values
 
@@ -377,8 +379,9 @@ class Column:
         self.not_finite += int(found.sum())
         return found if self.part.nan == 'hold' else np.zeros_like(found)
 
-    def _check_rotations(self, cells: Cells, rows: Mask) -> None:
-        places = np.flatnonzero(rows)
+    def _check_rotations(self, cells: Cells, rows: Mask) -> Mask:
+        """Refuse what is no rotation; return the rows in which it is held, if ``nan`` says so."""
+        places, held = np.flatnonzero(rows), np.zeros(len(rows), dtype=bool)
         rotation, recorded = self.part.rotation, 'quaternion_xyzw'
         groups = [list(group) for group in self._quaternions]
         if rotation is not None:
@@ -386,7 +389,10 @@ class Column:
         kind = recorded.partition('_')[0]
         for group in groups:
             wrong = places[is_no_rotation(recorded, cells.values[places][:, group])]
-            if len(wrong):
+            if rotation is not None and self.part.nan == 'hold':
+                held[wrong] = True
+                self.not_finite += len(wrong)
+            elif len(wrong):
                 row = int(wrong[0])
                 numbers = ', '.join(f'{cells.values[row, element]:g}' for element in group)
                 why = 'expected two vectors, neither 0 nor along each other'
@@ -400,6 +406,7 @@ class Column:
                     f'begins the {kind} ({numbers}), which is no rotation: {why}; leave it out, '
                     'or cut the recording',
                 )  # fmt: skip
+        return held
 
     def _episodes(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         frames = np.arange(start, stop)
@@ -422,11 +429,13 @@ class Column:
             missing = served[rows][:, None] & ~np.isfinite(held)
             if missing.any():
                 row, element = (int(at[0]) for at in np.nonzero(missing))
-                name = self.part.names[element if self.part.rotation is None else 0]
+                problem, advice = 'not finite', 'set nan: and a number at the part'
+                if self.part.rotation is not None:
+                    element, problem, advice = 0, 'no rotation', 'cut the recording'
                 raise self.error(
-                    first, int(rows[row]), name,
-                    'is not finite, and no frame before it in its episode has a number to hold; '
-                    'set nan: and a number at the part',
+                    first, int(rows[row]), self.part.names[element],
+                    f'is {problem}, and no frame before it in its episode has a number to hold; '
+                    f'{advice}',
                 )  # fmt: skip
             self._held.keep(episode, held[-1])
             result[rows] = np.where(served[rows][:, None], held, mine)

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 """Shape (3, 3)."""
 
+_OFF = 0.01
+"""How far the squared length of what has length 1 may be off."""
 _NEAR = 1e-4
 """How near to where two axes coincide, or to half a turn, nothing is said, rad."""
 
@@ -42,7 +44,7 @@ def rotated(
     :raises NotJudged: Others may stand for the same rotation: two axes of Euler angles coincide,
         or it is half a turn.
     """
-    if not np.isfinite([first, second]).all():
+    if not all(is_rotation(rotation.recorded, numbers) for numbers in (first, second)):
         return [math.nan] * len(Rotation.elements_of(rotation.written))
     whole = matrix_of(rotation.recorded, first)
     if share:
@@ -50,6 +52,23 @@ def rotated(
         axis, angle = _axis_and_angle(other)
         whole = whole @ _turn(axis, share * angle)
     return _written(rotation.written, whole)
+
+
+def is_rotation(representation: str, numbers: Sequence[float]) -> bool:
+    """Tell whether numbers, each finite, are one: of length 1, and at right angles."""
+    values = np.array(numbers, np.float64)
+    if not np.isfinite(values).all():
+        return False
+    if representation.startswith('quaternion'):
+        return abs(float(values @ values) - 1) <= _OFF
+    if representation == 'matrix':
+        rows = values.reshape(3, 3)
+        off = float(np.abs(rows @ rows.T - np.eye(3)).max())
+        return off <= _OFF and float(np.linalg.det(rows)) > 0
+    if representation.startswith('rot6d'):
+        lengths = float(np.linalg.norm(values[:3]) * np.linalg.norm(values[3:]))
+        return float(np.linalg.norm(np.cross(values[:3], values[3:]))) > 1e-6 * lengths
+    return True
 
 
 def matrix_of(representation: str, numbers: Sequence[float]) -> Matrix:
