@@ -31,7 +31,7 @@ from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.feature_keys import names_of_part
 from kuavo_bag_converter.profiles.shipped import file_of_profile
 from kuavo_bag_converter.settings import known_settings, settings_from
-from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.errors import ConverterError, UsageError
 from kuavo_bag_converter.support.plugins import calling, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
 
@@ -105,16 +105,15 @@ def _robot(name: str, layers: Sequence[dict[str, YamlNode]], extends: YamlNode) 
         with calling(plugin, 'building the profile'):
             mine = options.options_of(robot.options)
             is_open = str(robot.undecided(mine))
-            if not is_open:
-                profile = robot.build(mine, ())
-    except UsageError as error:
+            text = '' if is_open else profile_as_yaml(robot.build(mine, ()))
+    except ConverterError as error:
         raise UsageError(f'{source.file}: options: {error}') from error
     if is_open:
         raise extends.error(
             f'{is_open}: auto is settled by a bag, of which a profile knows nothing; say under '
             'options what it is'
         )
-    return parse_document(profile_as_yaml(profile), f'profile {name}')
+    return parse_document(text, f'profile {name}')
 
 
 def _plain(node: YamlNode) -> Any:
