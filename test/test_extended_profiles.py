@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 import re
+from types import SimpleNamespace
 
 from conversions import rows, run
 from dataset_reading import info
 from kuavo_bag_converter.cli.main import run as command
+from kuavo_bag_converter.profiles import composition
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Align
@@ -31,6 +33,7 @@ from kuavo_bag_converter.robots.kuavo.profile import kuavo_profile
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support import files
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.plugins import Plugin
 import pytest
 
 BASE = """
@@ -285,6 +288,23 @@ def test_options_are_put_together_along_a_chain(tmp_path):
 )  # fmt: skip
 def test_options_that_a_robot_cannot_have(tmp_path, options, message):
     assert re.match(message, refused(tmp_path, options, extends='kuavo'))
+
+
+@pytest.mark.parametrize(
+    ('build', 'message'),
+    [
+        (lambda *_: 1 / 0, r'building the profile failed \(ZeroDivisionError: division by zero\)'),
+        (lambda *_: 3, r'building the profile failed \(AttributeError: .*\)'),
+    ],
+)
+def test_a_robot_that_builds_no_profile_is_named_in_one_line(
+    tmp_path, monkeypatch, build, message
+):
+    robot = SimpleNamespace(options=KuavoOptions, undecided=lambda _: '', build=build)
+    found = {'mobile': Plugin('mobile', robot, 'mobile_robot 1.0')}
+    monkeypatch.setattr(composition, 'plugins', lambda _: found)
+    expected = rf'mine.yaml: options: mobile \(mobile_robot 1.0\): {message}'
+    assert re.fullmatch(expected, refused(tmp_path, '', extends='mobile'))
 
 
 def test_a_kuavo_with_one_more_sensor_converts(tmp_path, capsys):
