@@ -21,79 +21,53 @@ Launched by itself, it ends with the conversion, and fails as it does. Included 
 file, it leaves that running, unless ``shutdown_on_exit`` is true.
 """
 
-import os
-from pathlib import Path
-import shlex
-import sys
-from typing import List  # noqa: UP035  # as launch_ros has it
-
-from kuavo_bag_converter.settings import known_settings, SettingInfo
-from kuavo_bag_converter.support.texts import did_you_mean
+from kuavo_bag_converter.node.launching import (
+    check_ended_well,
+    check_names,
+    declared,
+    is_launched_alone,
+    OF_NODES,
+    parameters,
+    texts,
+)
+from kuavo_bag_converter.settings import known_settings
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
-import yaml
 
-_OWN = {
-    'params_file': ('', 'ROS 2 parameter file with other settings; the arguments win over it.'),
-    'log_level': ('info', 'Least level of the messages that are shown: debug, info, warn, error.'),
+_NODE = 'convert_node'
+_OWN = OF_NODES | {
     'shutdown_on_exit': (
         'auto',
         'End the whole launch with the conversion, and fail as it does: true, false, or auto, '
         'which is true if this file is what `ros2 launch` was asked for.',
     ),
 }
-_OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')
-"""Options of ``ros2 launch`` that are among the arguments."""
 _BOOLEANS = {'true': True, 'false': False}
 
 
 def generate_launch_description() -> LaunchDescription:
     """Return the launch of one ``convert_node``."""
-    settings = [
-        DeclareLaunchArgument(info.name, default_value='', description=_description(info))
-        for info in known_settings().values()
-    ]
-    own = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in _OWN.items()
-    ]
-    return LaunchDescription([*settings, *own, OpaqueFunction(function=_convert_node)])
-
-
-def _description(info: SettingInfo) -> str:
-    if info.kind.endswith('list'):
-        return f'{info.description} Separated by spaces, or a YAML list.'
-    default = str(info.default).lower() if info.kind == 'bool' else info.default
-    return f'{info.description} Default: {default}.' if default != '' else info.description
+    arguments = declared(known_settings().values(), _OWN)
+    return LaunchDescription([*arguments, OpaqueFunction(function=_convert_node)])
 
 
 def _convert_node(context: LaunchContext) -> list[Node]:
-    alone = _is_launched_alone()
+    alone = is_launched_alone(__file__)
     if alone:
-        _check_names(context.argv)
-    own = {name: LaunchConfiguration(name).perform(context) for name in _OWN}
-    params_file = os.path.expanduser(own['params_file'])
-    if params_file and not os.path.isfile(params_file):
-        raise RuntimeError(f'params_file: {params_file}: there is no such file')
+        check_names(context.argv, [*known_settings(), *_OWN])
+    own = texts(context, _OWN)
     shutdown = _BOOLEANS.get(own['shutdown_on_exit'].lower(), alone)
-    given = {
-        info.name: _value(info, text)
-        for info in known_settings().values()
-        if (text := LaunchConfiguration(info.name).perform(context))
-    }
     return [
         Node(
             package='kuavo_bag_converter',
-            executable='convert_node',
+            executable=_NODE,
             # With name and namespace, the arguments go by the node's name, which wins over the
             # wildcard of the parameter file.
-            name='convert_node',
+            name=_NODE,
             namespace='',
-            parameters=[*filter(None, [params_file, given])],
+            parameters=parameters(context, known_settings().values()),
             ros_arguments=['--log-level', own['log_level']],
             output='screen',
             on_exit=_end if shutdown else None,
@@ -101,41 +75,6 @@ def _convert_node(context: LaunchContext) -> list[Node]:
     ]
 
 
-def _is_launched_alone() -> bool:
-    names = [Path(word).name for word in sys.argv[1:] if ':=' not in word]
-    return Path(__file__).name in names
-
-
-def _check_names(argv: list[str]) -> None:
-    known = [*known_settings(), *_OWN, *_OF_LAUNCH]
-    for word in argv:
-        name, is_argument, _ = word.partition(':=')
-        if is_argument and name not in known:
-            raise RuntimeError(f'unknown argument {name!r}{did_you_mean(name, known)}')
-
-
-def _value(info: SettingInfo, text: str) -> object:
-    """Return the value of a parameter; what it may be says the node."""
-    if info.kind == 'str':
-        return ParameterValue(os.path.expanduser(text), value_type=str)
-    if info.kind == 'str list':
-        if text.lstrip().startswith('['):
-            words = yaml.load(text, yaml.BaseLoader)  # noqa: S506  # safe: all are texts
-        else:
-            words = shlex.split(text)
-        texts = [os.path.expanduser(str(word)) for word in words]
-        return ParameterValue(texts, value_type=List[str])  # noqa: UP006
-    if info.kind == 'int list' and not text.lstrip().startswith('['):
-        text = f'[{", ".join(text.split())}]'
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = None
-    return text if value is None else value
-
-
 def _end(event: ProcessExited, _: LaunchContext) -> list[Shutdown]:
-    if event.returncode != 0:
-        # The one way to make the launch fail: its exit code is 1 after an exception only.
-        raise RuntimeError(f'convert_node ended with exit code {event.returncode}')
+    check_ended_well(event, _NODE)
     return [Shutdown(reason='the conversion is done')]

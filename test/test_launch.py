@@ -16,15 +16,12 @@
 
 import importlib.util
 import json
-import os
-from pathlib import Path
 import subprocess
 import sys
 
 from kuavo_bag_converter.settings import known_settings
+from launches import install, ROOT, words
 import pytest
-import ros_domain
-from ros_modules import add_package
 
 if importlib.util.find_spec('launch_ros') is None:
     pytest.skip('no launch_ros here: needs a sourced ROS 2', allow_module_level=True)
@@ -32,45 +29,14 @@ if importlib.util.find_spec('launch_ros') is None:
 from launch import LaunchContext  # noqa: I100
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-ROOT = Path(__file__).resolve().parent.parent
 NAME = 'kuavo_bag_converter'
 FILE = ROOT / 'launch' / 'convert.launch.py'
-NODE = f"""#!{sys.executable}
-import sys
-from {NAME}.node.convert_node import main
-sys.exit(main())
-"""
-# What ``ros2 launch`` does with a launch file; a process of its own, because launch keeps state.
-LAUNCH = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-file, *arguments = sys.argv[1:]
-service = LaunchService(argv=arguments)
-include = IncludeLaunchDescription(
-    PythonLaunchDescriptionSource(file),
-    launch_arguments=[tuple(argument.split(':=', 1)) for argument in arguments],
-)
-service.include_launch_description(LaunchDescription([include]))
-sys.exit(service.run())
-"""
 
 
 @pytest.fixture(autouse=True)
 def installed(tmp_path, tmp_path_factory, monkeypatch):
-    """Return the package under test as launch finds it, installed or not."""
-    prefix = tmp_path_factory.mktemp('prefix')
-    add_package(prefix, NAME)
-    executable = prefix / 'lib' / NAME / 'convert_node'
-    executable.parent.mkdir(parents=True)
-    executable.write_text(NODE)
-    executable.chmod(0o755)
-    for variable, first in (('AMENT_PREFIX_PATH', prefix), ('PYTHONPATH', ROOT)):
-        monkeypatch.setenv(variable, str(first), prepend=os.pathsep)
+    install(tmp_path_factory, monkeypatch, 'convert_node')
     monkeypatch.setenv('HOME', str(tmp_path))
-    for name, value in ros_domain.environment(tmp_path_factory.mktemp('log')).items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope='module')
@@ -82,10 +48,7 @@ def bag(tmp_path_factory):
 
 
 def launch(file=FILE, **arguments):
-    words = [f'{name}:={value}' for name, value in arguments.items()]
-    return subprocess.run(
-        [sys.executable, '-c', LAUNCH, file, *words], capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run(words(file, arguments), capture_output=True, text=True, timeout=120)
 
 
 def test_bags_are_converted_and_the_launch_ends(bag, tmp_path):
