@@ -28,7 +28,8 @@ from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.replay.bags import match_bags
-from kuavo_bag_converter.replay.opinion import BagOpinion, OpinionSummary
+from kuavo_bag_converter.replay.opinion import BagOpinion
+from kuavo_bag_converter.replay.plain_recording import OpinionSummary
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from

@@ -26,12 +26,11 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 import math
 from pathlib import Path
-import re
 from typing import Any
 
 from kuavo_bag_converter.check.description import Description, StoredEpisode
@@ -49,24 +48,15 @@ from kuavo_bag_converter.profiles.model import (
     Source,
     VectorFeature,
 )
-from kuavo_bag_converter.replay.pictures import stored_pictures
-from kuavo_bag_converter.replay.plain_pictures import (
-    distance,
-    PlainDecoder,
-    PlainPicture,
-    rather_like,
-    Reduced,
-    scene_distance,
-    stored_picture,
-    Unreadable,
-)
+from kuavo_bag_converter.replay.camera_opinion import CameraOpinion
 from kuavo_bag_converter.replay.plain_recording import (
     NotJudged,
+    OpinionSummary,
     plain_header_stamp,
     PlainRecording,
     Stored,
 )
-from kuavo_bag_converter.replay.plausible import doubts, in_turns, PartEvidence
+from kuavo_bag_converter.replay.plausible import doubts, PartEvidence
 from kuavo_bag_converter.replay.rows import first_rows
 from kuavo_bag_converter.replay.stated_rotations import rotated
 from kuavo_bag_converter.replay.stated_rows import (
@@ -84,6 +74,7 @@ from kuavo_bag_converter.replay.stated_rows import (
     relative,
     SECOND,
     source_of,
+    speaker_of,
     stated_between,
     StatedFrame,
     StatedNumber,
@@ -97,34 +88,11 @@ import numpy as np
 from numpy.typing import NDArray
 import pyarrow.parquet as pq
 
-_ALIKE = 16.0
-"""Levels by which a picture may differ from that of its message, in the mean of all pixels."""
 _ENOUGH = 0.9
 """Share of a recording that must be in the dataset if nothing says why it is not."""
 _NAN = math.nan
-_OWN_NAMES = ('name', 'id', 'label', 'ns')
 _Rows = Mapping[str, NDArray[Any]]
 """The columns of an episode by feature, (frames, elements)."""
-
-
-@dataclass
-class OpinionSummary:
-    """What was looked at."""
-
-    frames: int = 0
-    values: int = 0
-    pictures: int = 0
-    not_judged: Counter[str] = field(default_factory=Counter)
-    """What nothing is said about, and in how many bags or frames."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        return {
-            'frames': self.frames,
-            'values': self.values,
-            'pictures': self.pictures,
-            'not_judged': dict(self.not_judged),
-        }
 
 
 class _Use:
@@ -214,7 +182,7 @@ class _Column(_Use):
         self.values[number] = [_NAN if value is None else value for value in found]
         names = _names_in(decoded, self.part, self.source)
         self.names[number] = names
-        self.who[number] = (*_identity(decoded, self.source), *names)
+        self.who[number] = (*speaker_of(decoded, self.source), *names)
 
 
 def _names_in(message: Any, part: Part, source: Source) -> Sequence[str]:
@@ -224,20 +192,6 @@ def _names_in(message: Any, part: Part, source: Source) -> Sequence[str]:
     names = names_of(message, source)
     chosen = range(len(names)) if part.select is None else part.select
     return [str(names[place]) for place in chosen if place < len(names)]
-
-
-def _identity(message: Any, source: Source) -> tuple[str, ...]:
-    """Return who speaks: names of frames and of the list entries that the fields lie in."""
-    found: dict[str, None] = {}
-    for path in source.fields or ('',):
-        places = re.finditer(r'\[\d+\](?=\.)', path)
-        entries = [value_at(message, path[: match.end()]) for match in places]
-        for holder in (message, *entries):
-            words = [getattr(holder, name, '') for name in ('child_frame_id', *_OWN_NAMES)]
-            if source.frame_ids is not None:
-                words.append(getattr(getattr(holder, 'header', None), 'frame_id', ''))
-            found |= {str(word): None for word in words if isinstance(word, str) and word}
-    return tuple(found)
 
 
 class _PoseColumn(_Column):
@@ -763,119 +717,11 @@ class BagOpinion:
                 cell = self._statement.cell(use.topics[0], use.align, StatedFrame(stamp, stretch))
                 if cell.first >= 0:
                     wanted[number, frame] = cell.first
-        pictures = self._pictures(camera, use.source, set(wanted.values()))
-        self._compare(camera, wanted, pictures)
-
-    def _pictures(
-        self, camera: CameraFeature, source: Source, wanted: set[int]
-    ) -> dict[int, PlainPicture]:
-        """Decode the wanted messages of a topic, and of a stream all those before them."""
-        height, width = self._dataset.features[camera.key].picture_shape[:2]
-        decoder = PlainDecoder(camera, (height, width))
-        pictures: dict[int, PlainPicture] = {}
-        speakers: list[tuple[str, ...]] = []
-        number = -1
-        for message in self._recording.messages():
-            if message.connection.topic != source.topic:
-                continue
-            number += 1
-            if number not in wanted and number and not decoder.is_stream:
-                continue
-            decoded = self._definitions.decoder(message.connection)(message.data)
-            if number in wanted:
-                speakers.append(_identity(decoded, source))
-            try:
-                picture = decoder.feed(decoded, wanted=number in wanted)
-            except Unreadable:
-                if number in wanted:
-                    what = f'{camera.key}: a picture that cannot be decoded'
-                    self._summary.not_judged[what] += 1
-                continue
-            if picture is not None:
-                pictures[number] = picture
-        if in_turns(speakers):
-            found = ' and '.join(sorted({' '.join(one) or 'nobody' for one in speakers})[:2])
-            self._add(
-                'opinion.sources', f'pictures of {found} in turns', 'one camera', key=camera.key
-            )
-        known = self._bag.plan.frames_with_bad_images or self._bag.plan.bad_images
-        if decoder.losses and not known:
-            self._add(
-                'opinion.stream', f'{len(decoder.losses)} pictures: {decoder.losses[0]}',
-                'pictures of which nothing was lost', key=camera.key,
-            )  # fmt: skip
-        return pictures
-
-    def _compare(
-        self,
-        camera: CameraFeature,
-        wanted: Mapping[tuple[int, int], int],
-        pictures: Mapping[int, PlainPicture],
-    ) -> None:
-        column = self._dataset.features[camera.key]
-        stored: dict[tuple[int, int], Reduced] = {}
-        source = stored_pictures(self._dataset, column, packets=column.is_copied)
-        try:
-            with closing(source):
-                for number, frame in sorted(wanted):
-                    picture = source.picture(self._episodes[number], frame)
-                    stored[number, frame] = stored_picture(picture, metric=column.is_depth)
-        except ConverterError:
-            return  # found by what checks the dataset by itself
-        seen = [pictures[one] for one in wanted.values() if one in pictures]
-        for what, flags in (
-            ('no depth at all', [picture.empty for picture in seen]),
-            ('depth beyond 30 m', [picture.far for picture in seen]),
-            ('fewer than 32 levels', [0 < picture.levels < 32 for picture in seen]),
-        ):
-            if sum(flags) > len(flags) / 2:
-                self._add(
-                    'opinion.levels', f'{what} in {sum(flags)} of {len(flags)} pictures',
-                    'a unit or range that fits the camera', key=camera.key,
-                )  # fmt: skip
-        self._check_turns(camera, wanted, pictures)
-        for (number, frame), own in wanted.items():
-            if own not in pictures:
-                continue
-            self._summary.pictures += 1
-            shown = stored[number, frame]
-            apart = scene_distance(shown, pictures[own].reduced)
-            near = {w for (n, f), w in wanted.items() if n == number and abs(f - frame) < 400}
-            known = [one for one in sorted(near - {own}) if one in pictures]
-            others = {one: pictures[one].reduced for one in known}
-            other = rather_like(shown, pictures[own].reduced, others)
-            episode = self._episodes[number]
-            if other is not None:
-                self._add(
-                    'opinion.picture', f'a picture like that of message {other}',
-                    f'that of message {own}', episode, frame, camera.key,
-                )  # fmt: skip
-            elif apart > _ALIKE:
-                self._add(
-                    'opinion.picture', f'a picture {apart:.0f} levels away',
-                    f'that of its message, at most {_ALIKE:.0f} levels away',
-                    episode, frame, camera.key,
-                )  # fmt: skip
-
-    def _check_turns(
-        self,
-        camera: CameraFeature,
-        wanted: Mapping[tuple[int, int], int],
-        pictures: Mapping[int, PlainPicture],
-    ) -> None:
-        """Find pictures that are more like the next but one than like the next: two cameras."""
-        turns = []
-        for (number, frame), own in wanted.items():
-            three = [own, *(wanted.get((number, frame + step), -1) for step in (1, 2))]
-            if len(set(three)) == 3 and all(one in pictures for one in three):
-                first, next_one, second = (pictures[one].reduced for one in three)
-                apart = distance(first, next_one)
-                turns.append(apart > 4 and distance(first, second) < apart / 2)
-        if len(turns) >= 6 and sum(turns) > 0.7 * len(turns):
-            self._add(
-                'opinion.sources', f'{sum(turns)} of {len(turns)} pictures like the next but one',
-                'pictures of one camera', key=camera.key,
-            )  # fmt: skip
+        judge = CameraOpinion(
+            self._dataset, self._bag, self._episodes, camera, use.source, self._findings,
+            self._summary,
+        )  # fmt: skip
+        judge.judge(self._recording, self._definitions, wanted)
 
     def _add(
         self,

@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import base64
 import bz2
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 import re
@@ -51,6 +52,26 @@ _SQLITE = b'SQLite format 3\0'
 
 class NotJudged(Exception):  # noqa: N818  # nothing is wrong
     """Something that this statement does not cover, and so says nothing about."""
+
+
+@dataclass
+class OpinionSummary:
+    """What was looked at."""
+
+    frames: int = 0
+    values: int = 0
+    pictures: int = 0
+    not_judged: Counter[str] = field(default_factory=Counter)
+    """What nothing is said about, and in how many bags or frames."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return {
+            'frames': self.frames,
+            'values': self.values,
+            'pictures': self.pictures,
+            'not_judged': dict(self.not_judged),
+        }
 
 
 class Stored(NamedTuple):

@@ -446,6 +446,23 @@ def names_of(message: Any, source: Source) -> Sequence[Any]:
     return ()
 
 
+_OWN_NAMES = ('name', 'id', 'label', 'ns')
+
+
+def speaker_of(message: Any, source: Source) -> tuple[str, ...]:
+    """Return who speaks: names of frames and of the list entries that the fields lie in."""
+    found: dict[str, None] = {}
+    for path in source.fields or ('',):
+        places = re.finditer(r'\[\d+\](?=\.)', path)
+        entries = [value_at(message, path[: match.end()]) for match in places]
+        for holder in (message, *entries):
+            words = [getattr(holder, name, '') for name in ('child_frame_id', *_OWN_NAMES)]
+            if source.frame_ids is not None:
+                words.append(getattr(getattr(holder, 'header', None), 'frame_id', ''))
+            found |= {str(word): None for word in words if isinstance(word, str) and word}
+    return tuple(found)
+
+
 def stated_between(
     first: Sequence[float], second: Sequence[float], cell: Cell, part: Part, align: Align
 ) -> Any:

@@ -31,8 +31,9 @@ from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.replay.bag import Replay
 from kuavo_bag_converter.replay.bags import match_bags
-from kuavo_bag_converter.replay.opinion import BagOpinion, OpinionSummary
+from kuavo_bag_converter.replay.opinion import BagOpinion
 from kuavo_bag_converter.replay.pictures import CameraSummary
+from kuavo_bag_converter.replay.plain_recording import OpinionSummary
 from kuavo_bag_converter.replay.plans import StateMinusPicture, summarise
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import as_paths, Paths
