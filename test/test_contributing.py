@@ -112,6 +112,6 @@ def test_workflows_use_scripts_that_exist_and_actions_of_fixed_versions(jobs):
     scripts = set(re.findall(r'(?:^|\s)((?:scripts|\.ci)/\w+)', commands))
     assert scripts == {
         '.ci/run', 'scripts/coverage', 'scripts/lerobot_reader', 'scripts/lint', 'scripts/test',
-        'scripts/test_lowest',
+        'scripts/test_action', 'scripts/test_lowest',
     }  # fmt: skip
     assert all(os.access(ROOT / script, os.X_OK) for script in scripts)

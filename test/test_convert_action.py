@@ -25,7 +25,7 @@ if importlib.util.find_spec('rclpy') is None:
 if importlib.util.find_spec('kuavo_bag_converter_interfaces') is None:
     pytest.skip(
         'no kuavo_bag_converter_interfaces here: in a sourced ROS 2, colcon build --base-paths . '
-        'interfaces, and source install/setup.bash',
+        'interfaces, and source install/setup.bash; without ROS 2, scripts/test_action',
         allow_module_level=True,
     )
 
