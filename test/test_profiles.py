@@ -437,6 +437,22 @@ def test_the_head_of_a_profile_is_checked(tmp_path, old, new, message):
          'relative_to_start: true}]}}', r'features.action.parts\[0\]: relative_to_start: boolea'),
         ('{action: {dtype: bool, parts: [{from: {topic: /a, field: b}, names: [x], '
          'align: {gap_ms: 1, on_gap: mark}}]}}', r'features.action.parts\[0\]: mark writes 999'),
+        ('{action: {samples: 1, parts: [{from: {topic: /a, field: b}, names: [x]}]}}',
+         'features.action.samples: expected an integer from 2 to 100000, found 1'),
+        ('{action: {window_ms: 5, parts: [{from: {topic: /a, field: b}, names: [x]}]}}',
+         'features.action.window_ms: is that of several samples; give samples, too'),
+        ('{action: {samples: 60000, parts: [{from: {topic: /a, field: b}, names: [x, y]}]}}',
+         'features.action.samples: expected at most 100000 numbers in a frame, found 60000 x 2'),
+        ('{next.reward: {samples: 2, parts: [{from: {topic: /a, field: b}, names: [x]}]}}',
+         'features.next.reward.parts: LeRobot takes one number of next.reward, found 2 samples'),
+        ('{action: {samples: 2, parts: [{last_frame: true, names: [x]}]}}',
+         r'features.action.parts\[0\]: last_frame is one of a frame, not of its samples'),
+        ('{action: {samples: 2, parts: [{from: {topic: /a, field: b}, names: [x], '
+         'align: {strategy: hold, reduce: max}}]}}',
+         r'features.action.parts\[0\]: reduce makes one number of several, samples keep them'),
+        ('{observation.state: {samples: 2, parts: [{from: {topic: /a, field: b}, names: [x]}]}, '
+         'action: {minus: observation.state, parts: [{from: {topic: /a, field: b}, names: [x]}]}}',
+         'features.action.minus: observation.state has other samples than action; a difference'),
         ('{observation.image: {parts: []}}', 'features.observation.image: LeRobot takes every '
                                              'key'),
         ('{images.front: {camera: {}}}', 'features.images.front: the key of a camera starts with '
@@ -796,7 +812,16 @@ def vectors(draw, key):
     cuts = sorted(draw(st.sets(st.integers(1, 5))) | {len(names)})
     pieces = [tuple(names[a:b]) for a, b in zip([0, *cuts], cuts, strict=False)]
     dtype = draw(st.sampled_from(['float32', 'float64']))
-    return VectorFeature(key, tuple(draw(parts(piece)) for piece in pieces if piece), None, dtype)
+    vector = VectorFeature(
+        key, tuple(draw(parts(piece)) for piece in pieces if piece), None, dtype
+    )
+    used = [one for part in vector.parts for one in (part, part.stand_in) if one]
+    aligned = [align for one in used for align in (one.align, *(s.align for s in one.sources))]
+    if any(align and align.reduce for align in aligned) or any(one.last_frame for one in used):
+        return vector
+    samples = draw(st.integers(1, 9))
+    window_ms = draw(st.none() | positive) if samples > 1 else None
+    return replace(vector, samples=samples, window_ms=window_ms)
 
 
 @st.composite
@@ -861,6 +886,8 @@ def profiles(draw):
         if any(units[0][name] != units[1][name] for name in shared):
             shared = ()
         if any(part.takes_empty for vector in (action, features[0]) for part in vector.parts):
+            shared = ()
+        if (action.samples, action.window_ms) != (features[0].samples, features[0].window_ms):
             shared = ()
         features.append(replace(action, minus='observation.state' if shared else None))
     features += [draw(cameras(f'observation.images.c{i}')) for i in range(draw(st.integers(0, 2)))]

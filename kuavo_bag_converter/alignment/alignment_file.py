@@ -36,11 +36,12 @@ _ROW_GROUP = 4096
 
 def columns_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
     """
-    Return the columns of the file, all of shape (frames,).
+    Return the columns of the file, of shape (frames,).
 
     They are ``frame_stamp_ns``, ``episode`` (within the bag), and for each track i of the plan's
     report ``track.<i>.first`` and ``.second`` (ordinals, -1 where ``.fill`` tells what stands in),
-    ``.weight`` of the second and ``.error_ns``; with ``reduce``, how many ``.messages``.
+    ``.weight`` of the second and ``.error_ns``; with ``reduce``, how many ``.messages``. Those of
+    a track with several samples a frame have shape (frames, samples).
     """
     lengths = [stop - start for start, stop in plan.episodes]
     columns: dict[str, npt.NDArray[Any]] = {
@@ -49,11 +50,11 @@ def columns_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
     }
     for number, track in enumerate(plan.tracks):
         columns |= {
-            f'track.{number}.first': track.first,
-            f'track.{number}.second': track.second,
-            f'track.{number}.weight': track.weight,
-            f'track.{number}.error_ns': track.error,
-            f'track.{number}.fill': track.fill,
+            f'track.{number}.first': track.by_frame(track.first),
+            f'track.{number}.second': track.by_frame(track.second),
+            f'track.{number}.weight': track.by_frame(track.weight),
+            f'track.{number}.error_ns': track.by_frame(track.error),
+            f'track.{number}.fill': track.by_frame(track.fill),
         }
         if track.earlier is not None:
             more = np.bincount(track.earlier.frames, minlength=len(plan))
@@ -64,10 +65,36 @@ def columns_of(plan: Plan) -> dict[str, npt.NDArray[Any]]:
 def write_alignment(path: Path, plan: Plan) -> None:
     """Write the file, one row for each frame; it is durable on return."""
     pq.write_table(
-        pa.table(columns_of(plan)),
+        pa.table({name: _array(column) for name, column in columns_of(plan).items()}),
         path,
         compression='zstd',
         use_dictionary=False,  # hardly anything repeats, and dictionaries cost 10 MB in a minute
         row_group_size=_ROW_GROUP,
     )
     sync(path)
+
+
+def read_alignment(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """
+    Read the file as :func:`columns_of` gives it.
+
+    :raises OSError: It cannot be read.
+    :raises pyarrow.ArrowException: It is damaged.
+    """
+    table = pq.ParquetFile(path).read()
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_fixed_size_list(column.type):
+            samples = column.type.list_size
+            rows = pa.concat_arrays([chunk.flatten() for chunk in column.chunks])
+            columns[name] = rows.to_numpy().reshape(-1, samples)
+        else:
+            columns[name] = column.to_numpy()
+    return columns
+
+
+def _array(column: npt.NDArray[Any]) -> pa.Array:
+    if column.ndim == 1:
+        return pa.array(column)
+    return pa.FixedSizeListArray.from_arrays(column.ravel(), column.shape[1])

@@ -60,6 +60,8 @@ class BoundPart(NamedTuple):
     """-1 where there is none, or those of the links."""
     links: tuple[Link, ...] = ()
     """Of a source that is a transform, from its parent to its child, once they are known."""
+    offsets: tuple[int, ...] = (0,)
+    """How long before a frame each of its samples lies, ns."""
 
 
 class BoundVector(NamedTuple):
@@ -122,7 +124,13 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
     binder = _Binder(reader)
     clock = binder.clock(profile.clock, [s for item in profile.cameras for s in item.sources])
     vectors = tuple(
-        BoundVector(feature, tuple(binder.part(feature.key, part) for part in feature.parts))
+        BoundVector(
+            feature,
+            tuple(
+                binder.part(feature.key, part, feature.sample_offsets(profile.fps))
+                for part in feature.parts
+            ),
+        )
         for feature in profile.vectors
     )
     cameras = tuple(binder.camera(feature) for feature in profile.cameras)
@@ -147,7 +155,7 @@ class _Binder:
     def __init__(self, reader: BagReader) -> None:
         self._reader = reader
         self._types = message_types(reader)
-        self._tracks: dict[tuple[str, Align, Source | None], tuple[Track, list[str]]] = {}
+        self._tracks: dict[tuple[object, ...], tuple[Track, list[str]]] = {}
         self.stand_ins: dict[str, str] = {}
 
     def tracks(self) -> Iterable[Track]:
@@ -161,29 +169,31 @@ class _Binder:
         sources = [_as_its_camera(source, cameras) for source in sources]
         return self.choose(sources, 'the frame clock')
 
-    def part(self, key: str, part: Part) -> BoundPart:
+    def part(self, key: str, part: Part, offsets: tuple[int, ...]) -> BoundPart:
         if part.last_frame or (part.gap_flag and not self.present(part.sources)):
-            return BoundPart(part, None, -1)
+            return BoundPart(part, None, -1, offsets=offsets)
         if part.stand_in is not None and not self.present(part.sources):
-            bound = self.part(key, part.stand_in)
+            bound = self.part(key, part.stand_in, offsets)
             assert bound.source is not None
             elements = ' to '.join(dict.fromkeys((part.names[0], part.names[-1])))
             self.stand_ins[f'{key}: {elements}'] = bound.source.topic
             return bound
         source = self.choose(part.sources, key)
-        track = -1 if source.tf is not None else self._track(key, source, part.align)
-        return BoundPart(part, source, track)
+        track = -1 if source.tf is not None else self._track(key, source, part.align, offsets)
+        return BoundPart(part, source, track, offsets=offsets)
 
     def camera(self, feature: CameraFeature) -> BoundCamera:
         source = self.choose(feature.sources, feature.key)
         return BoundCamera(feature, source, self._track(feature.key, source, feature.align))
 
-    def _track(self, key: str, source: Source, align: Align) -> int:
+    def _track(
+        self, key: str, source: Source, align: Align, offsets: tuple[int, ...] = (0,)
+    ) -> int:
         align = source.align or align
         chosen = chooser_of(source) if self.must_choose(source) else None
-        place = (source.topic, align, chosen)
+        place = (source.topic, align, chosen, offsets)
         if place not in self._tracks:
-            self._tracks[place] = (Track('', source.topic, align), [])
+            self._tracks[place] = (Track('', source.topic, align, offsets=offsets), [])
         self._tracks[place][1].append(key)
         return [*self._tracks].index(place)
 

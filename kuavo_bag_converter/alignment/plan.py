@@ -82,6 +82,8 @@ class Track(NamedTuple):
     align: Align
     selected: Selected | None = None
     """How its topic was selected from one of the recording, if it was."""
+    offsets: tuple[int, ...] = (0,)
+    """How long before a frame each of its samples lies, ns, descending."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,21 +97,26 @@ class Earlier:
 
 @dataclass(frozen=True, eq=False)
 class TrackPlan:
-    """The messages of one track, element i for frame i; all arrays have shape (frames,)."""
+    """
+    The messages of one track; all arrays have shape (rows,).
+
+    A row is a sample of a frame, and there are as many for each frame as the track has offsets:
+    one, of most tracks.
+    """
 
     track: Track
     first: Ordinals
-    """Ordinal of the message that serves the frame, -1 where ``fill`` does."""
+    """Ordinal of the message that serves the row, -1 where ``fill`` does."""
     second: Ordinals
     """The later message of an interpolation; equal to ``first`` where there is none."""
     weight: Vector
     """Share of ``second``, 0 to 1."""
     error: Stamps
-    """Stamp of the serving message minus stamp of the frame, ns; 0 between interpolated ones."""
+    """Stamp of the serving message minus stamp of the row, ns; 0 between interpolated ones."""
     fill: npt.NDArray[np.uint8]
-    """A :class:`Fill` for each frame."""
+    """A :class:`Fill` for each row."""
     in_gap: Mask
-    """Whether the frame lies in a gap of the topic (see :class:`Align`)."""
+    """Whether the row lies in a gap of the topic (see :class:`Align`)."""
     report: TrackReport
     earlier: Earlier | None = None
     """None without ``reduce``, and where the last one is all."""
@@ -117,6 +124,11 @@ class TrackPlan:
     def wanted(self) -> Ordinals:
         """Return the ordinals that some frame needs, ascending."""
         return _used(self.first, self.second, self.earlier)
+
+    def by_frame(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Give one of the arrays the shape (frames,), or (frames, samples) of several."""
+        samples = len(self.track.offsets)
+        return rows if samples == 1 else rows.reshape(-1, samples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +179,7 @@ class BadPictures(NamedTuple):
 
 
 class _Matches(NamedTuple):
-    """The outcome for one track before frames are cut."""
+    """The outcome for one track before frames are cut, by row; ``cut`` is by frame."""
 
     first: Ordinals
     second: Ordinals
@@ -459,8 +471,11 @@ def _without_short(keep: Mask, piece: Ordinals, shortest: float) -> tuple[Mask, 
 def _serve(
     track: Track, frames: FrameStamps, topic: TopicTimes, inside: Mask, fps: int
 ) -> _Matches:
-    align = track.align
-    times = frames.on(align.timeline)
+    align, samples = track.align, len(track.offsets)
+    times, part = frames.on(align.timeline), frames.part
+    if samples > 1:
+        times = (times[:, None] - np.array(track.offsets)).ravel()
+        part, inside = np.repeat(part, samples), np.repeat(inside, samples)
     held = align.strategy == 'hold'
     stamps, ordinals = topic.usable(align.timeline, held=held)
     if not len(stamps):
@@ -468,7 +483,8 @@ def _serve(
     stamps = stamps + round(align.offset_ms * 1e6) if align.offset_ms else stamps
     first, second = _positions(align.strategy, stamps, times)
     if align.strategy in ('linear', 'slerp'):
-        first, second = _within_parts(first, second, stamps, times, frames.part)
+        bounds = _bounds_of_parts(frames.on(align.timeline), frames.part)
+        first, second = _within_bounds(first, second, stamps, bounds, samples)
     missing = first < 0
     reach = np.maximum(np.abs(stamps[first] - times), np.abs(stamps[second] - times))
     gap = missing.copy()
@@ -502,7 +518,7 @@ def _serve(
     filled = fill != Fill.VALUE
     earlier = None
     if align.reduce not in (None, 'last'):
-        earlier = _since_last_frame(stamps, ordinals, times, frames.part, fps, ~filled & ~cut)
+        earlier = _since_last_frame(stamps, ordinals, times, part, fps, ~filled & ~cut)
     return _Matches(
         np.where(filled, -1, ordinals[first]),
         np.where(filled, -1, ordinals[second]),
@@ -510,7 +526,7 @@ def _serve(
         np.where(filled, 0, error),
         fill,
         gap,
-        cut,
+        _by_frame(cut, track),
         times < stamps[0],
         earlier,
     )
@@ -551,17 +567,34 @@ def _positions(strategy: str, stamps: Stamps, times: Stamps) -> tuple[Ordinals, 
     return first, np.where(between, latest + 1, first)
 
 
-def _within_parts(
-    first: Ordinals, second: Ordinals, stamps: Stamps, times: Stamps, part: Ordinals
-) -> tuple[Ordinals, Ordinals]:
-    """Leave out of two messages the one that lies beyond a pause."""
+def _by_frame(rows: Mask, track: Track) -> Mask:
+    """Tell of which frames something is true of a row, shape (frames,)."""
+    return np.asarray(rows.reshape(-1, len(track.offsets)).any(axis=1))
+
+
+def _bounds_of_parts(times: Stamps, part: Ordinals) -> tuple[Stamps, Stamps] | None:
+    """Return where the part of each frame begins and ends; None where there is one alone."""
     begins = np.flatnonzero(np.diff(part)) + 1
     if not len(begins):
-        return first, second
+        return None
     middle = times[begins - 1] + (times[begins] - times[begins - 1]) // 2
     number = np.searchsorted(begins, np.arange(len(times)), side='right')
     bounds = np.concatenate([[-(2**63)], middle, [2**63 - 1]])
-    early, late = stamps[first] < bounds[number], stamps[second] > bounds[number + 1]
+    return bounds[number], bounds[number + 1]
+
+
+def _within_bounds(
+    first: Ordinals,
+    second: Ordinals,
+    stamps: Stamps,
+    bounds: tuple[Stamps, Stamps] | None,
+    samples: int,
+) -> tuple[Ordinals, Ordinals]:
+    """Leave out of the two messages of each row the one that lies beyond a pause."""
+    if bounds is None:
+        return first, second
+    low, high = (np.repeat(bound, samples) for bound in bounds)
+    early, late = stamps[first] < low, stamps[second] > high
     return np.where(early & ~late, second, first), np.where(late & ~early, first, second)
 
 
@@ -604,7 +637,7 @@ def _served_by(
     frames = np.zeros(count, dtype=bool)
     for track, result in zip(tracks, served, strict=True):
         if bad is not None and track.topic in bad.ordinals:
-            frames |= np.isin(result.first, bad.ordinals[track.topic])
+            frames |= _by_frame(np.isin(result.first, bad.ordinals[track.topic]), track)
     return frames
 
 
@@ -639,6 +672,11 @@ def _track_plan(
     fps: int,
 ) -> TrackPlan:
     rows = np.flatnonzero(keep) + track.align.shift
+    samples = len(track.offsets)
+    spacing = _NS / fps
+    if samples > 1:
+        rows = (rows[:, None] * samples + np.arange(samples)).ravel()
+        spacing = track.offsets[0] / (samples - 1)
     first, second, weight = served.first[rows], served.second[rows], served.weight[rows]
     if np.array_equal(first, second):
         # One array for both, none for the weights: most tracks interpolate nothing.
@@ -661,8 +699,8 @@ def _track_plan(
         repeated=int(np.sum((first[1:] == first[:-1]) & (second[1:] == second[:-1])
                             & (weight[1:] == weight[:-1]) & valued[1:] & valued[:-1])),
         error_ms=_errors(distance),
-        beyond_half_frame=int(np.sum(distance > _NS / fps / 2)),
-        beyond_full_frame=int(np.sum(distance > _NS / fps)),
+        beyond_half_frame=int(np.sum(distance > spacing / 2)),
+        beyond_full_frame=int(np.sum(distance > spacing)),
         before_first_message=int(served.before_first[rows].sum()),
         in_gap=int(in_gap.sum()),
         cut=int((served.cut & inside).sum()),
@@ -672,6 +710,7 @@ def _track_plan(
         selected_from=None if track.selected is None else track.selected.topic,
         passed_by=None if track.selected is None else track.selected.passed_by,
         reduced=None if earlier is None else len(np.unique(earlier.frames)),
+        samples=samples if samples > 1 else None,
     )  # fmt: skip
     return TrackPlan(track, first, second, weight, error, fill, in_gap, report, earlier)
 
@@ -693,17 +732,20 @@ def _errors(distance: Stamps) -> ErrorMs:
 
 
 def _gap_text(track: Track, gap: Mask, missing: Mask, times: Stamps, reach: Stamps) -> str:
-    frame = int(np.flatnonzero(gap)[0])
+    row, samples = int(np.flatnonzero(gap)[0]), len(track.offsets)
+    frame, which = row // samples, ' for each of its samples' if samples > 1 else ''
     tolerance_ms, gap_ms = track.align.tolerance_ms, track.align.gap_ms
-    if missing[frame]:
+    if missing[row]:
         found = 'nothing is before it'
-    elif tolerance_ms is not None and reach[frame] > tolerance_ms * 1e6:
-        found = f'what would serve it is {_milliseconds(reach[frame])} ms away'
+    elif tolerance_ms is not None and reach[row] > tolerance_ms * 1e6:
+        found = f'what would serve it is {_milliseconds(reach[row])} ms away'
     else:
         found = f'it lies between two messages more than {gap_ms:g} ms apart'
+    at_s = (times[row] - times[samples - 1]) / _NS
     return (
-        f'{track.topic}: {int(gap.sum())} frames have no message near enough, the first at frame '
-        f'{frame} ({(times[frame] - times[0]) / _NS:.3f} s): {found}; set on_gap or a larger limit'
+        f'{track.topic}: {int(_by_frame(gap, track).sum())} frames have no message near enough'
+        f'{which}, the first at frame {frame} ({at_s:.3f} s): {found}; set '
+        'on_gap or a larger limit'
     )
 
 

@@ -91,7 +91,12 @@ class Pause:
 
 @dataclass(frozen=True)
 class TrackReport:
-    """One use of a topic by a feature; counts are of frames unless said otherwise."""
+    """
+    One use of a topic by a feature; counts are of frames unless said otherwise.
+
+    Of a feature with several samples a frame they are of samples, but for ``cut``, and what is
+    said of a frame's period means the time from one sample to the next.
+    """
 
     name: str = ''
     topic: str = ''
@@ -122,6 +127,8 @@ class TrackReport:
     """Its other messages, counted by what they are."""
     reduced: int | None = field(default=None, metadata=_OPTIONAL)
     """With more than one message since the frame before; None without ``reduce``."""
+    samples: int | None = field(default=None, metadata=_OPTIONAL)
+    """Of each frame, where there are several."""
 
     @property
     def held(self) -> bool:

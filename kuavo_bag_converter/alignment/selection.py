@@ -699,7 +699,7 @@ class _Selector:
         self._types = message_types(reader)
         self.looks: dict[object, _Look | TransformLook] = {}
         self.streams: dict[str, Stream] = {}
-        self._tracks: dict[tuple[str, Align], tuple[Track, list[str]]] = {}
+        self._tracks: dict[tuple[object, ...], tuple[Track, list[str]]] = {}
         for vector in binding.vectors:
             for bound in vector.parts:
                 self._look_for_part(bound, vector.feature.key)
@@ -810,11 +810,11 @@ class _Selector:
         if source.tf is not None:
             look = self.looks[_key(source)]
             assert isinstance(look, TransformLook)
-            return [bound._replace(links=self._links(look, key, align))]
+            return [bound._replace(links=self._links(look, key, align, bound.offsets))]
         found_in = self.looks.get(_key(source, part, align))
         if part.gap_flag or found_in is None:
             stream = self._stream_of(source)
-            track = self._track(key, source, align, stream)
+            track = self._track(key, source, align, stream, offsets=bound.offsets)
             return [bound._replace(source=self._from(source, stream), track=track)]
         assert isinstance(found_in, _Look)
         found = found_in.streams(self._reader.counts[source.topic])
@@ -822,7 +822,7 @@ class _Selector:
         for joints, stream in found:
             by_joint = stream is not None and WITHOUT_JOINT in stream.passed_by
             what = joints if by_joint else ()
-            track = self._track(key, source, align, stream, what)
+            track = self._track(key, source, align, stream, what, bound.offsets)
             for joint in joints or part.joints or ('',):
                 place[joint] = stream, track
         if len(found) > 1 and (align.strategy == 'slerp' or part.quaternion):
@@ -844,17 +844,20 @@ class _Selector:
                     names=part.names[slice(first, first + count)],
                 )
             first += count
-            settled.append(BoundPart(mine, self._from(source, place[joint][0]), track))
+            taken = self._from(source, place[joint][0])
+            settled.append(bound._replace(part=mine, source=taken, track=track))
         return settled
 
-    def _links(self, look: TransformLook, key: str, align: Align) -> tuple[Link, ...]:
+    def _links(
+        self, look: TransformLook, key: str, align: Align, offsets: tuple[int, ...]
+    ) -> tuple[Link, ...]:
         links = []
         for edge, forward in look.chain():
             pose = look.static(edge)
             track = -1
             if pose is None:
                 stream = self._transform_stream(look, look.samples()[edge])
-                track = self._track(key, look.source, align, stream, (str(edge),))
+                track = self._track(key, look.source, align, stream, (str(edge),), offsets)
             links.append(Link(edge.parent, edge.child, forward, track, pose or ()))
         return tuple(links)
 
@@ -880,12 +883,13 @@ class _Selector:
         align: Align,
         stream: Stream | None,
         what: Sequence[str] = (),
+        offsets: tuple[int, ...] = (0,),
     ) -> int:
         topic = source.topic if stream is None else self._name(source, stream, what)
-        place = (topic, align)
+        place = (topic, align, offsets)
         if place not in self._tracks:
             selected = None if stream is None else Selected(stream.topic, stream.passed_by)
-            self._tracks[place] = (Track('', topic, align, selected), [])
+            self._tracks[place] = (Track('', topic, align, selected, offsets), [])
         self._tracks[place][1].append(key)
         return [*self._tracks].index(place)
 

@@ -118,9 +118,10 @@ def _own_problems(column: StoredFeature) -> list[tuple[str, str]]:
     problems = []
     if '/' in column.key:
         problems.append(('a key with "/"', 'none: LeRobot refuses to create it'))
-    names = len(column.names) if isinstance(column.names, list) else column.width
-    if column.is_numeric and names != column.width:
-        problems.append((f'{names} names', f'{column.width}, one for each number'))
+    elements = column.shape[-1]
+    names = len(column.names) if isinstance(column.names, list) else elements
+    if column.is_numeric and names != elements:
+        problems.append((f'{names} names', f'{elements}, one for each number'))
     if 'image' in column.key and not column.is_picture:
         problems.append(('a vector with "image" in its key', 'LeRobot takes it for pictures'))
     codec = column.info.get('video.codec')
@@ -214,8 +215,8 @@ def _stated(column: StoredFeature) -> dict[str, Any]:
 
 def _expected(feature: VectorFeature | CameraFeature) -> dict[str, Any]:
     if isinstance(feature, VectorFeature):
-        names = list(feature.names)
-        return {'dtype': feature.dtype, 'shape': [len(names)], 'names': names}
+        shape, names = list(feature.shape), list(feature.names)
+        return {'dtype': feature.dtype, 'shape': shape, 'names': names}
     expected: dict[str, Any] = {'dtype': feature.store}
     if feature.size is not None:
         expected['size'] = list(feature.size)

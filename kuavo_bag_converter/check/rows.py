@@ -195,7 +195,7 @@ class _FileCheck:
         features = [
             Feature(column.key, column.dtype, column.shape)
             for column in self._columns
-            if column.is_image or (column.is_numeric and len(column.shape) == 1)
+            if column.is_image or (column.is_numeric and len(column.shape) <= 2)
         ]
         # Numbers come first, then pictures, then the default columns.
         features.sort(key=lambda feature: (feature.key in _DEFAULT_KEYS, feature.is_image))

@@ -137,7 +137,7 @@ def _row_statistics(dataset: Description) -> Iterator[dict[str, dict[str, Floats
 
 
 def _statistics(column: StoredFeature, values: npt.NDArray[Any]) -> dict[str, Floats]:
-    found = vector_statistics(partial(iter, (values,)), len(values), column.width)
+    found = vector_statistics(partial(iter, (values,)), len(values), *column.shape)
     return {name: np.asarray(value, float) for name, value in found.items()}
 
 
@@ -182,7 +182,9 @@ class BatchCheck:
         """Report statistics of another form, and leave them out of what follows."""
         for name, value in list(values.items()):
             expected = 1 if name == 'count' else _width(column)
-            if value.shape[1] != expected:
+            # LeRobot before 0.4 has them for each of several samples.
+            other = column.width if not self.own and column.is_numeric else expected
+            if value.shape[1] not in (expected, other):
                 self._findings.add(
                     'stats.form', f'{value.shape[1]} numbers of {name}', expected,
                     file=self._batch.file, feature=column.key,
@@ -279,7 +281,7 @@ class BatchCheck:
 
 
 def _width(column: StoredFeature) -> int:
-    return column.picture_shape[2] if column.is_picture else column.width
+    return column.picture_shape[2] if column.is_picture else column.shape[-1]
 
 
 def _clipped(column: StoredFeature, values: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -384,7 +386,7 @@ def _total(dataset: Description, column: StoredFeature) -> dict[str, Floats]:
                 for _, arrays in batches(table, [column.key]):
                     yield numbers_of(arrays[column.key]).reshape(-1, column.width)
 
-    found = vector_statistics(parts, dataset.frames, column.width)
+    found = vector_statistics(parts, dataset.frames, *column.shape)
     return {name: np.asarray(value, float)[None] for name, value in found.items()}
 
 

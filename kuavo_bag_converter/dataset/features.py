@@ -34,8 +34,9 @@ class Feature:
     """
     One column: a vector in the table, a camera's video, or its pictures in the table.
 
-    ``shape`` is (n,) for a vector, (height, width, channels) for a camera. ``names`` has n entries
-    for a vector and is not used for a camera. ``depth`` marks a metric depth video.
+    ``shape`` is (n,) for a vector, (k, n) for one with k samples in each row, (height, width,
+    channels) for a camera. ``names`` has n entries for a vector and is not used for a camera.
+    ``depth`` marks a metric depth video.
     """
 
     key: str

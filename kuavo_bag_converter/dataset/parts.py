@@ -220,7 +220,7 @@ def table_statistics(
         return (column_of(table, feature) for table in tables())
 
     return {
-        feature.key: vector_statistics(partial(batches, feature), rows, feature.shape[0])
+        feature.key: vector_statistics(partial(batches, feature), rows, *feature.shape)
         for feature in features
     }
 

@@ -62,12 +62,12 @@ def _check_vector(feature: Feature) -> None:
         numeric = np.dtype(feature.dtype).kind in 'biuf'
     except TypeError:
         numeric = False
-    if not numeric or len(feature.shape) != 1 or feature.shape[0] < 1:
+    if not numeric or len(feature.shape) not in (1, 2) or min(feature.shape) < 1:
         raise UsageError(
             f'{feature.key}: {feature.dtype}{list(feature.shape)}, expected a numeric dtype and '
-            'one dimension'
+            'one dimension, or two: samples and elements'
         )
-    if feature.names is not None and len(feature.names) != feature.shape[0]:
+    if feature.names is not None and len(feature.names) != feature.shape[-1]:
         raise UsageError(
-            f'{feature.key}: {len(feature.names)} names for {feature.shape[0]} dimensions'
+            f'{feature.key}: {len(feature.names)} names for {feature.shape[-1]} dimensions'
         )

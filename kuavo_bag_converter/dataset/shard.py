@@ -385,7 +385,7 @@ class ShardWriter:
         """
         Write the next rows to disk.
 
-        :param columns: For every vector feature an array (n, width) of the feature's dtype.
+        :param columns: For every vector feature an array (n, *shape) of the feature's dtype.
         :param task_index: (n,) positions in ``tasks``; the first task for all without it.
         :raises DatasetError: A column is missing, of another form, or has a number that is not
             finite.
@@ -419,10 +419,10 @@ class ShardWriter:
             )
         finite = np.isfinite(values)
         if not finite.all():
-            row, dimension = (int(at[0]) for at in np.nonzero(~finite))
-            name = feature.names[dimension] if feature.names else dimension
+            place = tuple(int(at[0]) for at in np.nonzero(~finite))
+            name = feature.names[place[-1]] if feature.names else place[-1]
             raise DatasetError(
-                f'{feature.key}: {values[row, dimension]} in frame {self._table.rows + row}, '
+                f'{feature.key}: {values[place]} in frame {self._table.rows + place[0]}, '
                 f'dimension {name}; a dataset needs finite numbers'
             )
 
@@ -578,7 +578,7 @@ class ShardWriter:
         return vector_statistics(
             lambda: (column_of(t, feature) for t in read_rows(path, first, length, [feature])),
             length,
-            feature.shape[0],
+            *feature.shape,
         )
 
     def abandon(self) -> None:

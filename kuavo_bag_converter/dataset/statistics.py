@@ -15,7 +15,8 @@
 """
 Statistics of a dataset's columns, under LeRobot's names and in its shapes.
 
-Vectors: true values over all frames, per dimension. Pictures: LeRobot's sample of the frames,
+Vectors: true values over all frames, per dimension, and over all samples of a frame that has
+several, as LeRobot takes them since 0.4. Pictures: LeRobot's sample of the frames,
 every n-th pixel of each (``sample_indices`` and ``auto_downsample_height_width`` in its
 compute_stats), collected in histograms, from which all statistics follow exactly. ``count`` is
 the number of frames, sampled or not: it is the weight with which LeRobot merges statistics.
@@ -26,6 +27,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+import math
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -49,23 +51,23 @@ _TIE = 1e-12
 _HISTOGRAM_TYPES = {'<i8': np.dtype(np.int64), '<f8': np.dtype(np.float64)}
 
 
-def vector_statistics(batches: Batches, rows: int, width: int) -> Statistics:
+def vector_statistics(batches: Batches, rows: int, *shape: int) -> Statistics:
     """
     Return the statistics of a table column.
 
     Memory is bounded by one dimension of the column (or 8 MB): the rows are read once for every
     block of dimensions that fits.
 
-    :param batches: Starts a new pass over the column, in arrays (n, width) of one numeric dtype.
+    :param batches: Starts a new pass over the column, in arrays (n, *shape) of one numeric dtype.
     :param rows: How many rows there are, at least one.
-    :param width: How many dimensions a row has.
+    :param shape: Of a row: how many dimensions it has, behind how many samples if several.
     :return: Arrays (width,): float64, and ``count`` int64 of shape (1,). Quantiles are
         interpolated linearly between the two nearest values, as ``numpy.quantile`` does.
     """
     parts: list[dict[str, NDArray[np.float64]]] = []
-    first = 0
+    first, width = 0, shape[-1]
     while first < width:
-        block = _read_columns(batches, rows, first, width)
+        block = _read_columns(batches, rows * math.prod(shape[:-1]), first, width)
         parts.append(_statistics_of_columns(block))
         first += len(block)
     statistics: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {
@@ -79,7 +81,7 @@ def _read_columns(batches: Batches, rows: int, first: int, width: int) -> NDArra
     """Read as many dimensions from ``first`` on as fit in a block: (dimensions, rows)."""
     columns: NDArray[np.generic] | None = None
     filled = 0
-    for batch in batches():
+    for batch in (batch.reshape(-1, width) for batch in batches()):
         if columns is None:
             at_once = max(1, _BLOCK_BYTES // (rows * batch.itemsize))
             columns = np.empty((min(at_once, width - first), rows), batch.dtype)

@@ -72,6 +72,9 @@ def table_schema(features: Sequence[Feature]) -> pa.Schema:
             described[feature.key] = {'_type': 'Image'}
         elif feature.shape == (1,):
             described[feature.key] = value
+        elif len(feature.shape) == 2:
+            shape = list(feature.shape)
+            described[feature.key] = {'shape': shape, 'dtype': feature.dtype, '_type': 'Array2D'}
         else:
             described[feature.key] = {
                 'feature': value,
@@ -90,29 +93,37 @@ def _arrow_type(feature: Feature) -> pa.DataType:
     value = pa.from_numpy_dtype(np.dtype(feature.dtype))
     if feature.shape == (1,):
         return value
+    if len(feature.shape) == 2:  # the lists of any length in which datasets stores its Array2D
+        return pa.list_(pa.field('element', pa.list_(pa.field('element', value))))
     return pa.list_(pa.field('element', value), feature.shape[0])
 
 
 def table_of(features: Sequence[Feature], columns: Mapping[str, NDArray[Any]]) -> pa.Table:
-    """Make a table of arrays (n, width), one for each feature and of its dtype."""
+    """Make a table of arrays (n, *shape), one for each feature and of its dtype."""
     arrays = []
     for feature in features:
         values = pa.array(np.ascontiguousarray(columns[feature.key]).reshape(-1))
-        if feature.shape != (1,):
-            values = pa.FixedSizeListArray.from_arrays(values, type=_arrow_type(feature))
+        kind = _arrow_type(feature)
+        if len(feature.shape) == 2:
+            for inner, length in zip((kind.value_type, kind), feature.shape[::-1], strict=True):
+                ends = np.arange(0, len(values) + 1, length, dtype=np.int32)
+                values = pa.ListArray.from_arrays(ends, values, type=inner)
+        elif feature.shape != (1,):
+            values = pa.FixedSizeListArray.from_arrays(values, type=kind)
         arrays.append(values)
     return pa.Table.from_arrays(arrays, schema=table_schema(features))
 
 
 def column_of(table: pa.Table, feature: Feature) -> NDArray[Any]:
-    """Return a table's column as an array (n, width)."""
-    column = table.column(feature.key)
-    parts = [
-        (chunk if feature.shape == (1,) else chunk.flatten()).to_numpy(zero_copy_only=False)
-        for chunk in column.chunks
-    ]
+    """Return a table's column as an array (n, *shape)."""
+    parts = []
+    for chunk in table.column(feature.key).chunks:
+        values = chunk
+        for _ in feature.shape if feature.shape != (1,) else ():
+            values = values.flatten()
+        parts.append(values.to_numpy(zero_copy_only=False))
     joined = np.concatenate(parts) if parts else np.empty(0, feature.dtype)
-    return joined.reshape(-1, feature.shape[0])
+    return joined.reshape(-1, *feature.shape)
 
 
 class TableWriter:
@@ -187,12 +198,12 @@ def read_arrays(
     path: Path, first: int, count: int, features: Sequence[Feature]
 ) -> dict[str, NDArray[Any]]:
     """
-    Read rows of a Parquet file into arrays (count, width), by feature.
+    Read rows of a Parquet file into arrays (count, *shape), by feature.
 
     :raises DatasetError: The file is damaged or too short.
     """
     arrays: dict[str, NDArray[Any]] = {
-        feature.key: np.empty((count, feature.shape[0]), feature.dtype) for feature in features
+        feature.key: np.empty((count, *feature.shape), feature.dtype) for feature in features
     }
     filled = 0
     for table in read_rows(path, first, count, features):

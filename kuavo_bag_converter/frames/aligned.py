@@ -119,12 +119,14 @@ class Chunk:
     :ivar episode: Number of the episode in the recording, from 0.
     :ivar first_frame: Number of the first frame in its episode, from 0.
     :ivar stamps: When the frames are, ns on the time line of the profile's clock, int64 (frames,).
-    :ivar vectors: Values by feature, in its dtype (frames, elements).
+    :ivar vectors: Values by feature, in its dtype (frames, elements); (frames, samples, elements)
+        of a feature with several samples a frame.
     :ivar pictures: By feature, one for each frame.
     :ivar tasks: One for each frame.
     :ivar errors_ms: By topic, stamp of the message that serves the frame minus stamp of the frame,
         float64 (frames,); 0 where values are interpolated or filled. A topic that features align
-        in different ways is there for each of them, as ``topic (feature)``.
+        in different ways is there for each of them, as ``topic (feature)``. That of several
+        samples a frame has shape (frames, samples) and is measured from the time of each.
     """
 
     episode: int
@@ -148,10 +150,10 @@ class Frame:
     :ivar episode: Number of the episode in the recording, from 0.
     :ivar index: Number of the frame in its episode, from 0.
     :ivar stamp: When it is, ns on the time line of the profile's clock.
-    :ivar vectors: Values by feature, in its dtype (elements,).
+    :ivar vectors: Values by feature, in its dtype (elements,) or (samples, elements).
     :ivar pictures: By feature.
     :ivar task: What is done.
-    :ivar errors_ms: As in :class:`Chunk`.
+    :ivar errors_ms: As in :class:`Chunk`; an array (samples,) where there are several.
     """
 
     episode: int
@@ -160,7 +162,7 @@ class Frame:
     vectors: Mapping[str, npt.NDArray[Any]]
     pictures: Mapping[str, Picture]
     task: str
-    errors_ms: Mapping[str, float]
+    errors_ms: Mapping[str, float | npt.NDArray[np.float64]]
 
 
 def plan(
@@ -291,7 +293,10 @@ def _frame(chunk: Chunk, row: int) -> Frame:
         {key: values[row] for key, values in chunk.vectors.items()},
         {key: pictures[row] for key, pictures in chunk.pictures.items()},
         chunk.tasks[row],
-        {name: float(errors[row]) for name, errors in chunk.errors_ms.items()},
+        {
+            name: errors[row] if errors.ndim > 1 else float(errors[row])
+            for name, errors in chunk.errors_ms.items()
+        },
     )
 
 
@@ -445,7 +450,7 @@ class _Collected:
             },
             self._tasks(first, stop),
             {
-                name: track.error[first:stop] / 1e6
+                name: track.by_frame(track.error)[first:stop] / 1e6
                 for name, track in zip(self._names, plan.tracks, strict=True)
             },
         )

@@ -90,6 +90,7 @@ class Column:
     """
     One part: its cells and how to finish them.
 
+    What it calls a frame is a sample of one, where the feature has several samples a frame.
     Chunks are finished in order, each once: what is held, kept in one sign or subtracted goes
     from one to the next.
     """
@@ -113,7 +114,9 @@ class Column:
         """What becomes of several messages of a frame."""
         self._integers = feature.dtype in INTEGERS
         self._turn = TURNS.get(bound.part.unit)
-        self._starts = np.array([start for start, _ in plan.episodes], dtype=np.int64)
+        self.samples = len(bound.offsets)
+        """Of each frame."""
+        self._starts = self.samples * np.array([start for start, _ in plan.episodes], np.int64)
         self._last_frames = np.array([stop - 1 for _, stop in plan.episodes], dtype=np.int64)
         self._held = _Memory()
         self._turned: list[_Memory] = []
@@ -376,7 +379,7 @@ class Column:
             found |= wrong.any(axis=1)
             if self.part.nan != 'hold':
                 cells.values[wrong] = self.part.nan
-        self.not_finite += int(found.sum())
+        self.not_finite += int(found.reshape(-1, self.samples).any(axis=1).sum())
         return found if self.part.nan == 'hold' else np.zeros_like(found)
 
     def _check_rotations(self, cells: Cells, rows: Mask) -> Mask:

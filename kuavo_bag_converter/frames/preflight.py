@@ -67,7 +67,7 @@ def shard_features(binding: Binding, kinds: Sequence[CameraKind[Any]]) -> tuple[
     """Return the features of a bag's shard."""
     vectors = binding.profile.vectors
     return (
-        *(Feature(v.key, v.dtype, (len(v.names),), v.names) for v in vectors),
+        *(Feature(v.key, v.dtype, v.shape, v.names) for v in vectors),
         *(kind.feature for kind in kinds),
     )
 

@@ -44,7 +44,11 @@ class FrameRows(NamedTuple):
 
     frames: int
     vectors: Mapping[str, npt.NDArray[Any]]
-    """Values of each vector feature by its key, in its dtype, shape (frames, elements)."""
+    """
+    Values of each vector feature by its key, in its dtype.
+
+    Shape (frames, elements), or (frames, samples, elements) of a feature with several samples.
+    """
 
 
 class _Vector(NamedTuple):
@@ -109,7 +113,8 @@ class Table:
         chunks = -(-len(plan) // chunk_size)
         self._missing = np.zeros(chunks, dtype=np.int64)
         for column in self._columns:
-            self._missing += np.bincount(column.frames // chunk_size, minlength=chunks)
+            rows = chunk_size * column.samples
+            self._missing += np.bincount(column.frames // rows, minlength=chunks)
         self._open: dict[int, _Chunk] = {}
         self._spare: list[_Chunk] = []
         self._next = 0
@@ -167,10 +172,11 @@ class Table:
                 continue
             values = column.reader.read(connection, stamp, decoded)
             if column.reader.fitted:
-                column.fitted[column.reader.fitted] += len(first)
-            for slot, frames in enumerate((first, second)):
-                for frame in frames:
-                    touched.add(self._put(index, slot, frame, stamp, values))
+                frames = {row // column.samples for row in first}
+                column.fitted[column.reader.fitted] += len(frames)
+            for slot, rows in enumerate((first, second)):
+                for row in rows:
+                    touched.add(self._put(index, slot, row, stamp, values))
         if any(self._missing[chunk] == 0 for chunk in touched):
             self._flush()
 
@@ -209,8 +215,8 @@ class Table:
                         f'({vector.feature.key})'
                     )
 
-    def _put(self, index: int, slot: int, frame: int, stamp: int, values: Numbers) -> int:
-        chunk, row = divmod(frame, self._chunk_size)
+    def _put(self, index: int, slot: int, row: int, stamp: int, values: Numbers) -> int:
+        chunk, row = divmod(row, self._chunk_size * self._columns[index].samples)
         opened = self._open.get(chunk)
         if opened is None:
             opened = self._open[chunk] = self._spare.pop() if self._spare else self._allocate()
@@ -221,7 +227,7 @@ class Table:
     def _allocate(self) -> _Chunk:
         cells: list[tuple[Cells, Cells | None]] = []
         for column in self._columns:
-            shape = (self._chunk_size, column.cell_width)
+            shape = (self._chunk_size * column.samples, column.cell_width)
             second = Cells.allocate(*shape, column.dtype) if column.needs_second else None
             cells.append((Cells.allocate(*shape, column.dtype), second))
         return _Chunk(cells)
@@ -240,15 +246,18 @@ class Table:
     def _rows(self, chunk: _Chunk, start: int, stop: int) -> FrameRows:
         count = stop - start
         cells = iter(
-            (first.of(count), None if second is None else second.of(count))
-            for first, second in chunk.cells
+            (first.of(rows), None if second is None else second.of(rows))
+            for rows, (first, second) in (
+                (count * column.samples, cells)
+                for column, cells in zip(self._columns, chunk.cells, strict=True)
+            )
         )
         blocks: dict[str, Block] = {}
         said: dict[str, list[Cells]] = {}
         for vector in self._vectors:
             mine = [next(cells) for _ in vector.columns]
             parts = [
-                column.finish(first, second, start, stop)
+                column.finish(first, second, start * column.samples, stop * column.samples)
                 for column, (first, second) in zip(vector.columns, mine, strict=True)
             ]
             said[vector.feature.key] = [first for first, _ in mine]
@@ -259,7 +268,9 @@ class Table:
         return FrameRows(
             count,
             {
-                key: self._stored(vector, self._difference(blocks, vector), said[key])
+                key: self._stored(vector, self._difference(blocks, vector), said[key]).reshape(
+                    count, *vector.feature.shape
+                )
                 for key, vector in zip(blocks, self._vectors, strict=True)
             },
         )

@@ -233,7 +233,8 @@ def _alignment_rows(
     merged: dict[tuple[str, str], list[TrackReport]] = {}
     for plan in plans:
         for track in plan.tracks:
-            merged.setdefault((track.topic, track.strategy), []).append(track)
+            samples = f' ({track.samples} samples)' if track.samples else ''
+            merged.setdefault((f'{track.topic}{samples}', track.strategy), []).append(track)
     rows = []
     for (topic, _), tracks in merged.items():
         counts = [sum(getattr(t, key) for t in tracks) for key in ('messages', 'used', 'repeated')]
@@ -258,26 +259,28 @@ def _remarks(track: TrackReport) -> list[str]:
         f'{counted(count, "message")} of {track.selected_from} {reason} left aside'
         for reason, count in (track.passed_by or {}).items()
     ]
+    unit = 'sample' if track.samples else 'frame'
     if track.beyond_half_frame:
+        half = 'half the time between two' if track.samples else 'half a frame'
         remarks.append(
-            f'{counted(track.beyond_half_frame, "frame")} more than half a frame from their '
-            f'message, at most {track.error_ms.max:.0f} ms'
+            f'{counted(track.beyond_half_frame, unit)} more than {half} from their message, at '
+            f'most {track.error_ms.max:.0f} ms'
         )
     if track.before_first_message:
-        remarks.append(f'{counted(track.before_first_message, "frame")} before its first message')
+        remarks.append(f'{counted(track.before_first_message, unit)} before its first message')
     if track.cut:
         remarks.append(f'{counted(track.cut, "frame")} cut ({track.on_gap})')
     if track.filled_with_zeros:
-        remarks.append(f'{counted(track.filled_with_zeros, "frame")} filled with zeros')
+        remarks.append(f'{counted(track.filled_with_zeros, unit)} filled with zeros')
     if track.reduced:
         remarks.append(
             f'{counted(track.reduced, "frame")} with several messages since the frame before'
         )
     if track.marked:
-        remarks.append(f'{counted(track.marked, "frame")} marked 999')
+        remarks.append(f'{counted(track.marked, unit)} marked 999')
     if track.in_gap and track.on_gap in _KEPT_IN_GAPS:
         kept = _KEPT_IN_GAPS[track.on_gap]
-        remarks.append(f'{counted(track.in_gap, "frame")} in gaps {kept}')
+        remarks.append(f'{counted(track.in_gap, unit)} in gaps {kept}')
     return [f'{track.topic}: {text}' for text in remarks]
 
 

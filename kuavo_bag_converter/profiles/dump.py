@@ -153,8 +153,9 @@ def _feature(feature: VectorFeature | CameraFeature, common: Align | None) -> di
     written: dict[str, Any] = {'parts': [_part(part, common) for part in feature.parts]}
     if feature.minus is not None:
         written['minus'] = feature.minus
-    if feature.dtype != VectorFeature.dtype:
-        written['dtype'] = feature.dtype
+    for name in ('dtype', 'samples', 'window_ms'):
+        if getattr(feature, name) != getattr(VectorFeature, name):
+            written[name] = getattr(feature, name)
     return written
 
 

@@ -41,7 +41,7 @@ from kuavo_bag_converter.support.texts import did_you_mean
 _DEFAULT_COLUMNS = ('timestamp', 'frame_index', 'episode_index', 'index', 'task_index', 'task')
 _KEY = re.compile(r'[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*')
 _SLICE = re.compile(r'([0-9]+):([0-9]+)')
-_VECTOR_KEYS = ('parts', 'minus', 'dtype')
+_VECTOR_KEYS = ('parts', 'minus', 'dtype', 'samples', 'window_ms')
 _VECTORS = ('action.', 'observation.', 'next.', 'complementary_info.')
 """How the keys of vectors begin, beside ``action``."""
 _QUATERNION = 4
@@ -93,12 +93,37 @@ def _feature(key: str, node: YamlNode, inherited: AlignKeys) -> VectorFeature | 
     minus = keys['minus'].text() if 'minus' in keys else None
     if minus is not None and dtype == 'bool':
         raise keys['minus'].error('booleans have no difference; set dtype: int64')
-    vector = VectorFeature(key, tuple(parts), minus, dtype)
-    if key.startswith('next.') and len(vector.names) != 1:
-        raise keys['parts'].error(
-            f'LeRobot takes one number of {key}, found {len(vector.names)} elements'
-        )
+    samples = keys['samples'].integer(2, MAX_ELEMENTS) if 'samples' in keys else 1
+    vector = VectorFeature(
+        key, tuple(parts), minus, dtype, samples, **read_keys(keys, window_ms=YamlNode.positive)
+    )
+    if key.startswith('next.') and vector.shape != (1,):
+        found = f'{samples} samples' if samples > 1 else f'{len(vector.names)} elements'
+        raise keys['parts'].error(f'LeRobot takes one number of {key}, found {found}')
+    _check_samples(vector, keys)
     return vector
+
+
+def _check_samples(vector: VectorFeature, keys: Mapping[str, YamlNode]) -> None:
+    """Refuse what has no meaning with several samples a frame, or only with them."""
+    if vector.samples == 1:
+        if vector.window_ms is not None:
+            raise keys['window_ms'].error('is that of several samples; give samples, too')
+        return
+    if vector.samples * len(vector.names) > MAX_ELEMENTS:
+        raise keys['samples'].error(
+            f'expected at most {MAX_ELEMENTS} numbers in a frame, found {vector.samples} x '
+            f'{len(vector.names)}'
+        )
+    for place, part in enumerate(vector.parts):
+        node = keys['parts'].items('parts')[place]
+        if part.last_frame:
+            raise node.error('last_frame is one of a frame, not of its samples; make it a feature')
+        for one in filter(None, (part, part.stand_in)):
+            if any(align.reduce for align in _aligns(one)):
+                raise node.error(
+                    'reduce makes one number of several, samples keep them; leave one'
+                )
 
 
 def _check_dtype(dtype: Dtype, part: Part, node: YamlNode) -> None:
@@ -176,6 +201,10 @@ def _check_minus(
             )
     if any(part.takes_empty for feature in (vector, base) for part in feature.parts):
         raise node.error('would calculate with what is padded, or counted; leave it out')
+    if (base.samples, base.window_ms) != (vector.samples, vector.window_ms):
+        raise node.error(
+            f'{base.key} has other samples than {vector.key}; a difference needs the same'
+        )
     if base.minus is not None:
         raise node.error(f'{base.key} is a difference itself; expected a vector without minus')
     if not set(base.names) & set(vector.names):

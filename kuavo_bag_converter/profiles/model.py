@@ -40,6 +40,8 @@ POSE_FIELDS = (
 )  # fmt: skip
 """Fields of a source that is a transform: m, and a unit quaternion."""
 
+_NS, _MS = 1e9, 1e6
+
 GAP_MARK = 999.0
 """Value of an arm joint in a gap under the original converter's rule."""
 
@@ -260,11 +262,26 @@ class VectorFeature:
     minus: str | None = None
     """Key of a feature whose elements of the same name are subtracted (a delta action)."""
     dtype: Dtype = 'float32'
+    samples: int = 1
+    """Rows of elements that each frame has, evenly spaced in time up to the frame."""
+    window_ms: float | None = None
+    """Time that the samples of a frame stand for; from one frame to the next if not given."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the elements."""
         return tuple(name for part in self.parts for name in part.names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (elements,), or (samples, elements) where there are several samples."""
+        elements = len(self.names)
+        return (elements,) if self.samples == 1 else (self.samples, elements)
+
+    def sample_offsets(self, fps: int) -> tuple[int, ...]:
+        """Return how long before its frame each sample lies, ns; the last lies at the frame."""
+        window = _NS / fps if self.window_ms is None else self.window_ms * _MS
+        return tuple(round(place * window / self.samples) for place in range(self.samples))[::-1]
 
 
 class Crop(NamedTuple):

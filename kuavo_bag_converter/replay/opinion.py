@@ -72,6 +72,7 @@ from kuavo_bag_converter.replay.stated_rows import (
     quaternions,
     reduced_values,
     relative,
+    samples_before,
     SECOND,
     source_of,
     speaker_of,
@@ -531,25 +532,29 @@ class BagOpinion:
             }
             for vector in self._profile.vectors:
                 turns = [full_turn(part) for part in vector.parts for _ in part.names]
-                stored = rows[vector.key][frame]
-                values = self._signed(vector.key, expected[vector.key], stored)
-                if vector.minus is not None:
-                    base = dict(
-                        zip(self._names(vector.minus), expected[vector.minus], strict=True)
-                    )
-                    values = [
-                        difference(value, base[name], turn) if name in base else value
-                        for name, value, turn in zip(vector.names, values, turns, strict=True)
-                    ]
-                for name, found, wanted, turn in zip(
-                    vector.names, stored, values, turns, strict=True
-                ):
-                    if wanted is None:
-                        continue
-                    self._summary.values += 1
-                    number = as_number(wanted)
-                    if not _equal(found, number, turn):
-                        yield frame, vector.key, f'{name} {found}', f'{number:.9g}'
+                for sample, stored in enumerate(np.atleast_2d(rows[vector.key][frame])):
+                    values = self._signed(vector.key, expected[vector.key][sample], stored)
+                    if vector.minus is not None:
+                        base = dict(
+                            zip(
+                                self._names(vector.minus),
+                                expected[vector.minus][sample],
+                                strict=True,
+                            )
+                        )
+                        values = [
+                            difference(value, base[name], turn) if name in base else value
+                            for name, value, turn in zip(vector.names, values, turns, strict=True)
+                        ]
+                    for name, found, wanted, turn in zip(
+                        vector.names, stored, values, turns, strict=True
+                    ):
+                        if wanted is None:
+                            continue
+                        self._summary.values += 1
+                        number = as_number(wanted)
+                        if not _equal(found, number, turn):
+                            yield frame, vector.key, f'{name} {found}', f'{number:.9g}'
 
     def _signed(self, key: str, values: Sequence[StatedNumber], stored: Any) -> list[StatedNumber]:
         """Give quaternions of either sign the one that they have; that it stays is seen apart."""
@@ -570,18 +575,26 @@ class BagOpinion:
 
     def _vector(
         self, vector: VectorFeature, stamps: Sequence[int], stretch: int, frame: int
-    ) -> list[StatedNumber]:
-        """Return what a row must hold; None where that is not judged."""
-        values: list[StatedNumber] = []
+    ) -> list[list[StatedNumber]]:
+        """Return what each sample of a frame must hold; None where that is not judged."""
+        before = samples_before(vector, self._profile.fps)
+        values: list[list[StatedNumber]] = [[] for _ in before]
         for column in (c for c in self._columns if c.key == vector.key):
-            found: Sequence[StatedNumber] = [None] * column.width
-            with self._not_judged(vector.key):
-                found = self._elements(column, stamps, stretch, frame)
-            values += found
+            for sample, own in enumerate(values):
+                found: Sequence[StatedNumber] = [None] * column.width
+                with self._not_judged(vector.key):
+                    found = self._elements(column, stamps, stretch, frame, sample, before)
+                own.extend(found)
         return values
 
     def _elements(
-        self, column: _Column, stamps: Sequence[int], stretch: int, frame: int
+        self,
+        column: _Column,
+        stamps: Sequence[int],
+        stretch: int,
+        frame: int,
+        sample: int,
+        samples: Sequence[int],
     ) -> Sequence[StatedNumber]:
         part, align = column.part, column.align
         check_stated(part, align)
@@ -593,15 +606,17 @@ class BagOpinion:
             raise NotJudged('a part without a topic')
         check_stated(column.source)
         if part.gap_flag:
-            at = StatedFrame(stamps[frame], stretch)
+            at = StatedFrame(stamps[frame], stretch, samples[sample])
             return [float(self._statement.cell(column.topics[0], align, at).in_gap)]
 
+        count = len(samples)
+
         def row(number: int) -> Sequence[StatedNumber]:
-            ahead = number + align.shift
+            ahead = number // count + align.shift
             if not 0 <= ahead < len(stamps):
                 raise NotJudged('what lies beyond the end of an episode')
             before = StatedFrame(stamps[ahead - 1], stretch) if ahead else None
-            at = StatedFrame(stamps[ahead], stretch)
+            at = StatedFrame(stamps[ahead], stretch, samples[number % count])
             rows = [self._row(column, topic, at, before) for topic in column.topics]
             values = [own[place] for place, own in enumerate(rows)] if part.joints else rows[0]
             if part.nan != 'hold' or not number:
@@ -612,8 +627,8 @@ class BagOpinion:
                     for v, old, is_held in zip(values, last, held, strict=True)]  # fmt: skip
 
         if part.relative_to_start:
-            return relative(row, frame, len(stamps), full_turn(part))
-        return row(frame)
+            return relative(row, frame * count + sample, len(stamps) * count, full_turn(part))
+        return row(frame * count + sample)
 
     def _row(
         self, column: _Column, topic: StatedTopic, frame: StatedFrame, before: StatedFrame | None
@@ -669,6 +684,8 @@ class BagOpinion:
                     continue
                 # Each joint has messages of its own; the elements of others come together.
                 own = slice(place, place + 1) if column.part.joints else slice(column.width)
+                stored = rows[column.key]
+                stored = stored if stored.ndim == 2 else stored[:, -1]  # the samples at the frames
                 chosen = np.arange(column.offset, column.offset + column.width)[own]
                 values = np.array([column.values[i] for i in inside])
                 done = operated(values, column.part)
@@ -679,7 +696,7 @@ class BagOpinion:
                     strategy=column.align.strategy,
                     is_difference=minus[column.key] is not None,
                     single=self._dataset.features[column.key].dtype == 'float32',
-                    rows=_unfilled(rows[column.key][:, chosen].astype(np.float64), column.align),
+                    rows=_unfilled(stored[:, chosen].astype(np.float64), column.align),
                     values=values[:, own],
                     operated=done[:, own],
                     stamps=np.array(stamps[low:high], np.int64),

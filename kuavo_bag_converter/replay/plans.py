@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kuavo_bag_converter.alignment.alignment_file import columns_of
+from kuavo_bag_converter.alignment.alignment_file import columns_of, read_alignment
 from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.plan import BadPictures, Fill, Plan, TrackPlan
 from kuavo_bag_converter.alignment.planning import plan_bag
@@ -36,7 +36,6 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.support.workers import InlineWorkers
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 _STATE = 'observation.state'
 _MILLISECOND = 1e6
@@ -97,8 +96,7 @@ def check_plan(
             episode=_first_difference(found, lengths) + bag.first_episode,
         )
     try:
-        table = pq.ParquetFile(root / bag.alignment_path).read()
-        stored = {name: table.column(name).to_numpy() for name in table.column_names}
+        stored = read_alignment(root / bag.alignment_path)
     except ARROW_ERRORS:  # reported as conversion.missing or conversion.unreadable
         return found == lengths
     for name, column in columns_of(plan).items():
@@ -120,13 +118,14 @@ def _compare(
     lengths: Sequence[int],
     findings: Findings,
 ) -> None:
-    if stored is None or len(stored) != len(expected):
-        found = 'no column' if stored is None else f'{len(stored)} rows'
+    if stored is None or stored.shape != expected.shape:
+        found = 'no column' if stored is None else f'{_shape_text(stored)} rows'
         findings.add(
-            'plan.alignment', found, f'{len(expected)} rows', file=bag.alignment_path, feature=name
-        )
+            'plan.alignment', found, f'{_shape_text(expected)} rows', file=bag.alignment_path,
+            feature=name,
+        )  # fmt: skip
         return
-    wrong = stored != expected
+    wrong = (stored != expected).reshape(len(stored), -1).any(axis=1)
     if wrong.any():
         frame = int(wrong.argmax())
         ends = np.cumsum(lengths)
@@ -141,6 +140,10 @@ def _compare(
             frame=frame - int(ends[episode]) + lengths[episode],
             places=int(wrong.sum()),
         )
+
+
+def _shape_text(column: npt.NDArray[Any]) -> str:
+    return ' x '.join(map(str, column.shape))
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,10 @@ def summarise(distances: StampDistances) -> Iterator[StateMinusPicture]:
 
 
 def _apart(state: TrackPlan, picture: TrackPlan) -> npt.NDArray[np.float32]:
-    valued = (state.fill == Fill.VALUE) & (picture.fill == Fill.VALUE)
-    apart = (state.error - picture.error)[valued] / _MILLISECOND
+    # The last of several samples is the one at the frame.
+    fill, error = (state.by_frame(rows) for rows in (state.fill, state.error))
+    if fill.ndim > 1:
+        fill, error = fill[:, -1], error[:, -1]
+    valued = (fill == Fill.VALUE) & (picture.fill == Fill.VALUE)
+    apart = (error - picture.error)[valued] / _MILLISECOND
     return np.asarray(apart, np.float32)

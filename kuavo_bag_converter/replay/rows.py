@@ -49,7 +49,7 @@ class RowComparer:
         self._features = [
             Feature(column.key, column.dtype, column.shape)
             for column in dataset.features.values()
-            if column.is_numeric and len(column.shape) == 1
+            if column.is_numeric and len(column.shape) <= 2
         ]
         self._first_rows = first_rows(dataset)
         self._episode: StoredEpisode | None = None
@@ -105,18 +105,19 @@ class RowComparer:
         wrong = np.ascontiguousarray(found).view(bits) != np.ascontiguousarray(expected).view(bits)
         if not wrong.any():
             return
-        frame, element = (int(at[0]) for at in np.nonzero(wrong))
+        frame, *sample, element = (int(at[0]) for at in np.nonzero(wrong))
         names = self._dataset.features[key].names
         name = names[element] if isinstance(names, list) else element
+        place = (frame, *sample, element)
         self._findings.add(
             'rows.value',
-            f'{name} {found[frame, element]!s}',
-            f'{expected[frame, element]!s}',
+            f'{name}{f" of sample {sample[0]}" if sample else ""} {found[place]!s}',
+            f'{expected[place]!s}',
             file=episode.data_file,
             feature=key,
             episode=episode.index,
             frame=self._frame + frame,
-            places=int(wrong.any(axis=1).sum()),
+            places=int(wrong.reshape(len(wrong), -1).any(axis=1).sum()),
         )
 
     def _compare_tasks(self, episode: StoredEpisode, count: int) -> None:

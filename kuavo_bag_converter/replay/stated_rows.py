@@ -53,9 +53,8 @@ _STATED = {
     Source: 'topic fields msgtypes align names_field frame_ids publisher stamp_field '
     'stamp_unit tf',
     Part: 'names sources length on_length pad_value element_count select joints unit value_range '
-    'scale offset threshold relative_to_start gap_flag align stand_in nan quaternion last_frame '
-    'rotation',
-    VectorFeature: 'key parts minus dtype',
+    'scale offset threshold relative_to_start gap_flag align stand_in nan quaternion last_frame',
+    VectorFeature: 'key parts minus dtype samples window_ms',
     CameraFeature: 'key sources size depth depth_range align crop rotate fit value_range unit_mm '
     'store info_topic',
     Clock: 'sources source_fps most_messages decimation drop end_trim end_topics timeline '
@@ -110,6 +109,8 @@ class StatedFrame(NamedTuple):
 
     stamp: int
     stretch: int
+    before: int = 0
+    """How long before the frame the sample lies that is meant, ns."""
 
 
 class Cell(NamedTuple):
@@ -122,6 +123,13 @@ class Cell(NamedTuple):
     in_gap: bool = False
     cut: bool = False
     """Whether the frame must not be there at all."""
+
+
+def samples_before(vector: VectorFeature, fps: int) -> list[int]:
+    """Return how long before a frame its samples lie, ns: evenly spread, the last at the frame."""
+    count = vector.samples
+    window_ms = 1000 / fps if vector.window_ms is None else vector.window_ms
+    return [round((count - number) * window_ms * 1e6 / count) for number in range(1, count + 1)]
 
 
 def source_of(
@@ -292,7 +300,7 @@ class Statement:
         """Return when a frame is, on a time line: as far from the nearest message of the clock."""
         own = self._profile.clock.timeline
         if timeline == own:
-            return frame.stamp
+            return frame.stamp - frame.before
         key = own, frame.stretch
         if key not in self._clocks:
             _, trusted = self.line(self.clock, 'header', frame.stretch)
@@ -306,7 +314,7 @@ class Statement:
             pairs[slice(max(after - 1, 0), after + 1)],
             key=lambda p: (abs(p[0] - frame.stamp), p[0]),
         )
-        return other + frame.stamp - near
+        return other + frame.stamp - near - frame.before
 
     def cell(self, topic: StatedTopic, align: Align, frame: StatedFrame) -> Cell:
         """Return what serves a frame."""
