@@ -33,6 +33,7 @@ from kuavo_bag_converter.profiles.model import (
     Clock,
     Crop,
     Episodes,
+    Language,
     Part,
     Profile,
     Source,
@@ -911,6 +912,10 @@ def profiles(draw):
         draw(texts),
         draw(st.just(()) | sources(one_field)),
         replace(draw(episodes()), min_episode_s=draw(st.just(0.0) | positive)),
+        language=tuple(
+            Language(draw(sources(one_field)), style, draw(st.sampled_from(['user', 'assistant'])))
+            for style in draw(st.sets(st.sampled_from(['subtask', 'plan', 'interjection'])))
+        ),
     )
 
 

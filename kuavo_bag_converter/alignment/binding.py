@@ -93,10 +93,19 @@ class Binding:
     """Topic of the task's text; None if the bag has none."""
     episode_source: Source | None
     """Topic that cuts the bag into episodes; None if no topic does."""
+    language_sources: tuple[Source | None, ...] = ()
+    """Topic of each of the profile's ``language``; None if the bag has none."""
     element_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names that the bag gives elements that are read by their places, by part."""
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     """The topic that stands in where the bag has none of a part's own, by feature and elements."""
+
+    @property
+    def text_sources(self) -> list[tuple[Source, str]]:
+        """Return the topics of which single values are read in the first pass, and for what."""
+        named = [(self.task_source, 'task'), (self.episode_source, 'episodes')]
+        named += [(source, 'language') for source in self.language_sources]
+        return [(source, user) for source, user in named if source is not None]
 
     @property
     def clock_topic(self) -> str:
@@ -145,6 +154,7 @@ def bind(profile: Profile, reader: BagReader) -> Binding:
         cameras,
         binder.first_usable(profile.task_sources, 'the task'),
         binder.choose(episodes.sources, 'the cutting into episodes') if episodes.sources else None,
+        tuple(binder.first_usable(one.sources, 'the language') for one in profile.language),
         stand_ins=binder.stand_ins,
     )
 

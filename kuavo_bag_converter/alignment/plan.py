@@ -131,6 +131,16 @@ class TrackPlan:
         return rows if samples == 1 else rows.reshape(-1, samples)
 
 
+class LanguageRow(NamedTuple):
+    """A text of an episode."""
+
+    frame: int
+    """Of the episode, at which it is said or from which on it holds."""
+    style: str
+    role: str
+    text: str
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """The frames of a bag and the messages that serve them."""
@@ -147,6 +157,8 @@ class Plan:
     """Which of ``tasks`` each frame has, shape (frames,)."""
     run: npt.NDArray[np.int64] | None = None
     """The run of the recording that each frame lies in, shape (frames,)."""
+    language: tuple[tuple[LanguageRow, ...], ...] = ()
+    """The rows of each episode's language columns; none where the profile asks for none."""
 
     def __len__(self) -> int:
         """Return the number of frames."""

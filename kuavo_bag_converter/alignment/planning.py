@@ -23,12 +23,13 @@ from kuavo_bag_converter.alignment.binding import Binding
 from kuavo_bag_converter.alignment.marks import find_marks, read_marks
 from kuavo_bag_converter.alignment.plan import (
     BadPictures,
+    LanguageRow,
     Plan,
     plan_recording,
     recording_of,
     topics_with_header,
 )
-from kuavo_bag_converter.alignment.report import CutReport, TopicStampReport
+from kuavo_bag_converter.alignment.report import CutReport, LanguageReport, TopicStampReport
 from kuavo_bag_converter.alignment.runs import BagTimes, step_text
 from kuavo_bag_converter.alignment.segments import (
     Cut,
@@ -37,6 +38,7 @@ from kuavo_bag_converter.alignment.segments import (
     cut_by_ranges,
     FrameTasks,
     joined_tasks,
+    language_rows,
     tasks_of_frames,
     Value,
 )
@@ -67,7 +69,7 @@ def plan_bag(
     latched = latched_topics(reader.connections)
     recording = recording_of(
         profile.clock, binding.clock_topic, binding.tracks, index, latched,
-        by_receive=bool(binding.task_source or binding.episode_source),
+        by_receive=bool(binding.text_sources),
     )  # fmt: skip
     cuts, failures = _cuts(binding, reader, definitions, recording)
     plan = plan_recording(
@@ -96,7 +98,11 @@ def plan_bag(
     tasks = _tasks(binding, reader, definitions, recording, plan, cuts)
     if profile.task_sources:
         report = replace(report, frames_with_default_task=tasks.by_default)
-    return replace(plan, report=report, tasks=tasks.texts, task_index=tasks.of_frame)
+    plan = replace(plan, tasks=tasks.texts, task_index=tasks.of_frame)
+    if profile.language:
+        rows, counts = _language(binding, reader, definitions, recording, plan)
+        plan, report = replace(plan, language=rows), replace(report, language=counts)
+    return replace(plan, report=report)
 
 
 def _tasks(
@@ -121,6 +127,39 @@ def _tasks(
     return joined_tasks(found)
 
 
+def _language(
+    binding: Binding,
+    reader: BagReader,
+    definitions: Definitions,
+    recording: BagTimes,
+    plan: Plan,
+) -> tuple[tuple[tuple[LanguageRow, ...], ...], tuple[LanguageReport, ...]]:
+    """Return the rows of each episode's language columns, and what became of the texts."""
+    assert plan.run is not None
+    of_episode: list[list[LanguageRow]] = [[] for _ in plan.episodes]
+    reports = []
+    for one, source in zip(binding.profile.language, binding.language_sources, strict=True):
+        report = LanguageReport(one.style, one.role)
+        for number, times in enumerate(recording.runs if source is not None else ()):
+            assert source is not None
+            stamps, ordinals = _on_clock(binding, times, source.topic, held=one.lasts)
+            texts = [str(text).strip() for text in _values(source, ordinals, reader, definitions)]
+            said = [(at, text) for at, text in zip(stamps.tolist(), texts, strict=True) if text]
+            report = replace(
+                report, topic=source.topic, texts=report.texts + len(texts),
+                blank=report.blank + len(texts) - len(said),
+            )  # fmt: skip
+            for rows, (start, stop) in zip(of_episode, plan.episodes, strict=True):
+                if plan.run[start] == number:
+                    frames = plan.stamps[start:stop]
+                    found = language_rows(one, frames, said, binding.profile.fps)
+                    rows.extend(found)
+                    report = replace(report, rows=report.rows + len(found))
+        reports.append(report)
+    ordered = (tuple(sorted(rows, key=lambda row: row.frame)) for rows in of_episode)
+    return tuple(ordered), tuple(reports)
+
+
 def latched_topics(connections: Iterable[Connection]) -> frozenset[str]:
     """Return the topics whose last message lasts, by what all their publishers declare."""
     latched: dict[str, bool] = {}
@@ -131,13 +170,12 @@ def latched_topics(connections: Iterable[Connection]) -> frozenset[str]:
 
 def aligned_topics(binding: Binding) -> frozenset[str]:
     """Return the topics whose stamps a plan takes into account."""
-    read = [binding.task_source, binding.episode_source]
     return frozenset(
         [
             binding.clock_topic,
             *binding.end_topics,
             *(track.topic for track in binding.tracks),
-            *(source.topic for source in read if source is not None),
+            *(source.topic for source, _ in binding.text_sources),
         ]
     )
 

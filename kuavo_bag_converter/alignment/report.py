@@ -162,6 +162,22 @@ class CutReport:
 
 
 @dataclass(frozen=True)
+class LanguageReport:
+    """What became of the texts of a topic that are for the language columns."""
+
+    style: str = ''
+    role: str = ''
+    topic: str | None = None
+    """None where the bag has none of those that the profile names."""
+    texts: int = 0
+    """Messages."""
+    blank: int = 0
+    """Messages without a text, which are passed by."""
+    rows: int = 0
+    """Texts of all episodes; one that lasts is one until it changes."""
+
+
+@dataclass(frozen=True)
 class ClockReport:
     """What the frame clock made, before frames are left out for what serves them."""
 
@@ -223,6 +239,10 @@ class PlanReport(ClockReport):
     )
     """Of the topic that names the task, if one does."""
     frames_with_default_task: int | None = field(default=None, metadata=_OPTIONAL)
+    language: tuple[LanguageReport, ...] | None = field(
+        default=None, metadata={'kind': LanguageReport, **_OPTIONAL}
+    )
+    """What became of texts for the language columns; None where the profile asks for none."""
     element_names: Mapping[str, Sequence[str]] | None = field(default=None, metadata=_OPTIONAL)
     """Names that the bag gives elements that are read by their places, by part."""
     stand_ins: Mapping[str, str] | None = field(default=None, metadata=_OPTIONAL)

@@ -26,14 +26,16 @@ import itertools
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.alignment.marks import Mark
-from kuavo_bag_converter.alignment.plan import Segment
+from kuavo_bag_converter.alignment.plan import LanguageRow, Segment
 from kuavo_bag_converter.alignment.report import CutReport
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.time_spans import TimeSpan
-from kuavo_bag_converter.profiles.model import Episodes, TimeRange
+from kuavo_bag_converter.profiles.model import Episodes, Language, TimeRange
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 import numpy.typing as npt
+
+_NS = 1_000_000_000
 
 Value = bool | int | float | str
 """What a marker topic's field holds."""
@@ -60,6 +62,34 @@ class FrameTasks(NamedTuple):
     """Which of them each frame has, shape (frames,)."""
     by_default: int
     """Frames that have the profile's task because nothing names another."""
+
+
+def language_rows(
+    language: Language, frames: Stamps, said: Sequence[tuple[int, str]], fps: int
+) -> list[LanguageRow]:
+    """
+    Return which texts an episode has at which frames.
+
+    A text that lasts stands once, at the first frame that has it: of several since the frame
+    before the last one, and none that is as the one before. Before the first frame of the episode
+    the last one lasts into it; of others, those within the time of a frame belong to it.
+
+    :param language: What the texts are.
+    :param frames: Stamps of the episode's frames, ns.
+    :param said: Texts and when they were received, ns on the time line of the frames, ascending.
+    :param fps: Frames per second.
+    """
+    rows: list[LanguageRow] = []
+    for at, text in said:
+        frame = int(np.searchsorted(frames, at))
+        if frame == len(frames) or (not language.lasts and at <= frames[0] - _NS // fps):
+            continue
+        row = LanguageRow(frame, language.style, language.role, text)
+        if language.lasts and rows and rows[-1].frame == frame:
+            rows.pop()
+        if not (language.lasts and rows and rows[-1].text == text):
+            rows.append(row)
+    return rows
 
 
 class _Piece(NamedTuple):

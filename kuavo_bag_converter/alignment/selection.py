@@ -706,9 +706,8 @@ class _Selector:
         for camera in binding.cameras:
             self._look_for(camera.source, camera.feature.key)
         self._look_for(binding.clock_source, 'the frame clock')
-        for source, user in ((binding.task_source, 'task'), (binding.episode_source, 'episodes')):
-            if source is not None:
-                self._look_for(source, user)
+        for source, user in binding.text_sources:
+            self._look_for(source, user)
 
     def _look_for_part(self, bound: BoundPart, user: str) -> None:
         part, source = bound.part, bound.source
@@ -784,9 +783,9 @@ class _Selector:
             source = self._from(camera.source, stream)
             cameras.append(camera._replace(source=source, track=track))
         others = [binding.clock_source, binding.task_source, binding.episode_source]
-        clock, task, episodes = (
+        clock, task, episodes, *language = (
             None if source is None else self._from(source, self._stream_of(source))
-            for source in others
+            for source in (*others, *binding.language_sources)
         )
         assert clock is not None
         return replace(
@@ -794,6 +793,7 @@ class _Selector:
             clock_source=clock,
             task_source=task,
             episode_source=episodes,
+            language_sources=tuple(language),
             vectors=vectors,
             cameras=tuple(cameras),
             tracks=tuple(

@@ -195,10 +195,18 @@ class _FileCheck:
         features = [
             Feature(column.key, column.dtype, column.shape)
             for column in self._columns
-            if column.is_image or (column.is_numeric and len(column.shape) <= 2)
+            if column.is_image
+            or column.dtype == 'language'
+            or (column.is_numeric and len(column.shape) <= 2)
         ]
-        # Numbers come first, then pictures, then the default columns.
-        features.sort(key=lambda feature: (feature.key in _DEFAULT_KEYS, feature.is_image))
+        # Numbers come first, then pictures and texts, then the default columns.
+        features.sort(
+            key=lambda feature: (
+                feature.key in _DEFAULT_KEYS,
+                feature.is_language,
+                feature.is_image,
+            )
+        )
         expected, found = table_schema(features), self._table.schema_arrow
         if found.names != expected.names or found.types != expected.types:
             self._add('data.schema', _schema_text(found), _schema_text(expected))

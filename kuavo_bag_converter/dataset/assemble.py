@@ -130,9 +130,14 @@ def check_format(features: Sequence[Feature], version: str) -> None:
     """
     Refuse features that a format cannot hold.
 
-    :raises UsageError: The format has no metric depth.
+    :raises UsageError: The format has no metric depth, or no language.
     """
     for feature in features:
+        if version == 'v2.1' and feature.is_language:
+            raise UsageError(
+                f'language: LeRobot {version} has no columns of language; use v3.0 (they are read '
+                'by LeRobot 0.6 or later), or take the texts as task: {from: ...}'
+            )
         if version == 'v2.1' and feature.depth is not None:
             raise UsageError(
                 f'{feature.key}: LeRobot {version} has no metric depth; use v3.0, or store depth '

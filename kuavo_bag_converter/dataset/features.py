@@ -46,6 +46,11 @@ class Feature:
     depth: DepthCoding | None = None
 
     @property
+    def is_language(self) -> bool:
+        """Whether the column holds texts, see :mod:`.language`."""
+        return self.dtype == 'language'
+
+    @property
     def is_video(self) -> bool:
         """Whether the column lives in MP4 files and not in the table."""
         return self.dtype == 'video'
@@ -59,6 +64,13 @@ class Feature:
     def is_picture(self) -> bool:
         """Whether the column is a camera."""
         return self.is_video or self.is_image
+
+
+LANGUAGE_FEATURES = (
+    Feature('language_persistent', 'language', (1,)),
+    Feature('language_events', 'language', (1,)),
+)
+"""Texts that last until the next one, and texts that are said at a frame (LeRobot >= 0.6)."""
 
 
 @dataclass(frozen=True)

@@ -235,6 +235,8 @@ def episodes_schema(features: Sequence[Feature], labels: Sequence[str] = ()) -> 
             (f'videos/{feature.key}/to_timestamp', pa.float64()),
         ]
     for feature in [*features, *DEFAULT_FEATURES]:
+        if feature.is_language:
+            continue
         depth = 3 if feature.is_picture else 1
         for name in STATISTICS:
             kind = _list_of(pa.int64()) if name == 'count' else _list_of(pa.float64(), depth)

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from kuavo_bag_converter.dataset.existing import Existing
 from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.language import language_columns
 from kuavo_bag_converter.dataset.layout import Episode, FileLimits, whole_shard
 from kuavo_bag_converter.dataset.metadata import DatasetSummary
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, read_packets
@@ -40,6 +41,7 @@ from kuavo_bag_converter.dataset.tables import (
     table_of,
     table_schema,
     TASK_INDEX,
+    texts,
     vectors,
 )
 from kuavo_bag_converter.support.errors import DatasetError
@@ -82,7 +84,8 @@ class Assembly:
     @property
     def schema(self) -> pa.Schema:
         """Return the columns of its table, those of pictures too."""
-        return table_schema([*vectors(self.features), *images(self.features), *DEFAULT_FEATURES])
+        kept = (*vectors(self.features), *images(self.features), *texts(self.features))
+        return table_schema([*kept, *DEFAULT_FEATURES])
 
     def summary(
         self, before: Existing, episodes: Sequence[Episode], tasks: TaskNumbers
@@ -207,8 +210,23 @@ def episode_rows(
         for episode, known in zip(group, shard.statistics(), strict=True):
             table, names = episode_table(episode, job.features, job.fps, tasks)
             own = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
+            table = _with_texts(table, episode, job)
             yield EpisodeRows(episode, table, names, known.vectors | own, known.pictures)
             job.advance(1)
+
+
+def _with_texts(table: pa.Table, episode: Episode, job: Assembly) -> pa.Table:
+    """Add the texts of an episode to its numbers."""
+    if not texts(job.features):
+        return table
+    columns = {name: table.column(name) for name in table.column_names}
+    columns |= language_columns(
+        episode.shard.language[episode.place], table.column('timestamp').to_numpy()
+    )
+    pictures = {feature.key for feature in images(job.features)}
+    fields = [field for field in job.schema if field.name not in pictures]
+    schema = pa.schema(fields, job.schema.metadata)
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def table_statistics(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
@@ -36,7 +36,11 @@ def check_features(features: Sequence[Feature]) -> None:
             raise UsageError(f'{feature.key}: is there twice')
         seen.add(feature.key)
         _check_key(feature.key)
-        if feature.is_picture:
+        if feature.is_language:
+            if feature not in LANGUAGE_FEATURES:
+                names = ' and '.join(known.key for known in LANGUAGE_FEATURES)
+                raise UsageError(f'{feature.key}: the columns of language are {names}')
+        elif feature.is_picture:
             _check_camera(feature)
         else:
             _check_vector(feature)

@@ -37,6 +37,7 @@ import shutil
 from typing import Any, NamedTuple, TypeVar
 
 import av
+from kuavo_bag_converter.alignment.plan import LanguageRow
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.images import ImageWriter
 from kuavo_bag_converter.dataset.mp4 import frame_rate
@@ -133,6 +134,7 @@ class Shard:
     :ivar images: The pictures that go into the table, by feature.
     :ivar labels: What the list of episodes says of its episodes, None for nothing. They are not
         on disk.
+    :ivar language: The texts of each episode; none without columns of language.
     """
 
     path: Path
@@ -145,6 +147,7 @@ class Shard:
     extra: Mapping[str, Any]
     images: Mapping[str, ShardImages] = field(default_factory=dict)
     labels: Mapping[str, str | None] = field(default_factory=dict)
+    language: tuple[tuple[LanguageRow, ...], ...] = ()
 
     @property
     def table_path(self) -> Path:
@@ -301,6 +304,9 @@ def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
             key: ShardImages(tuple(stored['episode_bytes']), stored['bytes'])
             for key, stored in manifest.get('images', {}).items()
         },
+        language=tuple(
+            tuple(LanguageRow(*row) for row in rows) for rows in manifest.get('language', ())
+        ),
     )
 
 
@@ -319,6 +325,7 @@ class ShardWriter:
     :param tasks: The tasks that ``task_index`` refers to; one or more.
     :param video: Encoder settings for all colour cameras, or for each one by feature. Metric depth
         has its own.
+    :param language: The texts of each episode, where the features have columns of language.
     :raises UsageError: The settings cannot be written.
     :raises DatasetError: The shard exists.
     """
@@ -332,8 +339,10 @@ class ShardWriter:
         episode_lengths: Sequence[int],
         tasks: Sequence[str],
         video: VideoOptions | Mapping[str, VideoOptions],
+        language: Sequence[Sequence[LanguageRow]] = (),
     ) -> None:
         self._path = path
+        self._language = language
         self._features = tuple(features)
         self._fps = int(fps) if float(fps).is_integer() else fps
         self._lengths = tuple(int(length) for length in episode_lengths)
@@ -540,6 +549,7 @@ class ShardWriter:
                 }
                 for key, writer in sorted(self._image_writers.items())
             },
+            **({'language': self._language} if self._language else {}),
             'versions': {
                 'av': av.__version__,
                 'ffmpeg': av.ffmpeg_version_info,

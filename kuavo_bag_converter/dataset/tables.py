@@ -23,6 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.language import (
+    described_language,
+    language_type,
+    REPEATING_TEXTS,
+)
 from kuavo_bag_converter.support.errors import DatasetError
 from kuavo_bag_converter.support.files import sync
 import numpy as np
@@ -46,7 +51,12 @@ _PAGE_BYTES = 64 << 10
 
 def vectors(features: Sequence[Feature]) -> list[Feature]:
     """Return the features that live in the table as numbers."""
-    return [feature for feature in features if not feature.is_picture]
+    return [feature for feature in features if not (feature.is_picture or feature.is_language)]
+
+
+def texts(features: Sequence[Feature]) -> list[Feature]:
+    """Return the features that live in the table as texts."""
+    return [feature for feature in features if feature.is_language]
 
 
 def images(features: Sequence[Feature]) -> list[Feature]:
@@ -70,6 +80,8 @@ def table_schema(features: Sequence[Feature]) -> pa.Schema:
         value = {'dtype': feature.dtype, '_type': 'Value'}
         if feature.is_image:
             described[feature.key] = {'_type': 'Image'}
+        elif feature.is_language:
+            described[feature.key] = described_language(feature.key)
         elif feature.shape == (1,):
             described[feature.key] = value
         elif len(feature.shape) == 2:
@@ -90,6 +102,8 @@ def table_schema(features: Sequence[Feature]) -> pa.Schema:
 def _arrow_type(feature: Feature) -> pa.DataType:
     if feature.is_image:
         return pa.struct([('bytes', pa.binary()), ('path', pa.string())])
+    if feature.is_language:
+        return language_type(feature.key)
     value = pa.from_numpy_dtype(np.dtype(feature.dtype))
     if feature.shape == (1,):
         return value
@@ -138,7 +152,7 @@ class TableWriter:
             self._file,
             schema,
             compression='snappy',
-            use_dictionary=_REPEATING,
+            use_dictionary=[*_REPEATING, *REPEATING_TEXTS],
             data_page_size=_PAGE_BYTES,
         )
 

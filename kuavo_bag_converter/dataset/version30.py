@@ -194,7 +194,8 @@ def _statistics(
         if before.frames and key not in before.pictures:
             known = (_arrays(before.statistics[key]), before.frames)
             statistics[key] = pooled([known, (statistics[key], histogram.frames)])
-    return {feature.key: statistics[feature.key] for feature in [*job.features, *DEFAULT_FEATURES]}
+    ordered = [*job.features, *DEFAULT_FEATURES]
+    return {item.key: statistics[item.key] for item in ordered if not item.is_language}
 
 
 def _arrays(statistics: Mapping[str, Any]) -> Statistics:

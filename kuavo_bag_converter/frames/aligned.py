@@ -32,7 +32,7 @@ from typing import Any
 
 import av
 from kuavo_bag_converter.alignment.binding import bind, Binding, BoundCamera
-from kuavo_bag_converter.alignment.plan import Plan
+from kuavo_bag_converter.alignment.plan import LanguageRow, Plan
 from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.alignment.selection import (
     compare_first_messages,
@@ -127,6 +127,8 @@ class Chunk:
         float64 (frames,); 0 where values are interpolated or filled. A topic that features align
         in different ways is there for each of them, as ``topic (feature)``. That of several
         samples a frame has shape (frames, samples) and is measured from the time of each.
+    :ivar language: Texts that are said at each frame or hold from it on, a tuple for each; see the
+        profile's ``language``.
     """
 
     episode: int
@@ -136,6 +138,7 @@ class Chunk:
     pictures: Mapping[str, Sequence[Picture]]
     tasks: Sequence[str]
     errors_ms: Mapping[str, npt.NDArray[np.float64]]
+    language: Sequence[tuple[LanguageRow, ...]]
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -154,6 +157,7 @@ class Frame:
     :ivar pictures: By feature.
     :ivar task: What is done.
     :ivar errors_ms: As in :class:`Chunk`; an array (samples,) where there are several.
+    :ivar language: Texts that are said at the frame or hold from it on.
     """
 
     episode: int
@@ -163,6 +167,7 @@ class Frame:
     pictures: Mapping[str, Picture]
     task: str
     errors_ms: Mapping[str, float | npt.NDArray[np.float64]]
+    language: tuple[LanguageRow, ...]
 
 
 def plan(
@@ -297,6 +302,7 @@ def _frame(chunk: Chunk, row: int) -> Frame:
             name: errors[row] if errors.ndim > 1 else float(errors[row])
             for name, errors in chunk.errors_ms.items()
         },
+        chunk.language[row],
     )
 
 
@@ -453,7 +459,12 @@ class _Collected:
                 name: track.by_frame(track.error)[first:stop] / 1e6
                 for name, track in zip(self._names, plan.tracks, strict=True)
             },
+            self._texts(episode, range(first - start, stop - start)),
         )
+
+    def _texts(self, episode: int, frames: range) -> list[tuple[LanguageRow, ...]]:
+        rows = self._plan.language[episode] if self._plan.language else ()
+        return [tuple(row for row in rows if row.frame == frame) for frame in frames]
 
     def _tasks(self, first: int, stop: int) -> list[str]:
         plan = self._plan

@@ -28,7 +28,7 @@ from kuavo_bag_converter.alignment.selection import compare_first_messages, trie
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.open import open_quickly
 from kuavo_bag_converter.dataset.agreement import ShardFormat
-from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
 from kuavo_bag_converter.frames.cameras import needed_for, open_cameras
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.kinds import CameraKind
@@ -69,6 +69,7 @@ def shard_features(binding: Binding, kinds: Sequence[CameraKind[Any]]) -> tuple[
     return (
         *(Feature(v.key, v.dtype, v.shape, v.names) for v in vectors),
         *(kind.feature for kind in kinds),
+        *(LANGUAGE_FEATURES if binding.profile.language else ()),
     )
 
 
@@ -149,8 +150,8 @@ def _uses(binding: Binding, definitions: Definitions) -> dict[Source, list[_Use]
             for one in alone or [part]:
                 use = partial(_read_part, one, source, definitions, vector.feature)
                 uses.setdefault(chooser_of(source), []).append(use)
-    for single, user in ((binding.task_source, 'task'), (binding.episode_source, 'episodes')):
-        if single is not None and single.fields:
+    for single, user in binding.text_sources:
+        if single.fields:
             use = partial(_read_value, single, definitions, user)
             uses.setdefault(chooser_of(single), []).append(use)
     return uses

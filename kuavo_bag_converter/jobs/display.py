@@ -24,6 +24,7 @@ from typing import TextIO
 from kuavo_bag_converter.alignment.report import (
     ClockStep,
     CutReport,
+    LanguageReport,
     PlanReport,
     TopicStampReport,
     TrackReport,
@@ -319,6 +320,7 @@ def _stamp_remarks(plan: PlanReport) -> list[str]:
         'the bag lacks'
         for elements, topic in (plan.stand_ins or {}).items()
     ]
+    remarks += [_language_text(language) for language in plan.language or ()]
     remarks += [_step_text(step) for step in plan.clock_steps or ()]
     remarks += [
         f'left out between such steps: {reason}' for reason in plan.runs_without_frames or ()
@@ -339,6 +341,15 @@ def _stamp_remarks(plan: PlanReport) -> list[str]:
             'end_trim: none'
         )
     return list(dict.fromkeys(remarks))
+
+
+def _language_text(language: LanguageReport) -> str:
+    what = f'language ({language.style}, {language.role})'
+    if language.topic is None:
+        return f'{what}: no row, for the bag has none of its topics'
+    blank = f', {language.blank} of them blank' if language.blank else ''
+    texts = counted(language.texts, 'message')
+    return f'{what}: {counted(language.rows, "row")} from {texts} of {language.topic}{blank}'
 
 
 def _step_text(step: ClockStep) -> str:

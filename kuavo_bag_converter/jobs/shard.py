@@ -241,6 +241,7 @@ def _open_shard(
         episode_lengths=[stop - start for start, stop in plan.episodes],
         tasks=plan.tasks or (binding.profile.task,),
         video={kind.key: kind.video for kind in kinds if kind.feature.is_video},
+        language=plan.language,
     )
 
 

@@ -72,6 +72,11 @@ def profile_as_yaml(profile: Profile) -> str:
     if common is not None:
         document['align'] = asdict(common)
     document['features'] = {item.key: _feature(item, common) for item in profile.features}
+    if profile.language:
+        document['language'] = [
+            {'from': _sources(one.sources), 'style': one.style, 'role': one.role}
+            for one in profile.language
+        ]
     if profile.episodes != Episodes():
         document['episodes'] = _episodes(profile.episodes)
         if profile.episodes.min_episode_s:

@@ -36,6 +36,9 @@ from kuavo_bag_converter.profiles.model import (
     Clock,
     Episodes,
     IN_DATASET,
+    Language,
+    LanguageRole,
+    LanguageStyle,
     Profile,
     Source,
     Timeline,
@@ -71,8 +74,8 @@ def checked(profile: Profile) -> Profile:
 
 def _profile(document: YamlNode, path: str | Path) -> Profile:
     keys = document.mapping(
-        'name', 'robot_type', 'fps', 'task', 'clock', 'align', 'features', 'episodes', 'extends',
-        'options',
+        'name', 'robot_type', 'fps', 'task', 'clock', 'align', 'features', 'episodes', 'language',
+        'extends', 'options',
         required=('robot_type', 'fps', 'task', 'clock', 'features'),
     )  # fmt: skip
     if 'options' in keys:
@@ -90,6 +93,7 @@ def _profile(document: YamlNode, path: str | Path) -> Profile:
         episodes=_placed(read_episodes(keys['episodes']), path)
         if 'episodes' in keys
         else Episodes(),
+        language=_language(keys['language']) if 'language' in keys else (),
     )
 
 
@@ -99,6 +103,21 @@ def _placed(episodes: Episodes, path: str | Path) -> Episodes:
         return episodes
     marks = Path(path).resolve().parents[1] / episodes.marks_file.removeprefix(IN_DATASET)
     return replace(episodes, marks_file=os.path.normpath(marks))
+
+
+def _language(node: YamlNode) -> tuple[Language, ...]:
+    """Read the topics of language columns, which LeRobot tells apart by style and role."""
+    found: dict[tuple[str, str], Language] = {}
+    for item in node.items('topics with texts, as {from: {topic, field}, style}'):
+        keys = item.mapping('from', 'style', 'role', required=('from', 'style'))
+        style = keys['style'].choice(*get_args(LanguageStyle))
+        role: LanguageRole = 'user' if style == 'interjection' else 'assistant'
+        if 'role' in keys:
+            role = keys['role'].choice(*get_args(LanguageRole))
+        if (style, role) in found:
+            raise item.error(f'style {style} with role {role} is there already; one topic says it')
+        found[style, role] = Language(read_sources(keys['from'], 'one'), style, role)
+    return tuple(found.values())
 
 
 def _task(node: YamlNode) -> tuple[str, tuple[Source, ...]]:

@@ -24,6 +24,8 @@ Strategy = Literal['nearest', 'hold', 'linear', 'slerp']
 Timeline = Literal['bag', 'header']
 OnGap = Literal['keep', 'hold', 'drop', 'split', 'fail', 'mark', 'zeros']
 Reduce = Literal['any', 'max', 'mean', 'last']
+LanguageStyle = Literal['subtask', 'plan', 'memory', 'motion', 'interjection']
+LanguageRole = Literal['user', 'assistant']
 OnLength = Literal['refuse', 'pad', 'cut', 'pad_or_cut']
 
 Dtype = Literal['float32', 'float64', 'int32', 'int64', 'bool']
@@ -385,6 +387,21 @@ class Episodes:
 
 
 @dataclass(frozen=True)
+class Language:
+    """A topic whose texts become rows of LeRobot's language columns."""
+
+    sources: tuple[Source, ...]
+    """One field, a text."""
+    style: LanguageStyle
+    role: LanguageRole
+
+    @property
+    def lasts(self) -> bool:
+        """Whether a text holds until the next one; else it is said at one frame."""
+        return self.style != 'interjection'
+
+
+@dataclass(frozen=True)
 class Profile:
     """Everything that turns the topics of a bag into the frames of a dataset."""
 
@@ -397,6 +414,7 @@ class Profile:
     task_sources: tuple[Source, ...] = ()
     """Topic with the task as text; each frame has the last one before it, or ``task``."""
     episodes: Episodes = Episodes()
+    language: tuple[Language, ...] = ()
 
     @property
     def vectors(self) -> tuple[VectorFeature, ...]:

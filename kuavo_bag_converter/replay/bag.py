@@ -123,7 +123,7 @@ class _BagReplay:
     def _compare(self, plan: Plan) -> None:
         options, replay = self._replay.options, self._replay
         tasks = _tasks(plan, self._binding.profile)
-        rows = RowComparer(self._dataset, self._episodes, tasks, replay.findings)
+        rows = RowComparer(self._dataset, self._episodes, tasks, replay.findings, plan.language)
         table = Table(self._binding, plan, options.definitions, options.chunk_size, rows.append)
         cameras, comparers = self._compared(plan)
         pool = WorkerPool(

@@ -35,13 +35,14 @@ from typing import Any
 
 from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
-from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
 from kuavo_bag_converter.dataset.record import RecordedBag
-from kuavo_bag_converter.dataset.tables import read_arrays
+from kuavo_bag_converter.dataset.tables import read_arrays, read_rows
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,
+    Language,
     Part,
     POSE_FIELDS,
     Profile,
@@ -87,6 +88,7 @@ from kuavo_bag_converter.replay.stated_transforms import pose, StatedEdge
 from kuavo_bag_converter.support.errors import ConverterError
 import numpy as np
 from numpy.typing import NDArray
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 _ENOUGH = 0.9
@@ -195,6 +197,22 @@ def _names_in(message: Any, part: Part, source: Source) -> Sequence[str]:
     return [str(names[place]) for place in chosen if place < len(names)]
 
 
+class _Texts(_Use):
+    """The texts of a topic, by the number of their message."""
+
+    def __init__(self, language: Language, source: Source) -> None:
+        super().__init__(source, Align('hold'))
+        self.language = language
+        self.texts: dict[int, str] = {}
+
+    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:
+        """Take the text of a message, if it has one."""
+        text = str(value_at(decoded, self.source.fields[0])).strip()
+        if text and self.accepts(message, decoded):
+            self.topics[0].add(number, message.place, message.received, header)
+            self.texts[number] = text
+
+
 class _PoseColumn(_Column):
     """A part whose source is a transform; of each frame, the transforms in its parent."""
 
@@ -267,6 +285,7 @@ class BagOpinion:
         self._sample = frames
         self._columns: list[_Column] = []
         self._cameras: dict[str, _Use] = {}
+        self._texts: list[_Texts] = []
         first = bag.first_episode
         self._episodes = dataset.episodes[slice(first, first + bag.episodes)]
         self._first_rows = first_rows(dataset)
@@ -318,6 +337,7 @@ class BagOpinion:
         sources = [source for source, _ in self._aligned()]
         static = {source.tf.static_topic for source in sources if source.tf is not None}
         sources += (*profile.clock.sources, *profile.task_sources, *profile.episodes.sources)
+        sources += [source for one in profile.language for source in one.sources]
         return {source.topic for source in sources} | static | {*profile.clock.end_topics}
 
     def _lines_of(self, topic: str) -> set[str]:
@@ -340,6 +360,7 @@ class BagOpinion:
         self._types = types
         clock = self._bind(counts)
         uses = [clock, *self._cameras.values(), *(c for c in self._columns if c.bound)]
+        uses += self._texts
         topics = {name: StatedTopic(name) for name in types}
         lines = {name: self._lines_of(name) for name in topics}
         headed = any('header' in used for used in lines.values())
@@ -352,7 +373,8 @@ class BagOpinion:
             mine = [use for use in uses if topic.name in use.topics_read]
             decoded = None
             if any(
-                isinstance(u, _Column) or u.source.frame_ids or u.source.stamp_field for u in mine
+                isinstance(u, _Column | _Texts) or u.source.frame_ids or u.source.stamp_field
+                for u in mine
             ):
                 decoded = self._definitions.decoder(message.connection)(message.data)
             for use in mine:
@@ -398,6 +420,10 @@ class BagOpinion:
             source = source_of(camera.sources, counts, self._types)
             if source is not None:
                 self._cameras[camera.key] = _Use(source, source.align or camera.align)
+        for language in profile.language:
+            source = source_of(language.sources, counts, self._types)
+            if source is not None:
+                self._texts.append(_Texts(language, source))
         sources = [source for source in profile.clock.sources if source.topic in counts]
         if not sources:
             raise NotJudged('a bag without the topic of the frame clock')
@@ -494,6 +520,9 @@ class BagOpinion:
         for frame, key, found, expected in wrong[best]:
             self._add('opinion.row', found, expected, episode, frame, key)
         self._doubt(episode, best, stamps, rows)
+        if self._profile.language:
+            with self._not_judged('language'):
+                self._judge_texts(episode, best, stamps, chosen)
         self._summary.frames += len(chosen)
         return best, chosen
 
@@ -663,6 +692,47 @@ class BagOpinion:
             w = part.real_part(column.source)
             found = -found if w is not None and found[w] < 0 else found
         return [float(v) for v in operated(found, part)]
+
+    def _judge_texts(
+        self, episode: StoredEpisode, stretch: int, stamps: Sequence[int], chosen: Sequence[int]
+    ) -> None:
+        """Compare what is said and holds at sampled frames with what was received by then."""
+        path = self._dataset.root / episode.data_file
+        first = episode.first_row - self._first_rows[episode.data_file]
+        table = pa.concat_tables(read_rows(path, first, episode.length, LANGUAGE_FEATURES))
+        lasting, events = (table.column(one.key).to_pylist() for one in LANGUAGE_FEATURES)
+        period = SECOND // self._profile.fps
+        for use in self._texts:
+            language = use.language
+            received, numbers = self._statement.line(
+                use.topics[0], 'bag', stretch, held=language.lasts
+            )
+            mine = (language.style, language.role)
+            for frame in chosen:
+                time = self._statement.time(StatedFrame(stamps[frame], stretch), 'bag')
+                if language.lasts:
+                    last = bisect_right(received, time)
+                    expected = [use.texts[number] for number in numbers[:last][-1:]]
+                    held = [row for row in lasting[frame] if (row['style'], row['role']) == mine]
+                    known = [
+                        r for r in held if r['timestamp'] <= (frame + 0.5) / self._dataset.fps
+                    ]
+                    found = [row['content'] for row in known[-1:]]
+                else:
+                    since = time - period
+                    if frame:
+                        before = StatedFrame(stamps[frame - 1], stretch)
+                        since = self._statement.time(before, 'bag')
+                    inside = slice(bisect_right(received, since), bisect_right(received, time))
+                    expected = [use.texts[number] for number in numbers[inside]]
+                    said = [row for row in events[frame] if (row['style'], row['role']) == mine]
+                    found = [row['content'] for row in said]
+                self._summary.values += 1
+                if found != expected:
+                    self._add(
+                        'opinion.text', f'{mine}: {found}', f'{expected}', episode, frame,
+                        'language',
+                    )  # fmt: skip
 
     # What the numbers must be like.
 

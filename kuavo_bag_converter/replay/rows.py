@@ -16,13 +16,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from kuavo_bag_converter.alignment.plan import LanguageRow
 from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.check.rows import Columns
-from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.language import language_columns
 from kuavo_bag_converter.dataset.tables import column_of, read_rows, TASK_INDEX
 from kuavo_bag_converter.frames.table import FrameRows
 from kuavo_bag_converter.support.errors import DatasetError
@@ -40,12 +43,18 @@ class RowComparer:
         episodes: Sequence[StoredEpisode],
         tasks: Iterator[str],
         findings: Findings,
+        language: Sequence[Sequence[LanguageRow]] = (),
     ) -> None:
-        """Begin at the first row of the first episode; ``tasks`` gives the task of each row."""
+        """
+        Begin at the first row of the first episode.
+
+        ``tasks`` gives the task of each row, ``language`` the texts of each episode.
+        """
         self._dataset = dataset
         self._tasks = tasks
         self._findings = findings
         self._left = iter(episodes)
+        self._language = iter(language)
         self._features = [
             Feature(column.key, column.dtype, column.shape)
             for column in dataset.features.values()
@@ -75,6 +84,7 @@ class RowComparer:
         try:
             table = pa.concat_tables(read_rows(path, first, episode.length, self._features))
             self._stored = {f.key: column_of(table, f) for f in self._features}
+            self._compare_language(episode, path, first)
         except (*ARROW_ERRORS, DatasetError):  # reported as data.unreadable or data.missing
             self._stored = {}
         self._episode, self._frame = episode, 0
@@ -120,6 +130,29 @@ class RowComparer:
             places=int(wrong.reshape(len(wrong), -1).any(axis=1).sum()),
         )
 
+    def _compare_language(self, episode: StoredEpisode, path: Path, first: int) -> None:
+        """Compare the texts of an episode, if there are any to be."""
+        rows = next(self._language, None)
+        if rows is None or any(one.key not in self._dataset.features for one in LANGUAGE_FEATURES):
+            return  # of the second, the metadata says so
+        table = pa.concat_tables(read_rows(path, first, episode.length, LANGUAGE_FEATURES))
+        frames = np.arange(episode.length)
+        expected = language_columns(rows, (frames / self._dataset.fps).astype(np.float32))
+        for key, column in expected.items():
+            found, wanted = table.column(key).to_pylist(), column.to_pylist()
+            wrong = [frame for frame in frames.tolist() if found[frame] != wanted[frame]]
+            if wrong:
+                self._findings.add(
+                    'rows.language',
+                    _texts(found[wrong[0]]),
+                    _texts(wanted[wrong[0]]),
+                    file=episode.data_file,
+                    feature=key,
+                    episode=episode.index,
+                    frame=wrong[0],
+                    places=len(wrong),
+                )
+
     def _compare_tasks(self, episode: StoredEpisode, count: int) -> None:
         numbers = self._stored.get(TASK_INDEX.key)
         for frame in range(self._frame, self._frame + count):
@@ -138,6 +171,11 @@ class RowComparer:
                     episode=episode.index,
                     frame=frame,
                 )
+
+
+def _texts(rows: Sequence[Mapping[str, Any]] | None) -> str:
+    found = [f'{row["role"]}: {row["content"]} ({row["style"]})' for row in rows or ()]
+    return ', '.join(map(repr, found)) or 'no text'
 
 
 def first_rows(dataset: Description) -> dict[str, int]:

@@ -60,7 +60,7 @@ _STATED = {
     Clock: 'sources source_fps most_messages decimation drop end_trim end_topics timeline '
     'absurd_stamp_s on_step_back on_pause',
     Episodes: 'ranges marks_file sources rule start stop discard min_episode_s',
-    Profile: 'name robot_type fps clock features task task_sources episodes',
+    Profile: 'name robot_type fps clock features task task_sources episodes language',
 }
 """What of a profile is stated here."""
 
