@@ -183,6 +183,21 @@ def test_rows_hold_the_rotation_of_their_time(tmp_path, strategy, start_s):
             assert (np.sum(mine[1:] * mine[:-1], axis=1) > 0.5).all()
 
 
+def test_each_of_several_samples_a_frame_turns(tmp_path):
+    robot = robot_of(array([recorded(number) for number in range(FRAMES)]))
+    turn = turning('quaternion_wxyz', 'rot6d_rows', align={'strategy': 'slerp'})
+    samples = {'parts': [turn], 'samples': 2}
+    bag, profile = written(tmp_path, robot, profile_of(observation__turn=samples))
+    out = tmp_path / 'out'
+    assert run(bag, out, profile=str(profile), judged=True).exit_code == 0
+    found = np.stack([np.stack(frame) for frame in rows(out)['observation.turn']])
+    assert found.shape == (FRAMES, 2, 6)
+    for number, place in product(range(1, FRAMES), range(2)):
+        quaternion = tumbling(number - 0.5 + 0.5 * place)
+        there = np.array([moved(quaternion, axis) for axis in np.eye(3)]).T
+        assert found[number, place] == pytest.approx(there[:2].ravel(), abs=1e-6)
+
+
 def test_a_rotation_by_the_chain_of_transforms_is_judged(tmp_path):
     types = ROS2.types
 
