@@ -29,17 +29,16 @@ from typing import Literal, NamedTuple
 from kuavo_bag_converter.alignment.report import ClockStep
 from kuavo_bag_converter.alignment.stamps import header_limit_of, topic_times, TopicTimes, trusted
 from kuavo_bag_converter.bags.clock_steps import steps_back
-from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.bags.model import NS_PER_S, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.profiles.model import Clock
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import listed
 import numpy as np
 import numpy.typing as npt
 
-_NS = 1_000_000_000
-_UNDER_WAY_NS = _NS
+_UNDER_WAY_NS = NS_PER_S
 """Messages of one moment are received within this time."""
-_MIXED_NS = _NS // 4
+_MIXED_NS = NS_PER_S // 4
 """Messages of one moment are stored within this time."""
 
 MessageNumbers = Mapping[str, Ordinals]
@@ -357,11 +356,11 @@ def _passed(
 
 
 def _report(stamps: Literal['receive', 'header'], step: _Step, at_ns: int) -> ClockStep:
-    back = (step.before_ns - step.after_ns) / _NS
+    back = (step.before_ns - step.after_ns) / NS_PER_S
     return ClockStep(
         stamps,
         tuple(sorted(item.topic for item in step.shown)),
-        round(at_ns / _NS, 3),
+        round(at_ns / NS_PER_S, 3),
         round(back, 3),
     )
 

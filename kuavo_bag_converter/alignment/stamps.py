@@ -24,13 +24,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from kuavo_bag_converter.alignment.report import StampCounts
-from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.bags.model import NS_PER_S, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.bags.time_spans import recorded_spans, SILENCE_S, TimeSpan, within
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 import numpy.typing as npt
-
-_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +128,7 @@ class TopicTimes:
             apart.append(self.recording.start - int(receive[self.during.start - 1]))
         if self.during.stop < len(receive):
             apart.append(int(receive[self.during.stop]) - self.recording.stop)
-        return round(min(apart) / _NS, 3) if apart else None
+        return round(min(apart) / NS_PER_S, 3) if apart else None
 
     def _trusted(self) -> npt.NDArray[np.bool_]:
         return trusted(self.index, self.header_limit)
@@ -153,10 +151,10 @@ class TopicTimes:
         if timeline == 'bag' or header is None or not header[received].any():
             return BagError(f'{topic}: no message with a header stamp; use timeline: bag')
         first = int(np.flatnonzero(header[received])[0]) + received.start
-        apart = (int(header[first]) - int(receive[first])) / _NS
+        apart = (int(header[first]) - int(receive[first])) / NS_PER_S
         return BagError(
-            f'{topic}: no header stamp is within {self.header_limit / _NS:g} s of the receive '
-            f'stamp, the first is {apart:+.0f} s off; use timeline: bag, or a larger '
+            f'{topic}: no header stamp is within {self.header_limit / NS_PER_S:g} s of the '
+            f'receive stamp, the first is {apart:+.0f} s off; use timeline: bag, or a larger '
             'absurd_stamp_s where all clocks are off alike'
         )
 
@@ -172,7 +170,7 @@ def trusted(times: TopicIndex, header_limit: float) -> npt.NDArray[np.bool_]:
 
 def header_limit_of(absurd_stamp_s: float) -> float:
     """Return how far a header stamp may be from its receive stamp, ns."""
-    return absurd_stamp_s * _NS if absurd_stamp_s else np.inf
+    return absurd_stamp_s * NS_PER_S if absurd_stamp_s else np.inf
 
 
 def total_counts(runs: Sequence[TopicTimes], timeline: str) -> StampCounts:

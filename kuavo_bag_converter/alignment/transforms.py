@@ -22,14 +22,13 @@ from itertools import pairwise
 import math
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.bags.model import Message
+from kuavo_bag_converter.bags.model import Message, NS_PER_S
 from kuavo_bag_converter.profiles.model import Source
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import did_you_mean, listed
 
 Pose = tuple[float, ...]
 """Translation and rotation, see :data:`kuavo_bag_converter.profiles.model.POSE_FIELDS`."""
-_NS = 10**9
 _JUMP = 0.02
 """From one pose to the next, m or in a quaternion, what may come of two publishers."""
 _RETURN = 3
@@ -159,7 +158,7 @@ class TransformLook:
 
     def _take(self, edge: Edge, transform: Any, message: Message, publisher: str) -> None:
         header = transform.header.stamp
-        stamp = header.sec * _NS + header.nanosec
+        stamp = header.sec * NS_PER_S + header.nanosec
         trail = self._trails.setdefault(edge, _PoseTrail())
         trail.add(pose_of(transform))
         if trail.publisher not in (None, publisher):

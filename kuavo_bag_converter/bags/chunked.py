@@ -157,8 +157,8 @@ class ChunkedStorage(Storage):
         """Tell whether an indexed chunk may hold selected messages; pass it if not."""
 
     @abstractmethod
-    def _chunk_names(self, number: int, topics: Collection[str]) -> bool:
-        """Tell whether an indexed chunk holds messages of one of the topics."""
+    def _chunk_connections(self, number: int) -> Collection[int]:
+        """Return which connections have messages in an indexed chunk."""
 
     @abstractmethod
     def _chunk_at(self, number: int) -> StoredChunk:
@@ -203,7 +203,8 @@ class ChunkedStorage(Storage):
             return
         try:
             for number in range(self._chunk_count()):
-                if self._chunk_names(number, topics):
+                places = self._chunk_connections(number)
+                if any(self.connections[place].topic in topics for place in places):
                     chunk = self._chunk_at(number)
                     if needs_loading(chunk):
                         self._loaded(chunk)

@@ -37,6 +37,7 @@ import numpy.typing as npt
 
 Stamps = npt.NDArray[np.int64]
 """Nanoseconds since the epoch, shape (n,)."""
+NS_PER_S = 10**9
 
 Ordinals = npt.NDArray[np.int64]
 """Ranks of messages within their topic, ascending, shape (n,)."""

@@ -19,13 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.model import NS_PER_S, Stamps
 import numpy as np
 
 SILENCE_S = 600.0
 """Where no topic at all says anything for so long, stamps do not belong together."""
-
-_NS = 1_000_000_000
 
 
 class TimeSpan(NamedTuple):
@@ -42,7 +40,7 @@ def recorded_spans(topics: Iterable[Stamps], silence_s: float = SILENCE_S) -> li
     :param topics: Stamps of each topic, ascending.
     :param silence_s: Seconds.
     """
-    silence = min(int(min(silence_s, 2e10) * _NS), 2**64 - 1)
+    silence = min(int(min(silence_s, 2e10) * NS_PER_S), 2**64 - 1)
     joined: list[TimeSpan] = []
     for start, stop in sorted(
         span for stamps in topics for span in _spans_of_topic(stamps, silence)

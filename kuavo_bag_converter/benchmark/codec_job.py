@@ -22,7 +22,6 @@ begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-import ctypes
 from pathlib import Path
 import statistics
 import time
@@ -39,7 +38,7 @@ from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.video_frames import FrameFitter, plane_pixels
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError
-from kuavo_bag_converter.support.process import MB
+from kuavo_bag_converter.support.process import MB, release_memory
 import numpy as np
 import numpy.typing as npt
 
@@ -86,7 +85,7 @@ def _pictures(values: Mapping[str, Any]) -> _Pictures:
     jpeg, fitter = PictureCodec('mjpeg'), FrameFitter(camera.size, 'yuv420p')
     fitted = [fitter.fit(jpeg.decode(memoryview(data))) for data in stored]
     # What reading has left behind would hide what the work takes.
-    ctypes.CDLL(None).malloc_trim(0)
+    release_memory()
     return _Pictures(stored, fitted, fps)
 
 

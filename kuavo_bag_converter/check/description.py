@@ -320,7 +320,14 @@ def _tasks_v21(root: Path, findings: Findings) -> tuple[str, ...] | None:
 def episodes_v30(
     root: Path, info: Mapping[str, Any], cameras: Sequence[str], findings: Findings
 ) -> tuple[StoredEpisode, ...] | None:
-    """Read meta/episodes of a v3.0 dataset; None where it cannot be read."""
+    """
+    Read meta/episodes of a v3.0 dataset; None where it cannot be read.
+
+    :param root: Of the dataset.
+    :param info: What info.json says.
+    :param cameras: Keys of the features in MP4 files.
+    :param findings: Takes what is wrong.
+    """
     files = sorted(root.glob(EPISODES_FILES))
     if not files:
         findings.add('episodes.missing', 'no file', EPISODES_FILES)
@@ -408,7 +415,14 @@ def _check_rows(episode: StoredEpisode, row: Mapping[str, Any], findings: Findin
 def episodes_v21(
     root: Path, info: Mapping[str, Any], cameras: Sequence[str], findings: Findings
 ) -> tuple[StoredEpisode, ...] | None:
-    """Read meta/episodes.jsonl of a v2.1 dataset; None where it cannot be read."""
+    """
+    Read meta/episodes.jsonl of a v2.1 dataset; None where it cannot be read.
+
+    :param root: Of the dataset.
+    :param info: What info.json says.
+    :param cameras: Keys of the features in MP4 files.
+    :param findings: Takes what is wrong.
+    """
     lines = read_json_lines(root, EPISODES_PATH_V21, 'episodes', findings)
     if lines is None:
         return None

@@ -73,7 +73,18 @@ class Findings:
         frame: int | None = None,
         places: int = 1,
     ) -> None:
-        """Add a finding; of several in one place the first is described."""
+        """
+        Add a finding; of several in one place the first is described.
+
+        :param rule: What was broken, as docs/verify.md lists it.
+        :param found: What there is.
+        :param expected: What there should be.
+        :param file: Within the dataset; the name of a bag where no file is at fault.
+        :param feature: Its key.
+        :param episode: Its number.
+        :param frame: Its number within the episode.
+        :param places: How many places of the same kind the finding stands for.
+        """
         key = (rule, file, feature, episode)
         known = self._found.get(key)
         if known is None:
@@ -100,7 +111,14 @@ def first_line(error: Exception) -> str:
 
 
 def read_json(root: Path, file: str, area: str, findings: Findings) -> dict[str, Any] | None:
-    """Read a JSON object; add a finding and return None where there is none."""
+    """
+    Read a JSON object; add a finding and return None where there is none.
+
+    :param root: Of the dataset.
+    :param file: Within it.
+    :param area: Of the rules, the part before the dot.
+    :param findings: Takes what is wrong.
+    """
     try:
         content = json.loads((root / file).read_text(encoding='utf-8'))
     except FileNotFoundError:
@@ -118,7 +136,14 @@ def read_json(root: Path, file: str, area: str, findings: Findings) -> dict[str,
 def read_json_lines(
     root: Path, file: str, area: str, findings: Findings
 ) -> list[dict[str, Any]] | None:
-    """Read a JSON Lines file; add a finding and return None where there is none."""
+    """
+    Read a JSON Lines file; add a finding and return None where there is none.
+
+    :param root: Of the dataset.
+    :param file: Within it.
+    :param area: Of the rules, the part before the dot.
+    :param findings: Takes what is wrong.
+    """
     try:
         lines = (root / file).read_text(encoding='utf-8').split('\n')
         return [dict(json.loads(line)) for line in lines if line.strip()]
@@ -130,7 +155,14 @@ def read_json_lines(
 
 
 def check_order(rule: str, index: Sequence[Any], file: str, findings: Findings) -> None:
-    """Check that numbers count from 0."""
+    """
+    Check that numbers count from 0.
+
+    :param rule: That is broken if they do not.
+    :param index: The numbers in the order in which they stand.
+    :param file: Within the dataset.
+    :param findings: Takes what is wrong.
+    """
     wrong = [position for position, value in enumerate(index) if value != position]
     if wrong:
         findings.add(

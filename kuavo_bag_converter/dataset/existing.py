@@ -135,6 +135,11 @@ def read_info(
     """
     Read info.json of a dataset to append to and check that the new episodes belong to it.
 
+    :param root: Of the dataset.
+    :param version: Of the format, ``v3.0`` or ``v2.1``.
+    :param entries: The ``features`` of the new episodes.
+    :param fps: Of the new episodes.
+    :param robot_type: Of the new episodes.
     :raises DatasetError: Names what differs.
     """
     info = _read_json(root / INFO_PATH)

@@ -95,7 +95,15 @@ class Mp4Writer:
     def add_encoder(
         self, encoder: str, width: int, height: int, pix_fmt: str, options: dict[str, str]
     ) -> VideoStream:
-        """Add the stream with an FFmpeg encoder whose packets are to be muxed."""
+        """
+        Add the stream with an FFmpeg encoder whose packets are to be muxed.
+
+        :param encoder: By FFmpeg's name.
+        :param width: In pixels.
+        :param height: In pixels.
+        :param pix_fmt: By FFmpeg's name.
+        :param options: Of the encoder, by FFmpeg's names.
+        """
         stream = self._container.add_stream(
             encoder, rate=self._rate, options=options, width=width, height=height, pix_fmt=pix_fmt
         )

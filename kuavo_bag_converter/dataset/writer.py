@@ -83,6 +83,10 @@ def write_dataset(writer: Plugin, shards: Sequence[Shard], root: Path, info: Dat
     """
     Let a plug-in write a dataset; durable on return.
 
+    :param writer: The plug-in.
+    :param shards: The episodes, in the order of the dataset.
+    :param root: A folder that does not exist yet.
+    :param info: What all episodes share.
     :raises DatasetError: It cannot, or the shards do not belong together.
     """
     common_options(shards, info.features, info.fps)

@@ -21,15 +21,14 @@ from collections.abc import Collection, Iterable
 from kuavo_bag_converter.alignment.frame_clock import silences
 from kuavo_bag_converter.alignment.report import ClockStep, Pause
 from kuavo_bag_converter.bags.clock_steps import steps_back
-from kuavo_bag_converter.bags.model import Ordinals, Stamps
+from kuavo_bag_converter.bags.model import NS_PER_S, Ordinals, Stamps
 from kuavo_bag_converter.bags.time_spans import recorded_spans, TimeSpan, within
 from kuavo_bag_converter.inspection.report import HeaderStamps, OutsideStamps, Timing
 import numpy as np
 
-_NS = 1_000_000_000
 _MS = 1e6
 _LEAST, _MOST = -(2**63), 2**63 - 1
-SLACK = _NS
+SLACK = NS_PER_S
 """Latched messages so near to the recording are a part of it."""
 
 
@@ -61,7 +60,7 @@ def timing_of(stamps: Stamps, span: TimeSpan) -> Timing | None:
     mine = stamps[inside(stamps, span)]
     if not len(mine):
         return None
-    first, last = float(mine[0] - span.start) / _NS, float(mine[-1] - span.start) / _NS
+    first, last = float(mine[0] - span.start) / NS_PER_S, float(mine[-1] - span.start) / NS_PER_S
     intervals = np.diff(mine)
     if not len(intervals):
         return Timing(first, last, None, None, None, None, None)
@@ -74,7 +73,7 @@ def timing_of(stamps: Stamps, span: TimeSpan) -> Timing | None:
         median_rate_hz=_rate(median),
         jitter_p95_ms=float(np.percentile(np.abs(intervals - median), 95)) / _MS,
         largest_gap_ms=float(intervals[widest]) / _MS,
-        largest_gap_at_s=float(mine[widest] - span.start) / _NS,
+        largest_gap_at_s=float(mine[widest] - span.start) / NS_PER_S,
     )
 
 
@@ -86,7 +85,7 @@ def outside_of(stamps: Stamps, span: TimeSpan) -> OutsideStamps | None:
         return None
     before = span.start - int(stamps[0]) if where.start > 0 else 0
     after = int(stamps[-1]) - span.stop if where.stop < len(stamps) else 0
-    return OutsideStamps(count, before / _NS, after / _NS)
+    return OutsideStamps(count, before / NS_PER_S, after / NS_PER_S)
 
 
 def header_stamps_of(ordinals: Ordinals, receive: Stamps, header: Stamps) -> HeaderStamps:
@@ -115,8 +114,8 @@ def header_steps(receive: Stamps, header: Stamps) -> tuple[ClockStep, ...]:
     return tuple(
         ClockStep(
             'header',
-            at_s=round(float(receive[step - 1] - receive[0]) / _NS, 3),
-            back_s=round(float(header[step - 1] - header[step]) / _NS, 3),
+            at_s=round(float(receive[step - 1] - receive[0]) / NS_PER_S, 3),
+            back_s=round(float(header[step - 1] - header[step]) / NS_PER_S, 3),
         )
         for step in steps_back(header, received=receive)
     )
@@ -126,12 +125,12 @@ def silences_of(topics: Collection[Stamps], span: TimeSpan) -> tuple[Pause, ...]
     """Return the times within the recording in which no topic says anything."""
     return tuple(
         Pause(
-            round((silence.start - span.start) / _NS, 3),
-            round((silence.stop - silence.start) / _NS, 3),
+            round((silence.start - span.start) / NS_PER_S, 3),
+            round((silence.stop - silence.start) / NS_PER_S, 3),
         )
         for silence in silences([stamps[within(stamps, span)] for stamps in topics])
     )
 
 
 def _rate(interval: float) -> float | None:
-    return _NS / interval if interval > 0 else None
+    return NS_PER_S / interval if interval > 0 else None

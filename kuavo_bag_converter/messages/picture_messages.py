@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.bags.model import Connection, NS_PER_S
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.video_streams import stream_codec
 from kuavo_bag_converter.support.errors import BagError
@@ -26,7 +26,6 @@ from kuavo_bag_converter.support.texts import shown
 
 _RAW = frozenset({'height', 'width', 'encoding', 'step', 'data'})
 """``sensor_msgs/Image``, ``foxglove.RawImage``."""
-_NS = 1_000_000_000
 
 
 class _Form(NamedTuple):
@@ -112,4 +111,4 @@ def _stamp(message: Any) -> int | None:
     if seconds is None:
         return None
     parts = (getattr(stamp, name, None) for name in ('nanosec', 'nsec', 'nanos'))
-    return int(seconds) * _NS + next((int(part) for part in parts if part is not None), 0)
+    return int(seconds) * NS_PER_S + next((int(part) for part in parts if part is not None), 0)

@@ -21,7 +21,8 @@ from dataclasses import replace
 import math
 from typing import Any
 
-from kuavo_bag_converter.sample.messages import Build, Messages, Moment, NANOSECONDS, Topic
+from kuavo_bag_converter.bags.model import NS_PER_S
+from kuavo_bag_converter.sample.messages import Build, Messages, Moment, Topic
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.robot import (
     ARM_COMMAND,
@@ -172,7 +173,7 @@ def joint_state(names: list[str], positions: Ramp) -> Build:
 
 def _sensors_data(state: Ramp, yaw: Ramp, sdk: str) -> Build:
     joints = len(state.first)
-    speeds = (state.last - state.first) * (NANOSECONDS / state.duration)
+    speeds = (state.last - state.first) * (NS_PER_S / state.duration)
     torque_field = 'joint_current' if sdk == '2025-04' else 'joint_torque'
     zeros = np.zeros(joints)
 
@@ -186,7 +187,7 @@ def _sensors_data(state: Ramp, yaw: Ramp, sdk: str) -> Build:
         )
         imu_data = messages.new(
             'imuData',
-            gyro=messages.vector3(z=float(yaw.last[0] * NANOSECONDS / yaw.duration)),
+            gyro=messages.vector3(z=float(yaw.last[0] * NS_PER_S / yaw.duration)),
             acc=messages.vector3(z=9.81),
             free_acc=messages.vector3(),
             quat=messages.rotation(float(yaw.at(moment.time)[0])),
@@ -199,7 +200,7 @@ def _sensors_data(state: Ramp, yaw: Ramp, sdk: str) -> Build:
             'sensorsData',
             header=messages.header(moment),
             # On real robots this clock is seconds to minutes off, so nothing should use it.
-            sensor_time=messages.time(moment.time - 10 * NANOSECONDS),
+            sensor_time=messages.time(moment.time - 10 * NS_PER_S),
             joint_data=joint_data,
             imu_data=imu_data,
             end_effector_data=messages.end_effectors([], NOTHING, NOTHING, NOTHING),

@@ -20,13 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from kuavo_bag_converter.bags.model import NS_PER_S
 from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
 from kuavo_bag_converter.sample.stamps import PublishTiming
 from kuavo_bag_converter.sample.truth import Ramp
 import numpy as np
 import numpy.typing as npt
-
-NANOSECONDS = 10**9
 
 
 class Moment(NamedTuple):
@@ -61,7 +60,7 @@ class Messages:
 
     def time(self, stamp: int) -> Any:
         """Make a time of ns since the epoch."""
-        seconds, nanoseconds = divmod(stamp, NANOSECONDS)
+        seconds, nanoseconds = divmod(stamp, NS_PER_S)
         return self.new('builtin_interfaces/msg/Time', sec=seconds, nanosec=nanoseconds)
 
     def vector3(self, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Any:

@@ -25,13 +25,13 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from kuavo_bag_converter.bags.model import Stamps
+from kuavo_bag_converter.bags.model import NS_PER_S, Stamps
 from kuavo_bag_converter.sample.cameras import cameras
 from kuavo_bag_converter.sample.definitions import Ros, SampleDefinitions
 from kuavo_bag_converter.sample.end_effectors import end_effectors
 from kuavo_bag_converter.sample.extras import extras
 from kuavo_bag_converter.sample.joints import body, whole_body
-from kuavo_bag_converter.sample.messages import Messages, Moment, NANOSECONDS, Topic
+from kuavo_bag_converter.sample.messages import Messages, Moment, Topic
 from kuavo_bag_converter.sample.options import SampleOptions
 from kuavo_bag_converter.sample.roban import roban
 from kuavo_bag_converter.sample.robot import SampleTimeline
@@ -41,7 +41,7 @@ from kuavo_bag_converter.sample.truth import SampleTruth, TopicTruth
 from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
 
-START = 1_767_500_000 * NANOSECONDS
+START = 1_767_500_000 * NS_PER_S
 """When every sample starts, ns since the epoch."""
 
 _THREADS = 2
@@ -66,7 +66,7 @@ def write_sample(
     path = Path(path)
     if path.exists():
         raise UsageError(f'sample: {path} exists already; remove it or name another place')
-    timeline = SampleTimeline(START, round(options.seconds * NANOSECONDS))
+    timeline = SampleTimeline(START, round(options.seconds * NS_PER_S))
     topics = _robot_topics(options, timeline)
     truth = SampleTruth(*timeline, _schedule(topics, options, timeline), asdict(options))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def _schedule(
             raise UsageError(f'sample: starts and gaps leave no message on {topic.name}')
         receive = received(topic.timing, times, seeded(options.seed, f'received {topic.name}'))
         if topic.latched:
-            receive = receive - round(options.latched_age_s * NANOSECONDS)
+            receive = receive - round(options.latched_age_s * NS_PER_S)
         schedule[topic.name] = TopicTruth(
             msgtype=topic.msgtype,
             rate=topic.timing.rate,
@@ -146,7 +146,7 @@ def _schedule(
 def _headers(topic: Topic, times: Stamps, timeline: SampleTimeline) -> Stamps | None:
     if not topic.has_header:
         return None
-    stamped = times >= timeline.start + round(topic.timing.unstamped_s * NANOSECONDS)
+    stamped = times >= timeline.start + round(topic.timing.unstamped_s * NS_PER_S)
     return np.where(stamped, times, 0)
 
 

@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 import zlib
 
@@ -147,15 +146,12 @@ class McapStorage(ChunkedStorage):
     def _chunk_count(self) -> int:
         return len(self._index)
 
-    def _chunk_names(self, number: int, topics: Collection[str]) -> bool:
-        return any(self.connections[place].topic in topics for place in self._places(number))
-
-    def _places(self, number: int) -> list[int]:
+    def _chunk_connections(self, number: int) -> list[int]:
         local = self._known.local
         return [local[channel] for channel in self._index[number].channels if channel in local]
 
     def _chunk_holds(self, number: int, selection: Selection) -> bool:
-        return bool((selection.slots[self._places(number)] >= 0).any())
+        return bool((selection.slots[self._chunk_connections(number)] >= 0).any())
 
     def _chunk_at(self, number: int) -> StoredChunk:
         window = FileWindow(self._source, self._source.size, mc.CHUNK_HEADER_LIMIT)

@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
@@ -120,15 +119,12 @@ class Rosbag1Storage(ChunkedStorage):
     def _chunk_count(self) -> int:
         return len(self._index.chunks)
 
-    def _counts_of(self, number: int) -> dict[int, int]:
+    def _chunk_connections(self, number: int) -> dict[int, int]:
         counts = self._index.counts_of(number)
         return {self._known.local[conn]: count for conn, count in counts.items()}
 
     def _chunk_holds(self, number: int, selection: Selection) -> bool:
-        return selection.wants(self._counts_of(number))
-
-    def _chunk_names(self, number: int, topics: Collection[str]) -> bool:
-        return any(self.connections[local].topic in topics for local in self._counts_of(number))
+        return selection.wants(self._chunk_connections(number))
 
     def _chunk_at(self, number: int) -> StoredChunk:
         window = FileWindow(self._source, self._source.size, _HEADER)
@@ -141,7 +137,7 @@ class Rosbag1Storage(ChunkedStorage):
 
     def _chunk_index(self, number: int) -> list[IndexEntries]:
         chunk = self._chunk_at(number)
-        counts = self._counts_of(number)
+        counts = self._chunk_connections(number)
         size = len(counts) * rb.INDEX_HEADER + sum(counts.values()) * rb.INDEX_ENTRY.itemsize
         data = self._source.read(chunk.end, size)
         entries: list[IndexEntries] = []
