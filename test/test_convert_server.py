@@ -176,8 +176,8 @@ def test_the_end_of_the_server_is_a_cancel_of_all_goals(start, bags, tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ['set.unfinished']
     assert len([*(tmp_path / 'set.unfinished/shards').iterdir()]) == 1
     text = capfd.readouterr().err
-    assert 'goal 1: cancelled: cancelled; finished bags are kept for the next run' in text
-    assert 'goal 2: cancelled: cancelled before it had begun' in text
+    assert 'goal 1: cancelled; finished bags are kept for the next run' in text
+    assert 'goal 2: cancelled before it had begun' in text
 
 
 def test_a_goal_is_refused_while_another_one_runs_if_the_server_is_asked_to(
@@ -276,6 +276,6 @@ sys.exit(main())
     text, _ = process.communicate(timeout=PATIENCE_S)
     client.close()
     assert process.returncode == 0, text
-    assert 'goal 1: cancelled: cancelled; finished bags are kept for the next run; /cam_' in text
+    assert 'goal 1: cancelled; finished bags are kept for the next run; /cam_' in text
     assert 'Traceback' not in text
     assert not (tmp_path / 'set').exists()

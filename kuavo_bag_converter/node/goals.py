@@ -214,7 +214,7 @@ class GoalQueue:
         goal.set_state(state)
         self._ended.append(goal)
         goal.ended.set()
-        text = one_line(f'goal {goal.number}: {state}' + (goal.problem and f': {goal.problem}'))
+        text = one_line(f'goal {goal.number}: {goal.problem or state}')
         # A logger of rclpy does not take two severities from one line of code.
         if goal.exit_code:
             self._logger.error(text)
