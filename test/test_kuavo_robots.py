@@ -241,7 +241,7 @@ def test_what_is_auto_is_as_in_the_dataset_that_grows(tmp_path):
         run(bags[1], out, **SMALL, append=True, use_depth=True)
 
 
-def test_a_roban_has_its_own_profile(tmp_path):
+def test_a_roban_has_its_own_profile(tmp_path, capsys):
     """Stated anew as Leju's converter has it: q of the reference begins with the waist."""
     bag = tmp_path / 'roban.bag'
     truth = write_sample(bag, **TINY, platform_type='roban', storage='bag')
@@ -249,6 +249,10 @@ def test_a_roban_has_its_own_profile(tmp_path):
     assert [one.reason for one in named.outcomes] == [
         '/rt/joint_state: is of a Roban, which is no Kuavo; set profile=roban'
     ]
+    assert command(['inspect', str(bag)]) == 0
+    fits = capsys.readouterr().out.partition('\nfits\n')[2].partition('\ndoes not fit')[0]
+    assert fits.startswith('  roban: ')
+    assert fits.rstrip().endswith('--set profile=roban')
     mine = tmp_path / 'mine.yaml'
     mine.write_text(
         'extends: roban\n'
@@ -263,8 +267,8 @@ def test_a_roban_has_its_own_profile(tmp_path):
     yaw = at('/rt/pico/heft_reference', 'root_quat')
     none = np.zeros_like(yaw)
     turn = [np.cos(yaw), -np.sin(yaw), none, np.sin(yaw), np.cos(yaw), none]
-    command = [q[:, 13:17], hands[:, :1], q[:, 17:21], hands[:, 6:7], q[:, 1:13], q[:, :1]]
-    action = [*command, at('/rt/pico/heft_reference', 'root_pos'), *turn]
+    ordered = [q[:, 13:17], hands[:, :1], q[:, 17:21], hands[:, 6:7], q[:, 1:13], q[:, :1]]
+    action = [*ordered, at('/rt/pico/heft_reference', 'root_pos'), *turn]
     table = rows(out)
     assert len(yaw) > 30
     for key, parts in (('observation.state', state), ('action', action)):
