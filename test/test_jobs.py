@@ -16,13 +16,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 import errno
 import os
+from pathlib import Path
 import shutil
 import threading
 
 from conversions import report, rows, run, write_samples
 from dataset_reading import info, tree
+from kuavo_bag_converter.frames import cameras
+from kuavo_bag_converter.frames.cameras import first_picture
 from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
@@ -84,6 +88,36 @@ def test_other_settings_are_noticed_and_named(bags, tmp_path):
         run(bags, tmp_path / 'out', crf=30, **VALUES)
     outcome = run(bags, tmp_path / 'out', crf=30, on_change='redo', **VALUES)
     assert [item.status for item in outcome.outcomes] == ['converted'] * 3
+
+
+def test_the_first_messages_of_a_bag_are_read_once(bags, tmp_path, monkeypatch):
+    looked = []
+
+    def counted(camera, *arguments):
+        looked.append(camera.feature.key)
+        return first_picture(camera, *arguments)
+
+    monkeypatch.setattr(cameras, 'first_picture', counted)
+    outcome = run(bags, tmp_path / 'out', **VALUES)
+    assert outcome.exit_code == 0
+    assert set(Counter(looked).values()) == {len(bags)}
+
+
+def test_a_bag_that_changes_after_it_was_checked_is_looked_at_again(bags, tmp_path):
+    class Replacing(Observer):
+        def bag_started(self, number, total, bag):
+            if number == 2:
+                Path(bag).unlink()
+                write_sample(Path(bag), seed=5, seconds=1.5, size=(120, 160), depth=False)
+
+    changed = bags[1].with_name('as_changed.bag')
+    write_sample(changed, seed=5, seconds=1.5, size=(120, 160), depth=False)
+    outcome = run(bags, tmp_path / 'out', observer=Replacing(), **VALUES)
+    assert [item.status for item in outcome.outcomes] == ['converted'] * 3
+    run([bags[0], changed, bags[2]], tmp_path / 'same', **VALUES)
+    assert rows(tmp_path / 'out')['observation.state'].tolist() == (
+        rows(tmp_path / 'same')['observation.state'].tolist()
+    )
 
 
 def test_settings_that_cannot_be_carried_out_throw_no_finished_work_away(bags, tmp_path):

@@ -35,6 +35,9 @@ from kuavo_bag_converter.support.errors import BagError
 Key = tuple[tuple[int, str], ...]
 """Size and digest of each file."""
 
+FilesState = list[tuple[Path, int, int]]
+"""Path, size and modification time (ns) of each file of a recording."""
+
 _EDGE = 1 << 20
 _SAMPLES = 64
 _SAMPLE = 4096
@@ -125,9 +128,9 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def state_of(paths: Sequence[Path]) -> list[tuple[Path, int, int]]:
+def state_of(paths: Sequence[Path]) -> FilesState:
     """
-    Return the path, size and modification time (ns) of each file, to notice a change.
+    Return how the files of a recording are, to notice a change.
 
     :raises BagError: A file cannot be read, or is no regular file.
     """

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -101,11 +101,14 @@ class Assembly:
         )
 
 
-@dataclass
 class TaskNumbers:
     """The tasks of a dataset, in the order in which its frames bring them."""
 
-    names: list[str] = field(default_factory=list)
+    def __init__(self, names: Sequence[str]) -> None:
+        """Begin with the tasks that a dataset has."""
+        self.names = list(names)
+        # The first of equal ones counts.
+        self._numbers = {name: number for number, name in reversed(list(enumerate(names)))}
 
     def renumber(
         self, task_index: NDArray[np.int64], names: Sequence[str]
@@ -115,9 +118,10 @@ class TaskNumbers:
         used = []
         for local in np.unique(task_index):
             name = names[local]
-            if name not in self.names:
+            if name not in self._numbers:
+                self._numbers[name] = len(self.names)
                 self.names.append(name)
-            numbers[local] = self.names.index(name)
+            numbers[local] = self._numbers[name]
             used.append(name)
         return numbers[task_index], used
 

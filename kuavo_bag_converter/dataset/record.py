@@ -257,9 +257,18 @@ class ConversionRecord:
     def holders(self, paths: Sequence[Path], key: Key) -> dict[Path, RecordedBag | None]:
         """Return for each file of a recording the bag of the dataset that has it, if one has."""
         return {
-            path: next((bag for bag in self.converted if _has(bag, path, one)), None)
+            path: next((bag for bag in self._by_file.get(one, ()) if _has(bag, path, one)), None)
             for path, one in zip(_files(paths), key, strict=False)
         }
+
+    @cached_property
+    def _by_file(self) -> dict[tuple[int, str], list[RecordedBag]]:
+        """Return the bags in the dataset by the size and digest of their files."""
+        found: dict[tuple[int, str], list[RecordedBag]] = {}
+        for bag in self.converted:
+            for one in dict.fromkeys(bag.key):
+                found.setdefault(one, []).append(bag)
+        return found
 
 
 def _has(bag: RecordedBag, path: Path, one: tuple[int, str]) -> bool:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 import glob
 import hashlib
 from itertools import count
@@ -129,8 +130,6 @@ class Shard:
     :ivar episode_lengths: Frames of each episode.
     :ivar tasks: What its ``task_index`` column refers to.
     :ivar videos: The camera files, by feature.
-    :ivar versions: The libraries that wrote it.
-    :ivar extra: What the caller keeps with it.
     :ivar images: The pictures that go into the table, by feature.
     :ivar labels: What the list of episodes says of its episodes, None for nothing. They are not
         on disk.
@@ -143,11 +142,19 @@ class Shard:
     episode_lengths: tuple[int, ...]
     tasks: tuple[str, ...]
     videos: Mapping[str, ShardVideo]
-    versions: Mapping[str, str]
-    extra: Mapping[str, Any]
     images: Mapping[str, ShardImages] = field(default_factory=dict)
     labels: Mapping[str, str | None] = field(default_factory=dict)
     language: tuple[tuple[LanguageRow, ...], ...] = ()
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Return the libraries that wrote it."""
+        return dict(_read_manifest(self.path)['versions'])
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """Return what the caller keeps with it; read at each call, since shards may be many."""
+        return dict(_read_manifest(self.path)['extra'])
 
     @property
     def table_path(self) -> Path:
@@ -282,10 +289,16 @@ def _feature_of(described: Mapping[str, Any]) -> Feature:
     )
 
 
+@lru_cache(maxsize=8)
+def _features_of(described: str) -> tuple[Feature, ...]:
+    """Return the features that a manifest lists; those of all shards of a run are the same."""
+    return tuple(map(_feature_of, json.loads(described)))
+
+
 def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
     return Shard(
         path=path,
-        features=tuple(_feature_of(described) for described in manifest['features']),
+        features=_features_of(json.dumps(manifest['features'])),
         fps=manifest['fps'],
         episode_lengths=tuple(manifest['episode_lengths']),
         tasks=tuple(manifest['tasks']),
@@ -298,8 +311,6 @@ def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
             )
             for key, video in manifest['videos'].items()
         },
-        versions=manifest['versions'],
-        extra=manifest['extra'],
         images={
             key: ShardImages(tuple(stored['episode_bytes']), stored['bytes'])
             for key, stored in manifest.get('images', {}).items()

@@ -54,7 +54,7 @@ KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4')
 
 def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -> dict[str, Any]:
     """Write episodes after those in ``before``; return the content of info.json."""
-    tasks = TaskNumbers(list(before.tasks))
+    tasks = TaskNumbers(before.tasks)
     episode_lines = list(before.episode_lines)
     statistics_lines = list(before.statistics_lines)
     for episode, table, names, statistics, pictures in episode_rows(job, episodes, tasks):

@@ -65,7 +65,7 @@ KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4', 'meta/episodes/*/*.parquet
 
 def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -> dict[str, Any]:
     """Write episodes after those in ``before``; return the content of info.json."""
-    tasks = TaskNumbers(list(before.tasks))
+    tasks = TaskNumbers(before.tasks)
     files = {
         feature.key: plan_video_files(
             episodes,

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
@@ -45,6 +45,7 @@ def open_cameras(
     reader: BagReader,
     options: ShardOptions,
     cancel: threading.Event | None = None,
+    known: Sequence[PictureInfo] = (),
 ) -> tuple[CameraKind[Any], ...]:
     """
     Read and decode the first good picture of every camera, and tell what it becomes.
@@ -53,11 +54,16 @@ def open_cameras(
     :param reader: The bag.
     :param options: How it is going to be converted.
     :param cancel: Set to stop.
+    :param known: What these pictures say of themselves, in the order of the binding, where the
+        cameras were opened before; then none is read.
     :return: In the order of the binding.
     :raises BagError: It is no picture of the camera's kind, or cannot be stored as asked.
     :raises UsageError: The size that the profile gives a camera cannot be encoded.
     :raises Cancelled: ``cancel`` was set.
     """
+    if known:
+        pairs = zip(binding.cameras, known, strict=True)
+        return tuple(camera_of(bound, info, options) for bound, info in pairs)
     cameras = []
     for bound in binding.cameras:
         call = partial(call_within, options.stall_timeout_s, cancel, bound.source.topic)

@@ -77,6 +77,7 @@ class CameraKind(ABC, Generic[PictureT]):
     :ivar key: Of its feature.
     :ivar topic: Of its messages.
     :ivar size: (height, width) of its frames.
+    :ivar info: What its first good picture says of itself.
     :ivar is_stream: Whether its pictures need the pictures before them.
     :ivar remarks: What there is to say of the pictures that its last decoders have met.
     """
@@ -91,6 +92,7 @@ class CameraKind(ABC, Generic[PictureT]):
         """
         self.key = bound.feature.key
         self.topic = bound.source.topic
+        self.info = info
         self.is_stream = info.is_stream
         self._bound = bound
         self.remarks = self._no_remarks()

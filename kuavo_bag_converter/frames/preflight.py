@@ -16,12 +16,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 from kuavo_bag_converter.alignment.binding import bind, Binding, chooser_of
 from kuavo_bag_converter.alignment.selection import compare_first_messages, tried_messages
@@ -35,11 +35,21 @@ from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import ValueReader
+from kuavo_bag_converter.messages.images import PictureInfo
 from kuavo_bag_converter.profiles.model import Part, Profile, Source, VectorFeature
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, UnfitMessageError
 
 _WITHIN = 100
 """Messages of a topic among which one must be as the profile needs it."""
+
+
+class FirstMessages(NamedTuple):
+    """What the first messages of a bag have told, so that they need not be read again."""
+
+    element_names: Mapping[str, tuple[str, ...]]
+    """Of :class:`.Binding`."""
+    pictures: tuple[PictureInfo, ...]
+    """What the first good picture of each camera says of itself."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,12 @@ class BoundBag:
             {camera.key: camera.topic for camera in self.cameras},
             self.binding.element_names,
         )
+
+    @property
+    def first_messages(self) -> FirstMessages:
+        """Return what binding the bag again can do without reading."""
+        pictures = tuple(camera.info for camera in self.cameras)
+        return FirstMessages(self.binding.element_names, pictures)
 
 
 def shard_features(binding: Binding, kinds: Sequence[CameraKind[Any]]) -> tuple[Feature, ...]:
@@ -114,24 +130,36 @@ def bind_bag(
     reader: BagReader,
     options: ShardOptions,
     cancel: threading.Event | None = None,
+    known: FirstMessages | None = None,
 ) -> BoundBag:
     """
     Bind a profile to a bag, and try to read what it names from the first messages.
 
+    :param profile: What a frame is made of.
+    :param reader: The bag.
+    :param options: How it is going to be converted.
+    :param cancel: Set to stop.
+    :param known: What the first messages have told, where the bag was bound before.
     :raises BagError: The bag does not have what the profile needs, or its pictures cannot be
         stored.
     """
-    binding = _bind_and_try(profile, reader, options.definitions)
-    return BoundBag(binding, open_cameras(binding, reader, options, cancel))
-
-
-def _bind_and_try(profile: Profile, reader: BagReader, definitions: Definitions) -> Binding:
     binding = bind(profile, reader)
     reader.check_headers(binding.topics_with_header)
+    if known is None:
+        names = _try_first_messages(binding, reader, options.definitions)
+        pictures: Sequence[PictureInfo] = ()
+    else:
+        names, pictures = known
+    binding = replace(binding, element_names=names)
+    return BoundBag(binding, open_cameras(binding, reader, options, cancel, pictures))
+
+
+def _try_first_messages(
+    binding: Binding, reader: BagReader, definitions: Definitions
+) -> Mapping[str, tuple[str, ...]]:
     for source, uses in _uses(binding, definitions).items():
         _try_source(reader, source, definitions, uses)
-    names = compare_first_messages(binding, reader, definitions)
-    return replace(binding, element_names=names)
+    return compare_first_messages(binding, reader, definitions)
 
 
 _Use = Callable[[Message], object]

@@ -181,13 +181,10 @@ def _to_retry(record: ConversionRecord) -> list[RecordedBag]:
     return [bag for bag in record.bags if bag.status in _TO_RETRY]
 
 
-def number_of(record: ConversionRecord, paths: Sequence[Path]) -> int | None:
-    """Return the number in a record of the bag at some paths, if it is not in the dataset."""
-    place = os.path.realpath(paths[0])
-    for bag in _to_retry(record):
-        if os.path.realpath(bag.path) == place:
-            return bag.number
-    return None
+def numbers_to_retry(record: ConversionRecord) -> dict[str, int]:
+    """Return the numbers in a record of the bags that are not in the dataset, by their paths."""
+    places = ((os.path.realpath(bag.path), bag.number) for bag in _to_retry(record))
+    return dict(reversed(list(places)))  # the first of equal ones counts
 
 
 def recordings_to_retry(

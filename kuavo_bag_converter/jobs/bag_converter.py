@@ -25,6 +25,7 @@ import threading
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
 from kuavo_bag_converter.bags.fingerprint import (
     files_of,
+    FilesState,
     Fingerprint,
     fingerprint,
     same_files,
@@ -36,7 +37,7 @@ from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.frames.options import shard_options
-from kuavo_bag_converter.frames.preflight import bind_bag, try_bag
+from kuavo_bag_converter.frames.preflight import bind_bag, FirstMessages, try_bag
 from kuavo_bag_converter.frames.stream import Filler
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bags import Bag
@@ -102,6 +103,8 @@ class BagConverter:
         self._run = run
         self._options = shard_options(settings)
         check_labels(settings.labels)
+        self._tried: dict[Bag, tuple[FilesState, FirstMessages]] = {}
+        """What first messages have told, and how the files were then."""
 
     @property
     def profile(self) -> Profile | None:
@@ -117,6 +120,7 @@ class BagConverter:
 
         :raises BagError: The bag cannot be converted.
         """
+        state = state_of(bag.paths)
         bound = try_bag(
             bag.paths,
             self._profile.of,
@@ -128,6 +132,7 @@ class BagConverter:
         if bound is None:
             return None
         self._settle(bag, bound.binding.profile)
+        self._tried[bag] = state, bound.first_messages
         return bound.shard_format
 
     def is_done(self, bag: Bag) -> bool:
@@ -177,7 +182,9 @@ class BagConverter:
         shard = self._kept_shard(bag, path)
         if shard is not None and self._serves(bag, shard):
             return bag.outcome('kept', shard=shard), shard
-        shard = self._write_shard(bag, path, found, disk)
+        tried = self._tried.pop(bag, None)
+        known = tried[1] if tried is not None and tried[0] == state else None
+        shard = self._write_shard(bag, path, found, known, disk)
         if state_of(bag.paths) != state:
             workspace.remove_shard(path)
             raise BagError('the bag changed while it was read; wait until it is complete')
@@ -236,13 +243,20 @@ class BagConverter:
         workspace.remove_shard(shard.path)
         return False
 
-    def _write_shard(self, bag: Bag, path: Path, found: Fingerprint, disk: DiskWatch) -> Shard:
+    def _write_shard(
+        self,
+        bag: Bag,
+        path: Path,
+        found: Fingerprint,
+        known: FirstMessages | None,
+        disk: DiskWatch,
+    ) -> Shard:
         options = self._options
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
         with self._open(bag) as reader:
             profile = self._profile.of(reader)
             profile_of_bag = replace(profile, task=bag.task or profile.task)
-            bound = bind_bag(profile_of_bag, reader, options, self._run.cancel)
+            bound = bind_bag(profile_of_bag, reader, options, self._run.cancel, known)
             self.agreement.check(bag.name, bound.shard_format)
             self._settle(bag, profile)
             if self._run.settings.check_disk:

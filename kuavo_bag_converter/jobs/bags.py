@@ -25,7 +25,7 @@ from typing import NamedTuple
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import find_duplicates
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.jobs.append import ExistingDataset, number_of, recordings_to_retry
+from kuavo_bag_converter.jobs.append import ExistingDataset, numbers_to_retry, recordings_to_retry
 from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.tasks import tasks_of
@@ -109,8 +109,9 @@ def find_bags(
             f'{recordings[number][0]}: holds what {recordings[other][0]} holds; that one is '
             'converted, once'
         )
+    recorded = {} if before is None else numbers_to_retry(before.record)
     bags = [
-        Bag(paths, None if before is None else number_of(before.record, paths), tasks[number])
+        Bag(paths, recorded.get(os.path.realpath(paths[0])), tasks[number])
         for number, paths in enumerate(recordings)
         if number not in doubles
     ]

@@ -118,7 +118,7 @@ def recorded_bags(
         shard = next(remaining) if outcome.episodes else None
         number = len(bags) if outcome.recorded is None else outcome.recorded
         bag = _recorded(outcome, number, first, shard, texts, outcome.task or profile.task)
-        bags[number:] = [bag, *bags[slice(number + 1, None)]]
+        bags[slice(number, number + 1)] = [bag]
         first += outcome.episodes
     return tuple(bags)
 

@@ -95,15 +95,16 @@ class Origin:
         :raises DatasetError: The shard has none.
         """
         try:
-            identity = shard.extra['identity']
+            extra = shard.extra
+            identity = extra['identity']
             return cls(
                 Fingerprint.from_json(identity['bag']),
                 tuple(map(Path, identity.get('paths', ()))),
-                tuple(shard.extra['problems']),
-                PlanReport.from_json(shard.extra['plan']),
-                str(shard.extra.get('task', '')),
-                dict(shard.extra.get('calibration', {})),
-                tuple(shard.extra.get('topics', ())),
+                tuple(extra['problems']),
+                PlanReport.from_json(extra['plan']),
+                str(extra.get('task', '')),
+                dict(extra.get('calibration', {})),
+                tuple(extra.get('topics', ())),
             )
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f'{shard.path}: does not tell its bag ({error!r})') from error

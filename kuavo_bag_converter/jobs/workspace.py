@@ -107,6 +107,10 @@ class Workspace:
         self.notes: list[str] = []
         """What became of the work of former runs, in lines."""
         self._adding = adding
+        self._former_of_content: dict[str, list[Path]] = {}
+        """Shards of the unfinished run that is continued, by the content of their bags."""
+        self._former_of_place: dict[str, list[Path]] = {}
+        """Likewise, by the path of their bags."""
         self._made_parents: list[Path] = []
         if not os.path.lexists(self.root):
             self._check_output()
@@ -208,12 +212,16 @@ class Workspace:
         """
         self._check(configuration, redo=redo)
         self.shards.mkdir(exist_ok=True)
-        for item in list(self.shards.iterdir()):
+        for item in sorted(self.shards.iterdir()):
             if _FORMER_SHARD.match(item.name):
                 self.notes.append(f'{item}: is of a former version; its bag is converted again')
                 self.remove_shard(item)
             elif not (item / MANIFEST).exists():
                 self.remove_shard(item)
+            else:
+                content, _, place = item.name.partition('-')
+                self._former_of_content.setdefault(content, []).append(item)
+                self._former_of_place.setdefault(place, []).append(item)
         self._remove_datasets()
         (self.root / REPLACED).unlink(missing_ok=True)
 
@@ -224,8 +232,7 @@ class Workspace:
     def finished_shards(self, path: Path) -> Iterator[Path]:
         """Yield the shards of the content that belongs at ``path``: its own first, then others."""
         content = path.name.partition('-')[0]
-        others = sorted(self.shards.glob(f'{content}-*'))
-        for shard in dict.fromkeys([path, *others]):
+        for shard in dict.fromkeys([path, *self._former_of_content.get(content, ())]):
             if (shard / MANIFEST).exists() and not shard.suffix:
                 yield shard
 
@@ -235,8 +242,8 @@ class Workspace:
 
         :raises UsageError: There is such a shard, and ``redo`` is not set.
         """
-        for other in self.shards.glob(f'*-{path.name.partition("-")[2]}'):
-            if other == path:
+        for other in self._former_of_place.get(path.name.partition('-')[2], ()):
+            if other == path or not other.exists():
                 continue
             if not redo:
                 raise UsageError(
