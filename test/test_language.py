@@ -191,24 +191,54 @@ def test_what_is_no_language_is_refused(tmp_path, language, message):
         load_profile(path)
 
 
-@pytest.mark.parametrize('what', ['text', 'frame'])
-def test_other_texts_than_the_bag_has_are_found(tmp_path, what):
-    bag = converted(tmp_path, profile_of())
-    file = tmp_path / 'out' / 'data' / 'chunk-000' / 'file-000.parquet'
+def change(root, make):
+    """Change the cells of both columns of language by ``make(key, cells)``."""
+    file = root / 'data' / 'chunk-000' / 'file-000.parquet'
     table = pq.read_table(file)
-    for place, name in enumerate(table.column_names):
-        if name.startswith('language'):
-            cells = table.column(name).to_pylist()
-            if what == 'text':
-                cells = [[{**r, 'content': r['content'].replace('lift', 'drop')} for r in cell]
-                         for cell in cells]  # fmt: skip
-            else:
-                cells = cells[1:] + cells[:1]
-            field = table.schema.field(name)
+    for place, field in enumerate(table.schema):
+        if field.name.startswith('language'):
+            cells = make(field.name, table.column(place).to_pylist())
             table = table.set_column(place, field, pa.array(cells, field.type))
     pq.write_table(table, file)
+
+
+def other_text(_, cells):
+    return [[{**row, 'content': row['content'].replace('lift', 'drop').replace('now', 'no')}
+             for row in cell] for cell in cells]  # fmt: skip
+
+
+def one_frame_late(_, cells):
+    return cells[1:] + cells[:1]
+
+
+@pytest.mark.parametrize('wrong', [other_text, one_frame_late])
+def test_other_texts_than_the_bag_has_are_found(tmp_path, wrong):
+    bag = converted(tmp_path, profile_of())
+    change(tmp_path / 'out', wrong)
     assert 'rows.language' in {one.rule for one in verify(tmp_path / 'out', [bag]).findings}
     assert {one.rule for one in opinion(tmp_path / 'out', [bag], FRAMES)[0]} == {'opinion.text'}
+
+
+@pytest.mark.parametrize(
+    ('made', 'found'),
+    [
+        (lambda cells: [*cells[:5], [], *cells[6:]], 'other texts than the frame before'),
+        (lambda cells: [[{**row, 'style': 'vqa'} for row in cell] for cell in cells],
+         'a text of style vqa'),
+        (lambda cells: [[{**row, 'role': None} for row in cell] for cell in cells],
+         'a text without a role'),
+        (lambda cells: [[{**row, 'timestamp': 2.0} for row in cell] for cell in cells],
+         'a text at 2.0 s of 20 frames'),
+        (lambda cells: [None] * len(cells), 'an empty cell'),
+    ],
+)  # fmt: skip
+def test_texts_that_lerobot_would_not_find_are_found(tmp_path, made, found):
+    converted(tmp_path, profile_of())
+    change(
+        tmp_path / 'out', lambda key, cells: made(cells) if key == 'language_persistent' else cells
+    )
+    findings = verify(tmp_path / 'out', []).findings
+    assert [one.found for one in findings if one.rule == 'data.language'] == [found]
 
 
 @settings(max_examples=100, deadline=None)

@@ -29,7 +29,7 @@ from kuavo_bag_converter.check.description import (
     StoredFeature,
 )
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings, first_line
-from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, table_schema
 import numpy as np
@@ -40,9 +40,12 @@ import pyarrow.parquet as pq
 Numbers = npt.NDArray[Any]
 Columns = Mapping[str, Numbers]
 
+_PERSISTENT = LANGUAGE_FEATURES[0].key
 _BATCH_ROWS = 1 << 14
 _TIMESTAMP_TOLERANCE = 1e-4
 """Seconds; LeRobot's ``tolerance_s``."""
+_LASTING_STYLES = frozenset(['subtask', 'plan', 'memory', 'motion', 'task_aug'])
+"""Styles of texts that LeRobot keeps in ``language_persistent``."""
 _DEFAULT_KEYS = tuple(feature.key for feature in DEFAULT_FEATURES)
 
 
@@ -163,6 +166,8 @@ class _FileCheck:
             for column in self._columns:
                 if column.key in readable and column.is_numeric:
                     self._check_values(column)
+                elif column.key in readable and column.dtype == 'language':
+                    self._check_language(column)
 
     def _add(self, rule: str, found: object, expected: object, **where: Any) -> None:
         self._findings.add(rule, found, expected, file=self._file, **where)
@@ -264,6 +269,44 @@ class _FileCheck:
                     frame=frame,
                     places=len(bad),
                 )
+
+    def _check_language(self, column: StoredFeature) -> None:
+        """Check the texts of each row; those that last are the same in all rows of an episode."""
+        lasts = column.key == _PERSISTENT
+        last: tuple[int, Any] = (-1, None)
+        for first, arrays in batches(self._table, [column.key]):
+            for row, cell in enumerate(arrays[column.key], first):
+                episode, frame = self._frame_of(row)
+                if lasts and last[0] == episode and cell.equals(last[1]):
+                    continue
+                problem = self._language_problem(column.key, cell.as_py(), episode)
+                if lasts and last[0] == episode:
+                    problem = 'other texts than the frame before'
+                last = episode, cell
+                if problem:
+                    self._add(
+                        'data.language', problem, 'texts of language as LeRobot reads them',
+                        feature=column.key, episode=episode, frame=frame,
+                    )  # fmt: skip
+                    return
+
+    def _language_problem(
+        self, key: str, rows: Sequence[Mapping[str, Any]] | None, episode: int
+    ) -> str:
+        """Return what is wrong with the texts of a row, '' if nothing is."""
+        if rows is None:
+            return 'an empty cell'
+        lengths = {one.index: one.length for one in self._episodes}
+        lasts = key == _PERSISTENT
+        for row in rows:
+            if not row.get('role'):
+                return 'a text without a role'
+            if (row.get('style') in _LASTING_STYLES) is not lasts:
+                return f'a text of style {row.get("style")}'
+            time = row.get('timestamp') if lasts else 0.0
+            if time is None or not -1e-4 <= time * self._dataset.fps < lengths[episode]:
+                return f'a text at {time} s of {lengths[episode]} frames'
+        return ''
 
     def _frame_of(self, row: int) -> tuple[int, int]:
         for episode in self._episodes:

@@ -37,7 +37,7 @@ class DatasetInfo:
     """What all episodes of a dataset share."""
 
     features: tuple[Feature, ...]
-    """Vectors and cameras, without LeRobot's default columns."""
+    """Vectors, cameras and columns of language, without LeRobot's default columns."""
     fps: float
     """Frames per second."""
     robot_type: str
