@@ -35,7 +35,7 @@ from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import BagError
 from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 import numpy as np
-from plain_robot import BEGIN, every, joint_state, MS, NS, ramps, Robot, said
+from plain_robot import BEGIN, every, imu, joint_state, MS, NS, ramps, Robot, said
 import pytest
 from ros_messages import ROS2
 
@@ -223,6 +223,33 @@ def test_joints_poses_and_gap_flags_have_samples_too(tmp_path):
         assert np.abs(found[..., joint] - seconds).max() < 0.0201
     between = (instants() > 320 * MS) & (instants() < 420 * MS)
     assert (found[..., 9] == between).all()
+    assert verify(tmp_path / 'out', [bag], independent=FRAMES).ok
+
+
+@pytest.mark.parametrize('window_ms', [100, 250])
+def test_rotations_have_samples_too(tmp_path, window_ms):
+    made = robot()
+    made.publish(
+        '/imu', every(FAST, 1.2, -0.31, jitter_ms=2),
+        imu(lambda n, t: [0, 0, (-1) ** n * math.sin(t / NS), (-1) ** n * math.cos(t / NS)]),
+    )  # fmt: skip
+    fields = [f'orientation.{axis}' for axis in 'xyzw']
+    turned = {
+        'from': {'topic': '/imu', 'fields': fields}, 'align': {'strategy': 'slerp'},
+        'rotation': {'from': 'quaternion_xyzw', 'to': 'rot6d_columns'}, 'names': list('abcdef'),
+    }  # fmt: skip
+    plain = {
+        'from': {'topic': '/imu', 'fields': fields}, 'align': {'strategy': 'slerp'},
+        'names': list('xyzw'),
+    }  # fmt: skip
+    bag, path = written(tmp_path, made, profile_of(turned, plain, window_ms=window_ms))
+    run(bag, tmp_path / 'out', judged=True, profile=str(path))
+    found = rows(tmp_path / 'out')['observation.fast']
+    angle = 2 * instants(window_ms) / NS
+    for element, expected in ((0, np.cos(angle)), (1, np.sin(angle)), (4, np.cos(angle))):
+        np.testing.assert_allclose(found[..., element], expected, rtol=0, atol=1e-6)
+    signs = np.sum(found[:, 1:, 6:] * found[:, :-1, 6:], axis=-1)
+    assert (signs > 0).all()
     assert verify(tmp_path / 'out', [bag], independent=FRAMES).ok
 
 
