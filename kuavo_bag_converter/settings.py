@@ -407,9 +407,9 @@ def recorded_values(settings: Settings) -> dict[str, object]:
     }
 
 
-def read_params_file(path: str) -> dict[str, object]:
+def read_params_file(path: str, name: str = NODE_NAME) -> dict[str, object]:
     """
-    Read a ROS 2 parameter file: the values for every node, then those for ``convert_node``.
+    Read a ROS 2 parameter file: the values for every node, then those for the one of a name.
 
     :raises UsageError: The file cannot be read or has another form.
     """
@@ -424,7 +424,7 @@ def read_params_file(path: str) -> dict[str, object]:
         raise UsageError(f'{path}: not valid YAML: {" ".join(str(error).split())}') from error
     values: dict[str, object] = {}
     found = False
-    for node in ('/**', NODE_NAME, f'/{NODE_NAME}'):
+    for node in ('/**', name, f'/{name}'):
         block = document.get(node) if isinstance(document, dict) else None
         if block is None:
             continue
@@ -435,7 +435,7 @@ def read_params_file(path: str) -> dict[str, object]:
         found = True
     if not found:
         raise UsageError(
-            f'{path}: no parameters for this node: expected "/**:" or "{NODE_NAME}:" with '
+            f'{path}: no parameters for this node: expected "/**:" or "{name}:" with '
             '"ros__parameters:" below it'
         )
     return values

@@ -628,6 +628,61 @@ def test_wrong_use_is_said_at_once(place, capsys):
     assert 'command line: poll_s: expected float of at least 0.1' in capsys.readouterr().err
 
 
+def test_a_file_for_the_node_serves_the_command(place, capsys):
+    write_bag(place.folder / 'a.bag', 1)
+    file = place.root / 'params.yaml'
+    file.write_text(
+        f'/**: {{ros__parameters: {{profile: {place.profile}, poll_s: 5}}}}\n'
+        f'watch_node: {{ros__parameters: {{output: {place.output}, priority: normal}}}}\n'
+    )
+    words = ['watch', str(place.folder), '--once', '--params-file', str(file)]
+    assert command([*words, '--set', 'poll_s=0.1']) == 0
+    assert capsys.readouterr().out == f'{place.output}: 1 recording added\n'
+    assert command([*words, '--set', 'poll_s=0']) == 2
+    assert '--set: poll_s: expected float of at least 0.1' in capsys.readouterr().err
+
+
+def test_what_is_interrupted_is_named_and_done_next_time(place):
+    for number in range(3):
+        write_bag(place.folder / f'{number}.bag', number)
+    cancel = threading.Event()
+
+    class Stops(Onlooker):
+        def bag_started(self, number, *_):
+            if number == 2:
+                cancel.set()
+
+    options = WatchOptions(poll_s=0.1, priority='normal')
+    done = watch(place.settings(), options, observer=Stops(), cancel=cancel)
+    assert (done.converted, done.exit_code, len(done.missing)) == (0, 1, 3)
+    assert done.missing[0] == (
+        f'{place.folder / "0.bag"}: the watch was ended before it was in the dataset'
+    )
+    assert place.once().converted == 3
+    assert place.numbers() == [0, 1, 2]
+
+
+def test_previews_are_left_out_also_when_their_bag_has_gone(place):
+    bag = write_bag(place.folder / 'a.bag', 1)
+    preview = write_bag(place.folder / 'a.c.bag', 2)
+    observer = Onlooker()
+    assert place.once(observer).converted == 1
+    assert f'{preview}: is a preview or backup of the bag beside it; is left out' in observer.lines
+    bag.unlink()
+    assert place.once().converted == 0
+    assert place.numbers() == [1]
+
+
+def test_another_recording_of_the_same_name_and_size_is_converted(place):
+    bag = write_bag(place.folder / 'a.bag', 1)
+    size = bag.stat().st_size
+    assert place.once().converted == 1
+    write_bag(place.root / 'b.bag', 2).replace(bag)
+    assert bag.stat().st_size == size
+    assert place.once().converted == 1
+    assert place.numbers() == [1, 2]
+
+
 @pytest.mark.parametrize('priority', ['low', 'idle'])
 def test_priority(priority):
     found = []

@@ -22,7 +22,8 @@ holds a lock on it, and, where another user's processes do not show, at whether 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 import fcntl
 import os
 from pathlib import Path
@@ -31,6 +32,7 @@ import time
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.byte_readers import BagFile
+from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.detect import status_of
 from kuavo_bag_converter.bags.mcap.records import MAGIC as MCAP
 from kuavo_bag_converter.bags.mcap.summary import has_footer
@@ -68,24 +70,24 @@ def check_not_in_progress(path: Path, files: Sequence[Path], metadata: Metadata 
     :param metadata: Its metadata.yaml, if it has one that can be read.
     :raises BagError: Names the file, and who writes it.
     """
-    writer = who_writes(files, _listed(metadata or metadata_of(files[0])))
-    if writer:
+    for writer in writers_of(files, _listed(metadata or metadata_of(files[0]))).values():
         raise BagError(
             f'{path}: is still being recorded: {writer}; wait until the recording has ended'
         )
 
 
-def who_writes(files: Sequence[Path], listed: Collection[str] = ()) -> str:
+def writers_of(files: Sequence[Path], listed: Collection[str] = ()) -> dict[Path, str]:
     """
-    Say who writes one of the files of a recording, '' if nobody does.
+    Return who writes files, as far as somebody does: by file, a text that names both.
 
-    :param files: They.
+    :param files: They; what is not there has no writer.
     :param listed: Names of those whose completeness is known otherwise; the rest is finished if
         its content says so.
     """
-    unfinished = [file for file in files if not _is_finished(file, listed)]
-    writer = next(_lock_holders(files, unfinished), None) or _writer_of(unfinished)
-    return f'{writer.file.name} {writer.who}' if writer else ''
+    unfinished = {file for file in files if not _is_finished(file, listed)}
+    found = {writer.file: writer for writer in _lock_holders(files, unfinished)}
+    found |= {writer.file: writer for writer in _writers(unfinished - found.keys())}
+    return {file: f'{file.name} {writer.who}' for file, writer in found.items()}
 
 
 def is_listed(file: Path) -> bool:
@@ -114,6 +116,8 @@ def _is_finished(file: Path, listed: Collection[str]) -> bool:
         if begin.startswith(MCAP):
             return has_footer(source)
         return begin == ROSBAG1 and file.suffix != '.active' and has_index(source)
+    except DamagedError:  # it has just become shorter
+        return False
     finally:
         source.close()
 
@@ -135,16 +139,16 @@ def _lock_holders(files: Sequence[Path], unfinished: Collection[Path]) -> Iterat
             yield _Writer(file, f'is locked by {_named(process)}')
 
 
-def _writer_of(files: Sequence[Path]) -> _Writer | None:
-    """Find a process that has one of the files open for writing, or a file that grows."""
-    statuses = {file: file.stat() for file in files}
+def _writers(files: Iterable[Path]) -> Iterator[_Writer]:
+    """Yield the processes that have files open for writing, and the files that grow."""
+    statuses = dict(_statuses(files))
     wanted: dict[tuple[int, int] | None, Path] = {
         (status.st_dev, status.st_ino): file for file, status in statuses.items()
     }
-    if not wanted:
-        return None
     hidden = False
     for process in _PROCESSES.glob('[0-9]*'):
+        if not wanted:
+            return
         try:
             entries = list(os.scandir(process / 'fd'))
         except PermissionError:
@@ -153,26 +157,35 @@ def _writer_of(files: Sequence[Path]) -> _Writer | None:
         except OSError:
             continue
         for entry in entries:
-            file = wanted.get(_file_of(entry))
-            if file is not None and _is_for_writing(entry):
-                return _Writer(file, f'is open for writing in {_named(int(process.name))}')
+            key = _file_of(entry)
+            if key in wanted and _is_for_writing(entry):
+                who = f'is open for writing in {_named(int(process.name))}'
+                yield _Writer(wanted.pop(key), who)
     # Whoever has made our own file is one of us, and would have been seen.
-    foreign = [file for file in files if hidden and statuses[file].st_uid != os.geteuid()]
-    return _growing(foreign)
+    foreign = [
+        file for file in wanted.values() if hidden and statuses[file].st_uid != os.geteuid()
+    ]
+    yield from _growing(foreign)
 
 
-def _growing(files: Sequence[Path]) -> _Writer | None:
-    recent = {file: file.stat() for file in files}
+def _growing(files: Sequence[Path]) -> Iterator[_Writer]:
     now = time.time()
-    recent = {file: at for file, at in recent.items() if abs(now - at.st_mtime) < _RECENT_S}
+    recent = {
+        file: status for file, status in _statuses(files) if abs(now - status.st_mtime) < _RECENT_S
+    }
     if not recent:
-        return None
+        return
     time.sleep(_GROWTH_S)
-    for file, before in recent.items():
-        after = file.stat()
+    for file, after in _statuses(recent):
+        before = recent[file]
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            return _Writer(file, 'grows')
-    return None
+            yield _Writer(file, 'grows')
+
+
+def _statuses(files: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    for file in files:
+        with suppress(OSError):  # it has gone
+            yield file, file.stat()
 
 
 def _file_of(descriptor: os.DirEntry[str]) -> tuple[int, int] | None:

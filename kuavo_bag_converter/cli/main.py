@@ -22,7 +22,7 @@ Modules that need numpy and the codecs are imported by the subcommand that uses 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 import io
 import sys
@@ -138,14 +138,23 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from kuavo_bag_converter.settings import parse_assignments, read_params_file, Settings, updated
+    from kuavo_bag_converter.settings import NODE_NAME, Settings, updated
 
     settings = Settings()
+    for values, source in _given(options, NODE_NAME):
+        settings = updated(settings, values, source)
+    return settings
+
+
+def _given(options: argparse.Namespace, node: str) -> Iterator[tuple[dict[str, object], str]]:
+    """Yield the values for a node that the arguments of settings give, and where they are from."""
+    from kuavo_bag_converter.settings import parse_assignments, read_params_file
+
     if options.params_file:
-        settings = updated(settings, read_params_file(options.params_file), options.params_file)
-    settings = updated(settings, parse_assignments(options.assignments), '--set')
-    folders = {'msg_path': options.msg_path} if options.msg_path else {}
-    return updated(settings, folders, '--msg-path')
+        yield read_params_file(options.params_file, node), options.params_file
+    yield parse_assignments(options.assignments), '--set'
+    if options.msg_path:
+        yield {'msg_path': options.msg_path}, '--msg-path'
 
 
 def convert(options: argparse.Namespace) -> int:
@@ -194,6 +203,7 @@ def _watch_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--retry-failed',
         action='store_true',
+        default=None,
         help='also convert the recordings that failed before and have not changed since',
     )
     _settings_arguments(parser)
@@ -204,16 +214,17 @@ def _watch(options: argparse.Namespace) -> int:
 
     from kuavo_bag_converter.jobs.display import Display
     from kuavo_bag_converter.jobs.watch import watch, WatchOptions
-    from kuavo_bag_converter.settings import described, options_from, updated
+    from kuavo_bag_converter.settings import described, options_from, Settings, updated
     from kuavo_bag_converter.support.priority import set_priority
 
-    given = {'bags': options.bags} | ({'output': options.output} if options.output else {})
-    if options.retry_failed:
-        given['retry_failed'] = True
-    settings = updated(_settings(options), given, 'command line')
-    values = {name: getattr(options, name) for name in described(WatchOptions)}
-    chosen = {name: value for name, value in values.items() if value is not None}
-    how = options_from(WatchOptions, chosen, 'command line')
+    own = described(WatchOptions)
+    named = ('bags', 'output', 'retry_failed', *own)
+    arguments = {name: value for name in named if (value := getattr(options, name)) is not None}
+    settings, chosen = Settings(), dict[str, object]()
+    for values, source in (*_given(options, 'watch_node'), (arguments, 'command line')):
+        chosen |= {name: values.pop(name) for name in own if name in values}
+        how = options_from(WatchOptions, chosen, source)
+        settings = updated(settings, values, source)
     set_priority(how.priority)
     with Display(sys.stderr) as display, cancel_on_signals() as stop, one_thread_each():
         report = watch(

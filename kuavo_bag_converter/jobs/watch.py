@@ -45,7 +45,7 @@ from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import setting, Settings
 from kuavo_bag_converter.support.errors import Cancelled, OutputError, UsageError
 from kuavo_bag_converter.support.priority import PRIORITIES
-from kuavo_bag_converter.support.texts import counted, error_text, listed
+from kuavo_bag_converter.support.texts import counted, error_text, listed, visible
 
 _SETTLE_S = 2.0
 """A recording that has not changed for so long, and shows that it is complete, is taken."""
@@ -102,7 +102,7 @@ class WatchReport:
         return 1 if self.missing else 0
 
     def __str__(self) -> str:
-        text = f'{self.output}: {counted(self.converted, "recording")} added'
+        text = f'{visible(str(self.output))}: {counted(self.converted, "recording")} added'
         if self.missing:
             text += f'; not in it: {len(self.missing)}'
         return text
@@ -171,6 +171,7 @@ class _Watch:
             [Path(folder) for folder in settings.bags],
             output,
             self._settle_s,
+            cancel,
             retry_failed=settings.retry_failed,
         )
         self._salvage = settings.on_damage == 'salvage'
@@ -186,9 +187,11 @@ class _Watch:
             f'watching {listed(map(str, self._settings.bags))} for recordings; those that are '
             f'complete become part of {self._output}'
         )
-        while not self._cancel.is_set() and not self._stopped:
+        while not self._stopped:
             finishing = self._finish.is_set()
             self._folders.look()
+            if self._cancel.is_set():
+                break
             ready = self._ready()
             self._say()
             unfinished = len(self._folders.with_status('changing', 'written', 'unfinished'))
@@ -200,7 +203,7 @@ class _Watch:
                 break
             else:
                 self._wait()
-        return WatchReport(self._output, self._converted, tuple(self._missing()))
+        return WatchReport(self._output, self._converted, tuple(map(visible, self._missing())))
 
     def _missing(self) -> Iterator[str]:
         """Yield what is not in the dataset though it is complete or has lost its writer."""
@@ -294,6 +297,12 @@ class _Watch:
         """Name what is not converted, once, and what to do about it."""
         for folder, reason in self._folders.unreadable.items():
             self._say_once(folder, f'{reason}; looks again every {self._poll_s:g} s')
+        for path in self._folders.beside:
+            if path not in self._said:
+                self._said[path] = 'beside'
+                self._observer.note(
+                    f'{path}: is a preview or backup of the bag beside it; is left out'
+                )
         for path, reason in self._without_task.items():
             self._say_once(path, f'{path}: {reason}')
         for one in self._folders.with_status('written', 'waiting'):

@@ -22,11 +22,12 @@ after each change; else it asks for names, sizes and times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 import functools
 import os
 from pathlib import Path
+import threading
 import time
 from typing import Literal, NamedTuple
 
@@ -34,7 +35,7 @@ from kuavo_bag_converter.bags.completeness import lacks
 from kuavo_bag_converter.bags.detect import cannot_be_read
 from kuavo_bag_converter.bags.discover import goes_on, is_bag, is_beside_its_bag, part_of
 from kuavo_bag_converter.bags.fingerprint import files_of, fingerprint
-from kuavo_bag_converter.bags.in_progress import who_writes
+from kuavo_bag_converter.bags.in_progress import writers_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, read_record, RecordedFile
@@ -45,6 +46,9 @@ ABANDONED_S = 60.0
 """What is not complete and was not written for so long has lost its writer."""
 
 Status = Literal['changing', 'written', 'unfinished', 'left', 'waiting', 'ready', 'failed', 'done']
+
+_SETTLED = ('left', 'failed', 'done')
+"""What is not looked into again before it changes."""
 
 
 class _FileState(NamedTuple):
@@ -58,7 +62,7 @@ class _FileState(NamedTuple):
     inode: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Watched:
     """A bag file or rosbag2 directory as it was seen last."""
 
@@ -98,10 +102,17 @@ class WatchedFolders:
 
     :ivar all: Every bag in them, by its path.
     :ivar unreadable: Folders that cannot be read now, each with the reason.
+    :ivar beside: Previews and backups of bags in them, which are left out.
     """
 
     def __init__(
-        self, folders: Sequence[Path], output: Path, settle_s: float, *, retry_failed: bool
+        self,
+        folders: Sequence[Path],
+        output: Path,
+        settle_s: float,
+        cancel: threading.Event,
+        *,
+        retry_failed: bool,
     ) -> None:
         """
         Watch folders whose recordings go to the dataset ``output``.
@@ -109,17 +120,22 @@ class WatchedFolders:
         :param folders: They.
         :param output: The dataset, which need not exist yet.
         :param settle_s: A recording must not have changed for so long.
+        :param cancel: Set it to end a look soon, which then has not seen all.
         :param retry_failed: Whether those that failed before count as not tried.
         """
         self.all: dict[Path, Watched] = {}
         self.unreadable: dict[Path, str] = {}
+        self.beside: set[Path] = set()
         self._folders = folders
         self._output = output
         self._settle_s = settle_s
+        self._cancel = cancel
         self._retry_failed = retry_failed
-        self._record_state: object = None
+        self._record_state: tuple[int, ...] = ()
         self._recorded: dict[str, tuple[str, RecordedFile]] = {}
         """By place: what became of its bag, and the file as it was then."""
+        self._recorded_ns = 0
+        """When the record was written: what has not changed since is what it says by its size."""
         self._known_to_go_on: dict[tuple[Path, int], bool] = {}
 
     def look(self) -> None:
@@ -132,6 +148,7 @@ class WatchedFolders:
             self.all.clear()  # somebody else has changed the dataset, or this is the first look
             self.take_record()
         found: dict[Path, Watched] = {}
+        beside: set[Path] = set()
         for folder in self._folders:
             try:
                 with os.scandir(folder) as entries:
@@ -141,16 +158,21 @@ class WatchedFolders:
                 found |= {path: one for path, one in self.all.items() if path.parent == folder}
                 continue
             self.unreadable.pop(folder, None)
+            bags = {*inodes, *self._recorded_in(folder)}  # some have gone when they were converted
+            beside |= {
+                path for path in inodes if path in self.beside or is_beside_its_bag(path, bags)
+            }
             for path, inode in inodes.items():
+                if self._cancel.is_set():
+                    return
                 before = self.all.get(path)
                 if before is not None and before.status == 'done' and before.inode == inode:
                     found[path] = before
-                elif is_bag(path) and not is_beside_its_bag(path, inodes.keys()):
+                elif path not in beside and is_bag(path):
                     found[path] = self._seen(path, inode, before)
+        self.beside = beside
         self.all = {path: one for path, one in found.items() if one.state or os.path.lexists(path)}
-        for one in tuple(self.all.values()):
-            if one.state and one.status not in ('failed', 'done'):
-                self._judge(one)
+        self._judge()
         self._hold_back_parts()
 
     def take_record(self) -> None:
@@ -160,6 +182,7 @@ class WatchedFolders:
         :raises UsageError: The record of the dataset cannot be read.
         """
         self._record_state = self._state_of_record()
+        self._recorded_ns = self._record_state[-1]
         try:
             self._recorded = _files_by_place(read_record(self._output))
         except FileNotFoundError:
@@ -172,11 +195,19 @@ class WatchedFolders:
             key=lambda one: (one.modified_ns, natural(one.path)),
         )
 
-    def _state_of_record(self) -> object:
+    def _recorded_in(self, folder: Path) -> Iterator[Path]:
+        """Yield what the record has of a folder."""
+        place = _real(folder)
+        for path in self._recorded:
+            head, name = os.path.split(path)
+            if head == place:
+                yield folder / name
+
+    def _state_of_record(self) -> tuple[int, ...]:
         try:
             status = (self._output / REPORT_PATH).stat()
         except OSError:
-            return ()
+            return (0,)
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _seen(self, path: Path, inode: int, before: Watched | None) -> Watched:
@@ -204,36 +235,51 @@ class WatchedFolders:
                 return 'changing'
             outcomes = {status for status, _ in known}
             if outcomes == {'converted'}:
-                return 'done'
-            if 'failed' not in outcomes or self._retry_failed:
+                status: Status = 'done'
+                if max(file.stat().st_ctime_ns for file in files) < self._recorded_ns:
+                    return status
+            elif 'failed' in outcomes and not self._retry_failed:
+                status = 'failed'
+            else:
                 return 'changing'
             now = fingerprint([path]).key
         except (BagError, OSError, KeyError):
             return 'changing'
         same = now == tuple((file.bytes, file.digest) for _, file in known)
-        return 'failed' if same else 'changing'
+        return status if same else 'changing'
 
-    def _judge(self, one: Watched) -> None:
-        """Find out whether a bag is complete and nobody writes it."""
+    def _judge(self) -> None:
+        """Find out of what does not change whether it is complete and nobody writes it."""
         now = time.monotonic()
-        if now - one.unchanged_since < self._settle_s:
-            return
-        try:
-            if one.lack is None:
-                one.lack = lacks(one.path)
-            writer = who_writes(files_of([one.path]))
-        except (BagError, OSError) as error:
-            if not os.path.lexists(one.path):
-                del self.all[one.path]
-            one.status = 'left'
-            one.reason = error_text(error).removeprefix(f'{one.path}: ')
-            return
+        files: dict[Path, Watched] = {}
+        for one in tuple(self.all.values()):
+            if one.status in _SETTLED or not one.state:
+                continue
+            if now - one.unchanged_since < self._settle_s or self._cancel.is_set():
+                continue
+            try:
+                if one.lack is None:
+                    one.lack = lacks(one.path)
+                files |= dict.fromkeys(files_of([one.path]), one)
+            except (BagError, OSError) as error:
+                if not os.path.lexists(one.path):
+                    del self.all[one.path]
+                one.status = 'left'
+                one.reason = error_text(error).removeprefix(f'{one.path}: ')
+        # Together, because each look at all processes takes some milliseconds.
+        written = {files[file].path: who for file, who in writers_of([*files]).items()}
+        for one in dict.fromkeys(files.values()):
+            self._settle(one, written.get(one.path, ''))
+
+    def _settle(self, one: Watched, writer: str) -> None:
+        """Set the status of a bag that does not change."""
         if writer:
             one.status, one.reason = 'written', f'is being recorded: {writer}'
         elif not one.lack:
             one.status, one.reason = 'ready', ''
         else:
-            silent_s = max(now - one.unchanged_since, time.time() - one.changed_ns / 1e9)
+            unchanged_s = time.monotonic() - one.unchanged_since
+            silent_s = max(unchanged_s, time.time() - one.changed_ns / 1e9)
             one.status = 'left' if silent_s >= ABANDONED_S else 'unfinished'
             one.reason = one.lack
 
