@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from kuavo_bag_converter.alignment.report import ClockReport, Pause
 from kuavo_bag_converter.alignment.stamps import TopicTimes
-from kuavo_bag_converter.bags.model import Ordinals, Stamps
+from kuavo_bag_converter.bags.model import NS_PER_S, Ordinals, Stamps
 from kuavo_bag_converter.bags.time_spans import recorded_spans, TimeSpan
 from kuavo_bag_converter.profiles.model import Clock
 from kuavo_bag_converter.support.errors import BagError
@@ -35,7 +35,6 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 
-_NS = 1_000_000_000
 _FEWEST = 3
 """Messages whose rate is known."""
 _MANY = 30
@@ -131,7 +130,7 @@ def clock_frames(
     before_end, ender = _before_end(clock, candidates, ends)
     if not before_end.any():
         timeline, stamp = ends[ender]
-        apart = (int(candidates.on(timeline)[0]) - stamp) / _NS
+        apart = (int(candidates.on(timeline)[0]) - stamp) / NS_PER_S
         raise BagError(
             f'{topic}: no frame lies before the end of {ender}, whose last message (of '
             f'{len(times[ender].index.receive)}) is {apart:.3f} s before the first frame; set '
@@ -173,7 +172,7 @@ def _pauses(clock: Clock, stamps: Stamps, streams: Mapping[str, Stamps]) -> list
         place = int(np.searchsorted(stamps, silence.stop))
         length = silence.stop - silence.start
         soon = np.searchsorted(stamps, silence.stop + length // 10, side='right') - place
-        held_up = soon >= length / _NS * clock.source_fps / 2
+        held_up = soon >= length / NS_PER_S * clock.source_fps / 2
         if 0 < place < len(stamps) and not held_up:
             pauses.append(silence)
     return pauses
@@ -192,7 +191,7 @@ def silences(streams: Collection[Stamps], at_least_ns: float = 0.0) -> list[Time
     rate = sum(1 / _period(stamps) for stamps in streams if len(stamps) >= _FEWEST)
     if not rate:
         return []
-    spans = recorded_spans(streams, max(_NS / 2, at_least_ns, 20 / rate) / _NS)
+    spans = recorded_spans(streams, max(NS_PER_S / 2, at_least_ns, 20 / rate) / NS_PER_S)
     return [TimeSpan(before.stop, after.start) for before, after in pairwise(spans)]
 
 
@@ -207,7 +206,7 @@ def _period(stamps: Stamps) -> float:
 
 def _reported(pause: TimeSpan, stamps: Stamps) -> Pause:
     at, silent = pause.start - int(stamps[0]), pause.stop - pause.start
-    return Pause(round(at / _NS, 3), round(silent / _NS, 3))
+    return Pause(round(at / NS_PER_S, 3), round(silent / NS_PER_S, 3))
 
 
 def common_step_ms(streams: Iterable[Stamps]) -> float | None:
@@ -230,7 +229,7 @@ def _decimate(
         jumped = [stamps[:: int(clock.source_fps // fps)] for stamps in parts]
         exact = clock.source_fps % fps == 0
         if clock.decimation == 'jump' or (
-            exact and all(np.ptp(unevenness(part, fps)) <= _NS / fps / 2 for part in jumped)
+            exact and all(np.ptp(unevenness(part, fps)) <= NS_PER_S / fps / 2 for part in jumped)
         ):
             return 'jump', jumped
     elif clock.decimation == 'jump':
@@ -238,7 +237,7 @@ def _decimate(
             f'decimation: jump needs a camera at least as fast as the frames, '
             f'found {clock.source_fps:g} Hz for {fps} Hz; set decimation: time'
         )
-    counts = [(int(stamps[-1]) - int(stamps[0])) * fps // _NS + 1 for stamps in parts]
+    counts = [(int(stamps[-1]) - int(stamps[0])) * fps // NS_PER_S + 1 for stamps in parts]
     if sum(counts) > _MOST_FRAMES:
         messages = sum(map(len, parts))
         raise BagError(
@@ -246,14 +245,14 @@ def _decimate(
             f'{sum(counts)} frames; set a lower absurd_stamp_s'
         )
     return 'time', [
-        stamps[0] + np.arange(count, dtype=np.int64) * _NS // fps
+        stamps[0] + np.arange(count, dtype=np.int64) * NS_PER_S // fps
         for stamps, count in zip(parts, counts, strict=True)
     ]
 
 
 def unevenness(frames: Stamps, fps: int) -> Stamps:
     """Return how much later each frame is than index / fps after the first, ns."""
-    ideal: Stamps = frames[0] + np.arange(len(frames), dtype=np.int64) * _NS // fps
+    ideal: Stamps = frames[0] + np.arange(len(frames), dtype=np.int64) * NS_PER_S // fps
     return frames - ideal
 
 

@@ -44,15 +44,13 @@ from kuavo_bag_converter.alignment.report import (
 )
 from kuavo_bag_converter.alignment.runs import BagTimes, read_bag_times
 from kuavo_bag_converter.alignment.stamps import nearest, TopicTimes, total_counts
-from kuavo_bag_converter.bags.model import Ordinals, Stamps, TopicIndex
+from kuavo_bag_converter.bags.model import NS_PER_S, Ordinals, Stamps, TopicIndex
 from kuavo_bag_converter.profiles.model import Align, Clock
 from kuavo_bag_converter.support.errors import BagError
 import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
-
-_NS = 1_000_000_000
 
 
 class Fill(IntEnum):
@@ -403,7 +401,7 @@ def plan_recording(
         runs_without_frames=tuple(str(error) for _, error in failures) or None,
         latched_topics=tuple(sorted({*(t.topic for t in tracks), *end_topics} & latched)),
         clock_error_ms=_milliseconds(off.max()),
-        frames_off_clock=int(np.sum(off > _NS / fps / 2)),
+        frames_off_clock=int(np.sum(off > NS_PER_S / fps / 2)),
         candidate_frames=count,
         frames=int(keep.sum()),
         frames_outside_segments=int(count - inside.sum()),
@@ -554,7 +552,7 @@ def _since_last_frame(
     Before the first frame of a part of the bag lies the time from one frame to the next.
     """
     first = np.concatenate([[True], np.diff(part) != 0])
-    since = np.where(first, times - _NS // fps, np.concatenate([times[:1], times[:-1]]))
+    since = np.where(first, times - NS_PER_S // fps, np.concatenate([times[:1], times[:-1]]))
     begin, end = (np.searchsorted(stamps, at, side='right') for at in (since, times))
     counts = np.where(wanted, np.maximum(end - begin - 1, 0), 0)
     frames = np.repeat(np.arange(len(times)), counts)
@@ -686,7 +684,7 @@ def _track_plan(
 ) -> TrackPlan:
     rows = np.flatnonzero(keep) + track.align.shift
     samples = len(track.offsets)
-    spacing = _NS / fps
+    spacing = NS_PER_S / fps
     if samples > 1:
         rows = (rows[:, None] * samples + np.arange(samples)).ravel()
         spacing = track.offsets[0] / (samples - 1)
@@ -754,7 +752,7 @@ def _gap_text(track: Track, gap: Mask, missing: Mask, times: Stamps, reach: Stam
         found = f'what would serve it is {_milliseconds(reach[row])} ms away'
     else:
         found = f'it lies between two messages more than {gap_ms:g} ms apart'
-    at_s = (times[row] - times[samples - 1]) / _NS
+    at_s = (times[row] - times[samples - 1]) / NS_PER_S
     return (
         f'{track.topic}: {int(_by_frame(gap, track).sum())} frames have no message near enough'
         f'{which}, the first at frame {frame} ({at_s:.3f} s): {found}; set '

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 import json
 import math
@@ -34,6 +34,7 @@ from kuavo_bag_converter.check.findings import (
     read_json,
     read_json_lines,
 )
+from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     EPISODES_PATH_V21,
     INFO_PATH,
@@ -67,29 +68,12 @@ EPISODES_FILES = 'meta/episodes/*/*.parquet'
 
 
 @dataclass(frozen=True)
-class StoredFeature:
+class StoredFeature(Feature):
     """One entry of ``features`` in info.json."""
 
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    names: Any
-    info: Mapping[str, Any]
-
-    @property
-    def is_video(self) -> bool:
-        """Whether it lives in MP4 files."""
-        return self.dtype == 'video'
-
-    @property
-    def is_image(self) -> bool:
-        """Whether it holds pictures in the table."""
-        return self.dtype == 'image'
-
-    @property
-    def is_picture(self) -> bool:
-        """Whether it holds pictures, in MP4 files or in the table."""
-        return self.dtype in ('video', 'image')
+    names: Any = None
+    """As they are written, which others do in many ways."""
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_numeric(self) -> bool:
@@ -269,7 +253,7 @@ def _features(info: Mapping[str, Any], findings: Findings) -> dict[str, StoredFe
                 str(entry['dtype']),
                 tuple(int(length) for length in entry['shape']),
                 entry.get('names'),
-                dict(entry.get('info') or entry.get('video_info') or {}),
+                info=dict(entry.get('info') or entry.get('video_info') or {}),
             )
             for key, entry in info['features'].items()
         }

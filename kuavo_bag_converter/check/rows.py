@@ -29,7 +29,7 @@ from kuavo_bag_converter.check.description import (
     StoredFeature,
 )
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings, first_line
-from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.features import LANGUAGE_FEATURES
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, table_schema
 import numpy as np
@@ -198,7 +198,7 @@ class _FileCheck:
         """Check what this converter promises of a file beyond what LeRobot reads."""
         path = self._dataset.root / self._file
         features = [
-            Feature(column.key, column.dtype, column.shape)
+            column
             for column in self._columns
             if column.is_image
             or column.dtype == 'language'

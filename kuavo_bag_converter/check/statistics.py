@@ -67,7 +67,15 @@ class Tolerance:
     def exceeded(
         self, name: str, found: Floats, expected: Floats, low: Floats, high: Floats
     ) -> npt.NDArray[np.bool_]:
-        """Tell for each episode whether a statistic is further away than allowed."""
+        """
+        Tell for each episode whether a statistic is further away than allowed.
+
+        :param name: Of the statistic: ``min``, ``max``, ``mean``, ``std`` or a quantile.
+        :param found: What is stored, (episodes, elements).
+        :param expected: What the data give, likewise.
+        :param low: Smallest value of each element, likewise.
+        :param high: Largest value, likewise.
+        """
         largest = np.maximum(np.abs(low), np.abs(high))
         allowed = self.spread[name] * (high - low) + self.size * largest + self.absolute
         return np.asarray((~(np.abs(found - expected) <= allowed)).any(axis=1))
@@ -342,7 +350,14 @@ _OTHER_POOLED = Tolerance(dict.fromkeys(BASIC, 1e-2), 1e-3)
 
 
 def check_total(dataset: Description, findings: Findings, pools: Pools, *, rows: bool) -> None:
-    """Check stats.json: against the episodes', own ones where ``rows`` against all rows."""
+    """
+    Check stats.json: against the episodes', own ones where ``rows`` against all rows.
+
+    :param dataset: The dataset.
+    :param findings: Takes what is wrong.
+    :param pools: Statistics of the episodes, by feature.
+    :param rows: Whether own statistics are compared with all rows of the data.
+    """
     own = dataset.own(dataset.episodes)
     if not own and not (dataset.root / STATS_PATH).exists():
         return

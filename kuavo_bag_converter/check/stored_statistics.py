@@ -133,7 +133,14 @@ def _stored_v21(dataset: Description, findings: Findings) -> Iterator[Batch]:
 def stacked(
     dataset: Description, documents: Sequence[Any], file: str, findings: Findings
 ) -> StoredStatistics:
-    """Turn documents ``{feature: {statistic: nested lists}}`` into arrays."""
+    """
+    Turn documents ``{feature: {statistic: nested lists}}`` into arrays.
+
+    :param dataset: The dataset.
+    :param documents: One for each episode.
+    :param file: Where they stand, within the dataset.
+    :param findings: Takes what is wrong.
+    """
     stored: StoredStatistics = {}
     names = {
         (key, name)

@@ -48,7 +48,14 @@ PICTURES = 'pictures'
 def feature_entries(
     features: Sequence[Feature], options: Mapping[str, VideoOptions], fps: float, version: str
 ) -> dict[str, dict[str, Any]]:
-    """Return the ``features`` of info.json, the default ones last."""
+    """
+    Return the ``features`` of info.json, the default ones last.
+
+    :param features: Besides those that every dataset has.
+    :param options: How the videos are encoded, by feature.
+    :param fps: Of the dataset, Hz.
+    :param version: Of the format, ``v3.0`` or ``v2.1``.
+    """
     describe = video_info_v21 if version == 'v2.1' else video_info
     entries: dict[str, dict[str, Any]] = {}
     for feature in [*features, *DEFAULT_FEATURES]:

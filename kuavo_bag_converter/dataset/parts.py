@@ -132,6 +132,10 @@ def episode_table(
     """
     Read an episode's rows and add the default columns; return also its tasks.
 
+    :param episode: Where it comes from.
+    :param features: All of the dataset.
+    :param fps: Of the dataset, Hz.
+    :param tasks: The number of each task.
     :raises DatasetError: The shard's table is damaged or too short.
     """
     shard = episode.shard
@@ -253,6 +257,10 @@ def write_video(path: Path, episodes: Sequence[Episode], key: str, fps: float) -
 
     A shard whose own file is exactly that lends it by a hard link.
 
+    :param path: The file to make.
+    :param episodes: In their order; they follow each other within each shard.
+    :param key: Of the camera.
+    :param fps: Of the dataset, Hz.
     :raises DatasetError: A shard's video is not what its manifest says, or the file is there.
     """
     if os.path.lexists(path):

@@ -191,6 +191,10 @@ def read_rows(
     """
     Yield the rows ``first`` to ``first + count - 1`` of a Parquet file, by row group.
 
+    :param path: The file.
+    :param first: The first row, from 0.
+    :param count: How many rows.
+    :param features: The columns to read.
     :raises DatasetError: The file is damaged.
     """
     keys = [feature.key for feature in features]
@@ -214,6 +218,10 @@ def read_arrays(
     """
     Read rows of a Parquet file into arrays (count, *shape), by feature.
 
+    :param path: The file.
+    :param first: The first row, from 0.
+    :param count: How many rows.
+    :param features: The columns to read.
     :raises DatasetError: The file is damaged or too short.
     """
     arrays: dict[str, NDArray[Any]] = {

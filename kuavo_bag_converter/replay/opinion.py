@@ -35,16 +35,13 @@ from typing import Any
 
 from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
-from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.features import LANGUAGE_FEATURES
 from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.dataset.tables import read_arrays, read_rows
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,
-    Language,
-    Part,
-    POSE_FIELDS,
     Profile,
     Source,
     VectorFeature,
@@ -65,10 +62,8 @@ from kuavo_bag_converter.replay.stated_rows import (
     Cell,
     check_stated,
     difference,
-    elements,
     full_turn,
     mark_stretches,
-    names_of,
     operated,
     quaternions,
     reduced_values,
@@ -76,15 +71,13 @@ from kuavo_bag_converter.replay.stated_rows import (
     samples_before,
     SECOND,
     source_of,
-    speaker_of,
     stated_between,
     StatedFrame,
     StatedNumber,
     StatedTopic,
     Statement,
-    value_at,
 )
-from kuavo_bag_converter.replay.stated_transforms import pose, StatedEdge
+from kuavo_bag_converter.replay.used_messages import UsedPart, UsedPose, UsedTexts, UsedTopic
 from kuavo_bag_converter.support.errors import ConverterError
 import numpy as np
 from numpy.typing import NDArray
@@ -96,160 +89,6 @@ _ENOUGH = 0.9
 _NAN = math.nan
 _Rows = Mapping[str, NDArray[Any]]
 """The columns of an episode by feature, (frames, elements)."""
-
-
-class _Use:
-    """
-    A use of a topic: those of its messages that can serve.
-
-    :ivar topics: Its messages; of a part with ``joints``, those of each joint.
-    """
-
-    def __init__(self, source: Source, align: Align, topics: int = 1) -> None:
-        self.source = source
-        self.align = align
-        self.topics = [StatedTopic(source.topic) for _ in range(topics)]
-
-    @property
-    def topics_read(self) -> set[str]:
-        """Return the topics of the bag that hold its messages."""
-        return {self.source.topic}
-
-    def stamped(self, message: Stored, decoded: Any, header: int) -> int:
-        """Return the stamp of a message that stands for that of a header, ns."""
-        if not self.source.stamp_field:
-            return header
-        found = value_at(decoded, self.source.stamp_field)
-        found = getattr(found, 'stamp', found)
-        if hasattr(found, 'sec'):
-            return int(found.sec) * SECOND + int(found.nanosec)
-        scales = {'s': SECOND, 'ms': 10**6, 'us': 10**3, 'ns': 1}
-        scale = scales.get(self.source.stamp_unit) or min(
-            scales.values(), key=lambda one: abs(float(found) * one - message.received)
-        )
-        return round(float(found) * scale) if isinstance(found, float) else int(found) * scale
-
-    def accepts(self, message: Stored, decoded: Any) -> bool:
-        """Tell whether a message can serve by its type, its publisher and its frame."""
-        source, connection = self.source, message.connection
-        frame = getattr(getattr(decoded, 'header', None), 'frame_id', '')
-        return (
-            (not source.msgtypes or connection.msgtype in source.msgtypes)
-            and source.publisher in ('', connection.publisher)
-            and (not source.frame_ids or frame in source.frame_ids)
-        )
-
-    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:
-        """Take notice of a message."""
-        if self.accepts(message, decoded):
-            stamp = self.stamped(message, decoded, header)
-            self.topics[0].add(number, message.place, message.received, stamp)
-
-
-class _Column(_Use):
-    """
-    A part of a feature, and what the messages of its topic hold.
-
-    :ivar key: The feature.
-    :ivar offset: Its first element within the feature.
-    :ivar values: Of every message of the topic; NaN where it has none.
-    """
-
-    def __init__(
-        self, key: str, part: Part, source: Source | None, align: Align, offset: int
-    ) -> None:
-        super().__init__(source or Source(''), align, max(1, len(part.joints)))
-        self.key = key
-        self.part = part
-        self.bound = source is not None
-        self.offset = offset
-        self.width = len(part.names)
-        self.values: dict[int, Sequence[float]] = {}
-        self.who: dict[int, tuple[Any, ...]] = {}
-        self.names: dict[int, Sequence[str]] = {}
-
-    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:
-        """Take what a message holds."""
-        if not self.accepts(message, decoded):
-            return
-        found: Sequence[float | None] = [_NAN] * self.width
-        if not self.part.gap_flag:
-            try:
-                found = elements(decoded, self.part, self.source)
-            except (AttributeError, LookupError, ValueError):
-                return
-        stamp = self.stamped(message, decoded, header)
-        for place, topic in enumerate(self.topics):
-            if found[place] is not None:
-                topic.add(number, message.place, message.received, stamp)
-        self.values[number] = [_NAN if value is None else value for value in found]
-        names = _names_in(decoded, self.part, self.source)
-        self.names[number] = names
-        self.who[number] = (*speaker_of(decoded, self.source), *names)
-
-
-def _names_in(message: Any, part: Part, source: Source) -> Sequence[str]:
-    """Return the names of the elements by place, if the message tells them."""
-    if part.joints or len(source.fields) != 1 or '=' in source.fields[0]:
-        return ()
-    names = names_of(message, source)
-    chosen = range(len(names)) if part.select is None else part.select
-    return [str(names[place]) for place in chosen if place < len(names)]
-
-
-class _Texts(_Use):
-    """The texts of a topic, by the number of their message."""
-
-    def __init__(self, language: Language, source: Source) -> None:
-        super().__init__(source, Align('hold'))
-        self.language = language
-        self.texts: dict[int, str] = {}
-
-    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:
-        """Take the text of a message, if it has one."""
-        text = str(value_at(decoded, self.source.fields[0])).strip()
-        if text and self.accepts(message, decoded):
-            self.topics[0].add(number, message.place, message.received, header)
-            self.texts[number] = text
-
-
-class _PoseColumn(_Column):
-    """A part whose source is a transform; of each frame, the transforms in its parent."""
-
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self.edges: dict[str, StatedEdge] = {}
-
-    @property
-    def topics_read(self) -> set[str]:
-        """Where its transforms are."""
-        assert self.source.tf is not None
-        return {self.source.topic, self.source.tf.static_topic}
-
-    def take(self, number: int, message: Stored, decoded: Any, header: int) -> None:  # noqa: ARG002, E501
-        """Take the transforms of a message."""
-        static = message.connection.topic != self.source.topic
-        if not static and self.source.publisher not in ('', message.connection.publisher):
-            return
-        for transform in getattr(decoded, 'transforms', [decoded]):
-            child = transform.child_frame_id.lstrip('/')
-            parent = transform.header.frame_id.lstrip('/')
-            edge = self.edges.setdefault(
-                child, StatedEdge(self.source.topic, parent, static=static)
-            )
-            edge.add(message.place, message.received, transform)
-
-    def pose(self, statement: Statement, frame: StatedFrame) -> Sequence[float]:
-        """Return the fields that are asked for, of the pose at a frame."""
-        tf = self.source.tf
-        assert tf is not None
-
-        def serve(edge: StatedEdge) -> Cell:
-            return statement.cell(edge.topic, self.align, frame)
-
-        found = pose(self.edges, tf.parent.lstrip('/'), tf.child.lstrip('/'), serve)
-        fields = [found[POSE_FIELDS.index(name)] for name in self.source.fields or POSE_FIELDS]
-        return fields if self.part.select is None else [fields[at] for at in self.part.select]
 
 
 class BagOpinion:
@@ -283,9 +122,9 @@ class BagOpinion:
         self._findings = findings
         self._summary = summary
         self._sample = frames
-        self._columns: list[_Column] = []
-        self._cameras: dict[str, _Use] = {}
-        self._texts: list[_Texts] = []
+        self._columns: list[UsedPart] = []
+        self._cameras: dict[str, UsedTopic] = {}
+        self._texts: list[UsedTexts] = []
         first = bag.first_episode
         self._episodes = dataset.episodes[slice(first, first + bag.episodes)]
         self._first_rows = first_rows(dataset)
@@ -373,7 +212,7 @@ class BagOpinion:
             mine = [use for use in uses if topic.name in use.topics_read]
             decoded = None
             if any(
-                isinstance(u, _Column | _Texts) or u.source.frame_ids or u.source.stamp_field
+                isinstance(u, UsedPart | UsedTexts) or u.source.frame_ids or u.source.stamp_field
                 for u in mine
             ):
                 decoded = self._definitions.decoder(message.connection)(message.data)
@@ -387,7 +226,7 @@ class BagOpinion:
             for own in use.topics:
                 stretch = topics[own.name].stretch
                 own.stretch = [stretch[number] for number in own.numbers]
-            if isinstance(use, _PoseColumn):
+            if isinstance(use, UsedPose):
                 base = topics[use.source.topic]
                 stretches = dict(zip(base.places, base.stretch, strict=True))
                 for edge in use.edges.values():
@@ -401,7 +240,7 @@ class BagOpinion:
             return 0
         return plain_header_stamp(message)
 
-    def _bind(self, counts: Mapping[str, int]) -> _Use:
+    def _bind(self, counts: Mapping[str, int]) -> UsedTopic:
         """Find the sources of the features, and return the frame clock."""
         profile = self._profile
         for vector in profile.vectors:
@@ -413,17 +252,17 @@ class BagOpinion:
                     used = replace(part.stand_in, names=part.names)
                     source = source_of(used.sources, counts, self._types)
                 align = used.align if source is None or source.align is None else source.align
-                kind = _PoseColumn if source is not None and source.tf else _Column
+                kind = UsedPose if source is not None and source.tf else UsedPart
                 self._columns.append(kind(vector.key, used, source, align, offset))
                 offset += len(part.names)
         for camera in profile.cameras:
             source = source_of(camera.sources, counts, self._types)
             if source is not None:
-                self._cameras[camera.key] = _Use(source, source.align or camera.align)
+                self._cameras[camera.key] = UsedTopic(source, source.align or camera.align)
         for language in profile.language:
             source = source_of(language.sources, counts, self._types)
             if source is not None:
-                self._texts.append(_Texts(language, source))
+                self._texts.append(UsedTexts(language, source))
         sources = [source for source in profile.clock.sources if source.topic in counts]
         if not sources:
             raise NotJudged('a bag without the topic of the frame clock')
@@ -432,7 +271,7 @@ class BagOpinion:
         clock = sources[0]
         plain = not clock.frame_ids and not clock.publisher and not clock.stamp_field
         same = [use.source for use in self._cameras.values() if use.source.topic == clock.topic]
-        return _Use(same[0] if plain and same else clock, Align())
+        return UsedTopic(same[0] if plain and same else clock, Align())
 
     # What the dataset holds.
 
@@ -453,11 +292,7 @@ class BagOpinion:
 
     def _rows(self, episode: StoredEpisode) -> dict[str, NDArray[Any]]:
         keys = {vector.key for vector in self._profile.vectors}
-        features = [
-            Feature(column.key, column.dtype, column.shape)
-            for key, column in self._dataset.features.items()
-            if key in keys
-        ]
+        features = [column for key, column in self._dataset.features.items() if key in keys]
         path = self._dataset.root / episode.data_file
         first = episode.first_row - self._first_rows[episode.data_file]
         return read_arrays(path, first, episode.length, features)
@@ -618,7 +453,7 @@ class BagOpinion:
 
     def _elements(
         self,
-        column: _Column,
+        column: UsedPart,
         stamps: Sequence[int],
         stretch: int,
         frame: int,
@@ -660,10 +495,10 @@ class BagOpinion:
         return row(frame * count + sample)
 
     def _row(
-        self, column: _Column, topic: StatedTopic, frame: StatedFrame, before: StatedFrame | None
+        self, column: UsedPart, topic: StatedTopic, frame: StatedFrame, before: StatedFrame | None
     ) -> Sequence[StatedNumber]:
         align = column.align
-        if isinstance(column, _PoseColumn):
+        if isinstance(column, UsedPose):
             pose = column.pose(self._statement, frame)
             return self._operated(column, pose, pose, Cell(0, 0))
         cell = self._statement.cell(topic, align, frame)
@@ -680,7 +515,7 @@ class BagOpinion:
         return self._operated(column, first, second, cell)
 
     def _operated(
-        self, column: _Column, first: Sequence[float], second: Sequence[float], cell: Cell
+        self, column: UsedPart, first: Sequence[float], second: Sequence[float], cell: Cell
     ) -> Sequence[StatedNumber]:
         """Return the elements that two messages make, of which the first may serve alone."""
         part = column.part
@@ -742,7 +577,7 @@ class BagOpinion:
         minus = {vector.key: vector.minus for vector in self._profile.vectors}
         for column in self._columns:
             line = column.align.timeline
-            if column.part.gap_flag or not column.bound or isinstance(column, _PoseColumn):
+            if column.part.gap_flag or not column.bound or isinstance(column, UsedPose):
                 continue
             times = [self._statement.time(StatedFrame(stamp, stretch), line) for stamp in frames]
             for place, topic in enumerate(column.topics):

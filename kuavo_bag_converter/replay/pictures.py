@@ -32,7 +32,6 @@ from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.images import cells_of, decoded_image
 from kuavo_bag_converter.check.videos import depth_coding
 from kuavo_bag_converter.dataset.depth import code_table
-from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.tables import read_rows
 from kuavo_bag_converter.messages.video_frames import rgb_pixels
 from kuavo_bag_converter.replay.rows import first_rows
@@ -255,7 +254,7 @@ class StoredImages:
     def __init__(self, dataset: Description, column: StoredFeature) -> None:
         """Read a camera's column."""
         self._dataset = dataset
-        self._feature = Feature(column.key, column.dtype, column.shape)
+        self._feature = column
         self._first_rows = first_rows(dataset)
 
     def picture(self, episode: StoredEpisode, frame: int) -> Any:

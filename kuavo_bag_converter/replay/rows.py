@@ -24,7 +24,7 @@ from kuavo_bag_converter.alignment.plan import LanguageRow
 from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.check.rows import Columns
-from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.features import LANGUAGE_FEATURES
 from kuavo_bag_converter.dataset.language import language_columns
 from kuavo_bag_converter.dataset.tables import column_of, read_rows, TASK_INDEX
 from kuavo_bag_converter.frames.table import FrameRows
@@ -56,7 +56,7 @@ class RowComparer:
         self._left = iter(episodes)
         self._language = iter(language)
         self._features = [
-            Feature(column.key, column.dtype, column.shape)
+            column
             for column in dataset.features.values()
             if column.is_numeric and len(column.shape) <= 2
         ]
