@@ -187,7 +187,7 @@ def _family(path: Path) -> object:
     return (path.parent, part.name, part.kind) if part else path
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """A file that a recorder which splits may have written."""
 
     name: str
@@ -196,14 +196,14 @@ class Part(NamedTuple):
     """The suffix, without what says that it is unfinished or packed."""
 
 
-def part_of(path: Path) -> Part | None:
+def part_of(path: Path) -> FilePart | None:
     """Return which part of a split recording a file is, if its name says so."""
     kind = plain_name(path.name.removesuffix('.active'))
     part = split_stem(path) if path.name.endswith(ROSBAG1_SUFFIXES + SUFFIXES) else None
     # Recorders do not fill their numbers up with zeros.
     if part is None or not re.search(rf'_{part[1]}\.[a-z0-9]+$', kind):
         return None
-    return Part(*part, kind.rpartition('.')[2])
+    return FilePart(*part, kind.rpartition('.')[2])
 
 
 def _joined(parts: list[Path]) -> list[Recording]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from kuavo_bag_converter.benchmark.runs import CODECS, METHODS, PRESETS
+from kuavo_bag_converter.benchmark.runs import BAG_PRESETS, CODECS, METHODS
 from kuavo_bag_converter.support.errors import UsageError
 
 
@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _bag_arguments(parser: argparse._ArgumentGroup) -> None:
-    presets = '; '.join(f'{name}: {preset.summary}' for name, preset in PRESETS.items())
-    parser.add_argument('--preset', choices=PRESETS, default='small', help=presets)
+    presets = '; '.join(f'{name}: {preset.summary}' for name, preset in BAG_PRESETS.items())
+    parser.add_argument('--preset', choices=BAG_PRESETS, default='small', help=presets)
     parser.add_argument('--bag', help='an own bag, in place of one that is made')
     parser.add_argument('--seconds', type=float, help='length, other than that of the preset')
     parser.add_argument('--cameras', type=int, choices=(3, 6), help='3 colour, or 3 depth as well')
@@ -131,7 +131,7 @@ def sample_options(options: argparse.Namespace) -> Mapping[str, object]:
         raise UsageError(f'benchmark: --bag and {", ".join(given)} exclude each other')
     if options.bag:
         return {}
-    return {'storage': 'bag', **PRESETS[options.preset].sample, **given}
+    return {'storage': 'bag', **BAG_PRESETS[options.preset].sample, **given}
 
 
 def _size(text: str) -> list[int]:

@@ -33,7 +33,7 @@ from kuavo_bag_converter.benchmark.campaign import (
 )
 from kuavo_bag_converter.benchmark.markdown import as_markdown
 from kuavo_bag_converter.benchmark.results import efficiency, Result, Results
-from kuavo_bag_converter.benchmark.runs import conversions, PRESETS, Run
+from kuavo_bag_converter.benchmark.runs import BAG_PRESETS, conversions, Run
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import total_bytes
 
@@ -53,7 +53,7 @@ def compare_methods(options: argparse.Namespace, sample: Mapping[str, object]) -
     lerobot = find_lerobot(options.lerobot_python) if options.lerobot_python else None
     runs = conversions(
         methods=options.methods,
-        chunk_sizes=options.chunk_sizes or PRESETS[options.preset].chunk_sizes,
+        chunk_sizes=options.chunk_sizes or BAG_PRESETS[options.preset].chunk_sizes,
         codecs=options.codecs,
         threads=options.threads,
         node=options.node,

@@ -91,7 +91,7 @@ class Preset:
 
 _ALL_CHUNK_SIZES = (50, 100, 25, 200)
 
-PRESETS: Mapping[str, Preset] = MappingProxyType(
+BAG_PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         'small': Preset(
             '5 s, 3 colour and 3 depth cameras, 640x480: over in seconds',

@@ -39,7 +39,7 @@ from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.dataset_files import take_snapshot
 from kuavo_bag_converter.jobs.report import Observer, Report
 from kuavo_bag_converter.jobs.tasks import tasks_of
-from kuavo_bag_converter.jobs.watched_folders import Status, Watched, WatchedFolders
+from kuavo_bag_converter.jobs.watched_folders import Watched, WatchedFolders, WatchedStatus
 from kuavo_bag_converter.jobs.workspace import InUseError, resolve_output
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import setting, Settings
@@ -219,7 +219,7 @@ class _Watch:
 
     def _ready(self) -> list[Watched]:
         """Return what can be converted now, parts of one recording together, oldest first."""
-        taken: tuple[Status, ...] = ('ready', 'left') if self._salvage else ('ready',)
+        taken: tuple[WatchedStatus, ...] = ('ready', 'left') if self._salvage else ('ready',)
         found = self._folders.with_status(*taken)
         groups: dict[object, list[Watched]] = {}
         for one in filter(lambda one: one.state, found):

@@ -45,7 +45,9 @@ from kuavo_bag_converter.support.texts import error_text
 ABANDONED_S = 60.0
 """What is not complete and was not written for so long has lost its writer."""
 
-Status = Literal['changing', 'written', 'unfinished', 'left', 'waiting', 'ready', 'failed', 'done']
+WatchedStatus = Literal[
+    'changing', 'written', 'unfinished', 'left', 'waiting', 'ready', 'failed', 'done'
+]
 
 _SETTLED = ('left', 'failed', 'done')
 """What is not looked into again before it changes."""
@@ -74,7 +76,7 @@ class Watched:
     first_seen: float
     unchanged_since: float
     """On the monotonic clock, s, both."""
-    status: Status = 'changing'
+    status: WatchedStatus = 'changing'
     reason: str = ''
     """Why it is not converted, for a line."""
     lack: str | None = None
@@ -188,7 +190,7 @@ class WatchedFolders:
         except FileNotFoundError:
             self._recorded = {}
 
-    def with_status(self, *statuses: Status) -> list[Watched]:
+    def with_status(self, *statuses: WatchedStatus) -> list[Watched]:
         """Return the bags of these, oldest first: by when they were written last."""
         return sorted(
             (one for one in self.all.values() if one.status in statuses),
@@ -225,7 +227,7 @@ class WatchedFolders:
         first_seen = now if before is None else before.first_seen
         return Watched(path, inode, state, first_seen, now, self._recorded_status(path))
 
-    def _recorded_status(self, path: Path) -> Status:
+    def _recorded_status(self, path: Path) -> WatchedStatus:
         """Return ``done`` or ``failed`` if the record has a bag with this content."""
         try:
             files = files_of([path])
@@ -235,7 +237,7 @@ class WatchedFolders:
                 return 'changing'
             outcomes = {status for status, _ in known}
             if outcomes == {'converted'}:
-                status: Status = 'done'
+                status: WatchedStatus = 'done'
                 if max(file.stat().st_ctime_ns for file in files) < self._recorded_ns:
                     return status
             elif 'failed' in outcomes and not self._retry_failed:

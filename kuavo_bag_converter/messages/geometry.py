@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 ResizeFit = Literal['', 'scale', 'pad', 'crop']
-Rotation = Literal[0, 90, 180, 270]
+QuarterTurn = Literal[0, 90, 180, 270]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
@@ -52,7 +52,7 @@ class Geometry:
 
     crop: tuple[int, int, int, int] | None = None
     """(x, y, width, height) of the part to take, in pixels of the picture as recorded, upright."""
-    rotate: Rotation = 0
+    rotate: QuarterTurn = 0
     """Degrees, clockwise, after ``crop``."""
     fit: ResizeFit = ''
     """How a picture of other proportions gets those of the size; as ``scale`` if not given."""
