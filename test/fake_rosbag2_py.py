@@ -24,9 +24,13 @@ from __future__ import annotations
 
 from pathlib import Path
 import sqlite3
+from types import SimpleNamespace
 
 from mcap.exceptions import McapError
-from mcap.reader import NonSeekingReader
+from mcap.reader import make_reader, NonSeekingReader
+
+PLUGIN = 'mirrored'
+"""A storage plugin that is installed."""
 
 
 class StorageOptions:
@@ -72,14 +76,23 @@ class HumbleReader:
 
     def open(self, storage_options, converter_options):  # noqa: A003
         path = Path(storage_options.uri)
-        if path.is_dir():
+        if path.is_dir() or storage_options.storage_id not in ('mcap', 'sqlite3', PLUGIN):
             raise RuntimeError('No storage could be initialized from the inputs.')
         self._sqlite = storage_options.storage_id == 'sqlite3'
-        self._rows = _sqlite_rows(path) if self._sqlite else _mcap_rows(path)
+        if storage_options.storage_id == PLUGIN:
+            self._rows, self._types = _mirrored_rows(path)
+        else:
+            self._rows = _sqlite_rows(path) if self._sqlite else _mcap_rows(path)
         if len({row[4] for row in self._rows}) > 1:
             raise RuntimeError('Topics with different rmw serialization format have been found.')
         self._topics = []
         self._waiting = None
+
+    def get_all_topics_and_types(self):
+        return [
+            SimpleNamespace(name=name, type=kind, serialization_format='cdr')
+            for name, (kind, _) in self._types.items()
+        ]
 
     def set_filter(self, storage_filter):
         self._topics = storage_filter.topics
@@ -110,6 +123,12 @@ class SequentialReader(HumbleReader):
         self._by_place = order.sort_by == ReadOrderSortBy.File
         return True
 
+    def get_all_message_definitions(self):
+        return [
+            SimpleNamespace(topic_type=kind, encoding='ros2msg', encoded_message_definition=text)
+            for kind, text in self._types.values()
+        ]
+
     def close(self):
         self._rows = None
 
@@ -122,6 +141,27 @@ class LyricalReader(SequentialReader):
 
     def read_next_ext(self):
         return (*super().read_next(), 0)
+
+
+def mirrored(path):
+    """Make of an mcap file one that the plugin alone reads."""
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+def _mirrored_rows(path):
+    plain = path.with_suffix('.plain')
+    plain.write_bytes(path.read_bytes()[::-1])
+    try:
+        with plain.open('rb') as stream:
+            summary = make_reader(stream).get_summary()
+        kinds = {
+            channel.topic: (schema.name, schema.data.decode())
+            for channel in summary.channels.values()
+            for schema in [summary.schemas[channel.schema_id]]
+        }
+        return _mcap_rows(plain), kinds
+    finally:
+        plain.unlink()
 
 
 def _mcap_rows(path):

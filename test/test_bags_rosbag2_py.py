@@ -15,7 +15,9 @@
 """rosbag2_py as the reader of payloads: the same messages, and no loss without a line."""
 
 import importlib
+from pathlib import Path
 import re
+import shutil
 import sqlite3
 import sys
 
@@ -210,6 +212,31 @@ def test_a_database_that_is_not_known_to_be_complete_is_read_from_a_copy(fake, t
         assert read(path)[1:] == read(path, 'portable')[1:]
     assert [path.name for path in place.iterdir()] == ['r.db3']
     assert {path.name for path in logging.iterdir()} == {'w.db3', 'metadata.yaml'}
+
+
+@pytest.mark.parametrize('reader', ['HumbleReader', 'SequentialReader', 'LyricalReader'])
+def test_what_only_a_plugin_of_rosbag2_reads_is_read_by_it(reader, fake, tmp_path):
+    fake.SequentialReader = getattr(fake, reader)
+    plain = write_rosbag2(tmp_path / 'plain' / 'r', SAMPLES)
+    path = Path(shutil.copytree(plain, tmp_path / 'r'))
+    fake.mirrored(path / 'r.mcap')
+    (path / 'r.mcap').rename(path / 'r.bin')
+    metadata = path / 'metadata.yaml'
+    text = metadata.read_text().replace('r.mcap', 'r.bin')
+    metadata.write_text(text.replace('storage_identifier: mcap', 'storage_identifier: mirrored'))
+    with pytest.raises(BagError, match=r"plugin 'mirrored', .* installed, set reader: rosbag2_py"):
+        read(path, 'auto')
+    backend, container, counts, stamps, messages, problems = read(path)
+    assert (backend, container, problems) == ('rosbag2_py', 'mirrored', [])
+    expected = read(plain, 'portable')
+    assert [counts, stamps] == list(expected[2:4])
+    payloads = {(c.topic, n): message for (c, n), message in messages.items()}
+    assert payloads == {(c.topic, n): message for (c, n), message in expected[4].items()}
+    embedded = {c.topic: c.definition for c, _ in messages}
+    assert all(embedded.values()) == (reader != 'HumbleReader')
+    metadata.write_text(metadata.read_text().replace('mirrored', 'absent'))
+    with pytest.raises(BagError, match=r"r\.bin: .*plugin 'absent' \(No storage could be in"):
+        read(path)
 
 
 def test_ros1_bags_are_read_without_rosbag2_py(fake, tmp_path):

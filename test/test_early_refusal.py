@@ -235,7 +235,8 @@ def test_another_storage_plugin_is_named_unless_its_files_can_be_read(
     file.write_bytes(b'another format')
     line = refused(capsys, tmp_path, bags, bad)
     assert "begins with b'another '; expected a ROS 1 bag 2.0, an MCAP file or an sqlite3" in line
-    assert "names the storage plugin 'my_storage', expected mcap or sqlite3: use `ros2 bag" in line
+    assert "names the storage plugin 'my_storage', expected mcap or sqlite3: where that" in line
+    assert 'plugin is installed, set reader: rosbag2_py, or use `ros2 bag convert`' in line
 
 
 def test_the_content_of_a_file_counts_and_not_its_name(capsys, tmp_path, good):

@@ -19,8 +19,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from importlib import import_module
 import os
 from pathlib import Path
+from types import ModuleType
 
 from kuavo_bag_converter.bags.compression import claimed_size, CompressionError, decompress_file
 from kuavo_bag_converter.bags.damage import DamagePolicy, ReadsWholeError
@@ -101,10 +103,12 @@ def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingRe
     :raises BagError: not a recording that can be read, or one that is still being recorded.
     """
     damage = DamagePolicy('fail', quick=True)
+    if _directory(paths, damage, reader).plugin:
+        return None
     try:
         recording = _open(paths, damage, 'portable', in_progress=False)
     except ReadsWholeError:
-        for path in _directory(paths, damage).files:
+        for path in _directory(paths, damage, reader).files:
             container_of(path)
         return None
     try:
@@ -115,9 +119,9 @@ def open_quickly(paths: Sequence[Path], reader: str = 'portable') -> RecordingRe
     return recording
 
 
-def _directory(paths: Sequence[Path], damage: DamagePolicy) -> Directory:
+def _directory(paths: Sequence[Path], damage: DamagePolicy, reader: str) -> Directory:
     if len(paths) == 1 and os.path.isdir(paths[0]):
-        return read_directory(paths[0], damage)
+        return read_directory(paths[0], damage, by_rosbag2=reader == 'rosbag2_py')
     return Directory(list(paths), None)
 
 
@@ -127,12 +131,12 @@ def _open(
     """Open a recording, one that is still being written only if ``in_progress``."""
     resources = ExitStack()
     try:
-        directory = _directory(paths, damage)
+        directory = _directory(paths, damage, reader)
         if not in_progress:
             check_not_in_progress(paths[0], directory.files, directory.metadata)
         scratch = Scratch()
         resources.callback(scratch.close)
-        portable = storages = _open_files(directory.files, damage, scratch, resources)
+        portable = storages = _open_files(directory, damage, scratch, resources)
         backend = 'portable'
         if not storages:
             raise BagError(f'{paths[0]}: none of its files can be read')
@@ -142,7 +146,9 @@ def _open(
                 f'{paths[0]}: the files of one recording must be of one kind, '
                 f'found {" and ".join(containers)}'
             )
-        if reader == 'rosbag2_py':
+        if directory.plugin:
+            backend = 'rosbag2_py'
+        elif reader == 'rosbag2_py':
             storages, backend = _by_rosbag2_py(paths[0], storages, damage, scratch)
         listed = directory.metadata.topics if directory.metadata else ()
         recording = RecordingReader(
@@ -162,14 +168,17 @@ def _open(
 
 
 def _open_files(
-    files: Sequence[Path], damage: DamagePolicy, scratch: Scratch, resources: ExitStack
+    directory: Directory, damage: DamagePolicy, scratch: Scratch, resources: ExitStack
 ) -> Sequence[Storage]:
+    files = directory.files
     unpacked = sum(map(claimed_size, files))
     if unpacked:
         scratch.check_room(files[0], unpacked)
     storages: list[Storage] = []
     for path in files:
-        storage = _open_or_survive(path, damage, scratch, alone=len(files) == 1)
+        storage = _open_or_survive(
+            path, damage, scratch, plugin=directory.plugin, alone=len(files) == 1
+        )
         if storage:
             resources.callback(storage.close)
             storages.append(storage)
@@ -181,12 +190,7 @@ def _by_rosbag2_py(
 ) -> tuple[Sequence[Storage], str]:
     """Let rosbag2_py read the payloads, or say why the portable reader does; who it is."""
     _check_reader(path, storages[0].container, 'rosbag2_py')
-    try:
-        from kuavo_bag_converter.bags.rosbag2.backend import Rosbag2PyStorage
-    except ImportError as error:
-        raise UsageError(
-            f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or {_ADVICE}'
-        ) from None
+    backend = _rosbag2_backend()
     if damage.count:
         damage.note(f'{path}: is damaged: it is salvaged by the portable reader')
         return storages, 'portable'
@@ -195,7 +199,21 @@ def _by_rosbag2_py(
         in_place = storage.container == 'sqlite3' and storage.file == storage.path
         if in_place and (keeps_a_log(storage.file) or not is_listed(storage.file)):
             storage.file = scratch.copied([storage.file])
-    return [Rosbag2PyStorage(storage, damage) for storage in storages], 'rosbag2_py'
+    return [backend.Rosbag2PyStorage(storage, damage) for storage in storages], 'rosbag2_py'
+
+
+def _rosbag2_backend() -> ModuleType:
+    """
+    Import what reads by rosbag2_py.
+
+    :raises UsageError: There is no rosbag2_py.
+    """
+    try:
+        return import_module('kuavo_bag_converter.bags.rosbag2.backend')
+    except ImportError as error:
+        raise UsageError(
+            f'reader: rosbag2_py cannot be imported ({error}); source the ROS setup or {_ADVICE}'
+        ) from None
 
 
 def _check_reader(path: Path, container: str, reader: str) -> None:
@@ -205,10 +223,13 @@ def _check_reader(path: Path, container: str, reader: str) -> None:
 
 
 def _open_or_survive(
-    path: Path, damage: DamagePolicy, scratch: Scratch, *, alone: bool
+    path: Path, damage: DamagePolicy, scratch: Scratch, *, plugin: str, alone: bool
 ) -> Storage | None:
     """Open a file; None where there are others and the recording is salvaged without it."""
     try:
+        if plugin:
+            storage: Storage = _rosbag2_backend().open_by_rosbag2(path, plugin, damage)
+            return storage
         return _open_file(path, damage, scratch)
     except BagError as error:
         if alone or isinstance(error, NoRoomError):

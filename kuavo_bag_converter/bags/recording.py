@@ -110,7 +110,7 @@ class RecordingReader:
     def compression(self) -> str | None:
         """How payloads are packed; see :class:`.model.BagReader`."""
         storage = self._portable[0]
-        if container_of(storage.path) == 'zstd':
+        if storage.file != storage.path and container_of(storage.path) == 'zstd':
             return 'zstd file'
         every = {
             c.topic: TopicCursor(np.zeros(1, np.int64), np.zeros(1, np.int64))

@@ -25,14 +25,16 @@ one before), and never seeks. Compressed messages are decompressed by the caller
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.model import Stamps
 from kuavo_bag_converter.bags.storage import Selection, Storage, StoredMessage
+from kuavo_bag_converter.bags.storage_plugins import BagMessage, ScannedStorage
 from kuavo_bag_converter.support.errors import BagError
-from kuavo_bag_converter.support.texts import shown
+from kuavo_bag_converter.support.texts import quoted, shown
 import numpy as np
 import rosbag2_py
 
@@ -132,11 +134,7 @@ class Rosbag2PyStorage(Storage):
         try:
             reader, _ = _open(self.file, self.container)
             reader.set_filter(rosbag2_py.StorageFilter(topics=topics))
-            # Since Lyrical read_next() warns at every call; the longer form adds the send time.
-            read_next = getattr(reader, 'read_next_ext', reader.read_next)
-            while reader.has_next():
-                topic, data, stamp = read_next()[:3]
-                yield topic, data, stamp
+            yield from _taken(reader)
             _close(reader)
         except _ERRORS as error:
             raise self._failure(error) from None
@@ -144,6 +142,53 @@ class Rosbag2PyStorage(Storage):
     def _failure(self, error: Exception) -> BagError:
         reason = ' '.join(str(error).split())
         return BagError(f'{self.path}: rosbag2_py: {reason}; {_ADVICE}')
+
+
+def open_by_rosbag2(file: Path, storage: str, damage: DamagePolicy) -> Storage:
+    """
+    Open a file that only a storage plugin of rosbag2 reads; it is scanned from its beginning.
+
+    :param file: It.
+    :param storage: Name of the plugin.
+    :param damage: What to do with damage.
+    :raises BagError: It cannot be opened, or is damaged and that is not allowed.
+    """
+    try:
+        reader, _ = _open(file, storage)
+    except _ERRORS as error:
+        raise BagError(
+            f'{file}: rosbag2_py cannot open it by the storage plugin {quoted(storage)} '
+            f'({" ".join(str(error).split())}); install the plugin where this runs'
+        ) from None
+    _close(reader)
+    scanned = ScannedStorage(file, partial(_messages, storage), damage)
+    scanned.container = storage
+    return scanned
+
+
+def _messages(storage: str, file: Path) -> Iterator[BagMessage]:
+    reader, _ = _open(file, storage)
+    topics = {topic.name: topic for topic in reader.get_all_topics_and_types()}
+    # Humble tells no definitions.
+    definitions = {
+        found.topic_type: found.encoded_message_definition
+        for found in getattr(reader, 'get_all_message_definitions', list)()
+        if found.encoding == 'ros2msg'
+    }
+    for name, data, stamp in _taken(reader):
+        topic = topics[name]
+        definition = definitions.get(topic.type, '')
+        yield BagMessage(name, topic.type, stamp, data, topic.serialization_format, definition)
+    _close(reader)
+
+
+def _taken(reader: Any) -> Iterator[tuple[str, bytes, int]]:
+    """Yield topic, payload and receive stamp of each message."""
+    # Since Lyrical read_next() warns at every call; the longer form adds the send time.
+    read_next = getattr(reader, 'read_next_ext', reader.read_next)
+    while reader.has_next():
+        topic, data, stamp = read_next()[:3]
+        yield topic, data, stamp
 
 
 def _open(file: Path, container: str) -> tuple[Any, bool]:

@@ -42,6 +42,8 @@ class Directory(NamedTuple):
 
     files: list[Path]
     metadata: Metadata | None
+    plugin: str = ''
+    """The storage plugin of rosbag2 without which the files cannot be read, if there is one."""
 
 
 def storage_files(folder: Path) -> list[Path]:
@@ -69,10 +71,13 @@ def split_stem(path: Path) -> tuple[str, int] | None:
     return (match['stem'], int(match['number'])) if match else None
 
 
-def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
+def read_directory(folder: Path, damage: DamagePolicy, *, by_rosbag2: bool = False) -> Directory:
     """
     Find the files of a rosbag2 directory.
 
+    :param folder: The directory.
+    :param damage: What to do with files that are missing.
+    :param by_rosbag2: Whether rosbag2 reads them, which may have a storage plugin for them.
     :raises BagError: there is no recording, or files are missing and that is not allowed.
     """
     found = storage_files(folder)
@@ -105,25 +110,20 @@ def read_directory(folder: Path, damage: DamagePolicy) -> Directory:
     for file in found:
         if file not in files:
             damage.note(f'{path}: {file.name} is in the folder but not listed; it is not read')
+    plugin = ''
     if metadata.storage not in _STORAGES:
-        _check_content(files, metadata.storage)
-    return Directory(files, metadata)
-
-
-def _check_content(files: list[Path], storage: str) -> None:
-    """
-    Refuse files of a storage plugin that is not known, unless their content is.
-
-    :raises BagError: A file's content is not.
-    """
-    try:
-        for file in files:
-            container_of(file)
-    except BagError as error:
-        raise BagError(
-            f'{error}; {NAME} names the storage plugin {quoted(storage)}, expected mcap or '
-            'sqlite3: use `ros2 bag convert` where that plugin is installed'
-        ) from None
+        try:
+            for file in files:
+                container_of(file)
+        except BagError as error:
+            if not by_rosbag2:
+                raise BagError(
+                    f'{error}; {NAME} names the storage plugin {quoted(metadata.storage)}, '
+                    'expected mcap or sqlite3: where that plugin is installed, set reader: '
+                    'rosbag2_py, or use `ros2 bag convert`'
+                ) from None
+            plugin = metadata.storage
+    return Directory(files, metadata, plugin)
 
 
 def plain_or_packed(path: Path) -> Path | None:
