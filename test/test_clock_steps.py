@@ -113,7 +113,8 @@ def test_what_was_only_held_up_is_no_step():
     running = np.sort(stamps)
     assert steps_back(stamps, received=running) != []
     received = np.concatenate([running[:251], np.full(len(stamps) - 251, running[251])])
-    received[251 + len(held_up) :] = running[251 + len(held_up) :]
+    since = slice(251 + len(held_up), None)
+    received[since] = running[since]
     assert steps_back(stamps, received=received) == []
 
 

@@ -190,7 +190,7 @@ def test_gray_depth_keeps_its_edges_better_than_colour_would(tmp_path):
     for shift in range(6):
         rows, columns = np.indices((240, 320))
         depth = 60 + columns / 4 + rows / 8
-        depth[40:150, 60 + 4 * shift : 140 + 4 * shift] = 30
+        depth[40:150, slice(60 + 4 * shift, 140 + 4 * shift)] = 30
         depth[(rows - 170) ** 2 + (columns - 220 + 3 * shift) ** 2 < 900] = 200
         depth[200:, ::7] = 16
         planes = np.concatenate([depth, np.full((120, 320), 128)]).astype(np.uint8)
@@ -333,7 +333,7 @@ def test_a_damaged_jpeg_that_statistics_need_is_refused(tmp_path):
     whole = jpeg(0)
     table = whole.index(b'\xff\xc4') + 5
     with pytest.raises(DatasetError, match='picture 0 is a damaged JPEG'):
-        writer.write(whole[:table] + b'\xff' * 16 + whole[table + 16 :])
+        writer.write(whole[:table] + b'\xff' * 16 + whole[slice(table + 16, None)])
     writer.abort()
 
 

@@ -166,6 +166,12 @@ def test_a_launch_that_includes_it_goes_on_when_the_conversion_has_ended(fails, 
     assert (tmp_path / 'dataset').exists() != fails
 
 
+def test_a_name_with_an_apostrophe_is_given_as_a_yaml_list(tmp_path):
+    done = launch(bags="[it's.bag]", output=tmp_path / 'dataset')
+    assert done.returncode == 1
+    assert "it's.bag: does not exist" in done.stdout
+
+
 def test_a_launch_that_includes_it_can_end_with_it(tmp_path):
     absent = tmp_path / 'absent.bag'
     done = launch(

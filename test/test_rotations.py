@@ -173,7 +173,7 @@ def test_rows_hold_the_rotation_of_their_time(tmp_path, strategy, start_s):
     start = 0
     for _, written_as in pairs:
         width = len(Rotation.elements_of(written_as))
-        mine = table[:, start : start + width]
+        mine = table[:, slice(start, start + width)]
         start += width
         for number, numbers in enumerate(mine):
             quaternion = tumbling(number - 10 * start_s)
@@ -296,7 +296,7 @@ def test_w_can_be_kept_positive(tmp_path):
 def test_what_is_no_rotation_is_held_as_a_whole(tmp_path, recorded_as, place, wrong, refusal):
     """As where a tracker has lost what it tracks."""
     sent = [recorded(number) for number in range(FRAMES)]
-    sent[5][place : place + len(wrong)] = wrong
+    sent[5][slice(place, place + len(wrong))] = wrong
     robot = robot_of(array(sent))
     turn = turning(recorded_as, 'rot6d_rows')
     assert refusal in refused(tmp_path, robot, profile_of(turn))
@@ -327,7 +327,7 @@ def test_what_is_no_rotation_is_held_as_a_whole(tmp_path, recorded_as, place, wr
 )  # fmt: skip
 def test_what_is_no_rotation_fails_the_bag(tmp_path, recorded_as, place, wrong, words):
     sent = [recorded(number) for number in range(FRAMES)]
-    sent[5][place : place + len(wrong)] = wrong
+    sent[5][slice(place, place + len(wrong))] = wrong
     text = refused(tmp_path, robot_of(array(sent)), profile_of(turning(recorded_as, 'rotvec')))
     assert 'the message received at 1700000000.500000' in text
     assert words in text

@@ -16,6 +16,7 @@
 
 import ast
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -119,3 +120,16 @@ print(*(name for name in ('{NAME}.bags.open', 'rclpy', 'rosbag2_py') if name in 
         [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
+
+
+def test_no_slice_has_a_blank_before_its_colon():
+    """The formatter writes one where a bound is no name, which ament_flake8 refuses (E203)."""
+    blank = re.compile(r"""\[[^\]'"`#]*[\w)] :[ \]]""")
+    found = [
+        f'{path.relative_to(ROOT)}:{number}'
+        for folder in (NAME, 'test', 'launch', 'scripts', 'examples')
+        for path in sorted((ROOT / folder).rglob('*.py'))
+        for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1)
+        if blank.search(line)
+    ]
+    assert found == [], 'write slice(a, b)'

@@ -1067,7 +1067,7 @@ def test_files_of_two_sessions_give_two_episodes(tmp_path):
     run = split(tmp_path, robot_of(), 1.0)
     second, _ = set_back(robot_of(), back_s=1.3)
     for topic, all_sent in second.topics.items():
-        second.topics[topic] = all_sent[len(all_sent) // 2 :]
+        second.topics[topic] = all_sent[slice(len(all_sent) // 2, None)]
     write(tmp_path / 'second', second, 'mcap file').rename(run / 'run_1.mcap')
     root = tmp_path / 'dataset'
     assert convert([run], root, profile_of(tmp_path))[0] == 0
@@ -1075,7 +1075,7 @@ def test_files_of_two_sessions_give_two_episodes(tmp_path):
     assert plan_of(root)['episodes'] == 2
     first, later = (stamps['frame_stamp_ns'][stamps['episode'] == n] for n in range(2))
     assert later[0] < first[-1]
-    assert rows(root)['observation.state'][len(first) :, 0].min() > 0.9
+    assert rows(root)['observation.state'][slice(len(first), None), 0].min() > 0.9
 
 
 def test_a_task_and_a_state_last_where_a_clock_is_set_back_and_what_is_held_does_not(tmp_path):

@@ -452,7 +452,7 @@ def _without_tails(keep: Mask, piece: Ordinals, ahead: int) -> Mask:
         return keep
     result: Mask = keep.copy()
     for start, stop in _runs(keep, piece):
-        result[max(start, stop - ahead) : stop] = False
+        result[slice(max(start, stop - ahead), stop)] = False
     return result
 
 

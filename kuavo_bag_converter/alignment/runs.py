@@ -240,7 +240,7 @@ def _shared_steps(index: Mapping[str, TopicIndex]) -> list[_Step]:
         shown += [_shown(topic, places, stamps, rank, rank) for rank in ranks]
     steps = _gathered(shown, max(8, total * _MIXED_NS // length))
     for number, first in enumerate(steps):
-        for second in steps[number + 1 :]:
+        for second in steps[slice(number + 1, None)]:
             alike = all(
                 abs(a - b) <= _MIXED_NS
                 for a, b in (
