@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 import re
@@ -104,7 +105,7 @@ class PlainRecording:
         place = 0
         declared: dict[tuple[Any, ...], Connection] = {}
         try:
-            for path in self._paths():
+            for path in self._paths:
                 for connection, received, data in _messages_of(path):
                     own = connection[1:]
                     known = declared.get(own)
@@ -117,6 +118,7 @@ class PlainRecording:
             found = ' '.join(str(error).split()) or type(error).__name__
             raise NotJudged(f'a file that cannot be read from front to back ({found})') from None
 
+    @cached_property
     def _paths(self) -> Sequence[Path]:
         if len(self.files) != 1 or not self.files[0].is_dir():
             return self.files
