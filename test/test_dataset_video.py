@@ -14,6 +14,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+import os
 
 import av
 from dataset_files import (
@@ -76,6 +77,20 @@ def test_every_frame_is_there_in_order_and_episodes_begin_with_key_frames(tmp_pa
     sizes = [len(data) for _, _, data in found]
     expected = [sum(sizes[:9]), sizes[9], sum(sizes[10:])]
     assert writer.episode_bytes == pytest.approx(expected, abs=5 * 13)  # AV1 delimiters
+
+
+def test_no_encoder_is_left_a_real_time_priority(tmp_path):
+    """Libsvtav1 takes one for every thread where it is root that encodes."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    before = set(os.listdir('/proc/self/task'))
+    writer = VideoWriter(tmp_path / 'v.mp4', FRONT, AV1, fps=10, episode_lengths=[3])
+    for number in range(3):
+        writer.write(frame(number))
+    encoding = set(os.listdir('/proc/self/task')) - before
+    assert encoding
+    assert {os.sched_getscheduler(int(thread)) for thread in encoding} == {os.SCHED_OTHER}
+    writer.close()
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.mark.parametrize('fps', [10, 30, 15.5, 29.97, 1000 / 33])

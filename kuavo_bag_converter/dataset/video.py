@@ -45,6 +45,7 @@ from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegReader
 from kuavo_bag_converter.settings import PRESETS
 from kuavo_bag_converter.support.errors import BagError, DatasetError, ImageError, UsageError
+from kuavo_bag_converter.support.priority import without_real_time
 from kuavo_bag_converter.support.stages import staged
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +154,8 @@ def _try_encoder(options: VideoOptions, height: int, width: int) -> None:
 
 def _open_encoder(context: VideoCodecContext, options: VideoOptions) -> None:
     try:
-        context.open()
+        with without_real_time():
+            context.open()
     except av.FFmpegError as error:
         raise UsageError(
             f'vcodec {options.vcodec} cannot encode {context.width}x{context.height} '
