@@ -188,3 +188,19 @@ def test_arguments_are_described():
     own = {'params_file', 'log_level', 'shutdown_on_exit'}
     assert set(arguments) == {*known_settings(), *own}
     assert all(item.description for item in arguments.values())
+
+
+def test_a_launch_test_drives_it_to_the_end_and_to_an_early_one(bag, tmp_path, monkeypatch):
+    if importlib.util.find_spec('launch_testing') is None:
+        pytest.skip('no launch_testing here: needs a sourced ROS 2')
+    monkeypatch.setenv('BAG', str(bag))
+    monkeypatch.setenv('OUTPUT', str(tmp_path))
+    file = ROOT / 'test' / 'launch_test_convert.py'
+    done = subprocess.run(
+        [sys.executable, '-m', 'launch_testing.launch_test', file],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count('\nOK') == 4  # while it runs and afterwards, twice
