@@ -533,6 +533,16 @@ def test_what_goes_meanwhile_is_no_fault(place, monkeypatch):
     assert (done.exit_code, place.numbers()) == (0, [1])
 
 
+def test_a_link_to_nothing_in_a_recording_does_not_matter(place):
+    (write_recording(place.folder / 'a', 1) / 'notes').symlink_to('nowhere')
+    (place.folder / 'b.bag').symlink_to('nowhere')
+    done = place.once()
+    assert place.numbers() == [1]
+    assert done.missing == (
+        f'{place.folder / "b.bag"}: is a link to nowhere, which does not exist',
+    )
+
+
 def test_a_folder_that_goes_and_comes_back(place):
     with place.watched() as observer:
         observer.looks(1)

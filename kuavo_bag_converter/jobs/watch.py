@@ -221,6 +221,7 @@ class _Watch:
         """Return what can be converted now, parts of one recording together, oldest first."""
         taken: tuple[WatchedStatus, ...] = ('ready', 'left') if self._salvage else ('ready',)
         found = self._folders.with_status(*taken)
+        self._without_task.clear()
         groups: dict[object, list[Watched]] = {}
         for one in filter(lambda one: one.state, found):
             if self._has_task(one):
@@ -240,7 +241,6 @@ class _Watch:
         except UsageError as error:
             self._without_task[one.path] = error_text(error)
             return False
-        self._without_task.pop(one.path, None)
         return True
 
     def _convert(self, ready: Sequence[Watched]) -> None:

@@ -321,8 +321,15 @@ def _state_of(path: Path) -> tuple[_FileState, ...]:
     states = [_file_state(path.name, path.stat())]
     if os.path.isdir(path):
         with os.scandir(path) as entries:
-            states += sorted(_file_state(entry.name, entry.stat()) for entry in entries)
+            states += sorted(_file_state(entry.name, _status_of(entry)) for entry in entries)
     return tuple(states)
+
+
+def _status_of(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return entry.stat(follow_symlinks=False)  # a link to nothing
 
 
 def _file_state(name: str, status: os.stat_result) -> _FileState:
