@@ -133,6 +133,37 @@ def test_aligned_frames_have_the_texts(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize('version', ['v3.0', 'v2.1'])
+def test_a_text_has_a_column_of_its_own_where_it_has_a_key(tmp_path, version):
+    text = {'from': {'topic': '/subtask', 'field': 'data'}, 'key': 'complementary_info.subtask'}
+    profile = profile_of(text, episodes={'ranges': RANGES})
+    bag = converted(tmp_path, profile, judged=True, lerobot_version=version)
+    root = tmp_path / 'out'
+    files = sorted(root.glob('data/*/*.parquet'))
+    table = pa.concat_tables(map(pq.read_table, files))
+    expected = ['reach'] * 4 + ['lift'] * 6 + ['place'] * 8
+    assert table.column('complementary_info.subtask').to_pylist() == expected
+    assert 'language_persistent' not in table.column_names
+    entry = info(root)['features']['complementary_info.subtask']
+    assert entry == {'dtype': 'string', 'shape': [1], 'names': None}
+    (told,) = report(root)['bags'][0]['plan']['language']
+    assert (told['key'], told['rows']) == ('complementary_info.subtask', 3)
+    found = verify(root, [bag], independent=FRAMES)
+    assert found.findings == ()
+    assert found.opinion.values == 18 * 2
+
+
+def test_frames_before_the_first_text_have_an_empty_one(tmp_path):
+    text = {'from': {'topic': '/late', 'field': 'data'}, 'key': 'complementary_info.subtask'}
+    made = robot().publish('/late', at(0.35), said(['go']))
+    bag = converted(tmp_path, profile_of(text), made)
+    column = table_of(tmp_path / 'out').column('complementary_info.subtask')
+    assert column.to_pylist() == [''] * 4 + ['go'] * 16
+    change(tmp_path / 'out', one_frame_late, 'complementary_info.subtask')
+    assert 'rows.language' in {one.rule for one in verify(tmp_path / 'out', [bag]).findings}
+    assert {one.rule for one in opinion(tmp_path / 'out', [bag], FRAMES)[0]} == {'opinion.text'}
+
+
 def test_what_was_made_of_the_texts_is_shown(tmp_path, capsys):
     missing = {'from': {'topic': '/plan', 'field': 'data'}, 'style': 'plan'}
     memory = {'from': {'topic': '/subtask', 'field': 'data'}, 'style': 'memory', 'role': 'user'}
@@ -179,9 +210,14 @@ def test_a_format_without_language_is_refused_before_the_run(tmp_path):
     [
         ([], 'language: expected a list of topics with texts'),
         ([{'style': 'plan'}], r"language\[0\]: the key 'from' is missing"),
+        ([{'from': {'topic': '/a', 'field': 'b'}}], r'language\[0\]: expected a style, .* a key'),
+        ([{'from': {'topic': '/a', 'field': 'b'}, 'key': 'observation.text'}],
+         r'language\[0\].key: expected complementary_info.<name>, which policies do not see'),
+        ([{'from': {'topic': '/a', 'field': 'b'}, 'key': 'complementary_info.x', 'role': 'user'}],
+         r'language\[0\]: expected a style, for the columns of language'),
         ([{'from': {'topic': '/a', 'field': 'b'}, 'style': 'vqa'}], r'language\[0\].style: expec'),
         ([{'from': {'topic': '/a', 'field': 'b'}, 'style': 'plan'}] * 2,
-         r'language\[1\]: style plan with role assistant is there already; one topic says it'),
+         r'language\[1\]: plan with role assistant is there already; one topic says it'),
     ],
 )  # fmt: skip
 def test_what_is_no_language_is_refused(tmp_path, language, message):
@@ -191,12 +227,12 @@ def test_what_is_no_language_is_refused(tmp_path, language, message):
         load_profile(path)
 
 
-def change(root, make):
-    """Change the cells of both columns of language by ``make(key, cells)``."""
+def change(root, make, begins='language'):
+    """Change the cells of columns by ``make(key, cells)``."""
     file = root / 'data' / 'chunk-000' / 'file-000.parquet'
     table = pq.read_table(file)
     for place, field in enumerate(table.schema):
-        if field.name.startswith('language'):
+        if field.name.startswith(begins):
             cells = make(field.name, table.column(place).to_pylist())
             table = table.set_column(place, field, pa.array(cells, field.type))
     pq.write_table(table, file)
@@ -280,16 +316,37 @@ for number in range(len(data)):
 """
 
 
+def loaded(python, program, folder):
+    done = subprocess.run(
+        [python, '-c', program, str(folder / 'out')], capture_output=True, text=True,
+        env={'HF_HUB_OFFLINE': '1', 'HF_HOME': str(folder / 'hf'), 'PATH': '/usr/bin:/bin'},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 @pytest.mark.parametrize('python', [p for p in PYTHONS if version_of(p) >= (0, 6)])
 def test_lerobot_tells_the_subtask_of_each_frame(tmp_path, python):
     converted(tmp_path, profile_of())
-    done = subprocess.run(
-        [python, '-c', _LOAD, str(tmp_path / 'out')], capture_output=True, text=True,
-        env={'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path / 'hf'), 'PATH': '/usr/bin:/bin'},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    shown = loaded(python, _LOAD, tmp_path)
     subtasks = ['reach'] * 4 + ['lift'] * 8 + ['place'] * 8
     said_at = {0: ['go'], 7: ['stop', 'now'], 12: ['on']}
-    assert done.stdout.split('\n')[:-1] == [
+    assert shown.split('\n')[:-1] == [
         f'{subtask} {said_at.get(frame, [])}' for frame, subtask in enumerate(subtasks)
     ]
+
+
+_TEXTS = """
+import sys
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+data = LeRobotDataset('local/check', root=sys.argv[1])
+print([data[number]['complementary_info.subtask'] for number in range(len(data))])
+"""
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_lerobot_loads_a_column_of_texts(tmp_path, python):
+    text = {'from': {'topic': '/subtask', 'field': 'data'}, 'key': 'complementary_info.subtask'}
+    version = 'v2.1' if version_of(python) < (0, 4) else 'v3.0'
+    converted(tmp_path, profile_of(text), lerobot_version=version)
+    assert loaded(python, _TEXTS, tmp_path) == f'{["reach"] * 4 + ["lift"] * 8 + ["place"] * 8}\n'

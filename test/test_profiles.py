@@ -914,7 +914,9 @@ def profiles(draw):
         replace(draw(episodes()), min_episode_s=draw(st.just(0.0) | positive)),
         language=tuple(
             Language(draw(sources(one_field)), style, draw(st.sampled_from(['user', 'assistant'])))
-            for style in draw(st.sets(st.sampled_from(['subtask', 'plan', 'interjection'])))
+            if style
+            else Language(draw(sources(one_field)), key='complementary_info.said')
+            for style in draw(st.sets(st.sampled_from(['subtask', 'plan', 'interjection', ''])))
         ),
     )
 

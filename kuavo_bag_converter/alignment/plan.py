@@ -137,6 +137,8 @@ class LanguageRow(NamedTuple):
     style: str
     role: str
     text: str
+    key: str = ''
+    """Of the column that has it, if that is none of LeRobot's columns of language."""
 
 
 @dataclass(frozen=True, eq=False)

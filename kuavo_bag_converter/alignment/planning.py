@@ -139,7 +139,7 @@ def _language(
     of_episode: list[list[LanguageRow]] = [[] for _ in plan.episodes]
     reports = []
     for one, source in zip(binding.profile.language, binding.language_sources, strict=True):
-        report = LanguageReport(one.style, one.role)
+        report = LanguageReport(one.style, one.role, key=one.key or None)
         for number, times in enumerate(recording.runs if source is not None else ()):
             assert source is not None
             stamps, ordinals = _on_clock(binding, times, source.topic, held=one.lasts)

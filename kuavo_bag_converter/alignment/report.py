@@ -175,6 +175,8 @@ class LanguageReport:
     """Messages without a text, which are passed by."""
     rows: int = 0
     """Texts of all episodes; one that lasts is one until it changes."""
+    key: str | None = field(default=None, metadata=_OPTIONAL)
+    """Of the column that has them, if it is one of their own."""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def language_rows(
         frame = int(np.searchsorted(frames, at))
         if frame == len(frames) or (not language.lasts and at <= frames[0] - _NS // fps):
             continue
-        row = LanguageRow(frame, language.style, language.role, text)
+        row = LanguageRow(frame, language.style, language.role, text, language.key)
         if language.lasts and rows and rows[-1].frame == frame:
             rows.pop()
         if not (language.lasts and rows and rows[-1].text == text):

@@ -21,7 +21,7 @@ from typing import Any
 
 from kuavo_bag_converter.check.description import Description, StoredFeature
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
-from kuavo_bag_converter.dataset.features import LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.language import language_features
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
@@ -199,13 +199,15 @@ def _check_profile(dataset: Description, profile: Profile, findings: Findings) -
                     f'features.{name}', stated.get(name, 'no feature'),
                     f'{expected}, as the profile', file=INFO_PATH, feature=feature.key,
                 )  # fmt: skip
-    texts = LANGUAGE_FEATURES if profile.language else ()
+    texts = language_features(profile.language)
     known = {feature.key for feature in (*profile.features, *texts, *DEFAULT_FEATURES)}
     for text in texts:
-        if text.key not in dataset.features:
+        column = dataset.features.get(text.key)
+        found = None if column is None else column.dtype
+        if found != text.dtype:
             findings.add(
-                'features.keys', 'no feature', 'that of the profile', file=INFO_PATH,
-                feature=text.key,
+                'features.dtype', found or 'no feature', f'{text.dtype}, as the profile',
+                file=INFO_PATH, feature=text.key,
             )  # fmt: skip
     for key in dataset.features.keys() - known:
         findings.add(

@@ -201,7 +201,7 @@ class _FileCheck:
             column
             for column in self._columns
             if column.is_image
-            or column.dtype == 'language'
+            or column.dtype in ('language', 'string')
             or (column.is_numeric and len(column.shape) <= 2)
         ]
         # Numbers come first, then pictures and texts, then the default columns.

@@ -133,10 +133,10 @@ def check_format(features: Sequence[Feature], version: str) -> None:
     :raises UsageError: The format has no metric depth, or no language.
     """
     for feature in features:
-        if version == 'v2.1' and feature.is_language:
+        if version == 'v2.1' and feature.dtype == 'language':
             raise UsageError(
                 f'language: LeRobot {version} has no columns of language; use v3.0 (they are read '
-                'by LeRobot 0.6 or later), or take the texts as task: {from: ...}'
+                'by LeRobot 0.6 or later), or give the texts a key in place of a style'
             )
         if version == 'v2.1' and feature.depth is not None:
             raise UsageError(

@@ -48,7 +48,7 @@ class Feature:
     @property
     def is_language(self) -> bool:
         """Whether the column holds texts, see :mod:`.language`."""
-        return self.dtype == 'language'
+        return self.dtype in ('language', 'string')
 
     @property
     def is_video(self) -> bool:

@@ -13,19 +13,21 @@
 # limitations under the License.
 
 """
-The columns of language of LeRobot 0.6 (its ``datasets/language.py``).
+Columns of texts: those of language of LeRobot 0.6 (its ``datasets/language.py``), and plain ones.
 
 ``language_persistent`` has in each row all texts of the episode that last until the next one, with
 the time from which on each holds; ``language_events`` has those that are said at the row's frame.
+A column of dtype ``string``, which all versions read, has the last text by each frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kuavo_bag_converter.alignment.plan import LanguageRow
-from kuavo_bag_converter.dataset.features import LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
+from kuavo_bag_converter.profiles.model import Language
 import numpy as np
 from numpy.typing import NDArray
 import pyarrow as pa
@@ -59,27 +61,43 @@ def described_language(key: str) -> list[dict[str, Any]]:
 
 
 def language_columns(
-    rows: Iterable[LanguageRow], timestamps: NDArray[np.float32]
+    features: Sequence[Feature], rows: Iterable[LanguageRow], timestamps: NDArray[np.float32]
 ) -> dict[str, pa.Array]:
     """
-    Return the columns of language of an episode.
+    Return the columns of texts of an episode.
 
+    :param features: The columns.
     :param rows: Its texts, in order.
     :param timestamps: Of its frames, as the column ``timestamp`` has them, s.
     """
     lasting: list[dict[str, Any]] = []
     events: list[list[dict[str, Any]]] = [[] for _ in timestamps]
+    texts: dict[str, list[str]] = {
+        feature.key: [''] * len(timestamps) for feature in features if feature.dtype == 'string'
+    }
     for row in rows:
         written = {'role': row.role, 'content': row.text, 'style': row.style}
-        if row.style == _STYLE_OF_EVENTS:
+        if row.key:
+            left = len(timestamps) - row.frame
+            texts[row.key][slice(row.frame, None)] = [row.text] * left
+        elif row.style == _STYLE_OF_EVENTS:
             events[row.frame].append(written)
         else:
             lasting.append(written | {'timestamp': float(timestamps[row.frame])})
+    columns = {key: pa.array(cells, pa.string()) for key, cells in texts.items()}
+    if len(texts) == len(features):
+        return columns
     kind = language_type(_PERSISTENT)
     every = np.tile(np.arange(len(lasting)), len(timestamps))
     ends = pa.array(np.arange(len(timestamps) + 1, dtype=np.int32) * len(lasting))
     of_episode = pa.array(lasting, kind.value_type).take(pa.array(every))
-    return {
+    return columns | {
         _PERSISTENT: pa.ListArray.from_arrays(ends, of_episode, type=kind),
         _EVENTS: pa.array(events, language_type(_EVENTS)),
     }
+
+
+def language_features(language: Sequence[Language]) -> list[Feature]:
+    """Return the columns of texts that a profile asks for."""
+    columns = list(LANGUAGE_FEATURES) if any(one.style for one in language) else []
+    return [*columns, *(Feature(one.key, 'string', (1,)) for one in language if one.key)]

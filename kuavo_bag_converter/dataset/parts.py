@@ -229,7 +229,9 @@ def _with_texts(table: pa.Table, episode: Episode, job: Assembly) -> pa.Table:
         return table
     columns = {name: table.column(name) for name in table.column_names}
     columns |= language_columns(
-        episode.shard.language[episode.place], table.column('timestamp').to_numpy()
+        texts(job.features),
+        episode.shard.language[episode.place],
+        table.column('timestamp').to_numpy(),
     )
     pictures = {feature.key for feature in images(job.features)}
     fields = [field for field in job.schema if field.name not in pictures]

@@ -36,8 +36,8 @@ def check_features(features: Sequence[Feature]) -> None:
             raise UsageError(f'{feature.key}: is there twice')
         seen.add(feature.key)
         _check_key(feature.key)
-        if feature.is_language:
-            if feature not in LANGUAGE_FEATURES:
+        if feature.is_language and (feature.shape, feature.names) == ((1,), None):
+            if feature.dtype == 'language' and feature not in LANGUAGE_FEATURES:
                 names = ' and '.join(known.key for known in LANGUAGE_FEATURES)
                 raise UsageError(f'{feature.key}: the columns of language are {names}')
         elif feature.is_picture:

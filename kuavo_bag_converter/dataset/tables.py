@@ -80,7 +80,7 @@ def table_schema(features: Sequence[Feature]) -> pa.Schema:
         value = {'dtype': feature.dtype, '_type': 'Value'}
         if feature.is_image:
             described[feature.key] = {'_type': 'Image'}
-        elif feature.is_language:
+        elif feature.dtype == 'language':
             described[feature.key] = described_language(feature.key)
         elif feature.shape == (1,):
             described[feature.key] = value
@@ -103,7 +103,7 @@ def _arrow_type(feature: Feature) -> pa.DataType:
     if feature.is_image:
         return pa.struct([('bytes', pa.binary()), ('path', pa.string())])
     if feature.is_language:
-        return language_type(feature.key)
+        return pa.string() if feature.dtype == 'string' else language_type(feature.key)
     value = pa.from_numpy_dtype(np.dtype(feature.dtype))
     if feature.shape == (1,):
         return value

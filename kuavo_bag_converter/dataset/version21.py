@@ -96,4 +96,5 @@ def _without_quantiles(job: Assembly, statistics: Mapping[str, Statistics]) -> d
             if name not in QUANTILES
         }
         for feature in [*job.features, *DEFAULT_FEATURES]
+        if not feature.is_language
     }

@@ -28,7 +28,8 @@ from kuavo_bag_converter.alignment.selection import compare_first_messages, trie
 from kuavo_bag_converter.bags.model import BagReader, Message
 from kuavo_bag_converter.bags.open import open_quickly
 from kuavo_bag_converter.dataset.agreement import ShardFormat
-from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.language import language_features
 from kuavo_bag_converter.frames.cameras import needed_for, open_cameras
 from kuavo_bag_converter.frames.elements import ElementReader
 from kuavo_bag_converter.frames.kinds import CameraKind
@@ -85,7 +86,7 @@ def shard_features(binding: Binding, kinds: Sequence[CameraKind[Any]]) -> tuple[
     return (
         *(Feature(v.key, v.dtype, v.shape, v.names) for v in vectors),
         *(kind.feature for kind in kinds),
-        *(LANGUAGE_FEATURES if binding.profile.language else ()),
+        *language_features(binding.profile.language),
     )
 
 

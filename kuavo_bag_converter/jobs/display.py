@@ -344,7 +344,7 @@ def _stamp_remarks(plan: PlanReport) -> list[str]:
 
 
 def _language_text(language: LanguageReport) -> str:
-    what = f'language ({language.style}, {language.role})'
+    what = f'language ({language.key or f"{language.style}, {language.role}"})'
     if language.topic is None:
         return f'{what}: no row, for the bag has none of its topics'
     blank = f', {language.blank} of them blank' if language.blank else ''

@@ -74,7 +74,8 @@ def profile_as_yaml(profile: Profile) -> str:
     document['features'] = {item.key: _feature(item, common) for item in profile.features}
     if profile.language:
         document['language'] = [
-            {'from': _sources(one.sources), 'style': one.style, 'role': one.role}
+            {'from': _sources(one.sources)}
+            | ({'key': one.key} if one.key else {'style': one.style, 'role': one.role})
             for one in profile.language
         ]
     if profile.episodes != Episodes():

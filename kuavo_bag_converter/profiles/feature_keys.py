@@ -42,7 +42,9 @@ _DEFAULT_COLUMNS = ('timestamp', 'frame_index', 'episode_index', 'index', 'task_
 _KEY = re.compile(r'[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*')
 _SLICE = re.compile(r'([0-9]+):([0-9]+)')
 _VECTOR_KEYS = ('parts', 'minus', 'dtype', 'samples', 'window_ms')
-_VECTORS = ('action.', 'observation.', 'next.', 'complementary_info.')
+UNSEEN = 'complementary_info.'
+"""How keys begin that policies do not see."""
+_VECTORS = ('action.', 'observation.', 'next.', UNSEEN)
 """How the keys of vectors begin, beside ``action``."""
 _QUATERNION = 4
 
@@ -150,11 +152,16 @@ def _aligns(part: Part) -> list[Align]:
     return [part.align, *(source.align for source in part.sources if source.align)]
 
 
+def is_key(key: str) -> bool:
+    """Tell whether a text can be the key of a feature."""
+    return bool(_KEY.fullmatch(key))
+
+
 def _check_key(key: str, node: YamlNode, *, camera: bool) -> None:
     """Refuse keys that LeRobot cannot hold or would take for something else."""
     if key in _DEFAULT_COLUMNS:
         raise node.error(f'{key} is a column that every LeRobot dataset has; choose another key')
-    if not _KEY.fullmatch(key):
+    if not is_key(key):
         raise node.error(
             'a key consists of words of letters, digits, _ and -, joined by dots; choose another '
             'key'

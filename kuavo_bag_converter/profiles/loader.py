@@ -31,7 +31,7 @@ from kuavo_bag_converter.profiles.document import (
 )
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.episode_keys import read_episodes
-from kuavo_bag_converter.profiles.feature_keys import read_features
+from kuavo_bag_converter.profiles.feature_keys import is_key, read_features, UNSEEN
 from kuavo_bag_converter.profiles.model import (
     Clock,
     Episodes,
@@ -93,7 +93,7 @@ def _profile(document: YamlNode, path: str | Path) -> Profile:
         episodes=_placed(read_episodes(keys['episodes']), path)
         if 'episodes' in keys
         else Episodes(),
-        language=_language(keys['language']) if 'language' in keys else (),
+        language=_language(keys['language'], keys['features']) if 'language' in keys else (),
     )
 
 
@@ -105,18 +105,34 @@ def _placed(episodes: Episodes, path: str | Path) -> Episodes:
     return replace(episodes, marks_file=os.path.normpath(marks))
 
 
-def _language(node: YamlNode) -> tuple[Language, ...]:
-    """Read the topics of language columns, which LeRobot tells apart by style and role."""
-    found: dict[tuple[str, str], Language] = {}
+def _language(node: YamlNode, features: YamlNode) -> tuple[Language, ...]:
+    """Read the topics of texts, whose columns are told apart by style and role, or by key."""
+    found: dict[tuple[str, ...], Language] = {}
+    place: tuple[str, ...]
     for item in node.items('topics with texts, as {from: {topic, field}, style}'):
-        keys = item.mapping('from', 'style', 'role', required=('from', 'style'))
-        style = keys['style'].choice(*get_args(LanguageStyle))
-        role: LanguageRole = 'user' if style == 'interjection' else 'assistant'
-        if 'role' in keys:
-            role = keys['role'].choice(*get_args(LanguageRole))
-        if (style, role) in found:
-            raise item.error(f'style {style} with role {role} is there already; one topic says it')
-        found[style, role] = Language(read_sources(keys['from'], 'one'), style, role)
+        keys = item.mapping('from', 'style', 'role', 'key', required=('from',))
+        if ('style' in keys) == ('key' in keys) or ('role' in keys and 'key' in keys):
+            raise item.error(
+                'expected a style, for the columns of language (LeRobot 0.6), or a key, for a '
+                'column of texts of its own'
+            )
+        sources = read_sources(keys['from'], 'one')
+        if 'key' in keys:
+            key = keys['key'].word('a key')
+            if not key.startswith(UNSEEN) or not is_key(key):
+                raise keys['key'].expected(f'{UNSEEN}<name>, which policies do not see')
+            if key in features.members('features'):
+                raise keys['key'].error(f'{key} is a feature already; choose another')
+            place, language = (key,), Language(sources, key=key)
+        else:
+            style = keys['style'].choice(*get_args(LanguageStyle))
+            role: LanguageRole = 'user' if style == 'interjection' else 'assistant'
+            if 'role' in keys:
+                role = keys['role'].choice(*get_args(LanguageRole))
+            place, language = (style, role), Language(sources, style, role)
+        if place in found:
+            raise item.error(f'{" with role ".join(place)} is there already; one topic says it')
+        found[place] = language
     return tuple(found.values())
 
 

@@ -388,12 +388,14 @@ class Episodes:
 
 @dataclass(frozen=True)
 class Language:
-    """A topic whose texts become rows of LeRobot's language columns."""
+    """A topic whose texts become rows of LeRobot's language columns, or a column of their own."""
 
     sources: tuple[Source, ...]
     """One field, a text."""
-    style: LanguageStyle
-    role: LanguageRole
+    style: LanguageStyle | Literal[''] = ''
+    role: LanguageRole | Literal[''] = ''
+    key: str = ''
+    """Of a column that has the text of each frame, in place of style and role."""
 
     @property
     def lasts(self) -> bool:

@@ -28,6 +28,7 @@ from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.check.description import Description
 from kuavo_bag_converter.check.findings import Findings
+from kuavo_bag_converter.dataset.language import language_features
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.cameras import open_cameras
 from kuavo_bag_converter.frames.options import ShardOptions
@@ -123,7 +124,14 @@ class _BagReplay:
     def _compare(self, plan: Plan) -> None:
         options, replay = self._replay.options, self._replay
         tasks = _tasks(plan, self._binding.profile)
-        rows = RowComparer(self._dataset, self._episodes, tasks, replay.findings, plan.language)
+        rows = RowComparer(
+            self._dataset,
+            self._episodes,
+            tasks,
+            replay.findings,
+            language_features(self._binding.profile.language),
+            plan.language,
+        )
         table = Table(self._binding, plan, options.definitions, options.chunk_size, rows.append)
         cameras, comparers = self._compared(plan)
         pool = WorkerPool(

@@ -35,7 +35,7 @@ from typing import Any
 
 from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
-from kuavo_bag_converter.dataset.features import LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
 from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.dataset.tables import read_arrays, read_rows
 from kuavo_bag_converter.messages.definitions import Definitions
@@ -534,8 +534,12 @@ class BagOpinion:
         """Compare what is said and holds at sampled frames with what was received by then."""
         path = self._dataset.root / episode.data_file
         first = episode.first_row - self._first_rows[episode.data_file]
-        table = pa.concat_tables(read_rows(path, first, episode.length, LANGUAGE_FEATURES))
-        lasting, events = (table.column(one.key).to_pylist() for one in LANGUAGE_FEATURES)
+        keys = {use.language.key for use in self._texts}
+        columns = [Feature(key, 'string', (1,)) for key in keys if key]
+        columns += LANGUAGE_FEATURES if '' in keys else ()
+        table = pa.concat_tables(read_rows(path, first, episode.length, columns))
+        cells = {column.key: table.column(column.key).to_pylist() for column in columns}
+        lasting, events = (cells.get(one.key, []) for one in LANGUAGE_FEATURES)
         period = SECOND // self._profile.fps
         for use in self._texts:
             language = use.language
@@ -548,6 +552,12 @@ class BagOpinion:
                 if language.lasts:
                     last = bisect_right(received, time)
                     expected = [use.texts[number] for number in numbers[:last][-1:]]
+                    if language.key:
+                        self._judge_text(
+                            cells[language.key][frame], ''.join(expected), episode, frame,
+                            language.key,
+                        )  # fmt: skip
+                        continue
                     held = [row for row in lasting[frame] if (row['style'], row['role']) == mine]
                     known = [
                         r for r in held if r['timestamp'] <= (frame + 0.5) / self._dataset.fps
@@ -562,12 +572,14 @@ class BagOpinion:
                     expected = [use.texts[number] for number in numbers[inside]]
                     said = [row for row in events[frame] if (row['style'], row['role']) == mine]
                     found = [row['content'] for row in said]
-                self._summary.values += 1
-                if found != expected:
-                    self._add(
-                        'opinion.text', f'{mine}: {found}', f'{expected}', episode, frame,
-                        'language',
-                    )  # fmt: skip
+                self._judge_text(found, expected, episode, frame, f'language {mine}')
+
+    def _judge_text(
+        self, found: Any, expected: Any, episode: StoredEpisode, frame: int, key: str
+    ) -> None:
+        self._summary.values += 1
+        if found != expected:
+            self._add('opinion.text', f'{found!r}', f'{expected!r}', episode, frame, key)
 
     # What the numbers must be like.
 

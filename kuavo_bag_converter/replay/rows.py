@@ -24,7 +24,7 @@ from kuavo_bag_converter.alignment.plan import LanguageRow
 from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.check.rows import Columns
-from kuavo_bag_converter.dataset.features import LANGUAGE_FEATURES
+from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.language import language_columns
 from kuavo_bag_converter.dataset.tables import column_of, read_rows, TASK_INDEX
 from kuavo_bag_converter.frames.table import FrameRows
@@ -43,13 +43,16 @@ class RowComparer:
         episodes: Sequence[StoredEpisode],
         tasks: Iterator[str],
         findings: Findings,
+        texts: Sequence[Feature] = (),
         language: Sequence[Sequence[LanguageRow]] = (),
     ) -> None:
         """
         Begin at the first row of the first episode.
 
-        ``tasks`` gives the task of each row, ``language`` the texts of each episode.
+        ``tasks`` gives the task of each row, ``language`` the texts of each episode, for the
+        columns ``texts``.
         """
+        self._texts = texts
         self._dataset = dataset
         self._tasks = tasks
         self._findings = findings
@@ -133,11 +136,16 @@ class RowComparer:
     def _compare_language(self, episode: StoredEpisode, path: Path, first: int) -> None:
         """Compare the texts of an episode, if there are any to be."""
         rows = next(self._language, None)
-        if rows is None or any(one.key not in self._dataset.features for one in LANGUAGE_FEATURES):
+        known = self._dataset.features
+        columns = [
+            one for one in self._texts if one.key in known and one.dtype == known[one.key].dtype
+        ]
+        if rows is None or len(columns) < len(self._texts):
             return  # of the second, the metadata says so
-        table = pa.concat_tables(read_rows(path, first, episode.length, LANGUAGE_FEATURES))
+        table = pa.concat_tables(read_rows(path, first, episode.length, columns))
         frames = np.arange(episode.length)
-        expected = language_columns(rows, (frames / self._dataset.fps).astype(np.float32))
+        timestamps = (frames / self._dataset.fps).astype(np.float32)
+        expected = language_columns(columns, rows, timestamps)
         for key, column in expected.items():
             found, wanted = table.column(key).to_pylist(), column.to_pylist()
             wrong = [frame for frame in frames.tolist() if found[frame] != wanted[frame]]
@@ -173,7 +181,9 @@ class RowComparer:
                 )
 
 
-def _texts(rows: Sequence[Mapping[str, Any]] | None) -> str:
+def _texts(rows: Sequence[Mapping[str, Any]] | str | None) -> str:
+    if isinstance(rows, str):
+        return repr(rows)
     found = [f'{row["role"]}: {row["content"]} ({row["style"]})' for row in rows or ()]
     return ', '.join(map(repr, found)) or 'no text'
 
