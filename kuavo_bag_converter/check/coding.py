@@ -112,23 +112,28 @@ def loss_of(source: av.VideoFrame, stored: av.VideoFrame, coding: Coding) -> Los
     first, blocks = _blocks(source)
     second, _ = _blocks(stored)
     squares = np.square(_TRANSFORM @ first @ _TRANSFORM.T)
-    detail = float(np.sqrt(squares[:, _FINE]).mean())
+    detail = _mean(np.sqrt(squares[:, _FINE]))
     step = coding.largest_step(detail)
     rest = second - first
 
     def largest(step: float) -> float:
-        return rounding + math.sqrt(float(np.minimum(squares, step**2).mean()))
+        return rounding + math.sqrt(_mean(np.minimum(squares, step**2)))
 
     rounding = 0.5 + coding.step / 128
     bound = _MARGIN * largest(step)
     return Loss(
-        math.sqrt(float(np.square(rest).mean())),
+        math.sqrt(_mean(np.square(rest))),
         bound,
         coding.frame_margin * largest(step + _LARGER),
-        float(rest.mean()),
+        _mean(rest),
         1.75 + coding.step / 32 + 2 * bound / math.sqrt(len(first)),
         blocks,
     )
+
+
+def _mean(values: Levels) -> float:
+    """Return the mean; ``numpy.mean`` takes longer for so few values."""
+    return float(values.sum()) / values.size
 
 
 def _blocks(frame: av.VideoFrame) -> tuple[Levels, int]:

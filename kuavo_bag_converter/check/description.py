@@ -38,11 +38,14 @@ from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     EPISODES_PATH_V21,
     INFO_PATH,
+    PROFILE_PATH,
     REPORT_PATH,
     TASKS_PATH,
     TASKS_PATH_V21,
 )
 from kuavo_bag_converter.dataset.record import ConversionRecord, read_record
+from kuavo_bag_converter.profiles.loader import read_profile
+from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
 import pyarrow.parquet as pq
@@ -148,6 +151,15 @@ class Description:
     def coding(self) -> Coding:
         """How this converter coded pictures, unless it copied them."""
         return coding_of({} if self.record is None else self.record.settings)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """
+        The profile that the conversion has recorded.
+
+        :raises UsageError: It cannot be read.
+        """
+        return read_profile(self.root / PROFILE_PATH)
 
     @property
     def cameras(self) -> list[StoredFeature]:

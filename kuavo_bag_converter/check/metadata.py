@@ -25,7 +25,6 @@ from kuavo_bag_converter.dataset.language import language_features
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
-from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile, VectorFeature
 from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
@@ -169,7 +168,7 @@ def _check_tasks(dataset: Description, findings: Findings) -> None:
 def check_conversion(dataset: Description, record: ConversionRecord, findings: Findings) -> None:
     """Check the episodes and frames that the report counts, and the files beside it."""
     try:
-        _check_profile(dataset, read_profile(dataset.root / PROFILE_PATH), findings)
+        _check_profile(dataset, dataset.profile, findings)
     except UsageError as error:
         findings.add('conversion.profile', error, 'a profile', file=PROFILE_PATH)
     for bag in record.converted:

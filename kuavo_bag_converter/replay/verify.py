@@ -25,10 +25,9 @@ from typing import Any
 from kuavo_bag_converter.check.dataset import check_described
 from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Finding, Findings
-from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, format_of, LEROBOT
 from kuavo_bag_converter.frames.options import shard_options
-from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.replay.bag import Replay
 from kuavo_bag_converter.replay.bags import match_bags
 from kuavo_bag_converter.replay.opinion import BagOpinion
@@ -174,8 +173,7 @@ def _replay(
     settings = record.known_settings(str(dataset.root / REPORT_PATH))
     # Threads were chosen for the machine that converted; 0 takes this one's cores.
     options = shard_options(replace(settings, threads=0))
-    profile = read_profile(dataset.root / PROFILE_PATH)
-    return Replay(dataset, profile, options, settings.on_damage, sample, findings)
+    return Replay(dataset, dataset.profile, options, settings.on_damage, sample, findings)
 
 
 def as_json(result: Verification) -> str:
