@@ -25,8 +25,14 @@ from dataset_reading import info
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kuavo_bag_converter import iter_chunks, load_profile, open_bag
-from kuavo_bag_converter.frames.operations import interpolate, one_sign, shorter_way, TURNS
-from kuavo_bag_converter.frames.precision import rounded_integers, StepLoss
+from kuavo_bag_converter.frames.operations import (
+    interpolate,
+    one_sign,
+    rounded_integers,
+    shorter_way,
+    StepLoss,
+    TURNS,
+)
 from kuavo_bag_converter.jobs.display import Display
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import BagError

@@ -35,10 +35,10 @@ from kuavo_bag_converter.frames.operations import (
     shorter_way,
     turn_of,
     TURNS,
+    whole,
     WrapDetector,
 )
 from kuavo_bag_converter.frames.poses import ChainedPoses
-from kuavo_bag_converter.frames.precision import whole
 from kuavo_bag_converter.frames.rotations import (
     as_quaternions,
     from_quaternions,

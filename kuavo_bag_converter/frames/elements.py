@@ -22,8 +22,7 @@ from typing import Any, Literal, NamedTuple
 from kuavo_bag_converter.alignment.selection import identity_reader, names_reader
 from kuavo_bag_converter.bags.damage import seconds_text
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.frames.operations import is_as_recorded
-from kuavo_bag_converter.frames.precision import EXACT
+from kuavo_bag_converter.frames.operations import EXACT, is_as_recorded
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.fields import (
     EMPTY,

@@ -27,8 +27,13 @@ from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.model import Connection, Message, Ordinals
 from kuavo_bag_converter.frames.columns import Block, Cells, Column, Numbers
 from kuavo_bag_converter.frames.elements import WIDER, words_of
-from kuavo_bag_converter.frames.operations import shorter_way, turn_of
-from kuavo_bag_converter.frames.precision import outside, rounded_integers, StepLoss
+from kuavo_bag_converter.frames.operations import (
+    outside,
+    rounded_integers,
+    shorter_way,
+    StepLoss,
+    turn_of,
+)
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import GAP_MARK, VectorFeature
 from kuavo_bag_converter.support.errors import BagError

@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One recording, inspected."""
+"""Recordings, inspected one by one and for a conversion to one dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 import os
@@ -32,6 +32,9 @@ from kuavo_bag_converter.bags.model import BagReader, Connection, Stamps, TopicI
 from kuavo_bag_converter.bags.open import open_bag
 from kuavo_bag_converter.bags.rosbag2.directory import read_directory
 from kuavo_bag_converter.bags.time_spans import TimeSpan
+from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
+from kuavo_bag_converter.frames.options import shard_options
+from kuavo_bag_converter.frames.preflight import try_bag
 from kuavo_bag_converter.inspection.contents import (
     choose,
     fields_of,
@@ -42,7 +45,7 @@ from kuavo_bag_converter.inspection.contents import (
     read_contents,
     SampledContents,
 )
-from kuavo_bag_converter.inspection.fit import fit_all, fit_asked, InspectedBag
+from kuavo_bag_converter.inspection.fit import fit_all, fit_asked, InspectedBag, with_refusal
 from kuavo_bag_converter.inspection.remarks import remarks_on
 from kuavo_bag_converter.inspection.report import (
     BagReport,
@@ -54,10 +57,11 @@ from kuavo_bag_converter.inspection.report import (
 from kuavo_bag_converter.inspection.timing import outside_of, silences_of, span_of, timing_of
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.video_streams import STREAMS
+from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.errors import BagError, ImageError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
-from kuavo_bag_converter.support.texts import shown
+from kuavo_bag_converter.support.texts import error_text, shown
 
 
 def inspect_bag(
@@ -289,3 +293,51 @@ def _iso(stamp: int) -> str:
         return start.isoformat(timespec='milliseconds')
     except (OverflowError, ValueError, OSError):
         return ''
+
+
+def refused_together(recordings: Sequence[Recording], settings: Settings) -> dict[Recording, str]:
+    """
+    Return what a conversion of recordings to one dataset says of those that it refuses at once.
+
+    :raises UsageError: The settings name no profile or do not fit each other.
+    """
+    profile = RunProfile(settings)
+    options = shard_options(settings)
+    agreement = Agreement(settings.lerobot_version, None)
+    forms: dict[Recording, ShardFormat] = {}
+    lines: dict[Recording, str] = {}
+
+    for recording in recordings:
+        with _said(lines, recording):
+            bound = try_bag(
+                recording,
+                profile.of,
+                options,
+                reader=settings.reader,
+                on_damage=settings.on_damage,
+            )
+            if bound is not None:
+                profile.settle(bound.binding.profile)
+                forms[recording] = bound.shard_format
+    agreement.settle({str(recording[0]): form for recording, form in forms.items()})
+    for recording, form in forms.items():
+        with _said(lines, recording):
+            agreement.check(str(recording[0]), form)
+    return lines
+
+
+def refused_report(report: BagReport, line: str) -> BagReport:
+    """Return the report of a bag that a conversion with others refuses."""
+    if report.asked is None:
+        return report
+    misses = tuple(with_refusal(report.asked.misses, line))
+    return replace(report, asked=replace(report.asked, fits=False, misses=misses))
+
+
+@contextmanager
+def _said(lines: dict[Recording, str], recording: Recording) -> Iterator[None]:
+    """Keep what is said of a recording that is refused."""
+    try:
+        yield
+    except (BagError, UsageError, OSError) as error:
+        lines[recording] = error_text(error)

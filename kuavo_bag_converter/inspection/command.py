@@ -54,9 +54,8 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
     :raises UsageError: A path does not exist, or the settings do not fit each other.
     """
     from kuavo_bag_converter.bags.discover import list_recordings
-    from kuavo_bag_converter.inspection.bag import inspect_bag
+    from kuavo_bag_converter.inspection.bag import inspect_bag, refused_report, refused_together
     from kuavo_bag_converter.inspection.text import as_text
-    from kuavo_bag_converter.inspection.together import refused_report, refused_together
     from kuavo_bag_converter.messages.definitions import Definitions
     from kuavo_bag_converter.robots.resolve import shapes_frames
 
