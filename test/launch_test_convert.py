@@ -58,6 +58,8 @@ def generate_test_description(how):
 
 
 class WhileItRuns(unittest.TestCase):
+    """Says when the launch may end."""
+
     def test_it_says_what_it_does(self, proc_info, proc_output, how):
         proc_output.assertWaitFor('20 frames in 1 episode', timeout=60)
         if how == TO_THE_END:
@@ -67,6 +69,8 @@ class WhileItRuns(unittest.TestCase):
 
 @post_shutdown_test()
 class Afterwards(unittest.TestCase):
+    """The processes have ended."""
+
     def test_the_exit_code_and_the_dataset_agree(self, proc_info, how):
         finished = how == TO_THE_END
         asserts.assertExitCodes(proc_info, [0 if finished else 1], NODE)
