@@ -53,7 +53,8 @@ _STATED = {
     Source: 'topic fields msgtypes align names_field frame_ids publisher stamp_field '
     'stamp_unit tf',
     Part: 'names sources length on_length pad_value element_count select joints unit value_range '
-    'scale offset threshold relative_to_start gap_flag align stand_in nan quaternion last_frame',
+    'scale offset threshold relative_to_start gap_flag align stand_in nan quaternion last_frame '
+    'rotation',
     VectorFeature: 'key parts minus dtype samples window_ms',
     CameraFeature: 'key sources size depth depth_range align crop rotate fit value_range unit_mm '
     'store info_topic',
