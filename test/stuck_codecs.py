@@ -61,6 +61,21 @@ PictureCodec.decode = decode
 """
 """Program text: the workers get stuck at their first picture."""
 
+DECODER_IS_SLOW = """
+import threading, time
+from kuavo_bag_converter.messages.codecs import PictureCodec
+
+real = PictureCodec.decode
+
+def decode(codec, data):
+    if threading.current_thread().name.startswith('worker'):
+        time.sleep(0.5)
+    return real(codec, data)
+
+PictureCodec.decode = decode
+"""
+"""Program text: each picture takes the workers half a second."""
+
 PASS_HANGS = """
 import signal, threading, time
 import kuavo_bag_converter.jobs.shard

@@ -32,7 +32,7 @@ from plugin_packages import build_example, installed
 import pytest
 import ros_domain
 from ros_modules import add_package
-from stuck_codecs import DECODER_HANGS, PASS_HANGS, wait_for_line
+from stuck_codecs import DECODER_HANGS, DECODER_IS_SLOW, PASS_HANGS, wait_for_line
 
 if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
@@ -74,25 +74,21 @@ def command(*arguments, **options):
     )
 
 
-def start_node(*arguments):
-    return subprocess.Popen(
-        [sys.executable, '-m', 'kuavo_bag_converter.node.convert_node', *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def parameters(**values):
     pairs = [f'{name}:={value}' for name, value in values.items()]
     return ['--ros-args', *(word for pair in pairs for word in ('-p', pair))]
 
 
 def run_node(*arguments):
-    process = start_node(*arguments)
-    text, _ = process.communicate(timeout=PATIENCE_S)
-    return process.returncode, text
+    done = subprocess.run(
+        [sys.executable, '-m', 'kuavo_bag_converter.node.convert_node', *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    return done.returncode, done.stdout
 
 
 class Onlooker:
@@ -429,7 +425,7 @@ def test_neither_ctrl_c_nor_a_missing_package_is_a_traceback(
 
 def test_the_cancel_service_stops_the_run_and_leaves_no_dataset(bag, tmp_path, onlooker):
     output = tmp_path / 'dataset'
-    process = start_node(*parameters(bags=f'[{bag}]', output=output, chunk_size=1))
+    process = start_changed_node(DECODER_IS_SLOW, *parameters(bags=f'[{bag}]', output=output))
     response = onlooker.ask_to_stop()
     text, _ = process.communicate(timeout=PATIENCE_S)
     assert response.success
@@ -444,7 +440,7 @@ def test_the_cancel_service_stops_the_run_and_leaves_no_dataset(bag, tmp_path, o
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_run_as_cancel_does(number, bag, tmp_path, onlooker):
     output = tmp_path / 'dataset'
-    process = start_node(*parameters(bags=f'[{bag}]', output=output, chunk_size=1))
+    process = start_changed_node(DECODER_IS_SLOW, *parameters(bags=f'[{bag}]', output=output))
     onlooker.wait_for_node()
     os.kill(process.pid, number)
     text, _ = process.communicate(timeout=PATIENCE_S)
@@ -453,8 +449,8 @@ def test_a_signal_stops_the_run_as_cancel_does(number, bag, tmp_path, onlooker):
     assert not output.exists()
 
 
-def start_stuck_node(hang, *arguments):
-    program = f"""{hang}
+def start_changed_node(change, *arguments):
+    program = f"""{change}
 import sys
 from kuavo_bag_converter.node.convert_node import main
 sys.exit(main())
@@ -470,7 +466,7 @@ sys.exit(main())
 
 def test_a_signal_ends_the_node_though_a_codec_is_stuck(bag, tmp_path):
     given = parameters(bags=f'[{bag}]', output=tmp_path / 'dataset')
-    process = start_stuck_node(DECODER_HANGS, *given)
+    process = start_changed_node(DECODER_HANGS, *given)
     wait_for_line(process, 'stuck')
     os.kill(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=PATIENCE_S)
@@ -483,7 +479,7 @@ def test_a_signal_ends_the_node_though_a_codec_is_stuck(bag, tmp_path):
 @pytest.mark.parametrize('second', [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_node_at_once(second, bag, tmp_path):
     given = parameters(bags=f'[{bag}]', output=tmp_path / 'dataset')
-    process = start_stuck_node(PASS_HANGS, *given)
+    process = start_changed_node(PASS_HANGS, *given)
     wait_for_line(process, 'stuck')
     os.kill(process.pid, signal.SIGINT)
     wait_for_line(process, 'cancelled')
