@@ -105,6 +105,8 @@ def test_the_first_messages_of_a_bag_are_read_once(bags, tmp_path, monkeypatch):
 
 def test_a_bag_that_changes_after_it_was_checked_is_looked_at_again(bags, tmp_path):
     class Replacing(Observer):
+        """Puts another bag in the place of the second."""
+
         def bag_started(self, number, total, bag):
             if number == 2:
                 Path(bag).unlink()

@@ -248,6 +248,8 @@ else:
 
 
 class Recorder:
+    """A process that writes a file as a recorder does."""
+
     def __init__(self, source, target, *words):
         self._process = subprocess.Popen(
             [sys.executable, '-c', RECORDER, source, target, *words],
@@ -561,6 +563,8 @@ def test_another_conversion_of_the_output_is_waited_for(place, tmp_path):
     entered, go_on = threading.Event(), threading.Event()
 
     class Holds(Notes):
+        """Waits in the first bag."""
+
         def bag_started(self, *_):
             entered.set()
             assert go_on.wait(PATIENCE_S)
@@ -658,6 +662,8 @@ def test_what_is_interrupted_is_named_and_done_next_time(place):
     cancel = threading.Event()
 
     class Stops(Onlooker):
+        """Cancels the run at its second bag."""
+
         def bag_started(self, number, *_):
             if number == 2:
                 cancel.set()

@@ -155,7 +155,7 @@ class Description:
     @cached_property
     def profile(self) -> Profile:
         """
-        The profile that the conversion has recorded.
+        Return the profile that the conversion has recorded.
 
         :raises UsageError: It cannot be read.
         """

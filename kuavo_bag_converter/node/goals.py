@@ -63,7 +63,7 @@ class Goal:
 
     @property
     def dataset(self) -> str:
-        """The absolute path of the dataset, '' if there is none."""
+        """Return the absolute path of the dataset, '' if there is none."""
         path = os.path.abspath(self.report.output) if self.report else ''
         return path if path and os.path.isdir(path) else ''
 
@@ -182,7 +182,7 @@ class GoalQueue:
 
     @property
     def running(self) -> Goal | None:
-        """The goal that is being run."""
+        """Return the goal that is being run."""
         return self._running
 
     def goals(self) -> list[Goal]:
