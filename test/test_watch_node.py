@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 
 from conversions import numbers, rows
@@ -97,6 +98,8 @@ def test_what_is_recorded_is_converted_when_the_recording_is_stopped(start, tmp_
     recorded = (int(line) for line in recorder.stdout)  # messages of each topic
     assert any(messages >= 5 for messages in recorded)
     watch.send_signal(signal.SIGINT)
+    time.sleep(0.3)  # so that it was noticed
+    watch.send_signal(signal.SIGINT)  # of a launch that is no child of a terminal
     assert any(messages >= 8 for messages in recorded)
     assert watch.poll() is None
     assert not output.exists()

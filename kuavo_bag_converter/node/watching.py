@@ -19,7 +19,10 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+import math
+import signal
 import threading
+import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -28,13 +31,16 @@ from kuavo_bag_converter.node.progress import Progress
 from kuavo_bag_converter.node.settings_node import run_node, SettingsNode, SPIN_S
 from kuavo_bag_converter.settings import setting
 from kuavo_bag_converter.support.priority import set_priority
-from kuavo_bag_converter.support.process import one_thread_each
+from kuavo_bag_converter.support.process import one_thread_each, set_signals
 from kuavo_bag_converter.support.texts import visible
 from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
 WATCH_NAME = 'watch_node'
 _EVENTS_DEPTH = 10
+_SAME_S = 2.0
+"""Signals within this time are one request to finish: a launch, a terminal and systemd each send
+theirs to all processes."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,7 @@ def _spin_while_watching(node: WatchNode, stop: threading.Event) -> WatchReport:
     executor.add_node(node)
     finish = threading.Event()
     asked = finish if node.options.finish else node.cancel
+    first_asked = math.inf
 
     def work() -> WatchReport:
         set_priority(node.options.priority)  # not that of the threads that serve ROS
@@ -163,8 +170,14 @@ def _spin_while_watching(node: WatchNode, stop: threading.Event) -> WatchReport:
         try:
             while not done.done():
                 executor.spin_once(timeout_sec=SPIN_S)
-                if stop.is_set():
+                if stop.is_set() and not asked.is_set():
                     asked.set()
+                    first_asked = time.monotonic()
+                    if node.options.finish:
+                        set_signals(signal.SIG_IGN)
+                elif time.monotonic() - first_asked > _SAME_S:
+                    first_asked = math.inf
+                    set_signals(signal.SIG_DFL)
         finally:
             node.cancel.set()
             executor.shutdown()

@@ -131,6 +131,12 @@ def cancel_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def set_signals(action: signal.Handlers) -> None:
+    """Let Ctrl-C and SIGTERM be ignored, or end the process; in the main thread only."""
+    for number in _SIGNALS:
+        signal.signal(number, action)
+
+
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end the process as an exception does, so that temporary files go with it."""
