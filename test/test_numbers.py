@@ -38,7 +38,7 @@ from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import BagError
 from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 import numpy as np
-from plain_robot import every, imu, joint_state, Robot, said
+from plain_robot import every, imu, joint_state, NS, Robot, said
 import pytest
 from ros_messages import ROS2
 
@@ -527,6 +527,47 @@ def test_nan_is_held_within_an_episode(tmp_path):
     assert (found[:, 0] == 1).all()
 
 
+@pytest.mark.parametrize('holes', [(5,), (2, 10)])
+def test_what_is_held_goes_over_chunks_that_have_no_nan(tmp_path, holes):
+    values = [[NAN if number in holes else float(number)] for number in range(FRAMES)]
+    found = state_of(tmp_path, robot_of(array(values)), part('a', nan='hold'))
+    expected = [number - (number in holes) for number in range(FRAMES)]
+    assert found[:, 0].tolist() == expected
+
+
+def test_the_second_opinion_holds_behind_thresholds_and_what_is_filled(tmp_path):
+    times = [number for number in range(FRAMES) if number not in (6, 7)]
+    values = {number: [NAN if number in (2, 8) else number - 0.5] for number in times}
+    robot = Robot().publish('/tick', every(HZ, FRAMES / HZ), said([0.0] * FRAMES, 'Float64'))
+    robot.publish(
+        '/numbers', [number * NS // HZ for number in times],
+        lambda number, time: array([values[times[number]]])(0, time),
+    )  # fmt: skip
+    filled = {'strategy': 'hold', 'tolerance_ms': 50, 'on_gap': 'zeros'}
+    profile = profile_of(
+        part('a', nan='hold', align=filled, threshold=1),
+        action={'parts': [part('a', nan='hold', align=filled)]},
+    )
+    bag, path = written(tmp_path, robot, profile)
+    run(bag, tmp_path / 'out', profile=str(path))
+    found = rows(tmp_path / 'out')
+    assert found['action'].tolist() == [-0.5, 0.5, 0.5, 2.5, 3.5, 4.5, 0, 0, 4.5, 8.5, 9.5, 10.5]
+    assert found['observation.state'].tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1]
+    assert verify(tmp_path / 'out', [bag], independent=FRAMES).findings == ()
+
+
+def test_the_second_opinion_holds_for_long(tmp_path):
+    values = [[NAN if number else 3.0] for number in range(FRAMES)]
+    state = {'parts': [part('a', nan='hold')], 'samples': 100}
+    profile = profile_of(observation__state=state)
+    bag, path = written(tmp_path, robot_of(array(values)), profile)
+    run(bag, tmp_path / 'out', profile=str(path))
+    assert (rows(tmp_path / 'out')['observation.state'] == 3).all()
+    assert verify(tmp_path / 'out', [bag], independent=FRAMES).findings == ()
+    plan = report(tmp_path / 'out')['bags'][0]['plan']
+    assert plan['not_finite'] == {'/numbers': FRAMES - 1}
+
+
 def test_nan_is_replaced_before_all_operations(tmp_path):
     found = state_of(tmp_path, robot_of(array(HOLES)), part('ab', nan=5, scale=2))
     assert found[:, 1].tolist() == [0, 2, 4, 6, 10, 10, 12, 14, 10, 18, 20, 22]
@@ -571,6 +612,15 @@ def test_what_was_held_is_counted_and_shown(tmp_path, capsys):
 # Arrays whose length changes
 
 LENGTHS = [3, 0, 1, 5, 3, 2, 4, 3, 3, 0, 3, 6]
+
+
+def test_lists_of_things_in_any_order_are_one_source(tmp_path):
+    things = [[10 + 0.1 * n, 500 - 0.1 * n] for n in range(FRAMES)]
+    lists = [two if number % 2 else two[::-1] for number, two in enumerate(things)]
+    arrays = part('ab', length=2, on_length='pad_or_cut')
+    bag, path = written(tmp_path, robot_of(array(lists)), profile_of(arrays))
+    run(bag, tmp_path / 'out', profile=str(path))
+    assert verify(tmp_path / 'out', [bag], independent=FRAMES).findings == ()
 
 
 def lists(lengths=LENGTHS):

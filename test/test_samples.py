@@ -327,6 +327,34 @@ def _naive(sent, at, strategy, tolerance_ms, on_gap):
     return first, second, share
 
 
+def test_what_is_done_to_messages_is_counted_by_frame(tmp_path):
+    """However many of the samples of a frame have such a message, and both of two."""
+    made = robot()
+    pads = [[1.0] * (1 + number % 2) for number in range(99)]
+    layout = ROS2.types['std_msgs/msg/MultiArrayLayout']([], 0)
+    made.publish(
+        '/array', every(FAST, 1.0, -0.1),
+        lambda n, _: ROS2.types['std_msgs/msg/Float64MultiArray'](layout, np.array(pads[n])),
+    )  # fmt: skip
+    made.publish(
+        '/imu', every(FAST, 1.0, -0.11),
+        imu(lambda _, t: [0, 0, 0, 0.0 if 290 < t / MS < 360 else 1]),
+    )  # fmt: skip
+    array = {
+        'from': {'topic': '/array', 'field': 'data'}, 'names': ['x', 'y'], 'on_length': 'pad',
+    }  # fmt: skip
+    turned = {
+        'from': {'topic': '/imu', 'fields': [f'orientation.{axis}' for axis in 'xyzw']},
+        'rotation': {'from': 'quaternion_xyzw', 'to': 'rotvec'}, 'nan': 'hold',
+        'align': {'strategy': 'slerp'},
+    }  # fmt: skip
+    bag, path = written(tmp_path, made, profile_of(array, turned))
+    run(bag, tmp_path / 'out', profile=str(path))
+    plan = report(tmp_path / 'out')['bags'][0]['plan']
+    assert plan['padded'] == {'/array': FRAMES}
+    assert plan['not_finite'] == {'/imu': 2}
+
+
 # As a dataset
 
 

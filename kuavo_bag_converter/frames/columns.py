@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 import math
 from typing import Any, NamedTuple
 
@@ -107,8 +107,8 @@ class Column:
         self.reader: ElementReader | None = None
         self.not_finite = 0
         """Frames so far in which a number was held or replaced that was not finite."""
-        self.fitted: Counter[str] = Counter()
-        """Frames so far whose message was ``padded`` or ``cut_short``."""
+        self.fitted: dict[str, Mask] = {}
+        """Which frames have a message that was ``padded``, or ``cut_short``; shape (frames,)."""
         self._key = feature.key
         self.reduce: Reduce | None = None
         """What becomes of several messages of a frame."""
@@ -116,6 +116,7 @@ class Column:
         self._turn = TURNS.get(bound.part.unit)
         self.samples = len(bound.offsets)
         """Of each frame."""
+        self._frames = len(plan)
         self._starts = self.samples * np.array([start for start, _ in plan.episodes], np.int64)
         self._last_frames = np.array([stop - 1 for _, stop in plan.episodes], dtype=np.int64)
         self._held = _Memory()
@@ -200,6 +201,12 @@ class Column:
         else:
             np.maximum(mine.values[row], values, out=mine.values[row])
         counts.values[row] += 1
+
+    def note_fitted(self, what: str, rows: Sequence[int]) -> None:
+        """Note what became of the elements of the message that serves some rows."""
+        if what not in self.fitted:
+            self.fitted[what] = np.zeros(self._frames, dtype=bool)
+        self.fitted[what][[row // self.samples for row in rows]] = True
 
     def forget(self, cells: tuple[Cells, Cells | None]) -> None:
         """Make finished cells ready for other frames."""
@@ -300,9 +307,11 @@ class Column:
         weight = self.plan.weight[slice(start, start + len(served))]
         if second is not None:
             messages.append((second, served & (weight > 0)))
-        not_finite = self._check_finite(messages)
+        found = self._check_finite(messages)
+        not_finite = found if self.part.nan == 'hold' else np.zeros_like(found)
         for cells, rows in messages:
             not_finite = not_finite | self._check_rotations(cells, rows & ~not_finite)
+        self.not_finite += int((found | not_finite).reshape(-1, self.samples).any(axis=1).sum())
         messages = [
             (cells._replace(values=self._as_quaternions(cells.values)), rows)
             for cells, rows in messages
@@ -310,7 +319,7 @@ class Column:
         values = messages[0][0].values
         if second is not None:
             values = self._between(messages, weight, not_finite)
-        if not_finite.any():
+        if self.part.nan == 'hold':  # in each chunk, as the next one may begin with what is held
             if self.part.rotation is not None:
                 values[not_finite] = np.nan  # as a whole
             values = self._hold(values, served, first, start)
@@ -363,7 +372,7 @@ class Column:
                 )  # fmt: skip
 
     def _check_finite(self, messages: list[tuple[Cells, Mask]]) -> Mask:
-        """Do what ``nan`` says; return the rows of which a message has numbers to hold."""
+        """Do what ``nan`` says; return the rows of which a message has numbers it is for."""
         found = np.zeros(len(messages[0][1]), dtype=bool)
         for cells, rows in messages:
             wrong = ~np.isfinite(cells.values) & rows[:, None]
@@ -379,8 +388,7 @@ class Column:
             found |= wrong.any(axis=1)
             if self.part.nan != 'hold':
                 cells.values[wrong] = self.part.nan
-        self.not_finite += int(found.reshape(-1, self.samples).any(axis=1).sum())
-        return found if self.part.nan == 'hold' else np.zeros_like(found)
+        return found
 
     def _check_rotations(self, cells: Cells, rows: Mask) -> Mask:
         """Refuse what is no rotation; return the rows in which it is held, if ``nan`` says so."""
@@ -394,7 +402,6 @@ class Column:
             wrong = places[is_no_rotation(recorded, cells.values[places][:, group])]
             if rotation is not None and self.part.nan == 'hold':
                 held[wrong] = True
-                self.not_finite += len(wrong)
             elif len(wrong):
                 row = int(wrong[0])
                 numbers = ', '.join(f'{cells.values[row, element]:g}' for element in group)

@@ -177,8 +177,7 @@ class Table:
                 continue
             values = column.reader.read(connection, stamp, decoded)
             if column.reader.fitted:
-                frames = {row // column.samples for row in first}
-                column.fitted[column.reader.fitted] += len(frames)
+                column.note_fitted(column.reader.fitted, first)
             for slot, rows in enumerate((first, second)):
                 for row in rows:
                     touched.add(self._put(index, slot, row, stamp, values))
@@ -190,7 +189,7 @@ class Table:
         counts: dict[str, Counter[str]] = {}
         for column in self._columns:
             for key, frames in column.fitted.items():
-                counts.setdefault(key, Counter())[column.topic] += frames
+                counts.setdefault(key, Counter())[column.topic] += int(frames.sum())
             if column.not_finite:
                 counts.setdefault('not_finite', Counter())[column.topic] += column.not_finite
         given: dict[str, Any] = {key: dict(topics) for key, topics in counts.items()}

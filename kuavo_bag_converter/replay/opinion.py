@@ -482,17 +482,24 @@ class BagOpinion:
             before = StatedFrame(stamps[ahead - 1], stretch) if ahead else None
             at = StatedFrame(stamps[ahead], stretch, samples[number % count])
             rows = [self._row(column, topic, at, before) for topic in column.topics]
-            values = [own[place] for place, own in enumerate(rows)] if part.joints else rows[0]
-            if part.nan != 'hold' or not number:
-                return values
-            held = [isinstance(v, float) and not math.isfinite(v) for v in values]
-            last = row(number - 1) if any(held) else values
-            return [old if is_held else v
-                    for v, old, is_held in zip(values, last, held, strict=True)]  # fmt: skip
+            return [own[place] for place, own in enumerate(rows)] if part.joints else rows[0]
 
+        def with_held(number: int) -> Sequence[StatedNumber]:
+            values = list(row(number))
+            if part.nan == 'hold':
+                for earlier in range(number - 1, -1, -1):
+                    held = [i for i, v in enumerate(values) if _is_not_finite(v)]
+                    if not held:
+                        break
+                    for i, old in enumerate(row(earlier)):
+                        if i in held and not isinstance(old, str):  # what is filled is not held
+                            values[i] = old
+            return values
+
+        number = frame * count + sample
         if part.relative_to_start:
-            return relative(row, frame * count + sample, len(stamps) * count, full_turn(part))
-        return row(frame * count + sample)
+            return relative(with_held, number, len(stamps) * count, full_turn(part))
+        return with_held(number)
 
     def _row(
         self, column: UsedPart, topic: StatedTopic, frame: StatedFrame, before: StatedFrame | None
@@ -681,6 +688,10 @@ def _unfilled(rows: NDArray[np.float64], align: Align) -> NDArray[np.float64]:
     if align.zeros_before_first:
         filled |= (rows == 0).all(axis=1)
     return np.where(filled[:, None], _NAN, rows)
+
+
+def _is_not_finite(value: StatedNumber) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _equal(found: Any, wanted: float, turn: float) -> bool:

@@ -83,7 +83,8 @@ def doubts(seen: PartEvidence) -> Iterator[Doubt]:
     yield from _other_names(seen)
     if seen.part.rotation is not None:
         return  # one rotation has other numbers in the message than in the row
-    yield from _two_sources(seen)
+    if seen.part.on_length == 'refuse':  # else places are those of other things in each message
+        yield from _two_sources(seen)
     yield from _wrapped(seen)
     yield from _collapsed(seen)
     yield from _lost_pulses(seen)

@@ -549,7 +549,9 @@ def operated(values: Any, part: Part) -> Any:
         values = (values - low) / (high - low)
     values = values * (1 if part.scale is None else part.scale)
     values = values + (0 if part.offset is None else part.offset)
-    return values if part.threshold is None else (values > part.threshold).astype(np.float64)
+    if part.threshold is None:
+        return values
+    return np.where(np.isfinite(values), values > part.threshold, np.nan)  # to be held
 
 
 StatedNumber = float | str | None
