@@ -699,6 +699,18 @@ def test_another_recording_of_the_same_name_and_size_is_converted(place):
     assert place.numbers() == [1, 2]
 
 
+def test_a_recording_that_is_written_over_while_it_is_watched_is_converted(place):
+    bag = write_bag(place.folder / 'latest.bag', 1)
+    other = write_bag(place.root / 'b.bag', 2)
+    with place.watched() as observer:
+        place.until(1)
+        shutil.copyfile(other, bag)  # the same inode
+        place.until(1, 2)
+        bag.touch()
+        observer.looks()
+    assert place.numbers() == [1, 2]
+
+
 @pytest.mark.parametrize('priority', ['low', 'idle'])
 def test_priority(priority):
     found = []

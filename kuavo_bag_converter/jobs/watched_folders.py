@@ -16,8 +16,8 @@
 """
 The recordings in folders that are watched: which are complete, and which are in a dataset.
 
-A look at the folders opens nothing of a recording that is done with, and the others only once
-after each change; else it asks for names, sizes and times.
+A look at the folders opens a recording only once after each change; else it asks for names, sizes
+and times, of a directory that is done with only for its own.
 """
 
 from __future__ import annotations
@@ -97,6 +97,14 @@ class Watched:
         """Whether somebody writes it, or may."""
         return self.status in ('changing', 'written')
 
+    def is_still(self, inode: int) -> bool:
+        """Tell whether what has its name is it, and was not written over."""
+        try:
+            now = _file_state(self.path.name, self.path.stat())
+        except OSError:
+            return True  # a link whose recording has gone
+        return self.inode == inode and now == self.state[0]
+
 
 class WatchedFolders:
     """
@@ -168,7 +176,7 @@ class WatchedFolders:
                 if self._cancel.is_set():
                     return
                 before = self.all.get(path)
-                if before is not None and before.status == 'done' and before.inode == inode:
+                if before is not None and before.status == 'done' and before.is_still(inode):
                     found[path] = before
                 elif path not in beside and is_bag(path):
                     found[path] = self._seen(path, inode, before)
