@@ -633,10 +633,13 @@ def test_wrong_use_is_said_at_once(place, capsys):
             'output': str(place.root / 'empty')
         },
         'tasks: expected folder': {'tasks': 'by name'},
+        'labels: outcome is there 2 times': {'labels': ['outcome', 'outcome']},
+        "preset '12' does not go with vcodec h264": {'preset': '12'},
+        'msg_path: .*none': {'msg_path': [str(place.root / 'none')]},
     }
     for text, values in said.items():
         with pytest.raises(UsageError, match=text):
-            place.once(**values)
+            place.once(**{'bags': [str(place.root / 'empty')]} | values)
     words = ['watch', str(place.folder), '-o', str(place.output), '--poll-s', '0']
     assert command(words) == 2
     assert 'command line: poll_s: expected float of at least 0.1' in capsys.readouterr().err

@@ -34,9 +34,12 @@ import time
 from kuavo_bag_converter.bags.detect import cannot_be_read
 from kuavo_bag_converter.bags.discover import is_directory_bag, part_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural
+from kuavo_bag_converter.dataset.video import check_video_options
+from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.jobs.append import check_is_lerobot, read_before, settings_for
 from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.dataset_files import take_snapshot
+from kuavo_bag_converter.jobs.labels import check_labels
 from kuavo_bag_converter.jobs.report import Observer, Report
 from kuavo_bag_converter.jobs.tasks import tasks_of
 from kuavo_bag_converter.jobs.watched_folders import Watched, WatchedFolders, WatchedStatus
@@ -388,6 +391,10 @@ def _check_profile(settings: Settings, output: Path) -> None:
     check_is_lerobot(settings, output)
     if settings.tasks not in ('', 'folder'):
         tasks_of(settings.tasks, [], lambda _: None)
+    check_labels(settings.labels)
+    options = shard_options(settings)
+    if options.color_cameras == 'encode':
+        check_video_options(options.video)
     RunProfile(settings)
     if os.path.lexists(output):
         adding = replace(settings, append=True, retry_failed=False)
