@@ -21,7 +21,8 @@ folder:=/data/recordings output:=/data/dataset profile:=/data/arm.yaml``
 
 ``ros2 bag record`` writes a recording into the folder, ``watch_node`` puts what is complete in it
 into the dataset. Ctrl-C, or the end of the recorder, lets the recorder close its files; then the
-recording is converted, and the launch ends, with exit code 1 if something is not in the dataset.
+recording is converted, and the launch ends, with exit code 1 if something is not in the dataset,
+or the recorder ended by itself with an exit code that is not 0.
 """
 
 import os
@@ -82,6 +83,18 @@ def _record_and_convert(context: LaunchContext) -> list[Any]:
         raise RuntimeError('folder: no folder given for recordings')
     folder = Path(os.path.abspath(os.path.expanduser(own['folder'])))
     folder.mkdir(parents=True, exist_ok=True)
+    recorders: list[int] = []
+
+    def check(event: ProcessExited, _: LaunchContext) -> None:
+        check_ended_well(event, _NODE)
+        for code in filter(None, recorders):
+            raise RuntimeError(f'ros2 bag record ended with exit code {code}')
+
+    def convert_what_there_is(event: ProcessExited, context: LaunchContext) -> list[Any]:
+        if not context.is_shutdown:  # else it was told to end, and some distros' say so
+            recorders.append(event.returncode)
+        return [EmitEvent(event=ShutdownProcess(process_matcher=matches_action(node)))]
+
     node = Node(
         package='kuavo_bag_converter',
         executable=_NODE,
@@ -94,14 +107,14 @@ def _record_and_convert(context: LaunchContext) -> list[Any]:
         ros_arguments=['--log-level', own['log_level']],
         output='screen',
         sigterm_timeout=_CONVERTING_S,
-        on_exit=_check if alone else None,
+        on_exit=check if alone else None,
     )
     recorder = ExecuteProcess(
         cmd=['ros2', 'bag', 'record', *_record_arguments(own)],
         cwd=str(folder),
         output='screen',
         sigterm_timeout=_CLOSING_S,
-        on_exit=[EmitEvent(event=ShutdownProcess(process_matcher=matches_action(node)))],
+        on_exit=convert_what_there_is,
     )
     return [node, recorder]
 
@@ -116,7 +129,3 @@ def _record_arguments(own: dict[str, str]) -> list[str]:
     # Humble has no such option; later distros warn about topics without it.
     option = [] if os.environ.get('ROS_DISTRO') == 'humble' else ['--topics']
     return [*others, *option, *topics]
-
-
-def _check(event: ProcessExited, _: LaunchContext) -> None:
-    check_ended_well(event, _NODE)

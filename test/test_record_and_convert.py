@@ -121,6 +121,18 @@ def test_a_setting_that_is_wrong_ends_the_recorder_and_fails_the_launch(tmp_path
     assert not (tmp_path / 'out').exists()
 
 
+def test_a_recorder_that_cannot_record_fails_the_launch(tmp_path):
+    profile = tmp_path / 'arm.yaml'
+    profile.write_text(PROFILE)
+    run = launch(
+        topics='/not/the/recorder', record_arguments='--no-such-option', folder=tmp_path / 'in',
+        output=tmp_path / 'out', profile=profile, poll_s=0.2,
+    )  # fmt: skip
+    text, _ = run.communicate(timeout=PATIENCE_S)
+    assert 'ros2 bag record ended with exit code' in text
+    assert run.returncode == 1
+
+
 def test_settings_and_options_are_arguments():
     source = PythonLaunchDescriptionSource(str(FILE))
     description = source.get_launch_description(LaunchContext())
