@@ -580,6 +580,9 @@ def test_a_difference_needs_elements_to_subtract(tmp_path):
         ('names: [a], align: {strategy: hold, reduce: min}', 'align.reduce: expected one of any,'),
         ('names: [a], align: {shift: -1}', 'align.shift: expected an integer from 0'),
         ('names: [a], align: {offset_ms: late}', 'align.offset_ms: expected milliseconds'),
+        ('names: [a], align: {offset_ms: 1e300}', 'align.offset_ms: expected milliseconds, '
+         'at most'),
+        (f'names: [a], offset: 1{"0" * 400}', 'offset: expected a number, found 10000'),
         ('names: [a, b, c], align: {strategy: slerp}', 'slerp turns one quaternion, expected 4 '
          'elements, found 3'),
         ('names: [a], gap_flag: true', "unknown key|from: unknown key 'field'"),
@@ -673,6 +676,8 @@ def test_a_default_alignment_must_be_possible_for_cameras_too(tmp_path):
         ('{ranges: []}', r'episodes.ranges: expected a list of ranges of time, found \[\]'),
         ('{ranges: [{start_s: 3, stop_s: 3}]}', r'episodes.ranges\[0\]: expected 0 <= start_s < '
          'stop_s, found 3 and 3'),
+        ('{ranges: [{start_s: 3, stop_s: 1e300}]}', r'episodes.ranges\[0\].stop_s: expected '
+         'seconds, at most'),
         ('{ranges: [{start_s: 0, stop_s: 3}, {start_s: 2, stop_s: 4}]}',
          r'episodes.ranges\[1\].start_s: expected a start at or after the end of the range '
          r'before'),

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any, get_args, Literal
 
-from kuavo_bag_converter.profiles.document import YamlNode
+from kuavo_bag_converter.profiles.document import LONGEST_S, YamlNode
 from kuavo_bag_converter.profiles.model import Align, OnGap, Reduce, Strategy, Timeline
 
 Use = Literal['vector', 'camera', 'all', 'flag']
@@ -91,7 +91,7 @@ def read_align(given: AlignKeys, use: Use, node: YamlNode) -> Align:
     if 'zeros_before_first' in given:
         values['zeros_before_first'] = given['zeros_before_first'].flag()
     if 'offset_ms' in given:
-        values['offset_ms'] = given['offset_ms'].number('milliseconds')
+        values['offset_ms'] = given['offset_ms'].number('milliseconds', LONGEST_S * 1e3)
     if 'shift' in given:
         values['shift'] = given['shift'].integer(0, _MOST_SHIFT)
     if 'reduce' in given and given['reduce'].value is not None:

@@ -23,9 +23,9 @@ is a number. Repeated keys, keys that are not texts, aliases and explicit tags a
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-import math
 from pathlib import Path
 import re
+import sys
 from typing import Any
 import unicodedata
 
@@ -42,6 +42,9 @@ FLOAT_FIRST = list('-+.0123456789')
 
 _BREAKING = ('Cc', 'Zl', 'Zp')
 """Categories of control characters and line separators."""
+LONGEST_S = 5e9
+"""Of times that are added to stamps, which are held in ns by 64 bits; 158 years."""
+_MOST = sys.float_info.max
 _SHOWN = 60
 """Characters of a value that an error shows."""
 
@@ -190,18 +193,18 @@ class YamlNode:
             raise self.expected(what)
         return value
 
-    def number(self, what: str = 'a number') -> float:
-        """Return a finite number."""
+    def number(self, what: str = 'a number', most: float = _MOST) -> float:
+        """Return a finite number whose size is at most ``most``."""
         value = self.value
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise self.expected(what)
-        if not math.isfinite(value):
-            raise self.expected(what)
+        if not abs(value) <= most:
+            raise self.expected(what if most == _MOST else f'{what}, at most {most:g}')
         return value
 
-    def positive(self, what: str = 'a number greater than 0') -> float:
-        """Return a finite number greater than 0."""
-        value = self.number(what)
+    def positive(self, what: str = 'a number greater than 0', most: float = _MOST) -> float:
+        """Return a finite number greater than 0 and at most ``most``."""
+        value = self.number(what, most)
         if value <= 0:
             raise self.expected(what)
         return value

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kuavo_bag_converter.profiles.document import YamlNode
+from kuavo_bag_converter.profiles.document import LONGEST_S, YamlNode
 from kuavo_bag_converter.profiles.model import Episodes, IN_DATASET, TimeRange
 from kuavo_bag_converter.profiles.source_keys import read_sources
 
@@ -65,7 +65,7 @@ def _ranges(node: YamlNode) -> tuple[TimeRange, ...]:
     ranges: list[TimeRange] = []
     for item in node.items('ranges of time'):
         keys = item.mapping('start_s', 'stop_s', 'task', required=('start_s', 'stop_s'))
-        start, stop = keys['start_s'].number(), keys['stop_s'].number()
+        start, stop = (keys[key].number('seconds', LONGEST_S) for key in ('start_s', 'stop_s'))
         if start < 0 or stop <= start:
             raise item.error(f'expected 0 <= start_s < stop_s, found {start:g} and {stop:g}')
         if ranges and start < ranges[-1].stop_s:

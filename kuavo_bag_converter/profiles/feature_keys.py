@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from kuavo_bag_converter.profiles.alignment_keys import AlignKeys, merged, read_align
 from kuavo_bag_converter.profiles.camera_keys import read_camera
-from kuavo_bag_converter.profiles.document import read_keys, YamlNode
+from kuavo_bag_converter.profiles.document import LONGEST_S, read_keys, YamlNode
 from kuavo_bag_converter.profiles.model import (
     Align,
     CameraFeature,
@@ -97,7 +97,12 @@ def _feature(key: str, node: YamlNode, inherited: AlignKeys) -> VectorFeature | 
         raise keys['minus'].error('booleans have no difference; set dtype: int64')
     samples = keys['samples'].integer(2, MAX_ELEMENTS) if 'samples' in keys else 1
     vector = VectorFeature(
-        key, tuple(parts), minus, dtype, samples, **read_keys(keys, window_ms=YamlNode.positive)
+        key,
+        tuple(parts),
+        minus,
+        dtype,
+        samples,
+        **read_keys(keys, window_ms=lambda node: node.positive(most=LONGEST_S * 1e3)),
     )
     if key.startswith('next.') and vector.shape != (1,):
         found = f'{samples} samples' if samples > 1 else f'{len(vector.names)} elements'
