@@ -88,6 +88,14 @@ def test_what_is_not_said_is_inherited(tmp_path):
     assert load(tmp_path, 'name: other').name == 'other'
 
 
+def test_the_path_of_what_is_extended_may_have_blanks(tmp_path):
+    base = tmp_path / 'my robots' / 'base profile.yaml'
+    base.parent.mkdir()
+    base.write_text(BASE)
+    mine = load(tmp_path, '', extends='./my robots/base profile.yaml')
+    assert mine == replace(read_profile(base), name='mine')
+
+
 def test_mappings_are_put_together_and_other_values_replaced(tmp_path):
     text = """
 fps: 20

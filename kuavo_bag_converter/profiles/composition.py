@@ -58,7 +58,7 @@ def composed(document: YamlNode) -> YamlNode:
         members = document.members('')
         extends = members.pop('extends')
         layers.append(members)
-        name = extends.word('the name of a profile or robot, or the path of a YAML file')
+        name = extends.text('the name of a profile or robot, or the path of a YAML file')
         if name in plugins(ROBOTS):
             document = _robot(name, layers, extends)
             break
