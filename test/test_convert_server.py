@@ -31,7 +31,7 @@ if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
 
 from convert_servers import Client, Gate, PATIENCE_S, Server  # noqa: I100
-from dataset_reading import tree
+from dataset_reading import info, tree
 from diagnostic_msgs.msg import DiagnosticStatus
 from kuavo_bag_converter.node import goals
 from kuavo_bag_converter.node.server import run as run_server
@@ -109,6 +109,17 @@ def test_goals_for_one_output_wait_for_each_other_and_make_what_the_command_make
     run(bags, by_command, append=True, **SMALL)
     assert made_of(output) == made_of(by_command)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['by_command', 'set']
+
+
+def test_a_server_that_appends_makes_the_dataset_first(start, bags, tmp_path):
+    output = str(tmp_path / 'set')
+    server = start(*parameters(output=output, append='true', **SMALL))
+    goal = server.ended(server.submit(bags=bags[:1], append=True))
+    assert 'is no dataset to append to' in goal['problem']
+    for number, bag in enumerate(bags[:2]):
+        goal = server.ended(server.submit(bags=[bag]))
+        assert (goal['state'], goal['problem']) == ('done', '')
+        assert info(output)['total_episodes'] == number + 1
 
 
 def test_a_goal_that_is_wrong_is_refused_with_the_reason(start, tmp_path):

@@ -48,6 +48,8 @@ class Goal:
         self.progress = progress
         self.cancel = threading.Event()
         self.ended = threading.Event()
+        self.begins_dataset = False
+        """Whether ``append``, which it does not give itself, makes the dataset where none is."""
         self.report: Report | None = None
         """None if the run has not come to its end by itself. Without the plans."""
         self.exit_code = 0
@@ -154,6 +156,7 @@ class GoalQueue:
                 raise UsageError(refusal)
             self._number += 1
             goal = Goal(self._number, settings, Progress(self._logger))
+            goal.begins_dataset = 'append' not in given
             self._waiting.append(goal)
             self._change.notify()
         return goal
@@ -223,6 +226,8 @@ class GoalQueue:
 
     def _convert(self, goal: Goal) -> State:
         settings = goal.settings
+        if goal.begins_dataset and not os.path.exists(settings.output):
+            settings = replace(settings, append=False)
         bags = ' '.join(settings.bags)
         self._logger.info(one_line(f'goal {goal.number}: {bags} to {settings.output}'))
         try:
