@@ -713,6 +713,13 @@ def test_the_record_of_another_version_is_refused_by_name(bags, tmp_path, profil
         convert_arm(bags, tmp_path / 'out', profile, append=True)
 
 
+def test_a_record_whose_bag_refers_to_a_topic_that_is_not_there_is_none(bags, tmp_path, profile):
+    convert_arm(bags[:1], tmp_path / 'out', profile)
+    edit_json(tmp_path / 'out/conversion/report.json', lambda document: document.pop('topics'))
+    with pytest.raises(UsageError, match=r'report\.json: is no record of a conversion'):
+        convert_arm(bags, tmp_path / 'out', profile, append=True)
+
+
 def append_as_another_program(root):
     """Add the first episode once more as LeRobot does: rows, an entry of meta/episodes, counts."""
     episodes = min(root.glob('meta/episodes/*/*.parquet'))

@@ -322,7 +322,7 @@ def read_record(root: Path) -> ConversionRecord:
         raise
     except OSError as error:
         raise UsageError(f'{path}: cannot be read: {error.strerror}') from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f'{path}: is no record of a conversion ({error!r})') from error
 
 
