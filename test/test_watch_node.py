@@ -144,6 +144,7 @@ def test_options_are_parameters_beside_the_settings(make_node):
         ('poll_s:=0', 'ROS parameters: poll_s: expected float of at least 0.1, found 0'),
         ('priority:=high', 'priority: expected one of low, idle, normal'),
         ('polls:=1', "unknown setting 'polls'"),
+        ("events_topics:=['/split events']", 'events_topics: /split events: Invalid topic name: '),
     ],
 )
 def test_a_wrong_parameter_is_named(assignment, expected, make_node):

@@ -30,10 +30,13 @@ from kuavo_bag_converter.jobs.watch import watch, WatchOptions, WatchReport
 from kuavo_bag_converter.node.progress import Progress
 from kuavo_bag_converter.node.settings_node import run_node, SettingsNode, SPIN_S
 from kuavo_bag_converter.settings import setting
+from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.priority import set_priority
 from kuavo_bag_converter.support.process import one_thread_each, set_signals
 from kuavo_bag_converter.support.texts import visible
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.validate_topic_name import validate_topic_name
 from std_srvs.srv import Trigger
 
 WATCH_NAME = 'watch_node'
@@ -105,6 +108,12 @@ class WatchNode(SettingsNode):
         return self.progress.status(self.get_fully_qualified_name())
 
     def _listen(self, topics: list[str]) -> None:
+        try:
+            for topic in topics:
+                validate_topic_name(topic)
+        except InvalidTopicNameException as error:
+            why = str(error).splitlines()[0].rstrip(':')
+            raise UsageError(f'events_topics: {topic}: {why}') from error
         try:
             from rosbag2_interfaces.msg import WriteSplitEvent
         except ImportError:
