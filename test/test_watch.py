@@ -714,6 +714,19 @@ def test_a_recording_that_is_written_over_while_it_is_watched_is_converted(place
     assert place.numbers() == [1, 2]
 
 
+def test_recordings_in_a_folder_below_are_not_left_out_in_silence(place):
+    day = place.folder / '2026-11-27'
+    write_bag(day / 'a.bag', 1)
+    place.output = day.with_name('out')  # inside of what is watched
+    write_bag(place.folder / 'b.bag', 2)
+    for _ in range(2):
+        observer = Onlooker()
+        assert place.once(observer).exit_code == 0
+        named = [line.partition(': holds recordings')[0] for line in observer.lines]
+        assert [name for name in named if name not in observer.lines] == [str(day)]
+    assert place.numbers() == [2]
+
+
 @pytest.mark.parametrize('priority', ['low', 'idle'])
 def test_priority(priority):
     found = []

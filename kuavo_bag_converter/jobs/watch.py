@@ -306,6 +306,12 @@ class _Watch:
                 self._observer.note(
                     f'{path}: is a preview or backup of the bag beside it; is left out'
                 )
+        for path in self._folders.deeper - self._said.keys():
+            self._said[path] = 'deeper'
+            self._observer.note(
+                f'{path}: holds recordings that are not taken: folders are searched one level '
+                'deep; give this one, too'
+            )
         for path, reason in self._without_task.items():
             self._say_once(path, f'{path}: {reason}')
         for one in self._folders.with_status('written', 'waiting'):

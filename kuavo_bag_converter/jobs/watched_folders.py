@@ -113,6 +113,7 @@ class WatchedFolders:
     :ivar all: Every bag in them, by its path.
     :ivar unreadable: Folders that cannot be read now, each with the reason.
     :ivar beside: Previews and backups of bags in them, which are left out.
+    :ivar deeper: Folders in them that hold bags, which are left out.
     """
 
     def __init__(
@@ -136,6 +137,9 @@ class WatchedFolders:
         self.all: dict[Path, Watched] = {}
         self.unreadable: dict[Path, str] = {}
         self.beside: set[Path] = set()
+        self.deeper: set[Path] = set()
+        self._looked_into: dict[Path, int] = {}
+        """Folders in them, with the time of their last change."""
         self._folders = folders
         self._output = output
         self._settle_s = settle_s
@@ -180,6 +184,8 @@ class WatchedFolders:
                     found[path] = before
                 elif path not in beside and is_bag(path):
                     found[path] = self._seen(path, inode, before)
+                elif path not in self.deeper and self._holds_bags(path):
+                    self.deeper.add(path)
         self.beside = beside
         self.all = {path: one for path, one in found.items() if one.state or os.path.lexists(path)}
         self._judge()
@@ -204,6 +210,17 @@ class WatchedFolders:
             (one for one in self.all.values() if one.status in statuses),
             key=lambda one: (one.modified_ns, natural(one.path)),
         )
+
+    def _holds_bags(self, folder: Path) -> bool:
+        """Tell whether there are bags in a folder that has changed."""
+        try:
+            changed_ns = folder.stat().st_mtime_ns
+            if self._looked_into.get(folder) == changed_ns:
+                return False
+            self._looked_into[folder] = changed_ns
+            return any(map(is_bag, folder.iterdir()))
+        except OSError:  # a file, or it has just gone
+            return False
 
     def _recorded_in(self, folder: Path) -> Iterator[Path]:
         """Yield what the record has of a folder."""
