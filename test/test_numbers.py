@@ -556,6 +556,17 @@ def test_the_second_opinion_holds_behind_thresholds_and_what_is_filled(tmp_path)
     assert verify(tmp_path / 'out', [bag], independent=FRAMES).findings == ()
 
 
+def test_a_base_that_stops_without_commands_does_not_jump(tmp_path):
+    times = [number * NS // HZ for number in range(FRAMES) if number not in (5, 6, 7)]
+    robot = Robot().publish('/tick', every(HZ, FRAMES / HZ), said([0.0] * FRAMES, 'Float64'))
+    robot.publish('/numbers', times, array([[0.8 + n / 1000] for n in range(FRAMES)]))
+    stops = {'strategy': 'hold', 'tolerance_ms': 150, 'on_gap': 'zeros'}
+    bag, path = written(tmp_path, robot, profile_of(part('a', align=stops)))
+    run(bag, tmp_path / 'out', profile=str(path))
+    assert rows(tmp_path / 'out')['observation.state'].tolist().count(0) == 2
+    assert verify(tmp_path / 'out', [bag], independent=FRAMES).findings == ()
+
+
 def test_the_second_opinion_holds_for_long(tmp_path):
     values = [[NAN if number else 3.0] for number in range(FRAMES)]
     state = {'parts': [part('a', nan='hold')], 'samples': 100}

@@ -685,8 +685,9 @@ def _unfilled(rows: NDArray[np.float64], align: Align) -> NDArray[np.float64]:
     filled = np.zeros(len(rows), np.bool_)
     if align.on_gap == 'mark':
         filled |= (rows == as_number('mark')).any(axis=1)
-    if align.zeros_before_first:
-        filled |= (rows == 0).all(axis=1)
+    zeros = (rows == 0).all(axis=1)
+    if align.zeros_before_first or (align.on_gap == 'zeros' and not zeros.all()):
+        filled |= zeros
     return np.where(filled[:, None], _NAN, rows)
 
 
