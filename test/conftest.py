@@ -70,6 +70,12 @@ def pytest_runtest_setup(item):
         pytest.skip('needs root')
 
 
+def pytest_runtest_teardown():
+    """Let threads be ordinary ones where a test opened libsvtav1 itself, as root."""
+    if os.sched_getscheduler(0) == os.SCHED_FIFO:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def pytest_report_header():
     readers = 'tests with a real LeRobot left out: no KUAVO_LEROBOT_PYTHON, see make readers'
     if PYTHONS:
