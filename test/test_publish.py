@@ -238,9 +238,9 @@ def test_what_is_changed_at_the_last_moment_is_moved_over_or_kept(
 
 
 @pytest.mark.parametrize('there', [None, 'thesis.txt'])
-def test_a_kill_between_two_renames_loses_nothing(bags, tmp_path, profile, kernel, there):
-    if kernel == 'swapped at once':
-        pytest.skip('there is no such moment')
+@pytest.mark.parametrize('kernel', ['renamed one by one'], indirect=True)
+@pytest.mark.usefixtures('kernel')
+def test_a_kill_between_two_renames_loses_nothing(bags, tmp_path, profile, there):
     from kuavo_bag_converter.jobs import publishing
 
     root, work = tmp_path / 'out', tmp_path / 'out.unfinished'
