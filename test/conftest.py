@@ -30,6 +30,7 @@ from lerobot_readers import PYTHONS
 import numpy
 import pyarrow
 import pytest
+import ros_domain
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile('untimed', deadline=None)
@@ -47,6 +48,15 @@ def no_wait_for_the_disk():
     """No test cuts the power, and to wait 80 times in a conversion is a third of its time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, 'fsync', lambda _: None)
+        yield
+
+
+@pytest.fixture(scope='module')
+def domain(tmp_path_factory):
+    """Put this process and its children into a ROS domain of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ros_domain.environment(tmp_path_factory.mktemp('log')).items():
+            patch.setenv(name, value)
         yield
 
 

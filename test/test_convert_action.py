@@ -18,7 +18,6 @@ import importlib.util
 
 from conversions import write_samples
 import pytest
-import ros_domain
 
 if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
@@ -36,13 +35,7 @@ from diagnostic_msgs.msg import KeyValue
 from kuavo_bag_converter_interfaces.action import Convert
 from rclpy.action import ActionClient
 
-
-@pytest.fixture(scope='module', autouse=True)
-def domain(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ros_domain.environment(tmp_path_factory.mktemp('log')).items():
-            patch.setenv(name, value)
-        yield
+pytestmark = pytest.mark.usefixtures('domain')
 
 
 @pytest.fixture(scope='module')

@@ -24,7 +24,6 @@ import threading
 
 from conversions import run, write_samples
 import pytest
-import ros_domain
 from stuck_codecs import DECODER_HANGS, wait_for_line
 
 if importlib.util.find_spec('rclpy') is None:
@@ -40,14 +39,7 @@ from rcl_interfaces.msg import ParameterValue
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {'sample_drop': 0, 'resize__width': 80, 'resize__height': 60}
-
-
-@pytest.fixture(scope='module', autouse=True)
-def domain(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ros_domain.environment(tmp_path_factory.mktemp('log')).items():
-            patch.setenv(name, value)
-        yield
+pytestmark = pytest.mark.usefixtures('domain')
 
 
 @pytest.fixture(scope='module')

@@ -30,7 +30,6 @@ from kuavo_bag_converter.settings import known_settings, Settings, values_of
 from kuavo_bag_converter.support.errors import UsageError
 from plugin_packages import build_example, installed
 import pytest
-import ros_domain
 from ros_modules import add_package
 from stuck_codecs import DECODER_HANGS, DECODER_IS_SLOW, PASS_HANGS, wait_for_line
 
@@ -47,14 +46,7 @@ from std_srvs.srv import Trigger
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 60
-
-
-@pytest.fixture(scope='module', autouse=True)
-def domain(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ros_domain.environment(tmp_path_factory.mktemp('log')).items():
-            patch.setenv(name, value)
-        yield
+pytestmark = pytest.mark.usefixtures('domain')
 
 
 @pytest.fixture(scope='module')

@@ -26,7 +26,6 @@ import types
 
 from conversions import numbers, rows
 import pytest
-import ros_domain
 
 if importlib.util.find_spec('rclpy') is None:
     pytest.skip('no rclpy here: needs a sourced ROS 2 or its wheels', allow_module_level=True)
@@ -41,14 +40,7 @@ from std_srvs.srv import Trigger
 
 TEST = Path(__file__).resolve().parent
 PATIENCE_S = 60
-
-
-@pytest.fixture(scope='module', autouse=True)
-def domain(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in ros_domain.environment(tmp_path_factory.mktemp('log')).items():
-            patch.setenv(name, value)
-        yield
+pytestmark = pytest.mark.usefixtures('domain')
 
 
 @pytest.fixture

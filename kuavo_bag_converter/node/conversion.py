@@ -27,7 +27,6 @@ from kuavo_bag_converter.settings import NODE_NAME
 from kuavo_bag_converter.support.errors import Cancelled
 from kuavo_bag_converter.support.process import one_thread_each
 from rclpy.executors import SingleThreadedExecutor
-from std_srvs.srv import Trigger
 
 
 class ConvertNode(SettingsNode):
@@ -40,19 +39,12 @@ class ConvertNode(SettingsNode):
         :raises UsageError: A parameter is unknown or its value is not allowed.
         """
         super().__init__(NODE_NAME)
-        self._cancel = cancel
         self.progress = Progress(self.get_logger())
-        self.create_service(Trigger, '~/cancel', self._on_cancel)
+        self.serve_cancel(cancel, 'stopping; finished bags are kept for the next run')
 
     def status(self) -> DiagnosticStatus:
         """Return how the conversion goes on."""
         return self.progress.status(self.get_fully_qualified_name())
-
-    def _on_cancel(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._cancel.set()
-        response.success = True
-        response.message = 'stopping; finished bags are kept for the next run'
-        return response
 
 
 def run(cancel: threading.Event) -> int:

@@ -44,6 +44,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
+from std_srvs.srv import Trigger
 
 _USAGE = 'takes ROS parameters only, as in: --ros-args -p bags:="[run1.bag]" -p output:=dataset'
 _SOURCE = 'ROS parameters'
@@ -111,6 +112,17 @@ class SettingsNode(Node):  # type: ignore[misc] # rclpy has no types
     def status(self) -> DiagnosticStatus:
         """Return what the node publishes on ``/diagnostics``."""
         raise NotImplementedError
+
+    def serve_cancel(self, cancel: threading.Event, answer: str) -> None:
+        """Let ``~/cancel`` set ``cancel``, and answer with a text."""
+
+        def on_cancel(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            cancel.set()
+            response.success = True
+            response.message = answer
+            return response
+
+        self.create_service(Trigger, '~/cancel', on_cancel)
 
     def publish_status(self) -> None:
         """Publish the status."""

@@ -37,7 +37,6 @@ from kuavo_bag_converter.support.texts import visible
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.validate_topic_name import validate_topic_name
-from std_srvs.srv import Trigger
 
 WATCH_NAME = 'watch_node'
 _EVENTS_DEPTH = 10
@@ -98,7 +97,7 @@ class WatchNode(SettingsNode):
         self.progress = WatchProgress(self.get_logger())
         self.cancel = threading.Event()
         self.wake = threading.Event()
-        self.create_service(Trigger, '~/cancel', self._on_cancel)
+        self.serve_cancel(self.cancel, 'ending; finished bags are kept for the next watch')
         topics = [topic for topic in self.options.events_topics if topic]
         if topics:
             self._listen(topics)
@@ -126,12 +125,6 @@ class WatchNode(SettingsNode):
             self.create_subscription(
                 WriteSplitEvent, topic, lambda _: self.wake.set(), _EVENTS_DEPTH
             )
-
-    def _on_cancel(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self.cancel.set()
-        response.success = True
-        response.message = 'ending; finished bags are kept for the next watch'
-        return response
 
 
 def run(stop: threading.Event) -> int:
