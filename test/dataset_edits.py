@@ -22,8 +22,9 @@ from pathlib import Path
 
 import av
 from dataset_reading import info
+from kuavo_bag_converter.dataset.encoders import COPY, DEPTH_OPTIONS
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.video import COPY, DEPTH_OPTIONS, PacketWriter, VideoWriter
+from kuavo_bag_converter.dataset.video import PacketWriter, VideoWriter
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

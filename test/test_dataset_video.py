@@ -32,16 +32,14 @@ from dataset_files import (
     WIDTH,
 )
 from kuavo_bag_converter.dataset.depth import code_table, depth_of_codes
-from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
-from kuavo_bag_converter.dataset.statistics import ImageStatistics
-from kuavo_bag_converter.dataset.video import (
+from kuavo_bag_converter.dataset.encoders import (
     check_video_options,
     check_video_size,
     DEPTH_OPTIONS,
-    DepthWriter,
-    PacketWriter,
-    VideoWriter,
 )
+from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
+from kuavo_bag_converter.dataset.statistics import ImageStatistics
+from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 import numpy as np
 import pytest

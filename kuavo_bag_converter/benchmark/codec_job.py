@@ -31,9 +31,10 @@ import av
 import cv2
 from kuavo_bag_converter.benchmark.processes import memory_status
 from kuavo_bag_converter.benchmark.served import ServedBag
+from kuavo_bag_converter.dataset.encoders import COPY, encoder_options, ENCODERS
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
-from kuavo_bag_converter.dataset.video import COPY, encoder_options, ENCODERS, PacketWriter
+from kuavo_bag_converter.dataset.video import PacketWriter
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.video_frames import FrameFitter, plane_pixels
 from kuavo_bag_converter.settings import settings_from

@@ -39,8 +39,8 @@ import cv2
 from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.depth import code_table
+from kuavo_bag_converter.dataset.encoders import DEPTH_OPTIONS, encoder_options, ENCODERS
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
-from kuavo_bag_converter.dataset.video import DEPTH_OPTIONS, encoder_options, ENCODERS
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.video_frames import FrameFitter, LIMITED_LUMA, plane_pixels
 from kuavo_bag_converter.settings import Settings, settings_from

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kuavo_bag_converter.dataset.assemble import check_fits, check_format
+from kuavo_bag_converter.dataset.encoders import COPY
 from kuavo_bag_converter.dataset.existing import sizes_of
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.video import COPY
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import listed
 

@@ -39,6 +39,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import av
 from kuavo_bag_converter.alignment.plan import LanguageRow
+from kuavo_bag_converter.dataset.encoders import (
+    check_video_options,
+    check_video_size,
+    DEPTH_OPTIONS,
+)
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.images import ImageWriter
 from kuavo_bag_converter.dataset.mp4 import frame_rate
@@ -60,12 +65,7 @@ from kuavo_bag_converter.dataset.tables import (
     vectors,
     videos,
 )
-from kuavo_bag_converter.dataset.video import (
-    CameraWriter,
-    check_video_options,
-    check_video_size,
-    DEPTH_OPTIONS,
-)
+from kuavo_bag_converter.dataset.video import CameraWriter
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync, sync_tree, write_text
 from kuavo_bag_converter.support.workers import WorkerPool

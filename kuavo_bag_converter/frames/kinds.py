@@ -31,18 +31,16 @@ import av
 from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.alignment.selection import frame_check
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
-from kuavo_bag_converter.dataset.shard import ShardWriter
-from kuavo_bag_converter.dataset.video import (
+from kuavo_bag_converter.dataset.encoders import (
     check_video_options,
     check_video_size,
     COPY,
     DEPTH_OPTIONS,
-    DepthWriter,
-    PacketWriter,
     size_grid,
-    VideoWriter,
 )
+from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
+from kuavo_bag_converter.dataset.shard import ShardWriter
+from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.pictures import ConnectionDecoder, PictureDecoder, PictureT
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder

@@ -34,7 +34,7 @@ import time
 from kuavo_bag_converter.bags.detect import cannot_be_read
 from kuavo_bag_converter.bags.discover import is_directory_bag, part_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural
-from kuavo_bag_converter.dataset.video import check_video_options
+from kuavo_bag_converter.dataset.encoders import check_video_options
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.jobs.append import check_is_lerobot, read_before, settings_for
 from kuavo_bag_converter.jobs.convert import convert_bags
