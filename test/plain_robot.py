@@ -230,6 +230,28 @@ def jpeg(camera, size=(120, 160)):
     return make
 
 
+def raw(encoding, size, rows):
+    """Return a maker of the same Image each time; ``rows`` are its bytes, (n, step)."""
+    data = np.ascontiguousarray(rows).reshape(-1)
+
+    def make(number, time):
+        return _message(
+            'sensor_msgs/msg/Image', _header(), *size, encoding, 0, rows.shape[1], data
+        )
+
+    return make
+
+
+def compressed(name, data):
+    """Return a maker of the same CompressedImage each time."""
+
+    def make(number, time):
+        array = np.frombuffer(data, np.uint8)
+        return _message('sensor_msgs/msg/CompressedImage', _header(), name, array)
+
+    return make
+
+
 def depth(number, time):
     """Make an Image of depth, mm."""
     levels = np.full((120, 160), 900, dtype='<u2')

@@ -16,8 +16,9 @@
 One camera's frames into one MP4 file, in order, blocking, none dropped.
 
 Colour is coded as BT.601 in limited range, which is what LeRobot's readers take an untagged file
-for; the tag says so to players that would guess BT.709 for larger pictures. It changes nothing
-in what torchcodec and PyAV decode.
+for. Tags in the stream and in the file say so to players that would guess BT.709 for larger
+pictures; browsers heed them where primaries and transfer are named, too. They change nothing in
+what torchcodec and PyAV decode.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ from kuavo_bag_converter.support.stages import staged
 import numpy as np
 from numpy.typing import NDArray
 
-_BT601 = 6
-_LIMITED_RANGE = 1
+_SRGB_AS_BT601 = {
+    'color_primaries': 1, 'color_trc': 13, 'colorspace': 6, 'color_range': 1,
+}  # fmt: skip
+"""By the numbers of ITU-T H.273: sRGB, BT.601's matrix, limited range."""
 
 
 def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
@@ -207,8 +210,8 @@ class _EncodingWriter(CameraWriter[PictureT]):
             ENCODERS[options.vcodec], *size, options.pix_fmt, encoder_options(options)
         )
         if not options.pix_fmt.startswith('gray'):
-            self._stream.codec_context.colorspace = _BT601
-            self._stream.codec_context.color_range = _LIMITED_RANGE
+            for name, number in _SRGB_AS_BT601.items():
+                setattr(self._stream.codec_context, name, number)
         try:
             open_encoder(self._stream.codec_context, options)
         except UsageError:

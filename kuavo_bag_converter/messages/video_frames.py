@@ -32,14 +32,20 @@ RGB = 'gbrp'
 LIMITED_LUMA = (219 / 255, 16.0)
 LIMITED_CHROMA = (224 / 255, 128 - 128 * 224 / 255)
 """Factor and offset from full to limited range, 8 bit (ITU-T H.273, equations 20 to 25)."""
+_ROUNDED_UP = 0.5
+"""
+Added to the luma of colours of full range before it is rounded: FFmpeg's own way from 4:2:0 and
+4:2:2 to RGB, which is that of LeRobot's readers, cuts fractions off and shows them 1.2 levels too
+dark. So they are off by 0.5 levels there, and by 0.6 where colours are converted exactly.
+"""
 
 # Since PyAV 17 a reformatter starts threads of its own if it is not told otherwise.
 _ONE_THREAD: dict[str, Any] = {'threads': 1} if int(av.__version__.partition('.')[0]) > 16 else {}
+_BT601 = Colorspace.ITU601
 _MATRICES = {1: Colorspace.ITU709, 9: 9, 10: 9}
 """By AVColorSpace; everything else is taken as BT.601, as swscale does."""
 _FULL = ('yuvj', 'rgb', 'bgr', 'gbr', 'argb', 'gray', 'ya', 'pal')
 """Beginnings of the pixel formats that are always of full range."""
-_420 = ('yuvj420p', 'yuv420p')
 
 
 def plane_pixels(frame: av.VideoFrame, index: int) -> Gray:
@@ -139,8 +145,10 @@ class FrameFitter:
             return self._reformatted(frame, height, width, RGB, ColorRange.JPEG)
         if frame.format.name == 'gray':
             frame = gray_frame(plane_pixels(frame, 0))
-        same = (frame.height, frame.width, self._pix_fmt) == (height, width, 'yuv420p')
-        if same and _is_full(frame) and frame.format.name in _420:
+        if _is_full(frame) and self._pix_fmt == 'yuv420p':
+            ready = (height, width) == (frame.height, frame.width) and _matrix(frame) is _BT601
+            if not ready or frame.format.name not in ('yuv420p', 'yuvj420p'):
+                frame = self._reformatted(frame, height, width, 'yuv420p', ColorRange.JPEG)
             return _limited(frame)
         return self._reformatted(frame, height, width, self._pix_fmt, ColorRange.MPEG)
 
@@ -152,8 +160,8 @@ class FrameFitter:
             width,
             height,
             pix_fmt,
-            src_colorspace=_MATRICES.get(frame.colorspace, Colorspace.ITU601),
-            dst_colorspace=Colorspace.ITU601,
+            src_colorspace=_matrix(frame),
+            dst_colorspace=_BT601,
             interpolation='AREA',
             src_color_range=ColorRange.JPEG if _is_full(frame) else ColorRange.MPEG,
             dst_color_range=color_range,
@@ -170,10 +178,15 @@ def _is_full(frame: av.VideoFrame) -> bool:
     return frame.color_range == ColorRange.JPEG or frame.format.name.startswith(_FULL)
 
 
+def _matrix(frame: av.VideoFrame) -> Any:
+    return _MATRICES.get(frame.colorspace, _BT601)
+
+
 def _limited(frame: av.VideoFrame) -> av.VideoFrame:
     """Convert yuv420p of full range to limited range (half the cost of swscale's way)."""
     result = av.VideoFrame(frame.width, frame.height, 'yuv420p')
-    scales = (LIMITED_LUMA, LIMITED_CHROMA, LIMITED_CHROMA)
+    factor, offset = LIMITED_LUMA
+    scales = ((factor, offset + _ROUNDED_UP), LIMITED_CHROMA, LIMITED_CHROMA)
     for index, (factor, offset) in enumerate(scales):
         cv2.convertScaleAbs(
             plane_pixels(frame, index), plane_pixels(result, index), factor, offset
