@@ -200,6 +200,11 @@ class Settings:
         "Version of LeRobot's format: v3.0 (LeRobot 0.4 or later) or v2.1.",
         choices=('v3.0', 'v2.1'),
     )
+    modality: str = setting(
+        AUTO,
+        "Write GR00T's meta/modality.json: true, false, or auto, which is true for v2.1.",
+        choices=(AUTO, 'true', 'false'),
+    )
     video: str = setting(
         'encode',
         'encode, or copy the JPEG pictures of the bag into the video as they are.',
@@ -229,6 +234,16 @@ class Settings:
     def options_of(self, kind: type[_Options]) -> _Options:
         """Return the options of a robot, by their class."""
         return next((mine for mine in self.robot_options if type(mine) is kind), kind())
+
+    def writes_modality(self, has_one: bool | None) -> bool:
+        """
+        Tell whether a dataset gets a ``meta/modality.json``.
+
+        :param has_one: Whether the dataset that is added to has one, which stays; None if none is.
+        """
+        if self.modality == AUTO:
+            return has_one is None and self.lerobot_version == 'v2.1'
+        return self.modality == 'true' and not has_one
 
     @property
     def encoder_preset(self) -> str:

@@ -23,6 +23,7 @@ from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Finding, Findings
 from kuavo_bag_converter.check.images import check_images
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
+from kuavo_bag_converter.check.modality import check_modality
 from kuavo_bag_converter.check.rows import check_rows
 from kuavo_bag_converter.check.statistics import check_episodes, check_total
 from kuavo_bag_converter.check.videos import check_videos
@@ -56,6 +57,7 @@ def check_described(dataset: Description, findings: Findings, depth: Extent) -> 
     pictures = check_videos(dataset, findings, decode=full)
     if full:
         pictures |= check_images(dataset, findings)
+        check_modality(dataset, findings)  # also that of others, which stops no run
     with np.errstate(all='ignore'):  # numbers that are not finite are findings
         pools = check_episodes(dataset, findings, pictures if full else None)
         if dataset.version == 'v3.0':

@@ -32,6 +32,8 @@ EPISODES_PATH = 'meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.par
 INFO_PATH = 'meta/info.json'
 STATS_PATH = 'meta/stats.json'
 TASKS_PATH = 'meta/tasks.parquet'
+MODALITY_PATH = 'meta/modality.json'
+"""GR00T's, which LeRobot passes by; others may have made or changed it."""
 
 DATA_PATH_V21 = 'data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet'
 VIDEO_PATH_V21 = 'videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4'

@@ -26,7 +26,14 @@ import time
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.dataset.agreement import ShardFormat
 from kuavo_bag_converter.dataset.assemble import assemble
-from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.layout import (
+    INFO_PATH,
+    MODALITY_PATH,
+    PROFILE_PATH,
+    REPORT_PATH,
+)
+from kuavo_bag_converter.dataset.metadata import write_json
+from kuavo_bag_converter.dataset.modality import modality_of
 from kuavo_bag_converter.dataset.record import LEROBOT, write_record
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
@@ -236,6 +243,9 @@ def _assemble(
             onto=None if before is None else output,
             progress=lambda *_: run.check_cancelled(),
         )
+        if settings.writes_modality(None if snapshot is None else MODALITY_PATH in snapshot):
+            write_json(root / MODALITY_PATH, modality_of(profile, features))
+            sync(root / 'meta')
     write_conversion_folder(root, output, settings, profile, outcomes, shards, before)
     if snapshot is not None:
         carry_over(output, root, snapshot)

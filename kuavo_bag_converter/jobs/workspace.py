@@ -28,7 +28,7 @@ import shutil
 from typing import Any
 
 from kuavo_bag_converter.bags.fingerprint import Key
-from kuavo_bag_converter.dataset.layout import INFO_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.layout import INFO_PATH, MODALITY_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.shard import MANIFEST
 from kuavo_bag_converter.jobs.configuration import differences, of_today
 from kuavo_bag_converter.jobs.dataset_files import (
@@ -328,7 +328,8 @@ class Workspace:
         def is_made(path: str, entry: Entry) -> bool:
             before = None if replaced is None else replaced.snapshot.get(path)
             carried = before is not None and before._replace(inode=entry.inode) == entry
-            return is_of_the_dataset(path) or carried or is_at(self.output / path, entry)
+            made = is_of_the_dataset(path) or path == MODALITY_PATH
+            return made or carried or is_at(self.output / path, entry)
 
         for tree in list(self.root.iterdir()):
             ours = tree.name == REPLACEMENT or _DATASETS.fullmatch(tree.name)
