@@ -86,6 +86,32 @@ def test_a_column_too_large_for_memory_is_read_dimension_by_dimension():
     assert found['q50'].tolist() == [(rows - 1) * factor / 2 for factor in range(1, width + 1)]
 
 
+@pytest.mark.parametrize(
+    ('make', 'dtype'),
+    [
+        (lambda rng, n: rng.normal(size=(n, 1)) * 1e9, 'float32'),
+        (lambda rng, n: rng.normal(size=(n, 1)), 'float64'),
+        (lambda rng, n: rng.integers(-(2**62), 2**62, (n, 1)), 'int64'),
+        (lambda rng, n: rng.integers(-3, 4, (n, 1)), 'int16'),
+    ],
+)
+def test_statistics_of_a_long_column_are_the_true_ones(make, dtype):
+    rows = (8 << 20) // np.dtype(dtype).itemsize + 3
+    values = make(np.random.default_rng(4), rows).astype(dtype)
+    found = vector_statistics(lambda: np.array_split(values, 9), *values.shape)
+    assert list(found) == NAMES
+    for name, share in QUANTILES.items():
+        # In float64, as the values of a dataset are taken in it.
+        place = share * (rows - 1)
+        ordered = np.sort(values, axis=0)[[math.floor(place), math.ceil(place)]].astype(float)
+        expected = ordered[0] + (ordered[1] - ordered[0]) * (place - math.floor(place))
+        assert (found[name] == expected).all()
+    assert (found['min'] == values.min(axis=0)).all()
+    assert (found['max'] == values.max(axis=0)).all()
+    np.testing.assert_allclose(found['mean'], values.mean(axis=0, dtype=float), rtol=1e-9)
+    np.testing.assert_allclose(found['std'], values.std(axis=0, dtype=float), rtol=1e-9)
+
+
 def test_missing_rows_are_noticed():
     with pytest.raises(ValueError, match='2 rows were read, 3 were expected'):
         vector_statistics(lambda: [np.zeros((2, 1))], 3, 1)

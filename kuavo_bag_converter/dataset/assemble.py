@@ -16,13 +16,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+import shutil
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.dataset import version21, version30
 from kuavo_bag_converter.dataset.existing import (
+    Existing,
     ExistingV21,
     ExistingV30,
     keep_files,
@@ -32,11 +33,13 @@ from kuavo_bag_converter.dataset.existing import (
     with_info,
 )
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.layout import Episode, episodes_of, FileLimits, INFO_PATH
+from kuavo_bag_converter.dataset.layout import FileLimits, INFO_PATH
 from kuavo_bag_converter.dataset.metadata import feature_entries, write_json
-from kuavo_bag_converter.dataset.parts import Assembly
+from kuavo_bag_converter.dataset.parts import Assembly, Episode
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.dataset.tables import videos
+from kuavo_bag_converter.dataset.sources import EpisodeSource, ShardEpisodes
+from kuavo_bag_converter.dataset.version21 import WriterV21
+from kuavo_bag_converter.dataset.version30 import WriterV30
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync_tree
 
@@ -50,37 +53,27 @@ class _Version(NamedTuple):
     """Reads where a dataset ends, from its folder, info.json and features."""
     kept_files: Sequence[str]
     """Of a dataset that is appended to."""
-    write: Callable[[Assembly, Sequence[Episode], Any], dict[str, Any]]
-    """Writes everything but info.json, which it returns."""
+    writer: type[WriterV30] | type[WriterV21]
+    """Writes everything but info.json."""
 
 
 _VERSIONS = {
-    'v3.0': _Version(ExistingV30(), open_v30, version30.KEPT_FILES, version30.write_v30),
-    'v2.1': _Version(ExistingV21(), open_v21, version21.KEPT_FILES, version21.write_v21),
+    'v3.0': _Version(ExistingV30(), open_v30, version30.KEPT_FILES, WriterV30),
+    'v2.1': _Version(ExistingV21(), open_v21, version21.KEPT_FILES, WriterV21),
 }
 
 
-def assemble(
-    shards: Sequence[Shard],
-    root: Path,
-    *,
-    features: Sequence[Feature],
-    fps: float,
-    robot_type: str | None,
-    version: str = 'v3.0',
-    data_files_size_in_mb: float = 100,
-    video_files_size_in_mb: float = 200,
-    max_video_seconds: float = 1000,
-    onto: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> None:
+class Assembler:
     """
-    Write a dataset of all episodes of the shards, in order; durable on return.
+    Makes a dataset of episodes that come one source after the other.
 
-    :param shards: In the order of the dataset.
+    What has come is written as far as files are full, so that memory does not grow with it, and
+    the last source is followed by little work. Where a ``with`` block ends by an error, what is
+    written is removed.
+
     :param root: The dataset's folder, absent or empty; info.json is written last.
-    :param features: The features of all shards, without the default ones.
-    :param fps: Frames per second of all shards.
+    :param features: The features of all sources, without the default ones.
+    :param fps: Frames per second of all sources.
     :param robot_type: For info.json.
     :param version: LeRobot's format, v3.0 (LeRobot >= 0.4) or v2.1 (LeRobot <= 0.3.3).
     :param data_files_size_in_mb: A v3.0 table file grows to this size.
@@ -91,39 +84,121 @@ def assemble(
         of their own. What others have put into its info.json, statistics and tasks stays; files
         that are not LeRobot's are left to the caller.
     :param progress: Called with the number of finished pieces (an episode's rows, an episode's
-        video) and of all.
+        video).
+    :raises DatasetError: ``root`` is in use.
+    :raises UsageError: The version is unknown or cannot hold the features.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        features: Sequence[Feature],
+        fps: float,
+        robot_type: str | None,
+        version: str = 'v3.0',
+        data_files_size_in_mb: float = 100,
+        video_files_size_in_mb: float = 200,
+        max_video_seconds: float = 1000,
+        onto: Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        if version not in _VERSIONS:
+            raise UsageError(f'lerobot version {version!r} is not one of {", ".join(_VERSIONS)}')
+        check_format(features, version)
+        if root.exists() and any(root.iterdir()):
+            raise DatasetError(
+                f'{root}: is not empty; a dataset is assembled in a folder of its own'
+            )
+        self._root = root
+        self._features = tuple(features)
+        self._fps = int(fps) if float(fps).is_integer() else fps
+        self._robot_type = robot_type
+        self._version = version
+        self._limits = FileLimits(data_files_size_in_mb, video_files_size_in_mb, max_video_seconds)
+        self._onto = onto
+        self._advance = _counter(progress)
+        self._first: EpisodeSource | None = None
+        self._writer: WriterV30 | WriterV21
+        self._before: Existing
+        self._episodes = self._frames = 0
+
+    def __enter__(self) -> Assembler:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            shutil.rmtree(self._root, ignore_errors=True)
+
+    def add(self, source: EpisodeSource) -> None:
+        """
+        Write the episodes of a source behind those that have come.
+
+        :raises DatasetError: It does not belong to the others, or to the dataset to append to, or
+            is damaged.
+        """
+        if self._first is None:
+            self._first = source
+            self._begin(source)
+        check_equal(source, self._features, self._fps, self._first.video_settings)
+        for place, known in enumerate(source.statistics()):
+            length = source.episode_lengths[place]
+            episode = Episode(self._episodes, self._frames, length, source, place)
+            self._writer.add(episode, known)
+            self._episodes += 1
+            self._frames += length
+
+    def _begin(self, source: EpisodeSource) -> None:
+        written, fps = _VERSIONS[self._version], self._fps
+        entries = feature_entries(self._features, source.video_settings, fps, self._version)
+        before = written.nothing
+        if self._onto is not None:
+            info = read_info(self._onto, self._version, entries, fps, self._robot_type)
+            before = written.open(self._onto, info, self._features)
+            entries = info['features']
+            keep_files(self._onto, self._root, written.kept_files)
+        job = Assembly(
+            root=self._root,
+            features=self._features,
+            entries=entries,
+            fps=fps,
+            robot_type=self._robot_type,
+            limits=self._limits,
+            advance=self._advance,
+        )
+        self._before = before
+        self._episodes, self._frames = before.episodes, before.frames
+        self._writer = written.writer(job, list(source.labels(0)), before)
+
+    def finish(self) -> None:
+        """
+        Write what is left, info.json last; durable on return.
+
+        :raises DatasetError: No source has come, or one is damaged.
+        """
+        if self._first is None:
+            raise DatasetError('no episodes: a dataset needs one at least')
+        info = self._writer.finish()
+        sync_tree(self._root)
+        write_json(self._root / INFO_PATH, with_info(self._before, info))
+        sync_tree(self._root)
+
+
+def assemble(shards: Iterable[Shard], root: Path, **options: Any) -> None:
+    """
+    Write a dataset of all episodes of the shards, in order; durable on return.
+
+    :param shards: In the order of the dataset.
+    :param root: The dataset's folder, absent or empty.
+    :param options: See :class:`Assembler`.
     :raises DatasetError: The shards, or the dataset to append to, do not belong together or are
         damaged, or ``root`` is in use.
     :raises UsageError: The version is unknown or cannot hold the features.
     """
-    if version not in _VERSIONS:
-        raise UsageError(f'lerobot version {version!r} is not one of {", ".join(_VERSIONS)}')
-    options = common_options(shards, features, fps)
-    check_format(features, version)
-    if root.exists() and any(root.iterdir()):
-        raise DatasetError(f'{root}: is not empty; a dataset is assembled in a folder of its own')
-    fps = shards[0].fps
-    count = sum(len(shard.episode_lengths) for shard in shards)
-    job = Assembly(
-        root=root,
-        features=tuple(features),
-        entries=feature_entries(features, options, fps, version),
-        fps=fps,
-        robot_type=robot_type,
-        limits=FileLimits(data_files_size_in_mb, video_files_size_in_mb, max_video_seconds),
-        advance=_counter(progress, count * (1 + len(videos(features)))),
-    )
-    written = _VERSIONS[version]
-    before = written.nothing
-    if onto is not None:
-        info = read_info(onto, version, job.entries, fps, robot_type)
-        before = written.open(onto, info, job.features)
-        job = replace(job, entries=info['features'])
-        keep_files(onto, root, written.kept_files)
-    info = written.write(job, list(episodes_of(shards, before.episodes, before.frames)), before)
-    sync_tree(root)
-    write_json(root / INFO_PATH, with_info(before, info))
-    sync_tree(root)
+    with Assembler(root, **options) as assembler:
+        for shard in shards:
+            assembler.add(ShardEpisodes(shard))
+        assembler.finish()
 
 
 def check_format(features: Sequence[Feature], version: str) -> None:
@@ -168,39 +243,36 @@ def check_fits(
     read_info(onto, version, feature_entries(features, options, fps, version), fps, robot_type)
 
 
-def common_options(
-    shards: Sequence[Shard], features: Sequence[Feature], fps: float
-) -> dict[str, VideoOptions]:
+def check_equal(
+    source: EpisodeSource,
+    features: Sequence[Feature],
+    fps: float,
+    video_settings: Mapping[str, Any],
+) -> None:
     """
-    Check that shards belong together; return the encoder settings of each camera.
+    Check that a source belongs to a dataset.
 
-    :raises DatasetError: Names the shard and what differs.
+    :raises DatasetError: Names the source and what differs.
     """
-    if not shards:
-        raise DatasetError('no episodes: a dataset needs one at least')
-    options = {key: video.options for key, video in shards[0].videos.items()}
-    for shard in shards:
-        found = {key: video.options for key, video in shard.videos.items()}
-        for name, have, want in (
-            ('features', shard.features, tuple(features)),
-            ('fps', shard.fps, fps),
-            ('video settings', found, options),
-        ):
-            if have != want:
-                raise DatasetError(
-                    f'{shard.path}: its {name} are {have}, the dataset has {want}; convert its '
-                    'bag again'
-                )
-    return options
+    for name, have, want in (
+        ('features', source.features, tuple(features)),
+        ('fps', source.fps, fps),
+        ('video settings', source.video_settings, video_settings),
+    ):
+        if have != want:
+            raise DatasetError(
+                f'{source.name}: its {name} are {have}, the dataset has {want}; convert its bag '
+                'again'
+            )
 
 
-def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
+def _counter(progress: Callable[[int], None] | None) -> Callable[[int], None]:
     done = 0
 
     def advance(pieces: int) -> None:
         nonlocal done
         done += pieces
         if progress is not None:
-            progress(done, total)
+            progress(done)
 
     return advance

@@ -12,16 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where the episodes of a dataset go: LeRobot's folders, and which episodes share a file."""
+"""Where the episodes of a dataset go: LeRobot's folders and files, and how far these grow."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-
-from kuavo_bag_converter.dataset.shard import Shard
-import numpy as np
-from numpy.typing import NDArray
 
 FILES_PER_CHUNK = 1000
 _BYTES_PER_MB = 1 << 20
@@ -66,62 +61,6 @@ class FileNumber:
 
 
 @dataclass(frozen=True)
-class Episode:
-    """
-    One episode of the dataset and where it comes from.
-
-    :ivar index: Its number in the dataset.
-    :ivar first_row: Its first row in the dataset.
-    :ivar length: Its frames.
-    :ivar shard: The shard that holds it.
-    :ivar place: Its number in the shard.
-    :ivar first_frame: Its first row, and first frame of each camera's file, in the shard.
-    """
-
-    index: int
-    first_row: int
-    length: int
-    shard: Shard
-    place: int
-    first_frame: int
-
-    @property
-    def labels(self) -> dict[str, str | None]:
-        """Return what the list of episodes says of it besides, by column."""
-        return {f'labels/{key}': text for key, text in self.shard.labels.items()}
-
-
-def episodes_of(shards: Sequence[Shard], index: int = 0, first_row: int = 0) -> Iterator[Episode]:
-    """Yield the episodes of all shards in order, numbered from ``index`` and ``first_row`` on."""
-    for shard in shards:
-        first_frame = 0
-        for place, length in enumerate(shard.episode_lengths):
-            yield Episode(index, first_row, length, shard, place, first_frame)
-            index += 1
-            first_row += length
-            first_frame += length
-
-
-@dataclass(frozen=True)
-class VideoFile:
-    """One camera's file in the dataset and the episodes that it holds, one after the other."""
-
-    number: FileNumber
-    episodes: tuple[Episode, ...]
-
-    @property
-    def frames(self) -> int:
-        """How many frames it has."""
-        return sum(episode.length for episode in self.episodes)
-
-    @property
-    def first_frames(self) -> NDArray[np.int64]:
-        """Where each episode begins in the file, in frames."""
-        lengths = [episode.length for episode in self.episodes]
-        return np.cumsum([0, *lengths[:-1]], dtype=np.int64)
-
-
-@dataclass(frozen=True)
 class FileLimits:
     """
     How far the files of a v3.0 dataset grow.
@@ -145,51 +84,3 @@ class FileLimits:
     def video_bytes(self) -> float:
         """``video_mb`` in bytes."""
         return self.video_mb * _BYTES_PER_MB
-
-
-def whole_shard(episodes: Sequence[Episode]) -> Shard | None:
-    """Return the shard that has exactly these episodes, if there is one."""
-    shard = episodes[0].shard
-    held = [(episode.shard.path, episode.place) for episode in episodes]
-    wanted = [(shard.path, place) for place in range(len(shard.episode_lengths))]
-    return shard if held == wanted else None
-
-
-def plan_video_files(
-    episodes: Sequence[Episode],
-    key: str,
-    number: FileNumber,
-    limits: FileLimits,
-    fps: float,
-) -> list[VideoFile]:
-    """
-    Distribute episodes over a camera's files.
-
-    A file takes episodes until the next one would exceed a limit, or cannot be joined to it
-    packet by packet. A longer episode has a file of its own.
-
-    :param episodes: In the order of the dataset.
-    :param key: The camera's feature.
-    :param number: The number of the first file.
-    :param limits: When a file is full.
-    :param fps: Frames per second.
-    """
-    files: list[VideoFile] = []
-    current: list[Episode] = []
-    size = frames = 0
-    for episode in episodes:
-        video = episode.shard.videos[key]
-        added = video.episode_bytes[episode.place]
-        fits = (
-            size + added < limits.video_bytes
-            and frames + episode.length <= limits.video_seconds * fps
-            and (not current or current[-1].shard.videos[key].join_key == video.join_key)
-        )
-        if current and not fits:
-            files.append(VideoFile(number, tuple(current)))
-            number = number.next()
-            current, size, frames = [], 0, 0
-        current.append(episode)
-        size += added
-        frames += episode.length
-    return [*files, VideoFile(number, tuple(current))] if current else files

@@ -34,10 +34,15 @@ from kuavo_bag_converter.dataset.layout import (
     VIDEO_PATH,
     VIDEO_PATH_V21,
 )
-from kuavo_bag_converter.dataset.statistics import Histogram, STATISTICS, Statistics
+from kuavo_bag_converter.dataset.statistics import (
+    Histogram,
+    PictureTotals,
+    STATISTICS,
+    Statistics,
+)
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, TableWriter, videos
 from kuavo_bag_converter.dataset.video import video_info, video_info_v21
-from kuavo_bag_converter.support.files import write_text
+from kuavo_bag_converter.support.files import sync, write_text
 import pyarrow as pa
 
 _EPISODES_PER_ROW_GROUP = 10
@@ -127,19 +132,41 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=4, ensure_ascii=False))
 
 
-def json_line(content: Mapping[str, Any]) -> str:
-    """Return a line of a JSON Lines file in LeRobot's style."""
-    return json.dumps(content, ensure_ascii=False)
+class JsonLinesWriter:
+    """
+    Writes a JSON Lines file in LeRobot's style, line by line.
 
+    :param path: The file, which must not exist.
+    :param lines: Those that it begins with.
+    """
 
-def write_json_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a JSON Lines file."""
-    write_text(path, ''.join(line + '\n' for line in lines))
+    def __init__(self, path: Path, lines: Iterable[str]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._file = path.open('x', encoding='utf-8')
+        self._file.writelines(line + '\n' for line in lines)
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Write a line."""
+        self._file.write(json.dumps(content, ensure_ascii=False) + '\n')
+
+    def close(self) -> None:
+        """Make the file durable."""
+        self._file.close()
+        sync(self._path)
 
 
 def as_lists(statistics: Statistics) -> dict[str, list[Any]]:
     """Return statistics as nested lists."""
     return {name: values.tolist() for name, values in statistics.items()}
+
+
+def of_pictures(pictures: Mapping[str, Histogram | Statistics]) -> dict[str, Statistics]:
+    """Return the statistics of cameras of which histograms, or no more than these are known."""
+    return {
+        key: known.statistics() if isinstance(known, Histogram) else known
+        for key, known in pictures.items()
+    }
 
 
 def encode_pictures(pictures: Mapping[str, Histogram]) -> str:
@@ -267,7 +294,7 @@ class EpisodesWriter:
     :param schema: See :func:`episodes_schema`.
     :param number: The number of the first file.
     :param max_bytes: A new file begins once one has this size.
-    :param pictures: The pictures of the episodes before, by camera.
+    :param totals: The pictures of the dataset; each file keeps their histograms as they are then.
     """
 
     def __init__(
@@ -276,9 +303,9 @@ class EpisodesWriter:
         schema: pa.Schema,
         number: FileNumber,
         max_bytes: float,
-        pictures: Mapping[str, Histogram],
+        totals: PictureTotals,
     ) -> None:
-        self.pictures = dict(pictures)
+        self._totals = totals
         self._root = root
         self._schema = schema
         self._number = number
@@ -293,25 +320,19 @@ class EpisodesWriter:
         self,
         row: Mapping[str, Any],
         statistics: Mapping[str, Statistics],
-        histograms: Mapping[str, Histogram],
     ) -> None:
         """
         Add an episode.
 
         :param row: Its columns but those of statistics and of this file's number.
-        :param statistics: The statistics of its vectors.
-        :param histograms: Its pictures.
+        :param statistics: Of its vectors and pictures.
         """
-        for key, histogram in histograms.items():
-            known = self.pictures.get(key)
-            self.pictures[key] = histogram if known is None else known + histogram
-        pictures = {key: histogram.statistics() for key, histogram in histograms.items()}
         self._rows.append(
             {
                 **row,
                 **{
                     f'stats/{key}/{name}': values
-                    for key, columns in [*statistics.items(), *pictures.items()]
+                    for key, columns in statistics.items()
                     for name, values in as_lists(columns).items()
                 },
             }
@@ -339,5 +360,5 @@ class EpisodesWriter:
         self._close_file()
 
     def _close_file(self) -> None:
-        self._writer.note(PICTURES, encode_pictures(self.pictures))
+        self._writer.note(PICTURES, encode_pictures(self._totals.histograms))
         self._writer.close()

@@ -19,28 +19,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
-from operator import attrgetter
 import os
 from pathlib import Path
+import shutil
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.dataset.existing import Existing
 from kuavo_bag_converter.dataset.features import Feature
-from kuavo_bag_converter.dataset.language import language_columns
-from kuavo_bag_converter.dataset.layout import Episode, FileLimits, whole_shard
+from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.metadata import DatasetSummary
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, read_packets
+from kuavo_bag_converter.dataset.sources import EpisodeSource, KnownStatistics, VideoPiece
 from kuavo_bag_converter.dataset.statistics import Histogram, Statistics, vector_statistics
 from kuavo_bag_converter.dataset.tables import (
     column_of,
     DEFAULT_FEATURES,
     images,
-    read_arrays,
-    read_rows,
     table_of,
     table_schema,
-    TASK_INDEX,
     texts,
     vectors,
 )
@@ -87,18 +82,9 @@ class Assembly:
         kept = (*vectors(self.features), *images(self.features), *texts(self.features))
         return table_schema([*kept, *DEFAULT_FEATURES])
 
-    def summary(
-        self, before: Existing, episodes: Sequence[Episode], tasks: TaskNumbers
-    ) -> DatasetSummary:
-        """Return what info.json says when ``episodes`` have come after those in ``before``."""
-        return DatasetSummary(
-            fps=self.fps,
-            robot_type=self.robot_type,
-            features=self.entries,
-            episodes=before.episodes + len(episodes),
-            frames=before.frames + sum(episode.length for episode in episodes),
-            tasks=len(tasks.names),
-        )
+    def summary(self, episodes: int, frames: int, tasks: int) -> DatasetSummary:
+        """Return what info.json says when the dataset has so many of each."""
+        return DatasetSummary(self.fps, self.robot_type, self.entries, episodes, frames, tasks)
 
 
 class TaskNumbers:
@@ -126,37 +112,96 @@ class TaskNumbers:
         return numbers[task_index], used
 
 
-def episode_table(
-    episode: Episode, features: Sequence[Feature], fps: float, tasks: TaskNumbers
-) -> tuple[pa.Table, list[str]]:
+@dataclass(frozen=True)
+class Episode:
     """
-    Read an episode's rows and add the default columns; return also its tasks.
+    One episode of the dataset and where it comes from.
 
-    :param episode: Where it comes from.
-    :param features: All of the dataset.
-    :param fps: Of the dataset, Hz.
-    :param tasks: The number of each task.
-    :raises DatasetError: The shard's table is damaged or too short.
+    :ivar index: Its number in the dataset.
+    :ivar first_row: Its first row in the dataset.
+    :ivar length: Its frames.
+    :ivar source: What holds it.
+    :ivar place: Its number there.
     """
-    shard = episode.shard
-    own = [*vectors(features), TASK_INDEX]
-    columns = read_arrays(shard.table_path, episode.first_frame, episode.length, own)
-    task_index, names = tasks.renumber(columns[TASK_INDEX.key][:, 0], shard.tasks)
+
+    index: int
+    first_row: int
+    length: int
+    source: EpisodeSource
+    place: int
+
+    @property
+    def labels(self) -> Mapping[str, str | None]:
+        """Return what the list of episodes says of it besides, by column."""
+        return self.source.labels(self.place)
+
+    @property
+    def image_bytes(self) -> int:
+        """Return the bytes of its pictures that go into the table."""
+        return self.source.image_bytes(self.place)
+
+    def video(self, key: str) -> VideoPiece:
+        """Return where its pictures are that go into a video."""
+        return self.source.video(self.place, key)
+
+
+class EpisodeRows(NamedTuple):
+    """
+    An episode as both versions of the format store it.
+
+    :ivar table: All of it but pictures.
+    :ivar tasks: Those of its frames.
+    :ivar statistics: Of the columns of numbers, by feature.
+    :ivar pictures: Of its cameras, by feature.
+    """
+
+    table: pa.Table
+    tasks: list[str]
+    statistics: Mapping[str, Statistics]
+    pictures: Mapping[str, Histogram | Statistics]
+
+
+def episode_rows(
+    job: Assembly, episode: Episode, tasks: TaskNumbers, known: KnownStatistics
+) -> EpisodeRows:
+    """
+    Read the rows of an episode and add the default columns.
+
+    :param job: What is being assembled.
+    :param episode: The episode.
+    :param tasks: Grows by its tasks.
+    :param known: Its statistics.
+    :raises DatasetError: Its rows are damaged or too few.
+    """
+    own = vectors(job.features)
+    columns, task_index, names = episode.source.rows(episode.place, own)
+    task_index, used = tasks.renumber(task_index, names)
     frame_index = np.arange(episode.length, dtype=np.int64)
+    timestamps = (frame_index / job.fps).astype(np.float32)
     columns |= {
-        'timestamp': (frame_index / fps).astype(np.float32),
+        'timestamp': timestamps,
         'frame_index': frame_index,
         'episode_index': np.full(episode.length, episode.index, np.int64),
         'index': episode.first_row + frame_index,
         'task_index': task_index,
     }
-    return table_of([*vectors(features), *DEFAULT_FEATURES], columns), names
+    table = table_of([*own, *DEFAULT_FEATURES], columns)
+    default = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
+    if texts(job.features):
+        table = _with_texts(table, episode, job, timestamps)
+    return EpisodeRows(table, used, {**known.vectors, **default}, known.pictures)
 
 
-def image_bytes(episode: Episode) -> int:
-    """Return the bytes of an episode's pictures that go into the table."""
-    shard = episode.shard
-    return sum(stored.episode_bytes[episode.place] for stored in shard.images.values())
+def _with_texts(
+    table: pa.Table, episode: Episode, job: Assembly, timestamps: NDArray[np.float32]
+) -> pa.Table:
+    """Add the texts of an episode to its numbers."""
+    columns = {name: table.column(name) for name in table.column_names}
+    columns |= episode.source.texts(episode.place, texts(job.features), timestamps)
+    pictures = {feature.key for feature in images(job.features)}
+    fields = [field for field in job.schema if field.name not in pictures]
+    schema = pa.schema(fields, job.schema.metadata)
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def episode_pieces(job: Assembly, episode: Episode, table: pa.Table) -> Iterator[pa.Table]:
@@ -165,78 +210,22 @@ def episode_pieces(job: Assembly, episode: Episode, table: pa.Table) -> Iterator
 
     :param job: What is being assembled.
     :param episode: The episode.
-    :param table: Its numbers, see :func:`episode_table`.
-    :raises DatasetError: A shard's pictures are damaged or too few.
+    :param table: All of it but pictures, see :func:`episode_rows`.
+    :raises DatasetError: The pictures are damaged or too few.
     """
     kept = images(job.features)
     if not kept:
         yield table
         return
-    rows = max(1, _PIECE_BYTES * episode.length // (image_bytes(episode) + 1))
+    rows = max(1, _PIECE_BYTES * episode.length // (episode.image_bytes + 1))
     for first in range(0, episode.length, rows):
         piece = table.slice(first, rows)
         columns = {name: piece.column(name) for name in piece.column_names}
         for feature in kept:
-            path = episode.shard.image_path(feature.key)
-            found = read_rows(path, episode.first_frame + first, piece.num_rows, [feature])
-            pictures = pa.concat_tables(found)
-            if pictures.num_rows != piece.num_rows:
-                raise DatasetError(
-                    f'{path}: {pictures.num_rows} pictures from {episode.first_frame + first} '
-                    f'on, expected {piece.num_rows}'
-                )
-            columns[feature.key] = pictures.column(0)
+            columns[feature.key] = episode.source.images(
+                episode.place, first, piece.num_rows, feature
+            )
         yield pa.Table.from_arrays([columns[name] for name in job.schema.names], schema=job.schema)
-
-
-class EpisodeRows(NamedTuple):
-    """
-    An episode as both versions of the format store it.
-
-    :ivar table: Its numbers, see :func:`episode_table`.
-    :ivar tasks: Those of its frames.
-    :ivar statistics: Of the columns of the table, by feature.
-    :ivar pictures: Of its cameras, by feature.
-    """
-
-    episode: Episode
-    table: pa.Table
-    tasks: list[str]
-    statistics: dict[str, Statistics]
-    pictures: dict[str, Histogram]
-
-
-def episode_rows(
-    job: Assembly, episodes: Sequence[Episode], tasks: TaskNumbers
-) -> Iterator[EpisodeRows]:
-    """
-    Yield the rows of episodes in order; ``tasks`` grows by theirs.
-
-    :raises DatasetError: The table of a shard is damaged or too short.
-    """
-    for shard, group in groupby(episodes, attrgetter('shard')):
-        for episode, known in zip(group, shard.statistics(), strict=True):
-            table, names = episode_table(episode, job.features, job.fps, tasks)
-            own = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
-            table = _with_texts(table, episode, job)
-            yield EpisodeRows(episode, table, names, known.vectors | own, known.pictures)
-            job.advance(1)
-
-
-def _with_texts(table: pa.Table, episode: Episode, job: Assembly) -> pa.Table:
-    """Add the texts of an episode to its numbers."""
-    if not texts(job.features):
-        return table
-    columns = {name: table.column(name) for name in table.column_names}
-    columns |= language_columns(
-        texts(job.features),
-        episode.shard.language[episode.place],
-        table.column('timestamp').to_numpy(),
-    )
-    pictures = {feature.key for feature in images(job.features)}
-    fields = [field for field in job.schema if field.name not in pictures]
-    schema = pa.schema(fields, job.schema.metadata)
-    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def table_statistics(
@@ -253,30 +242,43 @@ def table_statistics(
     }
 
 
-def write_video(path: Path, episodes: Sequence[Episode], key: str, fps: float) -> None:
+def write_video(path: Path, pieces: Sequence[VideoPiece], fps: float) -> None:
     """
     Make a camera's file of some episodes without decoding a picture.
 
-    A shard whose own file is exactly that lends it by a hard link.
-
-    :param path: The file to make.
-    :param episodes: In their order; they follow each other within each shard.
-    :param key: Of the camera.
+    :param path: The file to make; one that has exactly these pieces lends itself, or is copied.
+    :param pieces: In their order.
     :param fps: Of the dataset, Hz.
-    :raises DatasetError: A shard's video is not what its manifest says, or the file is there.
+    :raises DatasetError: A video is not what its source says, or the file is there.
     """
     if os.path.lexists(path):
         raise DatasetError(f'{path}: exists already; a file of no episode must not lie there')
-    shard = whole_shard(episodes)
-    if shard is not None:
-        link_or_copy(shard.video_path(key), path)
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames = sum(episode.length for episode in episodes)
-    with Mp4Writer(path, frame_rate(fps), frames) as writer:
-        for episode in episodes:
-            source = episode.shard.video_path(key)
-            for stream, packet in read_packets(source, episode.first_frame, episode.length):
+    ranges = list(_ranges(pieces))
+    file, first, frames = ranges[0]
+    if len(ranges) == 1 and not first and frames == pieces[0].file_frames:
+        if pieces[0].linkable:
+            link_or_copy(file, path)
+        else:
+            shutil.copyfile(file, path)
+        return
+    with Mp4Writer(path, frame_rate(fps), sum(piece.frames for piece in pieces)) as writer:
+        for file, first, frames in ranges:
+            for stream, packet in read_packets(file, first, frames):
                 if not writer.written:
                     writer.add_copy(stream)
                 writer.mux(packet)
+
+
+def _ranges(pieces: Iterable[VideoPiece]) -> Iterator[tuple[Path, int, int]]:
+    """Yield file, first frame and frames; pieces that follow each other in a file as one."""
+    last: tuple[Path, int, int] | None = None
+    for piece in pieces:
+        if last is not None and (piece.path, piece.first_frame) == (last[0], last[1] + last[2]):
+            last = (*last[:2], last[2] + piece.frames)
+            continue
+        if last is not None:
+            yield last
+        last = (piece.path, piece.first_frame, piece.frames)
+    if last is not None:
+        yield last

@@ -46,8 +46,13 @@ Statistics = Mapping[str, NDArray[np.float64] | NDArray[np.int64]]
 Batches = Callable[[], Iterable[NDArray[np.generic]]]
 
 _BLOCK_BYTES = 8 << 20
+_LARGEST_ITEM = 8
 _SPOOLED_BYTES = 64 << 10
 _TIE = 1e-12
+_COUNTED = 8
+"""Dimensions whose values are counted in a pass: 0.5 MB each, and for each quantile."""
+_DIGIT = 16
+_LAST_DIGIT = (1 << _DIGIT) - 1
 _HISTOGRAM_TYPES = {'<i8': np.dtype(np.int64), '<f8': np.dtype(np.float64)}
 
 
@@ -55,8 +60,8 @@ def vector_statistics(batches: Batches, rows: int, *shape: int) -> Statistics:
     """
     Return the statistics of a table column.
 
-    Memory is bounded by one dimension of the column (or 8 MB): the rows are read once for every
-    block of dimensions that fits.
+    Memory is bounded: dimensions of up to 8 MB are sorted, as many in each pass as fit; of longer
+    columns values are counted digit by digit, which finds the same quantiles in a few passes.
 
     :param batches: Starts a new pass over the column, in arrays (n, *shape) of one numeric dtype.
     :param rows: How many rows there are, at least one.
@@ -65,11 +70,17 @@ def vector_statistics(batches: Batches, rows: int, *shape: int) -> Statistics:
         interpolated linearly between the two nearest values, as ``numpy.quantile`` does.
     """
     parts: list[dict[str, NDArray[np.float64]]] = []
-    first, width = 0, shape[-1]
+    first, width, values = 0, shape[-1], rows * math.prod(shape[:-1])
+    is_long = values * _LARGEST_ITEM > _BLOCK_BYTES and (
+        values * next(iter(batches()), np.zeros(0)).itemsize > _BLOCK_BYTES
+    )
     while first < width:
-        block = _read_columns(batches, rows * math.prod(shape[:-1]), first, width)
-        parts.append(_statistics_of_columns(block))
-        first += len(block)
+        if is_long:
+            part = _statistics_by_counting(batches, values, first, width)
+        else:
+            part = _statistics_of_columns(_read_columns(batches, values, first, width))
+        parts.append(part)
+        first += len(part['mean'])
     statistics: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {
         name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
@@ -92,6 +103,109 @@ def _read_columns(batches: Batches, rows: int, first: int, width: int) -> NDArra
     if columns is None or filled != rows:
         raise ValueError(f'{filled} rows were read, {rows} were expected')
     return columns
+
+
+def _statistics_by_counting(
+    batches: Batches, rows: int, first: int, width: int
+) -> dict[str, NDArray[np.float64]]:
+    """Take the statistics of some dimensions from ``first`` on, whatever their length."""
+    stop = min(first + _COUNTED, width)
+
+    def columns() -> Iterator[NDArray[Any]]:
+        for batch in batches():
+            yield batch.reshape(-1, width)[:, slice(first, stop)]
+
+    filled, total = 0, np.zeros(stop - first)
+    least: NDArray[Any] | None = None
+    most: NDArray[Any] | None = None
+    for part in columns():
+        if not len(part):
+            continue
+        filled += len(part)
+        total += part.sum(axis=0, dtype=np.float64)
+        low, high = part.min(axis=0), part.max(axis=0)
+        least = low if least is None else np.minimum(least, low)
+        most = high if most is None else np.maximum(most, high)
+    if least is None or most is None or filled != rows:
+        raise ValueError(f'{filled} rows were read, {rows} were expected')
+    mean = total / rows
+    squares = np.zeros(stop - first)
+    for part in columns():
+        squares += np.square(part - mean).sum(axis=0)
+    result = {
+        'min': least.astype(np.float64),
+        'max': most.astype(np.float64),
+        'mean': mean,
+        'std': np.sqrt(squares / rows),
+    }
+    at = np.array(list(QUANTILES.values())) * (rows - 1)
+    below = np.floor(at).astype(np.int64)
+    ranks = np.unique([below, np.ceil(at).astype(np.int64)])
+    sorted_values = _values_at(columns, ranks, least)
+    for name, place, index in zip(QUANTILES, at, below, strict=True):
+        low = sorted_values[np.searchsorted(ranks, index)]
+        high = sorted_values[np.searchsorted(ranks, np.ceil(place))]
+        result[name] = low + (high - low) * (place - index)
+    return result
+
+
+def _values_at(
+    columns: Callable[[], Iterable[NDArray[Any]]], ranks: NDArray[np.int64], least: NDArray[Any]
+) -> NDArray[np.float64]:
+    """
+    Return the values (ranks, dimensions) that sorted columns have at some ranks.
+
+    All values are counted by the first 16 bits of a number that orders them, then those that begin
+    as the wanted ones by the next 16, and so on.
+
+    :param columns: Starts a new pass, in arrays (n, dimensions).
+    :param ranks: Ascending, from 0.
+    :param least: The least value of each dimension.
+    """
+    bits = 8 * _ordered(least[None], least).itemsize
+    known = np.zeros((len(ranks), len(least)), np.uint64)
+    left = np.repeat(ranks[:, None], len(least), axis=1)
+    for shift in range(bits - _DIGIT, -1, -_DIGIT):
+        beginnings = [np.unique(column) for column in known.T]
+        counts = [np.zeros((len(begin), 1 << _DIGIT), np.int64) for begin in beginnings]
+        for part in columns():
+            keys = _ordered(part, least).astype(np.uint64) >> np.uint64(shift)
+            for dimension, begin in enumerate(beginnings):
+                digits = keys[:, dimension]
+                for place, prefix in enumerate(begin):
+                    mine = digits[digits >> np.uint64(_DIGIT) == prefix] & np.uint64(_LAST_DIGIT)
+                    counts[dimension][place] += np.bincount(
+                        mine.astype(np.int64), minlength=1 << _DIGIT
+                    )
+        for dimension, begin in enumerate(beginnings):
+            reached = counts[dimension].cumsum(axis=1)
+            for rank in range(len(ranks)):
+                row = reached[np.searchsorted(begin, known[rank, dimension])]
+                digit = int(np.searchsorted(row, left[rank, dimension], side='right'))
+                left[rank, dimension] -= row[digit - 1] if digit else 0
+                known[rank, dimension] = (int(known[rank, dimension]) << _DIGIT) + digit
+    return _unordered(known, least)
+
+
+def _ordered(values: NDArray[Any], least: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """Return unsigned numbers in the order of some values (n, dimensions)."""
+    if values.dtype.kind == 'f':
+        wide = np.ascontiguousarray(values, np.promote_types(values.dtype, np.float32))
+        unsigned = wide.view(f'u{wide.itemsize}')
+        top = unsigned.dtype.type(1 << (8 * wide.itemsize - 1))
+        return np.where(unsigned & top, ~unsigned, unsigned | top)
+    return values.astype(np.uint64) - least.astype(np.uint64)
+
+
+def _unordered(keys: NDArray[np.uint64], least: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the values of which :func:`_ordered` has made the keys (n, dimensions)."""
+    if least.dtype.kind == 'f':
+        kind = np.promote_types(least.dtype, np.float32)
+        unsigned = keys.astype(f'u{kind.itemsize}')
+        top = unsigned.dtype.type(1 << (8 * kind.itemsize - 1))
+        return np.where(unsigned & top, unsigned ^ top, ~unsigned).view(kind).astype(np.float64)
+    signed = keys + least.astype(np.uint64)
+    return signed.astype(least.dtype).astype(np.float64)
 
 
 def _statistics_of_columns(columns: NDArray[np.generic]) -> dict[str, NDArray[np.float64]]:
@@ -193,7 +307,8 @@ def pooled(parts: Sequence[tuple[Statistics, int]]) -> Statistics:
     """
     Join statistics of which only the results are known, each weighing by its frames.
 
-    All are exact but quantiles, which are averaged as LeRobot's ``aggregate_stats`` does.
+    All are exact but quantiles, which are averaged as LeRobot's ``aggregate_stats`` does; those
+    that one has not are left out.
     """
     frames = np.array([weight for _, weight in parts])
 
@@ -201,7 +316,9 @@ def pooled(parts: Sequence[tuple[Statistics, int]]) -> Statistics:
         return np.asarray(np.average(np.stack(values), axis=0, weights=frames))
 
     columns = {
-        name: [np.asarray(statistics[name]) for statistics, _ in parts] for name in QUANTILES
+        name: [np.asarray(statistics[name]) for statistics, _ in parts]
+        for name in QUANTILES
+        if all(name in statistics for statistics, _ in parts)
     }
     joined: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {
         name: average(values) for name, values in columns.items()
@@ -215,7 +332,44 @@ def pooled(parts: Sequence[tuple[Statistics, int]]) -> Statistics:
     joined['min'] = np.minimum.reduce([statistics['min'] for statistics, _ in parts])
     joined['max'] = np.maximum.reduce([statistics['max'] for statistics, _ in parts])
     joined['count'] = np.array([frames.sum()], np.int64)
-    return {name: joined[name] for name in STATISTICS}
+    return {name: joined[name] for name in STATISTICS if name in joined}
+
+
+class PictureTotals:
+    """
+    The pictures of all episodes of a dataset, by camera, while these are added.
+
+    :ivar histograms: Of the episodes whose histograms are known.
+    """
+
+    def __init__(self, histograms: Mapping[str, Histogram]) -> None:
+        """Begin with the pictures that a dataset has."""
+        self.histograms = dict(histograms)
+        self._others: dict[str, tuple[Statistics, int]] = {}
+        """Statistics and frames of those of which no more is known."""
+
+    def add(self, key: str, known: Histogram | Statistics, frames: int) -> None:
+        """Add some frames of a camera."""
+        if isinstance(known, Histogram):
+            before = self.histograms.get(key)
+            self.histograms[key] = known if before is None else before + known
+        elif key in self._others:
+            other, weight = self._others[key]
+            joined = pooled([(other, weight), (known, frames)])
+            self._others[key] = joined, weight + frames
+        else:
+            self._others[key] = known, frames
+
+    def statistics(self) -> dict[str, Statistics]:
+        """Return the statistics of each camera: exact, but for what :func:`pooled` averages."""
+        found = {key: histogram.statistics() for key, histogram in self.histograms.items()}
+        for key, other in self._others.items():
+            histogram = self.histograms.get(key)
+            if histogram is None:
+                found[key] = pooled([other])
+            else:
+                found[key] = pooled([other, (found[key], histogram.frames)])
+        return found
 
 
 def sample_indices(frames: int) -> NDArray[np.int64]:

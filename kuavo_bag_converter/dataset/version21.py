@@ -22,7 +22,6 @@ from typing import Any
 from kuavo_bag_converter.dataset.existing import ExistingV21
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH_V21,
-    Episode,
     EPISODES_PATH_V21,
     EPISODES_STATS_PATH_V21,
     FILES_PER_CHUNK,
@@ -32,16 +31,18 @@ from kuavo_bag_converter.dataset.layout import (
 from kuavo_bag_converter.dataset.metadata import (
     as_lists,
     info_v21,
-    json_line,
-    write_json_lines,
+    JsonLinesWriter,
+    of_pictures,
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
+    Episode,
     episode_pieces,
     episode_rows,
     TaskNumbers,
     write_video,
 )
+from kuavo_bag_converter.dataset.sources import KnownStatistics
 from kuavo_bag_converter.dataset.statistics import QUANTILES, Statistics
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
@@ -52,33 +53,61 @@ from kuavo_bag_converter.dataset.tables import (
 KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4')
 
 
-def write_v21(job: Assembly, episodes: Sequence[Episode], before: ExistingV21) -> dict[str, Any]:
-    """Write episodes after those in ``before``; return the content of info.json."""
-    tasks = TaskNumbers(before.tasks)
-    episode_lines = list(before.episode_lines)
-    statistics_lines = list(before.statistics_lines)
-    for episode, table, names, statistics, pictures in episode_rows(job, episodes, tasks):
+class WriterV21:
+    """Writes episodes after those of ``before``, one at a time."""
+
+    def __init__(self, job: Assembly, _: Sequence[str], before: ExistingV21) -> None:
+        """
+        Begin.
+
+        :param job: What is being assembled.
+        :param before: The dataset that the episodes are added to.
+        """
+        self._job = job
+        self._before = before
+        self._index, self._frames = before.episodes, before.frames
+        self._tasks = TaskNumbers(before.tasks)
+        self._episodes = JsonLinesWriter(job.root / EPISODES_PATH_V21, before.episode_lines)
+        self._statistics = JsonLinesWriter(
+            job.root / EPISODES_STATS_PATH_V21, before.statistics_lines
+        )
+
+    def add(self, episode: Episode, known: KnownStatistics) -> None:
+        """
+        Write an episode.
+
+        :raises DatasetError: What it comes from is damaged.
+        """
+        job = self._job
+        rows = episode_rows(job, episode, self._tasks, known)
         writer = TableWriter(job.root / _episode_path(DATA_PATH_V21, episode), job.schema)
-        for piece in episode_pieces(job, episode, table):
+        for piece in episode_pieces(job, episode, rows.table):
             writer.write(piece)
         writer.close()
-        known = statistics | {key: histogram.statistics() for key, histogram in pictures.items()}
-        line = {'episode_index': episode.index, 'tasks': names, 'length': episode.length}
-        line |= episode.labels
-        episode_lines.append(json_line(line))
-        line = {'episode_index': episode.index, 'stats': _without_quantiles(job, known)}
-        statistics_lines.append(json_line(line))
-    for episode in episodes:
+        line = {'episode_index': episode.index, 'tasks': rows.tasks, 'length': episode.length}
+        self._episodes.write({**line, **episode.labels})
+        statistics = {**rows.statistics, **of_pictures(rows.pictures)}
+        self._statistics.write(
+            {'episode_index': episode.index, 'stats': _without_quantiles(job, statistics)}
+        )
+        job.advance(1)
         for feature in videos(job.features):
             path = job.root / _episode_path(VIDEO_PATH_V21, episode, video_key=feature.key)
-            write_video(path, [episode], feature.key, job.fps)
+            write_video(path, [episode.video(feature.key)], job.fps)
             job.advance(1)
-    write_json_lines(job.root / EPISODES_PATH_V21, episode_lines)
-    write_json_lines(job.root / EPISODES_STATS_PATH_V21, statistics_lines)
-    new_tasks = list(enumerate(tasks.names))[slice(len(before.task_lines), None)]
-    lines = [json_line({'task_index': index, 'task': task}) for index, task in new_tasks]
-    write_json_lines(job.root / TASKS_PATH_V21, [*before.task_lines, *lines])
-    return info_v21(job.summary(before, episodes, tasks))
+        self._index += 1
+        self._frames += episode.length
+
+    def finish(self) -> dict[str, Any]:
+        """Write what is left; return the content of info.json."""
+        self._episodes.close()
+        self._statistics.close()
+        tasks = JsonLinesWriter(self._job.root / TASKS_PATH_V21, self._before.task_lines)
+        new_tasks = list(enumerate(self._tasks.names))[slice(len(self._before.task_lines), None)]
+        for index, task in new_tasks:
+            tasks.write({'task_index': index, 'task': task})
+        tasks.close()
+        return info_v21(self._job.summary(self._index, self._frames, len(self._tasks.names)))
 
 
 def _episode_path(template: str, episode: Episode, **names: str) -> str:

@@ -26,33 +26,33 @@ from kuavo_bag_converter.dataset.existing import ExistingV30, with_statistics
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
-    Episode,
     FileNumber,
-    plan_video_files,
     STATS_PATH,
     VIDEO_PATH,
-    VideoFile,
 )
 from kuavo_bag_converter.dataset.metadata import (
     as_lists,
     episodes_schema,
     EpisodesWriter,
     info_v30,
+    of_pictures,
     write_json,
     write_tasks,
 )
 from kuavo_bag_converter.dataset.parts import (
     Assembly,
+    Episode,
     episode_pieces,
     episode_rows,
-    image_bytes,
     table_statistics,
     TaskNumbers,
     write_video,
 )
-from kuavo_bag_converter.dataset.statistics import Histogram, pooled, STATISTICS, Statistics
+from kuavo_bag_converter.dataset.sources import KnownStatistics, VideoPiece
+from kuavo_bag_converter.dataset.statistics import PictureTotals, STATISTICS, Statistics
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
+    images,
     read_rows,
     TableWriter,
     videos,
@@ -63,50 +63,130 @@ import pyarrow as pa
 KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4', 'meta/episodes/*/*.parquet')
 
 
-def write_v30(job: Assembly, episodes: Sequence[Episode], before: ExistingV30) -> dict[str, Any]:
-    """Write episodes after those in ``before``; return the content of info.json."""
-    tasks = TaskNumbers(before.tasks)
-    files = {
-        feature.key: plan_video_files(
-            episodes,
-            feature.key,
-            before.video_numbers.get(feature.key, FileNumber()),
-            limits=job.limits,
-            fps=job.fps,
+class WriterV30:
+    """Writes episodes after those of ``before``, one at a time."""
+
+    def __init__(self, job: Assembly, labels: Sequence[str], before: ExistingV30) -> None:
+        """
+        Begin.
+
+        :param job: What is being assembled.
+        :param labels: Columns of texts that the list of episodes has besides.
+        :param before: The dataset that the episodes are added to.
+        """
+        self._job = job
+        self._before = before
+        self._episodes, self._frames = before.episodes, before.frames
+        self._tasks = TaskNumbers(before.tasks)
+        self._totals = PictureTotals(before.pictures)
+        for feature in (*videos(job.features), *images(job.features)):
+            if before.frames and feature.key not in before.pictures:
+                known = _arrays(before.statistics[feature.key])
+                self._totals.add(feature.key, known, before.frames)
+        numbers = before.video_numbers
+        self._videos = {
+            feature.key: _CameraFiles(job, feature.key, numbers.get(feature.key, FileNumber()))
+            for feature in videos(job.features)
+        }
+        self._rows = _RowsWriter(job, before.data_number)
+        self._metadata = EpisodesWriter(
+            job.root,
+            episodes_schema(job.features, labels),
+            before.episodes_number,
+            job.limits.data_bytes,
+            self._totals,
         )
-        for feature in videos(job.features)
-    }
-    pictures = _write_episodes(job, episodes, before, tasks, _video_columns(files, job.fps))
-    for key, planned in files.items():
-        for file in planned:
-            path = job.root / file.number.path(VIDEO_PATH, video_key=key)
-            write_video(path, file.episodes, key, job.fps)
-            job.advance(len(file.episodes))
-    summary = job.summary(before, episodes, tasks)
-    write_tasks(job.root, tasks.names, before.task_table)
-    statistics = _statistics(job, before, summary.frames, pictures)
-    grown = with_statistics(before, {key: as_lists(value) for key, value in statistics.items()})
-    write_json(job.root / STATS_PATH, grown)
-    return info_v30(summary, job.limits)
+
+    def add(self, episode: Episode, known: KnownStatistics) -> None:
+        """
+        Write an episode, or a part of it while its video is not full.
+
+        :raises DatasetError: What it comes from is damaged.
+        """
+        rows = episode_rows(self._job, episode, self._tasks, known)
+        self._rows.write(episode, rows.table)
+        for key, pictures in rows.pictures.items():
+            self._totals.add(key, pictures, episode.length)
+        number = self._rows.number
+        row: dict[str, Any] = {
+            'episode_index': episode.index,
+            'tasks': rows.tasks,
+            'length': episode.length,
+            'data/chunk_index': number.chunk_index,
+            'data/file_index': number.file_index,
+            'dataset_from_index': episode.first_row,
+            'dataset_to_index': episode.first_row + episode.length,
+            **episode.labels,
+        }
+        for files in self._videos.values():
+            row |= files.add(episode)
+        self._metadata.write(row, {**rows.statistics, **of_pictures(rows.pictures)})
+        self._episodes += 1
+        self._frames += episode.length
+        self._job.advance(1)
+
+    def finish(self) -> dict[str, Any]:
+        """Write what is left; return the content of info.json."""
+        for files in self._videos.values():
+            files.close()
+        self._rows.close()
+        self._metadata.close()
+        job, before = self._job, self._before
+        write_tasks(job.root, self._tasks.names, before.task_table)
+        statistics = _statistics(job, self._frames, self._totals)
+        grown = with_statistics(
+            before, {key: as_lists(value) for key, value in statistics.items()}
+        )
+        write_json(job.root / STATS_PATH, grown)
+        summary = job.summary(self._episodes, self._frames, len(self._tasks.names))
+        return info_v30(summary, job.limits)
 
 
-def _video_columns(
-    files: Mapping[str, Sequence[VideoFile]], fps: float
-) -> dict[int, dict[str, int | float]]:
-    """Return for each episode the columns of meta/episodes that say where its videos are."""
-    columns: dict[int, dict[str, int | float]] = {}
-    for key, planned in files.items():
-        for file in planned:
-            for episode, first in zip(file.episodes, file.first_frames.tolist(), strict=True):
-                columns.setdefault(episode.index, {}).update(
-                    {
-                        f'videos/{key}/chunk_index': file.number.chunk_index,
-                        f'videos/{key}/file_index': file.number.file_index,
-                        f'videos/{key}/from_timestamp': first / fps,
-                        f'videos/{key}/to_timestamp': (first + episode.length) / fps,
-                    }
-                )
-    return columns
+class _CameraFiles:
+    """
+    Distributes the episodes of a camera over files.
+
+    A file takes episodes until the next one would exceed a limit, or cannot be joined to it packet
+    by packet; then it is written. A longer episode has a file of its own.
+    """
+
+    def __init__(self, job: Assembly, key: str, number: FileNumber) -> None:
+        """Write the camera ``key``; ``number`` is that of its first file."""
+        self._job = job
+        self._key = key
+        self._number = number
+        self._pieces: list[VideoPiece] = []
+        self._bytes = self._frames = 0
+
+    def add(self, episode: Episode) -> dict[str, int | float]:
+        """Add an episode; return the columns of meta/episodes that say where it is."""
+        piece, limits, fps = episode.video(self._key), self._job.limits, self._job.fps
+        fits = (
+            self._bytes + piece.bytes < limits.video_bytes
+            and self._frames + episode.length <= limits.video_seconds * fps
+            and (not self._pieces or self._pieces[-1].join_key == piece.join_key)
+        )
+        if self._pieces and not fits:
+            self.close()
+            self._number = self._number.next()
+        first = self._frames
+        self._pieces.append(piece)
+        self._bytes += piece.bytes
+        self._frames += episode.length
+        return {
+            f'videos/{self._key}/chunk_index': self._number.chunk_index,
+            f'videos/{self._key}/file_index': self._number.file_index,
+            f'videos/{self._key}/from_timestamp': first / fps,
+            f'videos/{self._key}/to_timestamp': self._frames / fps,
+        }
+
+    def close(self) -> None:
+        """Write the file that is being filled."""
+        path = self._job.root / self._number.path(VIDEO_PATH, video_key=self._key)
+        write_video(path, self._pieces, self._job.fps)
+        self._job.advance(len(self._pieces))
+        self._pieces.clear()
+        self._bytes = self._frames = 0
 
 
 class _RowsWriter:
@@ -130,70 +210,25 @@ class _RowsWriter:
             numbers = self._writer.bytes_written - self._image_bytes
             # A little more, for what goes with each picture.
             expected = numbers * (1 + table.num_rows / written)
-            expected += 1.01 * (self._image_bytes + image_bytes(episode))
+            expected += 1.01 * (self._image_bytes + episode.image_bytes)
             if expected >= self._job.limits.data_bytes:
                 self._writer.close()
                 self.number = self.number.next()
                 self._writer = self._open()
         for piece in episode_pieces(self._job, episode, table):
             self._writer.write(piece)
-        self._image_bytes += image_bytes(episode)
+        self._image_bytes += episode.image_bytes
 
     def close(self) -> None:
         self._writer.close()
 
 
-def _write_episodes(
-    job: Assembly,
-    episodes: Sequence[Episode],
-    before: ExistingV30,
-    tasks: TaskNumbers,
-    video_columns: Mapping[int, Mapping[str, int | float]],
-) -> dict[str, Histogram]:
-    """Write the rows and meta/episodes; return the pictures of all episodes, by camera."""
-    rows = _RowsWriter(job, before.data_number)
-    metadata = EpisodesWriter(
-        job.root,
-        episodes_schema(job.features, list(episodes[0].labels)),
-        before.episodes_number,
-        job.limits.data_bytes,
-        before.pictures,
-    )
-    for episode, table, names, statistics, pictures in episode_rows(job, episodes, tasks):
-        rows.write(episode, table)
-        metadata.write(
-            {
-                'episode_index': episode.index,
-                'tasks': names,
-                'length': episode.length,
-                'data/chunk_index': rows.number.chunk_index,
-                'data/file_index': rows.number.file_index,
-                'dataset_from_index': episode.first_row,
-                'dataset_to_index': episode.first_row + episode.length,
-                **video_columns.get(episode.index, {}),
-                **episode.labels,
-            },
-            statistics,
-            pictures,
-        )
-    rows.close()
-    metadata.close()
-    return metadata.pictures
-
-
-def _statistics(
-    job: Assembly, before: ExistingV30, frames: int, pictures: Mapping[str, Histogram]
-) -> dict[str, Statistics]:
+def _statistics(job: Assembly, frames: int, totals: PictureTotals) -> dict[str, Statistics]:
     """Return the statistics of the whole dataset: of all its rows, and of its pictures."""
     files = sorted(job.root.glob(KEPT_FILES[0]))
-    statistics: dict[str, Statistics] = {}
+    statistics = totals.statistics()
     for feature in job.columns:
         statistics |= table_statistics(partial(_read_files, files, feature), frames, [feature])
-    for key, histogram in pictures.items():
-        statistics[key] = histogram.statistics()
-        if before.frames and key not in before.pictures:
-            known = (_arrays(before.statistics[key]), before.frames)
-            statistics[key] = pooled([known, (statistics[key], histogram.frames)])
     ordered = [*job.features, *DEFAULT_FEATURES]
     return {item.key: statistics[item.key] for item in ordered if not item.is_language}
 

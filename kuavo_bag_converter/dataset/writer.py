@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kuavo_bag_converter.dataset.assemble import common_options
+from kuavo_bag_converter.dataset.assemble import check_equal
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.dataset.shard import Shard
+from kuavo_bag_converter.dataset.sources import ShardEpisodes
 from kuavo_bag_converter.support.errors import ConverterError, DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync_tree
 from kuavo_bag_converter.support.plugins import described, Plugin, plugins, WRITERS
@@ -89,7 +90,9 @@ def write_dataset(writer: Plugin, shards: Sequence[Shard], root: Path, info: Dat
     :param info: What all episodes share.
     :raises DatasetError: It cannot, or the shards do not belong together.
     """
-    common_options(shards, info.features, info.fps)
+    sources = [ShardEpisodes(shard) for shard in shards]
+    for source in sources:
+        check_equal(source, info.features, info.fps, sources[0].video_settings)
     root.mkdir()
     try:
         writer.value.write(shards, root, info)
