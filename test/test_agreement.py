@@ -66,7 +66,7 @@ class Watching(Observer):
     def bag_refused(self, number, total, outcome):
         self.said.append(f'refused {number}')
 
-    def planned(self, plan):
+    def planned(self, number, plan):
         self.said.append('planned')
 
 
@@ -215,7 +215,7 @@ def test_a_bag_that_cannot_be_checked_first_fails_before_it_is_converted(tmp_pat
     class Cancelling(Observer):
         """Cancels the run."""
 
-        def bag_finished(self, outcome):
+        def bag_finished(self, number, outcome, plan):
             cancel.set()
 
     with pytest.raises(Cancelled):

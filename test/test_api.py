@@ -255,7 +255,7 @@ def test_a_run_with_an_object_that_was_stopped_goes_on(bag, profile, tmp_path):
     class AfterTheFirst(kbc.Observer):
         """Cancels the run after the first bag."""
 
-        def bag_finished(self, outcome):
+        def bag_finished(self, number, outcome, plan):
             cancel.set()
 
     with pytest.raises(kbc.Cancelled):
@@ -350,7 +350,7 @@ def everything(bag, output):
 
     class Watch(kbc.Observer):
 
-        def planned(self, plan):
+        def planned(self, number, plan):
             seen.append(state())
 
     for codec in ('h264', 'libsvtav1'):

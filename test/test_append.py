@@ -324,7 +324,7 @@ def test_an_unfinished_run_goes_on_with_a_recording_known_by_its_content(
     class Stop(Observer):
         """Stops the run after a bag."""
 
-        def bag_finished(self, outcome):
+        def bag_finished(self, number, outcome, plan):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -338,7 +338,7 @@ def test_what_a_first_run_has_finished_serves_when_episodes_are_added(bags, tmp_
     class Stop(Observer):
         """Stops the run after a bag."""
 
-        def bag_finished(self, outcome):
+        def bag_finished(self, number, outcome, plan):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

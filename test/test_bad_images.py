@@ -229,4 +229,4 @@ def test_a_camera_without_one_good_picture_fails_before_anything_is_written(
     (outcome,) = run(bag, tmp_path / 'out', on_bad_image=on_bad_image, **SMALL).outcomes
     assert outcome.reason.startswith(f'{HEAD}: the payload ')
     assert 'none of its first 59 pictures can be read (observation.images.' in outcome.reason
-    assert outcome.plan is None
+    assert outcome.shard is None

@@ -222,7 +222,7 @@ def test_the_order_in_the_file_does_not_show(sample, shuffled, tmp_path, monkeyp
 class Hog(Observer):
     """Takes memory once the plan is made."""
 
-    def planned(self, plan):
+    def planned(self, number, plan):
         self.taken = np.ones(200 << 20, np.uint8)
 
 

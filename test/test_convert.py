@@ -233,7 +233,7 @@ def test_on_error_stop_ends_the_run_and_names_what_was_skipped(samples, tmp_path
 class NotPlanned(Observer):
     """Fails the test when a bag is planned."""
 
-    def planned(self, plan):
+    def planned(self, number, plan):
         pytest.fail('the bag was planned')
 
 

@@ -690,7 +690,7 @@ class Watching(Observer):
     def bag_started(self, number, total, bag):
         self.said.append(f'started {number}')
 
-    def bag_finished(self, outcome):
+    def bag_finished(self, number, outcome, plan):
         self.said.append(outcome.status)
 
 

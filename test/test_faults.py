@@ -224,7 +224,7 @@ class WithTheSecond(Observer):
         self._action = action
         self._planned = 0
 
-    def planned(self, plan):
+    def planned(self, number, plan):
         self._planned += 1
         if self._planned == 2:
             self._action()
@@ -296,7 +296,7 @@ def test_a_bag_that_changes_while_it_is_read_is_not_in_the_dataset(bags, tmp_pat
     class Grow(Observer):
         """Lets a bag grow in the run."""
 
-        def planned(self, plan):
+        def planned(self, number, plan):
             if plan.frames and not grown:
                 grown.append(True)
                 with open(copies[0], 'ab') as file:

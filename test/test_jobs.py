@@ -59,7 +59,7 @@ class CancelAfter(Observer):
         self.left = bags
         self.cancel = threading.Event()
 
-    def bag_finished(self, outcome):
+    def bag_finished(self, number, outcome, plan):
         self.left -= 1
         if self.left == 0:
             self.cancel.set()
@@ -150,7 +150,7 @@ def test_two_runs_cannot_write_to_one_place(bags, tmp_path):
     class Second(Observer):
         """Starts a second run within the first."""
 
-        def planned(self, plan):
+        def planned(self, number, plan):
             with pytest.raises(UsageError, match='another conversion is writing'):
                 run(bags, tmp_path / 'out', **VALUES)
 

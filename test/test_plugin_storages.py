@@ -212,7 +212,7 @@ def test_an_unfinished_run_goes_on_with_the_same_plugins_alone(package, tmp_path
     class Stop(Observer):
         """Stops the run after a bag."""
 
-        def bag_finished(self, outcome):
+        def bag_finished(self, number, outcome, plan):
             cancel.set()
 
     logs = tmp_path / 'logs'

@@ -127,7 +127,7 @@ def test_an_unfinished_run_goes_on(package, bags, tmp_path, capsys):
     class Stop(Observer):
         """Stops the run after a bag."""
 
-        def bag_finished(self, outcome):
+        def bag_finished(self, number, outcome, plan):
             cancel.set()
 
     cancel = threading.Event()

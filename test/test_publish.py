@@ -441,7 +441,7 @@ def test_what_has_the_name_of_the_workspace_is_never_touched(
 class Stop(Observer):
     """Stops the run after a bag."""
 
-    def bag_finished(self, outcome):
+    def bag_finished(self, number, outcome, plan):
         raise Cancelled('stopped')
 
 
@@ -483,7 +483,7 @@ def test_a_workspace_that_another_run_has_just_removed_is_made_anew(
     class Second(Observer):
         """Starts a second run within the first."""
 
-        def planned(self, plan):
+        def planned(self, number, plan):
             with pytest.raises(UsageError, match='another conversion is writing'):
                 convert_arm(bags, tmp_path / 'out', profile)
             done.append(True)
@@ -514,7 +514,7 @@ def test_closing_does_not_hide_why_a_run_failed(bags, tmp_path, profile):
     class Fail(Observer):
         """Lets the output fail."""
 
-        def planned(self, plan):
+        def planned(self, number, plan):
             (tmp_path / 'a/mine.txt').write_text('mine')
             raise OutputError('the reason')
 

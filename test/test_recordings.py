@@ -39,6 +39,7 @@ from kuavo_bag_converter.bags.scratch import RESERVE, Scratch
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.display import Display, print_report
 from kuavo_bag_converter.jobs.report import Outcome, Report
+from kuavo_bag_converter.jobs.topic_alignment import AlignmentSummary
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import LINE, one_line, shown
@@ -465,7 +466,7 @@ def annotated(tmp_path, robot, name, annotations, pattern='{bag}.json'):
 def test_the_annotation_of_a_bag_is_found_by_its_name(tmp_path, robot, name, annotation):
     outcome = annotated(tmp_path, robot, name, [annotation, 'other.json'])
     assert outcome.status == 'converted', outcome.reason
-    assert outcome.plan.cut.rule == 'marks_file'
+    assert report(tmp_path / 'out')['bags'][0]['plan']['cut']['rule'] == 'marks_file'
     assert 8 <= outcome.frames <= 11
 
 
@@ -525,17 +526,20 @@ def test_every_count_of_a_plan_is_printed(robot, tmp_path, on_gap):
     (outcome,) = run(
         robot.write(tmp_path / 'bag'), tmp_path / 'out', profile=str(profile)
     ).outcomes
-    document = outcome.plan.as_json()
-    document.pop('format')
+    document = report(tmp_path / 'out')['bags'][0]['plan']
+    document.pop('format', None)
     document['cut'].pop('messages')  # they are not all counted, and nothing became of them
     numbers: list[tuple[str, int]] = []
     plan = PlanReport.from_json(numbered({**document, 'bad_images': {HEAD: 1}}, numbers))
-    outcome = replace(outcome, plan=plan, frames=plan.frames, episodes=plan.episodes)
+    outcome = replace(outcome, frames=plan.frames, episodes=plan.episodes)
     printed = StringIO()
     display = Display(printed)
-    display.planned(plan)
-    display.bag_finished(outcome)
-    print_report(Report(tmp_path, (outcome,), 1.0, 1.0), printed)
+    display.planned(1, plan)
+    display.bag_finished(1, outcome, plan)
+    summary = AlignmentSummary()
+    summary.add(1, plan)
+    done = Report(tmp_path, (outcome,), 1.0, 1.0, tuple(summary.topics()))
+    print_report(done, printed)
     text = printed.getvalue()
     unsaid = {key for key, number in numbers if not re.search(rf'\b{number}\b', text)}
     assert unsaid <= ({'in_gap'} if on_gap == 'mark' else set()), text
@@ -563,10 +567,11 @@ def test_bags_of_one_name_are_told_apart(tmp_path):
 
 def test_counts_of_nothing_are_not_printed(robot, profile, tmp_path):
     (outcome,) = run(robot.write(tmp_path / 'bag'), tmp_path / 'out', profile=profile).outcomes
+    plan = PlanReport.from_json(report(tmp_path / 'out')['bags'][0]['plan'])
     printed = StringIO()
     display = Display(printed)
-    display.planned(outcome.plan)
-    display.bag_finished(outcome)
+    display.planned(1, plan)
+    display.bag_finished(1, outcome, plan)
     assert len(printed.getvalue().splitlines()) == 2
 
 

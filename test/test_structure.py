@@ -33,6 +33,7 @@ LAYERS = """
     alignment  robots
     dataset
     sample  check
+    executors
     frames
     inspection  replay
     jobs

@@ -193,7 +193,7 @@ class ReleaseHalfWay(Observer):
     def __init__(self, decoder):
         self._decoder = decoder
 
-    def progressed(self, done, total):
+    def progressed(self, number, done, total):
         if done > total // 2 and self._decoder is not None:
             self._decoder.release()
             self._decoder = None

@@ -289,7 +289,7 @@ class _Stop(Observer):
 
         self.cancel = Event()
 
-    def bag_finished(self, outcome):
+    def bag_finished(self, number, outcome, plan):
         self.cancel.set()
 
 

@@ -758,7 +758,7 @@ def test_what_was_not_believed_is_printed_with_the_plan(tmp_path):
     profile = profile_of(tmp_path, timeline='header')
     root = converted(tmp_path, robot, profile, latched={COMMANDS: [True]})
     stream = io.StringIO()
-    Display(stream).planned(PlanReport.from_json(plan_of(root)))
+    Display(stream).planned(1, PlanReport.from_json(plan_of(root)))
     lines = [line.strip() for line in stream.getvalue().splitlines()]
     for line in (
         f'{CAMERA}: 1 message received outside of the recording (by 1700000000 s or more), '

@@ -69,7 +69,7 @@ class Onlooker(Notes):
             self._looks += 1
             self._changed.notify_all()
 
-    def bag_finished(self, outcome):
+    def bag_finished(self, number, outcome, plan):
         self.converted.append((Path(outcome.bag).name, outcome.status))
 
     def looks(self, count=4):

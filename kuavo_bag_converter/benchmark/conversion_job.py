@@ -76,9 +76,9 @@ class _PassOneClock(Observer):
         del number, total, bag
         self._begin = _now()
 
-    def planned(self, plan: PlanReport) -> None:
+    def planned(self, number: int, plan: PlanReport) -> None:
         """Keep what was used since the bag was begun."""
-        del plan
+        del number, plan
         self.pass_1 = {name: value - self._begin[name] for name, value in _now().items()}
 
 

@@ -17,11 +17,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-import os
 
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.support.process import cores
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def shard_options(settings: Settings) -> ShardOptions:
         definitions=Definitions(settings.msg_path, settings.distro),
         use_cv_bridge=_has_cv_bridge(),
         chunk_size=settings.chunk_size,
-        threads=settings.threads or len(os.sched_getaffinity(0)),
+        threads=settings.threads or cores(),
         memory_limit_mb=settings.memory_limit_mb,
         stall_timeout_s=settings.stall_timeout_s,
         debug_memory=settings.debug_memory,

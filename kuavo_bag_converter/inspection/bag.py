@@ -317,7 +317,7 @@ def refused_together(recordings: Sequence[Recording], settings: Settings) -> dic
                 on_damage=settings.on_damage,
             )
             if bound is not None:
-                profile.settle(bound.binding.profile)
+                profile.settle(bound.binding.profile, profile.found)
                 forms[recording] = bound.shard_format
     agreement.settle({str(recording[0]): form for recording, form in forms.items()})
     for recording, form in forms.items():

@@ -12,15 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bag by bag: try whether it can be converted, then give it a shard in the workspace."""
+"""Bag by bag: try whether it can be converted, then give it a shard."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 import os
 from pathlib import Path
-import threading
+from typing import Any, NamedTuple
 
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
 from kuavo_bag_converter.bags.fingerprint import (
@@ -36,194 +37,204 @@ from kuavo_bag_converter.bags.open import holds_messages, open_bag
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.frames.options import shard_options
-from kuavo_bag_converter.frames.preflight import bind_bag, FirstMessages, try_bag
+from kuavo_bag_converter.executors.model import Context
+from kuavo_bag_converter.frames.options import shard_options, ShardOptions
+from kuavo_bag_converter.frames.preflight import bind_bag, BoundBag, FirstMessages, try_bag
 from kuavo_bag_converter.frames.stream import Filler
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bags import Bag
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
-from kuavo_bag_converter.jobs.labels import check_labels, labels_of
-from kuavo_bag_converter.jobs.report import Observer, Outcome
+from kuavo_bag_converter.jobs.labels import check_labels
+from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.shard import Origin, write_shard
-from kuavo_bag_converter.jobs.workspace import Workspace
+from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError, UsageError
+from kuavo_bag_converter.support.errors import BagError, DatasetError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.texts import error_text, listed
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """One call of :func:`~kuavo_bag_converter.jobs.convert.convert`."""
+class TriedBag(NamedTuple):
+    """What the first messages of a bag have told."""
 
-    settings: Settings
-    workspace: Workspace
-    before: ExistingDataset | None
-    """The dataset that is added to."""
-    observer: Observer
-    cancel: threading.Event
-    fill: Filler
-    """Brings the messages of a bag to its frames."""
+    shard_format: ShardFormat
+    profile: Profile
+    settled: Mapping[str, object]
+    """Settings that were ``auto``, as the bag settles them."""
+    state: FilesState
+    """How its files were then."""
+    first_messages: FirstMessages
 
-    def check_cancelled(self) -> None:
-        """
-        Stop if that was asked for.
 
-        :raises Cancelled: ``cancel`` is set.
-        """
-        if self.cancel.is_set():
-            raise Cancelled
+class BagToConvert(NamedTuple):
+    """A bag whose turn has come."""
 
-    def pass_notes_on(self) -> None:
-        """Tell the observer what the workspace has to say."""
-        for note in self.workspace.notes:
-            self.observer.note(note)
-        self.workspace.notes.clear()
+    bag: Bag
+    disk: DiskWatch
+    """Knows whether its shard has room."""
+    state: FilesState | None = None
+    """How its files were when its first messages were read, if they have been."""
+    first_messages: FirstMessages | None = None
 
 
 class BagConverter:
-    """Converts the bags of a run, which have one profile and must agree in the form of shards."""
+    """
+    Tries and converts the bags of a run, which have one profile and must agree in their shards.
 
-    def __init__(self, run: Conversion) -> None:
+    It can be pickled: what several bags decide is settled by the run, before they are converted
+    beside each other.
+
+    :ivar settings: Of the run.
+    :ivar profile: Of the run.
+    :ivar agreement: Of the shards.
+    :ivar shards: Where they are.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        shards: ShardFolder,
+        before: ExistingDataset | None,
+        fill: Filler,
+    ) -> None:
         """
-        Convert to shards in the run's workspace.
+        Convert to shards in a folder.
 
+        :param settings: How.
+        :param shards: The folder.
+        :param before: The dataset that is added to.
+        :param fill: Brings the messages of a bag to its frames.
         :raises UsageError: The settings cannot be carried out.
         """
-        settings, before = run.settings, run.before
-        self._profile = RunProfile(settings)
+        self.settings = settings
+        self.shards = shards
+        self.profile = RunProfile(settings)
         bags = () if before is None else before.record.converted
         self.agreement = Agreement(
             settings.lerobot_version,
-            None if before is None else run.workspace.output,
+            None if before is None else before.root,
             [bag.plan.element_names or {} for bag in bags],
         )
-        self._run = run
-        self._options = shard_options(settings)
+        self._fill = fill
+        self._options: ShardOptions | None = shard_options(settings)
         check_labels(settings.labels)
-        self._tried: dict[Bag, tuple[FilesState, FirstMessages]] = {}
-        """What first messages have told, and how the files were then."""
 
-    @property
-    def profile(self) -> Profile | None:
-        """Return that of the run, which the first bag that fits one settles."""
-        return self._profile.profile
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_options': None}
 
-    def try_bag(self, bag: Bag) -> ShardFormat | None:
+    def _options_in(self, context: Context) -> ShardOptions:
+        """Return the options of shards, with what a task may use."""
+        self._options = self._options or shard_options(self.settings)
+        return replace(
+            self._options, threads=context.threads, memory_limit_mb=context.memory_limit_mb
+        )
+
+    def try_bag(self, bag: Bag, context: Context) -> TriedBag | Outcome | None:
         """
-        Return the form that a bag's shard will have, as far as its first messages tell.
+        Return what the first messages of a bag tell, or its outcome if it cannot be converted.
 
         Damage further inside, and that of bags without an index, which are not tried (None), is
         found when their turn comes.
-
-        :raises BagError: The bag cannot be converted.
         """
-        state = state_of(bag.paths)
-        bound = try_bag(
-            bag.paths,
-            self._profile.of,
-            self._options,
-            reader=self._run.settings.reader,
-            on_damage=self._run.settings.on_damage,
-            cancel=self._run.cancel,
-        )
+        try:
+            state = state_of(bag.paths)
+            bound = try_bag(
+                bag.paths,
+                self.profile.of,
+                self._options_in(context),
+                reader=self.settings.reader,
+                on_damage=self.settings.on_damage,
+                cancel=context.cancel,
+            )
+        except (BagError, OSError) as error:
+            return bag.failure(error)
         if bound is None:
             return None
-        self._settle(bag, bound.binding.profile)
-        self._tried[bag] = state, bound.first_messages
-        return bound.shard_format
+        return self._tried(bound, state)
 
-    def is_done(self, bag: Bag) -> bool:
-        """Tell whether a bag is in the dataset, or was converted by an unfinished run."""
+    def try_whole(self, bag: Bag, context: Context) -> TriedBag | None:
+        """Do the same for a bag that must be read whole for it; None if it cannot be converted."""
         try:
-            key = fingerprint(bag.paths).key
+            state = state_of(bag.paths)
+            with self._open(bag) as reader:
+                bound = bind_bag(
+                    self.profile.of(reader), reader, self._options_in(context), context.cancel
+                )
+        except (BagError, OSError):
+            return None
+        return self._tried(bound, state)
+
+    def _tried(self, bound: BoundBag, state: FilesState) -> TriedBag:
+        profile, found = bound.binding.profile, self.profile.found
+        return TriedBag(bound.shard_format, profile, found, state, bound.first_messages)
+
+    def is_finished(self, bag: Bag) -> bool:
+        """Tell whether a bag was converted by an unfinished run."""
+        try:
+            path = self.shards.path_of(bag.place, fingerprint(bag.paths).key)
         except BagError:
             return False
-        before, workspace = self._run.before, self._run.workspace
-        if before is not None and before.record.holds(bag.paths, key):
-            return True
-        return any(True for _ in workspace.finished_shards(workspace.shard_path(bag.place, key)))
+        return any(True for _ in self.shards.finished(path))
 
-    def convert(self, bag: Bag, disk: DiskWatch) -> tuple[Outcome, Shard | None]:
+    def convert(self, given: BagToConvert, context: Context) -> Outcome:
         """
         Convert a bag, or take over the shard that an unfinished run has made of it.
 
-        :param bag: The bag.
-        :param disk: Knows whether its shard has room.
-        :return: What became of it, and its shard if it has one.
+        :return: What became of it.
         :raises UsageError: The bag has changed since an unfinished run converted it.
         :raises OutputError: The disk has no room.
-        :raises Cancelled: ``cancel`` was set.
+        :raises Cancelled: The run was cancelled.
         """
+        bag = given.bag
         try:
-            outcome, shard = self._convert(bag, disk)
+            return self._convert(given, context)
         except (BagError, DatasetError) as error:
-            outcome, shard = bag.failure(error), None
-        if shard is not None:
-            labels, lines = labels_of(self._run.settings.labels, bag.paths[0])
-            shard = replace(shard, labels=labels)
-            outcome = replace(outcome, problems=(*outcome.problems, *lines))
-        disk.note(total_bytes(bag.paths), 0 if shard is None else total_bytes([shard.path]))
-        return outcome, shard
+            return bag.failure(error)
 
-    def _convert(self, bag: Bag, disk: DiskWatch) -> tuple[Outcome, Shard | None]:
-        workspace, before = self._run.workspace, self._run.before
+    def _convert(self, given: BagToConvert, context: Context) -> Outcome:
+        bag = given.bag
         state, found = state_of(bag.paths), fingerprint(bag.paths)
-        key = found.key
-        if before is not None:
-            holders = before.record.holders(bag.paths, key)
-            if holders and all(holders.values()):
-                return bag.outcome('present', self._other_task(bag, holders)), None
-            _check_not_shared(holders)
-        path = workspace.shard_path(bag.place, key)
-        workspace.forget_changed(path, bag.name, redo=self._run.settings.on_change == 'redo')
-        shard = self._kept_shard(bag, path)
-        if shard is not None and self._serves(bag, shard):
-            return bag.outcome('kept', shard=shard), shard
-        tried = self._tried.pop(bag, None)
-        known = tried[1] if tried is not None and tried[0] == state else None
-        shard = self._write_shard(bag, path, found, known, disk)
+        path = self.shards.path_of(bag.place, found.key)
+        self.shards.forget_changed(path, bag.name, redo=self.settings.on_change == 'redo')
+        shard = self._kept_shard(bag, path, context)
+        if shard is not None and self._serves(bag, shard, context):
+            return bag.outcome('kept', shard=shard)
+        known = given.first_messages if given.state == state else None
+        shard = self._write_shard(bag, path, found, known, given.disk, context)
         if state_of(bag.paths) != state:
-            workspace.remove_shard(path)
+            self.shards.remove(path)
             raise BagError('the bag changed while it was read; wait until it is complete')
-        return bag.outcome('converted', shard=shard), shard
+        return bag.outcome('converted', shard=shard)
 
-    def _other_task(self, bag: Bag, holders: Mapping[Path, RecordedBag | None]) -> str:
-        """Say that a bag of the dataset has another task there than it would be given now."""
-        now = bag.task or (self.profile.task if self.profile else '')
-        others = {holder.task for holder in holders.values() if holder} - {now, ''}
-        if not now or not others:
-            return ''
-        return f'its task there stays {listed(sorted(others))}, not {now}'
-
-    def _kept_shard(self, bag: Bag, path: Path) -> Shard | None:
+    def _kept_shard(self, bag: Bag, path: Path, context: Context) -> Shard | None:
         """Return the shard that an unfinished run has made of a bag, if it is whole."""
-        for kept in self._run.workspace.finished_shards(path):
+        for kept in self.shards.finished(path):
             try:
                 shard = Shard.load(kept, whole=True)
                 shard.check_attachment(ALIGNMENT)
                 files = Origin.of(shard).files
             except DatasetError as error:
-                self._run.observer.note(
+                context.tell(
+                    'note',
                     f'{kept}: cannot be taken over ({error_text(error)}); its bag is converted '
-                    'again'
+                    'again',
                 )
-                self._run.workspace.remove_shard(kept)
+                self.shards.remove(kept)
                 continue
             there = files and all(map(os.path.exists, files))
             if kept == path or not there or same_files(files_of(bag.paths), files):
                 return shard
         return None
 
-    def _serves(self, bag: Bag, shard: Shard) -> bool:
+    def _serves(self, bag: Bag, shard: Shard, context: Context) -> bool:
         """Tell whether the shard of an unfinished run serves this one, which must fit it."""
-        profile = self.profile
+        profile = self.profile.profile
         if profile is None:
             with self._open(bag) as reader:
-                profile = self._profile.of(reader)
-            self._settle(bag, profile)
+                profile = self.profile.of(reader)
+            self._settle(bag, profile, context)
         options = {key: video.options for key, video in shard.videos.items()}
         origin = Origin.of(shard)
         names = origin.plan.element_names or {}
@@ -234,13 +245,13 @@ class BagConverter:
         task, now = origin.task, bag.task or profile.task
         if task in ('', now):
             return True
-        workspace = self._run.workspace
-        if self._run.settings.on_change != 'redo':
+        if self.settings.on_change != 'redo':
             raise UsageError(
                 f'{bag.name}: was converted by an unfinished run with the task {task!r}, which is '
-                f'{now!r} now; set on_change: redo to convert it again, or remove {workspace.root}'
+                f'{now!r} now; set on_change: redo to convert it again, or remove '
+                f'{self.shards.path.parent}'
             )
-        workspace.remove_shard(shard.path)
+        self.shards.remove(shard.path)
         return False
 
     def _write_shard(
@@ -250,16 +261,17 @@ class BagConverter:
         found: Fingerprint,
         known: FirstMessages | None,
         disk: DiskWatch,
+        context: Context,
     ) -> Shard:
-        options = self._options
+        options = self._options_in(context)
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
         with self._open(bag) as reader:
-            profile = self._profile.of(reader)
+            profile = self.profile.of(reader)
             profile_of_bag = replace(profile, task=bag.task or profile.task)
-            bound = bind_bag(profile_of_bag, reader, options, self._run.cancel, known)
+            bound = bind_bag(profile_of_bag, reader, options, context.cancel, known)
             self.agreement.check(bag.name, bound.shard_format)
-            self._settle(bag, profile)
-            if self._run.settings.check_disk:
+            self._settle(bag, profile, context)
+            if self.settings.check_disk:
                 estimate = shard_bytes(
                     reader,
                     profile,
@@ -277,23 +289,58 @@ class BagConverter:
                 options,
                 found,
                 files,
-                planned=lambda plan: self._run.observer.planned(plan.report),
-                progress=self._run.observer.progressed,
-                cancel=self._run.cancel,
-                fill=self._run.fill,
+                planned=lambda plan: context.tell('planned', plan.report),
+                progress=partial(context.tell, 'progressed'),
+                cancel=context.cancel,
+                fill=self._fill,
             )
 
     def _open(self, bag: Bag) -> BagReader:
-        settings = self._run.settings
+        settings = self.settings
         try:
             return open_bag(bag.paths, reader=settings.reader, on_damage=settings.on_damage)
         except OSError as error:  # of a temporary folder
             raise BagError(f'{bag.name}: cannot be read: {error}') from error
 
-    def _settle(self, bag: Bag, profile: Profile) -> None:
-        settled = self._profile.settle(profile)
-        if settled:
-            self._run.observer.note(f'{bag.name}: {settled}, by what it holds')
+    def _settle(self, bag: Bag, profile: Profile, context: Context) -> None:
+        text = self.profile.settle(profile, self.profile.found)
+        if text:
+            context.tell('note', f'{bag.name}: {text}, by what it holds')
+
+
+def is_present(bag: Bag, before: ExistingDataset) -> bool:
+    """Tell whether a bag is in the dataset that is added to."""
+    try:
+        return before.record.holds(bag.paths, fingerprint(bag.paths).key)
+    except BagError:
+        return False
+
+
+def present_outcome(bag: Bag, before: ExistingDataset, profile: Profile | None) -> Outcome | None:
+    """
+    Return the outcome of a bag that is in the dataset that is added to; None if it is not.
+
+    :param bag: The bag.
+    :param before: The dataset.
+    :param profile: Of the run, if it is known.
+    :raises BagError: The dataset has a part of its recording.
+    """
+    holders = before.record.holders(bag.paths, fingerprint(bag.paths).key)
+    if holders and all(holders.values()):
+        return bag.outcome('present', _other_task(bag, holders, profile))
+    _check_not_shared(holders)
+    return None
+
+
+def _other_task(
+    bag: Bag, holders: Mapping[Path, RecordedBag | None], profile: Profile | None
+) -> str:
+    """Say that a bag of the dataset has another task there than it would be given now."""
+    now = bag.task or (profile.task if profile else '')
+    others = {holder.task for holder in holders.values() if holder} - {now, ''}
+    if not now or not others:
+        return ''
+    return f'its task there stays {listed(sorted(others))}, not {now}'
 
 
 def _check_not_shared(holders: Mapping[Path, RecordedBag | None]) -> None:

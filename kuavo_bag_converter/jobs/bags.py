@@ -57,15 +57,14 @@ class Bag(NamedTuple):
     def outcome(self, status: Status, reason: str = '', shard: Shard | None = None) -> Outcome:
         """Return what became of it."""
         lengths = () if shard is None else shard.episode_lengths
-        origin = None if shard is None else Origin.of(shard)
         return Outcome(
             self.name,
             status,
             reason,
             episodes=len(lengths),
             frames=sum(lengths),
-            plan=None if origin is None else origin.plan,
-            problems=() if origin is None else origin.problems,
+            shard=None if shard is None else shard.path,
+            problems=() if shard is None else Origin.of(shard).problems,
             paths=self.paths,
             recorded=self.recorded,
             task=self.task,

@@ -60,7 +60,7 @@ def write_conversion_folder(
     settings: Settings,
     profile: Profile,
     outcomes: Sequence[Outcome],
-    shards: Sequence[Shard],
+    shards: Iterable[Shard],
     before: ExistingDataset | None = None,
 ) -> None:
     """
@@ -73,7 +73,7 @@ def write_conversion_folder(
     :param settings: It was made with them.
     :param profile: What a frame is made of.
     :param outcomes: Of the bags of this run.
-    :param shards: Of the converted ones, in order.
+    :param shards: Of the converted ones, in order; they are gone through twice.
     :param before: The dataset whose episodes come first; a bag that failed there takes its old
         place in the list.
     """
@@ -99,7 +99,7 @@ def recorded_bags(
     settings: Settings,
     profile: Profile,
     outcomes: Sequence[Outcome],
-    shards: Sequence[Shard],
+    shards: Iterable[Shard],
     before: ExistingDataset | None,
 ) -> tuple[RecordedBag, ...]:
     """Return the bags of a record: those before, and those of a run; see the arguments above."""
@@ -133,7 +133,7 @@ def _recorded(
 ) -> RecordedBag:
     origin = None if shard is None else Origin.of(shard)
     known = None if origin is None else origin.fingerprint
-    plan = outcome.plan or PlanReport()
+    plan = PlanReport() if origin is None else origin.plan
     return RecordedBag(
         number,
         outcome.paths[0],

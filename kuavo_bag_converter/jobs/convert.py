@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -24,7 +24,6 @@ import threading
 import time
 
 from kuavo_bag_converter.check.dataset import check_dataset
-from kuavo_bag_converter.dataset.agreement import ShardFormat
 from kuavo_bag_converter.dataset.assemble import assemble
 from kuavo_bag_converter.dataset.layout import (
     INFO_PATH,
@@ -35,8 +34,8 @@ from kuavo_bag_converter.dataset.layout import (
 from kuavo_bag_converter.dataset.metadata import write_json
 from kuavo_bag_converter.dataset.modality import modality_of
 from kuavo_bag_converter.dataset.record import LEROBOT, write_record
-from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
+from kuavo_bag_converter.executors.serial import SerialExecutor
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
 from kuavo_bag_converter.jobs.append import (
     check_is_lerobot,
@@ -44,21 +43,22 @@ from kuavo_bag_converter.jobs.append import (
     read_before,
     settings_for,
 )
-from kuavo_bag_converter.jobs.bag_converter import BagConverter, Conversion
-from kuavo_bag_converter.jobs.bags import Bag, find_bags
+from kuavo_bag_converter.jobs.bag_converter import BagConverter
+from kuavo_bag_converter.jobs.bags import find_bags
+from kuavo_bag_converter.jobs.bags_to_shards import BagsToShards, Conversion
 from kuavo_bag_converter.jobs.configuration import configuration
 from kuavo_bag_converter.jobs.conversion_folder import recorded_bags, write_conversion_folder
 from kuavo_bag_converter.jobs.dataset_files import carry_over, others_in, Snapshot, take_snapshot
-from kuavo_bag_converter.jobs.disk import DiskWatch
+from kuavo_bag_converter.jobs.finished_shards import FinishedShards
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.support.errors import BagError, DatasetError, OutputError, UsageError
-from kuavo_bag_converter.support.files import sync, system_reason, total_bytes
-from kuavo_bag_converter.support.process import peak_memory_mb
+from kuavo_bag_converter.support.errors import DatasetError, OutputError, UsageError
+from kuavo_bag_converter.support.files import sync, system_reason
+from kuavo_bag_converter.support.process import cores, peak_memory_mb
 from kuavo_bag_converter.support.texts import listed
 
 _NAMED = 5
@@ -97,10 +97,8 @@ def convert_bags(
             before = read_before(output, take_snapshot(output)) if adding else None
             if before is not None:
                 settings = settings_for(settings, before)
-            run = Conversion(
-                settings, workspace, before, observer, cancel or threading.Event(), fill
-            )
-            report = _convert(run)
+            run = Conversion(settings, workspace, before, observer, cancel or threading.Event())
+            report = _convert(run, fill)
         run.pass_notes_on()
     except OSError as error:
         # What reading a bag meets is a BagError.
@@ -125,94 +123,36 @@ def check_given(settings: Settings) -> None:
         raise UsageError('bags: no bag given')
 
 
-def _convert(run: Conversion) -> Report:
+def _convert(run: Conversion, fill: Filler) -> Report:
     """Find the bags, check them all, convert each to a shard, and make the shards a dataset."""
     started = time.monotonic()
-    converter = BagConverter(run)
-    run.workspace.prepare(configuration(run.settings), redo=run.settings.on_change == 'redo')
+    settings = run.settings
+    converter = BagConverter(settings, run.workspace.shards, run.before, fill)
+    run.workspace.prepare(configuration(settings), redo=settings.on_change == 'redo')
     run.pass_notes_on()
-    bags = find_bags(run.settings, run.before, run.observer.note)
+    bags = find_bags(settings, run.before, run.observer.note)
     run.observer.bags_found([bag.name for bag in bags])
-    # One bag is checked when it is opened to be converted, which is at once.
-    refused = _check_all(run, converter, bags) if len(bags) > 1 else {}
-    outcomes, shards = _convert_all(run, converter, bags, refused)
-    published = Published(Path(run.settings.output))
+    executor = SerialExecutor(settings.threads or cores(), settings.memory_limit_mb, run.cancel)
+    outcomes = BagsToShards(run, converter, executor, bags).outcomes()
+    shards = FinishedShards(outcomes, settings.labels)
+    published = Published(Path(settings.output))
     if shards:
-        assert converter.profile is not None  # that of the shards
-        dataset, snapshot = _assemble(run, converter.profile, outcomes, shards)
-        if run.settings.dataset_format == LEROBOT:
+        profile = converter.profile.profile
+        assert profile is not None  # that of the shards
+        dataset, snapshot = _assemble(run, profile, outcomes, shards)
+        if settings.dataset_format == LEROBOT:
             _check(dataset)
         published = run.workspace.publish(dataset, snapshot)
     else:
         _record_failures(run, outcomes)
-    where = published.path if published.problem else Path(run.settings.output)
+    where = published.path if published.problem else Path(settings.output)
     seconds = time.monotonic() - started
-    return Report(where, tuple(outcomes), seconds, peak_memory_mb(), published.problem)
-
-
-def _check_all(
-    run: Conversion, converter: BagConverter, bags: Sequence[Bag]
-) -> dict[int, Outcome]:
-    """Return the outcomes of the bags that cannot be converted, by their numbers from 1."""
-    run.observer.checking(len(bags))
-    refused: dict[int, Outcome] = {}
-    formats: dict[int, ShardFormat] = {}
-
-    def refuse(number: int, bag: Bag, error: Exception) -> None:
-        if not converter.is_done(bag):
-            refused[number] = bag.failure(error)
-            run.observer.bag_refused(number, len(bags), refused[number])
-
-    for number, bag in enumerate(bags, start=1):
-        run.check_cancelled()
-        try:
-            shard_format = converter.try_bag(bag)
-        except (BagError, OSError) as error:
-            refuse(number, bag, error)
-            continue
-        if shard_format is not None:
-            formats[number] = shard_format
-    converter.agreement.settle(
-        {bags[number - 1].name: shard_format for number, shard_format in formats.items()}
-    )
-    for number, shard_format in formats.items():
-        bag = bags[number - 1]
-        try:
-            converter.agreement.check(bag.name, shard_format)
-        except (BagError, DatasetError) as error:
-            refuse(number, bag, error)
-    return refused
-
-
-def _convert_all(
-    run: Conversion, converter: BagConverter, bags: Sequence[Bag], refused: Mapping[int, Outcome]
-) -> tuple[list[Outcome], list[Shard]]:
-    """Return what became of each bag, and the shards of those that were converted, in order."""
-    outcomes: list[Outcome] = []
-    shards: list[Shard] = []
-    stop = run.settings.on_error == 'stop'
-    stopped = stop and bool(refused)
-    numbered = list(enumerate(bags, start=1))
-    sizes = [0 if number in refused else total_bytes(bag.paths) for number, bag in numbered]
-    disk = DiskWatch(run.workspace.root, sizes)
-    for number, bag in numbered:
-        if number in refused:
-            outcomes.append(refused[number])
-            continue
-        run.observer.bag_started(number, len(bags), bag.name)
-        if stopped:
-            outcome = bag.outcome('skipped', 'on_error: stop, because of the one that failed')
-        else:
-            outcome, shard = converter.convert(bag, disk)
-            shards += [] if shard is None else [shard]
-            stopped = stop and outcome.status == 'failed'
-        outcomes.append(outcome)
-        run.observer.bag_finished(outcome)
-    return outcomes, shards
+    alignment = tuple(run.alignment.topics())
+    return Report(where, tuple(outcomes), seconds, peak_memory_mb(), alignment, published.problem)
 
 
 def _assemble(
-    run: Conversion, profile: Profile, outcomes: Sequence[Outcome], shards: Sequence[Shard]
+    run: Conversion, profile: Profile, outcomes: Sequence[Outcome], shards: FinishedShards
 ) -> tuple[Path, Snapshot | None]:
     """
     Put the dataset together in the workspace, with the record of how it was made.
@@ -228,13 +168,13 @@ def _assemble(
     if run.before is not None:
         snapshot = run.workspace.begin_replacing()
         before = _unchanged(run.before, snapshot)
-    features = shards[0].features
+    features = next(iter(shards)).features
     if writer is not None:
         info = DatasetInfo(features, profile.fps, profile.robot_type)
-        write_dataset(writer, shards, root, info)
+        write_dataset(writer, tuple(shards), root, info)
     else:
         assemble(
-            shards,
+            tuple(shards),
             root,
             features=features,
             fps=profile.fps,

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 import time
 from typing import TextIO
@@ -31,9 +32,13 @@ from kuavo_bag_converter.alignment.report import (
 )
 from kuavo_bag_converter.alignment.runs import step_text
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
+from kuavo_bag_converter.jobs.topic_alignment import TopicAlignment
 from kuavo_bag_converter.support.texts import aligned, counted, distinct_names, shown, visible
 
 _BAR = 30
+_LEAST_BAR = 6
+_MOST_BARS = 4
+"""Bags that are drawn beside each other; more do not fit into a line."""
 _LOG_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.1
 _NUMBERS = {
@@ -44,19 +49,51 @@ _NUMBERS = {
 """What was done about the numbers of messages, by the keys of the report."""
 _KEPT_IN_GAPS = {'hold': 'hold the message before', 'keep': 'kept as they are'}
 """What becomes of frames in gaps that are neither cut nor filled, by ``on_gap``."""
+_ALIGNMENT = ('topic', 'messages', 'used', 'repeated', 'median ms', 'p95 ms', 'max ms', 'far')
+
+
+@dataclass
+class _Bar:
+    """How far a bag is."""
+
+    label: str
+    started: float
+    logged: float = 0.0
+    done: int = 0
+    total: int = 0
+
+    def __post_init__(self) -> None:
+        self.logged = self.started
+
+    def rate(self, now: float) -> float:
+        """Return the frames per second so far."""
+        return self.done / max(now - self.started, 1e-9)
+
+    def drawn(self, width: int, now: float, *, short: bool) -> str:
+        """Return it as text; without counts if it is ``short``."""
+        filled = width * self.done // max(self.total, 1)
+        text = f'{self.label} {"#" * filled}{"-" * (width - filled)}'
+        if short:
+            return text
+        return f'{text} {self.done}/{self.total} frames, {self.rate(now):.0f}/s'
 
 
 class Display(Observer):
-    """Draws a bar on a terminal, writes a line now and then to anything else."""
+    """
+    Draws bars on a terminal, writes a line now and then to anything else.
+
+    Bags that are converted beside each other have a bar each, in one line.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         """Write to ``stream``."""
         self._stream = stream
         self._terminal = stream.isatty()
         self._names: dict[str, str] = {}
-        self._label = ''
+        self._bars: dict[int, _Bar] = {}
+        """Of the bags that are being converted, by their numbers."""
         self._bar_shown = False
-        self._started = self._last = 0.0
+        self._drawn_at = 0.0
 
     def note(self, text: str) -> None:
         """Write it down."""
@@ -69,6 +106,7 @@ class Display(Observer):
     def bags_found(self, bags: Sequence[str]) -> None:
         """Find out what tells their names apart."""
         self._names = distinct_names(bags)
+        self._bars.clear()
 
     def checking(self, total: int) -> None:
         """Say that all bags are checked first."""
@@ -80,60 +118,74 @@ class Display(Observer):
 
     def bag_started(self, number: int, total: int, bag: str) -> None:
         """Name the bag."""
-        self._label = visible(self._numbered(number, total, bag))
-        self._started = self._last = time.monotonic()
+        label = visible(self._numbered(number, total, bag))
+        self._bars[number] = _Bar(label, time.monotonic())
         if not self._terminal:
-            self._line(f'{self._label}: reading timestamps')
+            self._line(f'{label}: reading timestamps')
 
-    def planned(self, plan: PlanReport) -> None:
+    def planned(self, number: int, plan: PlanReport) -> None:
         """Show what the plan will do, and what it had to do about missing data."""
-        self._line(f'{self._label}: {plan_summary(plan)}')
+        self._line(f'{self._label(number)}: {plan_summary(plan)}')
         for track in plan.tracks:
             for text in _remarks(track):
                 self._line(f'    {text}')
         for text in (*_cut_remarks(plan.cut), *_stamp_remarks(plan)):
             self._line(f'    {text}')
 
-    def progressed(self, done: int, total: int) -> None:
+    def progressed(self, number: int, done: int, total: int) -> None:
         """Move the bar."""
-        now = time.monotonic()
-        every = _DRAW_EVERY_S if self._terminal else _LOG_EVERY_S
-        if now - self._last < every:
+        bar = self._bars.get(number)
+        if bar is None:
             return
-        self._last = now
-        rate = done / max(now - self._started, 1e-9)
+        now = time.monotonic()
+        bar.done, bar.total = done, total
         if self._terminal:
-            filled = _BAR * done // max(total, 1)
-            bar = '#' * filled + '-' * (_BAR - filled)
-            self._stream.write(f'\r\033[K{self._label} {bar} {done}/{total} frames, {rate:.0f}/s')
-            self._stream.flush()
-            self._bar_shown = True
-        else:
-            self._line(f'{self._label}: {done}/{total} frames, {rate:.0f}/s')
+            if now - self._drawn_at >= _DRAW_EVERY_S:
+                self._drawn_at = now
+                self._draw(now)
+        elif now - bar.logged >= _LOG_EVERY_S * len(self._bars):
+            bar.logged = now
+            self._line(f'{bar.label}: {done}/{total} frames, {bar.rate(now):.0f}/s')
 
-    def bag_finished(self, outcome: Outcome) -> None:
+    def _draw(self, now: float) -> None:
+        bars = list(self._bars.values())
+        width = max(_BAR // len(bars), _LEAST_BAR)
+        texts = [bar.drawn(width, now, short=len(bars) > 1) for bar in bars[:_MOST_BARS]]
+        if len(bars) > _MOST_BARS:
+            texts.append(f'and {len(bars) - _MOST_BARS} more')
+        self._stream.write('\r\033[K' + ' | '.join(texts))
+        self._stream.flush()
+        self._bar_shown = True
+
+    def bag_finished(self, number: int, outcome: Outcome, plan: PlanReport | None) -> None:
         """Say what became of the bag."""
         text = f'{outcome.frames} frames' if outcome.status != 'failed' else outcome.reason
-        self._line(f'{self._label}: {outcome.status}: {text}')
-        repeated = outcome.plan.bad_images if outcome.plan else None
+        self._line(f'{self._label(number)}: {outcome.status}: {text}')
+        repeated = plan.bad_images if plan else None
         for topic, count in (repeated or {}).items():
             pictures = counted(count, 'bad picture')
             self._remark(
-                f'    {topic}: {pictures} replaced by the ones before (on_bad_image: repeat)'
+                number,
+                f'    {topic}: {pictures} replaced by the ones before (on_bad_image: repeat)',
             )
         for key, what in _NUMBERS.items():
-            counts = getattr(outcome.plan, key, None) or {}
+            counts = getattr(plan, key, None) or {}
             for topic, count in counts.items():
                 self._line(f'    {topic}: {counted(count, "frame")} {what}')
         for problem in outcome.problems:
-            self._remark(f'    {problem}')
+            self._remark(number, f'    {problem}')
+        self._bars.pop(number, None)
 
     def assembling(self, episodes: int) -> None:
         """Say that the dataset is being put together."""
         self._line(f'putting {counted(episodes, "episode")} together')
 
-    def _remark(self, text: str) -> None:
-        """Write what is wrong with a bag or the run and does not stop it."""
+    def _label(self, number: int) -> str:
+        bar = self._bars.get(number)
+        return bar.label if bar else ''
+
+    def _remark(self, number: int, text: str) -> None:  # noqa: ARG002  # of others
+        """Write what is wrong with bag ``number`` and does not stop it."""
         self._line(text)
 
     def _numbered(self, number: int, total: int, bag: str) -> str:
@@ -208,10 +260,9 @@ def print_report(report: Report, stream: TextIO) -> None:
             del row[4]
     for line in _table(header, rows):
         print(line, file=stream)
-    plans = [item.plan for item in report.outcomes if item.plan]
-    if plans:
+    if report.alignment:
         print(file=stream)
-        for line in _table(*_alignment_rows(plans)):
+        for line in _table(_ALIGNMENT, [_alignment_row(topic) for topic in report.alignment]):
             print(line, file=stream)
         print(file=stream)
     if report.frames:
@@ -227,32 +278,11 @@ def print_report(report: Report, stream: TextIO) -> None:
     )
 
 
-def _alignment_rows(
-    plans: Sequence[PlanReport],
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    header = ('topic', 'messages', 'used', 'repeated', 'median ms', 'p95 ms', 'max ms', 'far')
-    merged: dict[tuple[str, str], list[TrackReport]] = {}
-    for plan in plans:
-        for track in plan.tracks:
-            samples = f' ({track.samples} samples)' if track.samples else ''
-            merged.setdefault((f'{track.topic}{samples}', track.strategy), []).append(track)
-    rows = []
-    for (topic, _), tracks in merged.items():
-        counts = [sum(getattr(t, key) for t in tracks) for key in ('messages', 'used', 'repeated')]
-        errors = [track.error_ms for track in tracks if track.error_ms.max is not None]
-        worst = [
-            max((getattr(error, key) for error in errors), default=0.0)
-            for key in ('median', 'p95', 'max')
-        ]
-        rows.append(
-            (
-                topic,
-                *map(str, counts),
-                *(f'{error:.1f}' for error in worst),
-                str(sum(track.beyond_half_frame for track in tracks)),
-            )
-        )  # fmt: skip
-    return header, rows
+def _alignment_row(topic: TopicAlignment) -> tuple[str, ...]:
+    errors = (topic.median_ms, topic.p95_ms, topic.max_ms)
+    counts = (topic.messages, topic.used, topic.repeated)
+    far = str(topic.beyond_half_frame)
+    return (topic.topic, *map(str, counts), *(f'{error:.1f}' for error in errors), far)
 
 
 def _remarks(track: TrackReport) -> list[str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from kuavo_bag_converter.alignment.report import PlanReport
+from kuavo_bag_converter.jobs.topic_alignment import TopicAlignment
 
 Status = Literal['converted', 'kept', 'present', 'failed', 'skipped']
 
@@ -29,7 +30,7 @@ Status = Literal['converted', 'kept', 'present', 'failed', 'skipped']
 @dataclass(frozen=True)
 class Outcome:
     """
-    One bag's result.
+    One bag's result, in few bytes: the rest is in its shard, and later in the dataset's record.
 
     ``kept``: an earlier, unfinished run had converted it. ``present``: it is in the dataset that
     others are added to.
@@ -41,8 +42,8 @@ class Outcome:
     """Why it failed or was skipped; one line."""
     episodes: int = 0
     frames: int = 0
-    plan: PlanReport | None = None
-    """None if it was not converted."""
+    shard: Path | None = None
+    """Its shard, which is there until the dataset is published; None if it was not converted."""
     problems: tuple[str, ...] = ()
     """Disagreements and damage that the reader found."""
     paths: tuple[Path, ...] = ()
@@ -64,6 +65,8 @@ class Report:
     """Wall time of the run."""
     peak_memory_mb: float
     """Largest resident set of the process, MB (2**20 bytes)."""
+    alignment: tuple[TopicAlignment, ...] = ()
+    """How the topics of all bags were aligned."""
     problem: str = ''
     """Why the dataset is not where it was to be; one line, '' if it is."""
 
@@ -89,7 +92,12 @@ class Report:
 
 
 class Observer:
-    """Is told how a run goes on; does nothing itself."""
+    """
+    Is told how a run goes on; does nothing itself.
+
+    Bags that are converted beside each other are told apart by their numbers. Calls come from one
+    thread.
+    """
 
     def note(self, text: str) -> None:
         """Learn something about the run as a whole, in a line."""
@@ -112,14 +120,14 @@ class Observer:
     def bag_started(self, number: int, total: int, bag: str) -> None:
         """Learn that bag ``number`` of ``total`` (from 1) is being opened."""
 
-    def planned(self, plan: PlanReport) -> None:
-        """Learn what pass 1 found."""
+    def planned(self, number: int, plan: PlanReport) -> None:
+        """Learn what pass 1 found in bag ``number``."""
 
-    def progressed(self, done: int, total: int) -> None:
-        """Learn how many frames of the bag are written."""
+    def progressed(self, number: int, done: int, total: int) -> None:
+        """Learn how many frames of bag ``number`` are written."""
 
-    def bag_finished(self, outcome: Outcome) -> None:
-        """Learn what became of the bag."""
+    def bag_finished(self, number: int, outcome: Outcome, plan: PlanReport | None) -> None:
+        """Learn what became of bag ``number``, and the plan with all counts if it has a shard."""
 
     def assembling(self, episodes: int) -> None:
         """Learn that the shards are being joined to the dataset."""

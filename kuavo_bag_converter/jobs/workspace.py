@@ -16,10 +16,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 import fcntl
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -27,7 +26,6 @@ import re
 import shutil
 from typing import Any
 
-from kuavo_bag_converter.bags.fingerprint import Key
 from kuavo_bag_converter.dataset.layout import INFO_PATH, MODALITY_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.shard import MANIFEST
 from kuavo_bag_converter.jobs.configuration import differences, of_today
@@ -50,6 +48,7 @@ from kuavo_bag_converter.jobs.publishing import (
     ReplacedDataset,
     REPLACEMENT,
 )
+from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import sync, write_text
 from kuavo_bag_converter.support.texts import visible
@@ -69,13 +68,7 @@ _BY_PLUGIN = 'by_plugin'
 _DATASETS = re.compile(r'dataset(\.\d+)?')
 _SMALL_FILES = (_README, REPLACED, 'replaced.tmp', 'configuration.tmp', _CONFIGURATION)
 """Removed in this order: the last one tells whose folder it is."""
-_OF_A_SHARD = re.compile(
-    r'(data|alignment)\.parquet|shard\.json|episodes\.jsonl|'
-    r'videos/[^/]+\.mp4|images/[^/]+\.parquet'
-)
 _ATTEMPTS = 100
-_FORMER_SHARD = re.compile(r'[0-9a-f]{12}-')
-"""Named by path and fingerprint; today by content and path."""
 
 
 class InUseError(UsageError):
@@ -103,14 +96,10 @@ class Workspace:
         """
         self.output = output
         self.root = output.with_name(output.name + '.unfinished')
-        self.shards = self.root / 'shards'
+        self.shards = ShardFolder(self.root / 'shards')
         self.notes: list[str] = []
         """What became of the work of former runs, in lines."""
         self._adding = adding
-        self._former_of_content: dict[str, list[Path]] = {}
-        """Shards of the unfinished run that is continued, by the content of their bags."""
-        self._former_of_place: dict[str, list[Path]] = {}
-        """Likewise, by the path of their bags."""
         self._made_parents: list[Path] = []
         if not os.path.lexists(self.root):
             self._check_output()
@@ -211,54 +200,9 @@ class Workspace:
         :raises UsageError: An unfinished run had another configuration.
         """
         self._check(configuration, redo=redo)
-        self.shards.mkdir(exist_ok=True)
-        for item in sorted(self.shards.iterdir()):
-            if _FORMER_SHARD.match(item.name):
-                self.notes.append(f'{item}: is of a former version; its bag is converted again')
-                self.remove_shard(item)
-            elif not (item / MANIFEST).exists():
-                self.remove_shard(item)
-            else:
-                content, _, place = item.name.partition('-')
-                self._former_of_content.setdefault(content, []).append(item)
-                self._former_of_place.setdefault(place, []).append(item)
+        self.notes += self.shards.take_over()
         self._remove_datasets()
         (self.root / REPLACED).unlink(missing_ok=True)
-
-    def shard_path(self, place: str, key: Key) -> Path:
-        """Return where the shard of a recording belongs: its path is ``place``, without links."""
-        return self.shards / _shard_name(key, place)
-
-    def finished_shards(self, path: Path) -> Iterator[Path]:
-        """Yield the shards of the content that belongs at ``path``: its own first, then others."""
-        content = path.name.partition('-')[0]
-        for shard in dict.fromkeys([path, *self._former_of_content.get(content, ())]):
-            if (shard / MANIFEST).exists() and not shard.suffix:
-                yield shard
-
-    def forget_changed(self, path: Path, bag: str, *, redo: bool) -> None:
-        """
-        Remove what an earlier run made of a bag that has changed since.
-
-        :raises UsageError: There is such a shard, and ``redo`` is not set.
-        """
-        for other in self._former_of_place.get(path.name.partition('-')[2], ()):
-            if other == path or not other.exists():
-                continue
-            if not redo:
-                raise UsageError(
-                    f'{bag}: has changed since an unfinished run converted it; set on_change: '
-                    f'redo to convert it again, or remove {self.root}'
-                )
-            self.remove_shard(other)
-
-    def remove_shard(self, shard: Path) -> None:
-        """Delete a shard, finished or not."""
-        if not shard.is_dir():
-            return
-        # The manifest first: what is left without it is not taken for a shard.
-        (shard / MANIFEST).unlink(missing_ok=True)
-        remove_made(shard, lambda path, _: _OF_A_SHARD.fullmatch(path) is not None)
 
     def dataset_path(self, *, by_plugin: bool = False) -> Path:
         """Return a free place for the dataset that is being put together."""
@@ -311,11 +255,8 @@ class Workspace:
 
     def _clear(self) -> None:
         # The shards first: without them, what is left is not taken for work to go on with.
-        if self.shards.is_dir():
-            for shard in self.shards.iterdir():
-                self.remove_shard(shard)
+        self.shards.clear()
         self._remove_datasets()
-        remove_made(self.shards, lambda *_: False)
         with suppress(OSError):
             for name in _SMALL_FILES:
                 (self.root / name).unlink(missing_ok=True)
@@ -341,7 +282,7 @@ class Workspace:
     def close(self) -> None:
         """Let go of the workspace; without a finished shard it is removed."""
         with suppress(OSError):
-            if not self.shards.is_dir() or not any(self.shards.glob(f'*/{MANIFEST}')):
+            if not any(self.shards.path.glob(f'*/{MANIFEST}')):
                 self.remove()
         if not os.path.lexists(self.output):
             self._remove_parents()
@@ -363,8 +304,8 @@ class Workspace:
                     f'{self.root}: an unfinished run has other settings ({differing}); use the '
                     'same ones to go on, set on_change: redo, or remove that folder'
                 )
-            for shard in self.shards.glob('*'):
-                self.remove_shard(shard)
+            for shard in self.shards.path.glob('*'):
+                self.shards.remove(shard)
         write_text(self.root / _README, _NOTE)
         temporary = job.with_suffix('.tmp')
         write_text(temporary, json.dumps(configuration, indent=2))
@@ -397,11 +338,6 @@ def resolve_output(output: str) -> Path:
     if not path.name:
         raise UsageError(f'output: {path}: expected a folder for the dataset, found the root')
     return path
-
-
-def _shard_name(key: Key, place: str) -> str:
-    content = hashlib.blake2b(json.dumps(key).encode(), digest_size=12).hexdigest()
-    return f'{content}-{hashlib.blake2b(os.fsencode(place), digest_size=6).hexdigest()}'
 
 
 def _read_configuration(path: Path) -> dict[str, Any]:

@@ -247,7 +247,6 @@ class GoalQueue:
                 f'unexpected {type(error).__name__}: {error}; please report this'
             )
             return 'failed'
-        outcomes = tuple(replace(outcome, plan=None) for outcome in report.outcomes)
-        goal.report = replace(report, outcomes=outcomes)
+        goal.report = report
         goal.exit_code, goal.problem = report.exit_code, report.problem
         return 'failed' if report.exit_code else 'done'

@@ -77,15 +77,15 @@ class Progress(Display):
         self._numbers['bags_total'] = total
         self._failed(outcome, f'[{number}/{total}] ')
 
-    def planned(self, plan: PlanReport) -> None:
+    def planned(self, number: int, plan: PlanReport) -> None:
         """Log the plan."""
-        super().planned(plan)
+        super().planned(number, plan)
         self._values['state'] = 'converting'
         self._numbers['frames_total'] = plan.frames
 
-    def progressed(self, done: int, total: int) -> None:
+    def progressed(self, number: int, done: int, total: int) -> None:
         """Log a line now and then."""
-        super().progressed(done, total)
+        super().progressed(number, done, total)
         self._numbers |= {'frames_done': done, 'frames_total': total}
 
     def warning(self, text: str) -> None:
@@ -93,18 +93,19 @@ class Progress(Display):
         self._numbers['warnings'] += 1
         self._logger.warning(visible(text))
 
-    def _remark(self, text: str) -> None:
+    def _remark(self, number: int, text: str) -> None:
         self._numbers['warnings'] += 1
-        label = f'{self._label}: ' if self._label else ''
-        self._logger.warning(visible(f'{label}{text.strip()}'))
+        label = self._label(number)
+        self._logger.warning(visible(f'{label}: {text.strip()}' if label else text.strip()))
 
-    def bag_finished(self, outcome: Outcome) -> None:
+    def bag_finished(self, number: int, outcome: Outcome, plan: PlanReport | None) -> None:
         """Log what became of the bag, as an error where it is not in the dataset."""
         if outcome.status in ('failed', 'skipped'):
+            self._bars.pop(number, None)
             self._failed(outcome)
         else:
             self._numbers['bags_done'] += 1
-            super().bag_finished(outcome)
+            super().bag_finished(number, outcome, plan)
 
     def assembling(self, episodes: int) -> None:
         """Log that the dataset is being put together."""

@@ -267,12 +267,16 @@ class RunProfile:
             )
         return self.profile
 
-    def settle(self, profile: Profile) -> str:
-        """Take what :meth:`of` has given for that of the run; say what this settles."""
+    @property
+    def found(self) -> Mapping[str, object]:
+        """Return what was ``auto``, as the bag settles it that :meth:`of` was asked for last."""
+        return self._found if self.profile is None else self._settled
+
+    def settle(self, profile: Profile, settled: Mapping[str, object]) -> str:
+        """Take the profile of a bag for that of the run; say what this settles."""
         first = self.profile is None
-        self.profile = profile
         if first:
-            self._settled = self._found
+            self.profile, self._settled = profile, settled
         return _as_text(self._settled) if first else ''
 
 

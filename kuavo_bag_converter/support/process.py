@@ -88,6 +88,11 @@ def one_thread_each() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def release_memory() -> None:
     """
     Return what has been freed to the system; takes less than a millisecond.

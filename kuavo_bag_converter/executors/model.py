@@ -1,0 +1,82 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What every executor does: tasks in, what became of each out, as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+import threading
+from typing import Any, NamedTuple, Protocol
+
+
+class Task(NamedTuple):
+    """What is to be done once."""
+
+    number: int
+    """From 1, in the order of the inputs."""
+    bytes: int  # noqa: A003
+    """Size of its input; the largest are begun first where several run beside each other."""
+    kind: str = ''
+    """Tasks of one kind need about the same memory; '' if nothing is known."""
+
+
+class Died(NamedTuple):
+    """The result of a task whose process has ended before it was done."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """
+    What a running task may use, and how it tells what happens.
+
+    :ivar threads: It may keep so many cores busy.
+    :ivar memory_limit_mb: Resident set that its process may have, MB; 0 is no limit.
+    :ivar cancel: Set when it is to stop.
+    :ivar tell: Called with the name of an event and its arguments, which can be pickled.
+    """
+
+    threads: int
+    memory_limit_mb: int
+    cancel: threading.Event
+    tell: Callable[..., None]
+
+
+Work = Callable[[Any, Context], Any]
+"""Does a task, of which it gets the input; both it and its result can be pickled."""
+Begin = Callable[[int], Any]
+"""Returns the input of a task, by number, when its turn has come; None to leave it out."""
+OnEvent = Callable[..., None]
+"""Called with the number of a task and what it tells."""
+
+
+class Executor(Protocol):
+    """Runs tasks; which one, and in which order they finish, must not show in their results."""
+
+    def map(  # noqa: A003
+        self, work: Work, tasks: Sequence[Task], begin: Begin, on_event: OnEvent
+    ) -> Iterator[tuple[int, Any]]:
+        """
+        Yield the number and the result of each task when it is done.
+
+        :param work: What is done.
+        :param tasks: In the order of the inputs.
+        :param begin: Gives the input of a task; called in the thread of the caller.
+        :param on_event: Told what tasks tell; likewise.
+        :raises Exception: What a task raised; those that are running are stopped.
+        :raises Cancelled: The user asked to stop.
+        """

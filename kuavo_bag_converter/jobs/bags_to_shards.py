@@ -1,0 +1,229 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""All bags of a run become shards: tried, settled what several of them decide, converted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+import threading
+from typing import Any
+
+from kuavo_bag_converter.dataset.shard import Shard
+from kuavo_bag_converter.executors.model import Died, Executor, Task
+from kuavo_bag_converter.jobs.append import ExistingDataset
+from kuavo_bag_converter.jobs.bag_converter import (
+    BagConverter,
+    BagToConvert,
+    is_present,
+    present_outcome,
+    TriedBag,
+)
+from kuavo_bag_converter.jobs.bags import Bag
+from kuavo_bag_converter.jobs.disk import DiskWatch
+from kuavo_bag_converter.jobs.labels import labels_of
+from kuavo_bag_converter.jobs.report import Observer, Outcome
+from kuavo_bag_converter.jobs.shard import Origin
+from kuavo_bag_converter.jobs.topic_alignment import AlignmentSummary
+from kuavo_bag_converter.jobs.workspace import Workspace
+from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError
+from kuavo_bag_converter.support.files import total_bytes
+
+_SKIPPED = 'on_error: stop, because of the one that failed'
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One call of :func:`~kuavo_bag_converter.jobs.convert.convert_bags`."""
+
+    settings: Settings
+    workspace: Workspace
+    before: ExistingDataset | None
+    """The dataset that is added to."""
+    observer: Observer
+    cancel: threading.Event
+    alignment: AlignmentSummary = field(default_factory=AlignmentSummary)
+    """Of the bags that are converted."""
+
+    def check_cancelled(self) -> None:
+        """
+        Stop if that was asked for.
+
+        :raises Cancelled: ``cancel`` is set.
+        """
+        if self.cancel.is_set():
+            raise Cancelled
+
+    def pass_notes_on(self) -> None:
+        """Tell the observer what the workspace has to say."""
+        for note in self.workspace.notes:
+            self.observer.note(note)
+        self.workspace.notes.clear()
+
+
+class BagsToShards:
+    """
+    Tries all bags, settles what several of them decide, and converts each.
+
+    Little is kept of a bag: where 10,000 are converted, what is in a plan stays in their shards.
+    """
+
+    def __init__(
+        self,
+        run: Conversion,
+        converter: BagConverter,
+        executor: Executor,
+        bags: Sequence[Bag],
+    ) -> None:
+        self._run = run
+        self._converter = converter
+        self._executor = executor
+        self._bags = bags
+        self._sizes = [total_bytes(bag.paths) for bag in bags]
+        self._outcomes: dict[int, Outcome] = {}
+        """By the numbers of the bags, from 1."""
+        self._tried: dict[int, TriedBag] = {}
+        self._equal: dict[str, TriedBag] = {}
+        """One of the bags whose first messages tell the same, by what they tell."""
+        self._stop_behind = len(bags)
+        """Bags with larger numbers are skipped."""
+
+    def outcomes(self) -> list[Outcome]:
+        """
+        Return what became of each bag, in order.
+
+        :raises UsageError: A bag has changed since an unfinished run converted it.
+        :raises OutputError: The disk has no room.
+        :raises Cancelled: The user asked to stop.
+        """
+        # One bag is checked when it is opened to be converted, which is at once.
+        if len(self._bags) > 1:
+            self._check_all()
+        self._convert_all()
+        return [self._outcomes[number] for number in self._numbers()]
+
+    def _numbers(self) -> range:
+        return range(1, len(self._bags) + 1)
+
+    def _bag(self, number: int) -> Bag:
+        return self._bags[number - 1]
+
+    def _tasks(self) -> list[Task]:
+        """Return the bags that are not refused."""
+        return [
+            Task(number, self._sizes[number - 1])
+            for number in self._numbers()
+            if number not in self._outcomes
+        ]
+
+    def _on_event(self, number: int, event: str, *arguments: Any) -> None:
+        """Tell the observer what a task tells."""
+        observer = self._run.observer
+        if event == 'note':
+            observer.note(*arguments)
+        elif event == 'planned':
+            observer.planned(number, *arguments)
+        else:
+            observer.progressed(number, *arguments)
+
+    def _check_all(self) -> None:
+        """Refuse the bags that cannot be converted, and settle what all bags must agree in."""
+        self._run.observer.checking(len(self._bags))
+        converter = self._converter
+        for number, tried in self._executor.map(
+            converter.try_bag, self._tasks(), self._bag, self._on_event
+        ):
+            if isinstance(tried, Outcome):
+                self._refuse(number, tried)
+            elif isinstance(tried, TriedBag):
+                self._take(number, tried)
+        formats = {n: self._tried[n].shard_format for n in sorted(self._tried)}
+        converter.agreement.settle({self._bag(n).name: one for n, one in formats.items()})
+        for number, shard_format in formats.items():
+            bag = self._bag(number)
+            try:
+                converter.agreement.check(bag.name, shard_format)
+            except (BagError, DatasetError) as error:
+                self._refuse(number, bag.failure(error))
+
+    def _take(self, number: int, tried: TriedBag) -> None:
+        """Keep what the first messages of a bag have told, once for all that tell the same."""
+        text = self._converter.profile.settle(tried.profile, tried.settled)
+        if text:
+            self._run.observer.note(f'{self._bag(number).name}: {text}, by what it holds')
+        equal = self._equal.setdefault(repr((tried.shard_format, tried.first_messages)), tried)
+        self._tried[number] = equal._replace(state=tried.state)
+
+    def _refuse(self, number: int, outcome: Outcome) -> None:
+        """Take a bag for failed, unless it is in the dataset, or converted, already."""
+        bag, before = self._bag(number), self._run.before
+        if not self._converter.is_finished(bag) and not (before and is_present(bag, before)):
+            self._outcomes[number] = outcome
+            self._run.observer.bag_refused(number, len(self._bags), outcome)
+
+    def _convert_all(self) -> None:
+        stop = self._run.settings.on_error == 'stop'
+        if stop and self._outcomes:
+            self._stop_behind = 0
+        refused = self._outcomes.keys()
+        sizes = [0 if n in refused else self._sizes[n - 1] for n in self._numbers()]
+        disk = DiskWatch(self._run.workspace.root, sizes)
+
+        def begin(number: int) -> BagToConvert | None:
+            bag = self._bag(number)
+            self._run.observer.bag_started(number, len(self._bags), bag.name)
+            outcome = self._outcome_at_once(number)
+            if outcome is None:
+                tried = self._tried.pop(number, None)
+                if tried is None:
+                    return BagToConvert(bag, disk)
+                return BagToConvert(bag, disk, tried.state, tried.first_messages)
+            self._finish(number, outcome)
+            disk.note(self._sizes[number - 1], 0)
+            return None
+
+        for number, result in self._executor.map(
+            self._converter.convert, self._tasks(), begin, self._on_event
+        ):
+            bag = self._bag(number)
+            outcome = bag.failure(BagError(result.reason)) if isinstance(result, Died) else result
+            written = 0 if outcome.shard is None else total_bytes([outcome.shard])
+            disk.note(self._sizes[number - 1], written)
+            if stop and outcome.status == 'failed':
+                self._stop_behind = min(self._stop_behind, number)
+            self._finish(number, outcome)
+
+    def _outcome_at_once(self, number: int) -> Outcome | None:
+        """Return the outcome of a bag that need not be opened; None if there is none."""
+        bag = self._bag(number)
+        if number > self._stop_behind:
+            return bag.outcome('skipped', _SKIPPED)
+        if self._run.before is None:
+            return None
+        try:
+            return present_outcome(bag, self._run.before, self._converter.profile.profile)
+        except BagError as error:
+            return bag.failure(error)
+
+    def _finish(self, number: int, outcome: Outcome) -> None:
+        plan = None
+        if outcome.shard is not None:
+            plan = Origin.of(Shard.load(outcome.shard)).plan
+            self._run.alignment.add(number, plan)
+            _, lines = labels_of(self._run.settings.labels, outcome.paths[0])
+            outcome = replace(outcome, problems=(*outcome.problems, *lines))
+        self._outcomes[number] = outcome
+        self._run.observer.bag_finished(number, outcome, plan)
