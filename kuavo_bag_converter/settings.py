@@ -222,14 +222,27 @@ class Settings:
     )
     gop: int = setting(2, 'Pictures from one key frame to the next.', minimum=1, maximum=600)
     pix_fmt: str = setting('yuv420p', 'Pixel format of the video.', choices=('yuv420p', 'yuv444p'))
+    jobs: int = setting(
+        1,
+        'Bags that are converted beside each other, each in a process of its own; 0 is as many as '
+        'cores and memory allow. The dataset is the same.',
+        minimum=0,
+        maximum=1024,
+    )
     threads: int = setting(
-        0, 'Threads that decode and encode; 0 is one for each core.', minimum=0, maximum=256
+        0,
+        'Threads that decode and encode a bag; 0 shares the cores out to the bags that are '
+        'converted beside each other.',
+        minimum=0,
+        maximum=256,
     )
     debug_memory: bool = setting(
         False,
         'After each chunk, wait until its messages are written and fail if one is still held.',
     )
-    memory_limit_mb: int = setting(0, 'Memory that the run may use, MB; 0 is no limit.', minimum=0)
+    memory_limit_mb: int = setting(
+        0, 'Memory that the run may use, all processes together, MB; 0 is no limit.', minimum=0
+    )
 
     def options_of(self, kind: type[_Options]) -> _Options:
         """Return the options of a robot, by their class."""

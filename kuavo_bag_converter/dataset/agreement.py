@@ -78,10 +78,15 @@ class Agreement:
         self._first = ''
         """The first bag with these sizes."""
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether a bag has settled it, or the dataset that is added to."""
+        return self._onto is not None or bool(self._first)
+
     def settle(self, formats: Mapping[str, ShardFormat]) -> None:
         """Take the form that most bags have, by name; of as many, the one that comes first."""
         self._settle_names(formats)
-        if self._onto is not None or self._first or not formats:
+        if self.is_settled or not formats:
             return
         counts = Counter(tuple(shard_format.sizes.items()) for shard_format in formats.values())
         ((sizes, _),) = counts.most_common(1)

@@ -21,6 +21,9 @@ from dataclasses import dataclass
 import threading
 from typing import Any, NamedTuple, Protocol
 
+PROGRESS = 'progressed'
+"""The event of which some may be left out, since the next one tells more."""
+
 
 class Task(NamedTuple):
     """What is to be done once."""
@@ -34,7 +37,7 @@ class Task(NamedTuple):
 
 
 class Died(NamedTuple):
-    """The result of a task whose process has ended before it was done."""
+    """The result of a task whose process has ended before it was done, twice."""
 
     reason: str
 
@@ -48,12 +51,15 @@ class Context:
     :ivar memory_limit_mb: Resident set that its process may have, MB; 0 is no limit.
     :ivar cancel: Set when it is to stop.
     :ivar tell: Called with the name of an event and its arguments, which can be pickled.
+    :ivar shares_memory: Whether the limit is only a part of what the run may use. The task raises
+        :class:`.MemoryLimitError` where that does not suffice, and is done again with more.
     """
 
     threads: int
     memory_limit_mb: int
     cancel: threading.Event
     tell: Callable[..., None]
+    shares_memory: bool = False
 
 
 Work = Callable[[Any, Context], Any]
@@ -61,14 +67,28 @@ Work = Callable[[Any, Context], Any]
 Begin = Callable[[int], Any]
 """Returns the input of a task, by number, when its turn has come; None to leave it out."""
 OnEvent = Callable[..., None]
-"""Called with the number of a task and what it tells."""
+"""Called with the number of a task, the name of an event and its arguments."""
 
 
 class Executor(Protocol):
     """Runs tasks; which one, and in which order they finish, must not show in their results."""
 
+    @property
+    def jobs(self) -> int:
+        """How many it runs beside each other, at most."""
+
+    @property
+    def peak_memory_mb(self) -> float:
+        """Largest resident set of its processes together, MB; they are looked at now and then."""
+
     def map(  # noqa: A003
-        self, work: Work, tasks: Sequence[Task], begin: Begin, on_event: OnEvent
+        self,
+        work: Work,
+        tasks: Sequence[Task],
+        begin: Begin,
+        on_event: OnEvent,
+        *,
+        in_order: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         """
         Yield the number and the result of each task when it is done.
@@ -77,6 +97,10 @@ class Executor(Protocol):
         :param tasks: In the order of the inputs.
         :param begin: Gives the input of a task; called in the thread of the caller.
         :param on_event: Told what tasks tell; likewise.
-        :raises Exception: What a task raised; those that are running are stopped.
+        :param in_order: Begin the tasks in their order, in place of the largest first.
+        :raises Exception: What a task raised.
         :raises Cancelled: The user asked to stop.
         """
+
+    def close(self) -> None:
+        """Stop what is running, within two seconds."""

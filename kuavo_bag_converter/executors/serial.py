@@ -23,10 +23,13 @@ from typing import Any
 
 from kuavo_bag_converter.executors.model import Begin, Context, OnEvent, Task, Work
 from kuavo_bag_converter.support.errors import Cancelled
+from kuavo_bag_converter.support.process import peak_memory_mb
 
 
 class SerialExecutor:
     """Runs tasks in the order of the inputs, each when the result before it was taken."""
+
+    jobs = 1
 
     def __init__(self, threads: int, memory_limit_mb: int, cancel: threading.Event) -> None:
         """Let each task use all that is given; ``cancel`` is set to stop."""
@@ -34,8 +37,19 @@ class SerialExecutor:
         self._memory_limit_mb = memory_limit_mb
         self._cancel = cancel
 
+    @property
+    def peak_memory_mb(self) -> float:
+        """Return that of this process."""
+        return peak_memory_mb()
+
     def map(  # noqa: A003
-        self, work: Work, tasks: Sequence[Task], begin: Begin, on_event: OnEvent
+        self,
+        work: Work,
+        tasks: Sequence[Task],
+        begin: Begin,
+        on_event: OnEvent,
+        *,
+        in_order: bool = False,  # noqa: ARG002  # it always is
     ) -> Iterator[tuple[int, Any]]:
         """See :class:`.Executor`."""
         for task in tasks:
@@ -47,3 +61,6 @@ class SerialExecutor:
             tell = partial(on_event, task.number)
             context = Context(self._threads, self._memory_limit_mb, self._cancel, tell)
             yield task.number, work(given, context)
+
+    def close(self) -> None:
+        """Nothing is left running."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.support.process import cores
+from kuavo_bag_converter.support.machine import cores
 
 
 @dataclass(frozen=True)

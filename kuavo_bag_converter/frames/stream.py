@@ -32,7 +32,7 @@ from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.table import Table
-from kuavo_bag_converter.support.errors import BagError, Cancelled, UsageError
+from kuavo_bag_converter.support.errors import BagMemoryError, Cancelled, CodecMemoryError
 from kuavo_bag_converter.support.process import MB, release_memory, resident_bytes
 from kuavo_bag_converter.support.stages import stage, stage_of_each
 from kuavo_bag_converter.support.workers import InlineWorkers, WorkerPool, WorkerQueue
@@ -204,13 +204,13 @@ def _make_room(limit: int, pool: WorkerPool) -> None:
     """
     Write what waits for the workers.
 
-    :raises BagError: What is left is more than the limit, bytes.
+    :raises BagMemoryError: What is left is more than the limit, bytes.
     """
     pool.drain()
     release_memory()
     found = resident_bytes()
     if found > limit:
-        raise BagError(
+        raise BagMemoryError(
             f'memory_limit_mb: {limit // MB} does not suffice for this bag, {-(-found // MB)} are '
             f'used where nothing waits; set it to {found * 5 // 4 // MB}'
         )
@@ -244,7 +244,7 @@ def memory_shares(limit_mb: int, cameras: Iterable[CameraKind[Any]]) -> MemorySh
 
     :param limit_mb: ``memory_limit_mb``; 0 is no limit.
     :param cameras: Of the bag.
-    :raises UsageError: The limit is below what the encoders and libraries need.
+    :raises CodecMemoryError: The limit is below what the encoders and libraries need.
     """
     if not limit_mb:
         return MemoryShares(_MOST_WAITING, _MOST_HELD)
@@ -252,7 +252,7 @@ def memory_shares(limit_mb: int, cameras: Iterable[CameraKind[Any]]) -> MemorySh
     left = limit_mb * MB - needed
     if left < _LEAST_WAITING:
         enough = -(-(needed + _LEAST_WAITING) // MB)
-        raise UsageError(
+        raise CodecMemoryError(
             f'memory_limit_mb: {limit_mb} is too small for these cameras and vcodec, which need '
             f'about {enough}; raise it, or use fewer or smaller cameras'
         )

@@ -149,6 +149,7 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
             output=settings.output,
             bags=settings.bags,
             retry_failed=True,
+            jobs=settings.jobs,
             profile_object=profile,
         )
     if not all(map(os.path.isdir, was.msg_path)):

@@ -37,7 +37,7 @@ from kuavo_bag_converter.bags.open import holds_messages, open_bag
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.executors.model import Context
+from kuavo_bag_converter.executors.model import Context, PROGRESS
 from kuavo_bag_converter.frames.options import shard_options, ShardOptions
 from kuavo_bag_converter.frames.preflight import bind_bag, BoundBag, FirstMessages, try_bag
 from kuavo_bag_converter.frames.stream import Filler
@@ -51,7 +51,7 @@ from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
-from kuavo_bag_converter.support.errors import BagError, DatasetError, UsageError
+from kuavo_bag_converter.support.errors import BagError, DatasetError, MemoryLimitError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.texts import error_text, listed
 
@@ -185,12 +185,15 @@ class BagConverter:
         :return: What became of it.
         :raises UsageError: The bag has changed since an unfinished run converted it.
         :raises OutputError: The disk has no room.
+        :raises MemoryLimitError: Its share of the memory does not suffice.
         :raises Cancelled: The run was cancelled.
         """
         bag = given.bag
         try:
             return self._convert(given, context)
         except (BagError, DatasetError) as error:
+            if isinstance(error, MemoryLimitError) and context.shares_memory:
+                raise
             return bag.failure(error)
 
     def _convert(self, given: BagToConvert, context: Context) -> Outcome:
@@ -290,7 +293,7 @@ class BagConverter:
                 found,
                 files,
                 planned=lambda plan: context.tell('planned', plan.report),
-                progress=partial(context.tell, 'progressed'),
+                progress=partial(context.tell, PROGRESS),
                 cancel=context.cancel,
                 fill=self._fill,
             )

@@ -16,13 +16,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 import threading
 from typing import Any
 
+from kuavo_bag_converter.dataset.agreement import ShardFormat
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.executors.model import Died, Executor, Task
+from kuavo_bag_converter.executors.choose import serial_executor
+from kuavo_bag_converter.executors.model import Died, Executor, PROGRESS, Task, Work
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bag_converter import (
     BagConverter,
@@ -93,6 +97,7 @@ class BagsToShards:
         self._executor = executor
         self._bags = bags
         self._sizes = [total_bytes(bag.paths) for bag in bags]
+        self._here = serial_executor(run.settings, run.cancel)
         self._outcomes: dict[int, Outcome] = {}
         """By the numbers of the bags, from 1."""
         self._tried: dict[int, TriedBag] = {}
@@ -112,6 +117,9 @@ class BagsToShards:
         # One bag is checked when it is opened to be converted, which is at once.
         if len(self._bags) > 1:
             self._check_all()
+        converter = self._converter
+        if converter.profile.profile is None or not converter.agreement.is_settled:
+            self._executor = self._here  # the first bag that is converted settles it
         self._convert_all()
         return [self._outcomes[number] for number in self._numbers()]
 
@@ -124,10 +132,15 @@ class BagsToShards:
     def _tasks(self) -> list[Task]:
         """Return the bags that are not refused."""
         return [
-            Task(number, self._sizes[number - 1])
+            Task(number, self._sizes[number - 1], self._kind(number))
             for number in self._numbers()
             if number not in self._outcomes
         ]
+
+    def _kind(self, number: int) -> str:
+        """Return what is the same for bags that need about the same memory."""
+        tried = self._tried.get(number)
+        return repr((tried.shard_format.sizes, tried.shard_format.video)) if tried else ''
 
     def _on_event(self, number: int, event: str, *arguments: Any) -> None:
         """Tell the observer what a task tells."""
@@ -136,19 +149,17 @@ class BagsToShards:
             observer.note(*arguments)
         elif event == 'planned':
             observer.planned(number, *arguments)
-        else:
+        elif event == PROGRESS:
             observer.progressed(number, *arguments)
 
     def _check_all(self) -> None:
         """Refuse the bags that cannot be converted, and settle what all bags must agree in."""
         self._run.observer.checking(len(self._bags))
         converter = self._converter
-        for number, tried in self._executor.map(
-            converter.try_bag, self._tasks(), self._bag, self._on_event
-        ):
+        for number, tried in self._try(converter.try_bag, self._tasks()):
             if isinstance(tried, Outcome):
                 self._refuse(number, tried)
-            elif isinstance(tried, TriedBag):
+            elif tried is not None:
                 self._take(number, tried)
         formats = {n: self._tried[n].shard_format for n in sorted(self._tried)}
         converter.agreement.settle({self._bag(n).name: one for n, one in formats.items()})
@@ -158,14 +169,46 @@ class BagsToShards:
                 converter.agreement.check(bag.name, shard_format)
             except (BagError, DatasetError) as error:
                 self._refuse(number, bag.failure(error))
+        if self._executor.jobs > 1:
+            self._settle_by_the_others()
+
+    def _try(
+        self, work: Work, tasks: Sequence[Task]
+    ) -> Iterator[tuple[int, TriedBag | Outcome | None]]:
+        """Yield what becomes of bags that are tried, one by one until the profile is settled."""
+        begun = 0
+        while begun < len(tasks) and self._converter.profile.profile is None:
+            yield from self._here.map(work, tasks[begun : begun + 1], self._bag, self._on_event)
+            begun += 1
+        yield from self._executor.map(work, tasks[begun:], self._bag, self._on_event)
+
+    def _settle_by_the_others(self) -> None:
+        """
+        Let bags that must be read whole settle what the others leave open, in their order.
+
+        One after the other they would when they are converted; beside each other they cannot.
+        """
+        formats: dict[int, ShardFormat] = {}
+        tasks = [task for task in self._tasks() if task.number not in self._tried]
+        for number, tried in self._try(self._converter.try_whole, tasks):
+            if isinstance(tried, TriedBag):
+                self._settle_profile(number, tried)
+                formats[number] = tried.shard_format
+        for number in sorted(formats):
+            # Why it does not fit is said when it is converted.
+            with suppress(BagError, DatasetError):
+                self._converter.agreement.check(self._bag(number).name, formats[number])
 
     def _take(self, number: int, tried: TriedBag) -> None:
         """Keep what the first messages of a bag have told, once for all that tell the same."""
+        self._settle_profile(number, tried)
+        equal = self._equal.setdefault(repr((tried.shard_format, tried.first_messages)), tried)
+        self._tried[number] = equal._replace(state=tried.state)
+
+    def _settle_profile(self, number: int, tried: TriedBag) -> None:
         text = self._converter.profile.settle(tried.profile, tried.settled)
         if text:
             self._run.observer.note(f'{self._bag(number).name}: {text}, by what it holds')
-        equal = self._equal.setdefault(repr((tried.shard_format, tried.first_messages)), tried)
-        self._tried[number] = equal._replace(state=tried.state)
 
     def _refuse(self, number: int, outcome: Outcome) -> None:
         """Take a bag for failed, unless it is in the dataset, or converted, already."""
@@ -195,16 +238,33 @@ class BagsToShards:
             disk.note(self._sizes[number - 1], 0)
             return None
 
-        for number, result in self._executor.map(
-            self._converter.convert, self._tasks(), begin, self._on_event
-        ):
+        tasks = self._tasks()
+        results = self._executor.map(
+            self._converter.convert, tasks, begin, self._on_event, in_order=stop
+        )
+        for number, result in self._in_order(results, tasks) if stop else results:
             bag = self._bag(number)
             outcome = bag.failure(BagError(result.reason)) if isinstance(result, Died) else result
             written = 0 if outcome.shard is None else total_bytes([outcome.shard])
             disk.note(self._sizes[number - 1], written)
-            if stop and outcome.status == 'failed':
-                self._stop_behind = min(self._stop_behind, number)
+            if number > self._stop_behind:
+                outcome = bag.outcome('skipped', _SKIPPED)
+            elif stop and outcome.status == 'failed':
+                self._stop_behind = number
             self._finish(number, outcome)
+
+    def _in_order(
+        self, results: Iterator[tuple[int, Any]], tasks: Sequence[Task]
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield results in the order of the bags: what fails first must not depend on the rest."""
+        left = deque(task.number for task in tasks)
+        known: dict[int, Any] = {}
+        for number, result in results:
+            known[number] = result
+            while left and (left[0] in known or left[0] in self._outcomes):
+                first = left.popleft()
+                if first in known:
+                    yield first, known.pop(first)
 
     def _outcome_at_once(self, number: int) -> Outcome | None:
         """Return the outcome of a bag that need not be opened; None if there is none."""

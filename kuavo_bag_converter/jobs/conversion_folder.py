@@ -47,7 +47,7 @@ from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import link_or_copy, sync_tree, write_text
 from kuavo_bag_converter.support.texts import visible
 
-_NOT_RECORDED = ('bags', 'output', 'append', 'retry_failed')
+_NOT_RECORDED = ('bags', 'output', 'append', 'retry_failed', 'jobs')
 _PATH = r'(?<![\w.~/-]){}/[^\s:;,\'"]*'
 """A path in a text that begins with a folder."""
 _IN_ROOT = 2

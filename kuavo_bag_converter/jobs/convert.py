@@ -35,7 +35,7 @@ from kuavo_bag_converter.dataset.metadata import write_json
 from kuavo_bag_converter.dataset.modality import modality_of
 from kuavo_bag_converter.dataset.record import LEROBOT, write_record
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
-from kuavo_bag_converter.executors.serial import SerialExecutor
+from kuavo_bag_converter.executors.choose import choose_executor
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
 from kuavo_bag_converter.jobs.append import (
     check_is_lerobot,
@@ -58,7 +58,7 @@ from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import DatasetError, OutputError, UsageError
 from kuavo_bag_converter.support.files import sync, system_reason
-from kuavo_bag_converter.support.process import cores, peak_memory_mb
+from kuavo_bag_converter.support.process import peak_memory_mb
 from kuavo_bag_converter.support.texts import listed
 
 _NAMED = 5
@@ -132,8 +132,11 @@ def _convert(run: Conversion, fill: Filler) -> Report:
     run.pass_notes_on()
     bags = find_bags(settings, run.before, run.observer.note)
     run.observer.bags_found([bag.name for bag in bags])
-    executor = SerialExecutor(settings.threads or cores(), settings.memory_limit_mb, run.cancel)
-    outcomes = BagsToShards(run, converter, executor, bags).outcomes()
+    executor = choose_executor(settings, len(bags), run.cancel)
+    try:
+        outcomes = BagsToShards(run, converter, executor, bags).outcomes()
+    finally:
+        executor.close()
     shards = FinishedShards(outcomes, settings.labels)
     published = Published(Path(settings.output))
     if shards:
@@ -147,8 +150,9 @@ def _convert(run: Conversion, fill: Filler) -> Report:
         _record_failures(run, outcomes)
     where = published.path if published.problem else Path(settings.output)
     seconds = time.monotonic() - started
+    peak_mb = max(peak_memory_mb(), executor.peak_memory_mb)
     alignment = tuple(run.alignment.topics())
-    return Report(where, tuple(outcomes), seconds, peak_memory_mb(), alignment, published.problem)
+    return Report(where, tuple(outcomes), seconds, peak_mb, alignment, published.problem)
 
 
 def _assemble(

@@ -64,7 +64,7 @@ class Report:
     seconds: float
     """Wall time of the run."""
     peak_memory_mb: float
-    """Largest resident set of the process, MB (2**20 bytes)."""
+    """Largest resident set of the process, or of those of all jobs together, MB (2**20 bytes)."""
     alignment: tuple[TopicAlignment, ...] = ()
     """How the topics of all bags were aligned."""
     problem: str = ''

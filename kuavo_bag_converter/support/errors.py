@@ -62,6 +62,18 @@ class UnfitMessageError(BagError):
         self.reason = reason
 
 
+class MemoryLimitError(ConverterError):
+    """What is to be done takes more memory than it may have."""
+
+
+class BagMemoryError(MemoryLimitError, BagError):
+    """A bag takes more than ``memory_limit_mb``; others may take less."""
+
+
+class CodecMemoryError(MemoryLimitError, UsageError):
+    """The encoders and libraries take more than ``memory_limit_mb`` before a bag is read."""
+
+
 class StalledError(BagError):
     """A picture keeps its codec busy without end; its thread cannot be stopped."""
 

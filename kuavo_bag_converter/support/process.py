@@ -21,9 +21,10 @@ What a script imports sets nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import ctypes
 import os
+from pathlib import Path
 import resource
 import signal
 import sys
@@ -88,11 +89,6 @@ def one_thread_each() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def release_memory() -> None:
     """
     Return what has been freed to the system; takes less than a millisecond.
@@ -104,15 +100,33 @@ def release_memory() -> None:
         _trim(0)
 
 
-def resident_bytes() -> int:
-    """Return the resident set."""
-    with open('/proc/self/statm', encoding='ascii') as file:
-        return int(file.read().split()[1]) * _PAGE
+def resident_bytes(process: int | str = 'self') -> int:
+    """Return the resident set of a process, by its id; 0 if it has ended."""
+    try:
+        with open(f'/proc/{process}/statm', encoding='ascii') as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def peak_memory_mb() -> float:
     """Return the largest resident set so far, MB (2**20 bytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class PeakMemory:
+    """The largest resident set of this process from now on."""
+
+    def __init__(self) -> None:
+        with suppress(OSError):  # then it is that since the process began
+            Path('/proc/self/clear_refs').write_text('5', encoding='ascii')
+
+    def bytes(self) -> int:  # noqa: A003
+        """Return it."""
+        for line in Path('/proc/self/status').read_text(encoding='ascii').splitlines():
+            if line.startswith('VmHWM:'):
+                return int(line.split()[1]) << 10
+        return resident_bytes()
 
 
 @contextmanager

@@ -1,0 +1,81 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How much memory tasks beside each other may take, by what such tasks were seen to need."""
+
+from __future__ import annotations
+
+from kuavo_bag_converter.support.machine import available_bytes
+from kuavo_bag_converter.support.process import MB, resident_bytes
+
+_UNKNOWN_MB = 400.0
+"""What a task is taken to need before one was measured."""
+_MARGIN = 1.1
+_OF_AVAILABLE = 0.8
+
+
+class MemoryBudget:
+    """
+    Shares the memory of a run out to its tasks.
+
+    With a limit, each task is held to its share, and one that does not suffice is doubled. Without
+    one, a task is begun if what is free suffices for the most that one of its kind has taken.
+    """
+
+    def __init__(self, limit_mb: int, jobs: int) -> None:
+        """
+        Share the memory of a run.
+
+        :param limit_mb: What all of its processes may have together, MB; 0 is no limit.
+        :param jobs: Tasks beside each other, at most.
+        """
+        self.limited = limit_mb > 0
+        self._total = float(limit_mb) or available_bytes() / MB * _OF_AVAILABLE
+        self._jobs = jobs
+        self._peaks: dict[str, float] = {}
+        self._too_small: dict[str, float] = {}
+        """Shares that did not suffice, by kind; the largest one."""
+
+    @property
+    def room_mb(self) -> float:
+        """What all tasks together may take, MB."""
+        return self._total - (resident_bytes() / MB if self.limited else 0.0)
+
+    def measured(self, kind: str, peak_mb: float) -> None:
+        """Learn what the process of a task has taken."""
+        self._peaks[kind] = max(self._peaks.get(kind, 0.0), peak_mb)
+
+    def did_not_suffice(self, kind: str, share_mb: float) -> None:
+        """Learn that a task could not be done with a share."""
+        self._too_small[kind] = max(self._too_small.get(kind, 0.0), share_mb)
+
+    def share(self, kind: str, running_mb: list[float]) -> float | None:
+        """
+        Return what a task is given beside others, MB; None if it must wait for them.
+
+        :param kind: Of the task.
+        :param running_mb: What each of the others was given, or takes if that is more.
+        :return: 0 if it takes more than all that there is, alone.
+        """
+        room = self.room_mb
+        if self.limited:
+            share = max(room / self._jobs, 2 * self._too_small.get(kind, 0.0))
+        else:
+            known = self._peaks.get(kind) or max(self._peaks.values(), default=0.0)
+            share = known * _MARGIN or _UNKNOWN_MB
+        if share + sum(running_mb) <= room:
+            return share
+        if running_mb:
+            return None
+        return 0.0 if self.limited else share
