@@ -178,7 +178,7 @@ class BagsToShards:
         """Yield what becomes of bags that are tried, one by one until the profile is settled."""
         begun = 0
         while begun < len(tasks) and self._converter.profile.profile is None:
-            yield from self._here.map(work, tasks[begun : begun + 1], self._bag, self._on_event)
+            yield from self._here.map(work, [tasks[begun]], self._bag, self._on_event)
             begun += 1
         yield from self._executor.map(work, tasks[begun:], self._bag, self._on_event)
 
