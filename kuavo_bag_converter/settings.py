@@ -221,7 +221,11 @@ class Settings:
         choices=(AUTO, *_X26X_PRESETS, *PRESETS['libsvtav1']),
     )
     gop: int = setting(2, 'Pictures from one key frame to the next.', minimum=1, maximum=600)
-    pix_fmt: str = setting('yuv420p', 'Pixel format of the video.', choices=('yuv420p', 'yuv444p'))
+    pix_fmt: str = setting(
+        'yuv420p',
+        'Pixel format of the video: 4:4:4 keeps the colour of every pixel, 10le are 10 bits.',
+        choices=('yuv420p', 'yuv444p', 'yuv420p10le', 'yuv444p10le'),
+    )
     jobs: int = setting(
         1,
         'Bags that are converted beside each other, each in a process of its own; 0 is as many as '

@@ -47,6 +47,11 @@ import pytest
 AV1 = VideoOptions('libsvtav1', crf=30, preset='12', gop=30)
 HEVC = VideoOptions('hevc', crf=20, preset='ultrafast', gop=30)
 LONG_GOP = VideoOptions(gop=30)
+DEEP = [
+    VideoOptions(pix_fmt='yuv444p10le'),
+    replace(HEVC, pix_fmt='yuv444p10le'),
+    replace(AV1, pix_fmt='yuv420p10le'),
+]
 
 
 def encode(path, frames, options=H264, fps=10, lengths=None, statistics=None):
@@ -64,7 +69,7 @@ def encode(path, frames, options=H264, fps=10, lengths=None, statistics=None):
     return writer
 
 
-@pytest.mark.parametrize('options', [H264, LONG_GOP, AV1, HEVC], ids=str)
+@pytest.mark.parametrize('options', [H264, LONG_GOP, AV1, HEVC, *DEEP], ids=str)
 def test_every_frame_is_there_in_order_and_episodes_begin_with_key_frames(tmp_path, options):
     path = tmp_path / 'video.mp4'
     writer = encode(path, 23, options, lengths=[9, 1, 13])
@@ -259,6 +264,7 @@ def test_abort_leaves_nothing(tmp_path):
         (VideoOptions(pix_fmt='rgb24'), "pix_fmt 'rgb24' does not go with vcodec h264"),
         (VideoOptions(pix_fmt='yuvj420p'), 'pix_fmt'),
         (VideoOptions(vcodec='libsvtav1', preset='12', pix_fmt='yuv444p'), 'pix_fmt'),
+        (VideoOptions('libsvtav1', 30, '12', pix_fmt='yuv444p10le'), 'use one of yuv420p, yuv4'),
         (VideoOptions(preset='warp'), "preset 'warp' does not go with vcodec h264"),
         (VideoOptions(vcodec='libsvtav1', preset='superfast'), 'use one of 0, 1, 2'),
         (VideoOptions(crf=52), 'crf 52 is outside 0..51'),

@@ -33,8 +33,8 @@ def roots(tmp_path_factory):
     variants = {
         'default': {},
         'copy': {'video': 'copy'},
-        'av1': {'vcodec': 'libsvtav1', 'crf': 30, 'preset': '10'},
-        'split': {'align__tolerance_ms': 20, 'use_depth': False},
+        'av1': {'vcodec': 'libsvtav1', 'crf': 30, 'preset': '10', 'pix_fmt': 'yuv420p10le'},
+        'split': {'align__tolerance_ms': 20, 'use_depth': False, 'pix_fmt': 'yuv444p10le'},
     }
     for name, values in variants.items():
         done = run(bags, folder / name, sample_drop=5, **SIZE, **values)

@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 import av
 from kuavo_bag_converter.dataset.statistics import Histogram, QUANTILES
+from kuavo_bag_converter.messages.video_frames import plane_pixels, sample_bits
 import numpy as np
 import numpy.typing as npt
 
@@ -138,9 +139,7 @@ def _mean(values: Levels) -> float:
 
 def _blocks(frame: av.VideoFrame) -> tuple[Levels, int]:
     """Return some 8 x 8 blocks of the luma (n, 8, 8), and how many there are."""
-    plane = frame.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-    luma = rows[:, : plane.width]
+    luma = plane_pixels(frame, 0)
     missing = [max(0, _SIZE - length) for length in luma.shape]
     if any(missing):
         luma = np.pad(luma, [(0, length) for length in missing], 'edge')
@@ -149,7 +148,8 @@ def _blocks(frame: av.VideoFrame) -> tuple[Levels, int]:
     count = height * width
     some = min(count, _BLOCKS)
     chosen = np.arange(some) * count // some
-    return blocks[chosen // width, :, chosen % width].astype(np.float32), count
+    levels = blocks[chosen // width, :, chosen % width].astype(np.float32)
+    return levels / 2 ** (sample_bits(frame) - 8), count
 
 
 def _transform() -> Levels:

@@ -190,7 +190,9 @@ class CameraKind(ABC, Generic[PictureT]):
         )
 
     def _encoder_bytes_per_pixel(self) -> int:
-        return _ENCODER_BYTES_PER_PIXEL[self.video.vcodec]
+        whole = self.video.pix_fmt.startswith('yuv444')
+        deep = self.video.pix_fmt.endswith('10le')
+        return _ENCODER_BYTES_PER_PIXEL[self.video.vcodec] * (1 + whole) * (1 + deep)
 
 
 class ColorCamera(CameraKind[av.VideoFrame]):

@@ -239,7 +239,7 @@ class GrayDepthDecoder:
         :param decoder: Of the camera.
         :param coding: ``minmax8`` or ``range8``.
         :param depth_range: [min, max] in mm.
-        :param pix_fmt: ``yuv420p`` or ``yuv444p``.
+        :param pix_fmt: ``yuv420p`` or ``yuv444p``, either with ``10le``.
         """
         self._decoder = decoder
         self._low, self._high = (min(max(limit, 0), NO_DEPTH) for limit in depth_range)

@@ -122,7 +122,7 @@ class ColorDecoder:
             CompressedImage, those with ``encoding`` and ``step`` for Image.
         :param definitions: Where message definitions come from.
         :param size: (height, width) of the frames; each picture's own if None.
-        :param pix_fmt: ``yuv420p``, ``yuv444p``, or :data:`.frames.RGB`.
+        :param pix_fmt: ``yuv420p``, ``yuv444p``, either with ``10le``, or ``RGB``.
         :param geometry: What is done to pictures before they are scaled.
         :param recorded_size: (height, width) that each must have, upright; any if None.
         :param value_range: What becomes black and white in grey pictures of more than 8 bits.

@@ -32,10 +32,12 @@ RGB = 'gbrp'
 LIMITED_LUMA = (219 / 255, 16.0)
 LIMITED_CHROMA = (224 / 255, 128 - 128 * 224 / 255)
 """Factor and offset from full to limited range, 8 bit (ITU-T H.273, equations 20 to 25)."""
+_LEVELS_OF_10_BITS = 4
+"""In one of 8 bits."""
 _ROUNDED_UP = 0.5
 """
-Added to the luma of colours of full range before it is rounded: FFmpeg's own way from 4:2:0 and
-4:2:2 to RGB, which is that of LeRobot's readers, cuts fractions off and shows them 1.2 levels too
+Added to the luma of colours of full range before it is rounded: FFmpeg's own way from 4:2:0 to
+RGB, which is that of LeRobot's readers, cuts fractions off and shows them 1.2 levels too
 dark. So they are off by 0.5 levels there, and by 0.6 where colours are converted exactly.
 """
 
@@ -48,11 +50,17 @@ _FULL = ('yuvj', 'rgb', 'bgr', 'gbr', 'argb', 'gray', 'ya', 'pal')
 """Beginnings of the pixel formats that are always of full range."""
 
 
-def plane_pixels(frame: av.VideoFrame, index: int) -> Gray:
-    """Return a plane of 8 bit samples as a writable array of shape (height, width)."""
+def plane_pixels(frame: av.VideoFrame, index: int) -> npt.NDArray[Any]:
+    """Return a plane as a writable array (height, width): uint8, or uint16 of more bits."""
     data = frame.planes[index]
-    rows = np.frombuffer(memoryview(data), np.uint8).reshape(data.height, data.line_size)
+    dtype = np.uint8 if sample_bits(frame) == 8 else '<u2'
+    rows = np.frombuffer(memoryview(data), dtype).reshape(data.height, -1)
     return rows[:, : data.width]
+
+
+def sample_bits(frame: av.VideoFrame) -> int:
+    """Return how many bits a sample of luma, grey or a colour has."""
+    return frame.format.components[0].bits
 
 
 def cropped(frame: av.VideoFrame, x: int, y: int, width: int, height: int) -> av.VideoFrame | None:
@@ -63,7 +71,7 @@ def cropped(frame: av.VideoFrame, x: int, y: int, width: int, height: int) -> av
         within pixels that share their colour.
     """
     pixel_format = frame.format
-    if not pixel_format.name.startswith(('yuv4', 'yuvj4')) or pixel_format.components[0].bits != 8:
+    if not pixel_format.name.startswith(('yuv4', 'yuvj4')) or sample_bits(frame) != 8:
         return None
     across, down = (
         8 // side for side in (pixel_format.chroma_width(8), pixel_format.chroma_height(8))
@@ -101,10 +109,9 @@ def gray_frame(gray: Gray, pix_fmt: str = 'yuv420p') -> av.VideoFrame:
         for index in range(3):
             plane_pixels(frame, index)[:] = gray
         return frame
-    factor, offset = LIMITED_LUMA
-    cv2.convertScaleAbs(gray, plane_pixels(frame, 0), factor, offset)
+    _scale(gray, plane_pixels(frame, 0), *LIMITED_LUMA)
     for index in (1, 2):
-        plane_pixels(frame, index)[:] = 128
+        plane_pixels(frame, index)[:] = 128 * 2 ** (sample_bits(frame) - 8)
     return frame
 
 
@@ -145,12 +152,29 @@ class FrameFitter:
             return self._reformatted(frame, height, width, RGB, ColorRange.JPEG)
         if frame.format.name == 'gray':
             frame = gray_frame(plane_pixels(frame, 0))
-        if _is_full(frame) and self._pix_fmt == 'yuv420p':
-            ready = (height, width) == (frame.height, frame.width) and _matrix(frame) is _BT601
-            if not ready or frame.format.name not in ('yuv420p', 'yuvj420p'):
-                frame = self._reformatted(frame, height, width, 'yuv420p', ColorRange.JPEG)
-            return _limited(frame)
+        if _is_full(frame) and sample_bits(frame) == 8:
+            return self._made_limited(frame, height, width)
         return self._reformatted(frame, height, width, self._pix_fmt, ColorRange.MPEG)
+
+    def _made_limited(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
+        pix_fmt = self._pix_fmt
+        if frame.format.name.startswith('yuv'):
+            layout = pix_fmt.removesuffix('10le')
+            ready = (height, width) == (frame.height, frame.width) and _matrix(frame) is _BT601
+            if not ready or frame.format.name not in (layout, layout.replace('yuv', 'yuvj')):
+                frame = self._reformatted(frame, height, width, layout, ColorRange.JPEG)
+            scales = (LIMITED_LUMA, LIMITED_CHROMA)
+        elif pix_fmt.startswith('yuv420'):
+            frame = self._reformatted(frame, height, width, 'yuv420p10le', ColorRange.MPEG)
+            scales = ((1 / _LEVELS_OF_10_BITS, 0.0),) * 2  # swscale rounds fewer bits worse
+        else:
+            return self._reformatted(frame, height, width, pix_fmt, ColorRange.MPEG)
+        result = av.VideoFrame(width, height, pix_fmt)
+        (factor, offset), chroma = scales
+        luma = (factor, offset + _ROUNDED_UP * pix_fmt.startswith('yuv420'))
+        for index, scale in enumerate((luma, chroma, chroma)):
+            _scale(plane_pixels(frame, index), plane_pixels(result, index), *scale)
+        return result
 
     def _reformatted(
         self, frame: av.VideoFrame, height: int, width: int, pix_fmt: str, color_range: ColorRange
@@ -182,16 +206,13 @@ def _matrix(frame: av.VideoFrame) -> Any:
     return _MATRICES.get(frame.colorspace, _BT601)
 
 
-def _limited(frame: av.VideoFrame) -> av.VideoFrame:
-    """Convert yuv420p of full range to limited range (half the cost of swscale's way)."""
-    result = av.VideoFrame(frame.width, frame.height, 'yuv420p')
-    factor, offset = LIMITED_LUMA
-    scales = ((factor, offset + _ROUNDED_UP), LIMITED_CHROMA, LIMITED_CHROMA)
-    for index, (factor, offset) in enumerate(scales):
-        cv2.convertScaleAbs(
-            plane_pixels(frame, index), plane_pixels(result, index), factor, offset
-        )
-    return result
+def _scale(source: Any, target: Any, factor: float, offset: float) -> None:
+    """Scale and shift samples, in levels of 8 bits, to as many bits as the target has."""
+    if target.dtype == np.uint8:
+        cv2.convertScaleAbs(source, target, factor, offset)
+    else:
+        levels = np.arange(256 if source.dtype == np.uint8 else 1024) * factor + offset
+        target[:] = np.rint(levels * _LEVELS_OF_10_BITS).astype(target.dtype)[source]
 
 
 def _upright(frame: av.VideoFrame, orientation: int) -> av.VideoFrame:

@@ -39,6 +39,7 @@ from typing import NamedTuple
 import av
 import cv2
 from kuavo_bag_converter.check.coding import Coding, Loss
+from kuavo_bag_converter.messages.video_frames import plane_pixels, sample_bits
 import numpy as np
 import numpy.typing as npt
 
@@ -78,19 +79,22 @@ _HIDDEN = 6.0
 
 def reduced_frame(frame: av.VideoFrame) -> Planes:
     """
-    Return a small version of an 8 bit planar picture, shape (n,), less the mean of each plane.
+    Return a small version of a planar picture, shape (n,), less the mean of each plane.
 
     How bright a picture is says little about which it is, and coding shifts it as a whole.
     """
     factor = max(1, max(frame.width, frame.height) // _COLUMNS)
     parts = []
-    for plane in frame.planes:
-        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        step = max(1, factor * plane.width // frame.width)
-        size = (max(1, plane.width // step), max(1, plane.height // step))
-        small = cv2.resize(rows[:, : plane.width], size, interpolation=cv2.INTER_AREA)
+    levels = 2 ** (sample_bits(frame) - 8)
+    for index in range(len(frame.planes)):
+        plane = plane_pixels(frame, index)
+        height, width = plane.shape
+        step = max(1, factor * width // frame.width)
+        size = (max(1, width // step), max(1, height // step))
+        small = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
         values = small.astype(np.float32).reshape(-1)
         values -= cv2.mean(small)[0]
+        values /= levels
         parts.append(values)
     return np.concatenate(parts)
 
