@@ -257,6 +257,19 @@ def _inspect(options: argparse.Namespace) -> int:
     return run_inspect(options, _settings(options), given)
 
 
+def _init_arguments(parser: argparse.ArgumentParser) -> None:
+    from kuavo_bag_converter.inspection.init_command import add_arguments
+
+    add_arguments(parser)
+    _settings_arguments(parser)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.inspection.init_command import run as run_init
+
+    return run_init(options, _settings(options))
+
+
 def _profile_arguments(parser: argparse.ArgumentParser) -> None:
     from kuavo_bag_converter.robots.command import add_arguments
 
@@ -282,6 +295,7 @@ def _of_module(name: str, summary: str, module: str) -> _Command:
 
 
 _COMMANDS = (
+    _Command('init', 'Write a first profile for a robot, from a bag.', _init_arguments, _init),
     _Command('convert', 'Convert bags to a LeRobot dataset.', add_convert_arguments, convert),
     _Command('watch', 'Convert recordings as they are completed.', _watch_arguments, _watch),
     _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),

@@ -76,13 +76,7 @@ def inspect_bag(
     :param asked: Whether to try the configuration that the settings name.
     :raises UsageError: The settings name no profile or do not fit each other.
     """
-    files = _files_of(recording)
-    report = BagReport(
-        bag=str(recording[0]),
-        files=tuple(map(str, files)),
-        size_bytes=total_bytes(files),
-        health='unreadable',
-    )
+    report = _unread(recording)
     inspector = _Inspector(recording, settings, definitions, asked=asked)
     try:
         return inspector.inspect(report, 'fail')
@@ -92,6 +86,35 @@ def inspect_bag(
         return inspector.inspect(report, 'salvage')
     except BagError as error:
         return replace(report, problems=(str(error),) if str(error) != report.error else ())
+
+
+@contextmanager
+def inspected(
+    recording: Recording, settings: Settings, definitions: Definitions
+) -> Iterator[tuple[BagReport, InspectedBag]]:
+    """
+    Open a recording; give what is in it, and what configurations can be tried on.
+
+    :param recording: A file, a rosbag2 directory, or the files of one recording.
+    :param settings: ``reader`` and ``on_damage``.
+    :param definitions: Where message definitions come from.
+    :raises BagError: It cannot be read.
+    """
+    inspector = _Inspector(recording, settings, definitions, asked=False)
+    on_damage = settings.on_damage
+    with open_bag(recording, reader=settings.reader, on_damage=on_damage) as reader:
+        report, bag = inspector.read(reader, _unread(recording), on_damage)
+        yield replace(report, remarks=tuple(remarks_on(report))), bag
+
+
+def _unread(recording: Recording) -> BagReport:
+    files = _files_of(recording)
+    return BagReport(
+        bag=str(recording[0]),
+        files=tuple(map(str, files)),
+        size_bytes=total_bytes(files),
+        health='unreadable',
+    )
 
 
 def _files_of(recording: Recording) -> list[Path]:
@@ -122,39 +145,52 @@ class _Inspector:
         :raises BagError: The bag is damaged, or cannot be salvaged.
         """
         with open_bag(self._paths, reader=self._settings.reader, on_damage=on_damage) as reader:
-            index = reader.index(set(reader.counts))
-            receive = {topic: index[topic].receive for topic in sorted(index)}
-            connections = _by_topic(reader.connections)
-            span = _span(connections, receive)
-            sample = self._sample(connections, receive, span, report.size_bytes)
-            contents, problems = _contents(reader, sample, on_damage)
-            topics = tuple(
-                self._topic(connections[topic], stamps, span, contents)
-                for topic, stamps in receive.items()
-            )
-            topics = tuple(self._with_key_frame(reader, topic) for topic in topics)
-            report = replace(
-                report,
-                health=_health(reader, on_damage),
-                container=reader.container,
-                backend=reader.backend,
-                messages=sum(len(stamps) for stamps in receive.values()),
-                header_stamps_read=sample.text,
-                topics=topics,
-            )
-            if span is not None:
-                report = _timed(report, span, index)
-            paths = [str(path) for path in self._paths]
-            by_name = {topic.topic: topic for topic in topics}
-            bag = InspectedBag(paths, reader, index, contents.first, by_name, self._definitions)
+            report, bag = self.read(reader, report, on_damage)
             report = self._fitted(report, bag, on_damage)
             report = replace(
                 report,
-                problems=(*reader.problems, *problems),
+                problems=(*reader.problems, *report.problems),
                 bytes_read=reader.bytes_read,
                 compression=reader.compression,
             )
         return replace(report, remarks=tuple(remarks_on(report)))
+
+    def read(
+        self, reader: BagReader, report: BagReport, on_damage: str
+    ) -> tuple[BagReport, InspectedBag]:
+        """
+        Fill in what a bag holds, without configurations; return what those are tried on, too.
+
+        :raises BagError: The bag is damaged, or cannot be salvaged.
+        """
+        index = reader.index(set(reader.counts))
+        receive = {topic: index[topic].receive for topic in sorted(index)}
+        connections = _by_topic(reader.connections)
+        span = _span(connections, receive)
+        sample = self._sample(connections, receive, span, report.size_bytes)
+        contents, problems = _contents(reader, sample, on_damage)
+        topics = tuple(
+            self._topic(connections[topic], stamps, span, contents)
+            for topic, stamps in receive.items()
+        )
+        topics = tuple(self._with_key_frame(reader, topic) for topic in topics)
+        report = replace(
+            report,
+            health=_health(reader, on_damage),
+            container=reader.container,
+            backend=reader.backend,
+            messages=sum(len(stamps) for stamps in receive.values()),
+            header_stamps_read=sample.text,
+            topics=topics,
+            problems=tuple(problems),
+        )
+        if span is not None:
+            report = _timed(report, span, index)
+        paths = [str(path) for path in self._paths]
+        by_name = {topic.topic: topic for topic in topics}
+        return report, InspectedBag(
+            paths, reader, index, contents.first, by_name, self._definitions
+        )
 
     def _sample(
         self,

@@ -132,6 +132,15 @@ def fit_all(bag: InspectedBag, base: Settings) -> tuple[Fit, ...]:
     return tuple(sorted(fits, key=lambda fit: len(fit.misses)))
 
 
+def fit_advised(bag: InspectedBag, settings: Settings) -> Fit:
+    """
+    Try what the settings name, and if bad pictures would stop it, without their frames.
+
+    :raises UsageError: They name no profile or do not fit each other.
+    """
+    return _ProfileFitter(bag, settings).advised(settings, asked=True)
+
+
 class _BadPictures(Exception):  # noqa: N818  # it tells what it found
     """Frames need pictures that cannot be decoded."""
 
@@ -199,15 +208,15 @@ class _ProfileFitter:
             tuple(text for camera in cameras for text in self._remarks.get(camera, ())),
         )
 
-    def advised(self, settings: Settings) -> Fit:
+    def advised(self, settings: Settings, *, asked: bool = False) -> Fit:
         """
         Try one configuration, and if bad pictures would stop it, without their frames.
 
         :raises UsageError: The settings name no profile or do not fit each other.
         """
-        fit = self.fit(settings)
+        fit = self.fit(settings, asked=asked)
         if any(miss.kind == 'bad_pictures' for miss in fit.misses):
-            return self.fit(replace(settings, on_bad_image='split'))
+            return self.fit(replace(settings, on_bad_image='split'), asked=asked)
         return fit
 
     def tuned(self, settings: Settings) -> Settings:
@@ -442,7 +451,7 @@ class _ProfileFitter:
         return [
             name
             for name, topic in self._bag.topics.items()
-            if topic.picture and _is_depth(topic.picture) == depth
+            if topic.picture and is_depth(topic.picture) == depth
         ]
 
 
@@ -457,7 +466,8 @@ def with_refusal(misses: Sequence[Miss], line: str) -> list[Miss]:
     return [replace(own, text=line), *(miss for miss in misses if miss is not own)]
 
 
-def _is_depth(picture: FirstPicture) -> bool:
+def is_depth(picture: FirstPicture) -> bool:
+    """Tell whether a picture says of itself that it holds depth."""
     return any(sign in picture.encoding for sign in _DEPTH_SIGNS)
 
 
