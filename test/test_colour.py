@@ -95,7 +95,8 @@ def patches(picture):
     rows, columns = CHART.shape[:2]
     height, width = picture.shape[0] // rows, picture.shape[1] // columns
     cells = picture.reshape(rows, height, columns, width, 3)
-    inner = cells[:, height // 4 : -height // 4, :, width // 4 : -width // 4]
+    high, wide = slice(height // 4, -height // 4), slice(width // 4, -width // 4)
+    inner = cells[:, high, :, wide]
     return inner.mean(axis=(1, 3))
 
 

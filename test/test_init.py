@@ -52,7 +52,7 @@ def drafted(tmp_path, capsys, robot):
 def commands_of(lines, root):
     """Return the commands that are advised, for a dataset at ``root``."""
     begin = lines.index('next') + 1
-    words = [shlex.split(line) for line in lines[begin : begin + 2]]
+    words = [shlex.split(line) for line in lines[begin:][:2]]
     assert all(word[:3] == ['python', '-m', 'kuavo_bag_converter'] for word in words)
     return [[str(root) if word == 'DIR' else word for word in each[3:]] for each in words]
 
