@@ -86,6 +86,7 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     yaml: str = '',
+    former: Mapping[str, str] | None = None,
 ) -> Any:
     """
     Declare a setting as a field of :class:`Settings` or of a robot's options.
@@ -99,6 +100,7 @@ def setting(
     :param minimum: Of a number, or of each in a list.
     :param maximum: Likewise.
     :param yaml: What a YAML profile has in place of a robot's option.
+    :param former: Choices of former versions, and what they are called now.
     """
     metadata = {
         'name': name,
@@ -107,6 +109,7 @@ def setting(
         'minimum': minimum,
         'maximum': maximum,
         'yaml': yaml,
+        'former': former or {},
     }
     return field(default=default, metadata=metadata)
 
@@ -292,6 +295,8 @@ class SettingInfo(NamedTuple):
     maximum: float | None
     yaml: str
     """What a YAML profile has in place of a robot's option."""
+    former: Mapping[str, str]
+    """Choices of former versions, and what they are called now."""
     owner: type
     """The dataclass of which it is a field: :class:`Settings` or a robot's options."""
     robot: Plugin | None
@@ -514,6 +519,8 @@ def _flat(values: Mapping[Any, object], prefix: str = '') -> Iterable[tuple[str,
 
 def _checked(info: SettingInfo, value: object, source: str) -> object:
     result = _converted(info, value)
+    if isinstance(result, str):
+        result = info.former.get(result, result)
     if result is None:
         raise UsageError(
             f'{source}: {info.name}: expected {_expected(info)}, found {value!r}'

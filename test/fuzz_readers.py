@@ -112,7 +112,7 @@ def read_pictures(connection, payloads):
         ColorDecoder(connection, DEFINITIONS, (32, 48)),
         ColorDecoder(connection, DEFINITIONS, pix_fmt='yuv444p'),
         DepthDecoder(connection, DEFINITIONS),
-        GrayDepthDecoder(DepthDecoder(connection, DEFINITIONS, (32, 48)), 'minmax8', (0, 1500)),
+        GrayDepthDecoder(DepthDecoder(connection, DEFINITIONS, (32, 48)), 'original', (0, 1500)),
     ]
     if connection is COMPRESSED:
         decoders.append(JpegCopier(connection, DEFINITIONS))

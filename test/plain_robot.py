@@ -217,6 +217,16 @@ def pixels(pictures):
     return make
 
 
+def compressed(payloads, said):
+    """Return a maker of CompressedImage, one payload after the other; ``said`` is its format."""
+
+    def make(number, _):
+        data = np.frombuffer(payloads[number], np.uint8)
+        return _message('sensor_msgs/msg/CompressedImage', _header(), said, data)
+
+    return make
+
+
 def jpeg(camera, size=(120, 160)):
     """Return a maker of CompressedImage that carries its number as a code."""
     raw = image(camera, 'bgr8', size)

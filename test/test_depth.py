@@ -203,22 +203,22 @@ def limited(gray):
     st.integers(0, 3000),
     st.integers(1, 65535),
 )
-def test_minmax8_is_the_original_converters_gray(depth, low, span):
+def test_original_is_the_original_converters_gray(depth, low, span):
     high = min(low + span, 65535)
-    frame = gray_frame(depth, 'minmax8', (low, high))
+    frame = gray_frame(depth, 'original', (low, high))
     assert np.array_equal(luma(frame), limited(original_gray(depth, low, high)))
 
 
 @pytest.mark.parametrize('low', [0, 1, 37, 3000])
 @pytest.mark.parametrize('span', [1, 7, 254, 255, 256, 510, 999, 1500, 4000, 5000, 20000])
-def test_minmax8_is_exact_for_every_depth(low, span):
+def test_original_is_exact_for_every_depth(low, span):
     depth = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    frame = gray_frame(depth, 'minmax8', (low, low + span))
+    frame = gray_frame(depth, 'original', (low, low + span))
     assert np.array_equal(luma(frame), limited(original_gray(depth, low, low + span)))
 
 
-def test_minmax8_stretches_every_frame_anew():
-    coder = GrayDepthDecoder(DepthDecoder(COMPRESSED, DEFINITIONS), 'minmax8', (0, 1500))
+def test_original_stretches_every_frame_anew():
+    coder = GrayDepthDecoder(DepthDecoder(COMPRESSED, DEFINITIONS), 'original', (0, 1500))
     for depth in (scene(far=900), scene(far=100), np.full((4, 4), 800, np.uint16), scene()):
         frame = coder.decode(compressed_image(png(depth), PNG_FORMAT))
         assert np.array_equal(luma(frame), limited(original_gray(depth, 0, 1500)))

@@ -301,7 +301,7 @@ def test_no_topic_is_of_two_cameras():
 
 
 def test_depth_cameras_are_coded_as_asked():
-    for coding in ('minmax8', 'range8', 'metric12'):
+    for coding in ('original', 'range8', 'metric12'):
         profile = profile_of(depth_coding=coding, depth_range=[100, 900])
         for camera in profile.cameras:
             if 'depth' in camera.key:

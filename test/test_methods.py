@@ -32,7 +32,7 @@ PARAMETERS = {
     'which_arm': ('both', 'left', 'right'),
     'only_arm': (True, False),
     'use_depth': (False, True),
-    'depth_coding': ('minmax8', 'range8', 'metric12'),
+    'depth_coding': ('original', 'range8', 'metric12'),
     'video': ('encode', 'copy'),
     'dex_dof_needed': (1, 2, 6),
     'is_binary': (False, True),

@@ -635,7 +635,7 @@ def test_gap_flags_are_checked(tmp_path, keys, message):
         ('size: {width: 640}', "size: the key 'height' is missing"),
         ('size: {width: 640, height: 8}', 'size.height: expected an integer from 16 to 8192'),
         ('size: 640x480', "size: expected a mapping with the keys width, height, found '640x480'"),
-        ('depth: 16bit', 'depth: expected one of minmax8, range8, metric12'),
+        ('depth: 16bit', 'depth: expected one of original, range8, metric12, image16, copy'),
         ('depth_range: [0, 1]', 'depth_range: only for depth cameras; set depth to one of'),
         ('depth: range8, depth_range: [5, 5]', r'depth_range: expected \[min, max\] in mm'),
         ('depth: range8, depth_range: [0, 1.5]', r'depth_range: expected \[min, max\] in mm'),
@@ -832,7 +832,7 @@ def vectors(draw, key):
 
 @st.composite
 def cameras(draw, key):
-    depth = draw(st.sampled_from(['', 'minmax8', 'range8', 'metric12']))
+    depth = draw(st.sampled_from(['', 'original', 'range8', 'metric12', 'image16', 'copy']))
     low, high = draw(
         st.lists(st.integers(0, 65535), min_size=2, max_size=2, unique=True).map(sorted)
     )

@@ -38,7 +38,7 @@ CODINGS = {
 DEPTH_CODINGS = dict.fromkeys(CODINGS, 'range8') | {
     'h264, crf 51': 'metric12',
     'h264, 4:4:4': 'metric12',
-    'av1': 'minmax8',
+    'av1': 'original',
 }
 PROFILE = """
 robot_type: eye

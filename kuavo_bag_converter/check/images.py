@@ -57,8 +57,15 @@ def check_images(dataset: Description, findings: Findings) -> PictureStatistics:
     return statistics
 
 
-def decoded_image(data: bytes | None) -> Pixels | None:
-    """Return the picture that a cell holds, RGB uint8 (height, width, 3); None if it has none."""
+def decoded_image(data: bytes | None, *, depth: bool) -> Pixels | None:
+    """
+    Return the picture that a cell holds.
+
+    :param data: The cell.
+    :param depth: Whether it is a depth map.
+    :return: RGB uint8 (height, width, 3), or depth of one channel as it is stored (height, width);
+        None if there is none.
+    """
     if not data:
         return None
     if data.startswith(PNG_MAGIC):
@@ -66,7 +73,10 @@ def decoded_image(data: bytes | None) -> Pixels | None:
             read_png(memoryview(data))  # OpenCV writes to stderr what is wrong
         except ImageError:
             return None
-    found: Pixels | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    how = cv2.IMREAD_UNCHANGED if depth else cv2.IMREAD_COLOR
+    found: Pixels | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)
+    if depth:
+        return found if found is not None and found.ndim == 2 else None
     return None if found is None else found[..., ::-1]
 
 
@@ -108,7 +118,9 @@ def _check_episode(
 ) -> Floats | None:
     """Check the next pictures of a file, those of an episode; return their statistics."""
     height, width, channels = column.picture_shape
-    collector = ImageStatistics([episode.length], height, width)
+    depth = column.is_depth
+    collector = ImageStatistics([episode.length], height, width, depth=depth)
+    counted = channels == (1 if depth else 3)
     wrong: list[int] = []
     first: object = ''
     frames = 0
@@ -116,17 +128,22 @@ def _check_episode(
         if data is None and not own:
             continue  # a file, which the path of the cell names
         frames += 1
-        picture = decoded_image(data)
+        picture = decoded_image(data, depth=depth)
         if picture is None or picture.shape[:2] != (height, width):
             wrong.append(frame)
             first = first or ('no picture' if picture is None else list(picture.shape[:2]))
-        elif channels == 3 and collector.wants(frame):
+        elif depth and picture.dtype != np.uint16:
+            if own:
+                wrong.append(frame)
+                first = first or f'depth of {picture.dtype}'
+            counted = False  # others may store metres
+        elif counted and collector.wants(frame):
             collector.add_array(frame, picture)
     if wrong:
         findings.add(
             'image.picture', first, f'a picture of {[height, width]}', file=file,
             feature=column.key, episode=episode.index, frame=wrong[0], places=len(wrong),
         )  # fmt: skip
-    if wrong or channels != 3 or frames != episode.length:
+    if wrong or not counted or frames != episode.length:
         return None
     return decoded_statistics(collector.histograms()[0])

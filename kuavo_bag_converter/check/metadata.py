@@ -23,6 +23,7 @@ from kuavo_bag_converter.check.description import Description, StoredFeature
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.language import language_features
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.metadata import DEPTH_IMAGE_INFO
 from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile, VectorFeature
@@ -99,6 +100,8 @@ def _column_problems(column: StoredFeature) -> list[tuple[str, str]]:
         problems.append((f'names {column.names}', "['height', 'width', 'channels']"))
     if column.is_depth and column.is_video:
         problems += _depth_problems(column)
+    if column.is_depth and column.is_image and column.picture_shape[2] != 1:
+        problems.append((f'depth of shape {list(column.shape)}', '1 channel'))
     return problems
 
 
@@ -127,6 +130,12 @@ def _own_problems(column: StoredFeature) -> list[tuple[str, str]]:
     codec = column.info.get('video.codec')
     if column.is_video and codec is not None and codec not in LEROBOT_CODECS:
         problems.append((f'video.codec {codec}', f'none, or one of {", ".join(LEROBOT_CODECS)}'))
+    if column.is_image and column.picture_shape[2] == 1:
+        problems += [
+            (f'{name} {column.info.get(name)}', f'{value}: pictures of one channel are depth')
+            for name, value in DEPTH_IMAGE_INFO.items()
+            if column.info.get(name) != value
+        ]
     if column.is_video and 'is_depth_map' not in column.info and _is_v30_info(column.info):
         problems.append(('no is_depth_map', 'true or false'))
     return problems
@@ -226,10 +235,10 @@ def _expected(feature: VectorFeature | CameraFeature) -> dict[str, Any]:
     if isinstance(feature, VectorFeature):
         shape, names = list(feature.shape), list(feature.names)
         return {'dtype': feature.dtype, 'shape': shape, 'names': names}
-    expected: dict[str, Any] = {'dtype': feature.store}
+    expected: dict[str, Any] = {'dtype': feature.dtype}
     if feature.size is not None:
         expected['size'] = list(feature.size)
-    return expected | {'channels': 1 if feature.depth == 'metric12' else 3}
+    return expected | {'channels': feature.channels}
 
 
 def _check_alignment(

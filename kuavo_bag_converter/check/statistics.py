@@ -246,6 +246,8 @@ class BatchCheck:
             self.compare(column.key, expected, _OWN_IMAGES)
         elif not column.is_depth:
             self._compare_coded(column, expected)
+        elif column.is_image:
+            self.compare(column.key, expected, _DEPTH)
         elif column.info.get('depth_unit') == 'mm':
             clipped = _clipped(column, self._batch.values.get(column.key, {}))
             batch = self._batch._replace(values={column.key: clipped})

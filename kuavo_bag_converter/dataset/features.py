@@ -36,7 +36,8 @@ class Feature:
 
     ``shape`` is (n,) for a vector, (k, n) for one with k samples in each row, (height, width,
     channels) for a camera. ``names`` has n entries for a vector and is not used for a camera.
-    ``depth`` marks a metric depth video.
+    ``depth`` marks a metric depth video. Pictures in the table that have one channel are depth
+    maps of 16 bits.
     """
 
     key: str
@@ -64,6 +65,11 @@ class Feature:
     def is_picture(self) -> bool:
         """Whether the column is a camera."""
         return self.is_video or self.is_image
+
+    @property
+    def is_depth(self) -> bool:
+        """Whether its pictures are depth maps, mm."""
+        return self.depth is not None or (self.is_image and self.shape[-1] == 1)
 
 
 LANGUAGE_FEATURES = (

@@ -46,6 +46,8 @@ from kuavo_bag_converter.support.files import sync, write_text
 import pyarrow as pa
 
 _EPISODES_PER_ROW_GROUP = 10
+DEPTH_IMAGE_INFO = {'is_depth_map': True, 'depth_unit': 'mm'}
+"""What tells LeRobot >= 0.6 that pictures in the table are depth, and the unit of all numbers."""
 PICTURES = 'pictures'
 """Where a file of meta/episodes keeps the pictures of all episodes up to its last one."""
 
@@ -69,6 +71,8 @@ def feature_entries(
             entry['names'] = ['height', 'width', 'channels']
         if feature.is_video:
             entry['info'] = describe(feature, options[feature.key], fps)
+        elif feature.is_image and feature.is_depth:
+            entry['info'] = dict(DEPTH_IMAGE_INFO)
         elif not feature.is_image:
             entry['names'] = None if feature.names is None else list(feature.names)
         entries[feature.key] = entry

@@ -54,7 +54,7 @@ def _check_key(key: str) -> None:
 
 
 def _check_camera(feature: Feature) -> None:
-    channels = 1 if feature.depth else 3
+    channels = 1 if feature.is_depth else 3
     if len(feature.shape) != 3 or feature.shape[2] != channels:
         raise UsageError(
             f'{feature.key}: shape {list(feature.shape)}, expected [height, width, {channels}]'

@@ -78,6 +78,7 @@ MANIFEST = 'shard.json'
 _TABLE = 'data.parquet'
 _BLOCK = 1 << 20
 _Writer = TypeVar('_Writer', bound=CameraWriter[Any])
+_ImageWriter = TypeVar('_ImageWriter', bound=ImageWriter[Any])
 _EPISODES = 'episodes.jsonl'
 _ATTEMPTS = count(1)
 
@@ -184,7 +185,7 @@ class Shard:
 
     def statistics(self) -> Iterator[EpisodeStatistics]:
         """Yield the statistics of each episode."""
-        scales = {f.key: 1.0 if f.depth else 1 / 255 for f in self.features}
+        scales = {f.key: 1.0 if f.is_depth else 1 / 255 for f in self.features}
         with (self.path / _EPISODES).open(encoding='utf-8') as file:
             for length, line in zip(self.episode_lengths, file, strict=True):
                 episode = json.loads(line)
@@ -375,7 +376,7 @@ class ShardWriter:
         self._columns = [*vectors(self._features), TASK_INDEX]
         self._table = TableWriter(self._partial / _TABLE, table_schema(self._columns))
         self._writers: dict[str, CameraWriter[Any]] = {}
-        self._image_writers: dict[str, ImageWriter] = {}
+        self._image_writers: dict[str, ImageWriter[Any]] = {}
         self._image_statistics: dict[str, ImageStatistics] = {}
         self._open = True
 
@@ -464,12 +465,17 @@ class ShardWriter:
         self._writers[key] = writer
         return writer
 
-    def image_writer(self, key: str) -> ImageWriter:
-        """Open the file of a camera whose pictures go into the table."""
+    def image_writer(self, key: str, kind: type[_ImageWriter]) -> _ImageWriter:
+        """
+        Open the file of a camera whose pictures go into the table.
+
+        :param key: Of its feature.
+        :param kind: The writer, which takes pictures of its kind.
+        """
         feature = next(feature for feature in self._features if feature.key == key)
         path = _image_path(self._partial, key)
         statistics = self._statistics_of(feature)
-        writer = ImageWriter(path, feature, episode_lengths=self._lengths, statistics=statistics)
+        writer = kind(path, feature, episode_lengths=self._lengths, statistics=statistics)
         self._image_writers[key] = writer
         return writer
 
@@ -479,7 +485,7 @@ class ShardWriter:
             self._lengths,
             height,
             width,
-            depth=feature.depth is not None,
+            depth=feature.is_depth,
             folder=self._partial,
         )
         self._image_statistics[feature.key] = statistics
@@ -519,7 +525,9 @@ class ShardWriter:
                 f'{self._path.name}: {self._table.rows} rows were written, the episodes have '
                 f'{frames} frames'
             )
-        writers: dict[str, CameraWriter[Any] | ImageWriter] = self._writers | self._image_writers
+        writers: dict[str, CameraWriter[Any] | ImageWriter[Any]] = (
+            self._writers | self._image_writers
+        )
         for feature in self._features:
             if feature.is_picture and feature.key not in writers:
                 raise DatasetError(f'{self._path.name}: no frames of {feature.key} were written')

@@ -16,7 +16,7 @@
 The kinds of camera: what each one's feature, pictures, encoder and writer are.
 
 A kind is everything that a conversion does differently for its pictures. Another one is added by
-a class here and its name in :data:`KINDS`.
+a class here and its name in :data:`COLOR_KINDS` or :data:`DEPTH_KINDS`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,22 @@ from kuavo_bag_converter.dataset.encoders import (
     size_grid,
 )
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
+from kuavo_bag_converter.dataset.images import (
+    ColorImageWriter,
+    CopiedDepthWriter,
+    DepthImageWriter,
+)
 from kuavo_bag_converter.dataset.shard import ShardWriter
 from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.pictures import ConnectionDecoder, PictureDecoder, PictureT
-from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
+from kuavo_bag_converter.messages.depth import (
+    DepthDecoder,
+    DepthPng,
+    DepthPngCopier,
+    GrayDepthDecoder,
+    not_copied,
+)
 from kuavo_bag_converter.messages.geometry import Geometry, Size
 from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, PictureInfo
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
@@ -222,7 +233,7 @@ class ColorCamera(CameraKind[av.VideoFrame]):
 
 
 class GrayDepthCamera(ColorCamera):
-    """Depth becomes 8-bit grey pictures (``minmax8``, ``range8``), which are encoded as colour."""
+    """Depth becomes grey pictures of 8 bits (``original``, ``range8``), encoded as colour."""
 
     def decoder(self, connection: Connection) -> ConnectionDecoder[av.VideoFrame]:
         """Return a decoder to grey frames of the encoder's pixel format."""
@@ -246,7 +257,7 @@ class ImageCamera(ColorCamera):
 
     def writer(self, shard: ShardWriter) -> Callable[[av.VideoFrame], None]:
         """Open a file of pictures."""
-        return shard.image_writer(self.key).write
+        return shard.image_writer(self.key, ColorImageWriter).write
 
     @property
     def _pix_fmt(self) -> str:
@@ -292,6 +303,61 @@ class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):
         return 90
 
 
+class DepthTableCamera(CameraKind[PictureT]):
+    """Depth is stored in the table, as pictures of 16 bits in millimetres."""
+
+    @property
+    def feature(self) -> Feature:
+        """Return the feature of the dataset, which is no video."""
+        return Feature(self.key, 'image', (*self.size, 1))
+
+    def _storable_geometry(self, recorded: Size) -> Geometry:
+        del recorded
+        return geometry_of(self._bound.feature, (1, 1))
+
+    def _check(self, info: PictureInfo) -> None:
+        """Refuse nothing: any picture can be stored."""
+
+    def _encoder_bytes_per_pixel(self) -> int:
+        return 20
+
+
+class DepthImageCamera(DepthTableCamera[npt.NDArray[np.uint16]]):
+    """Depth maps are decoded, scaled and stored without loss (``image16``)."""
+
+    def decoder(self, connection: Connection) -> ConnectionDecoder[npt.NDArray[np.uint16]]:
+        """Return a decoder to depth maps, mm."""
+        return self._depth_decoder(connection)
+
+    def writer(self, shard: ShardWriter) -> Callable[[npt.NDArray[np.uint16]], None]:
+        """Open a file of pictures."""
+        return shard.image_writer(self.key, DepthImageWriter).write
+
+
+class CopiedDepthCamera(DepthTableCamera[DepthPng]):
+    """The bag's own PNGs of 16 bits are stored as they are (``depth: copy``)."""
+
+    def decoder(self, connection: Connection) -> ConnectionDecoder[DepthPng]:
+        """Return what takes the PNG out of a message."""
+        return DepthPngCopier(connection, self._options.definitions, self.remarks)
+
+    def writer(self, shard: ShardWriter) -> Callable[[DepthPng], None]:
+        """Open a file of pictures."""
+        return shard.image_writer(self.key, CopiedDepthWriter).write
+
+    def _check(self, info: PictureInfo) -> None:
+        _check_unchanged(self._bound.feature, 'depth: copy', 'depth: image16')
+        if self._bound.feature.unit_mm not in (None, 1):
+            raise UsageError(
+                f'{self.key}: depth: copy stores counts as they are, which LeRobot takes for mm; '
+                'set depth: image16, which brings the unit to mm'
+            )
+        if info.codec != 'png':
+            found = info.encoding if info.codec == 'raw' else info.codec
+            raise BagError(f'{self.topic}: {not_copied(f"{shown(found)} pictures")}')
+        _check_same_size(info, self, 'depth: copy', 'depth: image16')
+
+
 class CopiedJpegCamera(CameraKind[bytes]):
     """The bag's own JPEG pictures become the packets of the video (``video: copy``)."""
 
@@ -309,17 +375,7 @@ class CopiedJpegCamera(CameraKind[bytes]):
         return shard.camera_writer(self.key, PacketWriter).write
 
     def _check(self, info: PictureInfo) -> None:
-        feature = self._bound.feature
-        changes = {
-            'crop': feature.crop, 'rotate': feature.rotate, 'fit': feature.fit,
-            'range': feature.value_range,
-        }  # fmt: skip
-        for name, value in changes.items():
-            if value:
-                raise UsageError(
-                    f'{self.key}: video: copy stores pictures as they are, {name} changes them; '
-                    'set video: encode, or leave it out'
-                )
+        _check_unchanged(self._bound.feature, 'video: copy', 'video: encode')
         if info.channels == 1 and mosaic_of(info.encoding):
             raise BagError(
                 f'{self.topic}: video: copy needs pictures with colours, found the mosaic of a '
@@ -331,31 +387,63 @@ class CopiedJpegCamera(CameraKind[bytes]):
                 f'{self.topic}: video: copy needs upright JPEG pictures, found {found}; set '
                 'video: encode'
             )
-        if (info.height, info.width) != self.size:
-            height, width = self.size
-            raise BagError(
-                f'{self.topic}: video: copy needs pictures of {width}x{height}, found '
-                f'{info.width}x{info.height}; set resize to that size, or video: encode'
-            )
+        _check_same_size(info, self, 'video: copy', 'video: encode')
 
     def _encoder_bytes_per_pixel(self) -> int:
         return 1
 
 
-KINDS: Mapping[str, type[CameraKind[Any]]] = {
+def _check_unchanged(feature: CameraFeature, copy: str, other: str) -> None:
+    """
+    Refuse to copy pictures that the profile changes.
+
+    :raises UsageError: Names the key.
+    """
+    changes = {
+        'crop': feature.crop, 'rotate': feature.rotate, 'fit': feature.fit,
+        'range': feature.value_range,
+    }  # fmt: skip
+    for name, value in changes.items():
+        if value:
+            raise UsageError(
+                f'{feature.key}: {copy} stores pictures as they are, {name} changes them; '
+                f'set {other}, or leave it out'
+            )
+
+
+def _check_same_size(info: PictureInfo, camera: CameraKind[Any], copy: str, other: str) -> None:
+    """
+    Refuse to copy pictures of another size than the frames'.
+
+    :raises BagError: Names both sizes.
+    """
+    if (info.height, info.width) != camera.size:
+        height, width = camera.size
+        raise BagError(
+            f'{camera.topic}: {copy} needs pictures of {width}x{height}, found '
+            f'{info.width}x{info.height}; set resize to that size, or {other}'
+        )
+
+
+COLOR_KINDS: Mapping[str, type[CameraKind[Any]]] = {
     'encode': ColorCamera,
     'copy': CopiedJpegCamera,
-    'minmax8': GrayDepthCamera,
+}
+"""Of colour cameras, by the setting ``video``."""
+DEPTH_KINDS: Mapping[str, type[CameraKind[Any]]] = {
+    'original': GrayDepthCamera,
     'range8': GrayDepthCamera,
     'metric12': MetricDepthCamera,
+    'image16': DepthImageCamera,
+    'copy': CopiedDepthCamera,
 }
-"""By the depth coding of a depth camera, or by the setting ``video`` of a colour camera."""
+"""Of depth cameras, by the coding."""
 IMAGE_KINDS: Mapping[str, type[CameraKind[Any]]] = {
     '': ImageCamera,
-    'minmax8': GrayDepthImageCamera,
+    'original': GrayDepthImageCamera,
     'range8': GrayDepthImageCamera,
 }
-"""Of cameras with ``store: image``, by the depth coding, if it is a depth camera."""
+"""Of cameras with ``store: image``, by the depth coding, if that is one for videos."""
 
 
 def geometry_of(feature: CameraFeature, grid: Size = (2, 2)) -> Geometry:
@@ -375,6 +463,8 @@ def camera_of(bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> C
     :raises BagError: Such pictures cannot become what was asked for.
     """
     feature = bound.feature
-    if feature.store == 'image':
+    if feature.store == 'image' and feature.depth in IMAGE_KINDS:
         return IMAGE_KINDS[feature.depth](bound, info, options)
-    return KINDS[feature.depth or options.color_cameras](bound, info, options)
+    if feature.depth:
+        return DEPTH_KINDS[feature.depth](bound, info, options)
+    return COLOR_KINDS[options.color_cameras](bound, info, options)

@@ -95,6 +95,8 @@ def of_today(before: Mapping[str, Any]) -> dict[str, Any]:
         now['msg_path'] = _definitions(folders)
     now.setdefault('dataset_format', LEROBOT)
     now.setdefault('labels', [])
+    if now.get('depth_coding') == 'minmax8':
+        now['depth_coding'] = 'original'
     return now
 
 

@@ -30,6 +30,7 @@ _BYTES_PER_PIXEL = {'h264': 0.07, 'hevc': 0.05, 'libsvtav1': 0.05, 'mjpeg': 0.2}
 _TYPICAL_CRF = {'h264': 23, 'hevc': 28, 'libsvtav1': 30, 'mjpeg': 0}
 _METRIC_DEPTH = 0.6
 _PNG = 1.7
+_DEPTH_PNG = 0.6
 _ASSUMED_SIZE = (480, 640)
 _RESERVE = 32 << 20
 
@@ -89,7 +90,7 @@ def shard_bytes(
         per_pixel = _BYTES_PER_PIXEL[codec] * finer
         if camera.depth == 'metric12':
             per_pixel = _METRIC_DEPTH
-        elif camera.store == 'image':
-            per_pixel = _PNG
+        elif camera.dtype == 'image':
+            per_pixel = _DEPTH_PNG if camera.channels == 1 else _PNG
         total += frames * height * width * per_pixel
     return total

@@ -16,7 +16,7 @@
 Depth maps: from message payloads to millimetres, and to the 8 bit pictures of a dataset.
 
 Where there is no depth, a map has 0. That is what cameras write; 65535, and in float images NaN,
-infinite and negative values, mean the same and become 0 too. Only the coding ``minmax8``, which
+infinite and negative values, mean the same and become 0 too. Only the coding ``original``, which
 repeats the original converter, takes 65535 for the farthest depth as that does.
 
 compressedDepth is written as compressed_depth_image_transport (image_transport_plugins) does.
@@ -24,9 +24,10 @@ compressedDepth is written as compressed_depth_image_transport (image_transport_
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -217,11 +218,115 @@ def _unit_table(unit_mm: float) -> Depth:
     return table
 
 
+class DepthPng(NamedTuple):
+    """A recorded PNG of 16 bits that is to be stored as it is."""
+
+    data: bytes
+    size: Size
+    """(height, width)."""
+    pixels: Callable[[], Depth]
+    """Decodes it, uint16 (height, width) as recorded; raises ImageError if it is damaged."""
+
+
+class DepthPngCopier:
+    """
+    Takes the PNGs out of the messages of one depth camera; to be used by one thread at a time.
+
+    Their chunks are checked, the first one is decoded, and of the others those that are asked for.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        definitions: Definitions,
+        remarks: PictureRemarks | None = None,
+    ) -> None:
+        """
+        Prepare for a connection.
+
+        :param connection: The camera's: compressedDepth, or any PNG of 16 bits.
+        :param definitions: Where message definitions come from.
+        :param remarks: Is told what there is to say of the maps that are decoded.
+        :raises BagError: The type holds no picture, or its definition is missing.
+        """
+        self._topic = connection.label
+        self._messages = PictureMessages(connection, definitions)
+        self._remarks = remarks or PictureRemarks(self._topic)
+        self._png = PictureCodec('png')
+        self._size: Size | None = None
+
+    def decode(self, data: bytes | memoryview) -> DepthPng:
+        """
+        Return the PNG of a message, undecoded.
+
+        :raises ImageError: It is no PNG, damaged or cut off.
+        :raises BagError: The message does not fit its definition, or holds something else than a
+            grey PNG of 16 bits of the size of the first.
+        """
+        with errors_about(self._topic):
+            part = self._messages.compressed(self._messages.decode(data))
+            found = 'Image messages' if part is None else _no_copy(part.description)
+            if part is None or found:
+                raise not_copied(found)
+            start = find_png(part.data)
+            if start < 0:
+                raise not_copied(f'{codec_of(part.data, part.description)} pictures')
+            png = bytes(part.data[start:])
+            header = read_png(memoryview(png))
+            if (header.channels, header.bit_depth) != (1, 16):
+                raise not_copied(
+                    f'a PNG with {header.channels} channels of {header.bit_depth} bits'
+                )
+            size = (header.height, header.width)
+            if self._size is None:
+                self._decoded(png)
+                self._size = size
+            if size != self._size:
+                raise BagError(
+                    f'its pictures change from {self._size[1]}x{self._size[0]} to '
+                    f'{header.width}x{header.height}, and cannot be copied; set depth to image16'
+                )
+        return DepthPng(png, size, partial(self._pixels, png))
+
+    def _pixels(self, png: bytes) -> Depth:
+        with errors_about(self._topic):
+            return self._decoded(png)
+
+    def _decoded(self, png: bytes) -> Depth:
+        frame = self._png.decode(memoryview(png))
+        stored = gray_pixels(frame)
+        if stored is None:
+            raise not_copied(f'a PNG of pixel format {frame.format.name}')
+        self._remarks.depth(stored, 1.0)
+        depth = stored.astype(np.uint16)
+        if depth.max(initial=0) == NO_DEPTH:
+            self._remarks.note(
+                '65535 stands for no depth in its maps and is copied as it is; depth: image16 '
+                'would make it 0'
+            )
+        return depth
+
+
+def not_copied(found: str) -> BagError:
+    """Return the error about pictures that are something else than PNGs to be copied."""
+    return BagError(
+        f'depth: copy needs PNGs of 16 bits whose 1 is 1 mm, found {found}; set depth to image16'
+    )
+
+
+def _no_copy(description: str) -> str:
+    """Return what a ``format`` says that a PNG in millimetres is not; '' if nothing."""
+    encoding = description.partition(';')[0].strip()
+    if encoding == '32FC1':
+        return 'inverse depth (32FC1)'
+    return 'RVL' if is_rvl(description) else ''
+
+
 class GrayDepthDecoder:
     """
     Turns the depth maps of a camera into grey frames, the codings of 8 bit.
 
-    ``minmax8`` is the original converter's: clipped to ``depth_range``, then each frame's own
+    ``original`` is the original converter's: clipped to ``depth_range``, then each frame's own
     least and greatest depth become 0 and 255 (truncated). ``range8`` maps ``depth_range`` itself
     to 0 to 255 (rounded) in every frame; no depth is 0.
     """
@@ -237,7 +342,7 @@ class GrayDepthDecoder:
         Prepare for a camera.
 
         :param decoder: Of the camera.
-        :param coding: ``minmax8`` or ``range8``.
+        :param coding: ``original`` or ``range8``.
         :param depth_range: [min, max] in mm.
         :param pix_fmt: ``yuv420p`` or ``yuv444p``, either with ``10le``.
         """

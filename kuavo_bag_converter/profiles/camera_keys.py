@@ -27,7 +27,8 @@ _KEYS = (
     'from', 'crop', 'rotate', 'fit', 'size', 'range', 'depth', 'depth_range', 'unit', 'store',
     'info', 'align',
 )  # fmt: skip
-_DEPTH_CODINGS = ('minmax8', 'range8', 'metric12')
+_DEPTH_CODINGS = ('original', 'range8', 'metric12', 'image16', 'copy')
+_FORMER_CODINGS = {'minmax8': 'original'}
 _LARGEST = 16384
 _MILLIMETRES = {'m': 1000.0, 'cm': 10.0, 'mm': 1.0, 'um': 0.001}
 _LENGTH = re.compile(r'([0-9]*\.?[0-9]+)? *(m|cm|mm|um)')
@@ -51,7 +52,12 @@ def read_camera(key: str, node: YamlNode, inherited: AlignKeys) -> CameraFeature
     asked = {name: keys[name].value for name in ('store', 'depth') if name in keys}
     if asked == {'store': 'image', 'depth': 'metric12'}:
         raise keys['store'].error(
-            'metric12 is a coding of video; set depth to minmax8 or range8, or store: video'
+            'metric12 is a coding of video; set depth to image16, or store: video'
+        )
+    if asked.get('store') == 'video' and asked.get('depth') in ('image16', 'copy'):
+        raise keys['store'].error(
+            f'depth: {asked["depth"]} is stored in the table; set depth to metric12, or leave '
+            'store out'
         )
     return CameraFeature(
         key=key,
@@ -66,7 +72,7 @@ def read_camera(key: str, node: YamlNode, inherited: AlignKeys) -> CameraFeature
             rotate=_rotation,
             fit=lambda node: node.choice('scale', 'pad', 'crop'),
             size=_size,
-            depth=lambda node: node.choice(*_DEPTH_CODINGS),
+            depth=_depth,
             depth_range=_depth_range,
             store=lambda node: node.choice('video', 'image'),
         ),
@@ -115,6 +121,13 @@ def _unit(node: YamlNode) -> float:
     if unit <= 0:
         raise node.expected(what)
     return unit
+
+
+def _depth(node: YamlNode) -> str:
+    if isinstance(node.value, str) and node.value in _FORMER_CODINGS:
+        return _FORMER_CODINGS[node.value]
+    coding: str = node.choice(*_DEPTH_CODINGS)
+    return coding
 
 
 def _depth_range(node: YamlNode) -> tuple[int, int]:

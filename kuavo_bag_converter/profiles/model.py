@@ -303,7 +303,7 @@ class CameraFeature:
     sources: tuple[Source, ...]
     size: tuple[int, int] | None = None
     """(height, width); the camera's own size if not given."""
-    depth: Literal['', 'minmax8', 'range8', 'metric12'] = ''
+    depth: Literal['', 'original', 'range8', 'metric12', 'image16', 'copy'] = ''
     depth_range: tuple[int, int] = (0, 1500)
     """[min, max] in mm, for the 8 bit codings."""
     align: Align = Align()
@@ -320,9 +320,20 @@ class CameraFeature:
     unit_mm: float | None = None
     """What a depth of 1 is, mm; if not given, 1 for whole numbers and 1000 for others."""
     store: Literal['video', 'image'] = 'video'
-    """Whether pictures become a video, or are stored in the table one by one, without loss."""
+    """Whether pictures become a video, or are stored in the table one by one, without loss, as
+    depth of 16 bits (``image16``, ``copy``) always is."""
     info_topic: str = ''
     """Of its CameraInfo, for the record; that beside the camera's topic if not given."""
+
+    @property
+    def dtype(self) -> Literal['video', 'image']:
+        """Return LeRobot's dtype of the feature."""
+        return 'image' if self.depth in ('image16', 'copy') else self.store
+
+    @property
+    def channels(self) -> int:
+        """Return how many channels its pictures have in a dataset: 1 where they are depth."""
+        return 1 if self.depth in ('metric12', 'image16', 'copy') else 3
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from kuavo_bag_converter.check.images import cells_of, decoded_image
 from kuavo_bag_converter.check.videos import depth_coding
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.tables import read_rows
+from kuavo_bag_converter.messages.depth import DepthPng
 from kuavo_bag_converter.messages.video_frames import rgb_pixels
 from kuavo_bag_converter.replay.rows import first_rows
 from kuavo_bag_converter.replay.similarity import (
@@ -117,6 +118,8 @@ class PictureComparer:
         wanted = next(self._wanted)
         if self._broken:
             return
+        if isinstance(picture, DepthPng):
+            picture = picture.data
         if wanted.episode is not self._episode:
             self._finish_episode()
             self._episode = wanted.episode
@@ -154,9 +157,9 @@ class PictureComparer:
             shown = ComparedFrame(wanted.frame, wanted.ordinal, source, found, loss)
             self._add(*self._comparison.add(shown))
         elif isinstance(self._comparison, _ExactComparison):
-            if self._column.is_image:
+            if self._column.is_image and isinstance(picture, av.VideoFrame):
                 picture = rgb_pixels(picture)
-            elif not isinstance(picture, bytes):
+            elif self._column.is_video and not isinstance(picture, bytes):
                 picture, stored = self._codes(picture), stored.to_ndarray()
             self._add(*self._comparison.add(wanted.frame, _digest(picture), _digest(stored)))
 
@@ -242,32 +245,40 @@ def _digest(picture: Any) -> bytes:
 def stored_pictures(
     dataset: Description, column: StoredFeature, *, packets: bool
 ) -> StoredPictures | StoredImages:
-    """Return what gives chosen frames of a camera; of a video, ``packets`` or decoded ones."""
+    """Return what gives chosen frames of a camera; decoded ones, or ``packets`` as stored."""
     if column.is_image:
-        return StoredImages(dataset, column)
+        return StoredImages(dataset, column, packets=packets)
     return StoredPictures(dataset, column.key, packets=packets)
 
 
 class StoredImages:
     """Gives chosen frames of a camera whose pictures are in the table."""
 
-    def __init__(self, dataset: Description, column: StoredFeature) -> None:
-        """Read a camera's column."""
+    def __init__(self, dataset: Description, column: StoredFeature, *, packets: bool) -> None:
+        """
+        Read a camera's column.
+
+        :param dataset: The dataset.
+        :param column: The camera.
+        :param packets: Give what is stored (bytes) in place of decoded pictures.
+        """
         self._dataset = dataset
         self._feature = column
+        self._packets = packets
         self._first_rows = first_rows(dataset)
 
     def picture(self, episode: StoredEpisode, frame: int) -> Any:
         """
-        Return a frame of an episode, RGB uint8 (height, width, 3).
+        Return a frame of an episode.
 
+        :return: RGB uint8 (height, width, 3), depth uint16 (height, width), or bytes.
         :raises DatasetError: The table does not have it.
         """
         row = episode.first_row - self._first_rows[episode.data_file] + frame
         path = self._dataset.root / episode.data_file
         for table in read_rows(path, row, 1, [self._feature]):
             (cell,) = cells_of(table.column(0).combine_chunks())
-            picture = decoded_image(cell)
+            picture = cell if self._packets else decoded_image(cell, depth=self._feature.is_depth)
             if picture is not None:
                 return picture
         raise DatasetError(f'{episode.data_file}: no picture of {self._feature.key} in row {row}')

@@ -252,7 +252,7 @@ def _within(depth: NDArray[np.float64]) -> NDArray[np.float64]:
 def _coded(depth: NDArray[np.float64], camera: CameraFeature) -> NDArray[np.float64]:
     """Return what a frame shows of depth, 0 to 255."""
     low, high = camera.depth_range
-    if camera.depth == 'metric12':
+    if camera.channels == 1:
         return _metric_levels(_within(depth))
     if camera.depth == 'range8':
         return np.asarray(np.rint((_within(depth).clip(low, high) - low) / (high - low) * 255))
@@ -268,9 +268,9 @@ def _metric_levels(depth: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def stored_picture(frame: Any, *, metric: bool) -> Reduced:
-    """Reduce a frame of a video, a JPEG of one whose pictures were copied, or RGB."""
+    """Reduce a frame of a video, a JPEG of one whose pictures were copied, RGB, or depth in mm."""
     if isinstance(frame, np.ndarray):
-        pixels = frame
+        pixels = _metric_levels(_within(frame)) if metric else frame
     elif isinstance(frame, bytes):
         pixels = _still('jpeg', frame)
     elif metric:

@@ -110,10 +110,13 @@ class KuavoOptions:
         yaml='depth_range of the cameras',
     )
     depth_coding: str = setting(
-        'minmax8',
-        'Depth video: minmax8 (8 bit, stretched frame by frame as the original does), range8 '
-        '(8 bit over depth_range, scale kept), metric12 (lossless 12 bit, LeRobot 0.6 or later).',
-        choices=('minmax8', 'range8', 'metric12'),
+        'original',
+        'How depth is stored: original (8 bit video, stretched frame by frame as the original '
+        'does), range8 (8 bit video over depth_range), metric12 (12 bit video of LeRobot 0.6 or '
+        'later, exact to 2 mm), image16 (mm, without loss, in the table), copy (the 16 bit PNGs '
+        'of the bag as they are, in the table).',
+        choices=('original', 'range8', 'metric12', 'image16', 'copy'),
+        former={'minmax8': 'original'},
         yaml='depth of the cameras',
     )
     dex_dof_needed: int = setting(
