@@ -217,7 +217,7 @@ def pixels(pictures):
     return make
 
 
-def compressed(payloads, said):
+def payloads_of(payloads, said):
     """Return a maker of CompressedImage, one payload after the other; ``said`` is its format."""
 
     def make(number, _):

@@ -29,7 +29,7 @@ from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import UsageError
 from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 import numpy as np
-from plain_robot import compressed, every, joint_state, pixels, ramps, Robot
+from plain_robot import every, joint_state, payloads_of, pixels, ramps, Robot
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -55,7 +55,7 @@ def bag(path, maps, damaged=()):
     for number in damaged:
         payloads[number] = payloads[number][:-20]
     times = every(10, len(maps) / 10)
-    robot = Robot().publish(TOPIC, times, compressed(payloads, FORMAT))
+    robot = Robot().publish(TOPIC, times, payloads_of(payloads, FORMAT))
     return robot.publish(STATE, every(50, len(maps) / 10), joint_state(ramps(2))).write(path)
 
 
@@ -177,12 +177,12 @@ def test_what_changes_maps_cannot_be_had_with_copies(tmp_path, keys, words):
 @pytest.mark.parametrize(
     ('make', 'words'),
     [
-        (compressed([png(depth(0)[:40])] * 2, FORMAT), 'needs pictures of 61x47, found 61x40'),
+        (payloads_of([png(depth(0)[:40])] * 2, FORMAT), 'needs pictures of 61x47, found 61x40'),
         (pixels([depth(0)] * 2), "found '?16UC1'? pictures; set depth to image16"),
-        (compressed([rvl(depth(0))] * 2, '16UC1; compressedDepth rvl'), 'found rvl pictures'),
-        (compressed([png(depth(0))] * 2, '32FC1; compressedDepth png'), r'inverse depth \(32FC1'),
+        (payloads_of([rvl(depth(0))] * 2, '16UC1; compressedDepth rvl'), 'found rvl pictures'),
+        (payloads_of([png(depth(0))] * 2, '32FC1; compressedDepth png'), r'inverse depth \(32FC1'),
         (
-            compressed([png((depth(0) >> 8).astype(np.uint8))] * 2, '8UC1; compressedDepth png'),
+            payloads_of([png((depth(0) >> 8).astype(np.uint8))] * 2, '8UC1; compressedDepth png'),
             'a PNG with 1 channels of 8 bits',
         ),
     ],
