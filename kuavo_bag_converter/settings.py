@@ -243,6 +243,14 @@ class Settings:
         minimum=0,
         maximum=256,
     )
+    spool_dir: str = setting(
+        '',
+        'Folder for copies of bags that are given by URLs; if not given, one in the cache of the '
+        'user.',
+    )
+    spool_mb: int = setting(
+        0, 'What those copies may take of the disk, MB; 0 is what it has free.', minimum=0
+    )
     debug_memory: bool = setting(
         False,
         'After each chunk, wait until its messages are written and fail if one is still held.',

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
     support
-    settings
+    settings  remote
     bags
     messages  profiles
     alignment  robots

@@ -19,10 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 import os
 from pathlib import Path
+import threading
 from typing import Protocol
 
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.detect import cannot_be_read
+from kuavo_bag_converter.remote.spool import open_file, RangedFile
 
 _READ_GAP = 32 * 1024
 """Neighbours closer than this are read in one go: a call costs about as much as 32 KiB."""
@@ -52,10 +54,11 @@ class BagFile:
         """
         self.path = shown or path
         try:
-            self._file = path.open('rb', buffering=0)
+            self._file = open_file(path)
+            self.size = path.stat().st_size
         except OSError as error:
             raise cannot_be_read(path, error) from None
-        self.size = os.fstat(self._file.fileno()).st_size
+        self._lock = threading.Lock()
         self.bytes_read = 0
 
     def read(self, offset: int, length: int) -> bytes:
@@ -72,7 +75,7 @@ class BagFile:
         missing = length
         while missing:
             try:
-                part = os.pread(self._file.fileno(), missing, offset + length - missing)
+                part = self._part(offset + length - missing, missing)
             except OSError as error:
                 raise DamagedError(offset, f'cannot be read: {error.strerror}') from None
             if not part:
@@ -81,6 +84,13 @@ class BagFile:
             missing -= len(part)
         self.bytes_read += length
         return parts[0] if len(parts) == 1 else b''.join(parts)
+
+    def _part(self, offset: int, length: int) -> bytes:
+        if not isinstance(self._file, RangedFile):
+            return os.pread(self._file.fileno(), length, offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.read(length)
 
     def close(self) -> None:
         """Close the file."""

@@ -23,6 +23,7 @@ from pathlib import Path
 from kuavo_bag_converter.bags.rosbag2.directory import storage_files
 from kuavo_bag_converter.bags.rosbag2.metadata import custom_data_in, metadata_of
 from kuavo_bag_converter.bags.rosbag2.qos import MOST_CHARACTERS
+from kuavo_bag_converter.remote.spool import open_file
 from kuavo_bag_converter.support.errors import BagError
 from mcap.exceptions import McapError
 from mcap.reader import SeekingReader
@@ -54,7 +55,7 @@ def _in_mcap(file: Path) -> Mapping[str, str]:
     """Return what the last metadata record of a file says; nothing without an index of them."""
     found: Mapping[str, str] = {}
     try:
-        with file.open('rb') as stream:
+        with open_file(file) as stream:
             reader = SeekingReader(stream, record_size_limit=MOST_CHARACTERS)
             if reader.get_summary() is None:
                 return {}

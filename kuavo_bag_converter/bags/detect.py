@@ -22,6 +22,7 @@ import stat
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
 from kuavo_bag_converter.bags.storage_plugins import BEGIN_BYTES, container_by_plugin
+from kuavo_bag_converter.remote.spool import open_file
 from kuavo_bag_converter.support.errors import BagError
 
 _CONTAINERS = {
@@ -58,7 +59,7 @@ def container_of(path: Path, shown: Path | None = None) -> str:
     """
     try:
         status = status_of(path)
-        with path.open('rb') as file:
+        with open_file(path) as file:
             begin = file.read(BEGIN_BYTES)
     except OSError as error:
         raise cannot_be_read(path, error) from None
@@ -100,7 +101,7 @@ def cannot_be_read(path: Path, error: OSError) -> BagError:
 
 def mistaken_for_a_bag(path: Path) -> str:
     """Return what a file is that often takes a bag's place, '' for anything else."""
-    with path.open('rb') as file:
+    with open_file(path) as file:
         other = _other(file.read(BEGIN_BYTES))
     return f'is {other}' if other else ''
 

@@ -31,9 +31,11 @@ from kuavo_bag_converter.bags.open import open_portable
 from kuavo_bag_converter.bags.rosbag1 import storage as rosbag1
 from kuavo_bag_converter.bags.rosbag2.directory import natural, split_stem, SUFFIXES
 from kuavo_bag_converter.bags.rosbag2.metadata import NAME, plain_name
-from kuavo_bag_converter.bags.storage_plugins import is_of_a_plugin
+from kuavo_bag_converter.bags.storage_plugins import containers, is_of_a_plugin
 from kuavo_bag_converter.bags.time_spans import recorded_spans, SILENCE_S, TimeSpan
+from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.places import url_of, with_urls
 
 Recording = tuple[Path, ...]
 """A bag file or rosbag2 directory, or the files that one recording was split into."""
@@ -66,7 +68,7 @@ class Listing(NamedTuple):
             f'{path}: is {"" if path == other else f"{other}, which is "}given already; taken once'
             for path, other in self.duplicates
         ]
-        return [self._beside, *lines] if self.left_out else lines
+        return list(map(with_urls, [self._beside, *lines] if self.left_out else lines))
 
     @property
     def _beside(self) -> str:
@@ -81,12 +83,12 @@ class Listing(NamedTuple):
         )
 
 
-def find_recordings(paths: Iterable[str | Path]) -> list[Recording]:
+def find_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> list[Recording]:
     """Find the recordings at ``paths``; see :func:`list_recordings`."""
-    return list_recordings(paths).recordings
+    return list_recordings(paths, spool).recordings
 
 
-def list_recordings(paths: Iterable[str | Path]) -> Listing:
+def list_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> Listing:
     """
     Find the recordings at ``paths``, each a bag, a rosbag2 directory or a folder of either.
 
@@ -101,11 +103,15 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
     A folder that holds nothing of all that, or must not be looked into, is taken for a recording,
     so that opening it says what is wrong.
 
+    :param paths: Of files and folders; URLs stand for the copies in the spool.
+    :param spool: Where those are.
     :raises UsageError: a path does not exist.
+    :raises BagError: a URL cannot be reached.
     """
     found: list[Path] = []
     left_out: list[Path] = []
-    for path in map(Path, paths):
+    spool = spool or Spool()
+    for path in (_local(path, spool) for path in paths):
         if not _exists(path):
             raise UsageError(f'{path}: does not exist')
         if not os.path.isdir(path) or is_directory_bag(path):
@@ -121,6 +127,15 @@ def list_recordings(paths: Iterable[str | Path]) -> Listing:
     ]
     left_out = [bag for bag in dict.fromkeys(left_out) if bag not in found]
     return Listing(recordings, left_out, duplicates)
+
+
+def _local(path: str | Path, spool: Spool) -> Path:
+    """Return a path, or what stands for a URL in the spool."""
+    url = url_of(path)
+    if not url:
+        return Path(path)
+    suffixes = tuple(one for plugin in containers().values() for one in plugin.value.suffixes)
+    return spool.local(url, (*ROSBAG1_SUFFIXES, *SUFFIXES, '-wal', '-journal', *suffixes))
 
 
 def _each_once(paths: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, Path]]]:

@@ -22,7 +22,7 @@ it is called, nor when it was touched.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import hashlib
 import os
 from pathlib import Path
@@ -30,6 +30,12 @@ from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.detect import cannot_be_read, status_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural, SUFFIXES
+from kuavo_bag_converter.remote.spool import (
+    is_stub,
+    kept_digest,
+    open_file,
+    read_ranges_of,
+)
 from kuavo_bag_converter.support.errors import BagError
 
 Key = tuple[tuple[int, str], ...]
@@ -214,25 +220,39 @@ def _file_fingerprint(path: Path) -> FileFingerprint:
 
 
 def _digest(path: Path, size: int) -> str:
+    known = kept_digest(path)
+    if known is not None and known.exists():
+        return known.read_text()
     digest = hashlib.blake2b(digest_size=16)
-    with path.open('rb') as file:
-        digest.update(file.read(_EDGE))
-        for sample in range(_SAMPLES):
-            place = size * sample // _SAMPLES
-            if _EDGE < place < size - _EDGE:
-                file.seek(place)
-                digest.update(file.read(_SAMPLE))
-        if size > _EDGE:
-            file.seek(max(_EDGE, size - _EDGE))
-            digest.update(file.read(_EDGE))
+    if is_stub(path):
+        for data in read_ranges_of(path, list(_samples(size))):
+            digest.update(data)
+    else:
+        with path.open('rb') as file:
+            for start, stop in _samples(size):
+                file.seek(start)
+                digest.update(file.read(stop - start))
+    if known is not None:
+        known.write_text(digest.hexdigest())
     return digest.hexdigest()
+
+
+def _samples(size: int) -> Iterator[tuple[int, int]]:
+    """Yield what of a file the digest covers, from and to which byte."""
+    yield 0, min(_EDGE, size)
+    for sample in range(_SAMPLES):
+        place = size * sample // _SAMPLES
+        if _EDGE < place < size - _EDGE:
+            yield place, min(place + _SAMPLE, size)
+    if size > _EDGE:
+        yield max(_EDGE, size - _EDGE), size
 
 
 def _same_bytes(first: Path, second: Path) -> bool:
     try:
         if os.path.samefile(first, second):
             return True
-        with first.open('rb') as one, second.open('rb') as other:
+        with open_file(first) as one, open_file(second) as other:
             while True:
                 block = one.read(_BLOCK)
                 if block != other.read(_BLOCK):

@@ -35,9 +35,10 @@ from kuavo_bag_converter.bags.rosbag1.storage import Rosbag1Storage
 from kuavo_bag_converter.bags.rosbag2.directory import Directory, read_directory
 from kuavo_bag_converter.bags.rosbag2.metadata import compare, NAME
 from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
-from kuavo_bag_converter.bags.sqlite3.storage import keeps_a_log, Sqlite3Storage
+from kuavo_bag_converter.bags.sqlite3.storage import keeps_a_log, logs_beside, Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
 from kuavo_bag_converter.bags.storage_plugins import open_by_plugin
+from kuavo_bag_converter.remote.spool import held, is_stub
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import as_paths, Paths
 from kuavo_bag_converter.support.texts import shown
@@ -47,6 +48,8 @@ _ADVICE = 'set reader: auto or portable'
 ON_DAMAGE = ('fail', 'salvage')
 _BY_ROSBAG2_PY = ('mcap', 'sqlite3')
 """Containers that rosbag2_py reads."""
+_BY_RANGES = ('rosbag1', 'mcap')
+"""Containers of which ranges can be read that lie on another machine."""
 
 
 def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> BagReader:
@@ -149,6 +152,8 @@ def _open(
         if directory.plugin:
             backend = 'rosbag2_py'
         elif reader == 'rosbag2_py':
+            for storage in storages:
+                resources.enter_context(held([storage.path]))
             storages, backend = _by_rosbag2_py(paths[0], storages, damage, scratch)
         listed = directory.metadata.topics if directory.metadata else ()
         recording = RecordingReader(
@@ -177,7 +182,7 @@ def _open_files(
     storages: list[Storage] = []
     for path in files:
         storage = _open_or_survive(
-            path, damage, scratch, plugin=directory.plugin, alone=len(files) == 1
+            path, damage, scratch, resources, plugin=directory.plugin, alone=len(files) == 1
         )
         if storage:
             resources.callback(storage.close)
@@ -223,14 +228,21 @@ def _check_reader(path: Path, container: str, reader: str) -> None:
 
 
 def _open_or_survive(
-    path: Path, damage: DamagePolicy, scratch: Scratch, *, plugin: str, alone: bool
+    path: Path,
+    damage: DamagePolicy,
+    scratch: Scratch,
+    resources: ExitStack,
+    *,
+    plugin: str,
+    alone: bool,
 ) -> Storage | None:
     """Open a file; None where there are others and the recording is salvaged without it."""
     try:
         if plugin:
+            resources.enter_context(held([path]))
             storage: Storage = _rosbag2_backend().open_by_rosbag2(path, plugin, damage)
             return storage
-        return _open_file(path, damage, scratch)
+        return _open_file(path, damage, scratch, resources)
     except BagError as error:
         if alone or isinstance(error, NoRoomError):
             raise
@@ -238,8 +250,13 @@ def _open_or_survive(
         return None
 
 
-def _open_file(path: Path, damage: DamagePolicy, scratch: Scratch) -> Storage:
+def _open_file(
+    path: Path, damage: DamagePolicy, scratch: Scratch, resources: ExitStack
+) -> Storage:
     container, file = container_of(path), path
+    if is_stub(path) and container not in _BY_RANGES:
+        damage.require_whole()
+        resources.enter_context(held([path, *logs_beside(path)]))
     if container == 'zstd':
         damage.require_whole()
         file = scratch.folder() / path.stem

@@ -24,6 +24,7 @@ from typing import NamedTuple
 from kuavo_bag_converter.bags.damage import DamagePolicy, ReadsWholeError
 from kuavo_bag_converter.bags.model import Connection, normal_type, Stamps
 from kuavo_bag_converter.bags.storage import Selection, Storage, StoredMessage
+from kuavo_bag_converter.remote.spool import open_file
 from kuavo_bag_converter.support.errors import (
     BagError,
     ConverterError,
@@ -123,7 +124,7 @@ def is_of_a_plugin(path: Path) -> bool:
     if not path.name.endswith(suffixes):
         return False
     try:
-        with path.open('rb') as file:
+        with open_file(path) as file:
             return bool(container_by_plugin(path, file.read(BEGIN_BYTES)))
     except OSError:
         return True  # opening it says what is wrong

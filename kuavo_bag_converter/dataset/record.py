@@ -46,6 +46,7 @@ from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.settings import is_table, known_settings, Settings, settings_from
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import write_text
+from kuavo_bag_converter.support.places import is_url, name_of
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.texts import visible
 from kuavo_bag_converter.support.version import __version__
@@ -157,7 +158,7 @@ class RecordedBag:
     @property
     def name(self) -> str:
         """Its path as it is printed."""
-        return visible(str(self.path))
+        return visible(name_of(self.path))
 
     @property
     def converted(self) -> bool:
@@ -428,6 +429,8 @@ def as_recorded(path: str | Path, root: str | Path) -> str:
 
     Links in the path's folders are followed, its own name stays. The root has no links.
     """
+    if is_url(url := name_of(path)):
+        return visible(url.replace('\\', '\\x5c'))
     folder, name = os.path.split(path)
     place = os.path.realpath(path)
     if name not in ('', '.', '..'):
@@ -445,4 +448,4 @@ def _place(home: str, recorded: str) -> Path:
         lambda match: match[0].encode().decode('unicode_escape'),
         recorded,
     )
-    return Path(os.path.normpath(os.path.join(home, text)))
+    return Path(text if is_url(text) else os.path.normpath(os.path.join(home, text)))

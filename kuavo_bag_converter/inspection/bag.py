@@ -60,6 +60,7 @@ from kuavo_bag_converter.messages.video_streams import STREAMS
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, ImageError, UsageError
+from kuavo_bag_converter.support.places import name_of
 from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.texts import error_text, shown
 
@@ -110,7 +111,7 @@ def inspected(
 def _unread(recording: Recording) -> BagReport:
     files = _files_of(recording)
     return BagReport(
-        bag=str(recording[0]),
+        bag=name_of(recording[0]),
         files=tuple(map(str, files)),
         size_bytes=total_bytes(files),
         health='unreadable',
@@ -186,7 +187,7 @@ class _Inspector:
         )
         if span is not None:
             report = _timed(report, span, index)
-        paths = [str(path) for path in self._paths]
+        paths = [name_of(path) for path in self._paths]
         by_name = {topic.topic: topic for topic in topics}
         return report, InspectedBag(
             paths, reader, index, contents.first, by_name, self._definitions
@@ -355,10 +356,10 @@ def refused_together(recordings: Sequence[Recording], settings: Settings) -> dic
             if bound is not None:
                 profile.settle(bound.binding.profile, profile.found)
                 forms[recording] = bound.shard_format
-    agreement.settle({str(recording[0]): form for recording, form in forms.items()})
+    agreement.settle({name_of(recording[0]): form for recording, form in forms.items()})
     for recording, form in forms.items():
         with _said(lines, recording):
-            agreement.check(str(recording[0]), form)
+            agreement.check(name_of(recording[0]), form)
     return lines
 
 

@@ -57,13 +57,14 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
     from kuavo_bag_converter.inspection.bag import inspect_bag, refused_report, refused_together
     from kuavo_bag_converter.inspection.text import as_text
     from kuavo_bag_converter.messages.definitions import Definitions
+    from kuavo_bag_converter.remote.spool import Spool
     from kuavo_bag_converter.robots.resolve import shapes_frames
 
     if options.profile:
         settings = replace(settings, profile=options.profile)
     asked = bool(options.profile) or any(map(shapes_frames, given))
     definitions = Definitions(settings.msg_path, settings.distro)
-    listed = list_recordings(options.bags)
+    listed = list_recordings(options.bags, Spool(settings.spool_dir, settings.spool_mb))
     for remark in listed.remarks:
         print(remark, file=sys.stderr)  # noqa: T201  # its purpose
     refused = refused_together(listed.recordings, settings) if asked else {}

@@ -45,6 +45,7 @@ from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.settings import AUTO, known_settings, Settings, updated
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.places import place_of
 
 _TO_RETRY = ('failed', 'skipped')
 """What became of bags that are to be tried again."""
@@ -184,7 +185,7 @@ def _to_retry(record: ConversionRecord) -> list[RecordedBag]:
 
 def numbers_to_retry(record: ConversionRecord) -> dict[str, int]:
     """Return the numbers in a record of the bags that are not in the dataset, by their paths."""
-    places = ((os.path.realpath(bag.path), bag.number) for bag in _to_retry(record))
+    places = ((place_of(bag.path), bag.number) for bag in _to_retry(record))
     return dict(reversed(list(places)))  # the first of equal ones counts
 
 

@@ -49,6 +49,8 @@ from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.shard import Origin, write_shard
 from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.remote.spool import held
+from kuavo_bag_converter.remote.urls import remember
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, MemoryLimitError, UsageError
@@ -119,10 +121,15 @@ class BagConverter:
         )
         self._fill = fill
         self._options: ShardOptions | None = shard_options(settings)
+        remember(settings.bags)
         check_labels(settings.labels)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_options': None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        remember(self.settings.bags)
 
     def _options_in(self, context: Context) -> ShardOptions:
         """Return the options of shards, with what a task may use."""
@@ -268,7 +275,7 @@ class BagConverter:
     ) -> Shard:
         options = self._options_in(context)
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
-        with self._open(bag) as reader:
+        with held(files, context.cancel), self._open(bag) as reader:
             profile = self.profile.of(reader)
             profile_of_bag = replace(profile, task=bag.task or profile.task)
             bound = bind_bag(profile_of_bag, reader, options, context.cancel, known)

@@ -29,8 +29,10 @@ from kuavo_bag_converter.jobs.append import ExistingDataset, numbers_to_retry, r
 from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.tasks import tasks_of
+from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.places import name_of, place_of, with_urls
 from kuavo_bag_converter.support.texts import error_text
 
 
@@ -47,12 +49,12 @@ class Bag(NamedTuple):
     @property
     def name(self) -> str:
         """Its path, or that of its first file."""
-        return str(self.paths[0])
+        return name_of(self.paths[0])
 
     @property
     def place(self) -> str:
         """Return the same without links."""
-        return os.path.realpath(self.paths[0])
+        return place_of(self.paths[0])
 
     def outcome(self, status: Status, reason: str = '', shard: Shard | None = None) -> Outcome:
         """Return what became of it."""
@@ -64,7 +66,7 @@ class Bag(NamedTuple):
             episodes=len(lengths),
             frames=sum(lengths),
             shard=None if shard is None else shard.path,
-            problems=() if shard is None else Origin.of(shard).problems,
+            problems=() if shard is None else tuple(map(with_urls, Origin.of(shard).problems)),
             paths=self.paths,
             recorded=self.recorded,
             task=self.task,
@@ -92,7 +94,7 @@ def find_bags(
     if settings.retry_failed and before is not None:
         left = recordings_to_retry(before.record, settings.bags)
         return [Bag(paths, number, before.record.bags[number].task) for paths, number in left]
-    listed = list_recordings(settings.bags)
+    listed = list_recordings(settings.bags, Spool(settings.spool_dir, settings.spool_mb))
     for remark in listed.remarks:
         note(remark)
     recordings = listed.recordings
@@ -110,7 +112,7 @@ def find_bags(
         )
     recorded = {} if before is None else numbers_to_retry(before.record)
     bags = [
-        Bag(paths, recorded.get(os.path.realpath(paths[0])), tasks[number])
+        Bag(paths, recorded.get(place_of(paths[0])), tasks[number])
         for number, paths in enumerate(recordings)
         if number not in doubles
     ]

@@ -45,9 +45,12 @@ from kuavo_bag_converter.profiles.model import IN_DATASET, Profile
 from kuavo_bag_converter.settings import recorded_values, Settings
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import link_or_copy, sync_tree, write_text
+from kuavo_bag_converter.support.places import with_urls
 from kuavo_bag_converter.support.texts import visible
 
-_NOT_RECORDED = ('bags', 'output', 'append', 'retry_failed', 'jobs')
+_NOT_RECORDED = (
+    'bags', 'output', 'append', 'retry_failed', 'jobs', 'spool_dir', 'spool_mb'
+)  # fmt: skip
 _PATH = r'(?<![\w.~/-]){}/[^\s:;,\'"]*'
 """A path in a text that begins with a folder."""
 _IN_ROOT = 2
@@ -221,7 +224,7 @@ class _Texts:
     def without_places(self, value: Any) -> Any:
         """Return a JSON value whose texts name no place of the machine."""
         if isinstance(value, str):
-            return self._without_places(visible(value))
+            return self._without_places(visible(with_urls(value)))
         if isinstance(value, Mapping):
             return {name: self.without_places(item) for name, item in value.items()}
         if isinstance(value, list):

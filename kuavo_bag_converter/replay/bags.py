@@ -27,6 +27,7 @@ from kuavo_bag_converter.bags.fingerprint import fingerprint, Key
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
 from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.places import name_of, place_of, url_of
 
 
 class Match(NamedTuple):
@@ -82,10 +83,10 @@ def match_bags(
             findings.add('bags.unreadable', problem, 'the bag as it was converted', file=bag.name)
             continue
         found[bag.number] = Match(bag, files)
-        different = f'{files[0]}: another size or content'
+        different = f'{name_of(files[0])}: another size or content'
         findings.add('bags.changed', different, 'the bag as it was converted', file=bag.name)
     if not found and not changed:
-        places = ', '.join(map(str, paths)) or 'the recorded paths'
+        places = ', '.join(map(name_of, paths)) or 'the recorded paths'
         raise UsageError(f'{places}: no bag that the dataset was made from')
     return Matches(sorted(found.values(), key=lambda match: match.bag.first_episode), others)
 
@@ -93,7 +94,9 @@ def match_bags(
 def _given(record: ConversionRecord, paths: Sequence[str | Path]) -> list[tuple[Path, ...]]:
     """Return the files of each recording; of those that are recorded, what is still there."""
     if not paths:
-        return [bag.paths for bag in record.converted if all(map(os.path.exists, bag.paths))]
+        local = [bag.paths for bag in record.converted if all(map(os.path.exists, bag.paths))]
+        urls = [path for bag in record.converted for path in bag.paths if url_of(path)]
+        return [*local, *find_recordings(urls)]
     return find_recordings(paths)
 
 
@@ -119,7 +122,7 @@ def _as_converted(record: ConversionRecord, files: tuple[Path, ...]) -> list[tup
 def _equal(record: ConversionRecord, files: tuple[Path, ...], key: Key) -> RecordedBag | None:
     """Return the bag that has this content, if there are several the one that was there."""
     equal = [bag for bag in record.converted if sorted(bag.key) == sorted(key)]
-    equal.sort(key=lambda bag: bag.path.resolve() != files[0].resolve())
+    equal.sort(key=lambda bag: place_of(bag.path) != place_of(files[0]))
     return equal[0] if equal else None
 
 
@@ -132,5 +135,6 @@ def _namesake(record: ConversionRecord, name: str) -> RecordedBag | None:
 def _described(record: ConversionRecord, path: Path) -> str:
     """Return a bag that is not in the dataset, with the reason if its conversion failed."""
     failed = [bag for bag in record.bags if bag.status == 'failed' and bag.path.name == path.name]
-    here = [bag for bag in failed if bag.path.resolve() == path.resolve()] or failed
-    return f'{path} (failed: {here[0].reason})' if len(here) == 1 else str(path)
+    here = [bag for bag in failed if place_of(bag.path) == place_of(path)] or failed
+    name = name_of(path)
+    return f'{name} (failed: {here[0].reason})' if len(here) == 1 else name

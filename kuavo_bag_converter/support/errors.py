@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from kuavo_bag_converter.support.places import with_urls
 from kuavo_bag_converter.support.texts import one_line
 
 
@@ -24,7 +25,7 @@ class ConverterError(Exception):
 
     def __init__(self, message: str = '') -> None:
         """Say in one line what it is; whatever the text contains, it stays one line."""
-        super().__init__(one_line(message))
+        super().__init__(one_line(with_urls(message)))
 
 
 class UsageError(ConverterError):

@@ -1,0 +1,608 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""
+Local copies of bags that lie on other machines, as many at a time as the spool may hold.
+
+Of each file there is a *stub* first, which has its size and modification time and no content, so
+that recordings are found and told apart. What needs an index alone reads ranges of the file
+itself (:func:`open_file`); what reads all of it *holds* it: a stub then becomes the file, and is a
+stub again when nobody holds it any more. Processes share a spool: what holds a file has a lock.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, ExitStack, suppress
+from datetime import datetime
+import errno
+import fcntl
+import hashlib
+import io
+import json
+import os
+from pathlib import Path, PurePosixPath
+import shutil
+import threading
+from typing import Any, BinaryIO, cast, NamedTuple
+
+from kuavo_bag_converter.remote.urls import explained, file_system, remember
+from kuavo_bag_converter.support.errors import BagError, Cancelled, ConverterError, UsageError
+from kuavo_bag_converter.support.files import write_text
+from kuavo_bag_converter.support.places import (
+    FOLDER_URL,
+    masked,
+    name_of,
+    OBJECTS,
+    plain_url,
+    SPOOLED,
+)
+
+_CHUNK = 16 << 20
+_BLOCK = 1 << 20
+_BLOCKS = 16
+_SMALL = 1 << 20
+"""Files beside bags (metadata.yaml, annotations) are copied at once up to this size."""
+_RESERVE = 64 << 20
+_MB = 1 << 20
+_ATTEMPTS = 4
+_WAIT_S = 0.2
+_CHECKSUMS = ('ETag', 'etag', 'sha256', 'md5Hash', 'md5')
+_TIMES = ('LastModified', 'last_modified', 'mtime', 'updated', 'created')
+_LIMIT = 'limit'
+_LOCK = 'lock'
+
+
+class SpoolFullError(BagError):
+    """A recording does not fit into what a spool may hold."""
+
+
+class RemoteFile(NamedTuple):
+    """What is known of a file of another machine."""
+
+    url: str
+    """Without secrets."""
+    bytes: int  # noqa: A003
+    identity: str
+    """What changes with its content: an ETag, a checksum or a time."""
+    checksum: tuple[str, str] | None = None
+    """Algorithm and hexadecimal digest of the content, where the storage gives one."""
+    time_s: float = 0.0
+    """When it was changed, if that is known."""
+
+    @staticmethod
+    def of(url: str, info: Mapping[str, Any]) -> RemoteFile:
+        """
+        Make it of what a file system says.
+
+        :raises BagError: It does not tell the size.
+        """
+        if not isinstance(info.get('size'), int):
+            raise BagError(f'{masked(url)}: its server does not tell its size')
+        times = _times(info)
+        found = [f'{name} {info[name]}' for name in _CHECKSUMS if info.get(name)]
+        found += [f'{name} {time_s}' for name, time_s in times.items()]
+        time_s = next(iter(times.values()), 0.0)
+        return RemoteFile(
+            masked(url), info['size'], found[0] if found else '', _checksum(info), time_s
+        )
+
+
+def _checksum(info: Mapping[str, Any]) -> tuple[str, str] | None:
+    lfs = info.get('lfs')
+    if lfs and getattr(lfs, 'sha256', None):
+        return 'sha256', str(lfs.sha256)
+    content = info.get('content_settings')
+    md5 = content.get('content_md5') if isinstance(content, Mapping) else None
+    if isinstance(md5, (bytes, bytearray)):
+        return 'md5', bytes(md5).hex()
+    if isinstance(info.get('md5Hash'), str):
+        with suppress(ValueError):
+            return 'md5', base64.b64decode(info['md5Hash']).hex()
+    for name in ('sha256', 'md5'):
+        if isinstance(info.get(name), str):
+            return name, str(info[name])
+    return None
+
+
+def _times(info: Mapping[str, Any]) -> dict[str, float]:
+    """Return the times of a file by name, s; libraries write them in many ways."""
+    found: dict[str, float] = {}
+    for name in _TIMES:
+        value: Any = info.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = datetime.fromisoformat(value.replace('Z', '+00:00'))
+        if isinstance(value, datetime):
+            value = value.timestamp()
+        if isinstance(value, (int, float)):
+            found[name] = float(value)
+    return found
+
+
+class _Place(NamedTuple):
+    """Where a file of another machine is in a spool."""
+
+    spooled: Path
+    """``spooled-<digest>``."""
+    relative: str
+
+    @property
+    def copy(self) -> Path:
+        return self.spooled / self.relative
+
+    def note(self, ending: str) -> Path:
+        """Return a file that says something of it: json, here, part, lock, or digest."""
+        return self.spooled / OBJECTS / f'{self.relative}.{ending}'
+
+    @property
+    def is_here(self) -> bool:
+        return self.note('here').exists()
+
+    def remote(self) -> RemoteFile:
+        """
+        Read what is known of it.
+
+        :raises BagError: Another process has cleared it away.
+        """
+        try:
+            url, size, identity, checksum, time_s = json.loads(self.note('json').read_text())
+        except (OSError, ValueError) as error:
+            raise BagError(f'{self.copy}: is in the spool no more ({error})') from None
+        return RemoteFile(url, size, identity, tuple(checksum) if checksum else None, time_s)
+
+
+def place_in_spool(path: Path) -> _Place | None:
+    """Return where in a spool a path is, None of any other path."""
+    text = str(path)
+    if SPOOLED not in text:
+        return None
+    path = Path(os.path.abspath(text))
+    for folder in path.parents:
+        if folder.name.startswith(SPOOLED):
+            place = _Place(folder, str(path.relative_to(folder)))
+            return place if place.note('json').exists() else None
+    return None
+
+
+def is_stub(path: Path) -> bool:
+    """Tell whether a path is that of a file of another machine that is not copied."""
+    place = place_in_spool(path)
+    return place is not None and not place.is_here
+
+
+def open_file(path: Path) -> BinaryIO:
+    """
+    Open a file to read it; of a stub, ranges are read from the other machine.
+
+    :raises OSError: It cannot be opened.
+    """
+    place = place_in_spool(path)
+    if place is None or place.is_here:
+        return path.open('rb')
+    return cast('BinaryIO', RangedFile(place.remote()))
+
+
+class RangedFile(io.RawIOBase):
+    """A file of another machine, of which blocks are kept that were read last."""
+
+    def __init__(self, remote: RemoteFile) -> None:
+        self._remote = remote
+        fs, path = file_system(remote.url)
+        with _as_os_error(remote):
+            self._file = fs.open(
+                path, 'rb', block_size=_BLOCK, cache_type='blockcache',
+                cache_options={'maxblocks': _BLOCKS}, size=remote.bytes,
+            )  # fmt: skip
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; return how many bytes."""
+        with _as_os_error(self._remote):
+            data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Return the place."""
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it has places."""
+        return True
+
+    def close(self) -> None:
+        """Close it."""
+        if not self.closed:
+            with suppress(Exception):
+                self._file.close()
+        super().close()
+
+
+@contextmanager
+def _as_os_error(remote: RemoteFile) -> Iterator[None]:
+    """Let readers of files handle what goes wrong, as where a disk fails."""
+    try:
+        with explained(remote.url):
+            yield
+    except ConverterError as error:
+        raise OSError(errno.EIO, str(error)) from None
+
+
+def read_ranges_of(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """
+    Read ranges (start, stop) of a stub, at once where the library can.
+
+    :raises OSError: They cannot be read.
+    """
+    place = place_in_spool(path)
+    assert place is not None
+    remote = place.remote()
+    fs, name = file_system(remote.url)
+    starts, stops = [list(bounds) for bounds in zip(*ranges, strict=True)]
+    with _as_os_error(remote):
+        found = fs.cat_ranges([name] * len(starts), starts, stops, on_error='raise')
+    return [bytes(data) for data in found]
+
+
+def kept_digest(path: Path) -> Path | None:
+    """Return where a digest of a spooled file may be kept, None of any other file."""
+    place = place_in_spool(path)
+    return None if place is None else place.note('digest')
+
+
+@contextmanager
+def held(
+    paths: Sequence[Path], cancel: threading.Event | None = None, *, wait: bool = True
+) -> Iterator[None]:
+    """
+    Have the files of a recording at hand, all of those that lie on another machine.
+
+    :param paths: Its files.
+    :param cancel: Set it to stop soon.
+    :param wait: For room that other recordings take; else a full spool is an error.
+    :raises BagError: One cannot be fetched whole and unchanged.
+    :raises SpoolFullError: They do not fit into the spool.
+    :raises Cancelled: ``cancel`` was set.
+    """
+    places = [place for path in paths if (place := place_in_spool(path)) is not None]
+    with ExitStack() as stack:
+        if places:
+            for place in places:
+                stack.enter_context(_used(place))
+            _make_room(places, cancel or threading.Event(), wait=wait)
+            for place in places:
+                _fetch(place, cancel or threading.Event())
+        yield
+    for place in places:
+        _become_stub(place)
+
+
+@contextmanager
+def _used(place: _Place) -> Iterator[None]:
+    """Lock a file for reading: nobody takes it away meanwhile."""
+    descriptor = os.open(place.note('lock'), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _unused(place: _Place) -> Iterator[bool]:
+    """Lock a file that nobody uses; tell whether that is so."""
+    descriptor = os.open(place.note('lock'), os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(folder: Path, name: str = _LOCK) -> Iterator[None]:
+    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_room(places: Sequence[_Place], cancel: threading.Event, *, wait: bool) -> None:
+    """Wait until files fit beside those that others use, which their locks tell."""
+    root = places[0].spooled.parent
+    limit = int((root / _LIMIT).read_text()) * _MB
+    size = sum(place.remote().bytes for place in places)
+    name = name_of(places[0].copy)
+    if limit and size > limit:
+        raise SpoolFullError(
+            f'{name}: has {-(-size // _MB)} MB, and spool_mb is {limit // _MB}; set spool_mb to '
+            'at least as much'
+        )
+    while True:
+        with _locked(root):
+            used = _used_bytes(root, places)
+            missing = sum(place.remote().bytes for place in places if not place.is_here)
+            free = shutil.disk_usage(root).free - _RESERVE
+            if missing <= free and (not limit or used + size <= limit):
+                for place in places:
+                    place.note('wanted').touch()
+                return
+        if used == 0 or not wait:
+            raise SpoolFullError(
+                f'{name}: has {-(-size // _MB)} MB, and {max(free, 0) // _MB} MB are free in '
+                f'{root}; make room, or set spool_dir'
+            )
+        if cancel.wait(_WAIT_S):
+            raise Cancelled
+
+
+def _used_bytes(root: Path, ours: Sequence[_Place]) -> int:
+    """Return the bytes of other files that are here or on their way; unused ones are taken off."""
+    total = 0
+    for wanted in root.glob(f'{SPOOLED}*/{OBJECTS}/**/*.wanted'):
+        spooled = next(one for one in wanted.parents if one.name.startswith(SPOOLED))
+        relative = str(wanted.relative_to(spooled / OBJECTS)).removesuffix('.wanted')
+        place = _Place(spooled, relative)
+        if place in ours:
+            continue
+        with _unused(place) as unused:
+            if unused:
+                _clear(place, partial=False)
+            else:
+                total += place.remote().bytes
+    return total
+
+
+def _fetch(place: _Place, cancel: threading.Event) -> None:
+    """Copy a file whole; what an earlier attempt has copied of the same content is kept."""
+    place.note('lock').parent.mkdir(parents=True, exist_ok=True)
+    with _locked(place.note('part').parent, place.note('fetching').name):
+        if place.is_here:
+            return
+        remote = place.remote()
+        for attempt in range(_ATTEMPTS):
+            try:
+                with explained(remote.url):
+                    _copy_rest(place, remote, cancel)
+                break
+            except BagError as error:
+                if attempt + 1 == _ATTEMPTS:
+                    raise BagError(
+                        f'{error} ({place.note("part").stat().st_size} of {remote.bytes} bytes '
+                        'are copied; the same command goes on from there)'
+                    ) from None
+            except UsageError as error:  # of one bag: others may be read
+                raise BagError(str(error)) from None
+            if cancel.wait(_WAIT_S * 2**attempt):
+                raise Cancelled
+        with explained(remote.url):
+            _check(place, remote)
+        os.utime(place.note('part'), (remote.time_s, remote.time_s))
+        os.replace(place.note('part'), place.copy)
+        place.note('here').touch()
+
+
+def _copy_rest(place: _Place, remote: RemoteFile, cancel: threading.Event) -> None:
+    part = place.note('part')
+    fs, path = file_system(remote.url)
+    with part.open('ab') as file:
+        while (have := file.tell()) < remote.bytes:
+            if cancel.is_set():
+                raise Cancelled
+            stop = min(have + _CHUNK, remote.bytes)
+            data = fs.cat_file(path, start=have, end=stop)
+            if len(data) != stop - have:
+                raise OSError(errno.EIO, f'{stop - have} bytes expected, {len(data)} have come')
+            file.write(data)
+
+
+def _check(place: _Place, remote: RemoteFile) -> None:
+    """
+    Compare what was copied with what the storage says of the file now.
+
+    :raises BagError: It has changed meanwhile, or has come otherwise than it is stored.
+    """
+    fs, path = file_system(remote.url)
+    part = place.note('part')
+    fs.invalidate_cache()
+    now = RemoteFile.of(remote.url, fs.info(path))
+    if (now.bytes, now.identity) != (remote.bytes, remote.identity):
+        part.unlink()
+        raise BagError(
+            f'{remote.url}: has changed while it was copied; run the same command again when it '
+            'is complete'
+        )
+    if remote.checksum is not None:
+        algorithm, expected = remote.checksum
+        digest = hashlib.new(algorithm, usedforsecurity=False)
+        with part.open('rb') as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        if digest.hexdigest() != expected.lower():
+            part.unlink()
+            raise BagError(
+                f'{remote.url}: its {algorithm} is {digest.hexdigest()} here, and {expected} '
+                'where it is stored; run the same command again'
+            )
+
+
+def _become_stub(place: _Place) -> None:
+    """Take a copy away if nobody uses it."""
+    with suppress(OSError, BagError), _locked(place.spooled.parent), _unused(place) as unused:
+        if unused:
+            _clear(place, partial=False)
+
+
+def _clear(place: _Place, *, partial: bool) -> None:
+    place.note('wanted').unlink(missing_ok=True)
+    if partial:
+        place.note('part').unlink(missing_ok=True)
+    if place.is_here:
+        place.note('here').unlink()
+        _write_stub(place, place.remote())
+
+
+def _write_stub(place: _Place, remote: RemoteFile) -> None:
+    """Make a file of the right size and time; a hole, which takes no room."""
+    temporary = place.note('stub')
+    with temporary.open('wb') as file:
+        file.truncate(remote.bytes)
+    os.utime(temporary, (remote.time_s, remote.time_s))
+    os.replace(temporary, place.copy)
+
+
+class Spool:
+    """Where copies are, and how much of the disk they may take."""
+
+    def __init__(self, folder: str = '', limit_mb: int = 0) -> None:
+        """
+        Use a folder.
+
+        :param folder: Of the spool; one in the user's cache if it is ''.
+        :param limit_mb: What all copies may take together; 0 is what the disk has free.
+        """
+        cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+        self.root = Path(os.path.realpath(folder or os.path.join(cache, 'kuavo_bag_converter')))
+        self._limit_mb = limit_mb
+
+    def prepare(self) -> Path:
+        """
+        Make the folder.
+
+        :raises UsageError: It cannot be made.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with _locked(self.root):
+                write_text(self.root / _LIMIT, str(self._limit_mb))
+        except OSError as error:
+            raise UsageError(f'spool_dir: {self.root}: cannot be made: {error.strerror}') from None
+        return self.root
+
+    def local(self, url: str, suffixes: tuple[str, ...]) -> Path:
+        """
+        Return what stands for a file or folder of another machine.
+
+        :param url: Of a file, a rosbag2 directory, or a folder of either.
+        :param suffixes: Of bags; small files beside them are copied at once.
+        :raises UsageError: It does not exist, or must not be read.
+        :raises BagError: It cannot be reached.
+        """
+        self.prepare()
+        remember([url])
+        url = plain_url(url).rstrip('/')
+        fs, path = file_system(url)
+        with explained(url):
+            fs.invalidate_cache()
+            info = fs.info(path)
+            if info['type'] != 'directory':
+                return self._mirror(url, {PurePosixPath(url).name: info}, suffixes, whole=False)
+            found = fs.find(path, maxdepth=2, detail=True)
+        start = len(path.rstrip('/')) + 1
+        entries = {name[start:]: entry for name, entry in found.items() if name[start:]}
+        if not entries:
+            raise UsageError(f'{masked(url)}: is empty, or does not exist')
+        return self._mirror(f'{url}/.', entries, suffixes, whole=True)
+
+    def _mirror(
+        self,
+        url: str,
+        entries: Mapping[str, Mapping[str, Any]],
+        suffixes: tuple[str, ...],
+        *,
+        whole: bool,
+    ) -> Path:
+        """Make stubs of files in a folder; ``whole`` if they are all that it has."""
+        folder_url = url.rpartition('/')[0]
+        name = PurePosixPath(folder_url.partition('://')[2]).name or 'root'
+        digest = hashlib.blake2b(folder_url.encode(), digest_size=8).hexdigest()
+        spooled = self.root / f'{SPOOLED}{digest}'
+        (spooled / OBJECTS).mkdir(parents=True, exist_ok=True)
+        with _locked(spooled):
+            write_text(spooled / OBJECTS / FOLDER_URL, folder_url)
+            for relative, info in entries.items():
+                remote = RemoteFile.of(f'{folder_url}/{relative}', info)
+                place = _Place(spooled, f'{name}/{relative}')
+                if relative.endswith(suffixes) or not whole:
+                    _note(place, remote)
+                elif remote.bytes <= _SMALL:
+                    _note(place, remote)
+                    _fetch(place, threading.Event())
+            if whole:
+                known = {f'{name}/{relative}' for relative in entries}
+                for copy in [path for path in (spooled / name).rglob('*') if path.is_file()]:
+                    if str(copy.relative_to(spooled)) not in known:
+                        copy.unlink()
+        return spooled / name if whole else spooled / name / next(iter(entries))
+
+
+def _note(place: _Place, remote: RemoteFile) -> None:
+    """Keep what is known of a file, and forget what is here of another content."""
+    place.copy.parent.mkdir(parents=True, exist_ok=True)
+    place.note('json').parent.mkdir(parents=True, exist_ok=True)
+    known = None
+    with suppress(BagError):
+        known = place.remote()
+    if known is not None and known.identity and known == remote and place.copy.exists():
+        return
+    for ending in ('here', 'part', 'digest'):
+        place.note(ending).unlink(missing_ok=True)
+    temporary = place.note('tmp')
+    temporary.write_text(json.dumps(remote))
+    os.replace(temporary, place.note('json'))
+    _write_stub(place, remote)
+
+
+class Prefetch:
+    """Fetches one recording while another one is converted, if the spool has room for both."""
+
+    def __init__(self, cancel: threading.Event) -> None:
+        self._cancel = cancel
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, paths: Sequence[Path]) -> None:
+        """Begin to fetch a recording; what goes wrong is found when it is converted."""
+        self.stop()
+        if not any(map(is_stub, paths)):
+            return
+        self._done = threading.Event()
+        self._thread = threading.Thread(
+            target=self._fetch, args=(list(paths), self._done), daemon=True, name='prefetch'
+        )
+        self._thread.start()
+
+    def _fetch(self, paths: Sequence[Path], done: threading.Event) -> None:
+        with suppress(Exception), held(paths, self._cancel, wait=False):
+            done.wait()
+
+    def stop(self) -> None:
+        """Let go of what was fetched, which whoever converts it holds by now."""
+        self._done.set()
+        self._thread = None

@@ -1,0 +1,314 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""Bags that lie on other machines: found, read by ranges, spooled, and called by their URLs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import random
+import struct
+import sys
+import threading
+from typing import NamedTuple
+
+from arm_runs import (
+    ARM,
+    convert_arm,
+    messages,
+    states,
+    statuses,
+    write_bag,
+    write_directory,
+    write_profile,
+)
+from bag_files import BEGIN, SECOND, Topic, write_rosbag2
+from conversions import report
+from dataset_reading import tree
+from kuavo_bag_converter.bags.discover import list_recordings
+from kuavo_bag_converter.bags.fingerprint import find_duplicates
+from kuavo_bag_converter.cli import main as cli
+from kuavo_bag_converter.remote import spool as spools
+from kuavo_bag_converter.remote.spool import held, is_stub, Spool
+from kuavo_bag_converter.support.errors import BagError, Cancelled
+from kuavo_bag_converter.support.places import masked, name_of
+import pytest
+from s3_servers import BUCKET, Fault, reading, s3_server
+
+BLOB = Topic('/blob', 'test_msgs/msg/Blob', 'uint8[] data\n', 'uint8[] data\n')
+
+
+class Blob(NamedTuple):
+    """A large message."""
+
+    number: int
+    topic: Topic = BLOB
+
+    @property
+    def stamp(self):
+        return BEGIN + self.number * SECOND
+
+    @property
+    def cdr(self):
+        data = bytes(4_000_000)
+        return b'\0\1\0\0' + struct.pack('<I', len(data)) + data
+
+
+fsspec = pytest.importorskip('fsspec', reason='the extra remote is not installed')
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def profile(tmp_path):
+    return write_profile(tmp_path)
+
+
+@pytest.fixture(scope='module')
+def s3():
+    pytest.importorskip('s3fs', reason='the extra s3 is not installed')
+    pytest.importorskip('moto.server', reason='moto, the stand-in for S3, is not installed')
+    with pytest.MonkeyPatch.context() as patch:
+        environment = {}
+        with s3_server(environment) as proxy:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            fsspec.filesystem('s3').mkdir(BUCKET)
+            yield proxy
+        fsspec.filesystem('s3').clear_instance_cache()
+
+
+@pytest.fixture
+def bucket(s3, request):
+    """Return the URL of an empty folder, and what stands before it."""
+    s3.faults.clear()
+    s3.seen.clear()
+    return f's3://{BUCKET}/{request.node.name.split("[")[0]}', s3
+
+
+@pytest.fixture
+def memory(request):
+    return f'memory://{request.node.name.split("[")[0]}'
+
+
+def put(url, *paths):
+    """Copy files and folders to a URL."""
+    fs, root = fsspec.core.url_to_fs(url)
+    for path in paths:
+        for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
+            fs.pipe_file(f'{root}/{file.relative_to(path.parent)}', file.read_bytes())
+
+
+def taken(folder):
+    """Return the bytes that files of a folder take of the disk, in blocks of 4096."""
+    bags = [path for path in folder.rglob('*') if path.name.endswith(('.bag', '.mcap', '.part'))]
+    return sum(path.stat().st_blocks for path in bags if path.is_file())
+
+
+def same_but_report(first, second):
+    first, second = tree(first), tree(second)
+    return {name for name in {*first, *second} if first.get(name) != second.get(name)}
+
+
+def test_a_folder_of_bags_becomes_the_same_dataset_as_here(tmp_path, profile, memory):
+    bags = [write_bag(tmp_path / f'bags/{number}.bag', number) for number in range(2)]
+    bags.append(write_directory(tmp_path / 'bags/three', 3))
+    put(memory, *bags)
+    done = convert_arm([memory], tmp_path / 'out', profile)
+    convert_arm([tmp_path / 'bags'], tmp_path / 'here', profile)
+    assert same_but_report(tmp_path / 'out', tmp_path / 'here') == {'conversion/report.json'}
+    names = [f'{memory}/0.bag', f'{memory}/1.bag', f'{memory}/three']
+    assert [outcome.bag for outcome in done.outcomes] == names
+    assert [bag['bag'] for bag in report(tmp_path / 'out')['bags']] == names
+    assert report(tmp_path / 'out')['bags'][2]['files'][0]['path'] == f'{memory}/three/three.mcap'
+    assert taken(tmp_path / 'cache') == 0
+
+
+def test_bags_of_urls_are_added_retried_and_verified(tmp_path, profile, memory):
+    good, bad = write_bag(tmp_path / '0.bag', 0), tmp_path / '1.bag'
+    bad.write_bytes(b'#ROSBAG V2.0\n')
+    put(memory, good, bad)
+    root = tmp_path / 'out'
+    assert statuses(convert_arm([memory], root, profile)) == ['converted', 'failed']
+    put(memory, write_bag(tmp_path / 'new/1.bag', 1), write_bag(tmp_path / '2.bag', 2))
+    done = convert_arm([memory], root, profile, append=True)
+    assert statuses(done) == ['present', 'converted', 'converted']
+    assert [bag['status'] for bag in report(root)['bags']] == ['converted'] * 3
+    assert states(root) == [(number, frame) for number in range(3) for frame in range(4)]
+    assert cli.run(['verify', str(root), '--bags', memory]) == 0
+    assert cli.run(['verify', str(root), '--bags']) == 0
+
+
+def test_sqlite_and_packed_bags_are_copied_before_they_are_read(tmp_path, profile, memory):
+    folder = tmp_path / 'db'
+    write_rosbag2(folder, messages(0, 3), topics=[ARM], storage='SQLITE3')
+    put(memory, folder)
+    convert_arm([f'{memory}/db'], tmp_path / 'out', profile)
+    assert states(tmp_path / 'out') == [(0, 0), (0, 1), (0, 2)]
+    assert taken(tmp_path / 'cache') == 0
+
+
+def test_cut_connections_and_busy_servers_change_nothing(tmp_path, profile, bucket, monkeypatch):
+    url, proxy = bucket
+    monkeypatch.setattr(spools, '_CHUNK', 2048)
+    bag = write_bag(tmp_path / 'bags/0.bag', 0)
+    put(url, bag)
+    proxy.faults += [Fault(reading('0.bag'), 2, after=100), Fault(reading('0.bag'), 2, status=503)]
+    convert_arm([url], tmp_path / 'out', profile)
+    convert_arm([bag], tmp_path / 'here', profile)
+    assert proxy.faults == []
+    assert same_but_report(tmp_path / 'out', tmp_path / 'here') == {'conversion/report.json'}
+
+
+def test_a_copy_goes_on_where_it_was_interrupted(tmp_path, bucket, monkeypatch):
+    url, proxy = bucket
+    monkeypatch.setattr(spools, '_CHUNK', 2048)
+    monkeypatch.setattr(spools, '_ATTEMPTS', 1)
+    bag = write_bag(tmp_path / 'bags/0.bag', 0)
+    size = bag.stat().st_size
+    put(url, bag)
+    (paths,) = list_recordings([f'{url}/0.bag']).recordings
+    end = f'bytes=4096-{size - 1}'
+    proxy.faults.append(Fault(lambda *request: request[2] == end, 50, status=400))
+    said = rf'4096 of {size} bytes are copied; the same command'
+    with pytest.raises(BagError, match=said), held(paths):
+        pass
+    proxy.faults.clear()
+    proxy.seen.clear()
+    with held(paths):
+        assert paths[0].read_bytes() == bag.read_bytes()
+    assert proxy.fetched('0.bag') == [end]
+    assert is_stub(paths[0])
+
+
+def test_what_has_changed_is_copied_anew(tmp_path, profile, bucket):
+    url, _ = bucket
+    put(url, write_bag(tmp_path / '0.bag', 0))
+    (paths,) = list_recordings([f'{url}/0.bag']).recordings
+    with held(paths):
+        pass
+    put(url, write_bag(tmp_path / 'new/0.bag', 7))
+    with pytest.raises(BagError, match='has changed while it was copied'), held(paths):
+        pass
+    convert_arm([f'{url}/0.bag'], tmp_path / 'out', profile)
+    assert states(tmp_path / 'out')[0] == (7, 0)
+
+
+def test_an_inspection_reads_parts_of_a_bag(tmp_path, bucket, capsys):
+    url, proxy = bucket
+    folder = write_rosbag2(
+        tmp_path / 'large', [Blob(number) for number in range(4)], topics=[BLOB]
+    )
+    put(url, folder)
+    proxy.seen.clear()
+    assert cli.run(['inspect', f'{url}/large', '--json']) == 0
+    (bag,) = json.loads(capsys.readouterr().out)['bags']
+    assert bag['bag'] == f'{url}/large'
+    fetched = sum(one.sent for one in proxy.seen if one.path.endswith('.mcap'))
+    assert 0 < fetched < sum(file.stat().st_size for file in folder.iterdir())
+
+
+def test_a_spool_holds_what_it_may_and_who_needs_room_waits(tmp_path, memory):
+    put(memory, *(_file(tmp_path / f'{number}.bag', 700_000, number) for number in range(2)))
+    put(memory, _file(tmp_path / 'large.bag', 1_200_000, 3))
+    recordings = list_recordings([memory], Spool(str(tmp_path / 'spool'), 1)).recordings
+    said = r'large.bag: has 2 MB, and spool_mb is 1; set spool_mb'
+    with pytest.raises(BagError, match=said), held(recordings[2]):
+        pass
+    entered, cancel = threading.Event(), threading.Event()
+
+    def second(event):
+        with held(recordings[1], event):
+            entered.set()
+
+    with held(recordings[0]):
+        waiting = threading.Thread(target=second, args=(threading.Event(),))
+        waiting.start()
+        stopped = threading.Thread(target=_expect_cancelled, args=(second, cancel))
+        stopped.start()
+        cancel.set()
+        stopped.join(10)
+        assert not entered.is_set()
+        assert 0 < taken(tmp_path / 'spool') * 512 < 1 << 20
+    waiting.join(10)
+    assert entered.is_set()
+    assert taken(tmp_path / 'spool') == 0
+
+
+def _expect_cancelled(work, cancel):
+    with pytest.raises(Cancelled):
+        work(cancel)
+
+
+def test_files_that_differ_between_samples_are_no_duplicates(tmp_path, memory):
+    first = _file(tmp_path / '0.bag', 3_000_000, 0)
+    changed = bytearray(first.read_bytes())
+    changed[1_500_001] ^= 1
+    (tmp_path / '1.bag').write_bytes(changed)
+    (tmp_path / '2.bag').write_bytes(first.read_bytes())
+    put(memory, *(tmp_path / f'{number}.bag' for number in range(3)))
+    recordings = list_recordings([memory]).recordings
+    assert find_duplicates(recordings) == {2: 0}
+
+
+@pytest.mark.parametrize('what', ['nothing.bag', 'no/folder'])
+def test_what_does_not_exist_is_wrong_use(what, tmp_path, profile, bucket, capsys):
+    url, _ = bucket
+    for place in (f'{url}/{what}', f's3://no-such-bucket/{what}'):
+        assert cli.run(['convert', place, '-o', str(tmp_path / 'out')]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == f'error: {place}: does not exist'
+    assert not (tmp_path / 'out').exists()
+
+
+def test_who_must_not_read_learns_it(tmp_path, bucket, capsys):
+    url, proxy = bucket
+    put(url, write_bag(tmp_path / '0.bag', 0))
+    proxy.faults += [Fault(lambda *_: True, 50, status=403)]
+    assert cli.run(['convert', f'{url}/0.bag', '-o', str(tmp_path / 'out')]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f'error: {url}/0.bag: permission denied')
+    assert 'secret-of-tests' not in line
+
+
+def test_without_fsspec_the_extra_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'fsspec', None)
+    assert cli.run(['convert', 's3://lab/0.bag', '-o', str(tmp_path / 'out')]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == (
+        'error: s3://lab/0.bag: cannot be opened without fsspec; install it: pip install '
+        "'kuavo_bag_converter[s3]'"
+    )
+
+
+def test_a_scheme_that_nobody_opens_is_wrong_use(tmp_path, capsys):
+    assert cli.run(['convert', 'nonsense://lab/0.bag', '-o', str(tmp_path / 'out')]) == 2
+    assert 'error: nonsense://lab/0.bag: ' in capsys.readouterr().err
+
+
+def test_secrets_of_urls_are_shown_nowhere():
+    text = 'https://me:pass@host/a/b.bag?X-Amz-Signature=abc&X=1: failed, ftp://u@h/x fine'
+    assert masked(text) == 'https://host/a/b.bag?...: failed, ftp://h/x fine'
+    assert 'pass' not in str(BagError(text))
+    assert name_of(Path('s3://lab/x.bag')) == 's3://lab/x.bag'
+    assert name_of('run.bag') == 'run.bag'
+
+
+def _file(path, size, seed):
+    path.write_bytes(random.Random(seed).randbytes(size))
+    return path
