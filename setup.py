@@ -94,7 +94,22 @@ setup(
     extras_require={
         'benchmark': ['imagecodecs', 'matplotlib'],
         'examples': ['h5py', 'zarr'],
-        'test': ['h5py', 'hypothesis', 'pytest', 'zarr'],
+        # Where files lie, see docs/remote.md.
+        'remote': ['fsspec'],
+        's3': ['s3fs'],
+        'gs': ['gcsfs'],
+        'azure': ['adlfs'],
+        'http': ['fsspec[http]'],
+        'hub': ['huggingface_hub>=1.6,<3'],
+        'test': [
+            'h5py',
+            'huggingface_hub',
+            'hypothesis',
+            'moto[server]',
+            'pytest',
+            's3fs',
+            'zarr',
+        ],
     },
     entry_points={
         'console_scripts': [

@@ -138,8 +138,9 @@ class Proxy:
     def take_fault(self, *request):
         for place, fault in enumerate(self.faults):
             if fault.matches(*request):
-                rest = fault._replace(times=fault.times - 1)
-                self.faults[place : place + 1] = [rest] if rest.times else []
+                self.faults[place] = fault._replace(times=fault.times - 1)
+                if fault.times == 1:
+                    del self.faults[place]
                 return fault
         return None
 

@@ -212,9 +212,8 @@ def test_what_has_changed_is_copied_anew(tmp_path, profile, bucket):
 
 def test_an_inspection_reads_parts_of_a_bag(tmp_path, bucket, capsys):
     url, proxy = bucket
-    folder = write_rosbag2(
-        tmp_path / 'large', [Blob(number) for number in range(4)], topics=[BLOB]
-    )
+    blobs = [Blob(number) for number in range(4)]
+    folder = write_rosbag2(tmp_path / 'large', blobs, topics=[BLOB])
     put(url, folder)
     proxy.seen.clear()
     assert cli.run(['inspect', f'{url}/large', '--json']) == 0

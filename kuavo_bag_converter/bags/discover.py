@@ -111,7 +111,7 @@ def list_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> 
     found: list[Path] = []
     left_out: list[Path] = []
     spool = spool or Spool()
-    for path in (_local(path, spool) for path in paths):
+    for path in (local_path(path, spool) for path in paths):
         if not _exists(path):
             raise UsageError(f'{path}: does not exist')
         if not os.path.isdir(path) or is_directory_bag(path):
@@ -129,8 +129,13 @@ def list_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> 
     return Listing(recordings, left_out, duplicates)
 
 
-def _local(path: str | Path, spool: Spool) -> Path:
-    """Return a path, or what stands for a URL in the spool."""
+def local_path(path: str | Path, spool: Spool) -> Path:
+    """
+    Return a path, or what stands for a URL in the spool.
+
+    :raises UsageError: The URL does not exist, or must not be read.
+    :raises BagError: It cannot be reached.
+    """
     url = url_of(path)
     if not url:
         return Path(path)

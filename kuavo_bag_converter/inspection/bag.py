@@ -60,8 +60,8 @@ from kuavo_bag_converter.messages.video_streams import STREAMS
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, ImageError, UsageError
-from kuavo_bag_converter.support.places import name_of
 from kuavo_bag_converter.support.files import total_bytes
+from kuavo_bag_converter.support.places import name_of
 from kuavo_bag_converter.support.texts import error_text, shown
 
 

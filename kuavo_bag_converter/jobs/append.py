@@ -22,7 +22,7 @@ import os
 from pathlib import Path
 import stat
 
-from kuavo_bag_converter.bags.discover import find_recordings
+from kuavo_bag_converter.bags.discover import find_recordings, local_path
 from kuavo_bag_converter.check.description import describe, Description, EPISODES_FILES
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
@@ -42,6 +42,7 @@ from kuavo_bag_converter.jobs.dataset_files import (
     Snapshot,
 )
 from kuavo_bag_converter.profiles.loader import read_profile
+from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.settings import AUTO, known_settings, Settings, updated
 from kuavo_bag_converter.support.errors import UsageError
@@ -151,6 +152,8 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
             bags=settings.bags,
             retry_failed=True,
             jobs=settings.jobs,
+            spool_dir=settings.spool_dir,
+            spool_mb=settings.spool_mb,
             profile_object=profile,
         )
     if not all(map(os.path.isdir, was.msg_path)):
@@ -190,7 +193,7 @@ def numbers_to_retry(record: ConversionRecord) -> dict[str, int]:
 
 
 def recordings_to_retry(
-    record: ConversionRecord, bags: Sequence[str]
+    record: ConversionRecord, bags: Sequence[str], spool: Spool
 ) -> list[tuple[tuple[Path, ...], int]]:
     """
     Return the recordings that are not in a dataset, with their numbers in its record.
@@ -198,9 +201,10 @@ def recordings_to_retry(
     :param record: The dataset's record.
     :param bags: Where the recordings are now, or folders that hold them; what is not there is
         looked for where it was.
+    :param spool: Where copies of URLs are.
     :raises UsageError: Two of the given bags have the name of a recording.
     """
-    given = find_recordings(bags)
+    given = find_recordings(bags, spool)
     found = []
     for bag in _to_retry(record):
         named = [part for paths in given if (part := _part_of(bag, paths, record))]
@@ -208,7 +212,8 @@ def recordings_to_retry(
             raise UsageError(
                 f'{named[0][0]} and {named[1][0]}: have the name of a bag that failed; give one'
             )
-        found.append((named[0] if named else _paths_of(bag, record), bag.number))
+        paths = named[0] if named else _paths_of(bag, record)
+        found.append((tuple(local_path(path, spool) for path in paths), bag.number))
     return found
 
 

@@ -55,7 +55,7 @@ from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, MemoryLimitError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
-from kuavo_bag_converter.support.texts import error_text, listed
+from kuavo_bag_converter.support.texts import counted, error_text, listed
 
 
 class TriedBag(NamedTuple):
@@ -275,7 +275,10 @@ class BagConverter:
     ) -> Shard:
         options = self._options_in(context)
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
-        with held(files, context.cancel), self._open(bag) as reader:
+        with held(files, context.cancel) as interrupted, self._open(bag) as reader:
+            if interrupted:
+                times = counted(interrupted, 'interruption')
+                context.tell('note', f'{bag.name}: copied after {times}')
             profile = self.profile.of(reader)
             profile_of_bag = replace(profile, task=bag.task or profile.task)
             bound = bind_bag(profile_of_bag, reader, options, context.cancel, known)

@@ -91,10 +91,11 @@ def find_bags(
     :param note: Called with a line for what is left out.
     :raises UsageError: A path does not exist, or a recording has no task where it must have one.
     """
+    spool = Spool(settings.spool_dir, settings.spool_mb)
     if settings.retry_failed and before is not None:
-        left = recordings_to_retry(before.record, settings.bags)
+        left = recordings_to_retry(before.record, settings.bags, spool)
         return [Bag(paths, number, before.record.bags[number].task) for paths, number in left]
-    listed = list_recordings(settings.bags, Spool(settings.spool_dir, settings.spool_mb))
+    listed = list_recordings(settings.bags, spool)
     for remark in listed.remarks:
         note(remark)
     recordings = listed.recordings

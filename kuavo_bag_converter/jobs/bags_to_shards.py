@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
 import threading
 from typing import Any
 
@@ -42,9 +44,11 @@ from kuavo_bag_converter.jobs.report import Observer, Outcome
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.topic_alignment import AlignmentSummary
 from kuavo_bag_converter.jobs.workspace import Workspace
+from kuavo_bag_converter.remote.spool import Prefetch
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError
 from kuavo_bag_converter.support.files import total_bytes
+from kuavo_bag_converter.support.places import is_url
 
 _SKIPPED = 'on_error: stop, because of the one that failed'
 
@@ -230,6 +234,7 @@ class BagsToShards:
             self._run.observer.bag_started(number, len(self._bags), bag.name)
             outcome = self._outcome_at_once(number)
             if outcome is None:
+                prefetch.start(number, bag.paths, following.get(number, ()))
                 tried = self._tried.pop(number, None)
                 if tried is None:
                     return BagToConvert(bag, disk)
@@ -239,19 +244,35 @@ class BagsToShards:
             return None
 
         tasks = self._tasks()
-        results = self._executor.map(
-            self._converter.convert, tasks, begin, self._on_event, in_order=stop
-        )
-        for number, result in self._in_order(results, tasks) if stop else results:
-            bag = self._bag(number)
-            outcome = bag.failure(BagError(result.reason)) if isinstance(result, Died) else result
-            written = 0 if outcome.shard is None else total_bytes([outcome.shard])
-            disk.note(self._sizes[number - 1], written)
-            if number > self._stop_behind:
-                outcome = bag.outcome('skipped', _SKIPPED)
-            elif stop and outcome.status == 'failed':
-                self._stop_behind = number
-            self._finish(number, outcome)
+        prefetch = Prefetch(self._run.cancel)
+        following = self._following(tasks, in_order=stop)
+        try:
+            results = self._executor.map(
+                self._converter.convert, tasks, begin, self._on_event, in_order=stop
+            )
+            for number, result in self._in_order(results, tasks) if stop else results:
+                bag = self._bag(number)
+                prefetch.finish(number)
+                outcome = (
+                    bag.failure(BagError(result.reason)) if isinstance(result, Died) else result
+                )
+                written = 0 if outcome.shard is None else total_bytes([outcome.shard])
+                disk.note(self._sizes[number - 1], written)
+                if number > self._stop_behind:
+                    outcome = bag.outcome('skipped', _SKIPPED)
+                elif stop and outcome.status == 'failed':
+                    self._stop_behind = number
+                self._finish(number, outcome)
+        finally:
+            prefetch.close()
+
+    def _following(self, tasks: Sequence[Task], *, in_order: bool) -> dict[int, tuple[Path, ...]]:
+        """Return by number which bag is begun after each, if they lie on other machines."""
+        if not any(is_url(bag.name) for bag in self._bags):
+            return {}
+        largest_first = self._executor.jobs > 1 and not in_order
+        order = sorted(tasks, key=lambda task: -task.bytes) if largest_first else tasks
+        return {one.number: self._bag(next_.number).paths for one, next_ in pairwise(order)}
 
     def _in_order(
         self, results: Iterator[tuple[int, Any]], tasks: Sequence[Task]

@@ -274,28 +274,38 @@ def kept_digest(path: Path) -> Path | None:
 @contextmanager
 def held(
     paths: Sequence[Path], cancel: threading.Event | None = None, *, wait: bool = True
-) -> Iterator[None]:
+) -> Iterator[int]:
     """
     Have the files of a recording at hand, all of those that lie on another machine.
 
-    :param paths: Its files.
+    :param paths: Its files or its folder.
     :param cancel: Set it to stop soon.
     :param wait: For room that other recordings take; else a full spool is an error.
+    :return: How often copying was interrupted, and went on.
     :raises BagError: One cannot be fetched whole and unchanged.
     :raises SpoolFullError: They do not fit into the spool.
     :raises Cancelled: ``cancel`` was set.
     """
-    places = [place for path in paths if (place := place_in_spool(path)) is not None]
+    places = list(_places(paths))
+    cancel = cancel or threading.Event()
     with ExitStack() as stack:
+        for place in places:
+            stack.enter_context(_used(place))
         if places:
-            for place in places:
-                stack.enter_context(_used(place))
-            _make_room(places, cancel or threading.Event(), wait=wait)
-            for place in places:
-                _fetch(place, cancel or threading.Event())
-        yield
+            _make_room(places, cancel, wait=wait)
+        yield sum(_fetch(place, cancel) for place in places)
     for place in places:
         _become_stub(place)
+
+
+def _places(paths: Sequence[Path]) -> Iterator[_Place]:
+    """Yield where files are in a spool that are stubs when nobody holds them."""
+    for path in paths:
+        inner = sorted(path.rglob('*')) if SPOOLED in str(path) and path.is_dir() else ()
+        for file in (path, *inner):
+            place = place_in_spool(file)
+            if place is not None and not place.note('kept').exists():
+                yield place
 
 
 @contextmanager
@@ -379,12 +389,16 @@ def _used_bytes(root: Path, ours: Sequence[_Place]) -> int:
     return total
 
 
-def _fetch(place: _Place, cancel: threading.Event) -> None:
-    """Copy a file whole; what an earlier attempt has copied of the same content is kept."""
+def _fetch(place: _Place, cancel: threading.Event) -> int:
+    """
+    Copy a file whole; what an earlier attempt has copied of the same content is kept.
+
+    :return: How often that was interrupted.
+    """
     place.note('lock').parent.mkdir(parents=True, exist_ok=True)
     with _locked(place.note('part').parent, place.note('fetching').name):
         if place.is_here:
-            return
+            return 0
         remote = place.remote()
         for attempt in range(_ATTEMPTS):
             try:
@@ -406,6 +420,7 @@ def _fetch(place: _Place, cancel: threading.Event) -> None:
         os.utime(place.note('part'), (remote.time_s, remote.time_s))
         os.replace(place.note('part'), place.copy)
         place.note('here').touch()
+    return attempt
 
 
 def _copy_rest(place: _Place, remote: RemoteFile, cancel: threading.Event) -> None:
@@ -553,6 +568,7 @@ class Spool:
                     _note(place, remote)
                 elif remote.bytes <= _SMALL:
                     _note(place, remote)
+                    place.note('kept').touch()
                     _fetch(place, threading.Event())
             if whole:
                 known = {f'{name}/{relative}' for relative in entries}
@@ -571,7 +587,7 @@ def _note(place: _Place, remote: RemoteFile) -> None:
         known = place.remote()
     if known is not None and known.identity and known == remote and place.copy.exists():
         return
-    for ending in ('here', 'part', 'digest'):
+    for ending in ('here', 'kept', 'part', 'digest'):
         place.note(ending).unlink(missing_ok=True)
     temporary = place.note('tmp')
     temporary.write_text(json.dumps(remote))
@@ -580,29 +596,43 @@ def _note(place: _Place, remote: RemoteFile) -> None:
 
 
 class Prefetch:
-    """Fetches one recording while another one is converted, if the spool has room for both."""
+    """Copies one recording while another one is converted, if the spool has room for both."""
 
     def __init__(self, cancel: threading.Event) -> None:
+        """Copy nothing yet; ``cancel`` is set to stop."""
         self._cancel = cancel
-        self._done = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._done: dict[int, threading.Event] = {}
 
-    def start(self, paths: Sequence[Path]) -> None:
-        """Begin to fetch a recording; what goes wrong is found when it is converted."""
-        self.stop()
-        if not any(map(is_stub, paths)):
-            return
-        self._done = threading.Event()
-        self._thread = threading.Thread(
-            target=self._fetch, args=(list(paths), self._done), daemon=True, name='prefetch'
-        )
-        self._thread.start()
+    def start(self, number: int, paths: Sequence[Path], following: Sequence[Path]) -> None:
+        """
+        Copy a recording that is going to be converted now, and then the one that follows.
 
-    def _fetch(self, paths: Sequence[Path], done: threading.Event) -> None:
-        with suppress(Exception), held(paths, self._cancel, wait=False):
+        What goes wrong is found when they are converted.
+
+        :param number: Of the first one, for :meth:`finish`.
+        :param paths: Its files.
+        :param following: Those of the other one.
+        """
+        if any(map(is_stub, (*paths, *following))):
+            done = self._done[number] = threading.Event()
+            threading.Thread(
+                target=self._copy, args=(paths, following, done), daemon=True, name='prefetch'
+            ).start()
+
+    def _copy(
+        self, paths: Sequence[Path], following: Sequence[Path], done: threading.Event
+    ) -> None:
+        # The first one must have its room before the next one takes any.
+        current, ahead = held(paths, self._cancel), held(following, self._cancel, wait=False)
+        with suppress(ConverterError, OSError), current, ahead:
             done.wait()
 
-    def stop(self) -> None:
-        """Let go of what was fetched, which whoever converts it holds by now."""
-        self._done.set()
-        self._thread = None
+    def finish(self, number: int) -> None:
+        """Let go of a recording that is converted."""
+        if number in self._done:
+            self._done.pop(number).set()
+
+    def close(self) -> None:
+        """Let go of all."""
+        for number in list(self._done):
+            self.finish(number)
