@@ -144,6 +144,11 @@ class Settings:
         'Keys of the custom_data of recordings (in metadata.yaml), such as outcome: what is there '
         'becomes the columns labels/KEY of the list of episodes.',
     )
+    shard: str = setting(
+        '',
+        'I/N, such as 1/4: convert only part I of N of the bags, to be joined with the others by '
+        'the command assemble.',
+    )
     num_used: int = setting(0, 'Bags to use, drawn at random with seed 42; 0 is all.', minimum=0)
     chunk_size: int = setting(
         100, 'Frames that are buffered at most and flushed together.', minimum=1, maximum=100000

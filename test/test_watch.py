@@ -628,6 +628,7 @@ def test_wrong_use_is_said_at_once(place, capsys):
         f'{directory}: is a recording; watch': {'bags': [str(directory)]},
         'bags: no folder given': {'bags': []},
         'num_used: a watch takes every recording': {'num_used': 1},
+        'shard: a watch takes every recording': {'shard': '1/2'},
         r'was made with other settings \(crf was 23, now 30\)': {'crf': 30},
         'is no dataset to append to|does not exist; only a dataset': {
             'output': str(place.root / 'empty')

@@ -104,6 +104,11 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         help='convert the bags that failed when DIR was made; they are looked for where they '
         'were, or among the BAGs that are given, by name',
     )
+    parser.add_argument(
+        '--shard',
+        metavar='I/N',
+        help='convert part I of N of the bags; short for --set shard=I/N',
+    )
     _settings_arguments(parser)
 
 
@@ -172,9 +177,27 @@ def convert(options: argparse.Namespace) -> int:
         given['append'] = True
     if options.retry_failed:
         given['retry_failed'] = True
+    if options.shard:
+        given['shard'] = options.shard
     settings = updated(_settings(options), given, 'command line')
     with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
         report = convert_bags(settings, observer=display, cancel=cancel)
+    print_report(report, sys.stdout)
+    if report.problem:
+        _print_error(report.problem)
+    return report.exit_code
+
+
+def _assemble_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('output', metavar='DIR', help='what convert --shard was given as --output')
+
+
+def _assemble(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.jobs.assemble_parts import assemble_parts
+    from kuavo_bag_converter.jobs.display import Display, print_report
+
+    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
+        report = assemble_parts(options.output, observer=display, cancel=cancel)
     print_report(report, sys.stdout)
     if report.problem:
         _print_error(report.problem)
@@ -297,6 +320,7 @@ def _of_module(name: str, summary: str, module: str) -> _Command:
 _COMMANDS = (
     _Command('init', 'Write a first profile for a robot, from a bag.', _init_arguments, _init),
     _Command('convert', 'Convert bags to a LeRobot dataset.', add_convert_arguments, convert),
+    _Command('assemble', 'Join what convert --shard made.', _assemble_arguments, _assemble),
     _Command('watch', 'Convert recordings as they are completed.', _watch_arguments, _watch),
     _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
     _of_module('verify', 'Check a dataset, and compare it with its bags.', 'replay.command'),

@@ -104,6 +104,15 @@ class Agreement:
         :raises UsageError: The format cannot hold the features.
         """
         check_format(shard_format.features, self._version)
+        self.check_agreement(name, shard_format)
+
+    def check_agreement(self, name: str, shard_format: ShardFormat) -> None:
+        """
+        Do the same, but for what the format of the dataset cannot hold.
+
+        :raises BagError: The pictures of a camera have another size.
+        :raises DatasetError: Something differs from the dataset that the run adds to.
+        """
         self.settle({name: shard_format})
         for part, names in shard_format.names.items():
             known = self._names[part]

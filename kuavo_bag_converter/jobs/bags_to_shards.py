@@ -95,8 +95,21 @@ class BagsToShards:
         converter: BagConverter,
         executor: Executor,
         bags: Sequence[Bag],
+        *,
+        is_whole: bool = True,
     ) -> None:
+        """
+        Prepare to convert bags.
+
+        :param run: The run.
+        :param converter: Does it.
+        :param executor: Says where.
+        :param bags: The bags.
+        :param is_whole: Whether these are all bags of a dataset.
+        """
         self._run = run
+        # One bag is checked when it is opened to be converted, which is at once.
+        self._checks = len(bags) > 1 or not is_whole
         self._converter = converter
         self._executor = executor
         self._bags = bags
@@ -118,14 +131,25 @@ class BagsToShards:
         :raises OutputError: The disk has no room.
         :raises Cancelled: The user asked to stop.
         """
-        # One bag is checked when it is opened to be converted, which is at once.
-        if len(self._bags) > 1:
+        if self._checks:
             self._check_all()
         converter = self._converter
         if converter.profile.profile is None or not converter.agreement.is_settled:
             self._executor = self._here  # the first bag that is converted settles it
         self._convert_all()
         return [self._outcomes[number] for number in self._numbers()]
+
+    def settle_profile(self, bags: Sequence[Bag]) -> None:
+        """Let the first of some bags that can settle the profile, whoever converts it."""
+        converter = self._converter
+        for number, bag in enumerate(bags, start=1):
+            if converter.profile.profile is not None:
+                return
+            task = Task(number, total_bytes(bag.paths))
+            given = dict.fromkeys([number], bag).get
+            for _, tried in self._here.map(converter.try_bag, [task], given, self._on_event):
+                if isinstance(tried, TriedBag):
+                    self._settle_profile(bag, tried)
 
     def _numbers(self) -> range:
         return range(1, len(self._bags) + 1)
@@ -196,7 +220,7 @@ class BagsToShards:
         tasks = [task for task in self._tasks() if task.number not in self._tried]
         for number, tried in self._try(self._converter.try_whole, tasks):
             if isinstance(tried, TriedBag):
-                self._settle_profile(number, tried)
+                self._settle_profile(self._bag(number), tried)
                 formats[number] = tried.shard_format
         for number in sorted(formats):
             # Why it does not fit is said when it is converted.
@@ -205,14 +229,14 @@ class BagsToShards:
 
     def _take(self, number: int, tried: TriedBag) -> None:
         """Keep what the first messages of a bag have told, once for all that tell the same."""
-        self._settle_profile(number, tried)
+        self._settle_profile(self._bag(number), tried)
         equal = self._equal.setdefault(repr((tried.shard_format, tried.first_messages)), tried)
         self._tried[number] = equal._replace(state=tried.state)
 
-    def _settle_profile(self, number: int, tried: TriedBag) -> None:
+    def _settle_profile(self, bag: Bag, tried: TriedBag) -> None:
         text = self._converter.profile.settle(tried.profile, tried.settled)
         if text:
-            self._run.observer.note(f'{self._bag(number).name}: {text}, by what it holds')
+            self._run.observer.note(f'{bag.name}: {text}, by what it holds')
 
     def _refuse(self, number: int, outcome: Outcome) -> None:
         """Take a bag for failed, unless it is in the dataset, or converted, already."""

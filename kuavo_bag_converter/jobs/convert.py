@@ -16,7 +16,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -50,6 +51,7 @@ from kuavo_bag_converter.jobs.configuration import configuration
 from kuavo_bag_converter.jobs.conversion_folder import recorded_bags, write_conversion_folder
 from kuavo_bag_converter.jobs.dataset_files import carry_over, others_in, Snapshot, take_snapshot
 from kuavo_bag_converter.jobs.finished_shards import FinishedShards
+from kuavo_bag_converter.jobs.part import convert_part
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
@@ -91,24 +93,37 @@ def convert_bags(
     writer_of(settings.dataset_format, settings.lerobot_version)
     if adding:
         check_is_lerobot(settings, output)
-    observer = observer or Observer()
-    try:
+    observer, cancel = observer or Observer(), cancel or threading.Event()
+    with writing_to(settings.output):
+        if settings.shard:
+            return convert_part(settings, output, observer, cancel, fill)
         with Workspace(output, adding=adding) as workspace:
             before = read_before(output, take_snapshot(output)) if adding else None
             if before is not None:
                 settings = settings_for(settings, before)
-            run = Conversion(settings, workspace, before, observer, cancel or threading.Event())
+            run = Conversion(settings, workspace, before, observer, cancel)
             report = _convert(run, fill)
         run.pass_notes_on()
+    return report
+
+
+@contextmanager
+def writing_to(output: str) -> Iterator[None]:
+    """
+    Say of what the system refuses that it is the output that cannot be written.
+
+    :raises OutputError: The system has refused something.
+    """
+    try:
+        yield
     except OSError as error:
         # What reading a bag meets is a BagError.
         advice = 'finished bags are kept beside it, run the same command again when this is mended'
         if isinstance(error, FileNotFoundError):
             advice = 'was its unfinished work removed? Run the same command again'
         raise OutputError(
-            f'{settings.output}: cannot be written: {system_reason(error)}; {advice}'
+            f'{output}: cannot be written: {system_reason(error)}; {advice}'
         ) from error
-    return report
 
 
 def check_given(settings: Settings) -> None:
@@ -137,10 +152,28 @@ def _convert(run: Conversion, fill: Filler) -> Report:
         outcomes = BagsToShards(run, converter, executor, bags).outcomes()
     finally:
         executor.close()
+    published = publish_outcomes(run, converter.profile.profile, outcomes)
+    seconds = time.monotonic() - started
+    peak_mb = max(peak_memory_mb(), executor.peak_memory_mb)
+    alignment = tuple(run.alignment.topics())
+    return Report(published.path, tuple(outcomes), seconds, peak_mb, alignment, published.problem)
+
+
+def publish_outcomes(
+    run: Conversion, profile: Profile | None, outcomes: Sequence[Outcome]
+) -> Published:
+    """
+    Make the shards of bags a dataset, and give it its name.
+
+    :param run: The run.
+    :param profile: That of the shards; None if there are none.
+    :param outcomes: What became of the bags, in order.
+    :raises DatasetError: What came out is not complete.
+    """
+    settings = run.settings
     shards = FinishedShards(outcomes, settings.labels)
     published = Published(Path(settings.output))
     if shards:
-        profile = converter.profile.profile
         assert profile is not None  # that of the shards
         dataset, snapshot = _assemble(run, profile, outcomes, shards)
         if settings.dataset_format == LEROBOT:
@@ -148,11 +181,7 @@ def _convert(run: Conversion, fill: Filler) -> Report:
         published = run.workspace.publish(dataset, snapshot)
     else:
         _record_failures(run, outcomes)
-    where = published.path if published.problem else Path(settings.output)
-    seconds = time.monotonic() - started
-    peak_mb = max(peak_memory_mb(), executor.peak_memory_mb)
-    alignment = tuple(run.alignment.topics())
-    return Report(where, tuple(outcomes), seconds, peak_mb, alignment, published.problem)
+    return published if published.problem else Published(Path(settings.output))
 
 
 def _assemble(
@@ -178,7 +207,7 @@ def _assemble(
         write_dataset(writer, tuple(shards), root, info)
     else:
         assemble(
-            tuple(shards),
+            shards,
             root,
             features=features,
             fps=profile.fps,

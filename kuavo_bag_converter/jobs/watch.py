@@ -386,6 +386,8 @@ def _check(settings: Settings, folders: Sequence[Path]) -> None:
         raise UsageError('output: no folder given for the dataset')
     if settings.num_used:
         raise UsageError('num_used: a watch takes every recording; leave it out')
+    if settings.shard:
+        raise UsageError('shard: a watch takes every recording; leave it out')
 
 
 def _check_profile(settings: Settings, output: Path) -> None:

@@ -28,6 +28,7 @@ from typing import Any
 
 from kuavo_bag_converter.dataset.layout import INFO_PATH, MODALITY_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.shard import MANIFEST
+from kuavo_bag_converter.jobs.atomic_renames import rename_new
 from kuavo_bag_converter.jobs.configuration import differences, of_today
 from kuavo_bag_converter.jobs.dataset_files import (
     Entry,
@@ -60,13 +61,29 @@ it goes on from here; delete the folder to begin anew. It is not a dataset.
 If there is a folder "previous" in it and the dataset beside it is gone, "previous" is that
 dataset: the next run, or you, can move it back.
 """
+_PART_NOTE = """\
+This folder holds a finished part of a conversion by kuavo_bag_converter, which the command
+assemble joins with the others to a dataset. Delete it to convert its bags anew.
+"""
+PART = 'part.json'
+"""What a finished part of a run holds."""
+PART_SETTINGS = 'settings.yaml'
+"""The settings of a part, as a file of ROS parameters."""
 _README = 'README.txt'
 _CONFIGURATION = 'configuration.json'
 _DATASET = 'dataset'
 _BY_PLUGIN = 'by_plugin'
 """A dataset that a plug-in is writing; removed as a whole."""
 _DATASETS = re.compile(r'dataset(\.\d+)?')
-_SMALL_FILES = (_README, REPLACED, 'replaced.tmp', 'configuration.tmp', _CONFIGURATION)
+_SMALL_FILES = (
+    PART,
+    PART_SETTINGS,
+    _README,
+    REPLACED,
+    'replaced.tmp',
+    'configuration.tmp',
+    _CONFIGURATION,
+)
 """Removed in this order: the last one tells whose folder it is."""
 _ATTEMPTS = 100
 
@@ -242,6 +259,13 @@ class Workspace:
             )
         return published
 
+    def keep_as_part(self) -> None:
+        """Give the workspace, which holds a finished part of a run, the name of the output."""
+        write_text(self.root / _README, _PART_NOTE)
+        sync(self.root)
+        rename_new(self.root, self.output)
+        sync(self.output.parent)
+
     def remove(self) -> None:
         """Delete the workspace, but for what this converter did not make."""
         self._clear()
@@ -317,6 +341,19 @@ class Workspace:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def remove_part(folder: Path) -> str:
+    """Delete a finished part, but for what this converter did not make; say what is left."""
+    ShardFolder(folder / 'shards').clear()
+    with suppress(OSError):
+        for name in _SMALL_FILES:
+            (folder / name).unlink(missing_ok=True)
+        left = visible(', '.join(sorted(os.listdir(folder))))
+        if left:
+            return f'{folder}: is left, for {left}, which no conversion made'
+        folder.rmdir()
+    return ''
 
 
 def resolve_output(output: str) -> Path:

@@ -69,7 +69,18 @@ def checked(profile: Profile) -> Profile:
         text = profile_as_yaml(profile)
     except (yaml.YAMLError, TypeError, AttributeError) as error:
         raise UsageError(f'{name}: cannot be written as YAML: {error}') from error
-    return _profile(parse_document(text, name), '')
+    return profile_from_yaml(text, name)
+
+
+def profile_from_yaml(text: str, source: str) -> Profile:
+    """
+    Read a profile that :func:`~.dump.profile_as_yaml` has written.
+
+    :param text: The YAML.
+    :param source: Where it is from, for errors.
+    :raises UsageError: It is not valid.
+    """
+    return _profile(parse_document(text, source), '')
 
 
 def _profile(document: YamlNode, path: str | Path) -> Profile:
