@@ -211,11 +211,15 @@ def test_memory_does_not_grow_with_the_episodes():
     assert sum(1 for _ in statistics.encoded()) == 40
 
 
-def test_a_frame_of_an_episode_that_has_ended_is_refused():
-    statistics = ImageStatistics([2, 2], 48, 64)
-    statistics.add_array(2, picture(2))
-    with pytest.raises(ValueError, match='frame 1 comes after frame 2'):
-        statistics.add_array(1, picture(1))
+def test_frames_count_alike_in_any_order():
+    in_order, mixed = (ImageStatistics([3, 120, 1, 2], 48, 64) for _ in range(2))
+    for index in range(126):
+        if in_order.wants(index):
+            in_order.add_array(index, picture(index))
+    for index in np.random.default_rng(0).permutation(126).tolist():
+        if mixed.wants(index):
+            mixed.add_array(index, picture(index))
+    assert [*mixed.encoded()] == [*in_order.encoded()]
 
 
 def test_a_frame_counts_as_its_rgb_picture():

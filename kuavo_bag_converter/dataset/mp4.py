@@ -27,12 +27,14 @@ from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 import math
+import os
 from pathlib import Path
 from typing import cast
 
 import av
 from av.container import OutputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync
@@ -57,6 +59,64 @@ def frame_rate(fps: float) -> Fraction:
     if rate == 0 or abs(float(rate) - fps) > 1e-9 * fps:
         raise UsageError(f'fps {fps}: a video needs a positive rate such as 10, 15.5 or 29.97')
     return rate
+
+
+class StreamEncoder:
+    """
+    An encoder for streams of MP4 files, of which each may get packets of several encoders.
+
+    :ivar context: The encoder, to be opened by the caller.
+    """
+
+    def __init__(
+        self,
+        encoder: str,
+        width: int,
+        height: int,
+        pix_fmt: str,
+        *,
+        frame_rate: Fraction,
+        options: dict[str, str],
+    ) -> None:
+        """
+        Prepare an encoder.
+
+        :param encoder: By FFmpeg's name.
+        :param width: In pixels.
+        :param height: In pixels.
+        :param pix_fmt: By FFmpeg's name.
+        :param frame_rate: Frames per second.
+        :param options: Of the encoder, by FFmpeg's names.
+        """
+        # FFmpeg describes a stream only for a file, which nobody needs here.
+        self._container = av.open(os.devnull, 'w', format='mp4')
+        self._stream = cast(
+            'VideoStream',
+            self._container.add_stream(
+                encoder,
+                rate=frame_rate,
+                options=options,
+                width=width,
+                height=height,
+                pix_fmt=pix_fmt,
+            ),
+        )
+        self.context: VideoCodecContext = self._stream.codec_context
+        self.context.time_base = 1 / frame_rate
+
+    @property
+    def parameters(self) -> bytes:
+        """Return what decoders need before the first packet; known once the encoder is open."""
+        return bytes(self.context.extradata or b'')
+
+    def description(self) -> VideoStream:
+        """Return a description of the stream, for :meth:`Mp4Writer.add_copy`."""
+        self._container.start_encoding()
+        return self._stream
+
+    def close(self) -> None:
+        """Give its memory back, which else waits for the garbage collector."""
+        self._container.close()
 
 
 class Mp4Writer:

@@ -65,7 +65,7 @@ from kuavo_bag_converter.dataset.tables import (
     vectors,
     videos,
 )
-from kuavo_bag_converter.dataset.video import CameraWriter
+from kuavo_bag_converter.dataset.video import CameraWriter, EncodingWriter
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync, sync_tree, write_text
 from kuavo_bag_converter.support.workers import WorkerPool
@@ -464,6 +464,11 @@ class ShardWriter:
         )
         self._writers[key] = writer
         return writer
+
+    def encoding_writer(self, key: str) -> EncodingWriter[Any] | None:
+        """Return the writer of a camera if it encodes, after it was opened."""
+        writer = self._writers.get(key)
+        return writer if isinstance(writer, EncodingWriter) else None
 
     def image_writer(self, key: str, kind: type[_ImageWriter]) -> _ImageWriter:
         """

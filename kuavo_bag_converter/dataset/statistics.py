@@ -25,11 +25,15 @@ the number of frames, sampled or not: it is the weight with which LeRobot merges
 from __future__ import annotations
 
 import base64
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 import math
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
+import threading
 from typing import Any
 import zlib
 
@@ -384,13 +388,19 @@ def sample_step(height: int, width: int) -> int:
     return 1 if longer < 300 else int(longer / 150)
 
 
+@lru_cache(maxsize=32)
+def _sampled(frames: int) -> frozenset[int]:
+    """Return the frames of an episode that image statistics are taken from."""
+    return frozenset(sample_indices(frames).tolist())
+
+
 class ImageStatistics:
     """
     Collects one camera's histograms, one for each episode, while its frames pass by.
 
-    Frames come in ascending order. The histogram of an episode is in memory until a frame of the
-    next one comes (512 KB for depth, 6 KB for colour), and as text in a temporary file from then
-    on, so that memory does not grow with the number of episodes.
+    Frames may come in any order and from several threads. The histogram of an episode is in memory
+    until all its frames that are wanted have come (512 KB for depth, 6 KB for colour), and as text
+    in a temporary file from then on, so that memory does not grow with the number of episodes.
 
     :param episode_lengths: Frames of each episode; frames are numbered through all of them.
     :param height: Height of a picture.
@@ -409,44 +419,58 @@ class ImageStatistics:
         folder: Path | None = None,
     ) -> None:
         self._lengths = tuple(episode_lengths)
+        self._ends = tuple(accumulate(self._lengths))
         self._step = sample_step(height, width)
-        channels, bins, self._scale = (1, 65536, 1.0) if depth else (3, 256, 1 / 255)
-        self._counts = np.zeros((channels, bins), np.int64)
-        self._episode = -1
-        self._first = self._stop = 0
-        self._samples: frozenset[int] = frozenset()
+        self._channels, self._bins, self._scale = (1, 65536, 1.0) if depth else (3, 256, 1 / 255)
+        self._counts: dict[int, NDArray[np.int64]] = {}
+        """Of the episodes that have begun."""
+        self._missing: dict[int, int] = {}
+        """How many of their frames have not come."""
+        self._texts: dict[int, str] = {}
+        """Of the episodes that have ended before one that comes before them has."""
+        self._written = 0
         place = None if folder is None else str(folder)
-        self._ended = SpooledTemporaryFile(  # noqa: SIM115  # open as long as frames come
+        self._file = SpooledTemporaryFile(  # noqa: SIM115  # open as long as frames come
             _SPOOLED_BYTES, 'w+', encoding='ascii', dir=place
         )
         self._reformatter = VideoReformatter()
-        self._begin_episode()
+        self._lock = threading.Lock()
 
     def wants(self, frame_index: int) -> bool:
         """Whether the statistics need this frame."""
-        self._go_to(frame_index)
-        return frame_index in self._samples
+        episode = bisect_right(self._ends, frame_index)
+        length = self._lengths[episode]
+        return frame_index - self._ends[episode] + length in _sampled(length)
 
     @staged('statistics')
     def add_frame(self, frame_index: int, frame: av.VideoFrame) -> None:
         """Count the pixels of a colour frame of any pixel format."""
-        self.add_array(frame_index, self._reformatter.reformat(frame, format='rgb24').to_ndarray())
+        with self._lock:
+            picture = self._reformatter.reformat(frame, format='rgb24').to_ndarray()
+        self.add_array(frame_index, picture)
 
     @staged('statistics')
     def add_array(self, frame_index: int, picture: NDArray[Any]) -> None:
         """Count the pixels of a picture: uint8 (height, width, 3) or uint16 (height, width)."""
-        self._go_to(frame_index)
-        counts = self._counts
-        sampled = picture[:: self._step, :: self._step].reshape(-1, len(counts))
-        for channel in range(len(counts)):
-            counts[channel] += np.bincount(sampled[:, channel], minlength=counts.shape[1])
+        sampled = picture[:: self._step, :: self._step].reshape(-1, self._channels)
+        counts = [np.bincount(values, minlength=self._bins) for values in sampled.T]
+        episode = bisect_right(self._ends, frame_index)
+        with self._lock:
+            if episode not in self._counts:
+                self._counts[episode] = np.zeros((self._channels, self._bins), np.int64)
+                self._missing[episode] = len(_sampled(self._lengths[episode]))
+            self._counts[episode] += counts
+            self._missing[episode] -= 1
+            if not self._missing[episode]:
+                self._end_episode(episode)
 
     def encoded(self) -> Iterator[str]:
         """Yield the histogram of each episode as ``Histogram.encode`` returns it; ends adding."""
-        while self._episode < len(self._lengths):
-            self._end_episode()
-        self._ended.seek(0)
-        for line in self._ended:
+        for episode in range(self._written, len(self._lengths)):
+            if episode not in self._texts and episode >= self._written:
+                self._end_episode(episode)
+        self._file.seek(0)
+        for line in self._file:
             yield line.rstrip()
 
     def histograms(self) -> list[Histogram]:
@@ -456,27 +480,10 @@ class ImageStatistics:
             for text, frames in zip(self.encoded(), self._lengths, strict=True)
         ]
 
-    def _go_to(self, frame_index: int) -> None:
-        """
-        End the episodes that lie before a frame.
-
-        :raises ValueError: The frame lies in an episode that has ended.
-        """
-        if frame_index < self._first:
-            raise ValueError(f'frame {frame_index} comes after frame {self._first}')
-        while frame_index >= self._stop:
-            self._end_episode()
-
-    def _begin_episode(self) -> None:
-        self._episode += 1
-        self._first = self._stop
-        if self._episode < len(self._lengths):
-            length = self._lengths[self._episode]
-            self._stop += length
-            self._samples = frozenset((self._first + sample_indices(length)).tolist())
-
-    def _end_episode(self) -> None:
-        length = self._lengths[self._episode]
-        self._ended.write(Histogram(self._counts, length, self._scale).encode() + '\n')
-        self._counts.fill(0)
-        self._begin_episode()
+    def _end_episode(self, episode: int) -> None:
+        nothing = np.zeros((self._channels, self._bins), np.int64)
+        counts = self._counts.pop(episode, nothing)
+        self._texts[episode] = Histogram(counts, self._lengths[episode], self._scale).encode()
+        while self._written in self._texts:
+            self._file.write(self._texts.pop(self._written) + '\n')
+            self._written += 1

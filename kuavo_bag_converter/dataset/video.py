@@ -24,9 +24,10 @@ what torchcodec and PyAV decode.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
+import threading
 from typing import Any, cast, Generic, TypeVar
 
 import av
@@ -47,10 +48,11 @@ from kuavo_bag_converter.dataset.encoders import (
     open_encoder,
 )
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
+from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, StreamEncoder
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegReader
 from kuavo_bag_converter.support.errors import BagError, DatasetError, ImageError, UsageError
+from kuavo_bag_converter.support.process import release_memory
 from kuavo_bag_converter.support.stages import staged
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +61,8 @@ _SRGB_AS_BT601 = {
     'color_primaries': 1, 'color_trc': 13, 'colorspace': 6, 'color_range': 1,
 }  # fmt: skip
 """By the numbers of ITU-T H.273: sRGB, BT.601's matrix, limited range."""
+_STRETCH = 160
+"""Least frames for each of which an encoder is opened, which costs as much as one frame does."""
 
 
 def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
@@ -121,7 +125,6 @@ class CameraWriter(ABC, Generic[PictureT]):
     :raises UsageError: Pictures of this kind cannot become the feature's, or not with these
         settings.
     :ivar path: The file.
-    :ivar frames: How many frames have been given.
     :ivar episode_bytes: Size of the packets of each episode, as the encoder gave them.
     :ivar join_key: Files of one key can be joined packet by packet; known once closed.
     """
@@ -200,20 +203,57 @@ class CameraWriter(ABC, Generic[PictureT]):
         self._mp4.abort()
 
 
-class _EncodingWriter(CameraWriter[PictureT]):
-    """Encodes frames as they come."""
+def stretches_of(episode_lengths: Sequence[int], gop: int) -> list[range]:
+    """
+    Part frames into stretches that can be encoded beside each other.
+
+    Each begins where a key frame is: at the beginning of an episode, or whole groups of pictures
+    behind it. All have :data:`_STRETCH` frames or more, the last one half of it, if there are so
+    many.
+    """
+    frames = sum(episode_lengths)
+    starts = [0]
+    episode = 0
+    for length in episode_lengths:
+        key = episode
+        while key < episode + length and frames - key >= _STRETCH // 2:
+            if key - starts[-1] >= _STRETCH:
+                starts.append(key)
+            missing = starts[-1] + _STRETCH - key
+            key += max(1, -(-missing // gop)) * gop
+        episode += length
+    return [range(*pair) for pair in pairwise([*starts, frames])]
+
+
+class EncodingWriter(CameraWriter[PictureT]):
+    """
+    Encodes frames as they come, those of every stretch with an encoder of their own.
+
+    So stretches can be encoded by several threads, and the file is the same however many there
+    are: :meth:`stretch` gives what writes the frames of one, and their packets are put into the
+    file in the order of the frames. :meth:`write` does so for one stretch after the other.
+
+    :ivar stretches: The frames of each stretch.
+    """
 
     def _open(self) -> None:
-        options, size = self._options, (self._width, self._height)
-        self._expected = (*size, options.pix_fmt)
-        self._stream = self._mp4.add_encoder(
-            ENCODERS[options.vcodec], *size, options.pix_fmt, encoder_options(options)
-        )
-        if not options.pix_fmt.startswith('gray'):
-            for name, number in _SRGB_AS_BT601.items():
-                setattr(self._stream.codec_context, name, number)
+        options = self._options
+        self._expected = (self._width, self._height, options.pix_fmt)
+        lengths = [end - start for start, end in pairwise([0, *self._ends])]
+        self.stretches = stretches_of(lengths, options.gop)
+        self._lock = threading.Lock()
+        self._joined = 0
+        """The first stretch of which packets are missing in the file."""
+        self._ahead: dict[int, list[Packet[VideoStream]]] = {}
+        """Packets of stretches behind that one."""
+        self._ended: set[int] = set()
+        self._opened = -1
+        """The stretch that :meth:`write` has come to."""
+        self._current: StretchWriter[PictureT] | None = None
         try:
-            open_encoder(self._stream.codec_context, options)
+            self._first: StreamEncoder | None = self._encoder()
+            self._parameters = self._first.parameters
+            self._mp4.add_copy(self._first.description())
         except UsageError:
             self.abort()
             raise
@@ -222,25 +262,86 @@ class _EncodingWriter(CameraWriter[PictureT]):
         check_video_options(self._options)
         check_video_size(self._options, self._height, self._width)
 
-    def _encode(self, index: int, frame: av.VideoFrame) -> None:
-        frame.pts = index
-        frame.time_base = self._time_base
-        frame.pict_type = PictureType.I if index in self._starts else PictureType.NONE
-        for packet in self._stream.encode(frame):
-            self._mux_encoded(packet)
+    @abstractmethod
+    def _frame_of(self, index: int, picture: PictureT) -> av.VideoFrame:
+        """
+        Return what is to be encoded of a picture, after the statistics have seen it.
+
+        :raises DatasetError: The picture has another form than the feature.
+        """
+
+    def _encoder(self) -> StreamEncoder:
+        options = self._options
+        encoder = StreamEncoder(
+            ENCODERS[options.vcodec],
+            *self._expected,
+            frame_rate=1 / self._time_base,
+            options=encoder_options(options),
+        )
+        if not options.pix_fmt.startswith('gray'):
+            for name, number in _SRGB_AS_BT601.items():
+                setattr(encoder.context, name, number)
+        open_encoder(encoder.context, options)
+        return encoder
+
+    def stretch(self, number: int) -> StretchWriter[PictureT]:
+        """
+        Return what writes the frames of a stretch.
+
+        :param number: Of the stretch, each of which is asked for once.
+        """
+        with self._lock:
+            encoder, self._first = self._first, None
+        encoder = encoder or self._encoder()
+        if encoder.parameters != self._parameters:
+            raise DatasetError(f'{self.path.name}: encoders of one camera differ')
+        self.join_key = f'{encoder.context.name} {self._expected} {self._parameters.hex()}'
+        return StretchWriter(self, number, encoder)
+
+    def write(self, picture: PictureT) -> None:
+        """
+        Encode the next frame.
+
+        :raises DatasetError: The picture has another form than the feature, or is one too many.
+        """
+        if self._current is None or self._current.is_complete:
+            if self._opened + 1 == len(self.stretches):
+                raise DatasetError(
+                    f'{self.path.name}: more than the announced {self._ends[-1]} frames were given'
+                )
+            self._opened += 1
+            self._current = self.stretch(self._opened)
+        self._current.write(picture)
 
     def close(self) -> None:
         """
-        Encode what the encoder still holds and make the file durable.
+        Make the file durable.
 
         :raises DatasetError: Fewer frames were given than announced; the file is removed.
         """
-        for packet in self._stream.encode(None):
-            self._mux_encoded(packet)
-        context = self._stream.codec_context
-        parameters = bytes(context.extradata or b'')
-        self.join_key = f'{context.name} {self._expected} {parameters.hex()}'
+        if self._current is not None and not self._current.is_complete:
+            self._current.end()
+        self._current = self._first = None
         super().close()
+
+    def abort(self) -> None:
+        """Stop and remove the file."""
+        self._current = self._first = None
+        super().abort()
+
+    def _join(self, number: int, packets: Iterable[Packet[VideoStream]], *, last: bool) -> None:
+        """Put packets into the file, as soon as those of all stretches before are in it."""
+        with self._lock:
+            self._ahead.setdefault(number, []).extend(packets)
+            if last:
+                self._ended.add(number)
+            while self._joined in self._ahead:
+                for packet in self._ahead.pop(self._joined):
+                    self._mux_encoded(packet)
+                if self._joined not in self._ended:
+                    break
+                self._ended.remove(self._joined)
+                self._joined += 1
 
     def _mux_encoded(self, packet: Packet[VideoStream]) -> None:
         frame_index = self._mp4.written
@@ -249,12 +350,59 @@ class _EncodingWriter(CameraWriter[PictureT]):
                 f'{self.path.name}: the encoder returned frame {packet.pts} in place of '
                 f'{frame_index}'
             )
-        if frame_index in self._starts and not packet.is_keyframe:
+        is_first = frame_index in self._starts or frame_index == self.stretches[self._joined].start
+        if is_first and not packet.is_keyframe:
             raise DatasetError(f'{self.path.name}: frame {frame_index} is not a key frame')
         self._mux(packet)
 
 
-class VideoWriter(_EncodingWriter[av.VideoFrame]):
+class StretchWriter(Generic[PictureT]):
+    """Encodes the frames of one stretch; used by one thread at a time."""
+
+    def __init__(
+        self, writer: EncodingWriter[PictureT], number: int, encoder: StreamEncoder
+    ) -> None:
+        """Begin a stretch of a camera's frames with an encoder that is open."""
+        self._writer = writer
+        self._number = number
+        self._encoder: StreamEncoder | None = encoder
+        self._index = writer.stretches[number].start
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all frames were given."""
+        return self._encoder is None
+
+    @staged('encode')
+    def write(self, picture: PictureT) -> None:
+        """
+        Encode the next frame.
+
+        :raises DatasetError: The picture has another form than the feature, or is one too many.
+        """
+        writer, index, encoder = self._writer, self._index, self._encoder
+        if encoder is None:
+            raise DatasetError(f'{writer.path.name}: more frames than stretch {self._number} has')
+        frame = writer._frame_of(index, picture)
+        frame.pts = index
+        frame.time_base = writer._time_base
+        frame.pict_type = PictureType.I if index in writer._starts else PictureType.NONE
+        writer._join(self._number, encoder.context.encode(frame), last=False)
+        self._index += 1
+        if self._index == writer.stretches[self._number].stop:
+            self.end()
+
+    def end(self) -> None:
+        """Encode what the encoder still holds, and close it."""
+        if self._encoder is not None:
+            packets = self._encoder.context.encode(None)
+            self._encoder.close()
+            self._encoder = None
+            self._writer._join(self._number, packets, last=True)
+            release_memory()
+
+
+class VideoWriter(EncodingWriter[av.VideoFrame]):
     """Encodes colour frames."""
 
     def _check(self) -> None:
@@ -264,26 +412,20 @@ class VideoWriter(_EncodingWriter[av.VideoFrame]):
             )
         super()._check()
 
-    @staged('encode')
-    def write(self, picture: av.VideoFrame) -> None:
-        """
-        Encode the next frame, which has the encoder's size and pixel format.
-
-        :raises DatasetError: The frame has another form, or is one too many.
-        """
+    def _frame_of(self, index: int, picture: av.VideoFrame) -> av.VideoFrame:
+        """Return the picture, which has the encoder's size and pixel format."""
         found = (picture.width, picture.height, picture.format.name)
         if found != self._expected:
             raise DatasetError(
-                f'{self.path.name}: frame {self.frames} is {found}, the encoder was set up for '
+                f'{self.path.name}: frame {index} is {found}, the encoder was set up for '
                 f'{self._expected}'
             )
-        index = self._take()
         if self._statistics is not None and self._statistics.wants(index):
             self._statistics.add_frame(index, picture)
-        self._encode(index, picture)
+        return picture
 
 
-class DepthWriter(_EncodingWriter[NDArray[np.uint16]]):
+class DepthWriter(EncodingWriter[NDArray[np.uint16]]):
     """Stores metric depth without loss of its 12-bit codes (HEVC gray12le, as LeRobot >= 0.6)."""
 
     def _check(self) -> None:
@@ -292,23 +434,17 @@ class DepthWriter(_EncodingWriter[NDArray[np.uint16]]):
         self._codes = code_table(self._feature.depth)
         super()._check()
 
-    @staged('encode')
-    def write(self, picture: NDArray[np.uint16]) -> None:
-        """
-        Encode the next depth map: (height, width), millimetres, 0 where there is none.
-
-        :raises DatasetError: The map has another shape or type, or is one too many.
-        """
+    def _frame_of(self, index: int, picture: NDArray[np.uint16]) -> av.VideoFrame:
+        """Return the codes of a depth map: (height, width), millimetres, 0 where there is none."""
         width, height, pix_fmt = self._expected
         if picture.shape != (height, width) or picture.dtype != np.uint16:
             raise DatasetError(
-                f'{self.path.name}: depth map {self.frames} is {picture.dtype}{picture.shape}, '
+                f'{self.path.name}: depth map {index} is {picture.dtype}{picture.shape}, '
                 f'expected uint16{(height, width)}'
             )
-        index = self._take()
-        self._encode(index, av.VideoFrame.from_ndarray(self._codes[picture], format=pix_fmt))
         if self._statistics is not None and self._statistics.wants(index):
             self._statistics.add_array(index, picture)
+        return av.VideoFrame.from_ndarray(self._codes[picture], format=pix_fmt)
 
 
 class PacketWriter(CameraWriter[bytes | memoryview]):

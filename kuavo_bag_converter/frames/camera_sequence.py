@@ -17,11 +17,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, Protocol, TypeVar
 
 from kuavo_bag_converter.alignment.plan import TrackPlan
 from kuavo_bag_converter.bags.model import Connection, Ordinals
@@ -35,12 +35,32 @@ from kuavo_bag_converter.support.errors import BagError, ImageError
 from kuavo_bag_converter.support.process import MB
 import numpy as np
 
+PictureT_contra = TypeVar('PictureT_contra', contravariant=True)
+
 _BEHIND = 32
 """Messages of a video stream in which its last picture is complete."""
 
 
 def _as_it_is(picture: PictureT | None) -> PictureT | None:
     return picture
+
+
+class Stretches(Protocol[PictureT_contra]):
+    """Parts of a camera's frames that can be written beside each other, each in order."""
+
+    @property
+    def stretches(self) -> Sequence[range]:
+        """Return the frames of each."""
+
+    def stretch(self, number: int) -> Stretch[PictureT_contra]:
+        """Return what writes the frames of one; each is asked for once."""
+
+
+class Stretch(Protocol[PictureT_contra]):
+    """A part of a camera's frames."""
+
+    def write(self, picture: PictureT_contra) -> None:
+        """Write the next frame."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,7 @@ class CameraSequence(Generic[PictureT]):
         write: Callable[[PictureT], None],
         on_bad_image: str,
         room: int | None,
+        stretches: Stretches[PictureT] | None = None,
     ) -> None:
         """
         Follow ``track`` from its first frame to its last; used by one thread at a time.
@@ -86,6 +107,7 @@ class CameraSequence(Generic[PictureT]):
         :param write: Takes the pictures in the order of the frames.
         :param on_bad_image: What becomes of a picture that cannot be decoded.
         :param room: Bytes of messages that may be held; None for no limit.
+        :param stretches: What writes parts of the frames in place of ``write``, if there are any.
         """
         self.topic = track.track.topic
         self.frames_done = 0
@@ -95,8 +117,10 @@ class CameraSequence(Generic[PictureT]):
         """Ordinals of wanted messages whose picture could not be decoded."""
         self.decoder = decoder
         self._write = write
-        self._on_bad_image = on_bad_image
+        self.on_bad_image = on_bad_image
         self.room = room
+        self.stretches = stretches
+        self.track = track
         self._serving = track.first
         self._last_frames = _LastFrames(track.first)
         self._held: dict[int, _WaitingMessage[PictureT]] = {}
@@ -126,7 +150,7 @@ class CameraSequence(Generic[PictureT]):
             return
         picture = partial(self.decoder.decode, connection, data)
         size = 0 if self.room is None else len(data)
-        self._hold(ordinal, partial(self._decoded, ordinal, picture), size)
+        self._hold(ordinal, partial(self.decoded, ordinal, picture), size)
 
     def finish(self) -> None:
         """
@@ -141,7 +165,7 @@ class CameraSequence(Generic[PictureT]):
     def _take_pictures(self, pictures: Iterable[StreamPicture[PictureT]]) -> None:
         for ordinal, give in pictures:
             if self._last_frames.last(ordinal) >= self.frames_done:
-                picture = self._decoded(ordinal, give)
+                picture = self.decoded(ordinal, give)
                 size = 0 if picture is None else picture_bytes(picture)
                 self._hold(ordinal, partial(_as_it_is, picture), size)
 
@@ -181,6 +205,11 @@ class CameraSequence(Generic[PictureT]):
         if self.decoder.is_stream:
             return np.arange(min(count, needed[-1] + 1 + _BEHIND), dtype=np.int64)
         return needed
+
+    @property
+    def frames_written(self) -> int:
+        """Frames that are written."""
+        return self.frames_done
 
     @property
     def stale_messages(self) -> int:
@@ -238,12 +267,18 @@ class CameraSequence(Generic[PictureT]):
     def _drop(self, ordinal: int) -> None:
         self._held_bytes -= self._held.pop(ordinal).size
 
-    def _decoded(self, ordinal: int, give: Callable[[], PictureT]) -> PictureT | None:
+    def decoded(self, ordinal: int, give: Callable[[], PictureT]) -> PictureT | None:
+        """
+        Return the picture that ``give`` decodes, None if it cannot and need not be decoded.
+
+        :raises ImageError: The picture cannot be decoded and must be.
+        :raises BagError: The messages are no pictures of the camera's kind.
+        """
         try:
             with self._naming_message(ordinal):
                 return give()
         except ImageError:
-            if self._on_bad_image == 'fail':
+            if self.on_bad_image == 'fail':
                 raise
             self.bad.append(ordinal)
             return None

@@ -83,6 +83,10 @@ class PictureDecoder(Generic[PictureT]):
         self.is_stream = is_stream
         self._check = check
 
+    def another(self) -> PictureDecoder[PictureT]:
+        """Return one more for the same camera, to be used by another thread."""
+        return PictureDecoder(self._decoder_for, is_stream=self.is_stream, check=self._check)
+
     @staged('decode')
     def decode(self, connection: Connection, data: bytes) -> PictureT:
         """

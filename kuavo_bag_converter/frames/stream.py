@@ -22,15 +22,17 @@ length of the bag nor on how its topics are interleaved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 import threading
 from typing import Any, NamedTuple, Protocol
 
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.kinds import CameraKind
+from kuavo_bag_converter.frames.strands import StrandedCamera
 from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.support.errors import BagMemoryError, Cancelled, CodecMemoryError
 from kuavo_bag_converter.support.process import MB, release_memory, resident_bytes
@@ -46,6 +48,8 @@ _LOOK_EVERY = 16
 _TABLES = 16 * MB
 _LEAST_WAITING = 1 * MB
 _MOST_WAITING = 16 * MB
+_WAITING_FOR_STRAND = 8 * MB
+"""More where there are more threads than cameras, for each: a stretch behind others."""
 _MOST_HELD = 32 * MB
 
 
@@ -56,6 +60,7 @@ class Limits:
 
     :ivar threads: Workers of the cameras.
     :ivar chunk_size: Frames that are flushed together, and messages that may wait for one camera.
+    :ivar encoders: How many may be open, one for each camera at least.
     :ivar waiting_bytes: Payload that may wait for the workers.
     :ivar memory_bytes: Resident set above which nothing is read before what waits is written, and
         which that must leave; 0 for none.
@@ -65,6 +70,7 @@ class Limits:
 
     threads: int
     chunk_size: int
+    encoders: int
     waiting_bytes: int
     memory_bytes: int
     stall_timeout_s: float
@@ -117,9 +123,19 @@ def fill_frames(
     :raises StalledError: A codec is stuck.
     :raises Cancelled: ``cancel`` was set.
     """
+    max_tasks = limits.chunk_size
+    if limits.encoders > len(cameras):  # a stretch must be read for the next one to begin
+        parted = (camera.stretches.stretches for camera in cameras if camera.stretches)
+        max_tasks = max([max_tasks, *(len(frames) for frames in chain(*parted))])
     pool = WorkerPool(
-        limits.threads, limits.waiting_bytes, limits.chunk_size, limits.stall_timeout_s, cancel
+        limits.threads,
+        limits.waiting_bytes,
+        max_tasks,
+        limits.stall_timeout_s,
+        cancel,
+        max_begun=limits.encoders,
     )
+    cameras = [_stranded(camera, pool) for camera in cameras]
     try:
         with pool:
             chunk = 0
@@ -165,10 +181,10 @@ def stream(
     """
     by_topic: dict[str, list[tuple[CameraSequence[Any], WorkerQueue | InlineWorkers]]] = {}
     for camera in cameras:
-        by_topic.setdefault(camera.topic, []).append((camera, workers.queue(camera.topic)))
-    features: list[Table | CameraSequence[Any]] = (
-        [*cameras] if table is None else [table, *cameras]
-    )
+        # A stranded camera has queues of its own.
+        given = InlineWorkers() if isinstance(camera, StrandedCamera) else workers
+        by_topic.setdefault(camera.topic, []).append((camera, given.queue(camera.topic)))
+    numbers_of = table
     numbers = () if table is None else table.wanted().items()
     pictures = ((c.topic, c.wanted(reader.counts[c.topic])) for c in cameras)
     wanted = _union([*numbers, *pictures])
@@ -181,14 +197,29 @@ def stream(
             for camera, queue in by_topic.get(connection.topic, ()):
                 data = message.data if isinstance(message.data, bytes) else bytes(message.data)
                 queue.submit(partial(camera.take, connection, ordinal, data), len(data))
-            yield None if count % _LOOK_EVERY else min(item.frames_done for item in features)
+            yield None if count % _LOOK_EVERY else _frames_done(numbers_of, cameras)
         for pairs in by_topic.values():
             for camera, queue in pairs:
                 queue.submit(camera.finish, 0)
         workers.drain()
-        yield min(item.frames_done for item in features)
+        yield _frames_done(numbers_of, cameras)
         table = None
         wanted = _union((camera.topic, camera.to_read_again()) for camera in cameras)
+
+
+def _stranded(camera: CameraSequence[Any], pool: WorkerPool) -> CameraSequence[Any]:
+    """Return what uses several threads for a camera, if that is possible."""
+    stretches = camera.stretches
+    alone = camera.decoder.is_stream or camera.on_bad_image == 'repeat'
+    if stretches is None or alone or len(stretches.stretches) == 1:
+        return camera
+    return StrandedCamera(camera, stretches, pool)
+
+
+def _frames_done(table: Table | None, cameras: Sequence[CameraSequence[Any]]) -> int:
+    """Return the frames that every feature has reached."""
+    numbers = [] if table is None else [table.frames_done]
+    return min([*numbers, *(camera.frames_written for camera in cameras)])
 
 
 def _union(wanted: Iterable[tuple[str, Ordinals]]) -> dict[str, Ordinals]:
@@ -230,25 +261,33 @@ def _check_released(chunk: int, cameras: Sequence[CameraSequence[Any]], pool: Wo
 
 
 class MemoryShares(NamedTuple):
-    """What may be in memory of messages, bytes."""
+    """What may be in memory: bytes of messages, and encoders."""
 
     waiting: int
     """Messages that wait for the workers."""
     held: int
     """Messages that cameras hold for frames to come."""
+    encoders: int
+    """How many may be open: one for each camera, and more where there are more threads."""
 
 
-def memory_shares(limit_mb: int, cameras: Iterable[CameraKind[Any]]) -> MemoryShares:
+def memory_shares(
+    limit_mb: int, cameras: Collection[CameraKind[Any]], threads: int = 1
+) -> MemoryShares:
     """
     Return how many bytes of messages may be in memory; with a limit, what it leaves.
 
     :param limit_mb: ``memory_limit_mb``; 0 is no limit.
     :param cameras: Of the bag.
+    :param threads: Workers; those beyond one for each camera want encoders of their own.
     :raises CodecMemoryError: The limit is below what the encoders and libraries need.
     """
+    more = max(0, threads - len(cameras))
     if not limit_mb:
-        return MemoryShares(_MOST_WAITING, _MOST_HELD)
-    needed = resident_bytes() + _TABLES + sum(camera.memory_bytes for camera in cameras)
+        waiting = _MOST_WAITING + more * _WAITING_FOR_STRAND
+        return MemoryShares(waiting, _MOST_HELD, len(cameras) + more)
+    encoders = [camera.memory_bytes for camera in cameras]
+    needed = resident_bytes() + _TABLES + sum(encoders)
     left = limit_mb * MB - needed
     if left < _LEAST_WAITING:
         enough = -(-(needed + _LEAST_WAITING) // MB)
@@ -256,5 +295,9 @@ def memory_shares(limit_mb: int, cameras: Iterable[CameraKind[Any]]) -> MemorySh
             f'memory_limit_mb: {limit_mb} is too small for these cameras and vcodec, which need '
             f'about {enough}; raise it, or use fewer or smaller cameras'
         )
-    waiting = min(max(_LEAST_WAITING, left // 3), _MOST_WAITING)
-    return MemoryShares(waiting, min(left - waiting, _MOST_HELD))
+    if more:
+        more = min(more, left // 2 // (max(encoders, default=0) + _WAITING_FOR_STRAND))
+        left -= more * max(encoders, default=0)
+    most_waiting = _MOST_WAITING + more * _WAITING_FOR_STRAND
+    waiting = min(max(_LEAST_WAITING, left // 3), most_waiting)
+    return MemoryShares(waiting, min(left - waiting, _MOST_HELD), len(cameras) + more)

@@ -147,7 +147,7 @@ def write_shard(
     calibration = read_calibration(binding, reader, options.definitions)
     used = used_topics(binding) | calibration.topics
     topics = described_topics(used, reader, options.definitions)
-    shares = memory_shares(options.memory_limit_mb, kinds)
+    shares = memory_shares(options.memory_limit_mb, kinds, options.threads)
     trailing = options.definitions.trailing
     bad: BadPictures | None = None
     unfit = UnfitTopics()
@@ -171,6 +171,7 @@ def write_shard(
                     kind.writer(shard),
                     options.on_bad_image,
                     shares.held // len(kinds),
+                    shard.encoding_writer(kind.key),
                 )
                 for bound, kind in zip(binding.cameras, kinds, strict=True)
             ]
@@ -225,6 +226,7 @@ def _limits(options: ShardOptions, shares: MemoryShares) -> Limits:
     return Limits(
         options.threads,
         options.chunk_size,
+        shares.encoders,
         shares.waiting,
         options.memory_limit_mb * MB,
         options.stall_timeout_s,

@@ -21,6 +21,7 @@ from contextlib import suppress
 from operator import attrgetter
 import re
 import struct
+import threading
 from typing import Any, NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.bags.damage import seconds_text
@@ -474,12 +475,17 @@ class IdentityCheck:
 
 
 class FrameIdCheck:
-    """Compares the frames that pictures are of, where their first bytes tell."""
+    """
+    Compares the frames that pictures are of, where their first bytes tell.
+
+    To be used by several threads.
+    """
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
         self._readers: dict[int, FrameIdReader | None] = {}
         self._frame = ''
+        self._lock = threading.Lock()
 
     def compare(self, connection: Connection, data: bytes | memoryview) -> None:
         """
@@ -487,6 +493,10 @@ class FrameIdCheck:
 
         :raises OtherIdentityError: It is of another frame.
         """
+        with self._lock:
+            self._compare(connection, data)
+
+    def _compare(self, connection: Connection, data: bytes | memoryview) -> None:
         if connection.id not in self._readers:
             self._readers[connection.id] = None
             with suppress(BagError):  # the picture's decoder says what is wrong

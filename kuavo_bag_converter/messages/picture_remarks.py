@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
+import threading
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class PictureRemarks:
     """
     Collects what is said once of a camera's pictures, and not of each.
 
-    To be used by one thread at a time.
+    To be used by several threads.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class PictureRemarks:
         """Maps of which nearly nothing lies in the range."""
         self._unit_mm = 0.0
         self._depth_range = depth_range
+        self._lock = threading.Lock()
 
     def note(self, text: str) -> None:
         """Say something once, however often it is noticed."""
@@ -78,7 +80,8 @@ class PictureRemarks:
 
     def size(self, height: int, width: int) -> None:
         """Count the size of a picture."""
-        self._sizes[height, width] += 1
+        with self._lock:
+            self._sizes[height, width] += 1
 
     def values(self, pixels: Pixels, value_range: tuple[float, float] | None) -> None:
         """
@@ -93,12 +96,14 @@ class PictureRemarks:
             return
         low, high = value_range or (0.0, 65535.0)
         share = (sample - low) / (high - low)
-        self._levels[np.rint(share.clip(0, 1) * 255).astype(np.intp)] = True
-        self._range = value_range
-        self._values += len(sample)
-        self._outside += int(((share < 0) | (share > 1)).sum())
-        self._lowest = min(self._lowest, float(sample.min()))
-        self._highest = max(self._highest, float(sample.max()))
+        outside = int(((share < 0) | (share > 1)).sum())
+        with self._lock:
+            self._levels[np.rint(share.clip(0, 1) * 255).astype(np.intp)] = True
+            self._range = value_range
+            self._values += len(sample)
+            self._outside += outside
+            self._lowest = min(self._lowest, float(sample.min()))
+            self._highest = max(self._highest, float(sample.max()))
 
     def depth(self, stored: Pixels, unit_mm: float) -> None:
         """
@@ -113,20 +118,24 @@ class PictureRemarks:
             valid &= sample != _NO_DEPTH
         self._unit_mm = unit_mm
         if valid.mean() < _LEAST_DEPTH:
-            self._maps['empty'] += 1
+            with self._lock:
+                self._maps['empty'] += 1
             return
         depths = sample[valid] * unit_mm
         median = float(np.median(depths))
+        plausible = _NEAREST_MM <= median <= _FURTHEST_MM
+        clipped = False
         if self._depth_range is not None:
             low, high = self._depth_range
-            self._clipped += ((depths > low) & (depths < high)).mean() < _LEAST_DEPTH
-        self._medians.append(median)
-        plausible = _NEAREST_MM <= median <= _FURTHEST_MM
-        self._maps['plausible' if plausible else 'implausible'] += 1
+            clipped = bool(((depths > low) & (depths < high)).mean() < _LEAST_DEPTH)
+        with self._lock:
+            self._clipped += clipped
+            self._medians.append(median)
+            self._maps['plausible' if plausible else 'implausible'] += 1
 
     def lines(self) -> Iterator[str]:
         """Yield what there is to say, each in a line."""
-        texts = (self._notes, self._on_stream(), self._on_sizes(), self._on_values())
+        texts = (sorted(self._notes), self._on_stream(), self._on_sizes(), self._on_values())
         for text in (*chain(*texts), *self._on_depth()):
             yield f'{self._topic}: {text}{self._key}'
 
@@ -137,7 +146,7 @@ class PictureRemarks:
 
     def _on_sizes(self) -> Iterator[str]:
         if len(self._sizes) > 1:
-            sizes = (f'{count} of {w}x{h}' for (h, w), count in self._sizes.items())
+            sizes = (f'{count} of {w}x{h}' for (h, w), count in sorted(self._sizes.items()))
             yield f'its pictures change in size: {", ".join(sizes)}; all are brought to one size'
 
     def _on_values(self) -> Iterator[str]:

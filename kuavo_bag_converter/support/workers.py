@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A pool of threads that keeps each camera's pictures in order and bounds what waits."""
+"""A pool of threads that keeps the tasks of each queue in order and bounds what waits."""
 
 from __future__ import annotations
 
@@ -36,11 +36,15 @@ _LOOK_S = 0.2
 class WorkerQueue:
     """A queue whose tasks run one after the other, in the order in which they came."""
 
-    def __init__(self, pool: WorkerPool, name: str) -> None:
+    def __init__(self, pool: WorkerPool, name: str, rank: int) -> None:
         self._pool = pool
         self.name = name
+        self.rank = rank
         self.tasks: deque[tuple[int, WorkItem]] = deque()
         self.active = False
+        """Whether a task is running or about to."""
+        self.begun = False
+        self.closed = False
 
     def submit(self, task: WorkItem, size: int) -> None:
         """
@@ -52,17 +56,24 @@ class WorkerQueue:
         """
         self._pool.submit(self, task, size)
 
+    def close(self) -> None:
+        """Say that no task is going to follow."""
+        self._pool.close(self)
+
 
 class InlineWorkers:
     """Has the face of a :class:`WorkerPool`, and runs each task in the thread that submits it."""
 
-    def queue(self, name: str) -> InlineWorkers:  # noqa: ARG002  # there is one queue
+    def queue(self, name: str, rank: int = 0) -> InlineWorkers:  # noqa: ARG002  # there is one
         """Return the one queue."""
         return self
 
     def submit(self, task: WorkItem, size: int) -> None:  # noqa: ARG002  # nothing waits
         """Run a task."""
         task()
+
+    def close(self) -> None:
+        """Do nothing."""
 
     def drain(self) -> None:
         """Wait for nothing."""
@@ -73,8 +84,9 @@ class WorkerPool:
     Threads that run the tasks of queues.
 
     A queue runs on one thread at a time, so a stateful encoder needs no lock; queues run beside
-    each other, so a slow camera does not hold up the others. Nothing is ever dropped: who submits
-    waits instead.
+    each other, so a slow camera does not hold up the others. Where there are more queues than
+    threads, those of the lowest rank come first. Nothing is ever dropped: who submits waits
+    instead.
 
     No wait is without limit, since a thread that is stuck in a codec cannot be stopped: it is left
     behind, :attr:`stuck` tells so, and what it uses must be left alone. It ends with the process.
@@ -88,6 +100,7 @@ class WorkerPool:
         stall_timeout_s: float,
         cancel: threading.Event | None = None,
         name: str = 'worker',
+        max_begun: int | None = None,
     ) -> None:
         """
         Start ``threads`` threads.
@@ -99,8 +112,12 @@ class WorkerPool:
         :param cancel: Set when the user asks to stop; then running tasks have two seconds to
             finish.
         :param name: Of the threads.
+        :param max_begun: Queues that may have begun and not ended, which is when they are closed
+            and empty; None for any number. So many must be able to end without the others.
         """
         self._max_bytes = max_bytes
+        self._max_begun = max_begun
+        self._begun = 0
         self._max_tasks = max_tasks
         self._stall_timeout_s = stall_timeout_s
         self._cancel = cancel or threading.Event()
@@ -108,7 +125,7 @@ class WorkerPool:
         self._running: dict[threading.Thread, WorkerQueue] = {}
         self._bytes = 0
         self._unfinished = 0
-        self._ready: deque[WorkerQueue] = deque()
+        self._ready: list[WorkerQueue] = []
         self._error: BaseException | None = None
         self._stopping = False
         self._lock = threading.Lock()
@@ -121,9 +138,14 @@ class WorkerPool:
         for thread in self._threads:
             thread.start()
 
-    def queue(self, name: str) -> WorkerQueue:
-        """Return a new, empty queue; ``name`` is for errors."""
-        return WorkerQueue(self, name)
+    def queue(self, name: str, rank: int = 0) -> WorkerQueue:
+        """
+        Return a new, empty queue.
+
+        :param name: For errors.
+        :param rank: Queues of lower ranks come first.
+        """
+        return WorkerQueue(self, name, rank)
 
     def submit(self, queue: WorkerQueue, task: WorkItem, size: int) -> None:
         """Queue a task on a queue; see :meth:`WorkerQueue.submit`."""
@@ -144,6 +166,33 @@ class WorkerPool:
                     self._finished_at = time.monotonic()
                 self._ready.append(queue)
                 self._work.notify()
+
+    def close(self, queue: WorkerQueue) -> None:
+        """Say that no task of a queue is going to follow."""
+        with self._lock:
+            queue.closed = True
+            if not queue.active:
+                self._end(queue)
+
+    def _end(self, queue: WorkerQueue) -> None:
+        """Let another queue begin for one that has ended."""
+        if queue.begun:
+            self._begun -= 1
+            self._work.notify()
+
+    def _next_queue(self) -> WorkerQueue | None:
+        """Take the queue whose turn it is; None if none may run."""
+        ready = self._ready
+        if self._max_begun is not None and self._begun >= self._max_begun:
+            ready = [queue for queue in ready if queue.begun]
+        if not ready:
+            return None
+        queue = min(ready, key=lambda queue: queue.rank)
+        self._ready.remove(queue)
+        if not queue.begun:
+            queue.begun = True
+            self._begun += 1
+        return queue
 
     @property
     def waiting_bytes(self) -> int:
@@ -213,11 +262,13 @@ class WorkerPool:
     def _run(self) -> None:
         while True:
             with self._lock:
-                while not self._ready and not self._stopping:
+                while not self._stopping:
+                    queue = self._next_queue()
+                    if queue is not None:
+                        break
                     self._work.wait()
-                if self._stopping:
+                if self._stopping or queue is None:
                     return
-                queue = self._ready.popleft()
                 size, task = queue.tasks.popleft()
                 self._running[threading.current_thread()] = queue
             error: BaseException | None = None
@@ -240,6 +291,8 @@ class WorkerPool:
                     self._work.notify()
                 else:
                     queue.active = False
+                    if queue.closed:
+                        self._end(queue)
                 # Who submits is woken for many tasks at a time: a switch costs what a row costs.
                 if self._stopping or not self._unfinished or self._bytes <= self._max_bytes // 2:
                     self._room.notify_all()
