@@ -92,6 +92,7 @@ setup(
     python_requires='>=3.10',
     install_requires=_requirements(),
     extras_require={
+        'completion': ['argcomplete'],
         'benchmark': ['imagecodecs', 'matplotlib'],
         'examples': ['h5py', 'zarr'],
         # Where files lie, see docs/remote.md.
@@ -117,6 +118,7 @@ setup(
             f'convert_server = {NAME}.node.convert_server:main',
             f'watch_node = {NAME}.node.watch_node:main',
             f'{NAME} = {NAME}.__main__:main',
+            f'kbc = {NAME}.__main__:main',
         ],
         'ros2bag.verb': [f'to_lerobot = {NAME}.cli.ros2bag_verb:ToLerobotVerb'],
     },

@@ -151,6 +151,7 @@ def test_everything_that_is_imported_is_a_requirement_or_a_dependency(manifest, 
     known = names_of_requirements(setup_arguments) | {f'{NAME}_interfaces'}
     known |= {'fsspec', 'huggingface_hub'}  # of extras, imported where they are needed
     known |= {item.text for item in manifest.iter('exec_depend')} | {NAME, 'cv2', 'yaml'}
+    known |= {'argcomplete'} & set(setup_arguments['extras_require']['completion'])
     for path in (ROOT / NAME).rglob('*.py'):
         if 'benchmark' in path.parts:
             continue
@@ -170,7 +171,7 @@ def test_commands_start_functions_that_exist(setup_arguments):
     commands = dict(
         entry.split(' = ') for entry in setup_arguments['entry_points']['console_scripts']
     )
-    assert set(commands) == {'convert_node', 'convert_server', 'watch_node', NAME}
+    assert set(commands) == {'convert_node', 'convert_server', 'watch_node', NAME, 'kbc'}
     verbs = dict(entry.split(' = ') for entry in setup_arguments['entry_points']['ros2bag.verb'])
     for target in (*commands.values(), *verbs.values()):
         module, function = target.split(':')

@@ -22,14 +22,16 @@ Modules that need numpy and the codecs are imported by the subcommand that uses 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from importlib import import_module
 import io
+import os
 import sys
 from typing import NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
 from kuavo_bag_converter.support.process import cancel_on_signals, exit_on_sigterm, one_thread_each
+from kuavo_bag_converter.support.texts import did_you_mean, quoted
 from kuavo_bag_converter.support.version import __version__
 
 if TYPE_CHECKING:
@@ -72,19 +74,37 @@ def _run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument('--version', action='version', version=__version__)
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    completes = '_ARGCOMPLETE' in os.environ
+    if completes:
+        arguments = os.environ.get('COMP_LINE', '').split()[1:]
     named = next((word for word in arguments if not word.startswith('-')), '')
     for command in _COMMANDS:
         subparser = subparsers.add_parser(
             command.name,
             help=command.summary,
             description=command.summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         if command.name == named:
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
-    options = parser.parse_args(arguments)
+    if completes:
+        import argcomplete
+
+        argcomplete.autocomplete(parser, print_suppressed=True)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        known = _spellings(subparsers.choices[named])
+        word = unknown[0].partition('=')[0]
+        raise UsageError(
+            f'{named}: no option or argument {quoted(unknown[0])}{did_you_mean(word, known)}; see '
+            f'{_PROGRAM} {named} --help-all'
+        )
     return int(options.run(options))
+
+
+def _spellings(parser: argparse.ArgumentParser) -> list[str]:
+    return [spelling for action in parser._actions for spelling in action.option_strings]
 
 
 def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,8 +132,9 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     _settings_arguments(parser)
 
 
-def _settings_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.settings import known_settings, Settings
+def _settings_arguments(parser: argparse.ArgumentParser, but: Collection[str] = ()) -> None:
+    """Add the arguments of settings, but of those that a command has arguments of its own for."""
+    from kuavo_bag_converter.cli.options import add_setting_options
 
     parser.add_argument(
         '--params-file', metavar='YAML', help='settings, in the form of a ROS 2 parameter file'
@@ -124,7 +145,7 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         dest='assignments',
-        help='one setting; may be given several times, and wins over the file',
+        help='one setting as a file has it; may be given several times, and wins over the file',
     )
     parser.add_argument(
         '--msg-path',
@@ -132,14 +153,9 @@ def _settings_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         help='folder with .msg files of types that a bag does not define; may be given several '
-        'times; short for --set msg_path=[DIR]',
+        'times',
     )
-    lines = ['settings (default):']
-    for info in known_settings().values():
-        if info.name in ('bags', 'output'):
-            continue
-        lines.append(f'  {info.name} ({info.value_in(Settings())!r}): {info.description}')
-    parser.epilog = '\n'.join(lines)
+    add_setting_options(parser, ('bags', 'output', 'append', 'retry_failed', 'msg_path', *but))
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -153,11 +169,13 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _given(options: argparse.Namespace, node: str) -> Iterator[tuple[dict[str, object], str]]:
     """Yield the values for a node that the arguments of settings give, and where they are from."""
+    from kuavo_bag_converter.cli.options import given_settings
     from kuavo_bag_converter.settings import parse_assignments, read_params_file
 
     if options.params_file:
         yield read_params_file(options.params_file, node), options.params_file
     yield parse_assignments(options.assignments), '--set'
+    yield given_settings(options), 'command line'
     if options.msg_path:
         yield {'msg_path': options.msg_path}, '--msg-path'
 
@@ -229,7 +247,7 @@ def _watch_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help='also convert the recordings that failed before and have not changed since',
     )
-    _settings_arguments(parser)
+    _settings_arguments(parser, described(WatchOptions))
 
 
 def _watch(options: argparse.Namespace) -> int:
@@ -267,16 +285,14 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
     from kuavo_bag_converter.inspection.command import add_arguments
 
     add_arguments(parser)
-    _settings_arguments(parser)
+    _settings_arguments(parser, ('profile',))
 
 
 def _inspect(options: argparse.Namespace) -> int:
     from kuavo_bag_converter.inspection.command import run as run_inspect
-    from kuavo_bag_converter.settings import parse_assignments, read_params_file
+    from kuavo_bag_converter.settings import NODE_NAME
 
-    given = [*parse_assignments(options.assignments)]
-    if options.params_file:
-        given += read_params_file(options.params_file)
+    given = [name for values, _ in _given(options, NODE_NAME) for name in values]
     return run_inspect(options, _settings(options), given)
 
 

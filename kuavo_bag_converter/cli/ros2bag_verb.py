@@ -28,7 +28,6 @@ class ToLerobotVerb(VerbExtension):  # type: ignore[misc] # ros2bag has no types
 
     def add_arguments(self, parser: argparse.ArgumentParser, _cli_name: str) -> None:
         """Add the arguments of ``convert``."""
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         add_convert_arguments(parser)
 
     def main(self, *, args: argparse.Namespace) -> int:
