@@ -124,11 +124,6 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
         help='convert the bags that failed when DIR was made; they are looked for where they '
         'were, or among the BAGs that are given, by name',
     )
-    parser.add_argument(
-        '--shard',
-        metavar='I/N',
-        help='convert part I of N of the bags; short for --set shard=I/N',
-    )
     _settings_arguments(parser)
 
 
@@ -195,8 +190,6 @@ def convert(options: argparse.Namespace) -> int:
         given['append'] = True
     if options.retry_failed:
         given['retry_failed'] = True
-    if options.shard:
-        given['shard'] = options.shard
     settings = updated(_settings(options), given, 'command line')
     with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
         report = convert_bags(settings, observer=display, cancel=cancel)

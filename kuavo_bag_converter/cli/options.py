@@ -27,7 +27,7 @@ _GIVEN = 'given_settings'
 _COMMON = (
     'profile', 'platform_type', 'eef_type', 'which_arm', 'use_depth', 'train_hz',
     'task_description', 'tasks', 'on_damage', 'on_bad_image', 'lerobot_version', 'video',
-    'vcodec', 'jobs', 'memory_limit_mb',
+    'vcodec', 'jobs', 'shard', 'memory_limit_mb',
 )  # fmt: skip
 """What ``--help`` shows; ``--help-all`` shows the others, too."""
 _RECORDINGS = (
