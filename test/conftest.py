@@ -31,6 +31,7 @@ import numpy
 import pyarrow
 import pytest
 import ros_domain
+from s3_servers import BUCKET, s3_server
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile('untimed', deadline=None)
@@ -93,3 +94,37 @@ def pytest_report_header():
     modules = (numpy, cv2, av, pyarrow)
     versions = [f'{module.__name__} {module.__version__}' for module in modules]
     return [readers, ', '.join([*versions, f'rosbags {version("rosbags")}'])]
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """Keep what a test copies out of the user's cache."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def memory_url(request):
+    """Return the URL of a folder in memory."""
+    return f'memory://{request.node.name.partition("[")[0]}'
+
+
+@pytest.fixture(scope='session')
+def s3():
+    """Run a stand-in for S3, which is where its clients look for it."""
+    fsspec = pytest.importorskip('fsspec', reason='the extra remote is not installed')
+    pytest.importorskip('s3fs', reason='the extra s3 is not installed')
+    pytest.importorskip('moto.server', reason='moto, the stand-in for S3, is not installed')
+    with s3_server() as (proxy, environment), pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        fsspec.filesystem('s3').mkdir(BUCKET)
+        yield proxy
+        fsspec.filesystem('s3').clear_instance_cache()
+
+
+@pytest.fixture
+def bucket(s3, request):
+    """Return the URL of an empty folder in it, and the proxy before it."""
+    s3.faults.clear()
+    s3.seen.clear()
+    return f's3://{BUCKET}/{request.node.name.partition("[")[0]}', s3

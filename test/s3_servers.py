@@ -158,22 +158,22 @@ class Proxy:
 
 
 @contextmanager
-def s3_server(environment):
-    """Run an S3 stand-in behind a proxy; ``environment`` gets what its clients need."""
+def s3_server():
+    """Run an S3 stand-in behind a proxy; yield that, and the environment of clients."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer('127.0.0.1', port=0, verbose=False)
     server.start()
     proxy = Proxy(server.get_host_and_port()[1])
-    environment.update(
-        AWS_ENDPOINT_URL=proxy.url,
-        AWS_ACCESS_KEY_ID='key-of-tests',
-        AWS_SECRET_ACCESS_KEY='secret-of-tests',
-        AWS_DEFAULT_REGION='us-east-1',
-        AWS_EC2_METADATA_DISABLED='true',
-    )
+    environment = {
+        'AWS_ENDPOINT_URL': proxy.url,
+        'AWS_ACCESS_KEY_ID': 'key-of-tests',
+        'AWS_SECRET_ACCESS_KEY': 'secret-of-tests',
+        'AWS_DEFAULT_REGION': 'us-east-1',
+        'AWS_EC2_METADATA_DISABLED': 'true',
+    }
     try:
-        yield proxy
+        yield proxy, environment
     finally:
         proxy.close()
         server.stop()

@@ -33,7 +33,6 @@ from arm_runs import (
     statuses,
     write_bag,
     write_directory,
-    write_profile,
 )
 from bag_files import BEGIN, SECOND, Topic, write_rosbag2
 from conversions import report
@@ -46,7 +45,7 @@ from kuavo_bag_converter.remote.spool import held, is_stub, Spool
 from kuavo_bag_converter.support.errors import BagError, Cancelled
 from kuavo_bag_converter.support.places import masked, name_of
 import pytest
-from s3_servers import BUCKET, Fault, reading, s3_server
+from s3_servers import Fault, reading
 
 BLOB = Topic('/blob', 'test_msgs/msg/Blob', 'uint8[] data\n', 'uint8[] data\n')
 
@@ -68,43 +67,7 @@ class Blob(NamedTuple):
 
 
 fsspec = pytest.importorskip('fsspec', reason='the extra remote is not installed')
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-
-
-@pytest.fixture
-def profile(tmp_path):
-    return write_profile(tmp_path)
-
-
-@pytest.fixture(scope='module')
-def s3():
-    pytest.importorskip('s3fs', reason='the extra s3 is not installed')
-    pytest.importorskip('moto.server', reason='moto, the stand-in for S3, is not installed')
-    with pytest.MonkeyPatch.context() as patch:
-        environment = {}
-        with s3_server(environment) as proxy:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            fsspec.filesystem('s3').mkdir(BUCKET)
-            yield proxy
-        fsspec.filesystem('s3').clear_instance_cache()
-
-
-@pytest.fixture
-def bucket(s3, request):
-    """Return the URL of an empty folder, and what stands before it."""
-    s3.faults.clear()
-    s3.seen.clear()
-    return f's3://{BUCKET}/{request.node.name.split("[")[0]}', s3
-
-
-@pytest.fixture
-def memory(request):
-    return f'memory://{request.node.name.split("[")[0]}'
+pytestmark = pytest.mark.usefixtures('own_cache')
 
 
 def put(url, *paths):
@@ -126,40 +89,42 @@ def same_but_report(first, second):
     return {name for name in {*first, *second} if first.get(name) != second.get(name)}
 
 
-def test_a_folder_of_bags_becomes_the_same_dataset_as_here(tmp_path, profile, memory):
+def test_a_folder_of_bags_becomes_the_same_dataset_as_here(tmp_path, profile, memory_url):
     bags = [write_bag(tmp_path / f'bags/{number}.bag', number) for number in range(2)]
     bags.append(write_directory(tmp_path / 'bags/three', 3))
-    put(memory, *bags)
-    done = convert_arm([memory], tmp_path / 'out', profile)
+    put(memory_url, *bags)
+    done = convert_arm([memory_url], tmp_path / 'out', profile)
     convert_arm([tmp_path / 'bags'], tmp_path / 'here', profile)
     assert same_but_report(tmp_path / 'out', tmp_path / 'here') == {'conversion/report.json'}
-    names = [f'{memory}/0.bag', f'{memory}/1.bag', f'{memory}/three']
+    names = [f'{memory_url}/0.bag', f'{memory_url}/1.bag', f'{memory_url}/three']
     assert [outcome.bag for outcome in done.outcomes] == names
     assert [bag['bag'] for bag in report(tmp_path / 'out')['bags']] == names
-    assert report(tmp_path / 'out')['bags'][2]['files'][0]['path'] == f'{memory}/three/three.mcap'
+    assert (
+        report(tmp_path / 'out')['bags'][2]['files'][0]['path'] == f'{memory_url}/three/three.mcap'
+    )
     assert taken(tmp_path / 'cache') == 0
 
 
-def test_bags_of_urls_are_added_retried_and_verified(tmp_path, profile, memory):
+def test_bags_of_urls_are_added_retried_and_verified(tmp_path, profile, memory_url):
     good, bad = write_bag(tmp_path / '0.bag', 0), tmp_path / '1.bag'
     bad.write_bytes(b'#ROSBAG V2.0\n')
-    put(memory, good, bad)
+    put(memory_url, good, bad)
     root = tmp_path / 'out'
-    assert statuses(convert_arm([memory], root, profile)) == ['converted', 'failed']
-    put(memory, write_bag(tmp_path / 'new/1.bag', 1), write_bag(tmp_path / '2.bag', 2))
-    done = convert_arm([memory], root, profile, append=True)
+    assert statuses(convert_arm([memory_url], root, profile)) == ['converted', 'failed']
+    put(memory_url, write_bag(tmp_path / 'new/1.bag', 1), write_bag(tmp_path / '2.bag', 2))
+    done = convert_arm([memory_url], root, profile, append=True)
     assert statuses(done) == ['present', 'converted', 'converted']
     assert [bag['status'] for bag in report(root)['bags']] == ['converted'] * 3
     assert states(root) == [(number, frame) for number in range(3) for frame in range(4)]
-    assert cli.run(['verify', str(root), '--bags', memory]) == 0
+    assert cli.run(['verify', str(root), '--bags', memory_url]) == 0
     assert cli.run(['verify', str(root), '--bags']) == 0
 
 
-def test_sqlite_and_packed_bags_are_copied_before_they_are_read(tmp_path, profile, memory):
+def test_sqlite_and_packed_bags_are_copied_before_they_are_read(tmp_path, profile, memory_url):
     folder = tmp_path / 'db'
     write_rosbag2(folder, messages(0, 3), topics=[ARM], storage='SQLITE3')
-    put(memory, folder)
-    convert_arm([f'{memory}/db'], tmp_path / 'out', profile)
+    put(memory_url, folder)
+    convert_arm([f'{memory_url}/db'], tmp_path / 'out', profile)
     assert states(tmp_path / 'out') == [(0, 0), (0, 1), (0, 2)]
     assert taken(tmp_path / 'cache') == 0
 
@@ -223,10 +188,10 @@ def test_an_inspection_reads_parts_of_a_bag(tmp_path, bucket, capsys):
     assert 0 < fetched < sum(file.stat().st_size for file in folder.iterdir())
 
 
-def test_a_spool_holds_what_it_may_and_who_needs_room_waits(tmp_path, memory):
-    put(memory, *(_file(tmp_path / f'{number}.bag', 700_000, number) for number in range(2)))
-    put(memory, _file(tmp_path / 'large.bag', 1_200_000, 3))
-    recordings = list_recordings([memory], Spool(str(tmp_path / 'spool'), 1)).recordings
+def test_a_spool_holds_what_it_may_and_who_needs_room_waits(tmp_path, memory_url):
+    put(memory_url, *(_file(tmp_path / f'{number}.bag', 700_000, number) for number in range(2)))
+    put(memory_url, _file(tmp_path / 'large.bag', 1_200_000, 3))
+    recordings = list_recordings([memory_url], Spool(str(tmp_path / 'spool'), 1)).recordings
     said = r'large.bag: has 2 MB, and spool_mb is 1; set spool_mb'
     with pytest.raises(BagError, match=said), held(recordings[2]):
         pass
@@ -255,14 +220,14 @@ def _expect_cancelled(work, cancel):
         work(cancel)
 
 
-def test_files_that_differ_between_samples_are_no_duplicates(tmp_path, memory):
+def test_files_that_differ_between_samples_are_no_duplicates(tmp_path, memory_url):
     first = _file(tmp_path / '0.bag', 3_000_000, 0)
     changed = bytearray(first.read_bytes())
     changed[1_500_001] ^= 1
     (tmp_path / '1.bag').write_bytes(changed)
     (tmp_path / '2.bag').write_bytes(first.read_bytes())
-    put(memory, *(tmp_path / f'{number}.bag' for number in range(3)))
-    recordings = list_recordings([memory]).recordings
+    put(memory_url, *(tmp_path / f'{number}.bag' for number in range(3)))
+    recordings = list_recordings([memory_url]).recordings
     assert find_duplicates(recordings) == {2: 0}
 
 

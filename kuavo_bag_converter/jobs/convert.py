@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 import json
 from pathlib import Path
 import threading
@@ -53,6 +54,7 @@ from kuavo_bag_converter.jobs.dataset_files import carry_over, others_in, Snapsh
 from kuavo_bag_converter.jobs.finished_shards import FinishedShards
 from kuavo_bag_converter.jobs.part import convert_part
 from kuavo_bag_converter.jobs.publishing import Published
+from kuavo_bag_converter.jobs.remote_output import convert_to_url
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
 from kuavo_bag_converter.profiles.loader import read_profile
@@ -60,6 +62,7 @@ from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import DatasetError, OutputError, UsageError
 from kuavo_bag_converter.support.files import sync, system_reason
+from kuavo_bag_converter.support.places import is_url
 from kuavo_bag_converter.support.process import peak_memory_mb
 from kuavo_bag_converter.support.texts import listed
 
@@ -88,12 +91,15 @@ def convert_bags(
     :raises Cancelled: ``cancel`` was set.
     """
     check_given(settings)
+    observer, cancel = observer or Observer(), cancel or threading.Event()
+    if is_url(settings.output):
+        here = partial(convert_bags, observer=observer, cancel=cancel, fill=fill)
+        return convert_to_url(settings, here, observer, cancel)
     adding = settings.append or settings.retry_failed
     output = resolve_output(settings.output)
     writer_of(settings.dataset_format, settings.lerobot_version)
     if adding:
         check_is_lerobot(settings, output)
-    observer, cancel = observer or Observer(), cancel or threading.Event()
     with writing_to(settings.output):
         if settings.shard:
             return convert_part(settings, output, observer, cancel, fill)

@@ -33,6 +33,7 @@ from kuavo_bag_converter.alignment.report import (
 from kuavo_bag_converter.alignment.runs import step_text
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.topic_alignment import TopicAlignment
+from kuavo_bag_converter.support.places import name_of
 from kuavo_bag_converter.support.texts import aligned, counted, distinct_names, shown, visible
 
 _BAR = 30
@@ -266,7 +267,7 @@ def print_report(report: Report, stream: TextIO) -> None:
             print(line, file=stream)
         print(file=stream)
     if report.frames:
-        output = visible(str(report.output))
+        output = visible(name_of(report.output))
         print(
             f'{output}: {counted(report.episodes, "episode")}, {report.frames} frames', file=stream
         )

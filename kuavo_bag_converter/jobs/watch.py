@@ -47,6 +47,7 @@ from kuavo_bag_converter.jobs.workspace import InUseError, resolve_output
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import setting, Settings
 from kuavo_bag_converter.support.errors import Cancelled, OutputError, UsageError
+from kuavo_bag_converter.support.places import name_of, url_of
 from kuavo_bag_converter.support.priority import PRIORITIES
 from kuavo_bag_converter.support.texts import counted, error_text, listed, visible
 
@@ -374,6 +375,8 @@ def _check(settings: Settings, folders: Sequence[Path]) -> None:
     if not folders:
         raise UsageError('bags: no folder given that is to be watched')
     for folder in folders:
+        if url_of(folder):
+            raise UsageError(f'{name_of(folder)}: only a folder of this machine can be watched')
         try:
             os.scandir(folder).close()
         except NotADirectoryError:

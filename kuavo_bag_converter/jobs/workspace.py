@@ -52,6 +52,7 @@ from kuavo_bag_converter.jobs.publishing import (
 from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import sync, write_text
+from kuavo_bag_converter.support.places import is_url, masked
 from kuavo_bag_converter.support.texts import visible
 
 _NOTE = """\
@@ -362,6 +363,8 @@ def resolve_output(output: str) -> Path:
 
     :raises UsageError: It is no place for a dataset.
     """
+    if is_url(output):
+        raise UsageError(f'output: {masked(output)}: expected a folder of this machine, no URL')
     try:
         path = Path(os.path.realpath(output))
         str(path).encode()
