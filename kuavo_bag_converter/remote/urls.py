@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+import errno
 import os
 from typing import Any
 
@@ -106,6 +107,8 @@ def failure(url: str, error: BaseException) -> ConverterError:
             f'{name}: permission denied ({_reason(error)}); credentials are those that the '
             'library of the scheme finds (environment, its configuration files)'
         )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return BagError(f'{name}: the disk of spool_dir is full; make room, or set spool_dir')
     return BagError(f'{name}: cannot be reached: {_reason(error)}')
 
 
