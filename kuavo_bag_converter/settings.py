@@ -57,9 +57,16 @@ PRESETS = {
     'hevc': _X26X_PRESETS,
     'libsvtav1': tuple(str(preset) for preset in range(14)),
 }
-"""Of the encoder of each video codec."""
-_AUTO_PRESET = {'h264': 'superfast', 'hevc': 'superfast', 'libsvtav1': '10'}
-"""Value of a setting that is found out."""
+"""Of the software encoder of each video codec."""
+_AUTO_PRESET = {'h264': 'superfast', 'hevc': 'ultrafast', 'libsvtav1': '10'}
+FASTEST = 'fastest'
+_FASTEST_PRESET = {'h264': 'ultrafast', 'hevc': 'ultrafast', 'libsvtav1': '12'}
+HARDWARE_ENCODERS = {
+    f'{codec}_{kind}': codec
+    for codec in ('h264', 'hevc')
+    for kind in ('nvenc', 'qsv', 'vaapi', 'nvmpi', 'v4l2m2m')
+}
+"""The codec of each, by FFmpeg's names; the order in which they are tried."""
 RESERVED = ('use_sim_time', 'start_type_description_service', 'qos_overrides', 'version')
 """Parameters that every ROS node has, and what the record of a conversion has beside settings."""
 _Options = TypeVar('_Options')
@@ -218,15 +225,20 @@ class Settings:
         'encode, or copy the JPEG pictures of the bag into the video as they are.',
         choices=('encode', 'copy'),
     )
-    vcodec: str = setting('h264', 'Video codec.', choices=tuple(PRESETS))
+    vcodec: str = setting(
+        'h264',
+        'Video codec, or an encoder in hardware by the name that FFmpeg gives it; auto is h264 by '
+        'the first such encoder that works here, tried with pictures, else by software.',
+        choices=(*PRESETS, AUTO, *HARDWARE_ENCODERS),
+    )
     crf: int = setting(
         23, 'Constant rate factor: lower is better and larger.', minimum=0, maximum=63
     )
     preset: str = setting(
         AUTO,
-        'Speed preset of the encoder, in its own terms; auto is superfast of h264 and hevc, 10 of '
-        'libsvtav1.',
-        choices=(AUTO, *_X26X_PRESETS, *PRESETS['libsvtav1']),
+        'Speed preset of the encoder, in its own terms; auto is superfast of h264, ultrafast of '
+        'hevc, 10 of libsvtav1; fastest is ultrafast or 12.',
+        choices=(AUTO, FASTEST, *_X26X_PRESETS, *PRESETS['libsvtav1']),
     )
     gop: int = setting(2, 'Pictures from one key frame to the next.', minimum=1, maximum=600)
     pix_fmt: str = setting(
@@ -280,14 +292,20 @@ class Settings:
 
     @property
     def encoder_preset(self) -> str:
-        """Return the speed preset that ``preset`` is or stands for."""
-        return _AUTO_PRESET[self.vcodec] if self.preset == AUTO else self.preset
+        """Return the speed preset that ``preset`` is or stands for, of a software encoder."""
+        meant = {AUTO: _AUTO_PRESET, FASTEST: _FASTEST_PRESET}.get(self.preset)
+        return self.preset if meant is None else meant[codec_of(self.vcodec)]
 
     def with_options(self, options: object) -> Settings:
         """Return these settings with other options of one robot."""
         kind = type(options)
         mine = [other for other in self.robot_options if type(other) is not kind]
         return replace(self, robot_options=(*mine, *([options] if options != kind() else [])))
+
+
+def codec_of(vcodec: str) -> str:
+    """Return the codec of what the setting ``vcodec`` names."""
+    return 'h264' if vcodec == AUTO else HARDWARE_ENCODERS.get(vcodec, vcodec)
 
 
 _NOT_SETTINGS = ('robot_options', 'profile_object')
@@ -447,9 +465,11 @@ def recorded_values(settings: Settings) -> dict[str, object]:
     Return the settings that a dataset is made with, by name, as JSON can hold them.
 
     Options of a robot that is installed beside the package are among them if it is the profile's:
-    else a dataset would depend on what is installed. ``preset`` is what it stands for.
+    else a dataset would depend on what is installed. ``preset`` of a software encoder is what it
+    stands for.
     """
-    settings = replace(settings, preset=settings.encoder_preset)
+    if settings.vcodec in PRESETS:
+        settings = replace(settings, preset=settings.encoder_preset)
     return {
         name: info.value_in(settings)
         for name, info in known_settings().items()

@@ -86,12 +86,13 @@ def test_no_encoder_is_left_a_real_time_priority(tmp_path):
     """Libsvtav1 takes one for every thread where it is root that encodes."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     before = set(os.listdir('/proc/self/task'))
-    writer = VideoWriter(tmp_path / 'v.mp4', FRONT, AV1, fps=10, episode_lengths=[3])
+    writer = VideoWriter(tmp_path / 'v.mp4', FRONT, AV1, fps=10, episode_lengths=[4])
     for number in range(3):
         writer.write(frame(number))
     encoding = set(os.listdir('/proc/self/task')) - before
     assert encoding
     assert {os.sched_getscheduler(int(thread)) for thread in encoding} == {os.SCHED_OTHER}
+    writer.write(frame(3))
     writer.close()
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 

@@ -43,7 +43,7 @@ from kuavo_bag_converter.dataset.encoders import DEPTH_OPTIONS, encoder_options,
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.video_frames import FrameFitter, LIMITED_LUMA, plane_pixels
-from kuavo_bag_converter.settings import Settings, settings_from
+from kuavo_bag_converter.settings import codec_of, Settings, settings_from
 import numpy as np
 
 _PLACES = (1 / 6, 1 / 2, 5 / 6)
@@ -129,7 +129,7 @@ class _Camera:
         if self._feature.depth == 'metric12':
             return DEPTH_OPTIONS
         return VideoOptions(
-            settings.vcodec,
+            codec_of(settings.vcodec),
             settings.crf,
             settings.encoder_preset,
             settings.gop,

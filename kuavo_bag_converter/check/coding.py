@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 import av
 from kuavo_bag_converter.dataset.statistics import Histogram, QUANTILES
 from kuavo_bag_converter.messages.video_frames import plane_pixels, sample_bits
+from kuavo_bag_converter.settings import codec_of
 import numpy as np
 import numpy.typing as npt
 
@@ -83,13 +84,13 @@ class Coding(NamedTuple):
 
 def coding_of(settings: Mapping[str, Any]) -> Coding:
     """Return the coding that the settings of a conversion name; the defaults where they do not."""
-    vcodec, crf = settings.get('vcodec'), settings.get('crf')
+    vcodec, crf = codec_of(str(settings.get('vcodec', 'h264'))), settings.get('crf')
     if isinstance(crf, bool) or not isinstance(crf, (int, float)):
         crf = 23
     if vcodec == 'libsvtav1':
         return Coding(f'av1 crf {crf:g}', 6.0 * 2 ** ((crf - 30) / 8.8), 0.8, 8.5, 2.5)
     share = 0.6 if vcodec == 'hevc' else 1.2
-    return Coding(f'{vcodec or "h264"} crf {crf:g}', 2 ** ((crf - 4) / 6), share, 0.0)
+    return Coding(f'{vcodec} crf {crf:g}', 2 ** ((crf - 4) / 6), share, 0.0)
 
 
 class Loss(NamedTuple):

@@ -16,9 +16,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import lru_cache
-from typing import cast
+from typing import cast, NamedTuple
 
 import av
 from av.codec import CodecContext
@@ -31,6 +32,8 @@ from kuavo_bag_converter.support.priority import without_real_time
 
 COPY = 'mjpeg'
 ENCODERS = {'h264': 'libx264', 'hevc': 'libx265', 'libsvtav1': 'libsvtav1'}
+SOFTWARE = ''
+"""In :attr:`.VideoOptions.encoders`: that of ``vcodec``."""
 DEPTH_OPTIONS = VideoOptions(vcodec='hevc', preset='ultrafast', gop=2, pix_fmt='gray12le')
 
 _MAX_CRF = {'h264': 51, 'hevc': 51, 'libsvtav1': 63}
@@ -144,6 +147,92 @@ def open_encoder(context: VideoCodecContext, options: VideoOptions) -> None:
             f'{options.pix_fmt} ({error.strerror}); give the camera another size, or set another '
             'vcodec'
         ) from error
+
+
+class EncoderSetup(NamedTuple):
+    """What an encoder of FFmpeg is opened with."""
+
+    name: str
+    """FFmpeg's."""
+    pix_fmt: str
+    """Of the pictures that it takes, to which others are converted."""
+    options: dict[str, str]
+    device: str = ''
+    """Where pictures are uploaded to, by FFmpeg's name of its kind; '' for nowhere."""
+
+
+class _Hardware(NamedTuple):
+    """How the encoders of one kind of hardware are set up."""
+
+    formats: Mapping[str, str]
+    """What they take for each ``pix_fmt``."""
+    options: Callable[[VideoOptions, float], dict[str, str]]
+    """Makes FFmpeg's options of the settings and the number of pixels in a second."""
+    device: str = ''
+
+
+def encoder_setup(
+    options: VideoOptions, encoder: str, height: int, width: int, fps: float
+) -> EncoderSetup:
+    """
+    Return how an encoder is opened.
+
+    :param options: The settings.
+    :param encoder: FFmpeg's name of an encoder in hardware, or :data:`SOFTWARE`.
+    :param height: Of the pictures.
+    :param width: Of the pictures.
+    :param fps: Frames per second.
+    :raises UsageError: The encoder does not take the pixel format.
+    """
+    if encoder == SOFTWARE:
+        return EncoderSetup(ENCODERS[options.vcodec], options.pix_fmt, encoder_options(options))
+    hardware = _HARDWARE[encoder.partition('_')[2]]
+    if options.pix_fmt not in hardware.formats:
+        raise UsageError(
+            f'pix_fmt {options.pix_fmt!r} does not go with vcodec {encoder}: use one of '
+            f'{", ".join(hardware.formats)}'
+        )
+    given = hardware.options(options, height * width * fps)
+    common = {'g': str(options.gop), 'bf': '0'}
+    return EncoderSetup(
+        encoder, hardware.formats[options.pix_fmt], common | given, hardware.device
+    )
+
+
+def _nvenc(options: VideoOptions, _: float) -> dict[str, str]:
+    quantizer = {'rc': 'constqp', 'qp': str(options.crf)}
+    return {'preset': 'p4', 'forced-idr': '1', 'delay': '0', **quantizer}
+
+
+def _qsv(options: VideoOptions, _: float) -> dict[str, str]:
+    quantizer = {'flags': '+qscale', 'global_quality': str(options.crf * _LAMBDA)}
+    return {'preset': 'veryfast', 'forced_idr': '1', 'async_depth': '1', **quantizer}
+
+
+def _vaapi(options: VideoOptions, _: float) -> dict[str, str]:
+    return {'rc_mode': 'CQP', 'qp': str(options.crf), 'async_depth': '1'}
+
+
+def _by_bit_rate(options: VideoOptions, pixels: float) -> dict[str, str]:
+    """Return the bit rate that the software encoder takes for about this quality."""
+    return {'b': str(round(pixels * 0.8 * 2 ** ((23 - options.crf) / 6)))}
+
+
+_LAMBDA = 118
+"""FF_QP2LAMBDA of FFmpeg."""
+_NV12 = {'yuv420p': 'nv12', 'yuv420p10le': 'p010le'}
+_NVENC = {
+    'yuv420p': 'yuv420p', 'yuv444p': 'yuv444p', 'yuv420p10le': 'p010le',
+    'yuv444p10le': 'yuv444p16le',
+}  # fmt: skip
+_HARDWARE = {
+    'nvenc': _Hardware(_NVENC, _nvenc),
+    'qsv': _Hardware(_NV12, _qsv),
+    'vaapi': _Hardware(_NV12, _vaapi, 'vaapi'),
+    'nvmpi': _Hardware({'yuv420p': 'yuv420p'}, _by_bit_rate),
+    'v4l2m2m': _Hardware({'yuv420p': 'nv12'}, _by_bit_rate),
+}
+"""By what FFmpeg's names of encoders end with."""
 
 
 def encoder_options(options: VideoOptions) -> dict[str, str]:

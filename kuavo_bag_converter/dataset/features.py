@@ -87,6 +87,9 @@ class VideoOptions:
     ``vcodec``: ``h264``, ``hevc``, ``libsvtav1``, or ``mjpeg`` for packets copied from the bag.
     ``gray_depth``: pictures are depth in grey, which has sharp edges and no texture; videos that
     differ in it alone belong to one dataset.
+    ``encoders``: FFmpeg's names of encoders in hardware, '' for the software encoder of the codec,
+    of which the first that can be opened is taken; the latter if there are none. What belongs
+    together may differ in it.
     """
 
     vcodec: str = 'h264'
@@ -95,3 +98,4 @@ class VideoOptions:
     gop: int = 2
     pix_fmt: str = 'yuv420p'
     gray_depth: bool = field(default=False, compare=False)
+    encoders: tuple[str, ...] = field(default=(), compare=False)

@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import cast
 
 import av
+from av.codec.codec import UnknownCodecError
+from av.codec.hwaccel import HWAccel
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -77,6 +79,7 @@ class StreamEncoder:
         *,
         frame_rate: Fraction,
         options: dict[str, str],
+        device: str = '',
     ) -> None:
         """
         Prepare an encoder.
@@ -87,20 +90,25 @@ class StreamEncoder:
         :param pix_fmt: By FFmpeg's name.
         :param frame_rate: Frames per second.
         :param options: Of the encoder, by FFmpeg's names.
+        :param device: Kind of the device that pictures are uploaded to, by FFmpeg's name; '' for
+            none.
+        :raises UsageError: There is no such encoder or device here.
         """
         # FFmpeg describes a stream only for a file, which nobody needs here.
         self._container = av.open(os.devnull, 'w', format='mp4')
-        self._stream = cast(
-            'VideoStream',
-            self._container.add_stream(
+        try:
+            stream = self._container.add_stream(
                 encoder,
                 rate=frame_rate,
                 options=options,
                 width=width,
                 height=height,
                 pix_fmt=pix_fmt,
-            ),
-        )
+                **({'hwaccel': HWAccel(device)} if device else {}),
+            )
+        except (UnknownCodecError, TypeError, NotImplementedError, av.FFmpegError) as error:
+            raise UsageError(f'PyAV {av.__version__} cannot use {encoder} ({error})') from error
+        self._stream = cast('VideoStream', stream)
         self.context: VideoCodecContext = self._stream.codec_context
         self.context.time_base = 1 / frame_rate
 

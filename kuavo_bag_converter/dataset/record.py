@@ -57,8 +57,8 @@ RECORD_FORMAT = 2
 """The first one had no number, the bags' paths as they were given, and one path for each bag."""
 _KEYS = ('format', 'converter', 'settings', 'bags', 'topics', 'definitions')
 _BAG_KEYS = ('bag', 'status', 'reason', 'task', 'episodes', 'frames', 'problems', 'plan',
-             'first_episode', 'files', 'topics', 'labels', 'cameras', 'static_transforms',
-             'fingerprint')  # fmt: skip
+             'first_episode', 'files', 'topics', 'labels', 'encoders', 'cameras',
+             'static_transforms', 'fingerprint')  # fmt: skip
 """The keys that this converter writes, the last in the first form."""
 _CALIBRATION = ('cameras', 'static_transforms')
 
@@ -133,6 +133,8 @@ class RecordedBag:
     """What it says of the topics that were used, see :func:`.described_topics`."""
     labels: Mapping[str, str | None] = field(default_factory=dict)
     """What was noted of it, by the keys of the setting ``labels``."""
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    """FFmpeg's names of the encoders of its cameras, where they were chosen among several."""
     others: Mapping[str, Any] = field(default_factory=dict)
     """What other programs have added."""
 
@@ -151,6 +153,7 @@ class RecordedBag:
             'files': [file.as_json(root) for file in self.files],
             'topics': [topics.place_of(topic) for topic in self.topics],
             **({'labels': dict(self.labels)} if self.labels else {}),
+            **({'encoders': dict(self.encoders)} if self.encoders else {}),
             **self.calibration,
             **self.others,
         }
@@ -394,6 +397,7 @@ def _read_bag(
         {name: entry[name] for name in _CALIBRATION if name in entry},
         tuple(topics[place] for place in entry.get('topics', ())),
         dict(entry.get('labels', {})),
+        dict(entry.get('encoders', {})),
         _without(entry, _BAG_KEYS),
     )
     if bag.converted and (bag.first_episode < 0 or bag.episodes < 1 or not bag.files):

@@ -99,12 +99,14 @@ class ShardVideo:
     :ivar episode_bytes: Size of the packets of each episode.
     :ivar join_key: Files with the same key can be joined packet by packet.
     :ivar bytes: Size of the file.
+    :ivar encoder: FFmpeg's name of the encoder, where it was chosen among several.
     """
 
     options: VideoOptions
     episode_bytes: tuple[int, ...]
     join_key: str
     bytes: int  # noqa: A003
+    encoder: str = ''
 
 
 @dataclass(frozen=True)
@@ -309,6 +311,7 @@ def _shard_of(path: Path, manifest: Mapping[str, Any]) -> Shard:
                 episode_bytes=tuple(video['episode_bytes']),
                 join_key=video['join_key'],
                 bytes=video['bytes'],
+                encoder=video.get('encoder', ''),
             )
             for key, video in manifest['videos'].items()
         },
@@ -470,6 +473,11 @@ class ShardWriter:
         writer = self._writers.get(key)
         return writer if isinstance(writer, EncodingWriter) else None
 
+    @property
+    def remarks(self) -> list[str]:
+        """What there is to say of encoders that were not used, each in a line."""
+        return [line for writer in self._writers.values() for line in writer.remarks]
+
     def image_writer(self, key: str, kind: type[_ImageWriter]) -> _ImageWriter:
         """
         Open the file of a camera whose pictures go into the table.
@@ -563,6 +571,7 @@ class ShardWriter:
                     'episode_bytes': writer.episode_bytes,
                     'join_key': writer.join_key,
                     'bytes': writer.path.stat().st_size,
+                    **({'encoder': writer.encoder} if self._options[key].encoders else {}),
                 }
                 for key, writer in sorted(self._writers.items())
             },

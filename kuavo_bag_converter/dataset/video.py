@@ -42,15 +42,16 @@ from kuavo_bag_converter.dataset.encoders import (
     check_video_options,
     check_video_size,
     COPY,
-    encoder_options,
-    ENCODERS,
+    encoder_setup,
     extra_options,
     open_encoder,
+    SOFTWARE,
 )
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, StreamEncoder
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegReader
+from kuavo_bag_converter.settings import HARDWARE_ENCODERS
 from kuavo_bag_converter.support.errors import BagError, DatasetError, ImageError, UsageError
 from kuavo_bag_converter.support.process import release_memory
 from kuavo_bag_converter.support.stages import staged
@@ -83,6 +84,9 @@ def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str,
             'video.video_backend': 'pyav',
             'video.extra_options': extra_options(options),
         }
+        if not HARDWARE_ENCODERS.keys().isdisjoint(options.encoders):
+            for name in ('video.preset', 'video.extra_options'):  # of the software encoder
+                del info[name]
     info['is_depth_map'] = feature.depth is not None
     if feature.depth is not None:
         info |= {
@@ -127,6 +131,8 @@ class CameraWriter(ABC, Generic[PictureT]):
     :ivar path: The file.
     :ivar episode_bytes: Size of the packets of each episode, as the encoder gave them.
     :ivar join_key: Files of one key can be joined packet by packet; known once closed.
+    :ivar encoder: FFmpeg's name of what encodes; '' if nothing does.
+    :ivar remarks: What there is to say of encoders that were not used, each in a line.
     """
 
     def __init__(
@@ -143,6 +149,8 @@ class CameraWriter(ABC, Generic[PictureT]):
         self.frames = 0
         self.episode_bytes = [0] * len(episode_lengths)
         self.join_key = ''
+        self.encoder = ''
+        self.remarks: list[str] = []
         self._feature = feature
         self._options = options
         self._height, self._width, _ = feature.shape
@@ -237,10 +245,7 @@ class EncodingWriter(CameraWriter[PictureT]):
     """
 
     def _open(self) -> None:
-        options = self._options
-        self._expected = (self._width, self._height, options.pix_fmt)
-        lengths = [end - start for start, end in pairwise([0, *self._ends])]
-        self.stretches = stretches_of(lengths, options.gop)
+        self._expected = (self._width, self._height, self._options.pix_fmt)
         self._lock = threading.Lock()
         self._joined = 0
         """The first stretch of which packets are missing in the file."""
@@ -250,13 +255,27 @@ class EncodingWriter(CameraWriter[PictureT]):
         self._opened = -1
         """The stretch that :meth:`write` has come to."""
         self._current: StretchWriter[PictureT] | None = None
+        *others, last = self._options.encoders or (SOFTWARE,)
         try:
-            self._first: StreamEncoder | None = self._encoder()
+            found = next(filter(None, map(self._tried, others)), None)
+            self._first: StreamEncoder | None = found or self._encoder(last)
             self._parameters = self._first.parameters
             self._mp4.add_copy(self._first.description())
         except UsageError:
             self.abort()
             raise
+        self.stretches = [range(self._ends[-1])]
+        if self.encoder not in HARDWARE_ENCODERS:  # of which few can be open at a time
+            lengths = [end - start for start, end in pairwise([0, *self._ends])]
+            self.stretches = stretches_of(lengths, self._options.gop)
+
+    def _tried(self, encoder: str) -> StreamEncoder | None:
+        """Open an encoder that may fail, such as of a card whose sessions are all in use."""
+        try:
+            return self._encoder(encoder)
+        except UsageError as error:
+            self.remarks.append(f'{self._feature.key}: {encoder} was not used: {error}')
+            return None
 
     def _check(self) -> None:
         check_video_options(self._options)
@@ -270,19 +289,24 @@ class EncodingWriter(CameraWriter[PictureT]):
         :raises DatasetError: The picture has another form than the feature.
         """
 
-    def _encoder(self) -> StreamEncoder:
-        options = self._options
-        encoder = StreamEncoder(
-            ENCODERS[options.vcodec],
-            *self._expected,
-            frame_rate=1 / self._time_base,
-            options=encoder_options(options),
+    def _encoder(self, encoder: str) -> StreamEncoder:
+        options, rate = self._options, 1 / self._time_base
+        setup = encoder_setup(options, encoder, self._height, self._width, float(rate))
+        opened = StreamEncoder(
+            setup.name,
+            self._width,
+            self._height,
+            setup.pix_fmt,
+            frame_rate=rate,
+            options=setup.options,
+            device=setup.device,
         )
         if not options.pix_fmt.startswith('gray'):
             for name, number in _SRGB_AS_BT601.items():
-                setattr(encoder.context, name, number)
-        open_encoder(encoder.context, options)
-        return encoder
+                setattr(opened.context, name, number)
+        open_encoder(opened.context, options)
+        self.encoder, self._chosen = setup.name, encoder
+        return opened
 
     def stretch(self, number: int) -> StretchWriter[PictureT]:
         """
@@ -292,7 +316,7 @@ class EncodingWriter(CameraWriter[PictureT]):
         """
         with self._lock:
             encoder, self._first = self._first, None
-        encoder = encoder or self._encoder()
+        encoder = encoder or self._encoder(self._chosen)
         if encoder.parameters != self._parameters:
             raise DatasetError(f'{self.path.name}: encoders of one camera differ')
         self.join_key = f'{encoder.context.name} {self._expected} {self._parameters.hex()}'
@@ -387,15 +411,26 @@ class StretchWriter(Generic[PictureT]):
         frame.pts = index
         frame.time_base = writer._time_base
         frame.pict_type = PictureType.I if index in writer._starts else PictureType.NONE
-        writer._join(self._number, encoder.context.encode(frame), last=False)
+        writer._join(self._number, self._packets(encoder, frame), last=False)
         self._index += 1
         if self._index == writer.stretches[self._number].stop:
             self.end()
 
+    def _packets(
+        self, encoder: StreamEncoder, frame: av.VideoFrame | None
+    ) -> list[Packet[VideoStream]]:
+        try:
+            return cast('list[Packet[VideoStream]]', encoder.context.encode(frame))
+        except av.FFmpegError as error:
+            raise DatasetError(
+                f'{self._writer.path.name}: {encoder.context.name} failed at frame {self._index} '
+                f'({error.strerror})'
+            ) from error
+
     def end(self) -> None:
         """Encode what the encoder still holds, and close it."""
         if self._encoder is not None:
-            packets = self._encoder.context.encode(None)
+            packets = self._packets(self._encoder, None)
             self._encoder.close()
             self._encoder = None
             self._writer._join(self._number, packets, last=True)

@@ -106,6 +106,7 @@ class CameraKind(ABC, Generic[PictureT]):
         self._bound = bound
         self.remarks = self._no_remarks()
         self._options = options
+        self._encoders: tuple[str, ...] = ()
         recorded = (info.height, info.width)
         self._recorded_size = None if bound.feature.size else recorded
         try:
@@ -125,7 +126,7 @@ class CameraKind(ABC, Generic[PictureT]):
     @property
     def video(self) -> VideoOptions:
         """Return the settings of its encoder."""
-        return self._options.video
+        return replace(self._options.video, encoders=self._encoders)
 
     @property
     def memory_bytes(self) -> int:
@@ -164,10 +165,19 @@ class CameraKind(ABC, Generic[PictureT]):
         check_video_options(self.video)
         try:
             check_video_size(self.video, *self.size)
+            self._encoders = self._choose_encoders()
         except UsageError as error:
             if self._bound.feature.size is not None:
                 raise UsageError(f'{self.key}: {error}') from None
             raise BagError(f'{self.topic}: {error}') from None
+
+    def _choose_encoders(self) -> tuple[str, ...]:
+        """
+        Return :attr:`.VideoOptions.encoders`.
+
+        :raises UsageError: The one that the settings name cannot encode such pictures.
+        """
+        return ()
 
     def _storable_geometry(self, recorded: Size) -> Geometry:
         """Return a geometry whose frames the encoder takes, if ``fit`` allows it."""
@@ -231,6 +241,10 @@ class ColorCamera(CameraKind[av.VideoFrame]):
     def _pix_fmt(self) -> str:
         return self.video.pix_fmt
 
+    def _choose_encoders(self) -> tuple[str, ...]:
+        encoders = self._options.encoders
+        return () if encoders is None else encoders.of(self._options.video, *self.size)
+
 
 class GrayDepthCamera(ColorCamera):
     """Depth becomes grey pictures of 8 bits (``original``, ``range8``), encoded as colour."""
@@ -244,7 +258,7 @@ class GrayDepthCamera(ColorCamera):
     @property
     def video(self) -> VideoOptions:
         """Return the settings of its encoder, which takes such pictures for what they are."""
-        return replace(self._options.video, gray_depth=True)
+        return replace(super().video, gray_depth=True)
 
 
 class ImageCamera(ColorCamera):

@@ -19,8 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.dataset.hardware import EncoderChoice
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.settings import AUTO, codec_of, FASTEST, PRESETS, Settings
+from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.machine import cores
 
 
@@ -42,17 +44,29 @@ class ShardOptions:
     """0 for no limit."""
     stall_timeout_s: float
     debug_memory: bool = False
+    encoders: EncoderChoice | None = None
+    """Chooses encoders in hardware, if that was asked for."""
 
 
 def shard_options(settings: Settings) -> ShardOptions:
     """
     Return what settings say about making shards.
 
-    :raises UsageError: A folder of ``msg_path`` does not exist, or ``distro`` is not known.
+    :raises UsageError: A folder of ``msg_path`` does not exist, ``distro`` is not known, or a
+        preset is given for encoders that have others.
     """
+    if settings.vcodec not in PRESETS and settings.preset not in (AUTO, FASTEST):
+        raise UsageError(
+            f'preset {settings.preset!r} does not go with vcodec {settings.vcodec}, which has '
+            f'presets of its own: leave it {AUTO}, or set vcodec: {codec_of(settings.vcodec)}'
+        )
     return ShardOptions(
         video=VideoOptions(
-            settings.vcodec, settings.crf, settings.encoder_preset, settings.gop, settings.pix_fmt
+            codec_of(settings.vcodec),
+            settings.crf,
+            settings.encoder_preset,
+            settings.gop,
+            settings.pix_fmt,
         ),
         color_cameras=settings.video,
         on_bad_image=settings.on_bad_image,

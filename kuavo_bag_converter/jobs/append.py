@@ -177,7 +177,9 @@ def _settled_as(settings: Settings, was: Settings) -> Settings:
     chosen = {
         name: info.value_in(was)
         for name, info in known_settings().items()
-        if info.robot and info.value_in(settings) == AUTO and info.value_in(was) != AUTO
+        if (info.robot or name == 'vcodec')
+        and info.value_in(settings) == AUTO
+        and info.value_in(was) != AUTO
     }
     return updated(settings, chosen, str(REPORT_PATH)) if chosen else settings
 

@@ -35,6 +35,7 @@ from kuavo_bag_converter.bags.fingerprint import (
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import holds_messages, open_bag
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
+from kuavo_bag_converter.dataset.hardware import EncoderChoice
 from kuavo_bag_converter.dataset.record import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.executors.model import Context, PROGRESS
@@ -92,6 +93,7 @@ class BagConverter:
     :ivar profile: Of the run.
     :ivar agreement: Of the shards.
     :ivar shards: Where they are.
+    :ivar encoders: Of their cameras.
     """
 
     def __init__(
@@ -122,6 +124,7 @@ class BagConverter:
         self._fill = fill
         self._options: ShardOptions | None = shard_options(settings)
         remember(settings.bags)
+        self.encoders = EncoderChoice(settings.vcodec)
         check_labels(settings.labels)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,7 +138,10 @@ class BagConverter:
         """Return the options of shards, with what a task may use."""
         self._options = self._options or shard_options(self.settings)
         return replace(
-            self._options, threads=context.threads, memory_limit_mb=context.memory_limit_mb
+            self._options,
+            threads=context.threads,
+            memory_limit_mb=context.memory_limit_mb,
+            encoders=self.encoders,
         )
 
     def try_bag(self, bag: Bag, context: Context) -> TriedBag | Outcome | None:
@@ -284,6 +290,8 @@ class BagConverter:
             bound = bind_bag(profile_of_bag, reader, options, context.cancel, known)
             self.agreement.check(bag.name, bound.shard_format)
             self._settle(bag, profile, context)
+            for note in self.encoders.take_notes():
+                context.tell('note', note)
             if self.settings.check_disk:
                 estimate = shard_bytes(
                     reader,

@@ -230,6 +230,7 @@ class BagsToShards:
     def _take(self, number: int, tried: TriedBag) -> None:
         """Keep what the first messages of a bag have told, once for all that tell the same."""
         self._settle_profile(self._bag(number), tried)
+        self._choose_encoders(tried.shard_format)
         equal = self._equal.setdefault(repr((tried.shard_format, tried.first_messages)), tried)
         self._tried[number] = equal._replace(state=tried.state)
 
@@ -237,6 +238,15 @@ class BagsToShards:
         text = self._converter.profile.settle(tried.profile, tried.settled)
         if text:
             self._run.observer.note(f'{bag.name}: {text}, by what it holds')
+
+    def _choose_encoders(self, shard_format: ShardFormat) -> None:
+        """Choose once for all bags, where the one that was tried did for itself."""
+        encoders = self._converter.encoders
+        for key, options in shard_format.video.items():
+            if options.encoders:
+                encoders.of(options, *shard_format.sizes[key])
+        for note in encoders.take_notes():
+            self._run.observer.note(note)
 
     def _refuse(self, number: int, outcome: Outcome) -> None:
         """Take a bag for failed, unless it is in the dataset, or converted, already."""

@@ -153,6 +153,7 @@ def _recorded(
         {} if origin is None else origin.calibration,
         () if origin is None else origin.topics,
         {} if shard is None else shard.labels,
+        {} if shard is None else {k: v.encoder for k, v in shard.videos.items() if v.encoder},
     )
 
 

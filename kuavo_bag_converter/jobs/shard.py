@@ -202,6 +202,7 @@ def write_shard(
                     *reader.problems,
                     *trailing.lines_since(met_before),
                     *(line for kind in kinds for line in kind.remarks.lines()),
+                    *shard.remarks,
                     *calibration.remarks,
                     *alternative_lines(binding, plan, reader, options.definitions),
                 )

@@ -35,6 +35,7 @@ from kuavo_bag_converter.bags.detect import cannot_be_read
 from kuavo_bag_converter.bags.discover import is_directory_bag, part_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural
 from kuavo_bag_converter.dataset.encoders import check_video_options
+from kuavo_bag_converter.dataset.hardware import EncoderChoice
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.jobs.append import check_is_lerobot, read_before, settings_for
 from kuavo_bag_converter.jobs.convert import convert_bags
@@ -406,6 +407,7 @@ def _check_profile(settings: Settings, output: Path) -> None:
     options = shard_options(settings)
     if options.color_cameras == 'encode':
         check_video_options(options.video)
+        EncoderChoice(settings.vcodec)
     RunProfile(settings)
     if os.path.lexists(output):
         adding = replace(settings, append=True, retry_failed=False)
