@@ -246,6 +246,12 @@ class Settings:
         'Pixel format of the video: 4:4:4 keeps the colour of every pixel, 10le are 10 bits.',
         choices=('yuv420p', 'yuv444p', 'yuv420p10le', 'yuv444p10le'),
     )
+    executor: str = setting(
+        'local',
+        'Where bags are converted: local, or ray (on the cluster at RAY_ADDRESS, whose nodes see '
+        'the bags and the output).',
+        choices=('local', 'ray'),
+    )
     jobs: int = setting(
         1,
         'Bags that are converted beside each other, each in a process of its own; 0 is as many as '

@@ -30,12 +30,12 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 import glob
 import hashlib
-from itertools import count
 import json
 import math
 from pathlib import Path
 import shutil
 from typing import Any, NamedTuple, TypeVar
+import uuid
 
 import av
 from kuavo_bag_converter.alignment.plan import LanguageRow
@@ -80,7 +80,6 @@ _BLOCK = 1 << 20
 _Writer = TypeVar('_Writer', bound=CameraWriter[Any])
 _ImageWriter = TypeVar('_ImageWriter', bound=ImageWriter[Any])
 _EPISODES = 'episodes.jsonl'
-_ATTEMPTS = count(1)
 
 
 class EpisodeStatistics(NamedTuple):
@@ -372,8 +371,9 @@ class ShardWriter:
             raise DatasetError(f'{path}: exists already')
         for leftover in path.parent.glob(f'{glob.escape(path.name)}.*partial'):
             shutil.rmtree(leftover, ignore_errors=True)
-        # Never the same twice, so that a stuck thread of an attempt before finds no file of this.
-        self._partial = path.with_name(f'{path.name}.{next(_ATTEMPTS)}.partial')
+        # Never the same twice, so that a stuck thread of an attempt before, or a process on a node
+        # that was taken for lost, finds no file of this.
+        self._partial = path.with_name(f'{path.name}.{uuid.uuid4().hex[:12]}.partial')
         self._partial.mkdir()
         (self._partial / 'videos').mkdir()
         self._columns = [*vectors(self._features), TASK_INDEX]

@@ -20,6 +20,7 @@ import threading
 
 from kuavo_bag_converter.executors.local import LocalExecutor
 from kuavo_bag_converter.executors.model import Executor
+from kuavo_bag_converter.executors.ray_cluster import RayExecutor
 from kuavo_bag_converter.executors.serial import SerialExecutor
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.machine import cores
@@ -32,7 +33,10 @@ def choose_executor(settings: Settings, tasks: int, cancel: threading.Event) -> 
     :param settings: Say how many tasks run beside each other, and where.
     :param tasks: How many there are.
     :param cancel: Set to stop.
+    :raises UsageError: There is no such executor here.
     """
+    if settings.executor == 'ray':
+        return RayExecutor(settings.jobs, settings.threads, settings.memory_limit_mb, cancel)
     jobs = min(settings.jobs or max(1, cores() // max(1, settings.threads)), tasks)
     if jobs > 1:
         return LocalExecutor(jobs, settings.threads, settings.memory_limit_mb, cancel)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 import json
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 import pickle
 import signal
 import socket
@@ -33,7 +34,15 @@ import time
 from typing import Any
 
 from kuavo_bag_converter.executors.memory import MemoryBudget
-from kuavo_bag_converter.executors.model import Begin, Context, Died, OnEvent, Task, Work
+from kuavo_bag_converter.executors.model import (
+    Begin,
+    Context,
+    Died,
+    OnEvent,
+    RemoteError,
+    Task,
+    Work,
+)
 from kuavo_bag_converter.executors.worker import START
 from kuavo_bag_converter.support.errors import Cancelled, MemoryLimitError, UsageError
 from kuavo_bag_converter.support.machine import cores
@@ -174,6 +183,9 @@ class LocalExecutor:
             context = Context(self._share_of_cores(), self._memory_limit_mb, self._cancel, tell)
             yield job.task.number, work(job.given, context)
 
+    def check_reach(self, folder: Path, inputs: Sequence[Path]) -> None:
+        """All is of this machine."""
+
     def _jobs(self) -> list[_Job]:
         """Return what is running."""
         return [worker.job for worker in self._workers if worker.job]
@@ -255,7 +267,7 @@ class LocalExecutor:
             return
         _, error, text = rest
         if not isinstance(error, MemoryLimitError):
-            raise error from _RemoteError(text)
+            raise error from RemoteError(text)
         self._budget.did_not_suffice(job.task.kind, job.share_mb)
         self._waiting.appendleft(job)
 
@@ -323,10 +335,3 @@ def _how(code: int) -> str:
             hint = ', as the system does where memory is short' if name == 'SIGKILL' else ''
             return f'its process was ended by {name}{hint}'
     return f'its process has ended with exit code {code}'
-
-
-class _RemoteError(Exception):
-    """The traceback of an error in another process."""
-
-    def __str__(self) -> str:
-        return f'in a worker:\n{self.args[0]}'

@@ -60,6 +60,11 @@ class MemoryBudget:
         """Learn that a task could not be done with a share."""
         self._too_small[kind] = max(self._too_small.get(kind, 0.0), share_mb)
 
+    def expected_mb(self, kind: str) -> float:
+        """Return what a task of a kind is taken to need, MB: what such ones have, or any."""
+        known = self._peaks.get(kind) or max(self._peaks.values(), default=0.0)
+        return known * _MARGIN or _UNKNOWN_MB
+
     def share(self, kind: str, running_mb: list[float]) -> float | None:
         """
         Return what a task is given beside others, MB; None if it must wait for them.
@@ -72,8 +77,7 @@ class MemoryBudget:
         if self.limited:
             share = max(room / self._jobs, 2 * self._too_small.get(kind, 0.0))
         else:
-            known = self._peaks.get(kind) or max(self._peaks.values(), default=0.0)
-            share = known * _MARGIN or _UNKNOWN_MB
+            share = self.expected_mb(kind)
         if share + sum(running_mb) <= room:
             return share
         if running_mb:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 import threading
 from typing import Any, NamedTuple, Protocol
 
@@ -40,6 +41,13 @@ class Died(NamedTuple):
     """The result of a task whose process has ended before it was done, twice."""
 
     reason: str
+
+
+class RemoteError(Exception):
+    """The traceback of an error in another process, as the cause of the error here."""
+
+    def __str__(self) -> str:
+        return f'where it was raised:\n{self.args[0]}'
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,15 @@ class Executor(Protocol):
         :param in_order: Begin the tasks in their order, in place of the largest first.
         :raises Exception: What a task raised.
         :raises Cancelled: The user asked to stop.
+        """
+
+    def check_reach(self, folder: Path, inputs: Sequence[Path]) -> None:
+        """
+        Check that tasks see what they need wherever they run, and give the same results there.
+
+        :param folder: Where they write.
+        :param inputs: What they read.
+        :raises UsageError: They do not.
         """
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 import threading
 from typing import Any
 
@@ -61,6 +62,9 @@ class SerialExecutor:
             tell = partial(on_event, task.number)
             context = Context(self._threads, self._memory_limit_mb, self._cancel, tell)
             yield task.number, work(given, context)
+
+    def check_reach(self, folder: Path, inputs: Sequence[Path]) -> None:
+        """All is of this process."""
 
     def close(self) -> None:
         """Nothing is left running."""

@@ -151,6 +151,7 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
             output=settings.output,
             bags=settings.bags,
             retry_failed=True,
+            executor=settings.executor,
             jobs=settings.jobs,
             spool_dir=settings.spool_dir,
             spool_mb=settings.spool_mb,

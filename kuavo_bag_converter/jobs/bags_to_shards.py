@@ -131,6 +131,9 @@ class BagsToShards:
         :raises OutputError: The disk has no room.
         :raises Cancelled: The user asked to stop.
         """
+        self._executor.check_reach(
+            self._run.workspace.shards.path, [path for bag in self._bags for path in bag.paths]
+        )
         if self._checks:
             self._check_all()
         converter = self._converter

@@ -29,7 +29,7 @@ from kuavo_bag_converter.jobs.dataset_files import remove_made
 from kuavo_bag_converter.support.errors import UsageError
 
 _OF_A_SHARD = re.compile(
-    r'(data|alignment)\.parquet|shard\.json|episodes\.jsonl|'
+    r'(data|alignment)\.parquet|shard\.json|episodes\.jsonl|probe\.[0-9a-f]+|'
     r'videos/[^/]+\.mp4|images/[^/]+\.parquet'
 )
 _FORMER_SHARD = re.compile(r'[0-9a-f]{12}-')

@@ -1,0 +1,376 @@
+# Copyright 2026 The kuavo_bag_converter maintainers
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Bags that are converted beside each other become the same dataset, whatever happens to one."""
+
+from contextlib import suppress
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from arm_runs import convert_arm, Notes, statuses, write_bag, write_profile
+from conversions import run, same_frames, write_samples
+from dataset_reading import tree
+import executor_work as work
+from kuavo_bag_converter.executors.choose import choose_executor
+from kuavo_bag_converter.executors.local import LocalExecutor
+from kuavo_bag_converter.executors.memory import MemoryBudget
+from kuavo_bag_converter.executors.model import Died, Task
+from kuavo_bag_converter.executors.serial import SerialExecutor
+from kuavo_bag_converter.jobs.convert import convert_bags
+from kuavo_bag_converter.jobs.report import Observer
+from kuavo_bag_converter.settings import Settings, settings_from
+from kuavo_bag_converter.support.errors import Cancelled, UsageError
+from kuavo_bag_converter.support.machine import available_bytes, cores
+from kuavo_bag_converter.support.process import MB, resident_bytes
+import pytest
+
+SMALL = {'train_hz': 10, 'sample_drop': 0}
+WORKER = b'kuavo_bag_converter.executors.worker'
+PATIENCE_S = 60
+
+
+def workers(parent):
+    """Return the ids of the workers of a process."""
+    found = []
+    for folder in Path('/proc').glob('[0-9]*'):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            of = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
+            if of == parent and WORKER in (folder / 'cmdline').read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def wait_until(condition):
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def profile(tmp_path):
+    return write_profile(tmp_path)
+
+
+@pytest.fixture
+def bags(tmp_path):
+    """Six recordings, the later ones longer, so that they are begun first."""
+    return [write_bag(tmp_path / f'bags/{number}.bag', number, 3 + number) for number in range(6)]
+
+
+class Events(Observer):
+    """Keeps what is told of each bag, in order."""
+
+    def __init__(self):
+        self.of = {}
+        self.started = []
+
+    def bag_started(self, number, total, bag):
+        self.started.append(number)
+        self.of.setdefault(number, []).append('started')
+
+    def planned(self, number, plan):
+        self.of[number].append('planned')
+
+    def bag_finished(self, number, outcome, plan):
+        self.of[number].append(outcome.status)
+
+
+# --- the same dataset
+
+
+def test_bags_beside_each_other_become_the_same_dataset(tmp_path):
+    bags = write_samples(tmp_path, 3, seconds=1.2, size=(48, 64), depth=False)
+    bags[1].write_bytes(bags[1].read_bytes()[:-100])  # without an index, damaged at its end
+    (tmp_path / 'no.bag').write_bytes(b'#ROSBAG V2.0\n')
+    bags.append(tmp_path / 'no.bag')
+    values = {**SMALL, 'on_damage': 'salvage'}
+    one = run(bags, tmp_path / 'one', **values)
+    two = run(bags, tmp_path / 'two', jobs=2, **values)
+    assert statuses(one) == ['converted', 'converted', 'converted', 'failed']
+    assert two.outcomes == one.outcomes or statuses(two) == statuses(one)
+    assert [o.reason for o in two.outcomes] == [o.reason for o in one.outcomes]
+    assert [o.problems for o in two.outcomes] == [o.problems for o in one.outcomes]
+    assert two.alignment == one.alignment
+    assert tree(tmp_path / 'two') == tree(tmp_path / 'one')
+
+
+def test_the_largest_are_begun_first_and_each_bag_is_told_of_by_its_number(
+    tmp_path, profile, bags
+):
+    events = Events()
+    done = convert_arm(bags, tmp_path / 'out', profile, jobs=3, observer=events)
+    assert statuses(done) == ['converted'] * 6
+    assert events.started == [6, 5, 4, 3, 2, 1]
+    assert events.of == {n: ['started', 'planned', 'converted'] for n in range(1, 7)}
+    convert_arm(bags, tmp_path / 'one', profile)
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'one')
+
+
+def test_an_unfinished_run_goes_on_with_any_number_of_jobs(tmp_path, profile, bags):
+    class Stop(Observer):
+        cancel = threading.Event()
+        finished = 0
+
+        def bag_finished(self, number, outcome, plan):
+            self.finished += 1
+            if self.finished == 3:
+                self.cancel.set()
+
+    stop = Stop()
+    with pytest.raises(Cancelled):
+        convert_arm(bags, tmp_path / 'out', profile, jobs=2, observer=stop, cancel=stop.cancel)
+    assert workers(os.getpid()) == []
+    kept = len(list((tmp_path / 'out.unfinished/shards').glob('*/shard.json')))
+    assert kept >= 3
+    done = convert_arm(bags, tmp_path / 'out', profile, jobs=3)
+    assert statuses(done).count('kept') == kept
+    convert_arm(bags, tmp_path / 'one', profile)
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'one')
+
+
+def test_bags_are_added_and_retried_beside_each_other(tmp_path, profile, bags):
+    late = bags[1].with_suffix('.late')
+    bags[1].rename(late)
+    bags[1].write_bytes(b'#ROSBAG V2.0\n')
+    for output, jobs in (('one', 1), ('two', 2)):
+        convert_arm(bags[:4], tmp_path / output, profile, jobs=jobs)
+        done = convert_arm(bags, tmp_path / output, profile, jobs=jobs, append=True)
+        expected = ['present', 'failed', 'present', 'present', 'converted', 'converted']
+        assert statuses(done) == expected
+    assert tree(tmp_path / 'two') == tree(tmp_path / 'one')
+    late.rename(bags[1])
+    for output, jobs in (('one', 1), ('two', 2)):
+        run([], tmp_path / output, jobs=jobs, retry_failed=True)
+    assert tree(tmp_path / 'two') == tree(tmp_path / 'one')
+
+
+def test_after_the_first_bag_that_fails_none_is_taken_whatever_was_done(tmp_path, profile, bags):
+    outcomes = {}
+    for jobs in (1, 4):
+        values = {'bags': list(map(str, bags)), 'profile': str(profile), 'on_error': 'stop'}
+        values |= {'output': str(tmp_path / f'with_{jobs}'), 'jobs': jobs}
+        done = convert_bags(settings_from(values, 'test'), fill=work.fill_that_fails)
+        outcomes[jobs] = [(item.status, item.reason) for item in done.outcomes]
+    found = [status for status, _ in outcomes[1]]
+    assert found == ['converted'] * 3 + ['failed'] + ['skipped'] * 2
+    assert outcomes[4] == outcomes[1]
+    assert tree(tmp_path / 'with_4') == tree(tmp_path / 'with_1')
+
+
+# --- what happens to a process
+
+
+class Killing(Notes):
+    """Kills the worker of a bag whenever its frames are planned."""
+
+    def __init__(self, number, times):
+        super().__init__()
+        self.number = number
+        self.left = times
+        self.kills = 0
+
+    def bag_started(self, number, total, bag):
+        if number == self.number:
+            self.kill()
+
+    def note(self, text):
+        super().note(text)
+        if 'once more' in text:
+            self.kill()
+
+    def kill(self):
+        """Kill all workers as soon as there are any, each of which may have the bag."""
+        if self.left:
+            self.left -= 1
+            threading.Thread(target=self._kill_soon).start()
+
+    def _kill_soon(self):
+        wait_until(lambda: workers(os.getpid()))
+        for process in workers(os.getpid()):
+            os.kill(process, signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_costs_nothing(tmp_path, profile, bags):
+    observer = Killing(6, 1)
+    done = convert_arm(bags, tmp_path / 'out', profile, jobs=2, observer=observer)
+    assert statuses(done) == ['converted'] * 6
+    convert_arm(bags, tmp_path / 'one', profile)
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'one')
+
+
+def run_work(executor, function, inputs, sizes=None, on_event=lambda *_: None):
+    """Return the results of tasks by their numbers, in the order in which they are done."""
+    sizes = sizes or [1] * len(inputs)
+    tasks = [Task(number, size, str(number)) for number, size in enumerate(sizes, start=1)]
+    try:
+        return dict(executor.map(function, tasks, lambda number: inputs[number - 1], on_event))
+    finally:
+        executor.close()
+
+
+def local(jobs=2, threads=1, memory_limit_mb=0, cancel=None):
+    return LocalExecutor(jobs, threads, memory_limit_mb, cancel or threading.Event())
+
+
+def test_a_task_whose_process_dies_is_done_again_and_then_named(tmp_path):
+    notes = []
+    inputs = [('kill', tmp_path / 'once', 1), ('kill', tmp_path / 'twice', 2), ('answer', 3)]
+    results = run_work(local(), work.act, inputs, on_event=lambda *event: notes.append(event))
+    assert results[1] == 'survived'
+    assert results[3] == 3
+    died = results[2]
+    assert isinstance(died, Died)
+    assert died.reason == (
+        'its process was ended by SIGKILL, as the system does where memory is short, in the '
+        'second attempt, too'
+    )
+    assert sorted(number for number, event, _ in notes) == [1, 2]
+    assert all(text.endswith('the bag is tried once more') for _, _, text in notes)
+
+
+def test_an_exit_code_is_named(tmp_path):
+    (died,) = run_work(local(), work.act, [('exit', 7)]).values()
+    assert died.reason.startswith('its process has ended with exit code 7')
+
+
+def test_an_error_that_is_not_of_a_bag_ends_the_run_with_its_traceback():
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_work(local(), work.act, [('answer', 1), ('divide',)])
+    assert 'executor_work.py' in str(caught.value.__cause__)
+    with pytest.raises(UsageError, match='as it was raised'):
+        run_work(local(), work.act, [('refuse', 'as it was raised')])
+
+
+def test_a_bag_whose_process_dies_twice_fails_by_name_and_the_others_go_on(
+    tmp_path, profile, bags
+):
+    values = {'bags': list(map(str, bags)), 'profile': str(profile), 'jobs': 2}
+    values['output'] = str(tmp_path / 'out')
+    done = convert_bags(settings_from(values, 'test'), fill=work.fill_that_crashes)
+    assert statuses(done) == ['converted'] * 3 + ['failed'] + ['converted'] * 2
+    assert done.exit_code == 1
+    assert done.outcomes[3].reason.startswith('its process was ended by SIGSEGV')
+
+
+def arguments(bags, output, profile, *others):
+    program = [sys.executable, '-m', 'kuavo_bag_converter', 'convert', *map(str, bags)]
+    return [*program, '--output', str(output), '--set', f'profile={profile}', *others]
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_is_left_when_the_run_is_ended(tmp_path, number):
+    bags = write_samples(tmp_path, 2, seconds=3.0, size=(240, 320), depth=False)
+    program = arguments(bags, tmp_path / 'out', 'kuavo', '--set', 'jobs=2', '--set', 'train_hz=30')
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
+    shards = tmp_path / 'out.unfinished/shards'
+    wait_until(lambda: any(shards.glob('*.partial')))
+    children = workers(process.pid)
+    assert children
+    process.send_signal(number)
+    begin = time.monotonic()
+    _, errors = process.communicate(timeout=PATIENCE_S)
+    wait_until(lambda: not any(Path(f'/proc/{child}').exists() for child in children))
+    assert time.monotonic() - begin < 20
+    assert 'Traceback' not in errors
+    if number != signal.SIGKILL:
+        assert process.returncode == 1
+        assert 'cancelled; finished bags are kept' in errors
+        assert not (tmp_path / 'out.unfinished').exists()
+
+
+# --- cores and memory
+
+
+def test_cores_are_shared_out_and_the_last_task_has_all(monkeypatch):
+    monkeypatch.setattr('kuavo_bag_converter.executors.local.cores', lambda: 8)
+    results = run_work(local(2, threads=0), work.threads, [0.3, 0.3, 0.0], sizes=[3, 2, 1])
+    assert results[1][0] == results[2][0] == 4
+    assert run_work(local(2, threads=3), work.threads, [0.0]) == {1: (3, 0)}
+    assert run_work(local(2, threads=0), work.threads, [0.0]) == {1: (8, 0)}
+
+
+def test_zero_jobs_are_as_many_as_cores_and_bags_allow(monkeypatch):
+    monkeypatch.setattr('kuavo_bag_converter.executors.choose.cores', lambda: 8)
+    cancel = threading.Event()
+
+    def jobs(tasks, **values):
+        return choose_executor(Settings(**values), tasks, cancel).jobs
+
+    assert jobs(100) == 1
+    assert jobs(100, jobs=0) == 8
+    assert jobs(100, jobs=0, threads=3) == 2
+    assert jobs(3, jobs=0) == 3
+    assert jobs(100, jobs=5) == 5
+    assert isinstance(choose_executor(Settings(jobs=4), 1, cancel), SerialExecutor)
+
+
+def test_a_task_waits_until_what_such_tasks_have_taken_is_free(monkeypatch):
+    monkeypatch.setattr('kuavo_bag_converter.executors.memory.available_bytes', lambda: 1250 * MB)
+    budget = MemoryBudget(0, 4)  # of 1000 MB
+    budget.measured('large', 300.0)
+    budget.measured('large', 200.0)
+    assert budget.share('large', []) == pytest.approx(330)
+    assert budget.share('large', [330.0, 330.0]) == pytest.approx(330)
+    assert budget.share('large', [330.0, 400.0]) is None
+    assert budget.share('unknown', [700.0]) is None  # as the largest of the others
+    budget.measured('small', 50.0)
+    assert budget.share('small', [330.0, 400.0]) == pytest.approx(55)
+    budget.measured('huge', 5000.0)
+    assert budget.share('huge', []) == pytest.approx(5500)  # alone it is tried
+    assert budget.share('huge', [1.0]) is None
+
+
+def test_a_share_of_a_limit_that_does_not_suffice_is_doubled():
+    own = resident_bytes() / MB
+    budget = MemoryBudget(int(own) + 1000, 4)
+    share = budget.share('', [])
+    assert share == pytest.approx(250, abs=30)
+    budget.did_not_suffice('', share)
+    assert budget.share('', []) == pytest.approx(2 * share)
+    assert budget.share('', [share, share, share]) is None
+    budget.did_not_suffice('', 4 * share)
+    assert budget.share('', [share]) is None
+    assert budget.share('', []) == 0  # more than there is
+
+
+def test_what_does_not_fit_beside_others_is_done_alone_and_then_here():
+    limit = int(resident_bytes() / MB) + 800
+    results = run_work(local(4, memory_limit_mb=limit), work.takes, [0, 300, 700, 5000])
+    inside = {number: result for number, result in results.items() if result[1] != os.getpid()}
+    assert inside.keys() == {1, 2, 3}
+    assert results[2][0] >= 300
+    assert results[3][0] >= 700 - 60
+    assert results[4] == (limit, os.getpid())
+
+
+def test_a_run_with_a_limit_is_the_same_beside_each_other(tmp_path):
+    bags = write_samples(tmp_path, 2, seconds=1.2, size=(48, 64), depth=False)
+    run(bags, tmp_path / 'one', **SMALL)
+    done = run(
+        bags, tmp_path / 'two', jobs=2, memory_limit_mb=int(resident_bytes() / MB) + 300, **SMALL
+    )
+    assert statuses(done) == ['converted'] * 2
+    assert same_frames(tmp_path / 'two') == same_frames(tmp_path / 'one')
+
+
+def test_the_machine_has_cores_and_memory():
+    assert 1 <= cores() <= len(os.sched_getaffinity(0))
+    total = int(Path('/proc/meminfo').read_text().split()[1]) << 10
+    assert 0 < available_bytes() <= total
