@@ -95,6 +95,7 @@ setup(
         'completion': ['argcomplete'],
         'benchmark': ['imagecodecs', 'matplotlib'],
         'examples': ['h5py', 'zarr'],
+        'ray': ['ray'],
         # Where files lie, see docs/remote.md.
         'remote': ['fsspec'],
         's3': ['s3fs'],
@@ -108,6 +109,7 @@ setup(
             'hypothesis',
             'moto[server]',
             'pytest',
+            'ray',
             's3fs',
             'zarr',
         ],

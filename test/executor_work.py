@@ -22,6 +22,8 @@ import time
 from kuavo_bag_converter.frames.stream import fill_frames
 from kuavo_bag_converter.support.errors import BagError, BagMemoryError, UsageError
 
+PATIENCE_S = 60
+
 
 def act(given, context):
     """Do what the input says."""
@@ -54,6 +56,23 @@ def fill_that_fails(reader, *arguments, **options):
     if sum(reader.counts.values()) == 6:
         raise BagError('is wrong')
     fill_frames(reader, *arguments, **options)
+
+
+def fill_that_hangs_on_a_node(folder, *arguments, **options):
+    """Fill the frames of a bag, but never on the node of a Ray cluster that a file names."""
+    import ray
+
+    if ray.get_runtime_context().get_node_id() == (folder / 'doomed').read_text():
+        (folder / 'begun').touch()
+        time.sleep(PATIENCE_S)
+    fill_frames(*arguments, **options)
+
+
+def wait_until(condition):
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def threads(seconds, context):

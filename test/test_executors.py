@@ -27,6 +27,7 @@ from arm_runs import convert_arm, Notes, statuses, write_bag, write_profile
 from conversions import run, same_frames, write_samples
 from dataset_reading import tree
 import executor_work as work
+from executor_work import PATIENCE_S, wait_until
 from kuavo_bag_converter.executors.choose import choose_executor
 from kuavo_bag_converter.executors.local import LocalExecutor
 from kuavo_bag_converter.executors.memory import MemoryBudget
@@ -42,7 +43,6 @@ import pytest
 
 SMALL = {'train_hz': 10, 'sample_drop': 0}
 WORKER = b'kuavo_bag_converter.executors.worker'
-PATIENCE_S = 60
 
 
 def workers(parent):
@@ -54,13 +54,6 @@ def workers(parent):
             if of == parent and WORKER in (folder / 'cmdline').read_bytes():
                 found.append(int(folder.name))
     return found
-
-
-def wait_until(condition):
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -86,6 +86,9 @@ class RayExecutor:
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             _connect(ray)
+        self._function = ray.remote(
+            max_calls=_TASKS_OF_A_PROCESS, max_retries=0, retry_exceptions=False
+        )(run_task)
         self._cores = int(ray.cluster_resources().get('CPU', 0))
         nodes = self._nodes()
         self._least_cores = max(1, min(int(node['Resources'].get('CPU', 0)) for node in nodes))
@@ -209,13 +212,10 @@ class RayExecutor:
 
     def _submit(self, work: Any, job: _Job, threads: int) -> None:
         memory = self._budget.expected_mb(job.task.kind)
-        function = self._ray.remote(run_task).options(
+        function = self._function.options(
             name=f'bag {job.task.number}',
             num_cpus=min(threads, self._least_cores),
             memory=int(min(memory, self._least_memory_mb) * MB),
-            max_calls=_TASKS_OF_A_PROCESS,
-            max_retries=0,
-            retry_exceptions=False,
         )
         reference = function.remote(work, job.task.number, job.given, threads, self._limit_mb)
         self._running[reference] = job
