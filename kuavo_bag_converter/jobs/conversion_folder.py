@@ -49,7 +49,8 @@ from kuavo_bag_converter.support.places import with_urls
 from kuavo_bag_converter.support.texts import visible
 
 _NOT_RECORDED = (
-    'bags', 'output', 'shard', 'append', 'retry_failed', 'executor', 'jobs', 'spool_dir', 'spool_mb'
+    'bags', 'output', 'shard', 'append', 'retry_failed', 'executor', 'jobs', 'spool_dir',
+    'spool_mb',
 )  # fmt: skip
 _PATH = r'(?<![\w.~/-]){}/[^\s:;,\'"]*'
 """A path in a text that begins with a folder."""
