@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import av
@@ -35,6 +34,7 @@ from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 import numpy as np
 import pyarrow.parquet as pq
+from record_files import read_record
 
 COLOR = {
     'observation.images.head_cam_h': '/cam_h/color/image_raw/compressed',
@@ -104,11 +104,11 @@ def rows(root):
 
 
 def report(root):
-    return json.loads((Path(root) / 'conversion' / 'report.json').read_text())
+    return read_record(root)
 
 
 def alignment(root, bag=0):
-    table = pq.read_table(Path(root) / 'conversion' / 'alignment' / f'{bag:06}.parquet')
+    table = pq.read_table(Path(root) / f'conversion/alignment/chunk-000/{bag:06}.parquet')
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
@@ -135,5 +135,7 @@ def numbers(root, key):
 def same_frames(root):
     """Return digests of everything that does not name the bag."""
     return {
-        name: digest for name, digest in tree(root).items() if name != 'conversion/report.json'
+        name: digest
+        for name, digest in tree(root).items()
+        if name != 'conversion/report.json' and not name.startswith('conversion/bags/')
     }

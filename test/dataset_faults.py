@@ -37,6 +37,7 @@ from dataset_edits import (
 )
 import pyarrow as pa
 import pyarrow.parquet as pq
+from record_files import edit_record
 
 
 def roll_state(root):
@@ -199,7 +200,7 @@ def without_key_frame(root):
 
 
 def edit_alignment(root):
-    path = root / 'conversion/alignment/000001.parquet'
+    path = root / 'conversion/alignment/chunk-000/000001.parquet'
     edit_column(path, 'track.0.first', lambda rows: [rows[0] + 1, *rows[1:]])
 
 
@@ -272,14 +273,14 @@ def drop_last_frame_and_row(root):
 
 def drop_it_from_the_record_too(root):
     drop_last_frame_and_row(root)
-    alignment = max((root / 'conversion/alignment').iterdir())
+    alignment = max((root / 'conversion/alignment').glob('*/*'))
     table = pq.ParquetFile(alignment).read()
     pq.write_table(table.slice(0, table.num_rows - 1), alignment)
 
     def change(document):
         document['bags'][-1]['frames'] -= 1
 
-    edit_json(root / 'conversion/report.json', change)
+    edit_record(root, change)
 
 
 def reordered(change, **options):
@@ -436,7 +437,7 @@ FAULTS = {
     'video missing': ('v2.1', without('videos/*/*/*'), {'cheap': 'video.missing'}),
     'alignment missing': (
         'v3.0',
-        without('conversion/alignment/*'),
+        without('conversion/alignment/*/*'),
         {'cheap': 'conversion.missing'},
     ),
     'alignment edited': ('v3.0', edit_alignment, {'bags': 'plan.alignment'}),

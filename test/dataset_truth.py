@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from record_files import read_record
 
 Rows = list[tuple[float, ...]]
 
@@ -42,7 +43,7 @@ class Truth(NamedTuple):
     episodes: list[Rows]
     """The states of each."""
     record: list[Entry]
-    """The bags of ``conversion/report.json``."""
+    """The bags of the record of the conversion."""
     files: set[Path]
     """Everything that it consists of."""
 
@@ -105,10 +106,10 @@ def _check_statistics(root, rows):
 
 
 def _record(root, states):
-    report = root / 'conversion/report.json'
-    files = {report, root / 'conversion/profile.yaml'}
+    files = {root / 'conversion' / name for name in ('report.json', 'profile.yaml')}
+    files |= {*root.glob('conversion/bags/*'), *root.glob('conversion/topics/*')}
     entries, taken = [], []
-    for number, bag in enumerate(json.loads(report.read_text())['bags']):
+    for number, bag in enumerate(read_record(root)['bags']):
         first, count = bag['first_episode'], bag['episodes']
         own = states[slice(first, first + count)]
         assert len(own) == count
@@ -116,7 +117,7 @@ def _record(root, states):
         assert (bag['status'] == 'converted') == bool(count)
         if count:
             taken += range(first, first + count)
-            file = root / f'conversion/alignment/{number:06}.parquet'
+            file = root / f'conversion/alignment/chunk-000/{number:06}.parquet'
             assert pq.read_metadata(file).num_rows == bag['frames']
             files.add(file)
         entries.append(Entry(Path(bag['bag']).name, bag['status'], own))

@@ -50,6 +50,7 @@ from ordinary_user import as_nobody
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from record_files import as_former_record, edit_record
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def test_what_others_have_put_into_the_metadata_stays(bags, tmp_path, profile):
     )
     pq.write_table(tasks, root / 'meta/tasks.parquet')
     edit_json(root / 'conversion/report.json', lambda r: r.update(seen_by='me'))
-    edit_json(root / 'conversion/report.json', lambda r: r['bags'][0].update(rating=5))
+    as_former_record(root, lambda r: r['bags'][0].update(rating=5))
     with (root / 'conversion/profile.yaml').open('a') as file:
         file.write('# mine\n')
     notes = Notes()
@@ -180,7 +181,7 @@ def test_lines_of_a_v21_dataset_stay_as_they_are(bags, tmp_path, profile):
 @pytest.mark.parametrize(
     'place',
     ['data/chunk-000/file-001.parquet', 'meta/episodes/chunk-000/mine.parquet',
-     'conversion/alignment/000001.parquet', 'videos/a/b/c.mp4'],
+     'conversion/alignment/chunk-000/000001.parquet', 'videos/a/b/c.mp4'],
 )  # fmt: skip
 def test_a_file_of_others_where_episodes_belong_is_refused_by_name(bags, tmp_path, profile, place):
     root = tmp_path / 'out'
@@ -574,7 +575,9 @@ def test_bags_that_fail_are_in_the_record_though_nothing_was_added(bags, tmp_pat
     assert (failed['status'], failed['bag']) == ('failed', '../bags/1.bag')
     assert 'truncated' in failed['reason']
     now = tree(root)
-    assert {path for path in now if now[path] != before[path]} == {'conversion/report.json'}
+    assert {path for path in now if now[path] != before[path]} == {
+        'conversion/report.json', 'conversion/bags/file-000.parquet',
+    }  # fmt: skip
     assert statuses(retry(root)) == ['failed']
     assert tree(root) == now
     assert verify(root, [str(bags[0])]).findings == ()
@@ -640,7 +643,7 @@ def test_the_record_tells_no_place_of_the_machine(bags, tmp_path, profile):
         if path.is_file():
             assert str(tmp_path) not in path.read_text()
     document = report(tmp_path / 'out')
-    assert document['format'] == 2
+    assert document['format'] == 3
     assert [bag['bag'] for bag in document['bags']] == [f'../bags/{n}.bag' for n in range(3)]
     assert '../marks/2.json: cannot read the marks' in document['bags'][2]['reason']
     assert document['settings']['msg_path'] == ['../msg']
@@ -670,7 +673,7 @@ def as_first_form(root, paths):
                     ]
                 }
 
-    edit_json(root / 'conversion/report.json', change)
+    as_former_record(root, change)
 
 
 @pytest.mark.parametrize('relative', [False, True])
@@ -707,15 +710,13 @@ def test_a_record_of_the_first_form_is_still_read(tmp_path, profile, monkeypatch
 def test_the_record_of_another_version_is_refused_by_name(bags, tmp_path, profile):
     convert_arm(bags[:1], tmp_path / 'out', profile)
     edit_json(tmp_path / 'out/conversion/report.json', lambda document: document.update(format=9))
-    with pytest.raises(
-        UsageError, match=r'report\.json: has format 9, this version reads 1 and 2'
-    ):
+    with pytest.raises(UsageError, match=r'report\.json: has format 9, this version reads 1 to 3'):
         convert_arm(bags, tmp_path / 'out', profile, append=True)
 
 
 def test_a_record_whose_bag_refers_to_a_topic_that_is_not_there_is_none(bags, tmp_path, profile):
     convert_arm(bags[:1], tmp_path / 'out', profile)
-    edit_json(tmp_path / 'out/conversion/report.json', lambda document: document.pop('topics'))
+    as_former_record(tmp_path / 'out', lambda document: document.pop('topics'))
     with pytest.raises(UsageError, match=r'report\.json: is no record of a conversion'):
         convert_arm(bags, tmp_path / 'out', profile, append=True)
 
@@ -766,7 +767,7 @@ def test_a_record_that_no_longer_fits_the_episodes_is_refused(bags, tmp_path, pr
         first, _, third = document['bags']
         first['first_episode'], third['first_episode'] = 2, 0
 
-    edit_json(root / 'conversion/report.json', swap)
+    edit_record(root, swap)
     before = tree(root)
     with pytest.raises(UsageError, match=r'conversion\.frames: .*another program has changed'):
         convert_arm(bags, root, profile, append=True)

@@ -27,6 +27,7 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.sample.write import write_sample
 import numpy as np
 from plain_robot import _header, _message, every, jpeg, Robot, ROS2
+import pyarrow.parquet as pq
 import pytest
 from rosbags.interfaces import (
     Qos,
@@ -117,19 +118,17 @@ def test_intrinsics_and_static_transforms_are_recorded(tmp_path):
         } == {('base', 'eye', 1.5, 0.0, 0.5), ('base', 'hand', 2.0, 0.0, 0.5)}
         assert recorded['static_transforms'][0]['rotation_xyzw'] == [0.0, 0.0, 0.6, 0.8]
         assert recorded['problems'] == []
-    record = report(tmp_path / 'out')
-    described = {
-        record['topics'][place]['topic']: record['topics'][place]
-        for place in record['bags'][0]['topics']
-    }
-    # Once for the dataset, not once for each bag.
-    assert len(record['topics']) == len(described) == 3
-    assert record['bags'][0]['topics'] == record['bags'][1]['topics']
-    assert {one['type'].rpartition('/')[2]: topic for topic, one in described.items()} == {
+    first, second = (bag['topics'] for bag in report(tmp_path / 'out')['bags'])
+    assert first == second
+    assert {one['type'].rpartition('/')[2]: one['topic'] for one in first} == {
         'CompressedImage': CAMERA, 'CameraInfo': INFO, 'TFMessage': '/robot/tf_static'
     }  # fmt: skip
-    assert {one['definition'] for one in described.values()} == set(record['definitions'])
-    text = record['definitions']['sensor_msgs/msg/CompressedImage']
+    table = pq.ParquetFile(
+        tmp_path / 'out/conversion/topics/file-000.parquet', read_dictionary=['definition']
+    ).read()
+    # Once for a hundred bags, not once for each.
+    assert [len(chunk.dictionary) for chunk in table.column('definition').chunks] == [3]
+    text = next(one['definition'] for one in first if one['topic'] == CAMERA)
     assert (text['format'], text['embedded']) == ('msg', True)
     assert 'string format' in text['text']
     assert 'MSG: std_msgs/' in text['text']
@@ -144,16 +143,12 @@ def test_two_definitions_of_one_type_are_both_recorded(tmp_path):
         )
     base.close()
     assert run(paths, tmp_path / 'out', profile=profile(tmp_path)).exit_code == 0
-    record = report(tmp_path / 'out')
-    names = [
-        record['topics'][place]['definition']
-        for one in record['bags']
-        for place in one['topics']
-        if record['topics'][place]['topic'] == CAMERA
-    ]
-    kind = 'sensor_msgs/msg/CompressedImage'
-    assert names == [kind, f'{kind} (2)', kind]
-    assert record['definitions'][f'{kind} (2)']['text'].startswith('# changed')
+    own, changed, again = (
+        next(topic['definition']['text'] for topic in bag['topics'] if topic['topic'] == CAMERA)
+        for bag in report(tmp_path / 'out')['bags']
+    )
+    assert own == again
+    assert changed == f'# changed\n{own}'
 
 
 PROFILE = Qos(

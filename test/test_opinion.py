@@ -28,13 +28,14 @@ import shutil
 
 import av
 from conversions import opinion, run
-from dataset_edits import data_file, edit_column, edit_json, reorder, swap_frames
+from dataset_edits import data_file, edit_column, reorder, swap_frames
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
 from plain_robot import BEGIN, every, image, imu, joint_state, MS, NS, pixels, Robot, said
 import pytest
+from record_files import edit_record
 from ros_messages import ROS2
 import yaml
 
@@ -355,7 +356,7 @@ def trimmed_by_a_held_topic(root):
     def change(document):
         document['bags'][0]['plan'].update(frames_cut_by_end_trim=9, end_trim_topic='/grip')
 
-    edit_json(root / 'conversion/report.json', change)
+    edit_record(root, change)
 
 
 EDITS = {

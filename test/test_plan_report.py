@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 
 from conversions import report, run
-from dataset_edits import edit_json
 from hypothesis import given
 from hypothesis import strategies as st
 from kuavo_bag_converter.alignment.report import (
@@ -33,6 +32,7 @@ from kuavo_bag_converter.alignment.report import (
 )
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.sample.write import write_sample
+from record_files import edit_record
 
 numbers = st.integers(0, 10**6)
 texts = st.text(max_size=5)
@@ -87,8 +87,8 @@ def test_a_dataset_has_the_format_and_one_of_a_later_format_is_not_taken_for_it(
     write_sample(tmp_path / '0.bag', seconds=1.5, size=(48, 64), depth=False)
     run(tmp_path / '0.bag', tmp_path / 'out', use_depth=False)
     assert report(tmp_path / 'out')['bags'][0]['plan']['format'] == PLAN_FORMAT
-    edit_json(
-        tmp_path / 'out' / 'conversion' / 'report.json',
+    edit_record(
+        tmp_path / 'out',
         lambda document: document['bags'][0]['plan'].update(format=PLAN_FORMAT + 1),
     )
     (finding,) = verify(tmp_path / 'out').findings

@@ -30,7 +30,6 @@ from arm_runs import (
     write_profile,
 )
 from conversions import report
-from dataset_edits import edit_json
 from dataset_reading import tree
 from kuavo_bag_converter.bags.custom_data import custom_data_of
 from kuavo_bag_converter.cli import main as cli
@@ -41,6 +40,7 @@ from kuavo_bag_converter.support.errors import Cancelled, UsageError
 from mcap.writer import Writer
 import pyarrow.parquet as pq
 import pytest
+from record_files import as_former_record
 import yaml
 
 
@@ -261,7 +261,7 @@ def test_a_dataset_of_a_version_that_told_no_tasks_of_bags_keeps_its_own(
         for bag in document['bags']:
             del bag['task']
 
-    edit_json(root / 'conversion/report.json', forget)
+    as_former_record(root, forget)
     other = write_profile(tmp_path, PROFILE.replace('task: Count', 'task: Sing'))
     convert_arm(folders[1:], root, other, append=True)
     assert tasks(root) == [(0, 'Count')] * 2 + [(1, 'Sing')] * 3

@@ -22,7 +22,7 @@ import os
 from pathlib import Path
 import shutil
 
-from conversions import alignment, run, write_samples
+from conversions import alignment, report, run, write_samples
 from dataset_edits import (
     CAMERA,
     data_file,
@@ -49,6 +49,7 @@ from kuavo_bag_converter.support.errors import UsageError
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from record_files import edit_record
 from rosbags.rosbag1 import Reader, Writer
 
 SIZE = {'resize__width': 128, 'resize__height': 96}
@@ -259,7 +260,7 @@ def test_what_lerobot_added_to_a_dataset_is_held_to_its_own_rules(copy_of):
     def forget_last(document):
         document['bags'].pop()
 
-    edit_json(root / 'conversion/report.json', forget_last)
+    edit_record(root, forget_last)
     assert cheap(root) == set()
 
 
@@ -396,8 +397,7 @@ def test_a_dataset_without_a_record_cannot_be_compared_with_bags(copy_of, bags):
 def test_the_time_from_picture_to_state_is_that_of_the_alignment(datasets, bags):
     root = datasets('v3.0')
     result = verify(root, [str(bags)], 2)
-    report = json.loads((root / 'conversion/report.json').read_text())
-    topics = [track['topic'] for track in report['bags'][0]['plan']['tracks']]
+    topics = [track['topic'] for track in report(root)['bags'][0]['plan']['tracks']]
     state = topics.index('/sensors_data_raw')
     picture = topics.index('/cam_h/color/image_raw/compressed')
     apart = np.concatenate(

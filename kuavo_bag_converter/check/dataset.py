@@ -22,7 +22,7 @@ from typing import Literal
 from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Finding, Findings
 from kuavo_bag_converter.check.images import check_images
-from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
+from kuavo_bag_converter.check.metadata import check_conversion, check_details, check_metadata
 from kuavo_bag_converter.check.modality import check_modality
 from kuavo_bag_converter.check.rows import check_rows
 from kuavo_bag_converter.check.statistics import check_episodes, check_total
@@ -64,3 +64,5 @@ def check_described(dataset: Description, findings: Findings, depth: Extent) -> 
             check_total(dataset, findings, pools, rows=full)
     if dataset.record is not None:
         check_conversion(dataset, dataset.record, findings)
+        if full:
+            check_details(dataset.record, findings)

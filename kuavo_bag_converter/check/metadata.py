@@ -24,7 +24,8 @@ from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.language import language_features
 from kuavo_bag_converter.dataset.layout import INFO_PATH, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.metadata import DEPTH_IMAGE_INFO
-from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
+from kuavo_bag_converter.dataset.record import ConversionRecord
+from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 from kuavo_bag_converter.profiles.model import CameraFeature, Profile, VectorFeature
 from kuavo_bag_converter.support.errors import UsageError
@@ -190,6 +191,15 @@ def check_conversion(dataset: Description, record: ConversionRecord, findings: F
             if found != expected:
                 findings.add(rule, f'{found} of {bag.name}', expected, file=REPORT_PATH)
         _check_alignment(dataset, bag, [episode.length for episode in episodes], findings)
+
+
+def check_details(record: ConversionRecord, findings: Findings) -> None:
+    """Check that all that is recorded of bags can be read."""
+    try:
+        for bag in record.bags:
+            bag.read_details()
+    except UsageError as error:
+        findings.add('conversion.unreadable', error, 'what the conversion wrote of each bag')
 
 
 def _check_profile(dataset: Description, profile: Profile, findings: Findings) -> None:

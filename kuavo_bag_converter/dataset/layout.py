@@ -39,7 +39,15 @@ TASKS_PATH_V21 = 'meta/tasks.jsonl'
 # How the dataset was made; LeRobot passes these by.
 REPORT_PATH = 'conversion/report.json'
 PROFILE_PATH = 'conversion/profile.yaml'
-ALIGNMENT_PATH = 'conversion/alignment/{bag:06d}.parquet'
+BAGS_PATH = 'conversion/bags/file-{index:03d}.parquet'
+TOPICS_PATH = 'conversion/topics/file-{index:03d}.parquet'
+ALIGNMENT_PATH = 'conversion/alignment/chunk-{chunk:03d}/{bag:06d}.parquet'
+FORMER_ALIGNMENT_PATH = 'conversion/alignment/{bag:06d}.parquet'
+
+
+def alignment_path(bag: int, pattern: str = ALIGNMENT_PATH) -> str:
+    """Return the file that says which messages serve the frames of the bag of a number."""
+    return pattern.format(chunk=bag // FILES_PER_CHUNK, bag=bag)
 
 
 @dataclass(frozen=True, order=True)

@@ -32,8 +32,8 @@ from kuavo_bag_converter.dataset.record import (
     format_of,
     LEROBOT,
     read_record,
-    RecordedBag,
 )
+from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.jobs.configuration import configuration, differences
 from kuavo_bag_converter.jobs.dataset_files import (
     check_can_be_carried,

@@ -36,7 +36,7 @@ from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import holds_messages, open_bag
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.dataset.hardware import EncoderChoice
-from kuavo_bag_converter.dataset.record import RecordedBag
+from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.executors.model import Context, PROGRESS
 from kuavo_bag_converter.frames.options import shard_options, ShardOptions
@@ -115,11 +115,10 @@ class BagConverter:
         self.settings = settings
         self.shards = shards
         self.profile = RunProfile(settings)
-        bags = () if before is None else before.record.converted
         self.agreement = Agreement(
             settings.lerobot_version,
             None if before is None else before.root,
-            [bag.plan.element_names or {} for bag in bags],
+            () if before is None else before.record.element_names(),
         )
         self._fill = fill
         self._options: ShardOptions | None = shard_options(settings)

@@ -27,16 +27,17 @@ from typing import Any
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import files_of, Fingerprint, fingerprint
-from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
-from kuavo_bag_converter.dataset.record import (
+from kuavo_bag_converter.dataset.layout import alignment_path, PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.record import ConversionRecord, write_record
+from kuavo_bag_converter.dataset.recorded_bag import (
     as_recorded,
-    ConversionRecord,
+    BagDetails,
     RecordedBag,
     RecordedFile,
-    write_record,
 )
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.append import ExistingDataset
+from kuavo_bag_converter.jobs.finished_shards import FinishedShards
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
@@ -44,7 +45,7 @@ from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import IN_DATASET, Profile
 from kuavo_bag_converter.settings import recorded_values, Settings
 from kuavo_bag_converter.support.errors import BagError, UsageError
-from kuavo_bag_converter.support.files import link_or_copy, sync_tree, write_text
+from kuavo_bag_converter.support.files import link_or_copy, sync, sync_tree, write_text
 from kuavo_bag_converter.support.places import with_urls
 from kuavo_bag_converter.support.texts import visible
 
@@ -52,8 +53,10 @@ _NOT_RECORDED = (
     'bags', 'output', 'shard', 'append', 'retry_failed', 'executor', 'jobs', 'spool_dir',
     'spool_mb',
 )  # fmt: skip
-_PATH = r'(?<![\w.~/-]){}/[^\s:;,\'"]*'
-"""A path in a text that begins with a folder."""
+_BEGIN = re.compile(r'(?<![\w.~/-])/')
+"""Where a path in a text may begin."""
+_REST = re.compile(r'[^\s:;,\'"]*')
+"""What follows the folders of a path that are known."""
 _IN_ROOT = 2
 """Parts of a path to what lies in the root folder."""
 
@@ -64,11 +67,11 @@ def write_conversion_folder(
     settings: Settings,
     profile: Profile,
     outcomes: Sequence[Outcome],
-    shards: Iterable[Shard],
+    shards: FinishedShards,
     before: ExistingDataset | None = None,
 ) -> None:
     """
-    Write ``report.json``, ``profile.yaml`` and ``alignment/<number of the bag>.parquet``.
+    Write ``report.json`` and the tables beside it, ``profile.yaml``, the alignment of each bag.
 
     They are durable on return. See :mod:`.alignment_file` for the last.
 
@@ -77,54 +80,120 @@ def write_conversion_folder(
     :param settings: It was made with them.
     :param profile: What a frame is made of.
     :param outcomes: Of the bags of this run.
-    :param shards: Of the converted ones, in order; they are gone through twice.
+    :param shards: Of the converted ones.
     :param before: The dataset whose episodes come first; a bag that failed there takes its old
         place in the list.
     """
-    bags = recorded_bags(root, settings, profile, outcomes, shards, before)
-    first = 0
-    others: Mapping[str, Any] = {}
     if before is not None:
-        first, others = before.episodes, before.record.others
-        for path in (bag.alignment_path for bag in before.record.bags):
-            if (before.root / path).exists():
-                link_or_copy(before.root / path, folder / path)
-    record = ConversionRecord(_recorded_settings(settings), bags, others)
-    added = [bag for bag in record.converted if bag.first_episode >= first]
-    for bag, shard in zip(added, shards, strict=True):
-        link_or_copy(shard.attachment(ALIGNMENT), folder / bag.alignment_path)
-    write_record(record, folder, root)
+        for bag in before.record.bags:
+            if (before.root / bag.alignment_path).exists():
+                link_or_copy(before.root / bag.alignment_path, folder / alignment_path(bag.number))
+    bags = _Bags(root, settings, profile, outcomes, before)
+    write_record(
+        folder,
+        root,
+        _recorded_settings(settings),
+        bags.recorded(shards, folder),
+        profile.fps,
+        bags.before,
+    )
     _write_profile(folder, root, profile, before)
     sync_tree((folder / REPORT_PATH).parent)
 
 
-def recorded_bags(
+def write_failures(
+    folder: Path,
     root: Path,
     settings: Settings,
-    profile: Profile,
     outcomes: Sequence[Outcome],
-    shards: Iterable[Shard],
-    before: ExistingDataset | None,
-) -> tuple[RecordedBag, ...]:
-    """Return the bags of a record: those before, and those of a run; see the arguments above."""
-    texts = _Texts(root, settings, profile, outcomes)
-    bags: list[RecordedBag] = []
-    first = 0
-    if before is not None:
-        # Of a former version, which did not tell the tasks of bags.
-        task = read_profile(before.root / PROFILE_PATH).task
-        bags = [replace(bag, task=bag.task or task) for bag in before.record.bags]
-        first = before.episodes
-    remaining = iter(shards)
-    for outcome in outcomes:
-        if outcome.status == 'present':
-            continue
-        shard = next(remaining) if outcome.episodes else None
-        number = len(bags) if outcome.recorded is None else outcome.recorded
-        bag = _recorded(outcome, number, first, shard, texts, outcome.task or profile.task)
-        bags[slice(number, number + 1)] = [bag]
-        first += outcome.episodes
-    return tuple(bags)
+    before: ExistingDataset,
+) -> None:
+    """
+    Write the record of a dataset to which nothing was added, with the bags that failed.
+
+    :param folder: Where to; the record alone is written there.
+    :param root: The dataset.
+    :param settings: Of the run.
+    :param outcomes: Of its bags, of which none is converted.
+    :param before: The dataset.
+    """
+    profile = read_profile(root / PROFILE_PATH)
+    bags = _Bags(root, settings, profile, outcomes, before)
+    write_record(
+        folder,
+        root,
+        before.record.settings,
+        bags.recorded(FinishedShards((), ()), folder),
+        profile.fps,
+        bags.before,
+        before.record.alignment_path,
+    )
+
+
+def replace_record(folder: Path, root: Path) -> None:
+    """
+    Let the record in a folder take the place of that of a dataset; durable.
+
+    A reader, or who is stopped in between, finds tables with bags that the summary does not count
+    yet, which is as good a record.
+    """
+    files = sorted(path for path in folder.rglob('*') if path.is_file())
+    files.sort(key=lambda file: file == folder / REPORT_PATH)
+    for file in files:
+        place = root / file.relative_to(folder)
+        if not place.exists() or not file.samefile(place):
+            sync(file)
+            place.parent.mkdir(exist_ok=True)
+            file.replace(place)
+            sync(place.parent)
+    sync((root / REPORT_PATH).parent)
+
+
+class _Bags:
+    """The bags of a run as the record has them, and those before."""
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings,
+        profile: Profile,
+        outcomes: Sequence[Outcome],
+        before: ExistingDataset | None,
+    ) -> None:
+        self._task = profile.task
+        self._texts = _Texts(root, settings, profile, outcomes)
+        self.before = None if before is None else _with_tasks(before)
+        first = 0 if before is None else before.episodes
+        number = 0 if before is None else len(before.record.bags)
+        self._placed: list[tuple[int, int, Outcome]] = []
+        """Number and first episode of each, in the order of numbers."""
+        for outcome in outcomes:
+            if outcome.status == 'present':
+                continue
+            place = number if outcome.recorded is None else outcome.recorded
+            number += outcome.recorded is None
+            self._placed.append((place, first, outcome))
+            first += outcome.episodes
+        self._placed.sort(key=lambda placed: placed[0])
+
+    def recorded(self, shards: FinishedShards, folder: Path) -> Iterator[RecordedBag]:
+        """Yield them in order, and give the alignment of each its place in the dataset."""
+        for number, first, outcome in self._placed:
+            shard = shards.read(outcome)
+            if shard is not None:
+                link_or_copy(shard.attachment(ALIGNMENT), folder / alignment_path(number))
+            task = outcome.task or self._task
+            yield _recorded(outcome, number, first, shard, self._texts, task)
+
+
+def _with_tasks(before: ExistingDataset) -> ConversionRecord:
+    """Return a record with the tasks of bags, which former versions did not tell."""
+    record = before.record
+    if all(bag.task for bag in record.bags):
+        return record
+    task = read_profile(before.root / PROFILE_PATH).task
+    bags = tuple(replace(bag, task=bag.task or task) for bag in record.bags)
+    return replace(record, bags=bags)
 
 
 def _recorded(
@@ -138,6 +207,14 @@ def _recorded(
     origin = None if shard is None else Origin.of(shard)
     known = None if origin is None else origin.fingerprint
     plan = PlanReport() if origin is None else origin.plan
+    details = BagDetails(
+        tuple(map(texts.without_places, outcome.problems)),
+        PlanReport.from_json(texts.without_places(plan.as_json())),
+        {} if origin is None else origin.calibration,
+        () if origin is None else origin.topics,
+        {} if shard is None else shard.labels,
+        {} if shard is None else {k: v.encoder for k, v in shard.videos.items() if v.encoder},
+    )
     return RecordedBag(
         number,
         outcome.paths[0],
@@ -148,13 +225,9 @@ def _recorded(
         first_episode,
         outcome.episodes,
         outcome.frames,
-        tuple(map(texts.without_places, outcome.problems)),
-        PlanReport.from_json(texts.without_places(plan.as_json())),
         task,
-        {} if origin is None else origin.calibration,
-        () if origin is None else origin.topics,
-        {} if shard is None else shard.labels,
-        {} if shard is None else {k: v.encoder for k, v in shard.videos.items() if v.encoder},
+        alignment_path(number),
+        lambda: details,
     )
 
 
@@ -216,12 +289,13 @@ class _Texts:
         folders |= {Path(profile.episodes.marks_file).parent, Path(settings.profile).parent}
         folders |= {Path(os.path.expanduser('~')), Path(tempfile.gettempdir())}
         folders |= {Path(os.path.realpath(folder)) for folder in folders}
-        known = [folder for folder in folders if folder.is_absolute() and folder.name]
-        known.sort(key=lambda folder: len(str(folder)), reverse=True)
-        self._places = [
-            (re.compile(_PATH.format(re.escape(visible(str(folder))))), folder, root)
-            for folder in known
-        ]
+        self._root = root
+        self._folders = {
+            f'{visible(str(folder))}/': folder
+            for folder in folders
+            if folder.is_absolute() and folder.name
+        }
+        self._lengths = sorted({*map(len, self._folders)}, reverse=True)
 
     def without_places(self, value: Any) -> Any:
         """Return a JSON value whose texts name no place of the machine."""
@@ -234,13 +308,24 @@ class _Texts:
         return value
 
     def _without_places(self, text: str) -> str:
-        for pattern, folder, root in self._places:
-
-            def place(match: re.Match[str], folder: Path = folder, root: Path = root) -> str:
-                # The names of topics begin with a slash, too, as in /data/state.
-                is_topic = len(folder.parts) == _IN_ROOT and not os.path.lexists(match[0])
-                beginning = str(folder) if is_topic else as_recorded(folder, root)
-                return match[0].replace(str(folder), beginning, 1)
-
-            text = pattern.sub(place, text)
-        return text
+        parts = []
+        done = 0
+        for match in _BEGIN.finditer(text):
+            start = match.start()
+            if start < done:
+                continue
+            # Among many folders each length is tried, not each folder.
+            ends = (start + length for length in self._lengths)
+            end = next((end for end in ends if text[slice(start, end)] in self._folders), None)
+            if end is None:
+                continue
+            folder = self._folders[text[slice(start, end)]]
+            rest = _REST.match(text, end)
+            assert rest is not None  # it may be empty
+            # The names of topics begin with a slash, too, as in /data/state.
+            whole = text[slice(start, rest.end())]
+            is_topic = len(folder.parts) == _IN_ROOT and not os.path.lexists(whole)
+            begin = visible(str(folder)) if is_topic else as_recorded(folder, self._root)
+            parts += [text[slice(done, start)], begin, text[slice(end - 1, rest.end())]]
+            done = rest.end()
+        return ''.join([*parts, text[done:]])

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 import json
 from pathlib import Path
@@ -27,15 +26,10 @@ import time
 
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.dataset.assemble import assemble
-from kuavo_bag_converter.dataset.layout import (
-    INFO_PATH,
-    MODALITY_PATH,
-    PROFILE_PATH,
-    REPORT_PATH,
-)
+from kuavo_bag_converter.dataset.layout import INFO_PATH, MODALITY_PATH
 from kuavo_bag_converter.dataset.metadata import write_json
 from kuavo_bag_converter.dataset.modality import modality_of
-from kuavo_bag_converter.dataset.record import LEROBOT, write_record
+from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
 from kuavo_bag_converter.executors.choose import choose_executor
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
@@ -49,7 +43,11 @@ from kuavo_bag_converter.jobs.bag_converter import BagConverter
 from kuavo_bag_converter.jobs.bags import find_bags
 from kuavo_bag_converter.jobs.bags_to_shards import BagsToShards, Conversion
 from kuavo_bag_converter.jobs.configuration import configuration
-from kuavo_bag_converter.jobs.conversion_folder import recorded_bags, write_conversion_folder
+from kuavo_bag_converter.jobs.conversion_folder import (
+    replace_record,
+    write_conversion_folder,
+    write_failures,
+)
 from kuavo_bag_converter.jobs.dataset_files import carry_over, others_in, Snapshot, take_snapshot
 from kuavo_bag_converter.jobs.finished_shards import FinishedShards
 from kuavo_bag_converter.jobs.part import convert_part
@@ -57,7 +55,6 @@ from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.remote_output import convert_to_url
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
-from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import DatasetError, OutputError, UsageError
@@ -247,12 +244,8 @@ def _record_failures(run: Conversion, outcomes: Sequence[Outcome]) -> None:
         return
     root, folder = run.before.root, run.workspace.dataset_path()
     before = _unchanged(run.before, take_snapshot(root))
-    profile = read_profile(root / PROFILE_PATH)
-    bags = recorded_bags(root, run.settings, profile, outcomes, (), before)
-    if bags != before.record.bags:
-        write_record(replace(before.record, bags=bags), folder, root)
-        (folder / REPORT_PATH).replace(root / REPORT_PATH)
-        sync((root / REPORT_PATH).parent)
+    write_failures(folder, root, run.settings, outcomes, before)
+    replace_record(folder, root)
 
 
 def _name_others(observer: Observer, others: Sequence[str]) -> None:

@@ -57,9 +57,13 @@ _REWRITTEN = frozenset(
 """Files that every run writes anew."""
 _KEPT = re.compile(
     r'data/[^/]+/[^/]+\.parquet|videos/[^/]+/[^/]+/[^/]+\.mp4'
-    r'|meta/episodes/[^/]+/[^/]+\.parquet|conversion/alignment/[^/]+\.parquet'
+    r'|meta/episodes/[^/]+/[^/]+\.parquet|conversion/alignment/([^/]+/)?[^/]+\.parquet'
 )
 """Files of episodes; no run changes those that it finds."""
+_TABLES = re.compile(r'conversion/(bags|topics)/[^/]+')
+"""Files of the record; a run changes those to which it adds."""
+_FORMER_ALIGNMENT = re.compile(r'conversion/alignment/[^/]+\.parquet')
+"""Where former versions had the alignment of all bags; it moves into folders."""
 _LISTS = re.compile(r'/chunk-\d+/file-\d+\.parquet$')
 """How files that list episodes are named."""
 
@@ -111,12 +115,12 @@ def _entry(status: os.stat_result) -> Entry:
 
 def is_of_the_dataset(path: str) -> bool:
     """Tell whether a path in a dataset is LeRobot's or the record's, not a file of others."""
-    return path in _REWRITTEN or _KEPT.fullmatch(path) is not None
+    return is_rewritten(path) or _KEPT.fullmatch(path) is not None
 
 
 def is_rewritten(path: str) -> bool:
-    """Tell whether every run writes the file at a path in a dataset anew."""
-    return path in _REWRITTEN
+    """Tell whether a run may write the file at a path in a dataset anew."""
+    return path in _REWRITTEN or _TABLES.fullmatch(path) is not None
 
 
 def is_at(place: Path, entry: Entry) -> bool:
@@ -156,7 +160,7 @@ def check_can_be_carried(root: Path, snapshot: Snapshot) -> None:
             raise DatasetError(
                 f'{place}: is write-protected; a dataset that is added to must be writable'
             )
-        if path in _REWRITTEN and not stat.S_ISREG(entry.kind):
+        if is_rewritten(path) and not stat.S_ISREG(entry.kind):
             raise DatasetError(f'{place}: is no regular file; the dataset needs one there')
         if path.startswith('meta/episodes/') and _KEPT.fullmatch(path) and not _LISTS.search(path):
             raise DatasetError(f'{place}: would be read as a list of episodes; move it away')
@@ -172,7 +176,7 @@ def check_can_be_carried(root: Path, snapshot: Snapshot) -> None:
 def _holds_episodes(path: str) -> bool:
     """Tell whether new episodes may come to lie below a path."""
     parts = path.split('/')
-    depth = {'data': 2, 'videos': 3, 'meta': 1, 'conversion': 2}.get(parts[0], 0)
+    depth = {'data': 2, 'videos': 3, 'meta': 1, 'conversion': 3}.get(parts[0], 0)
     return len(parts) <= depth or (parts[:2] == ['meta', 'episodes'] and len(parts) <= 3)
 
 
@@ -187,7 +191,8 @@ def carry_over(old: Path, new: Path, snapshot: Snapshot) -> None:
     """
     for path, entry in sorted(snapshot.items()):
         if not stat.S_ISDIR(entry.kind):
-            carry(old / path, new / path, rewritten=path in _REWRITTEN)
+            if _FORMER_ALIGNMENT.fullmatch(path) is None:
+                carry(old / path, new / path, rewritten=is_rewritten(path))
         elif (new / path).is_symlink() or not (new / path).is_dir():
             _make_folder(new / path)
     for path, entry in sorted(snapshot.items(), reverse=True):

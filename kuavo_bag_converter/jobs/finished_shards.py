@@ -46,6 +46,17 @@ class FinishedShards:
         :raises DatasetError: One is damaged.
         """
         for outcome in self._outcomes:
-            assert outcome.shard is not None  # those without are left out above
-            labels, _ = labels_of(self._labels, outcome.paths[0])
-            yield replace(Shard.load(outcome.shard), labels=labels)
+            shard = self.read(outcome)
+            assert shard is not None  # those without are left out above
+            yield shard
+
+    def read(self, outcome: Outcome) -> Shard | None:
+        """
+        Return the shard of a bag with the labels of it, if it has one.
+
+        :raises DatasetError: It is damaged.
+        """
+        if outcome.shard is None:
+            return None
+        labels, _ = labels_of(self._labels, outcome.paths[0])
+        return replace(Shard.load(outcome.shard), labels=labels)

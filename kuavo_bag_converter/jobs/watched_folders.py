@@ -38,7 +38,8 @@ from kuavo_bag_converter.bags.fingerprint import files_of, fingerprint
 from kuavo_bag_converter.bags.in_progress import writers_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
-from kuavo_bag_converter.dataset.record import ConversionRecord, read_record, RecordedFile
+from kuavo_bag_converter.dataset.record import ConversionRecord, read_record
+from kuavo_bag_converter.dataset.recorded_bag import RecordedFile
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import error_text
 

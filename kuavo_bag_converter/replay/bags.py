@@ -25,7 +25,8 @@ from typing import NamedTuple
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.fingerprint import fingerprint, Key
 from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.dataset.record import ConversionRecord, RecordedBag
+from kuavo_bag_converter.dataset.record import ConversionRecord
+from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.places import name_of, place_of, url_of
 

@@ -21,7 +21,7 @@ from contextlib import closing
 
 from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import Findings
-from kuavo_bag_converter.dataset.record import RecordedBag
+from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import CameraFeature, Source
 from kuavo_bag_converter.replay.pictures import stored_pictures

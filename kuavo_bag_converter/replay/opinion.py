@@ -36,7 +36,7 @@ from typing import Any
 from kuavo_bag_converter.check.description import Description, StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
 from kuavo_bag_converter.dataset.features import Feature, LANGUAGE_FEATURES
-from kuavo_bag_converter.dataset.record import RecordedBag
+from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.dataset.tables import read_arrays, read_rows
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.model import (
@@ -139,7 +139,7 @@ class BagOpinion:
 
     def _judge(self) -> None:
         profile = self._profile
-        if any('salvaged' in problem for problem in self._bag.problems):
+        if any('salvaged' in problem for problem in self._bag.details.problems):
             raise NotJudged('a damaged bag, of which a part was salvaged')
         check_stated(profile, profile.clock, profile.episodes, *profile.vectors)
         self._read()

@@ -28,7 +28,7 @@ from kuavo_bag_converter.alignment.planning import plan_bag
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.check.description import StoredEpisode
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings
-from kuavo_bag_converter.dataset.record import RecordedBag
+from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
 from kuavo_bag_converter.frames.kinds import CameraKind
 from kuavo_bag_converter.frames.stream import memory_shares, stream
