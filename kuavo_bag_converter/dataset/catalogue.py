@@ -198,13 +198,21 @@ class Catalogue:
         :raises UsageError: A file is missing or is none of the catalogue.
         """
         self.root = root
-        self.files = len(list((root / BAGS_PATH).parent.glob('*')))
-        for pattern in (BAGS_PATH, TOPICS_PATH):
-            names = {path.name for path in (root / pattern).parent.glob('*')}
-            for name in sorted(names ^ {Path(_file(pattern, n)).name for n in range(self.files)}):
-                place = (root / pattern).with_name(name)
-                what = 'is no file of the catalogue' if name in names else 'is missing'
-                raise UsageError(f'{place}: {what}, whose files are numbered from 0 on')
+        found = {
+            file.relative_to(root).as_posix()
+            for pattern in (BAGS_PATH, TOPICS_PATH)
+            for file in (root / pattern).parent.glob('file-*.parquet')
+        }
+        self.files = -(-len(found) // 2)
+        needed = (_file(pattern, n) for pattern in (BAGS_PATH, TOPICS_PATH) for n in self.numbers)
+        for file in needed:
+            if file not in found:
+                raise UsageError(f'{root / file}: is missing; the files beside it are not enough')
+
+    @property
+    def numbers(self) -> range:
+        """Return the numbers of the files."""
+        return range(self.files)
 
     def table(self, pattern: str, columns: Sequence[str] | None = None) -> pa.Table:
         """
@@ -214,7 +222,7 @@ class Catalogue:
         :raises UsageError: They cannot be read.
         """
         schema = BAGS_SCHEMA if pattern == BAGS_PATH else TOPICS_SCHEMA
-        tables = [self.read(_file(pattern, n), columns) for n in range(self.files)]
+        tables = [self.read(_file(pattern, n), columns) for n in self.numbers]
         if not tables:
             fields = [item for item in schema if columns is None or item.name in columns]
             return pa.schema(fields).empty_table()
@@ -374,12 +382,12 @@ def write_catalogue(
     changed: set[int] = set()
     for number, group in groupby(bags, key=lambda bag: bag.number // BAGS_PER_FILE):
         changed.add(number)
-        old = before if before is not None and number < before.files else None
+        old = before if before is not None and number in before.numbers else None
         with _FileWriter(folder, root, number, fps, old, totals) as writer:
             for start, some in groupby(group, key=lambda bag: bag.number // _BAGS_PER_GROUP):
                 writer.write(start * _BAGS_PER_GROUP, list(some))
     if before is not None:
-        for number in sorted({*range(before.files)} - changed):
+        for number in sorted({*before.numbers} - changed):
             for pattern in (BAGS_PATH, TOPICS_PATH):
                 file = _file(pattern, number)
                 link_or_copy(before.root / file, folder / file)

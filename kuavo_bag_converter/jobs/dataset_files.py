@@ -60,7 +60,7 @@ _KEPT = re.compile(
     r'|meta/episodes/[^/]+/[^/]+\.parquet|conversion/alignment/([^/]+/)?[^/]+\.parquet'
 )
 """Files of episodes; no run changes those that it finds."""
-_TABLES = re.compile(r'conversion/(bags|topics)/[^/]+')
+_TABLES = re.compile(r'conversion/(bags|topics)/file-\d+\.parquet')
 """Files of the record; a run changes those to which it adds."""
 _FORMER_ALIGNMENT = re.compile(r'conversion/alignment/[^/]+\.parquet')
 """Where former versions had the alignment of all bags; it moves into folders."""
