@@ -259,7 +259,7 @@ class PlanReport(ClockReport):
     """Frames of messages with too many elements, by topic; None if there are none."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return what ``conversion/report.json`` and shards hold of it."""
+        """Return what shards and the record of a dataset hold of it."""
         return {'format': PLAN_FORMAT, **_written(self)}
 
     @classmethod
