@@ -126,7 +126,10 @@ class Settings:
     """The settings of one run; a field's metadata holds its description, choices and range."""
 
     bags: tuple[str, ...] = setting(
-        (), 'Bags to convert: files, rosbag2 directories, or folders that hold many of them.'
+        (),
+        'Bags to convert: files, rosbag2 directories, folders that hold many of them, patterns '
+        '(*, **), lists (.txt, a path in each line) or tables (.csv, .parquet) with the column '
+        'path; a column task names their tasks, all others become labels in the record.',
     )
     output: str = setting('', 'Folder of the dataset to write; it must not exist yet.')
     profile: str = setting(
@@ -143,8 +146,9 @@ class Settings:
     tasks: str = setting(
         '',
         'The task of each bag, in place of that of the profile: folder (the name of the folder '
-        'that it lies in), custom_data:KEY (what its metadata.yaml has there), or the path of a '
-        'table (.csv) with the columns path and task.',
+        'that it lies in), custom_data:KEY (what its metadata.yaml has there), annotation:KEY '
+        '(what the JSON file beside it has there), or the path of a table (.csv, .parquet) with '
+        'the columns path and task. The task in a table of bags wins.',
     )
     labels: tuple[str, ...] = setting(
         (),
@@ -156,7 +160,10 @@ class Settings:
         'I/N, such as 1/4: convert only part I of N of the bags, to be joined with the others by '
         'the command assemble.',
     )
-    num_used: int = setting(0, 'Bags to use, drawn at random with seed 42; 0 is all.', minimum=0)
+    num_used: int = setting(
+        0, 'Bags to use, drawn at random, the same ones with the same seed; 0 is all.', minimum=0
+    )
+    seed: int = setting(42, 'With which num_used draws.', minimum=0)
     chunk_size: int = setting(
         100, 'Frames that are buffered at most and flushed together.', minimum=1, maximum=100000
     )
@@ -399,8 +406,8 @@ def _group(name: str) -> str:
 
 
 def is_table(tasks: str) -> bool:
-    """Tell whether the setting ``tasks`` names a table."""
-    return tasks.lower().endswith('.csv')
+    """Tell whether a path, or the setting ``tasks``, names a table."""
+    return tasks.lower().endswith(('.csv', '.parquet'))
 
 
 def settings_from(values: Mapping[str, object], source: str) -> Settings:

@@ -157,7 +157,8 @@ def test_what_is_no_table_is_wrong_use(tmp_path, profile, folders, capsys):
     for value, message in (
         (
             'folders',
-            'tasks: expected folder, custom_data:KEY, or the path of a table that ends in .csv',
+            'tasks: expected folder, custom_data:KEY, annotation:KEY, or the path of a table that '
+            'ends in .csv or .parquet',
         ),
         (str(tmp_path / 'none.csv'), f'tasks: {tmp_path}/none.csv: cannot be read: No such file'),
     ):

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
+from kuavo_bag_converter.bags.inputs import expand_inputs, TableRow
 from kuavo_bag_converter.bags.mcap import storage as mcap
 from kuavo_bag_converter.bags.open import open_portable
 from kuavo_bag_converter.bags.rosbag1 import storage as rosbag1
@@ -34,7 +35,7 @@ from kuavo_bag_converter.bags.rosbag2.metadata import NAME, plain_name
 from kuavo_bag_converter.bags.storage_plugins import containers, is_of_a_plugin
 from kuavo_bag_converter.bags.time_spans import recorded_spans, SILENCE_S, TimeSpan
 from kuavo_bag_converter.remote.spool import Spool
-from kuavo_bag_converter.support.errors import BagError, UsageError
+from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.places import url_of, with_urls
 
 Recording = tuple[Path, ...]
@@ -56,6 +57,8 @@ class Listing(NamedTuple):
     """What paths hold."""
 
     recordings: list[Recording]
+    rows: list[TableRow]
+    """What tables of bags say of them."""
     left_out: list[Path]
     """Previews and backups in folders."""
     duplicates: list[tuple[Path, Path]]
@@ -92,6 +95,8 @@ def list_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> 
     """
     Find the recordings at ``paths``, each a bag, a rosbag2 directory or a folder of either.
 
+    A pattern of paths, a list or a table stands for what it names, see :mod:`.inputs`.
+
     Folders are searched one level deep, their entries are sorted by name (``bag_2`` before
     ``bag_10``). Files that are numbered (``NAME_0.bag``, ``NAME_1.bag``...; ``.mcap`` or ``.db3``
     likewise) and of which each begins less than a second after the one before it ends are one
@@ -105,15 +110,14 @@ def list_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> 
 
     :param paths: Of files and folders; URLs stand for the copies in the spool.
     :param spool: Where those are.
-    :raises UsageError: a path does not exist.
+    :raises UsageError: paths do not exist, or a list or table is not as it must be.
     :raises BagError: a URL cannot be reached.
     """
     found: list[Path] = []
     left_out: list[Path] = []
     spool = spool or Spool()
-    for path in (local_path(path, spool) for path in paths):
-        if not _exists(path):
-            raise UsageError(f'{path}: does not exist')
+    inputs = expand_inputs(paths)
+    for path in (local_path(path, spool) for path in inputs.paths):
         if not os.path.isdir(path) or is_directory_bag(path):
             found.append(path)
         else:
@@ -126,7 +130,7 @@ def list_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> 
         recording for _, group in groupby(found, key=_family) for recording in _joined(list(group))
     ]
     left_out = [bag for bag in dict.fromkeys(left_out) if bag not in found]
-    return Listing(recordings, left_out, duplicates)
+    return Listing(recordings, inputs.rows, left_out, duplicates)
 
 
 def local_path(path: str | Path, spool: Spool) -> Path:
@@ -157,16 +161,6 @@ def _each_once(paths: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, Path
             duplicates.append((path, taken[key]))
         taken.setdefault(key, path)
     return list(taken.values()), list(dict.fromkeys(duplicates))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def is_beside_its_bag(path: Path, paths: Set[Path]) -> bool:

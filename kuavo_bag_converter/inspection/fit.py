@@ -72,7 +72,7 @@ import numpy as np
 import yaml
 
 _PROGRAM = 'python -m kuavo_bag_converter'
-_NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used')
+_NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used', 'seed')
 _RATE_TOLERANCE = 0.1
 _WITHIN = 100
 """Messages of a topic among which one must be as a profile needs it."""

@@ -16,19 +16,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import os
 from pathlib import Path
 import random
 from typing import NamedTuple
 
-from kuavo_bag_converter.bags.discover import list_recordings
+from kuavo_bag_converter.bags.discover import list_recordings, Listing
 from kuavo_bag_converter.bags.fingerprint import find_duplicates
+from kuavo_bag_converter.bags.inputs import RowsByPlace, TableRow
+from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.append import ExistingDataset, numbers_to_retry, recordings_to_retry
 from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
-from kuavo_bag_converter.jobs.tasks import tasks_of
+from kuavo_bag_converter.jobs.tasks import row_of, TASK, tasks_of
 from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import UsageError
@@ -45,6 +47,8 @@ class Bag(NamedTuple):
     """Its number in the record of a dataset in which it failed."""
     task: str = ''
     """In place of the profile's."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """What a table of bags says of it, by column."""
 
     @property
     def name(self) -> str:
@@ -70,6 +74,7 @@ class Bag(NamedTuple):
             paths=self.paths,
             recorded=self.recorded,
             task=self.task,
+            labels=self.labels,
         )
 
     def failure(self, error: Exception) -> Outcome:
@@ -94,12 +99,13 @@ def find_bags(
     spool = Spool(settings.spool_dir, settings.spool_mb)
     if settings.retry_failed and before is not None:
         left = recordings_to_retry(before.record, settings.bags, spool)
-        return [Bag(paths, number, before.record.bags[number].task) for paths, number in left]
+        return [_to_retry(paths, before.record.bags[number]) for paths, number in left]
     listed = list_recordings(settings.bags, spool)
     for remark in listed.remarks:
         note(remark)
     recordings = listed.recordings
-    tasks = tasks_of(settings.tasks, recordings, note)
+    rows = _rows_of(listed)
+    tasks = _tasks(settings, listed, rows, note)
     doubles = find_duplicates(recordings)
     for number, other in doubles.items():
         if tasks[number] != tasks[other]:
@@ -113,16 +119,46 @@ def find_bags(
         )
     recorded = {} if before is None else numbers_to_retry(before.record)
     bags = [
-        Bag(paths, recorded.get(place_of(paths[0])), tasks[number])
+        Bag(paths, recorded.get(place_of(paths[0])), tasks[number], _labels(rows[number]))
         for number, paths in enumerate(recordings)
         if number not in doubles
     ]
-    return _drawn(bags, settings.num_used)
+    return _drawn(bags, settings.num_used, settings.seed)
 
 
-def _drawn(bags: list[Bag], count: int) -> list[Bag]:
-    """Draw some of the recordings, always the same ones, in their order; 0 takes all."""
+def _to_retry(paths: tuple[Path, ...], bag: RecordedBag) -> Bag:
+    labels = {key: text for key, text in bag.details.labels.items() if text is not None}
+    return Bag(paths, bag.number, bag.task, tuple(labels.items()))
+
+
+def _rows_of(listed: Listing) -> list[TableRow | None]:
+    """Return for each recording what a table of bags says of it."""
+    by_place = RowsByPlace(listed.rows)
+    return [row_of(recording, by_place) for recording in listed.recordings]
+
+
+def _tasks(
+    settings: Settings,
+    listed: Listing,
+    rows: Sequence[TableRow | None],
+    note: Callable[[str], None],
+) -> list[str]:
+    """Return the task of each recording: of its row, or by the setting ``tasks``."""
+    tasks = ['' if row is None else row.values.get(TASK, '') for row in rows]
+    others = [number for number, task in enumerate(tasks) if not task]
+    found = tasks_of(settings.tasks, [listed.recordings[number] for number in others], note)
+    for number, task in zip(others, found, strict=True):
+        tasks[number] = task
+    return tasks
+
+
+def _labels(row: TableRow | None) -> tuple[tuple[str, str], ...]:
+    return () if row is None else tuple((k, v) for k, v in row.values.items() if k != TASK)
+
+
+def _drawn(bags: list[Bag], count: int, seed: int) -> list[Bag]:
+    """Draw some of the recordings, in their order; 0 takes all."""
     if not count or count >= len(bags):
         return bags
-    chosen = sorted(random.Random(42).sample(range(len(bags)), count))  # noqa: S311
+    chosen = sorted(random.Random(seed).sample(range(len(bags)), count))  # noqa: S311
     return [bags[position] for position in chosen]

@@ -341,7 +341,7 @@ class BagsToShards:
         if outcome.shard is not None:
             plan = Origin.of(Shard.load(outcome.shard)).plan
             self._run.alignment.add(number, plan)
-            _, lines = labels_of(self._run.settings.labels, outcome.paths[0])
+            _, lines = labels_of(self._run.settings.labels, outcome.paths[0], dict(outcome.labels))
             outcome = replace(outcome, problems=(*outcome.problems, *lines))
         self._outcomes[number] = outcome
         self._run.observer.bag_finished(number, outcome, plan)

@@ -32,9 +32,9 @@ from kuavo_bag_converter.settings import known_settings, recorded_values, Settin
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.version import __version__
 
-_NOT_IN_THE_DATASET = ('bags', 'output', 'shard', 'num_used', 'executor', 'jobs', 'threads',
-                       'memory_limit_mb', 'chunk_size', 'reader', 'on_error', 'append',
-                       'retry_failed', 'on_change', 'stall_timeout_s', 'check_disk',
+_NOT_IN_THE_DATASET = ('bags', 'output', 'shard', 'num_used', 'seed', 'executor', 'jobs',
+                       'threads', 'memory_limit_mb', 'chunk_size', 'reader', 'on_error',
+                       'append', 'retry_failed', 'on_change', 'stall_timeout_s', 'check_disk',
                        'debug_memory', 'tasks', 'modality', 'spool_dir', 'spool_mb')  # fmt: skip
 """Settings that do not change what a bag becomes, and ``tasks``, which is compared bag by bag."""
 

@@ -212,7 +212,7 @@ def _recorded(
         PlanReport.from_json(texts.without_places(plan.as_json())),
         {} if origin is None else origin.calibration,
         () if origin is None else origin.topics,
-        {} if shard is None else shard.labels,
+        {**({} if shard is None else shard.labels), **dict(outcome.labels)},
         {} if shard is None else {k: v.encoder for k, v in shard.videos.items() if v.encoder},
     )
     return RecordedBag(

@@ -58,5 +58,5 @@ class FinishedShards:
         """
         if outcome.shard is None:
             return None
-        labels, _ = labels_of(self._labels, outcome.paths[0])
+        labels, _ = labels_of(self._labels, outcome.paths[0], dict(outcome.labels))
         return replace(Shard.load(outcome.shard), labels=labels)

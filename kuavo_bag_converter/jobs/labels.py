@@ -38,15 +38,18 @@ def check_labels(keys: Sequence[str]) -> None:
             raise UsageError(f'labels: {key} is there {times} times; give it once')
 
 
-def labels_of(keys: Sequence[str], path: Path) -> tuple[Mapping[str, str | None], tuple[str, ...]]:
+def labels_of(
+    keys: Sequence[str], path: Path, given: Mapping[str, str]
+) -> tuple[Mapping[str, str | None], tuple[str, ...]]:
     """
     Return what was noted of a recording under some keys, None for nothing.
 
     :param keys: Those of the setting ``labels``.
     :param path: A rosbag2 directory, or the first file of the recording.
+    :param given: What a table of bags says of it, which wins.
     :return: The labels, and a line that says which keys are not there, if any is not.
     """
-    noted = custom_data_of(path) if keys else {}
+    noted = {**(custom_data_of(path) if {*keys} - given.keys() else {}), **given}
     labels = {key: visible(noted[key]) if key in noted else None for key in keys}
     missing = [key for key, text in labels.items() if text is None]
     if not missing:

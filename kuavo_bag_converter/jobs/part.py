@@ -205,6 +205,7 @@ def _outcome_as_json(outcome: Outcome) -> dict[str, Any]:
         'problems': list(outcome.problems),
         'paths': [_absolute(path) for path in outcome.paths],
         'task': outcome.task,
+        'labels': list(outcome.labels),
     }
 
 
@@ -220,6 +221,7 @@ def _outcome_from_json(document: Mapping[str, Any], folder: Path) -> Outcome:
         tuple(document['problems']),
         tuple(map(Path, document['paths'])),
         task=document['task'],
+        labels=tuple((name, text) for name, text in document['labels']),
     )
 
 

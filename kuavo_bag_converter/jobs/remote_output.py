@@ -102,7 +102,7 @@ def convert_to_url(
 
 def _made_of(settings: Settings) -> dict[str, Any]:
     """Return what tells whether two runs make the same dataset."""
-    bags = {'bags': list(map(masked, settings.bags)), 'num_used': settings.num_used}
+    bags = {'bags': list(map(masked, settings.bags)), 'drawn': (settings.num_used, settings.seed)}
     document: dict[str, Any] = json.loads(json.dumps(configuration(settings) | bags))
     return document
 
@@ -131,7 +131,7 @@ def _finished(dataset: Path, file: Path, made_of: Mapping[str, Any], url: str) -
             episodes=bag.episodes,
             frames=bag.frames,
             paths=bag.paths,
-            problems=bag.problems,
+            problems=bag.details.problems,
             task=bag.task,
         )
         for bag in record.bags

@@ -52,6 +52,8 @@ class Outcome:
     """Its number in the dataset's record, if it has failed before."""
     task: str = ''
     """In place of the profile's."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """What a table of bags says of it, by column."""
 
 
 @dataclass(frozen=True)

@@ -12,33 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The tasks of a run's recordings, by ``tasks``: by their folders, a table or their metadata."""
+"""The tasks of a run's recordings, by ``tasks``: folders, a table, metadata or annotations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-import csv
+import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+from kuavo_bag_converter.alignment.marks import find_marks
 from kuavo_bag_converter.bags.custom_data import custom_data_of
 from kuavo_bag_converter.bags.discover import Recording
+from kuavo_bag_converter.bags.inputs import read_table, RowsByPlace, TableRow
 from kuavo_bag_converter.bags.rosbag2.metadata import NAME
 from kuavo_bag_converter.settings import is_table
-from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.texts import counted, listed, shown, visible
 
 BY_FOLDER = 'folder'
 BY_METADATA = 'custom_data:'
-_COLUMNS = ('path', 'task')
-
-
-class _Row(NamedTuple):
-    line: int
-    path: str
-    """As it is written."""
-    task: str
+BY_ANNOTATION = 'annotation:'
+TASK = 'task'
+"""Column of a table."""
 
 
 def tasks_of(
@@ -58,12 +55,31 @@ def tasks_of(
         return [_folder_of(recording[0]) for recording in recordings]
     if tasks.startswith(BY_METADATA):
         return _by_metadata(tasks.removeprefix(BY_METADATA), recordings)
+    if tasks.startswith(BY_ANNOTATION):
+        return _by_annotation(tasks.removeprefix(BY_ANNOTATION), recordings)
     if not is_table(tasks):
         raise UsageError(
-            f'tasks: expected {BY_FOLDER}, {BY_METADATA}KEY, or the path of a table that ends in '
-            f'.csv, found {tasks!r}'
+            f'tasks: expected {BY_FOLDER}, {BY_METADATA}KEY, {BY_ANNOTATION}KEY, or the path of '
+            f'a table that ends in .csv or .parquet, found {tasks!r}'
         )
     return _by_table(Path(tasks), recordings, note)
+
+
+def row_of(recording: Recording, rows: RowsByPlace) -> TableRow | None:
+    """
+    Return the row of a table that is of a recording, if there is one.
+
+    :raises UsageError: Its files have rows that say something different.
+    """
+    found = [row for path in recording for row in rows.of(path)]
+    for row in found[1:]:
+        if row.values != found[0].values:
+            lines = sorted({found[0].line, row.line})
+            raise UsageError(
+                f'{row.source}: lines {" and ".join(map(str, lines))}: say different things of '
+                f'one recording, {recording[0]}'
+            )
+    return found[0] if found else None
 
 
 def _folder_of(path: Path) -> str:
@@ -95,97 +111,76 @@ def _by_metadata(key: str, recordings: Sequence[Recording]) -> list[str]:
     return tasks
 
 
+def _by_annotation(key: str, recordings: Sequence[Recording]) -> list[str]:
+    """Return what the JSON file of each recording has under a key, in one line."""
+    found = [_annotated(recording[0], key) for recording in recordings]
+    problems = [problem for _, problem in found if problem]
+    if problems:
+        raise UsageError(
+            f'tasks: {BY_ANNOTATION}{shown(key)}: {counted(len(problems), "bag")} of '
+            f'{len(found)} without it: {problems[0]}'
+        )
+    return [text for text, _ in found]
+
+
+def _annotated(bag: Path, key: str) -> tuple[str, str]:
+    """Return the text of a key, or what is wrong."""
+    try:
+        file = find_marks('{bag}.json', bag)
+        value: Any = json.loads(file.read_text(encoding='utf-8'))
+    except BagError as error:
+        return '', str(error)
+    except (OSError, ValueError, RecursionError) as error:
+        return '', f'{file}: cannot be read: {" ".join(str(error).split())}'
+    known = [*value] if isinstance(value, dict) else []
+    for part in (key,) if key in known else key.split('.'):
+        value = value.get(part) if isinstance(value, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        return '', f'{file}: has no text there; keys that are there: {listed(known) or "none"}'
+    return visible(' '.join(value.split())), ''
+
+
 def _by_table(
     table: Path, recordings: Sequence[Recording], note: Callable[[str], None]
 ) -> list[str]:
     rows = _read(table)
-    real = {os.path.realpath(place): row for place, row in rows.items()}
-    used: set[int] = set()
-    tasks: list[str] = []
-    without: list[str] = []
-    for recording in recordings:
-        found = {row.task: row.line for path in recording for row in _rows_for(path, rows, real)}
-        used |= set(found.values())
-        if len(found) > 1:
-            raise UsageError(
-                f'{table}: lines {" and ".join(map(str, sorted(found.values())))}: give the files '
-                f'of one recording, {recording[0]}, different tasks'
-            )
-        tasks += found or ['']
-        without += [] if found else [str(recording[0])]
+    by_place = RowsByPlace(rows)
+    found = [row_of(recording, by_place) for recording in recordings]
+    without = [str(recordings[n][0]) for n, row in enumerate(found) if row is None]
     if without:
         raise UsageError(
             f'{table}: has no task for {counted(len(without), "bag")} of {len(recordings)}: '
             f'{listed(without, 3)}; add a row for it, or for a folder that holds it'
         )
-    unused = [row for row in rows.values() if row.line not in used]
+    used = {row.line for one in recordings for path in one for row in by_place.of(path)}
+    unused = [row for row in rows if row.line not in used]
     if unused:
         note(
             f'{table}: {counted(len(unused), "row")} of {len(rows)} for no bag of this run: '
-            f'{listed((row.path for row in unused), 3)}'
+            f'{listed((row.given for row in unused), 3)}'
         )
-    return tasks
+    return [row.values[TASK] for row in found if row is not None]
 
 
-def _rows_for(path: Path, rows: dict[str, _Row], real: dict[str, _Row]) -> list[_Row]:
-    """
-    Return the row of a file or, without one, that of the nearest folder that holds it.
-
-    :param path: The file.
-    :param rows: By absolute path.
-    :param real: The same, with links followed.
-    """
-    for place, known in ((os.path.abspath(path), rows), (os.path.realpath(path), real)):
-        for one in map(str, (Path(place), *Path(place).parents)):
-            if one in known:
-                return [known[one]]
-    return []
-
-
-def _read(table: Path) -> dict[str, _Row]:
-    """Return the rows of a table by the absolute paths of their bags."""
-    rows: dict[str, _Row] = {}
-    missing: list[_Row] = []
+def _read(table: Path) -> list[TableRow]:
+    """Return the rows of a table of tasks, of which each bag or folder has one."""
     try:
-        with table.open(encoding='utf-8-sig', newline='') as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            for column in _COLUMNS:
-                if columns.count(column) != 1:
-                    raise UsageError(
-                        f'{table}: expected the columns path and task in the first line, '
-                        f'separated by commas, found {listed(columns) or "nothing"}'
-                    )
-            for entry in reader:
-                row = _Row(reader.line_num, *((entry[name] or '').strip() for name in _COLUMNS))
-                _check(table, row)
-                place = os.path.abspath(table.parent / row.path)
-                if place in rows:
-                    raise UsageError(
-                        f'{table}: line {row.line}: {row.path}: is in line {rows[place].line} '
-                        'already'
-                    )
-                rows[place] = row
-                missing += [] if os.path.lexists(place) else [row]
+        table.stat()
     except OSError as error:
         raise UsageError(f'tasks: {table}: cannot be read: {error.strerror}') from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f'tasks: {table}: is no table in UTF-8: {error}') from error
+    rows = read_table(table, (TASK,))
+    lines: dict[str, int] = {}
+    for row in rows:
+        if row.place in lines:
+            raise UsageError(
+                f'{table}: line {row.line}: {row.given}: is in line {lines[row.place]} already'
+            )
+        lines[row.place] = row.line
+    missing = [row for row in rows if not os.path.lexists(row.place)]
     if missing:
         raise UsageError(
             f'{table}: {counted(len(missing), "row")} of {len(rows)} for bags that are not there, '
-            f'the first in line {missing[0].line}: {shown(missing[0].path)}; paths are relative '
+            f'the first in line {missing[0].line}: {shown(missing[0].given)}; paths are relative '
             'to the folder of the table'
         )
     return rows
-
-
-def _check(table: Path, row: _Row) -> None:
-    for name, value in zip(_COLUMNS, (row.path, row.task), strict=True):
-        if not value:
-            raise UsageError(f'{table}: line {row.line}: has no {name}')
-        if not value.isprintable():
-            raise UsageError(
-                f'{table}: line {row.line}: {name}: expected one line without control characters, '
-                f'found {value[:60]!r}'
-            )
