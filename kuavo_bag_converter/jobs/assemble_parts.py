@@ -211,6 +211,11 @@ def _agreed(agreement: Agreement, outcome: Outcome, shard_format: ShardFormat) -
         agreement.check_agreement(outcome.bag, shard_format)
     except (BagError, DatasetError) as error:
         return Outcome(
-            outcome.bag, 'failed', error_text(error), paths=outcome.paths, task=outcome.task
+            outcome.bag,
+            'failed',
+            error_text(error),
+            paths=outcome.paths,
+            task=outcome.task,
+            labels=outcome.labels,
         )
     return outcome

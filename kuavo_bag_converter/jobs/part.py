@@ -335,6 +335,7 @@ def _digest(bags: Sequence[Bag]) -> str:
             len(bag.paths),
             total_bytes(bag.paths),
             bag.task,
+            *bag.labels,
         )
         for place, bag in zip(places, bags, strict=True)
     ]
