@@ -37,7 +37,7 @@ import pyarrow as pa
 
 PictureT = TypeVar('PictureT')
 
-_GROUP_BYTES = 4 << 20
+_GROUP_BYTES = 1 << 20
 """Pictures that are in memory until they are written as a row group."""
 
 
@@ -76,7 +76,7 @@ class ImageWriter(ABC, Generic[PictureT]):
         self._ends = list(accumulate(episode_lengths))
         self._episode = 0
         self._schema = table_schema([feature])
-        self._table = TableWriter(path, self._schema)
+        self._table = TableWriter(path, self._schema, 'none')  # PNGs do not shrink
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
 

@@ -143,7 +143,7 @@ def column_of(table: pa.Table, feature: Feature) -> NDArray[Any]:
 class TableWriter:
     """Writes a Parquet file, one row group for each table that it is given."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, compression: str = 'snappy') -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.rows = 0
@@ -151,7 +151,7 @@ class TableWriter:
         self._writer = pq.ParquetWriter(
             self._file,
             schema,
-            compression='snappy',
+            compression=compression,
             use_dictionary=[*_REPEATING, *REPEATING_TEXTS],
             data_page_size=_PAGE_BYTES,
         )
