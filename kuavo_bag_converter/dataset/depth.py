@@ -62,6 +62,13 @@ def code_table(coding: DepthCoding) -> NDArray[np.uint16]:
     return codes
 
 
+def largest_error(coding: DepthCoding) -> int:
+    """Return by how many mm whole millimetres within the range are read back wrong at most."""
+    low, high = (round(limit * _MILLIMETRES) for limit in (coding.depth_min, coding.depth_max))
+    depth = np.arange(low, high + 1)
+    return int(np.abs(depth_of_codes(coding)[code_table(coding)[depth]] - depth).max())
+
+
 def depth_of_codes(coding: DepthCoding) -> NDArray[np.float64]:
     """Return the depth in millimetres that each code stands for: shape (4096,)."""
     codes = np.arange(MAX_CODE + 1, dtype=np.float64)

@@ -31,6 +31,7 @@ import av
 from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.alignment.selection import frame_check
 from kuavo_bag_converter.bags.model import Connection
+from kuavo_bag_converter.dataset.depth import largest_error
 from kuavo_bag_converter.dataset.encoders import (
     check_video_options,
     check_video_size,
@@ -134,6 +135,11 @@ class CameraKind(ABC, Generic[PictureT]):
         height, width = self.size
         return height * width * (self._encoder_bytes_per_pixel() + _PICTURE_BYTES_PER_PIXEL)
 
+    @property
+    def loss(self) -> str:
+        """Return in a line what is lost of every picture, where that has a bound; '' if not."""
+        return ''
+
     @abstractmethod
     def decoder(self, connection: Connection) -> ConnectionDecoder[PictureT]:
         """
@@ -194,9 +200,7 @@ class CameraKind(ABC, Generic[PictureT]):
 
     def _no_remarks(self) -> PictureRemarks:
         feature = self._bound.feature
-        clipped = feature.depth_range if feature.depth else None
-        if feature.depth == 'metric12':
-            clipped = _METRIC_RANGE
+        clipped = feature.depth_range if feature.depth in ('original', 'range8') else None
         return PictureRemarks(shown(self.topic), self.key, clipped)
 
     def _depth_decoder(self, connection: Connection) -> DepthDecoder:
@@ -304,6 +308,18 @@ class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):
     def video(self) -> VideoOptions:
         """Return the settings of its encoder, which no setting changes."""
         return DEPTH_OPTIONS
+
+    @property
+    def loss(self) -> str:
+        """Return the error of the codes."""
+        low, high = _METRIC_RANGE
+        return (
+            f'{shown(self.topic)}: metric12 keeps {low} to {high} mm to within '
+            f'{largest_error(DepthCoding())} mm, and reads no depth as {low} mm ({self.key})'
+        )
+
+    def _no_remarks(self) -> PictureRemarks:
+        return PictureRemarks(shown(self.topic), self.key, _METRIC_RANGE, tell_any=True)
 
     def decoder(self, connection: Connection) -> ConnectionDecoder[npt.NDArray[np.uint16]]:
         """Return a decoder to depth maps, mm."""

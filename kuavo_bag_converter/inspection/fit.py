@@ -408,7 +408,8 @@ class _ProfileFitter:
             return None
         except (BagError, UsageError) as error:
             return Miss(camera.key, topic, 'picture', f'{error} ({camera.key})')
-        self._remarks[camera] = tuple(kind.remarks.lines())
+        losses = [kind.loss] if kind.loss else []
+        self._remarks[camera] = (*losses, *kind.remarks.lines())
         return None
 
     def _absent(self, user: str, sources: Sequence[Source], others: Sequence[str]) -> Miss:

@@ -47,7 +47,12 @@ class PictureRemarks:
     """
 
     def __init__(
-        self, topic: str, key: str = '', depth_range: tuple[int, int] | None = None
+        self,
+        topic: str,
+        key: str = '',
+        depth_range: tuple[int, int] | None = None,
+        *,
+        tell_any: bool = False,
     ) -> None:
         """
         Begin for a camera.
@@ -55,6 +60,7 @@ class PictureRemarks:
         :param topic: Of its messages.
         :param key: Of its feature.
         :param depth_range: [min, max] in mm to which its depth is clipped; None if it is not.
+        :param tell_any: Whether any depth outside of the range is said, which nobody chose.
         """
         self._topic = topic
         self._key = f' ({key})' if key else ''
@@ -72,6 +78,8 @@ class PictureRemarks:
         """Maps of which nearly nothing lies in the range."""
         self._unit_mm = 0.0
         self._depth_range = depth_range
+        self._tell_any = tell_any
+        self._depths = self._depths_outside = 0
         self._lock = threading.Lock()
 
     def note(self, text: str) -> None:
@@ -124,11 +132,14 @@ class PictureRemarks:
         depths = sample[valid] * unit_mm
         median = float(np.median(depths))
         plausible = _NEAREST_MM <= median <= _FURTHEST_MM
-        clipped = False
+        clipped, outside = False, 0
         if self._depth_range is not None:
             low, high = self._depth_range
             clipped = bool(((depths > low) & (depths < high)).mean() < _LEAST_DEPTH)
+            outside = int(((depths < low) | (depths > high)).sum())
         with self._lock:
+            self._depths += len(depths)
+            self._depths_outside += outside
             self._clipped += clipped
             self._medians.append(median)
             self._maps['plausible' if plausible else 'implausible'] += 1
@@ -187,6 +198,12 @@ class PictureRemarks:
             yield (
                 f'{self._clipped} of {maps} depth maps lie outside of [{low}, {high}] mm, to '
                 f'which they are clipped, {beyond}; set unit if it is another, or depth_range'
+            )
+        elif self._tell_any and self._depths_outside and self._depth_range is not None:
+            low, high = self._depth_range
+            yield (
+                f'{100 * self._depths_outside / self._depths:.2g} % of the depths looked at lie '
+                f'outside of [{low}, {high}] mm, to which they are clipped; image16 keeps them'
             )
 
 
