@@ -64,7 +64,7 @@ with atheris.instrument_imports(['kuavo_bag_converter']) if atheris else nullcon
     from depth_payloads import rvl
     from kuavo_bag_converter.bags.open import open_bag
     from kuavo_bag_converter.messages.definitions import Definitions
-    from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
+    from kuavo_bag_converter.messages.depth import DepthDecoder, DepthPngCopier, GrayDepthDecoder
     from kuavo_bag_converter.messages.fields import FieldReader
     from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, picture_info
     from kuavo_bag_converter.support.errors import BagError
@@ -116,6 +116,7 @@ def read_pictures(connection, payloads):
     ]
     if connection is COMPRESSED:
         decoders.append(JpegCopier(connection, DEFINITIONS))
+        decoders.append(DepthPngCopier(connection, DEFINITIONS))
     for decoder, payload in itertools.product(decoders, payloads):
         with refusals():
             decoder.decode(payload)

@@ -21,6 +21,8 @@ from depth_payloads import png, rvl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from kuavo_bag_converter.dataset.depth import largest_error
+from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
 from kuavo_bag_converter.messages.images import picture_info
@@ -391,3 +393,20 @@ def test_maps_do_not_hold_the_payload():
             depth = DepthDecoder(connection, DEFINITIONS).decode(view)
         payload.clear()
         assert depth.shape == (48, 64)
+
+
+def test_metric_depth_says_which_share_of_the_depths_it_clips():
+    for every, said in ((False, []), (True, ['25'])):
+        remarks = PictureRemarks('/depth', 'eye', (10, 10000), tell_any=every)
+        depth = np.full((48, 64), 2000, np.uint16)
+        depth[:12] = 20000
+        DepthDecoder(RAW, DEFINITIONS, remarks=remarks).decode(
+            image(depth.tobytes(), 48, 64, '16UC1', 128)
+        )
+        assert [line.split()[1] for line in remarks.lines()] == said
+
+
+def test_the_error_of_metric_depth_is_bounded():
+    assert largest_error(DepthCoding()) == 2
+    assert largest_error(DepthCoding(0.01, 3.0)) == 0
+    assert largest_error(DepthCoding(0.01, 10.0, use_log=False)) == 1

@@ -19,11 +19,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import re
+import struct
+import zlib
 
 from conversions import opinion, report, run
 import cv2
 from dataset_reading import info
 from depth_payloads import png, rvl
+import kuavo_bag_converter as kbc
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import UsageError
@@ -243,6 +246,36 @@ def test_a_damaged_a_shallow_and_another_map_are_found(tmp_path):
     described['features'][COPY]['info']['depth_unit'] = 'm'
     (tmp_path / 'out' / 'meta' / 'info.json').write_text(json.dumps(described))
     assert [finding.rule for finding in check_dataset(tmp_path / 'out')] == ['features.entry']
+
+
+def test_a_png_that_only_decoding_finds_damaged_is_named(tmp_path):
+    damaged = bytearray(png(depth(1)))
+    place = damaged.index(b'IDAT')
+    (length,) = struct.unpack_from('>I', damaged, place - 4)
+    damaged[place + 6] ^= 0xFF
+    checksum = zlib.crc32(damaged[slice(place, place + 4 + length)])
+    struct.pack_into('>I', damaged, place + 4 + length, checksum)
+    make = payloads_of([png(depth(0)), bytes(damaged), png(depth(2))], FORMAT)
+    robot = Robot().publish(TOPIC, every(10, 0.3), make)
+    path = robot.publish(STATE, every(50, 0.3), joint_state(ramps(2))).write(tmp_path / 'bag')
+    made = run(path, tmp_path / 'out', profile=profile(tmp_path, {'copy': 'copy'}))
+    assert made.exit_code == 1
+    assert made.outcomes[0].reason.startswith(f'{TOPIC}: ')
+    assert 'depth: image16' in made.outcomes[0].reason
+    assert not (tmp_path / 'out').exists()
+
+
+def test_inspect_says_what_metric_depth_loses(tmp_path):
+    path = bag(tmp_path / 'bag', [depth(0) // 4 + 10] * 3)
+    said = {}
+    for coding in ('metric12', 'copy'):
+        cameras = {'a': coding, 'b': coding}
+        said[coding] = kbc.inspect(path, profile=profile(tmp_path, cameras, fit='pad')).asked
+    assert said['metric12'].remarks == (
+        'metric12 keeps 10 to 10000 mm to within 2 mm, and no depth reads as 10 mm '
+        '(observation.depth_a, observation.depth_b)',
+    )
+    assert 'depth: copy stores pictures as they are' in said['copy'].misses[0].text
 
 
 @pytest.mark.parametrize('python', PYTHONS)

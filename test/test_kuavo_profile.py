@@ -31,6 +31,7 @@ from kuavo_bag_converter.alignment.binding import bind
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.frames.operations import apply_operations
+from kuavo_bag_converter.jobs.configuration import configuration, differences, of_today
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Align, Clock
@@ -301,13 +302,20 @@ def test_no_topic_is_of_two_cameras():
 
 
 def test_depth_cameras_are_coded_as_asked():
-    for coding in ('original', 'range8', 'metric12'):
-        profile = profile_of(depth_coding=coding, depth_range=[100, 900])
+    for asked in ('original', 'range8', 'metric12', 'image16', 'copy', 'minmax8'):
+        coding = 'original' if asked == 'minmax8' else asked
+        profile = profile_of(depth_coding=asked, depth_range=[100, 900])
         for camera in profile.cameras:
             if 'depth' in camera.key:
                 assert (camera.depth, camera.depth_range) == (coding, (100, 900))
             else:
                 assert camera.depth == ''
+
+
+def test_an_unfinished_run_with_the_former_name_of_a_depth_coding_goes_on():
+    now = configuration(settings_from({'depth_coding': 'original'}, 'test'))
+    assert differences(of_today({**now, 'depth_coding': 'minmax8'}), now) == ''
+    assert differences(of_today({**now, 'depth_coding': 'range8'}), now) != ''
 
 
 def test_the_clock_is_the_main_camera():

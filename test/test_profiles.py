@@ -301,6 +301,14 @@ def test_a_camera_says_how_its_pictures_are_changed(tmp_path):
     assert camera.value_range == (3000.0, 4000.0)
 
 
+def test_depth_has_a_form_and_its_former_name(tmp_path):
+    for coding in ('original', 'range8', 'metric12', 'image16', 'copy'):
+        camera = load_camera(tmp_path, f'depth: {coding}')
+        in_table = coding in ('image16', 'copy')
+        assert (camera.depth, camera.dtype) == (coding, 'image' if in_table else 'video')
+    assert load_camera(tmp_path, 'depth: minmax8').depth == 'original'
+
+
 @pytest.mark.parametrize(
     ('unit', 'expected'),
     [('m', 1000.0), ('mm', 1.0), ('0.1mm', 0.1), ('0.25 mm', 0.25), ('100um', 0.1), ('cm', 10.0),
@@ -314,6 +322,10 @@ def test_the_unit_of_depth_is_a_length(tmp_path, unit, expected):
 @pytest.mark.parametrize(
     ('keys', 'words'),
     [
+        (
+            'depth: image16, store: video',
+            'store: depth: image16 is stored in the table; set',
+        ),
         ('depth: metric12, store: image', 'store: metric12 is a coding of video; set depth to'),
         ('store: png', "store: expected one of video, image, found 'png'"),
         ('unit: m', 'unit: only for depth cameras; set depth to one of'),

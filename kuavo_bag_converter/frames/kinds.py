@@ -137,7 +137,7 @@ class CameraKind(ABC, Generic[PictureT]):
 
     @property
     def loss(self) -> str:
-        """Return in a line what is lost of every picture, where that has a bound; '' if not."""
+        """Return what its coding loses of every picture, where that has a bound; '' if not."""
         return ''
 
     @abstractmethod
@@ -314,8 +314,8 @@ class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):
         """Return the error of the codes."""
         low, high = _METRIC_RANGE
         return (
-            f'{shown(self.topic)}: metric12 keeps {low} to {high} mm to within '
-            f'{largest_error(DepthCoding())} mm, and reads no depth as {low} mm ({self.key})'
+            f'metric12 keeps {low} to {high} mm to within {largest_error(DepthCoding())} mm, and '
+            f'no depth reads as {low} mm'
         )
 
     def _no_remarks(self) -> PictureRemarks:

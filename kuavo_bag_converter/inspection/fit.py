@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 import json
@@ -161,6 +161,7 @@ class _ProfileFitter:
         self._part = cache(self._try_part)
         self._camera = cache(self._try_camera)
         self._remarks: dict[CameraFeature, tuple[str, ...]] = {}
+        self._losses: dict[CameraFeature, str] = {}
         """What there is to say of the first picture of a camera."""
         self._bad: dict[str, int] = {}
         """First pictures of a topic that cannot be decoded, as far as they were tried."""
@@ -205,8 +206,18 @@ class _ProfileFitter:
             episodes,
             tuple(misses),
             _command(self._bag.files, settings),
-            tuple(text for camera in cameras for text in self._remarks.get(camera, ())),
+            (
+                *(text for camera in cameras for text in self._remarks.get(camera, ())),
+                *(self._lost(cameras) if not misses else ()),
+            ),
         )
+
+    def _lost(self, cameras: Sequence[CameraFeature]) -> Iterator[str]:
+        """Say what is lost of pictures, once for all cameras that lose the same."""
+        losses = [self._losses.get(camera, '') for camera in cameras]
+        for loss in dict.fromkeys(filter(None, losses)):
+            keys = [camera.key for camera, own in zip(cameras, losses, strict=True) if own == loss]
+            yield f'{loss} ({", ".join(keys)})'
 
     def advised(self, settings: Settings, *, asked: bool = False) -> Fit:
         """
@@ -408,8 +419,8 @@ class _ProfileFitter:
             return None
         except (BagError, UsageError) as error:
             return Miss(camera.key, topic, 'picture', f'{error} ({camera.key})')
-        losses = [kind.loss] if kind.loss else []
-        self._remarks[camera] = (*losses, *kind.remarks.lines())
+        self._remarks[camera] = tuple(kind.remarks.lines())
+        self._losses[camera] = kind.loss
         return None
 
     def _absent(self, user: str, sources: Sequence[Source], others: Sequence[str]) -> Miss:

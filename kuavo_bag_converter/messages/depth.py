@@ -290,7 +290,13 @@ class DepthPngCopier:
 
     def _pixels(self, png: bytes) -> Depth:
         with errors_about(self._topic):
-            return self._decoded(png)
+            try:
+                return self._decoded(png)
+            except ImageError as error:
+                raise ImageError(
+                    f'{error}, though its checksums are right; depth: image16 decodes every PNG, '
+                    'so that on_bad_image decides'
+                ) from None
 
     def _decoded(self, png: bytes) -> Depth:
         frame = self._png.decode(memoryview(png))
