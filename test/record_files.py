@@ -51,6 +51,7 @@ def read_record(root):
             'plan': {},
             'topics': [topics[place] for place in range(len(topics))],
             **({'labels': dict(row['labels'])} if row['labels'] else {}),
+            **({'encoders': dict(row['encoders'])} if row['encoders'] else {}),
         }
         entry |= {name: json.loads(row[name]) for name in JSON_COLUMNS if row[name]}
         bags.append(entry | json.loads(row['others'] or '{}'))
@@ -65,7 +66,8 @@ def edit_record(root, change):
     schema = pq.read_schema(file)
     rows = tables(root, 'bags')[: len(document['bags'])]
     for row, entry in zip(rows, document.pop('bags'), strict=True):
-        own = {**entry, 'path': entry['bag'], 'labels': [*entry.get('labels', {}).items()]}
+        own = {**entry, 'path': entry['bag']}
+        own |= {name: [*entry.get(name, {}).items()] for name in ('labels', 'encoders')}
         own |= {name: json.dumps(entry[name]) for name in JSON_COLUMNS if name in entry}
         row |= {name: own[name] for name in row if name in own and name != 'bag'}
     document['totals']['bags']['declared'] = len(rows)

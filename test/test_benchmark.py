@@ -386,9 +386,19 @@ def test_wrong_use_is_told_before_anything_runs(tmp_path, capsys, arguments, tol
 def test_it_compares_codecs(tmp_path, monkeypatch):
     from kuavo_bag_converter.benchmark import codec_comparison
 
-    monkeypatch.setattr(codec_comparison, '_CODECS', codec_comparison._CODECS[:1])
-    assert run(['benchmark', 'codecs', '--work', str(tmp_path), *SMALL, '--cameras', '3']) == 0
-    (row,) = json.loads((tmp_path / 'results/codecs/results.json').read_text())['codecs']
+    first, *_, last = codec_comparison._CODECS
+    monkeypatch.setattr(codec_comparison, '_CODECS', [first, last])
+    monkeypatch.setattr(codec_comparison, 'HARDWARE_ENCODERS', {})
+    page, begin, end = tmp_path / 'page.md', codec_comparison._BEGIN, codec_comparison._END
+    page.write_text(f'a\n{begin}old\n{end}\nb')
+    given = ['--work', str(tmp_path), *SMALL, '--write-into', str(page)]
+    assert run(['benchmark', 'codecs', *given]) == 0
+    folder = tmp_path / 'results/codecs'
+    row, metric = json.loads((folder / 'results.json').read_text())['codecs']
+    table = (folder / 'results.md').read_text()
+    assert page.read_text() == f'a\n{begin}{table}{end}\nb'
+    assert metric['status'] == 'done'
+    assert metric['psnr_db'] == float('inf')
     assert row['status'] == 'done'
     assert 25 < row['worst_psnr_db'] <= row['psnr_db'] < 60
     assert 0.5 < row['ssim'] < 1

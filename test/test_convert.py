@@ -248,6 +248,21 @@ def test_each_encoder_has_a_preset_of_its_own(sample, tmp_path):
         run(sample, tmp_path / 'refused', observer=NotPlanned(), **wrong)
 
 
+@pytest.mark.parametrize(
+    ('vcodec', 'preset', 'meant'),
+    [
+        ('h264', 'auto', 'superfast'),
+        ('hevc', 'auto', 'ultrafast'),
+        ('auto', 'fastest', 'ultrafast'),
+        ('hevc_nvenc', 'fastest', 'ultrafast'),
+        ('libsvtav1', 'fastest', '12'),
+    ],
+)
+def test_words_for_presets_mean_one_of_the_codec(vcodec, preset, meant):
+    settings = settings_from({'vcodec': vcodec, 'preset': preset}, 'test')
+    assert settings.encoder_preset == meant
+
+
 @pytest.mark.parametrize('way', ['python', 'params-file', 'set'])
 def test_a_preset_may_be_written_as_the_number_it_is(tmp_path, way):
     file = tmp_path / 'av1.yaml'

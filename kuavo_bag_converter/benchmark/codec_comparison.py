@@ -29,7 +29,11 @@ from kuavo_bag_converter.benchmark.campaign import common_settings, made_bag, sa
 from kuavo_bag_converter.benchmark.markdown import table
 from kuavo_bag_converter.benchmark.measure import measure, Measurement
 from kuavo_bag_converter.benchmark.results import describe_machine
+from kuavo_bag_converter.dataset.encoders import DEPTH_OPTIONS
 from kuavo_bag_converter.dataset.features import VideoOptions
+from kuavo_bag_converter.dataset.hardware import why_not
+from kuavo_bag_converter.settings import HARDWARE_ENCODERS
+from kuavo_bag_converter.support.errors import UsageError
 
 _JOB = 'kuavo_bag_converter.benchmark.codec_job'
 
@@ -41,12 +45,18 @@ _COMPATIBILITY = {
 }
 
 
+_SIZE = (480, 640)
+"""Of the pictures with which encoders in hardware are tried."""
+
+
 @dataclass(frozen=True)
 class _Codec:
     name: str
     video: VideoOptions
     parallel: bool = False
     """Threads and lookahead are the encoder's choice."""
+    depth: str = ''
+    """How depth is coded; '' for pictures in colours."""
 
 
 _CODECS = (
@@ -55,7 +65,11 @@ _CODECS = (
     _Codec('H.264 superfast, gop 30', VideoOptions(gop=30)),
     _Codec('H.264 veryfast', VideoOptions(preset='veryfast')),
     _Codec('H.264 medium', VideoOptions(preset='medium')),
-    _Codec('HEVC ultrafast', VideoOptions('hevc', 28, 'ultrafast')),
+    _Codec('H.264 superfast, yuv444p', VideoOptions(pix_fmt='yuv444p')),
+    _Codec('H.264 superfast, yuv420p10le', VideoOptions(pix_fmt='yuv420p10le')),
+    _Codec('HEVC ultrafast', VideoOptions('hevc', 23, 'ultrafast')),
+    _Codec('HEVC ultrafast, crf 28', VideoOptions('hevc', 28, 'ultrafast')),
+    _Codec('HEVC superfast', VideoOptions('hevc', 23)),
     _Codec('AV1 preset 10', VideoOptions('libsvtav1', 30, '10')),
     _Codec('AV1 preset 12', VideoOptions('libsvtav1', 30, '12')),
     _Codec('AV1 preset 12, gop 30', VideoOptions('libsvtav1', 30, '12', 30)),
@@ -63,7 +77,16 @@ _CODECS = (
         'AV1 preset 12, as LeRobot runs it', VideoOptions('libsvtav1', 30, '12'), parallel=True
     ),
     _Codec('JPEG copy', VideoOptions('mjpeg')),
+    _Codec('depth as grey, H.264 superfast', VideoOptions(gray_depth=True), depth='minmax8'),
+    _Codec(
+        'depth as grey, H.264 ultrafast',
+        VideoOptions(preset='ultrafast', gray_depth=True),
+        depth='minmax8',
+    ),
+    _Codec('depth in 12 bits, HEVC lossless', DEPTH_OPTIONS, depth='metric12'),
 )
+_BEGIN, _END = '<!-- benchmark codecs -->\n', '<!-- end of benchmark codecs -->'
+"""The lines of a text file between which the table stands."""
 
 
 def compare_codecs(options: argparse.Namespace, sample: Mapping[str, object]) -> int:
@@ -72,16 +95,18 @@ def compare_codecs(options: argparse.Namespace, sample: Mapping[str, object]) ->
 
     :param options: Of the command line.
     :param sample: Options of the bag to make.
-    :raises UsageError: A setting is wrong.
+    :raises UsageError: A setting is wrong, or the file has no place for the table.
     :raises ConverterError: The bag cannot be made.
     """
     settings = common_settings(options.assignments, sample)
+    if options.write_into:
+        _around_table(Path(options.write_into))
     work = Path(options.work)
     bag = Path(options.bag) if options.bag else made_bag(work, sample)
     path = scratch_folder(work) / 'video.mp4'
     specification = {'settings': {**settings, 'bags': [str(bag)]}, 'path': str(path)}
     rows = []
-    for codec in _CODECS:
+    for codec in _codecs(has_depth=bool(sample.get('depth', True))):
         row = _measured(codec, specification)
         path.unlink(missing_ok=True)
         say(f'{codec.name}: {row["status"]} {row["reason"]}')
@@ -93,15 +118,52 @@ def compare_codecs(options: argparse.Namespace, sample: Mapping[str, object]) ->
     text = _markdown(rows)
     (folder / 'results.md').write_text(text, encoding='utf-8')
     sys.stdout.write(text)
+    if options.write_into:
+        before, after = _around_table(Path(options.write_into))
+        Path(options.write_into).write_text(f'{before}{text}{after}', encoding='utf-8')
     return 1 if any(row['status'] != 'done' for row in rows) else 0
 
 
+def _codecs(*, has_depth: bool) -> list[_Codec]:
+    """Return all that can be compared, with the encoders in hardware that work here."""
+    found = [codec for codec in _CODECS if has_depth or not codec.depth]
+    for encoder, codec in HARDWARE_ENCODERS.items():
+        video = VideoOptions(codec, encoders=(encoder,))
+        if not why_not(encoder, video, *_SIZE):
+            found.append(_Codec(encoder, video))
+    return found
+
+
+def _around_table(path: Path) -> tuple[str, str]:
+    """
+    Return what stands before and behind the table in a text file.
+
+    :raises UsageError: It has no place for one.
+    """
+    try:
+        before, begin, rest = path.read_text(encoding='utf-8').partition(_BEGIN)
+    except (OSError, ValueError) as error:
+        raise UsageError(f'--write-into {path}: cannot be read ({error})') from error
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise UsageError(
+            f'--write-into {path}: has not the lines {_BEGIN.strip()} and {_END}, between which '
+            'the table goes'
+        )
+    return before + begin, end + after
+
+
 def _measured(codec: _Codec, specification: Mapping[str, Any]) -> dict[str, Any]:
-    encoding = {'judge': False, 'video': asdict(codec.video), 'parallel': codec.parallel}
+    encoding = {
+        'judge': False,
+        'video': asdict(codec.video),
+        'parallel': codec.parallel,
+        'depth': codec.depth,
+    }
     encoded = measure(_JOB, {**specification, **encoding})
     judged: Measurement | None = None
     if encoded.status == 'done':
-        judged = measure(_JOB, {**specification, 'judge': True})
+        judged = measure(_JOB, {**specification, **encoding, 'judge': True})
     last = judged or encoded
     row = {'name': codec.name, **encoding, 'status': last.status, 'reason': last.reason}
     if judged and judged.status == 'done':

@@ -15,13 +15,15 @@
 """
 The jobs of a process: encode the pictures of one camera with one codec, and judge the video.
 
-Both work on consecutive frames of the first colour camera, which are in memory before the work
-begins.
+Both work on consecutive frames of the first colour or depth camera, which are in memory before the
+work begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 import statistics
 import time
@@ -31,12 +33,24 @@ import av
 import cv2
 from kuavo_bag_converter.benchmark.processes import memory_status
 from kuavo_bag_converter.benchmark.served import ServedBag
+from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.encoders import COPY, encoder_options, ENCODERS
-from kuavo_bag_converter.dataset.features import Feature, VideoOptions
+from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
-from kuavo_bag_converter.dataset.video import PacketWriter
+from kuavo_bag_converter.dataset.video import (
+    CameraWriter,
+    DepthWriter,
+    PacketWriter,
+    VideoWriter,
+)
 from kuavo_bag_converter.messages.codecs import PictureCodec
-from kuavo_bag_converter.messages.video_frames import FrameFitter, plane_pixels
+from kuavo_bag_converter.messages.video_frames import (
+    FrameFitter,
+    gray_frame,
+    gray_pixels,
+    plane_pixels,
+    sample_bits,
+)
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.process import MB, release_memory
@@ -48,80 +62,117 @@ _SEEKS = 40
 _WINDOW, _SIGMA = (11, 11), 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
-Luma = npt.NDArray[np.uint8]
+Luma = npt.NDArray[np.float64]
+"""In levels of 8 bits."""
 
 
 class _Pictures(NamedTuple):
-    stored: list[bytes]
-    frames: list[av.VideoFrame]
+    """Of one camera, in the order of the frames."""
+
+    given: list[Any]
+    """What the writer takes."""
+    originals: list[av.VideoFrame]
+    """What a video without loss would show."""
     fps: float
 
 
 def prepare(specification: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
     """
-    Return the encoding of ``specification['video']`` to ``['path']``, or the judging of it.
+    Return the encoding of pictures to ``specification['path']``, or the judging of it.
 
+    ``['video']`` are the settings and ``['depth']`` is how depth is coded, '' for colours;
     ``['parallel']`` leaves threads and lookahead to the encoder, as LeRobot does.
     """
-    pictures = _pictures(specification['settings'])
+    options, depth = VideoOptions(**specification['video']), specification['depth']
+    pictures = _pictures(specification['settings'], options, depth)
     path = Path(specification['path'])
     if specification['judge']:
-        return lambda: _judge(path, pictures.frames)
-    options = VideoOptions(**specification['video'])
-    return lambda: _encode_measured(path, pictures, options, specification['parallel'])
+        return lambda: _judge(path, pictures.originals)
+    encode = _encode_as_lerobot if specification['parallel'] else partial(_encode, depth=depth)
+    return lambda: _encode_measured(lambda: encode(path, pictures, options), len(pictures.given))
 
 
-def _pictures(values: Mapping[str, Any]) -> _Pictures:
-    """Read consecutive frames from the middle of the bag."""
+def _pictures(values: Mapping[str, Any], options: VideoOptions, depth: str) -> _Pictures:
+    """Read the pictures of consecutive frames from the middle of the bag."""
     settings = settings_from(values, 'benchmark')
     with ServedBag(settings) as bag:
-        camera = next(c for c in bag.binding.cameras if not c.feature.depth).feature
+        cameras = [c.feature for c in bag.binding.cameras if bool(c.feature.depth) == bool(depth)]
+        if not cameras:
+            raise BagError(f'no {"depth" if depth else "colour"} camera in the bag')
         start = max(0, (len(bag.plan) - _FRAMES) // 2)
         frames = np.arange(start, min(start + _FRAMES, len(bag.plan)))
         stored = [
-            served.data for served in bag.pictures(frames) if served.key == camera.key
+            served.data for served in bag.pictures(frames) if served.key == cameras[0].key
             for _ in served.frames
         ]  # fmt: skip
         fps = bag.binding.profile.fps
-    jpeg, fitter = PictureCodec('mjpeg'), FrameFitter(camera.size, 'yuv420p')
-    fitted = [fitter.fit(jpeg.decode(memoryview(data))) for data in stored]
+    if depth:
+        given, originals = _depth_pictures(stored, options, depth)
+    else:
+        pix_fmt = 'yuv420p' if options.vcodec == COPY else options.pix_fmt
+        jpeg, fitter = PictureCodec('mjpeg'), FrameFitter(cameras[0].size, pix_fmt)
+        originals = [fitter.fit(jpeg.decode(memoryview(data))) for data in stored]
+        given = stored if options.vcodec == COPY else originals
     # What reading has left behind would hide what the work takes.
     release_memory()
-    return _Pictures(stored, fitted, fps)
+    return _Pictures(given, originals, fps)
 
 
-def _encode_measured(
-    path: Path, pictures: _Pictures, options: VideoOptions, parallel: bool
-) -> dict[str, Any]:
+def _depth_pictures(
+    stored: Sequence[bytes], options: VideoOptions, depth: str
+) -> tuple[list[Any], list[av.VideoFrame]]:
+    png = PictureCodec('png')
+    maps = [
+        np.asarray(gray_pixels(png.decode(memoryview(data)))).astype(np.uint16) for data in stored
+    ]
+    if depth == 'metric12':
+        codes = code_table(DepthCoding())
+        return maps, [
+            av.VideoFrame.from_ndarray(codes[one], format=options.pix_fmt) for one in maps
+        ]
+    grays = (
+        cv2.normalize(one, np.empty(one.shape, np.uint8), 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+        for one in maps
+    )
+    frames = [gray_frame(np.asarray(gray, np.uint8), options.pix_fmt) for gray in grays]
+    return frames, frames
+
+
+def _encode_measured(encode: Callable[[], None], frames: int) -> dict[str, Any]:
     """Encode, and find the memory that it takes at most, which readings could miss."""
     Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # resets VmHWM, see proc(5)
     before = memory_status('VmRSS')
-    _encode(path, pictures, options, parallel=parallel)
-    return {
-        'frames': len(pictures.frames),
-        'encoder_mb': (memory_status('VmHWM') - before) / MB,
-    }
+    encode()
+    return {'frames': frames, 'encoder_mb': (memory_status('VmHWM') - before) / MB}
 
 
-def _encode(path: Path, pictures: _Pictures, options: VideoOptions, *, parallel: bool) -> None:
-    width, height = pictures.frames[0].width, pictures.frames[0].height
-    count = len(pictures.frames)
-    if options.vcodec == COPY:
-        feature = Feature('camera', 'video', (height, width, 3))
-        packets = PacketWriter(path, feature, options, fps=pictures.fps, episode_lengths=[count])
-        for data in pictures.stored:
-            packets.write(data)
-        packets.close()
-        return
-    given = encoder_options(options)
-    if parallel:
-        given = {name: given[name] for name in ('crf', 'preset', 'g')}
-    with Mp4Writer(path, frame_rate(pictures.fps), count) as file:
-        stream = file.add_encoder(ENCODERS[options.vcodec], width, height, 'yuv420p', given)
-        for index, frame in enumerate([*pictures.frames, None]):
+def _encode(path: Path, pictures: _Pictures, options: VideoOptions, *, depth: str) -> None:
+    width, height = pictures.originals[0].width, pictures.originals[0].height
+    kind: type[CameraWriter[Any]] = PacketWriter if options.vcodec == COPY else VideoWriter
+    feature = Feature('camera', 'video', (height, width, 3))
+    if depth == 'metric12':
+        kind, feature = DepthWriter, replace(feature, depth=DepthCoding())
+    count = len(pictures.given)
+    writer = kind(path, feature, options, fps=pictures.fps, episode_lengths=[count])
+    for picture in pictures.given:
+        writer.write(picture)
+    writer.close()
+
+
+def _encode_as_lerobot(path: Path, pictures: _Pictures, options: VideoOptions) -> None:
+    given = {
+        name: value for name, value in encoder_options(options).items()
+        if name in ('crf', 'preset', 'g')
+    }  # fmt: skip
+    first, rate = pictures.originals[0], frame_rate(pictures.fps)
+    with Mp4Writer(path, rate, len(pictures.originals)) as file:
+        stream = file.add_encoder(
+            ENCODERS[options.vcodec], first.width, first.height, options.pix_fmt, given
+        )
+        for index, frame in enumerate([*pictures.originals, None]):
             if frame is not None:
                 frame.pts = index
-                frame.time_base = 1 / frame_rate(pictures.fps)
+                frame.time_base = 1 / rate
             for packet in stream.encode(frame):
                 file.mux(packet)
 
@@ -170,8 +221,11 @@ def _random_access(path: Path, count: int) -> float:
 
 
 def _luma(frame: av.VideoFrame) -> Luma:
-    """Return the luma in limited range, as it was before encoding."""
-    return np.array(plane_pixels(FrameFitter(None, 'yuv420p').fit(frame), 0))
+    """Return the luma in limited range, as it was before encoding, or the codes of depth."""
+    if frame.format.name.startswith('yuvj'):
+        frame = FrameFitter(None, 'yuv420p').fit(frame)
+    levels = plane_pixels(frame, 0).astype(np.float64)
+    return levels / float(2 ** (sample_bits(frame) - 8))
 
 
 def _psnr(original: Luma, decoded: Luma) -> float:

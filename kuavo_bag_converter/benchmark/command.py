@@ -85,6 +85,11 @@ def _run_arguments(parser: argparse._ArgumentGroup) -> None:
         help='a setting of all conversions; may be given several times',
     )
     parser.add_argument(
+        '--write-into',
+        metavar='FILE',
+        help='of codecs: put the table into a text file, too, where it has the lines for it',
+    )
+    parser.add_argument(
         '--memory-limit-mb',
         type=float,
         metavar='MB',
