@@ -64,8 +64,10 @@ def test_a_dataset_at_a_url_is_that_of_a_folder(bag, tmp_path, profile, memory_u
     assert capsys.readouterr().out.splitlines()[-2] == f'{memory_url}/out: 1 episode, 4 frames'
     convert_arm(bag, tmp_path / 'here', profile)
     there, here = fetched(f'{memory_url}/out', tmp_path / 'there'), tree(tmp_path / 'here')
-    assert {name for name in {*there, *here} if there.get(name) != here.get(name)} <= {
-        'conversion/report.json'
+    assert there.keys() == here.keys()
+    assert {name for name in there if there[name] != here[name]} <= {
+        'conversion/report.json',
+        'conversion/bags/file-000.parquet',
     }
     assert list((tmp_path / 'cache/kuavo_bag_converter').glob('output-*')) == []
 
