@@ -35,6 +35,7 @@ from kuavo_bag_converter.support.texts import did_you_mean, quoted
 from kuavo_bag_converter.support.version import __version__
 
 if TYPE_CHECKING:
+    from kuavo_bag_converter.jobs.merge import Joined
     from kuavo_bag_converter.settings import Settings
 
 _PROGRAM = 'python -m kuavo_bag_converter'
@@ -215,6 +216,82 @@ def _assemble(options: argparse.Namespace) -> int:
     return report.exit_code
 
 
+def _merge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('datasets', nargs='+', metavar='DATASET', help='its folder')
+    _making_arguments(parser)
+
+
+def _making_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '-o', '--output', metavar='DIR', required=True, help='what to make; must not exist yet'
+    )
+    parser.add_argument(
+        '--lerobot-version',
+        metavar='VERSION',
+        default='',
+        help="LeRobot's format, v3.0 or v2.1; as it is if not given",
+    )
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.jobs.display import Display
+    from kuavo_bag_converter.jobs.merge import merge
+
+    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
+        joined = merge(
+            options.datasets,
+            options.output,
+            version=options.lerobot_version,
+            observer=display,
+            cancel=cancel,
+        )
+    return _print_joined(joined)
+
+
+def _print_joined(joined: Joined) -> int:
+    print(joined)  # noqa: T201
+    if joined.problem:
+        _print_error(joined.problem)
+    return 1 if joined.problem else 0
+
+
+def _split_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('dataset', metavar='DATASET', help='its folder')
+    _making_arguments(parser)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        '--episodes', metavar='A:B,...', help='make DIR of these episodes; B is left out'
+    )
+    what.add_argument(
+        '--parts',
+        metavar='NAME=PART',
+        nargs='+',
+        help='make DIR/NAME of a share of the episodes, such as 0.8, or of some, as A:B,...',
+    )
+
+
+def _split(options: argparse.Namespace) -> int:
+    from kuavo_bag_converter.jobs.display import Display
+    from kuavo_bag_converter.jobs.merge import split
+
+    parts = {'': options.episodes}
+    if options.parts:
+        pairs = [text.partition('=') for text in options.parts]
+        parts = {name: part for name, _, part in pairs}
+        if '' in parts or len(parts) < len(pairs):
+            raise UsageError('split: each part needs a name of its own, such as train=0.8')
+    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
+        joined = split(
+            options.dataset,
+            options.output,
+            parts,
+            version=options.lerobot_version,
+            observer=display,
+            cancel=cancel,
+        )
+    return _print_joined(joined)
+
+
 def _watch_arguments(parser: argparse.ArgumentParser) -> None:
     from kuavo_bag_converter.jobs.watch import WatchOptions
     from kuavo_bag_converter.settings import described
@@ -330,6 +407,8 @@ _COMMANDS = (
     _Command('init', 'Write a first profile for a robot, from a bag.', _init_arguments, _init),
     _Command('convert', 'Convert bags to a LeRobot dataset.', add_convert_arguments, convert),
     _Command('assemble', 'Join what convert --shard made.', _assemble_arguments, _assemble),
+    _Command('merge', 'Join datasets, or change their version.', _merge_arguments, _merge),
+    _Command('split', 'Make datasets of parts of one.', _split_arguments, _split),
     _Command('watch', 'Convert recordings as they are completed.', _watch_arguments, _watch),
     _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
     _of_module('verify', 'Check a dataset, and compare it with its bags.', 'replay.command'),

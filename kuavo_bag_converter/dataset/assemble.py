@@ -83,6 +83,8 @@ class Assembler:
         a second name in ``root`` by hard links and are not touched; the new episodes go to files
         of their own. What others have put into its info.json, statistics and tasks stays; files
         that are not LeRobot's are left to the caller.
+    :param entries: The ``features`` of info.json; made of ``features`` if None.
+    :param labels: Columns of texts of the list of episodes; those of the first source if None.
     :param progress: Called with the number of finished pieces (an episode's rows, an episode's
         video).
     :raises DatasetError: ``root`` is in use.
@@ -101,6 +103,8 @@ class Assembler:
         video_files_size_in_mb: float = 200,
         max_video_seconds: float = 1000,
         onto: Path | None = None,
+        entries: Mapping[str, Any] | None = None,
+        labels: Sequence[str] | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         if version not in _VERSIONS:
@@ -117,6 +121,8 @@ class Assembler:
         self._version = version
         self._limits = FileLimits(data_files_size_in_mb, video_files_size_in_mb, max_video_seconds)
         self._onto = onto
+        self._entries = entries
+        self._labels = labels
         self._advance = _counter(progress)
         self._first: EpisodeSource | None = None
         self._writer: WriterV30 | WriterV21
@@ -141,6 +147,7 @@ class Assembler:
             self._first = source
             self._begin(source)
         check_equal(source, self._features, self._fps, self._first.video_settings)
+        self._writer.add_histograms(source.histograms)
         for place, known in enumerate(source.statistics()):
             length = source.episode_lengths[place]
             episode = Episode(self._episodes, self._frames, length, source, place)
@@ -150,7 +157,9 @@ class Assembler:
 
     def _begin(self, source: EpisodeSource) -> None:
         written, fps = _VERSIONS[self._version], self._fps
-        entries = feature_entries(self._features, source.video_settings, fps, self._version)
+        entries = self._entries
+        if entries is None:
+            entries = feature_entries(self._features, source.video_settings, fps, self._version)
         before = written.nothing
         if self._onto is not None:
             info = read_info(self._onto, self._version, entries, fps, self._robot_type)
@@ -168,7 +177,8 @@ class Assembler:
         )
         self._before = before
         self._episodes, self._frames = before.episodes, before.frames
-        self._writer = written.writer(job, list(source.labels(0)), before)
+        labels = list(source.labels(0)) if self._labels is None else self._labels
+        self._writer = written.writer(job, labels, before)
 
     def finish(self) -> None:
         """

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from functools import partial
 import os
 from pathlib import Path
-import shutil
 from typing import Any, NamedTuple
 
 from kuavo_bag_converter.dataset.features import Feature
@@ -40,7 +39,7 @@ from kuavo_bag_converter.dataset.tables import (
     vectors,
 )
 from kuavo_bag_converter.support.errors import DatasetError
-from kuavo_bag_converter.support.files import link_or_copy
+from kuavo_bag_converter.support.files import copy_file, link_or_copy
 import numpy as np
 from numpy.typing import NDArray
 import pyarrow as pa
@@ -260,8 +259,15 @@ def write_video(path: Path, pieces: Sequence[VideoPiece], fps: float) -> None:
         if pieces[0].linkable:
             link_or_copy(file, path)
         else:
-            shutil.copyfile(file, path)
+            copy_file(file, path)
         return
+    for piece in pieces:
+        if piece.whole:
+            raise DatasetError(
+                f'{piece.path}: its pictures are stored in another order than they are shown in, '
+                'or not at a constant rate from 0 on; episodes cannot be cut from it without '
+                'encoding them again'
+            )
     with Mp4Writer(path, frame_rate(fps), sum(piece.frames for piece in pieces)) as writer:
         for file, first, frames in ranges:
             for stream, packet in read_packets(file, first, frames):

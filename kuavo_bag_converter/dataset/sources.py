@@ -48,6 +48,8 @@ class VideoPiece(NamedTuple):
     """All that the file has."""
     linkable: bool
     """Whether a dataset may have the file itself by a hard link."""
+    whole: bool = False
+    """Whether the file can be taken as it is only, with all pieces in it."""
 
 
 class KnownStatistics(NamedTuple):
@@ -76,6 +78,10 @@ class EpisodeSource(Protocol):
     @property
     def episode_lengths(self) -> Sequence[int]:
         """Frames of each episode."""
+
+    @property
+    def histograms(self) -> Mapping[str, Histogram]:
+        """Those of all pictures of all of its episodes, by camera, where they are known."""
 
     @property
     def video_settings(self) -> Mapping[str, Any]:
@@ -127,6 +133,8 @@ class ShardEpisodes:
         self.features = shard.features
         self.fps = shard.fps
         self.episode_lengths = shard.episode_lengths
+        self.histograms: Mapping[str, Histogram] = {}
+        """None: those of episodes are known."""
         self.video_settings = {key: video.options for key, video in shard.videos.items()}
         self._shard = shard
         self._first_frames = [0, *accumulate(shard.episode_lengths)]

@@ -43,7 +43,7 @@ from kuavo_bag_converter.dataset.parts import (
     write_video,
 )
 from kuavo_bag_converter.dataset.sources import KnownStatistics
-from kuavo_bag_converter.dataset.statistics import QUANTILES, Statistics
+from kuavo_bag_converter.dataset.statistics import Histogram, QUANTILES, Statistics
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
     TableWriter,
@@ -97,6 +97,9 @@ class WriterV21:
             job.advance(1)
         self._index += 1
         self._frames += episode.length
+
+    def add_histograms(self, _: Mapping[str, Histogram]) -> None:
+        """Do nothing: v2.1 keeps no statistics of the whole dataset."""
 
     def finish(self) -> dict[str, Any]:
         """Write what is left; return the content of info.json."""

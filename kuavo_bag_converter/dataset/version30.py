@@ -49,7 +49,7 @@ from kuavo_bag_converter.dataset.parts import (
     write_video,
 )
 from kuavo_bag_converter.dataset.sources import KnownStatistics, VideoPiece
-from kuavo_bag_converter.dataset.statistics import PictureTotals, STATISTICS, Statistics
+from kuavo_bag_converter.dataset.statistics import Histogram, PictureTotals, STATISTICS, Statistics
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
     images,
@@ -106,7 +106,8 @@ class WriterV30:
         rows = episode_rows(self._job, episode, self._tasks, known)
         self._rows.write(episode, rows.table)
         for key, pictures in rows.pictures.items():
-            self._totals.add(key, pictures, episode.length)
+            if key not in episode.source.histograms:
+                self._totals.add(key, pictures, episode.length)
         number = self._rows.number
         row: dict[str, Any] = {
             'episode_index': episode.index,
@@ -124,6 +125,11 @@ class WriterV30:
         self._episodes += 1
         self._frames += episode.length
         self._job.advance(1)
+
+    def add_histograms(self, histograms: Mapping[str, Histogram]) -> None:
+        """Take in the pictures of a source whose episodes do not tell theirs."""
+        for key, histogram in histograms.items():
+            self._totals.add(key, histogram, histogram.frames)
 
     def finish(self) -> dict[str, Any]:
         """Write what is left; return the content of info.json."""
@@ -161,10 +167,13 @@ class _CameraFiles:
     def add(self, episode: Episode) -> dict[str, int | float]:
         """Add an episode; return the columns of meta/episodes that say where it is."""
         piece, limits, fps = episode.video(self._key), self._job.limits, self._job.fps
-        fits = (
-            self._bytes + piece.bytes < limits.video_bytes
-            and self._frames + episode.length <= limits.video_seconds * fps
-            and (not self._pieces or self._pieces[-1].join_key == piece.join_key)
+        last = self._pieces[-1] if self._pieces else piece
+        fits = last.join_key == piece.join_key and (
+            (piece.whole and last.path == piece.path)
+            or (
+                self._bytes + piece.bytes < limits.video_bytes
+                and self._frames + episode.length <= limits.video_seconds * fps
+            )
         )
         if self._pieces and not fits:
             self.close()

@@ -210,12 +210,13 @@ def _agreed(agreement: Agreement, outcome: Outcome, shard_format: ShardFormat) -
     try:
         agreement.check_agreement(outcome.bag, shard_format)
     except (BagError, DatasetError) as error:
-        return Outcome(
-            outcome.bag,
-            'failed',
-            error_text(error),
-            paths=outcome.paths,
-            task=outcome.task,
-            labels=outcome.labels,
+        return replace(
+            outcome,
+            status='failed',
+            reason=error_text(error),
+            episodes=0,
+            frames=0,
+            shard=None,
+            problems=(),
         )
     return outcome

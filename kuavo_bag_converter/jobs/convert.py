@@ -180,7 +180,7 @@ def publish_outcomes(
         assert profile is not None  # that of the shards
         dataset, snapshot = _assemble(run, profile, outcomes, shards)
         if settings.dataset_format == LEROBOT:
-            _check(dataset)
+            check_before_publishing(dataset)
         published = run.workspace.publish(dataset, snapshot)
     else:
         _record_failures(run, outcomes)
@@ -267,7 +267,7 @@ def _name_splits(observer: Observer, root: Path) -> None:
         )
 
 
-def _check(root: Path) -> None:
+def check_before_publishing(root: Path) -> None:
     """
     Read the finished dataset back, without decoding, before it gets its name.
 

@@ -24,7 +24,7 @@ folder is the workspace of its run. :mod:`.assemble_parts` makes the dataset of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 import hashlib
 import json
 import os
@@ -195,34 +195,20 @@ class Part:
 
 
 def _outcome_as_json(outcome: Outcome) -> dict[str, Any]:
-    return {
-        'bag': outcome.bag,
-        'status': outcome.status,
-        'reason': outcome.reason,
-        'episodes': outcome.episodes,
-        'frames': outcome.frames,
-        'shard': None if outcome.shard is None else outcome.shard.name,
-        'problems': list(outcome.problems),
-        'paths': [_absolute(path) for path in outcome.paths],
-        'task': outcome.task,
-        'labels': list(outcome.labels),
-    }
+    known = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
+    shard = None if outcome.shard is None else outcome.shard.name
+    return {**known, 'shard': shard, 'paths': [_absolute(path) for path in outcome.paths]}
 
 
 def _outcome_from_json(document: Mapping[str, Any], folder: Path) -> Outcome:
-    shard = document['shard']
-    return Outcome(
-        document['bag'],
-        document['status'],
-        document['reason'],
-        document['episodes'],
-        document['frames'],
-        None if shard is None else folder / 'shards' / shard,
-        tuple(document['problems']),
-        tuple(map(Path, document['paths'])),
-        task=document['task'],
-        labels=tuple((name, text) for name, text in document['labels']),
-    )
+    known = {name: _as_tuple(value) for name, value in document.items()}
+    shard = known['shard']
+    known['shard'] = None if shard is None else folder / 'shards' / shard
+    return Outcome(**{**known, 'paths': tuple(map(Path, known['paths']))})
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _format_from_json(document: Mapping[str, Any]) -> ShardFormat:
@@ -335,7 +321,7 @@ def _digest(bags: Sequence[Bag]) -> str:
             len(bag.paths),
             total_bytes(bag.paths),
             bag.task,
-            *bag.labels,
+            bag.labels,
         )
         for place, bag in zip(places, bags, strict=True)
     ]

@@ -75,6 +75,12 @@ def write_text(path: Path, text: str) -> None:
     sync(path)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file to a place of its own, in a folder that is made if it is missing."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """
     Give a file or symbolic link a second name; copy it where there are no hard links.
