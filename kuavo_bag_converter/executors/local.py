@@ -39,7 +39,9 @@ from kuavo_bag_converter.executors.model import (
     Context,
     Died,
     OnEvent,
+    pickled,
     RemoteError,
+    RETRIED,
     Task,
     Work,
 )
@@ -52,6 +54,8 @@ _LOOK_S = 0.1
 """Longest time for which it is not noticed that the user has asked to stop."""
 _GRACE_S = 1.5
 """How long tasks have to end by themselves when they are stopped."""
+_FAREWELL_S = 0.3
+"""How long a process has to end when its connection is closed."""
 _SAMPLE_S = 0.5
 _FAILED_STARTS = 3
 _ATTEMPTS = 2
@@ -102,7 +106,7 @@ class _Worker:
         self.job = job
         with suppress(OSError):
             if self.work is not work:
-                self.connection.send_bytes(pickle.dumps(('work', work)))
+                self.connection.send_bytes(pickle.dumps(('work', pickled(work))))
                 self.work = work
             task = ('task', job.task.number, job.given, threads, limit_mb, limit_mb > 0)
             self.connection.send_bytes(pickle.dumps(task))
@@ -113,10 +117,11 @@ class _Worker:
 
     def end(self) -> str:
         """End it; return how it has ended."""
-        self.process.kill()
-        code = self.process.wait()
         self.connection.close()
-        return _how(code)
+        with suppress(subprocess.TimeoutExpired):
+            return _how(self.process.wait(_FAREWELL_S))
+        self.process.kill()
+        return _how(self.process.wait())
 
 
 class LocalExecutor:
@@ -287,7 +292,7 @@ class LocalExecutor:
         if job.attempt >= _ATTEMPTS:
             yield job.task.number, Died(f'{reason}, in the second attempt, too')
             return
-        on_event(job.task.number, 'note', f'{reason}; the bag is tried once more')
+        on_event(job.task.number, RETRIED, reason)
         job.attempt += 1
         self._alone.append(job)
 

@@ -19,11 +19,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+import pickle
 import threading
 from typing import Any, NamedTuple, Protocol
 
+from kuavo_bag_converter.support.errors import UsageError
+
 PROGRESS = 'progressed'
 """The event of which some may be left out, since the next one tells more."""
+RETRIED = 'retried'
+"""The event that a task is done once more; its argument says in a few words why."""
 
 
 class Task(NamedTuple):
@@ -76,6 +81,21 @@ Begin = Callable[[int], Any]
 """Returns the input of a task, by number, when its turn has come; None to leave it out."""
 OnEvent = Callable[..., None]
 """Called with the number of a task, the name of an event and its arguments."""
+
+
+def pickled(work: Work) -> bytes:
+    """
+    Return what is done as another process can have it.
+
+    :raises UsageError: It is made of something that only this process knows.
+    """
+    try:
+        return pickle.dumps(work)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f'executor: the settings cannot be sent to other processes ({error}); set executor: '
+            'local and jobs: 1'
+        ) from error
 
 
 class Executor(Protocol):

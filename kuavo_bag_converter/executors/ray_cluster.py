@@ -29,7 +29,16 @@ from typing import Any
 import uuid
 
 from kuavo_bag_converter.executors.memory import MemoryBudget
-from kuavo_bag_converter.executors.model import Begin, Died, OnEvent, RemoteError, Task, Work
+from kuavo_bag_converter.executors.model import (
+    Begin,
+    Died,
+    OnEvent,
+    pickled,
+    RemoteError,
+    RETRIED,
+    Task,
+    Work,
+)
 from kuavo_bag_converter.executors.ray_task import look_around, run_task, versions
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 from kuavo_bag_converter.support.process import MB, peak_memory_mb
@@ -191,7 +200,7 @@ class RayExecutor:
         beside = min(self.jobs, max(1, len(tasks)))
         threads = self._threads or max(1, min(self._least_cores, self._cores // beside))
         window = min(beside, max(1, self._cores // threads))
-        shared = self._ray.put(pickle.dumps(work))
+        shared = self._ray.put(pickled(work))
         while waiting or again or self._running:
             if self._cancel.is_set():
                 raise Cancelled
@@ -251,7 +260,7 @@ class RayExecutor:
         if last:
             yield number, Died(f'{reason}, each time that it was tried')
         else:
-            on_event(number, 'note', f'{reason}; the bag is tried once more')
+            on_event(number, RETRIED, reason)
             again.append(job)
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ import traceback
 from typing import Any
 
 from kuavo_bag_converter.executors.model import Context, PROGRESS, Work
+from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.process import MB, one_thread_each, PeakMemory, set_defaults
 
 _PROGRESS_S = 0.2
@@ -67,7 +68,7 @@ class _Worker:
             while True:
                 kind, *rest = pickle.loads(self._inbox.get())  # noqa: S301  # by our own parent
                 if kind == 'work':
-                    (work,) = rest
+                    work = _loaded(*rest)
                 else:
                     assert work is not None  # it comes before the first task
                     self._do(work, *rest)
@@ -82,7 +83,7 @@ class _Worker:
                 else:
                     self._cancel.set()
         except (EOFError, OSError):
-            os._exit(1)
+            os._exit(0)
 
     def _do(
         self, work: Work, number: int, given: Any, threads: int, limit_mb: int, shares: bool
@@ -108,6 +109,23 @@ class _Worker:
             self._connection.send_bytes(pickle.dumps(message))
         except OSError:
             os._exit(1)
+
+
+def _loaded(work: bytes) -> Work:
+    """Return what is done, or what says with the first task why it cannot be."""
+    try:
+        done: Work = pickle.loads(work)  # noqa: S301  # by our own parent
+    except Exception as error:  # noqa: BLE001  # of any class
+        text = f'{type(error).__name__}: {error}'
+
+        def refuse(*_: Any) -> None:
+            raise UsageError(
+                f'executor: the settings cannot be used in other processes ({text}); set '
+                'executor: local and jobs: 1'
+            )
+
+        return refuse
+    return done
 
 
 def _picklable(error: Exception) -> Exception:

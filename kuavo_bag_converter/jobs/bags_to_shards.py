@@ -28,7 +28,7 @@ from typing import Any
 from kuavo_bag_converter.dataset.agreement import ShardFormat
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.executors.choose import serial_executor
-from kuavo_bag_converter.executors.model import Died, Executor, PROGRESS, Task, Work
+from kuavo_bag_converter.executors.model import Died, Executor, PROGRESS, RETRIED, Task, Work
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bag_converter import (
     BagConverter,
@@ -180,6 +180,8 @@ class BagsToShards:
             observer.note(*arguments)
         elif event == 'planned':
             observer.planned(number, *arguments)
+        elif event == RETRIED:
+            observer.warning(f'{self._bag(number).name}: {arguments[0]}; it is tried once more')
         elif event == PROGRESS:
             observer.progressed(number, *arguments)
 

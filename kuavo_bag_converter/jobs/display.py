@@ -126,6 +126,8 @@ class Display(Observer):
 
     def planned(self, number: int, plan: PlanReport) -> None:
         """Show what the plan will do, and what it had to do about missing data."""
+        if number in self._bars:
+            self._bars[number].total = plan.frames
         self._line(f'{self._label(number)}: {plan_summary(plan)}')
         for track in plan.tracks:
             for text in _remarks(track):

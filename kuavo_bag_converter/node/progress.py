@@ -70,7 +70,8 @@ class Progress(Display):
         super().bag_started(number, total, bag)
         self._bag_started = time.monotonic()
         self._values = {'state': 'reading timestamps', 'bag': bag}
-        self._numbers |= {'bags_total': total, 'frames_done': 0, 'frames_total': 0}
+        self._numbers['bags_total'] = total
+        self._count_frames()
 
     def bag_refused(self, number: int, total: int, outcome: Outcome) -> None:
         """Log why a bag is not going to be converted, as an error."""
@@ -81,12 +82,18 @@ class Progress(Display):
         """Log the plan."""
         super().planned(number, plan)
         self._values['state'] = 'converting'
-        self._numbers['frames_total'] = plan.frames
+        self._count_frames()
 
     def progressed(self, number: int, done: int, total: int) -> None:
         """Log a line now and then."""
         super().progressed(number, done, total)
-        self._numbers |= {'frames_done': done, 'frames_total': total}
+        self._count_frames()
+
+    def _count_frames(self) -> None:
+        """Sum up the bags that are being converted."""
+        bars = self._bars.values()
+        self._numbers['frames_done'] = sum(bar.done for bar in bars)
+        self._numbers['frames_total'] = sum(bar.total for bar in bars)
 
     def warning(self, text: str) -> None:
         """Log what is wrong beside the bags."""
