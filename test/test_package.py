@@ -39,6 +39,7 @@ def setup_arguments():
     program = """
 import setuptools
 setuptools.setup = lambda **arguments: print(repr(arguments))
+setuptools.Extension = lambda name, sources, **_: (name, sources)
 exec(compile(open('setup.py').read(), 'setup.py', 'exec'), {'__file__': 'setup.py'})
 """
     done = subprocess.run(
@@ -130,7 +131,7 @@ def test_every_python_package_is_installed(setup_arguments):
 def test_every_data_file_of_the_package_is_installed(setup_arguments):
     patterns = setup_arguments['package_data']['']
     for file in (ROOT / NAME).rglob('*'):
-        if file.is_file() and file.suffix not in {'.py', '.pyc'}:
+        if file.is_file() and file.suffix not in {'.py', '.pyc', '.c', '.so'}:
             assert any(file.match(pattern) for pattern in patterns), file
 
 

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import av
 import cv2
 from kuavo_bag_converter.bags.model import Connection
-from kuavo_bag_converter.messages import rvl
+from kuavo_bag_converter.messages import gray_png, rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.geometry import Geometry, Size, size_of
@@ -156,13 +156,16 @@ class DepthDecoder:
         return self._finished(stored)
 
     def _decoded_png(self, png: memoryview) -> npt.NDArray[Any]:
-        """Return the pixels of a grey PNG, as a view of big-endian uint16, or of uint8."""
+        """Return the pixels of a grey PNG, uint16 in any byte order, or uint8."""
         header = read_png(png)
         if header.channels != 1 or header.bit_depth not in (8, 16):
             raise BagError(
                 f'no depth: a PNG with {header.channels} channels of {header.bit_depth} bits; '
                 'expected one of 16 bits'
             )
+        quickly = gray_png.decode(png, header)
+        if quickly is not None:
+            return quickly
         frame = self._png.decode(png)
         pixels = gray_pixels(frame)
         if pixels is None:
