@@ -23,7 +23,9 @@ from kuavo_bag_converter.benchmark.markdown import as_markdown
 from kuavo_bag_converter.benchmark.measure import measure, Measurement
 from kuavo_bag_converter.benchmark.results import Efficiency, Result, Results
 from kuavo_bag_converter.benchmark.runs import conversions, Run
+from kuavo_bag_converter.benchmark.stage_cost_job import prepare
 from kuavo_bag_converter.cli.main import run
+from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support import stages
 import pytest
 import ros_domain
@@ -336,6 +338,22 @@ def test_it_compares_methods_on_a_bag_of_its_own(tmp_path, capsys):
     assert text == capsys.readouterr().out
     assert len(table_of(text, 'Methods')) == 3
     assert not list((tmp_path / 'scratch').iterdir())
+
+
+def test_depth_in_the_table_is_measured_for_what_it_is(tmp_path):
+    write_sample(tmp_path / 'a.bag', seconds=1, size=(60, 80))
+    values = {'bags': [str(tmp_path / 'a.bag')], 'sample_drop': 2, 'use_depth': 'true'}
+    costs = {}
+    for coding in ('copy', 'image16'):
+        work = prepare({'settings': [{**values, 'depth_coding': coding}]})
+        cameras = {camera['camera']: camera for camera in work()['cameras']}
+        costs[coding] = cameras['observation.depth_h']
+        assert cameras['observation.images.head_cam_h']['encode'][0] > 0
+    stages = ('decode', 'resize')
+    assert all(cost == 0 for stage in stages for cost in costs['copy'][stage].values())
+    assert costs['copy']['encode'] == [0]
+    assert min(costs['image16']['decode'].values()) > 0
+    assert costs['image16']['encode'][0] > 0
 
 
 def test_it_measures_the_ros_node_on_copied_pictures(tmp_path, capsys, monkeypatch):

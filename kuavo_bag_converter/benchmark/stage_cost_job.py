@@ -98,11 +98,13 @@ class _Camera:
         self.key = camera.feature.key
         self.stored: list[bytes] = []
         self._feature = camera.feature
-        self._ready: list[av.VideoFrame] = []
+        self._ready: list[Any] = []
         self._pictures = len(np.unique(bag.plan.tracks[camera.track].first))
 
     def front_costs(self) -> dict[str, Any]:
         """Return CPU milliseconds per picture, by stage before the encoder and library."""
+        if self._feature.depth == 'copy':
+            return self._costs({'none': 0.0}, {'none': 0.0})
         ways = _depth_decoders() if self._feature.depth else _color_decoders()
         decode = {name: _cost(way, self.stored) for name, way in ways.items()}
         decoded = [ways['PyAV'](data) for data in self.stored]
@@ -110,6 +112,9 @@ class _Camera:
         resize = {name: _cost(way, decoded) for name, way in fit.items()}
         first = next(iter(fit.values()))
         self._ready = [first(frame) for frame in decoded]
+        return self._costs(decode, resize)
+
+    def _costs(self, decode: Mapping[str, float], resize: Mapping[str, float]) -> dict[str, Any]:
         return {
             'camera': self.key,
             'pictures': self._pictures,
@@ -120,6 +125,10 @@ class _Camera:
 
     def encoding_cost(self, settings: Settings) -> float:
         """Return CPU milliseconds per frame, without opening the encoder."""
+        if self._feature.depth == 'copy':
+            return 0.0
+        if self._feature.dtype == 'image':
+            return _cost(_png, self._ready)
         options = self._options(settings)
         clock = time.process_time if options.vcodec in _THREADED else time.thread_time
         costs = [_encoding_cost(options, self._ready, clock) for _ in range(_ROUNDS)]
@@ -174,7 +183,8 @@ class _Camera:
         def metric(frame: av.VideoFrame) -> av.VideoFrame:
             return av.VideoFrame.from_ndarray(codes[self._scaled(frame)], format='gray12le')
 
-        return {'OpenCV': metric if self._feature.depth == 'metric12' else gray}
+        ways = {'metric12': metric, 'image16': self._scaled}
+        return {'OpenCV': ways.get(self._feature.depth, gray)}
 
     def _scaled(self, frame: av.VideoFrame) -> Any:
         data = frame.planes[0]
@@ -209,6 +219,13 @@ def _depth_decoders() -> Ways:
 
         ways['imagecodecs'] = png_decode
     return ways
+
+
+def _png(picture: Any) -> Any:
+    """Encode depth, or a frame, as the table has it."""
+    if isinstance(picture, av.VideoFrame):
+        picture = picture.to_ndarray(format='bgr24')
+    return cv2.imencode('.png', picture)
 
 
 def _cost(way: Callable[[Any], Any], pictures: Sequence[Any]) -> float:
