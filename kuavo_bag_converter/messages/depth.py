@@ -42,7 +42,12 @@ from kuavo_bag_converter.messages.images import (
     errors_about,
     is_rvl,
 )
-from kuavo_bag_converter.messages.picture_headers import DEPTH_HEADER, find_png, read_png
+from kuavo_bag_converter.messages.picture_headers import (
+    DEPTH_HEADER,
+    find_png,
+    PngHeader,
+    read_png,
+)
 from kuavo_bag_converter.messages.picture_messages import PictureMessages
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.messages.raw_images import ENCODINGS, pixels_of, PLANAR
@@ -163,14 +168,7 @@ class DepthDecoder:
                 f'no depth: a PNG with {header.channels} channels of {header.bit_depth} bits; '
                 'expected one of 16 bits'
             )
-        quickly = gray_png.decode(png, header)
-        if quickly is not None:
-            return quickly
-        frame = self._png.decode(png)
-        pixels = gray_pixels(frame)
-        if pixels is None:
-            raise BagError(f'no depth: a PNG of pixel format {frame.format.name}')
-        return pixels
+        return _png_pixels(self._png, png, header)
 
     def _dequantized(self, stored: npt.NDArray[Any], parameters: tuple[float, float]) -> Depth:
         """Turn quantized inverse depth into millimetres: A / (stored - B) metres, none where 0."""
@@ -202,6 +200,18 @@ class DepthDecoder:
         depth = np.empty(stored.shape, dtype=np.uint16)
         np.copyto(depth, stored)
         return depth
+
+
+def _png_pixels(codec: PictureCodec, png: memoryview, header: PngHeader) -> npt.NDArray[Any]:
+    """Decode a grey PNG: uint16 in any byte order, or uint8."""
+    quickly = gray_png.decode(png, header)
+    if quickly is not None:
+        return quickly
+    frame = codec.decode(png)
+    pixels = gray_pixels(frame)
+    if pixels is None:
+        raise BagError(f'no depth: a PNG of pixel format {frame.format.name}')
+    return pixels
 
 
 def _millimetres(stored: npt.NDArray[np.float32], unit_mm: float) -> Depth:
@@ -282,30 +292,27 @@ class DepthPngCopier:
                 )
             size = (header.height, header.width)
             if self._size is None:
-                self._decoded(png)
+                self._decoded(png, header)
                 self._size = size
             if size != self._size:
                 raise BagError(
                     f'its pictures change from {self._size[1]}x{self._size[0]} to '
                     f'{header.width}x{header.height}, and cannot be copied; set depth to image16'
                 )
-        return DepthPng(png, size, partial(self._pixels, png))
+        return DepthPng(png, size, partial(self._pixels, png, header))
 
-    def _pixels(self, png: bytes) -> Depth:
+    def _pixels(self, png: bytes, header: PngHeader) -> Depth:
         with errors_about(self._topic):
             try:
-                return self._decoded(png)
+                return self._decoded(png, header)
             except ImageError as error:
                 raise ImageError(
                     f'{error}, though its checksums are right; depth: image16 decodes every PNG, '
                     'so that on_bad_image decides'
                 ) from None
 
-    def _decoded(self, png: bytes) -> Depth:
-        frame = self._png.decode(memoryview(png))
-        stored = gray_pixels(frame)
-        if stored is None:
-            raise not_copied(f'a PNG of pixel format {frame.format.name}')
+    def _decoded(self, png: bytes, header: PngHeader) -> Depth:
+        stored = _png_pixels(self._png, memoryview(png), header)
         self._remarks.depth(stored, 1.0)
         depth = stored.astype(np.uint16)
         if depth.max(initial=0) == NO_DEPTH:
