@@ -101,7 +101,7 @@ def test_a_dataset_is_written_and_has_its_record(package, bags, tmp_path, capsys
     assert recorded['settings']['dataset_format'] == 'json_rows'
     assert recorded['converter']['plugins'] == ['json_rows (json-rows 1.0)']
     assert [bag['status'] for bag in recorded['bags']] == ['converted'] * 2
-    assert (output / 'conversion' / 'alignment' / '000001.parquet').exists()
+    assert (output / 'conversion' / 'alignment' / 'chunk-000' / '000001.parquet').exists()
 
 
 def test_it_is_neither_added_to_nor_verified(package, bags, tmp_path, capsys):

@@ -101,7 +101,7 @@ def test_the_samples_of_a_frame_are_those_of_its_period(tmp_path, version):
     track = report(root)['bags'][0]['plan']['tracks'][1]
     assert (track['samples'], track['used'], track['repeated']) == (SAMPLES, 40, 0)
     assert track['error_ms'] == {'median': 0, 'p95': 0, 'max': 0}
-    served = read_alignment(root / 'conversion' / 'alignment' / '000000.parquet')
+    served = read_alignment(root / 'conversion' / 'alignment' / 'chunk-000' / '000000.parquet')
     assert served['track.1.first'].tolist() == np.arange(1, 41).reshape(FRAMES, SAMPLES).tolist()
     found = verify(root, [bag], independent=FRAMES)
     assert found.findings == ()
