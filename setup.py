@@ -110,6 +110,7 @@ setup(
     extras_require={
         'completion': ['argcomplete'],
         'benchmark': ['imagecodecs', 'matplotlib'],
+        'catalogue': ['duckdb>=1.0'],
         'examples': ['h5py', 'zarr'],
         'ray': ['ray'],
         'fast': ['isal'],
@@ -121,6 +122,7 @@ setup(
         'http': ['fsspec[http]'],
         'hub': ['huggingface_hub>=1.6,<3'],
         'test': [
+            'duckdb',
             'h5py',
             'huggingface_hub',
             'hypothesis',

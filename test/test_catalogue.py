@@ -21,6 +21,7 @@ import json
 import os
 from pathlib import Path
 import shutil
+import sys
 
 from arm_runs import (
     convert_arm,
@@ -34,6 +35,7 @@ from dataset_reading import tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kuavo_bag_converter.alignment.report import ErrorMs, PlanReport, StampCounts, TrackReport
+from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.dataset import catalogue
 from kuavo_bag_converter.dataset.layout import alignment_path
 from kuavo_bag_converter.dataset.record import read_record, write_record
@@ -324,3 +326,106 @@ def test_a_bag_whose_numbers_are_not_those_of_the_tables_is_no_record(tmp_path, 
     edit_record(tmp_path / 'out', lambda document: document['bags'][1].update(episodes=0))
     with pytest.raises(UsageError, match='bag 1: without episodes or files'):
         convert_arm(bags, tmp_path / 'out', profile, append=True)
+
+
+def command(capsys, *words):
+    """Run the command; return its exit code and what it printed."""
+    code = cli.run(['catalogue', *map(str, words)])
+    printed = capsys.readouterr()
+    return code, (printed.out if code == 0 else printed.err).splitlines()
+
+
+@pytest.fixture
+def labelled(tmp_path, bags, profile):
+    """Return a dataset of three bags of two tasks, of which one has failed."""
+    cut_bags(bags[1])
+    table = tmp_path / 'bags.csv'
+    lines = [
+        'path,task,operator',
+        'bags/0.bag,Open,Li',
+        'bags/1.bag,Open,王',
+        'bags/2.bag,Close,王',
+    ]
+    table.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+    convert_arm(table, tmp_path / 'out', profile)
+    return tmp_path / 'out'
+
+
+@pytest.mark.parametrize('former', [False, True])
+def test_the_command_says_how_much_is_there_and_what_failed(labelled, capsys, former):
+    if former:
+        as_former_record(labelled)
+    code, lines = command(capsys, labelled)
+    assert code == 0
+    assert lines[0] == f'{labelled}: 2 of 3 bags, 1 failed, 2 episodes, 8 frames, 0.00 h'
+    assert [line.split() for line in lines if line.startswith(('Open', 'Close'))] == [
+        ['Open', '2', '1', '1', '0.00'], ['Close', '1', '1', '1', '0.00'],
+    ]  # fmt: skip
+    (failed,) = [line for line in lines if line.startswith('  1 bag, the first ../bags/1.bag: ')]
+    assert failed.startswith('  1 bag, the first ../bags/1.bag: byte ')
+    assert (
+        f'  when that is mended: python -m kuavo_bag_converter convert --output {labelled} '
+        in ('\n'.join(lines))
+    )
+
+
+def test_bags_are_chosen_by_a_condition_of_sql(labelled, capsys):
+    pytest.importorskip('duckdb')
+    code, lines = command(
+        capsys, labelled, '--where', "labels['operator'] = '王'", '--columns', 'path,status,frames'
+    )
+    assert (code, [line.split() for line in lines]) == (0, [
+        ['path', 'status', 'frames'], ['../bags/1.bag', 'failed', '0'],
+        ['../bags/2.bag', 'converted', '4'], ['2', 'rows'],
+    ])  # fmt: skip
+    where = "bag IN (SELECT bag FROM topics WHERE topic = '/arm' AND used = 4)"
+    _, lines = command(capsys, labelled, '--where', where, '--columns', 'bag')
+    assert lines == ['bag', '0', '2', '2 rows']
+    _, lines = command(
+        capsys, labelled, '--topics', '--where', 'bag > 1', '--columns', 'topic,used'
+    )
+    assert [line.split() for line in lines[1:-1]] == [['/arm', '4']]
+    code, (line,) = command(capsys, labelled, '--where', 'speed > 1')
+    assert code == 2
+    assert line.startswith('error: --where: Binder Error: Referenced column "speed" not found')
+
+
+@pytest.mark.parametrize('ending', ['txt', 'csv', 'parquet'])
+def test_what_is_chosen_is_given_to_convert_and_verify(
+    labelled, tmp_path, capsys, profile, ending, monkeypatch
+):
+    pytest.importorskip('duckdb')
+    monkeypatch.chdir(tmp_path)
+    chosen = tmp_path / f'chosen.{ending}'
+    words = [labelled, '--where', "status = 'converted' AND task = 'Close'", '-o', chosen]
+    assert command(capsys, *words) == (0, [f'{chosen}: 1 bag'])
+    code, (line,) = command(capsys, *words)
+    assert (code, line) == (
+        2, f'error: --output {chosen}: exists already; choose another name, or remove it'
+    )  # fmt: skip
+    assert len(verify(labelled, [chosen]).bags) == 1
+    convert_arm(chosen, tmp_path / 'some', profile)
+    (bag,) = document_of(tmp_path / 'some')['bags']
+    assert bag['bag'] == '../bags/2.bag'
+    if ending != 'txt':
+        assert (bag['task'], bag['labels']) == ('Close', {'operator': '王'})
+
+
+def test_wrong_use_of_the_command_is_one_line(labelled, tmp_path, capsys, monkeypatch):
+    for words, message in (
+        ([tmp_path], 'has no record; only a dataset that this converter made'),
+        ([labelled, '--columns', 'speed'], '--columns: there is no speed; known are bag, path, '),
+        (
+            [labelled, '-o', tmp_path / 'a.json'],
+            'expected a name that ends in .txt, .csv, .parquet',
+        ),
+        ([labelled, '--topics', '-o', tmp_path / 'a.txt'], 'topics are rows of a table'),
+    ):
+        code, (line,) = command(capsys, *words)
+        assert code == 2
+        assert message in line
+    monkeypatch.setitem(sys.modules, 'duckdb', None)
+    assert command(capsys, labelled, '--where', 'true') == (
+        2,
+        ["error: --where: needs DuckDB; install it: pip install 'kuavo_bag_converter[catalogue]'"],
+    )  # fmt: skip

@@ -150,7 +150,7 @@ def test_every_requirement_is_in_the_manifest(manifest, setup_arguments):
 def test_everything_that_is_imported_is_a_requirement_or_a_dependency(manifest, setup_arguments):
     # All but the benchmark's, which names its extras itself, and the action's, which is a group's.
     known = names_of_requirements(setup_arguments) | {f'{NAME}_interfaces'}
-    known |= {'argcomplete', 'fsspec', 'huggingface_hub', 'ray'}  # of extras
+    known |= {'argcomplete', 'duckdb', 'fsspec', 'huggingface_hub', 'ray'}  # of extras
     known |= {item.text for item in manifest.iter('exec_depend')} | {NAME, 'cv2', 'yaml'}
     for path in (ROOT / NAME).rglob('*.py'):
         if 'benchmark' in path.parts:

@@ -412,6 +412,9 @@ _COMMANDS = (
     _Command('watch', 'Convert recordings as they are completed.', _watch_arguments, _watch),
     _Command('inspect', 'Say what bags hold, and what fits them.', _inspect_arguments, _inspect),
     _of_module('verify', 'Check a dataset, and compare it with its bags.', 'replay.command'),
+    _of_module(
+        'catalogue', 'Say what a dataset is made of, and list bags.', 'jobs.catalogue_command'
+    ),
     _of_module('push', 'Send a dataset to the Hugging Face Hub.', 'jobs.push_command'),
     _of_module('sample', 'Make a Kuavo bag with known truth.', 'sample.command'),
     _Command('profile', 'Show, check and list profiles.', _profile_arguments, _profile),

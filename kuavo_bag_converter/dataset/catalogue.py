@@ -150,16 +150,20 @@ class Totals:
     """Bags that are not in the dataset by their cause: how many, and of the first one its path and
     the reason."""
 
-    def add(self, bags: pa.Table) -> None:
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row of the table of bags."""
+        self.statuses[row['status']] += 1
+        self.episodes += row['episodes']
+        self.frames += row['frames']
+        self.seconds += row['seconds']
+        if row['status'] != 'converted':
+            count, *first = self.causes.get(row['cause'], (0, row['path'], row['reason']))
+            self.causes[row['cause']] = count + 1, *first
+
+    def add_all(self, bags: pa.Table) -> None:
         """Count rows of the table of bags."""
-        for row in bags.to_pylist():
-            self.statuses[row['status']] += 1
-            self.episodes += row['episodes']
-            self.frames += row['frames']
-            self.seconds += row['seconds']
-            if row['status'] != 'converted':
-                count, *first = self.causes.get(row['cause'], (0, row['path'], row['reason']))
-                self.causes[row['cause']] = count + 1, *first
+        for row in bags.select(_COUNTED).to_pylist():
+            self.add(row)
 
     def as_json(self) -> dict[str, Any]:
         """Return them as JSON can hold them."""
@@ -227,6 +231,15 @@ class Catalogue:
             fields = [item for item in schema if columns is None or item.name in columns]
             return pa.schema(fields).empty_table()
         return pa.concat_tables(tables, promote_options='default')
+
+    def dataset(self, pattern: str) -> Any:
+        """Return the tables of bags or of topics as a ``pyarrow.dataset``; nothing is read yet."""
+        from pyarrow.dataset import dataset
+
+        files = [str(self.root / _file(pattern, number)) for number in self.numbers]
+        known = BAGS_SCHEMA if pattern == BAGS_PATH else TOPICS_SCHEMA
+        others = [pq.read_schema(file).remove_metadata() for file in files]
+        return dataset(files, schema=pa.unify_schemas([known, *others]))
 
     def read(self, file: str, columns: Sequence[str] | None, **options: Any) -> pa.Table:
         """
@@ -391,7 +404,7 @@ def write_catalogue(
             for pattern in (BAGS_PATH, TOPICS_PATH):
                 file = _file(pattern, number)
                 link_or_copy(before.root / file, folder / file)
-            totals.add(before.read(_file(BAGS_PATH, number), _COUNTED))
+            totals.add_all(before.read(_file(BAGS_PATH, number), _COUNTED))
     return totals
 
 
@@ -457,7 +470,7 @@ class _FileWriter:
             if table.num_rows:
                 writer.write_table(table, row_group_size=table.num_rows)
             if pattern == BAGS_PATH:
-                self._totals.add(table.select(_COUNTED))
+                self._totals.add_all(table)
 
 
 def _bag_row(bag: RecordedBag, details: BagDetails, root: Path, fps: float) -> dict[str, Any]:
