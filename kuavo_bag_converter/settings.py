@@ -229,8 +229,9 @@ class Settings:
     )
     video: str = setting(
         'encode',
-        'encode, or copy the JPEG pictures of the bag into the video as they are.',
-        choices=('encode', 'copy'),
+        'Colour videos: encode; copy the JPEG, H.264 or H.265 pictures of the bag as they are, or '
+        'fail where that cannot be; auto copies what it can and encodes the rest.',
+        choices=('encode', 'copy', AUTO),
     )
     vcodec: str = setting(
         'h264',

@@ -22,6 +22,7 @@ For each dataset and video backend the arrays are saved under ``<dataset>/<backe
 
 import os
 from pathlib import Path
+import random
 import sys
 import tempfile
 
@@ -34,7 +35,9 @@ import numpy as np  # noqa: E402
 
 def frames(root, backend):
     dataset = LeRobotDataset('local/check', root=root, video_backend=backend)
-    items = [dataset[index] for index in range(len(dataset))]
+    order = random.Random(0).sample(range(len(dataset)), len(dataset))  # as training does
+    found = {index: dataset[index] for index in order}
+    items = [found[index] for index in sorted(found)]
     for key in items[0]:
         values = [item[key] for item in items]
         yield key, np.stack([np.asarray(value) for value in values])

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from conversions import COLOR, DEPTH, report, rows, run, serving, write_samples
+from conversions import COLOR, DEPTH, numbers, report, rows, run, serving, write_samples
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 import numpy as np
@@ -60,3 +60,23 @@ def test_lerobot_shows_for_every_frame_what_the_plan_names(roots, python, tmp_pa
             for key in ('observation.state', 'action'):
                 loaded = found[f'{root.name}/{backend}/{key}']
                 assert (loaded == table[key].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_lerobot_shows_the_pictures_of_copied_streams(python, tmp_path):
+    if version_of(python) < (0, 4):
+        pytest.skip('LeRobot before 0.4 reads v2.1 only')
+    roots = [tmp_path / codec for codec in ('h264', 'h265')]
+    for root in roots:
+        bags = root.with_suffix('.bags')
+        bags.mkdir()
+        (bag,) = write_samples(bags, 1, transport=root.name, seconds=2.5, size=(120, 160))
+        values = {'train_hz': 30, 'sample_drop': 0, 'use_depth': False, 'video': 'auto'}
+        assert run(bag, root, resize__width=160, resize__height=120, **values).exit_code == 0
+    found = read(python, tmp_path / 'frames.npz', *roots)
+    for root in roots:
+        for key in COLOR:
+            expected = [number for _, number in numbers(root, key)]
+            for backend in BACKENDS:
+                shown = found[f'{root.name}/{backend}/{key}'].transpose(0, 2, 3, 1)
+                assert [read_frame_number(picture)[1] for picture in shown] == expected

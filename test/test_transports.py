@@ -16,18 +16,26 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import sys
 
+import av
 from bag_edits import copied
 from conversions import numbers, report, run, same_frames, serving
 import cv2
+from dataset_reading import info
 import fake_cv_bridge
+from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
+from kuavo_bag_converter.jobs.report import Observer
+from kuavo_bag_converter.messages.coded_pictures import coded_content
+from kuavo_bag_converter.replay.verify import as_text, verify
 from kuavo_bag_converter.sample.pictures import KEY_INTERVAL
 from kuavo_bag_converter.sample.write import write_sample
 import numpy as np
 import pytest
 from ros_messages import ROS1
+from rosbags.rosbag1 import Reader
 
 SMALL = {'resize__width': 160, 'resize__height': 120, 'sample_drop': 3}
 COLOR = {
@@ -157,10 +165,148 @@ def test_the_reference_methods_decode_a_stream_alike(stream, tmp_path, method):
     assert same_frames(tmp_path / method) == same_frames(tmp_path / 'chunked')
 
 
-def test_a_stream_cannot_be_copied_as_jpegs(stream, tmp_path):
-    (outcome,) = run(stream[0], tmp_path / 'out', **SMALL, use_depth=False, video='copy').outcomes
-    assert stream[1] in outcome.reason
-    assert 'needs upright JPEG pictures, found hevc' in outcome.reason
+class Notes(Observer):
+    """Collects what a run tells besides."""
+
+    def __init__(self):
+        self.texts = []
+
+    def note(self, text):
+        self.texts.append(text)
+
+
+AT_30_HZ = {**SMALL, 'use_depth': False, 'sample_drop': 0, 'train_hz': 30}
+
+
+@pytest.fixture(scope='module', params=['h264', 'h265'])
+def copied_stream(request, tmp_path_factory):
+    """Return a recording, and its dataset, where streams are copied as far as they can be."""
+    folder = tmp_path_factory.mktemp('copied')
+    path, _ = sample_of(folder, request.param, depth=False, extras=False)
+    assert run(path, folder / 'out', **AT_30_HZ, video='auto').exit_code == 0
+    return path, folder / 'out'
+
+
+def payloads(path, topic):
+    with Reader(path) as bag:
+        connections = [c for c in bag.connections if c.topic == topic]
+        found = [ROS1.deserialize_ros1(raw, KIND) for _, _, raw in bag.messages(connections)]
+    return [bytes(message.data) for message in found], found[0].format
+
+
+def packets_of(root, key):
+    (path,) = (root / 'videos' / key).glob('*/*.mp4')
+    with av.open(str(path)) as container:
+        return path, [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+def test_the_packets_of_streams_are_those_of_the_bag(copied_stream):
+    path, root = copied_stream
+    plan = plan_of(root)
+    for key, camera in COLOR.items():
+        topic = topic_of(root, key)
+        named = serving(root, topic).tolist()
+        assert numbers(root, key) == [(camera, number) for number in named]
+        messages, words = payloads(path, topic)
+        codec = 'h264' if 'h264' in words else 'hevc'
+        _, packets = packets_of(root, key)
+        own = [
+            coded_content(codec, packet) == coded_content(codec, messages[number])
+            for packet, number in zip(packets, named, strict=True)
+        ]
+        assert plan['pictures_copied'][key] == sum(own)
+        assert plan['pictures_encoded'][key] == own.count(False)
+    assert plan['pictures_encoded']['observation.images.head_cam_h'] == 0
+    assert plan['pictures_encoded']['observation.images.wrist_cam_l'] > 0
+
+
+def test_copied_streams_pass_verification_and_tell_what_their_key_frames_cost(copied_stream):
+    path, root = copied_stream
+    result = verify(root, [path], independent=3)
+    assert result.findings == ()
+    head = result.cameras[0]
+    assert (head.exact, head.encoded) == (True, 0)
+    assert result.cameras[1].encoded == plan_of(root)['pictures_encoded'][result.cameras[1].key]
+    assert result.access[head.key].most == KEY_INTERVAL
+    assert f'{head.key}   {result.access[head.key].mean:.1f} ' in as_text(result)
+    assert verify(root, [path], sample=3).findings == ()
+
+
+def test_packets_in_each_other_s_place_are_found(copied_stream, tmp_path):
+    path, root = copied_stream
+    shutil.copytree(root, tmp_path / 'out')
+    video, _ = packets_of(tmp_path / 'out', 'observation.images.head_cam_h')
+    with av.open(str(video)) as source:
+        stream = source.streams.video[0]
+        packets = [packet for packet in source.demux(stream) if packet.size]
+        packets[40], packets[41] = packets[41], packets[40]
+        with Mp4Writer(tmp_path / 'new.mp4', frame_rate(30), len(packets)) as writer:
+            writer.add_copy(stream)
+            for packet in packets:
+                writer.mux(packet)
+    (tmp_path / 'new.mp4').replace(video)
+    findings = verify(tmp_path / 'out', [path]).findings
+    assert {finding.feature for finding in findings} == {'observation.images.head_cam_h'}
+    assert any(finding.rule.startswith('pictures.') for finding in findings)
+
+
+def test_copy_tells_which_frame_cannot_be_copied(copied_stream, tmp_path):
+    (outcome,) = run(copied_stream[0], tmp_path / 'out', **AT_30_HZ, video='copy').outcomes
+    assert outcome.reason == (
+        'observation.images.wrist_cam_l: video: copy: frame 0 begins an episode and is no key '
+        'frame; set video: auto to encode such frames'
+    )
+
+
+def test_at_another_size_streams_are_encoded(stream, tmp_path):
+    values = {'resize__width': 80, 'resize__height': 60, 'use_depth': False, 'sample_drop': 3}
+    outcome = run(stream[0], tmp_path / 'copy', **values, video='copy').outcomes[0]
+    assert outcome.reason.startswith(
+        f'{stream[1]}: video: copy needs pictures of 80x60, found 160'
+    )
+    for video in ('auto', 'encode'):
+        assert run(stream[0], tmp_path / video, **values, video=video).exit_code == 0
+    assert same_frames(tmp_path / 'auto') == same_frames(tmp_path / 'encode')
+    assert 'pictures_copied' not in plan_of(tmp_path / 'auto')
+
+
+def test_a_stream_of_more_pictures_than_frames_is_encoded_whole(stream, tmp_path):
+    values = {**SMALL, 'use_depth': False, 'train_hz': 10}
+    for video in ('auto', 'encode'):
+        assert run(stream[0], tmp_path / video, **values, video=video).exit_code == 0
+    assert same_frames(tmp_path / 'auto') == same_frames(tmp_path / 'encode')
+
+
+def test_what_not_all_bags_let_copy_is_encoded_in_all(tmp_path):
+    bags = []
+    for transport in ('h265', 'jpeg'):
+        (tmp_path / transport).mkdir()
+        bags.append(sample_of(tmp_path / transport, transport, depth=False, extras=False)[0])
+    notes = Notes()
+    done = run(bags, tmp_path / 'out', **AT_30_HZ, video='auto', observer=notes)
+    assert [outcome.status for outcome in done.outcomes] == ['converted'] * 2
+    assert all(
+        f'{key}: is encoded: not all bags have it in one coding' in notes.texts for key in COLOR
+    )
+    assert all('pictures_copied' not in bag['plan'] for bag in report(tmp_path / 'out')['bags'])
+    assert verify(tmp_path / 'out', bags, sample=2).findings == ()
+    done = run(bags[:1], tmp_path / 'out', **AT_30_HZ, video='auto', append=True)
+    assert [outcome.status for outcome in done.outcomes] == ['present']
+
+
+def test_streams_are_copied_to_a_dataset_that_has_them(copied_stream, tmp_path):
+    path, root = copied_stream
+    shutil.copytree(root, tmp_path / 'out')
+    more = tmp_path / 'more.bag'
+    write_sample(more, transport='h265', seconds=2.0, size=(120, 160), seed=1, depth=False)
+    done = run(more, tmp_path / 'out', **AT_30_HZ, video='auto', append=True)
+    known = info(root)['features']['observation.images.head_cam_h']['info']['video.codec']
+    assert done.outcomes[0].status == ('converted' if known == 'hevc' else 'failed')
+    if known == 'hevc':
+        assert report(tmp_path / 'out')['bags'][1]['plan']['pictures_copied']
+        assert verify(tmp_path / 'out', [path, more], sample=2).findings == ()
+    else:
+        assert '(video.codec) is h264, the new episodes have hevc' in done.outcomes[0].reason
 
 
 def converted(bag, root, **values):

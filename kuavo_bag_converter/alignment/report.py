@@ -251,6 +251,10 @@ class PlanReport(ClockReport):
     """The topic that stands in where the bag has none of a part's own, by feature and elements."""
     bad_images: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
     """Pictures that could not be decoded and were repeated, by topic; None before conversion."""
+    pictures_copied: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
+    """Of the bag's own video streams, by camera feature; None where none is copied."""
+    pictures_encoded: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
+    """Frames of the same cameras whose picture could not be copied."""
     not_finite: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)
     """Frames in which NaN or infinity was held or replaced, by topic; None if there are none."""
     padded: Mapping[str, int] | None = field(default=None, metadata=_OPTIONAL)

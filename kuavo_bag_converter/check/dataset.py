@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,7 @@ from kuavo_bag_converter.check.metadata import check_conversion, check_details, 
 from kuavo_bag_converter.check.modality import check_modality
 from kuavo_bag_converter.check.rows import check_rows
 from kuavo_bag_converter.check.statistics import check_episodes, check_total
-from kuavo_bag_converter.check.videos import check_videos
+from kuavo_bag_converter.check.videos import AccessCost, check_videos
 import numpy as np
 
 Extent = Literal['cheap', 'full']
@@ -49,12 +50,14 @@ def check_dataset(root: Path, depth: Extent = 'full') -> list[Finding]:
     return list(findings)
 
 
-def check_described(dataset: Description, findings: Findings, depth: Extent) -> None:
-    """Check a dataset whose metadata has been read."""
+def check_described(
+    dataset: Description, findings: Findings, depth: Extent
+) -> Mapping[str, AccessCost]:
+    """Check a dataset whose metadata has been read; return what reading its videos costs."""
     full = depth == 'full'
     check_metadata(dataset, findings)
     check_rows(dataset, findings, values=full)
-    pictures = check_videos(dataset, findings, decode=full)
+    pictures, access = check_videos(dataset, findings, decode=full)
     if full:
         pictures |= check_images(dataset, findings)
         check_modality(dataset, findings)  # also that of others, which stops no run
@@ -66,3 +69,4 @@ def check_described(dataset: Description, findings: Findings, depth: Extent) -> 
         check_conversion(dataset, dataset.record, findings)
         if full:
             check_details(dataset.record, findings)
+    return access

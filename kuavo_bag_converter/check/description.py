@@ -34,6 +34,7 @@ from kuavo_bag_converter.check.findings import (
     read_json,
     read_json_lines,
 )
+from kuavo_bag_converter.dataset.encoders import copied_stream_options
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     EPISODES_PATH_V21,
@@ -44,6 +45,7 @@ from kuavo_bag_converter.dataset.layout import (
     TASKS_PATH_V21,
 )
 from kuavo_bag_converter.dataset.record import ConversionRecord, read_record
+from kuavo_bag_converter.dataset.video import copies_jpegs, copies_streams
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.support.errors import UsageError
@@ -87,9 +89,14 @@ class StoredFeature(Feature):
             return False
 
     @property
-    def is_copied(self) -> bool:
-        """Whether this converter copied its pictures, for which it names no codec."""
-        return self.is_video and 'video.codec' not in self.info
+    def has_copied_jpegs(self) -> bool:
+        """Whether this converter copied JPEG pictures, for which it names no codec."""
+        return self.is_video and copies_jpegs(self.info)
+
+    @property
+    def has_copied_stream(self) -> bool:
+        """Whether this converter copied the pictures of a stream, whose key frames it keeps."""
+        return self.is_video and copies_streams(self.info)
 
     @property
     def is_depth(self) -> bool:
@@ -148,9 +155,15 @@ class Description:
     """How this converter made the dataset or a part of it, if it did."""
 
     @cached_property
-    def coding(self) -> Coding:
-        """How this converter coded pictures, unless it copied them."""
+    def _coding(self) -> Coding:
         return coding_of({} if self.record is None else self.record.settings)
+
+    def coding(self, column: StoredFeature) -> Coding:
+        """Return how this converter coded the pictures of a camera, unless it copied them."""
+        if column.has_copied_stream:
+            options = copied_stream_options(column.info['video.codec'], '')
+            return coding_of({'vcodec': options.vcodec, 'crf': options.crf})
+        return self._coding
 
     @cached_property
     def profile(self) -> Profile:

@@ -260,9 +260,8 @@ class BatchCheck:
         mean = decoded['mean']
         ranges = {'mean': (mean - _OTHER_PICTURES, mean + _OTHER_PICTURES)}
         if self.own and 'std' in found:
-            ranges = limits(
-                decoded, found['std'], None if column.is_copied else self._dataset.coding
-            )
+            coding = None if column.has_copied_jpegs else self._dataset.coding(column)
+            ranges = limits(decoded, found['std'], coding)
         for name, (low, high) in ranges.items():
             if name in found and found[name].shape == low.shape:
                 wrong = ((found[name] < low) | (found[name] > high)).any(axis=1)

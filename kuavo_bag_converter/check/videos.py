@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 import os
-from typing import Any, cast
+from typing import Any, cast, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -35,7 +35,7 @@ from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.depth import depth_of_codes
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.dataset.layout import FileLimits
-from kuavo_bag_converter.dataset.statistics import ImageStatistics
+from kuavo_bag_converter.dataset.statistics import ImageStatistics, KeyFrameSample
 import numpy as np
 import numpy.typing as npt
 
@@ -51,14 +51,43 @@ _DEPTH_FORMAT = 'gray12le'
 _VIDEO_FILES = 'videos/*/*/*'
 
 
-def check_videos(dataset: Description, findings: Findings, *, decode: bool) -> PictureStatistics:
+class AccessCost(NamedTuple):
+    """What it costs to read frames of a camera at random, as training does."""
+
+    frames: int = 0
+    decoded: int = 0
+    """Pictures from the last key frame up to each, of all frames together."""
+    most: int = 0
+    """Of one frame."""
+
+    @property
+    def mean(self) -> float:
+        """Return the pictures that are decoded for a frame."""
+        return self.decoded / self.frames if self.frames else 0.0
+
+    def __add__(self, other: Any) -> AccessCost:
+        """Join those of two files."""
+        return AccessCost(
+            self.frames + other.frames, self.decoded + other.decoded, max(self.most, other.most)
+        )
+
+
+class CheckedVideos(NamedTuple):
+    """What the videos of a dataset are like."""
+
+    statistics: PictureStatistics
+    """Of the decoded pictures; none where nothing was decoded."""
+    access: dict[str, AccessCost]
+    """By camera feature."""
+
+
+def check_videos(dataset: Description, findings: Findings, *, decode: bool) -> CheckedVideos:
     """
     Check every file of every camera.
 
     :param dataset: The dataset.
     :param findings: Where findings go.
     :param decode: Whether to decode every frame and not just read the packets.
-    :return: The statistics of the decoded pictures; none without ``decode``.
     """
     jobs = [
         _FileCheck(dataset, column, file, episodes)
@@ -70,13 +99,14 @@ def check_videos(dataset: Description, findings: Findings, *, decode: bool) -> P
         for file in dataset.files_on_disk(_VIDEO_FILES):
             if file not in known:
                 findings.add('video.unexpected', 'a file', 'none: no episode names it', file=file)
-    statistics: PictureStatistics = {}
+    checked = CheckedVideos({}, {column.key: AccessCost() for column in dataset.cameras})
     workers = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(max_workers=workers) as pool:
         for job in pool.map(lambda job: job.run(decode=decode), jobs):
             findings.extend(job.findings)
-            statistics |= job.statistics
-    return statistics
+            checked.statistics.update(job.statistics)
+            checked.access[job.key] += job.access
+    return checked
 
 
 @dataclass
@@ -103,8 +133,10 @@ class _FileCheck:
         episodes: Sequence[StoredEpisode],
     ) -> None:
         self.file = file
+        self.key = column.key
         self.findings = Findings()
         self.statistics: PictureStatistics = {}
+        self.access = AccessCost()
         self._dataset = dataset
         self._column = column
         self._fps = dataset.fps
@@ -131,8 +163,9 @@ class _FileCheck:
             self._add('video.unreadable', error, 'a video')
             return self
         self._check_packets(packets)
+        self.access = _access_cost(packets.keyframes)
         if decode:
-            self._decode(len(packets.times))
+            self._decode(packets.keyframes)
         return self
 
     def _add(self, rule: str, found: object, expected: object, **where: Any) -> None:
@@ -255,25 +288,32 @@ class _FileCheck:
                 return episode.index, frame - first
         return None, frame
 
-    def _decode(self, available: int) -> None:
+    def _decode(self, keyframes: npt.NDArray[np.bool_]) -> None:
         """Decode every episode from its own first frame on."""
         with av.open(str(self._dataset.root / self.file)) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             for episode in self._episodes:
                 first = self._first_frame(episode)
-                if first + episode.length > available:
+                if first + episode.length > len(keyframes):
                     continue
+                keys = keyframes[slice(first, first + episode.length)]
                 try:
-                    self._decode_episode(container, stream, episode)
+                    self._decode_episode(container, stream, episode, keys.tolist())
                 except FFmpegError as error:
                     self._add('video.decode', error, 'frames', episode=episode.index)
 
     def _decode_episode(
-        self, container: InputContainer, stream: VideoStream, episode: StoredEpisode
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        episode: StoredEpisode,
+        is_key: Sequence[bool],
     ) -> None:
         first = self._first_frame(episode)
         collector = self._collector(stream, episode)
+        sample = None if collector is None else KeyFrameSample(collector)
+        every = not (self._own and self._column.has_copied_stream)
         found = 0
         for frame in _frames_from(container, stream, first / self._fps, self._fps):
             time = first / self._fps + found / self._fps
@@ -286,16 +326,19 @@ class _FileCheck:
                     frame=found,
                 )
                 return
-            if collector is not None and collector.wants(found):
-                self._collect(collector, found, frame)
+            if collector is not None and sample is not None:
+                key = every or is_key[found]
+                times = sample.times(found, is_key=key, begins=not found)
+                if times:
+                    self._collect(collector, found, frame, times)
             found += 1
             if found == episode.length:
                 break
         if found != episode.length:
             self._add('video.decode', f'{found} pictures', episode.length, episode=episode.index)
         elif collector is not None:
-            key = (episode.index, self._column.key)
-            self.statistics[key] = decoded_statistics(collector.histograms()[0])
+            place = (episode.index, self._column.key)
+            self.statistics[place] = decoded_statistics(collector.histograms()[0])
 
     def _collector(self, stream: VideoStream, episode: StoredEpisode) -> ImageStatistics | None:
         if self._column.is_depth and stream.codec_context.pix_fmt != _DEPTH_FORMAT:
@@ -307,12 +350,21 @@ class _FileCheck:
             depth=self._column.is_depth,
         )
 
-    def _collect(self, collector: ImageStatistics, index: int, frame: VideoFrame) -> None:
+    def _collect(
+        self, collector: ImageStatistics, index: int, frame: VideoFrame, times: int
+    ) -> None:
         if self._column.is_depth:
             table = depth_of_codes(depth_coding(self._column)).astype(np.uint16)
-            collector.add_array(index, table[frame.to_ndarray()])
+            collector.add_array(index, table[frame.to_ndarray()], times)
         else:
-            collector.add_frame(index, frame)
+            collector.add_frame(index, frame, times)
+
+
+def _access_cost(keyframes: npt.NDArray[np.bool_]) -> AccessCost:
+    numbers = np.arange(len(keyframes))
+    last_keys = np.maximum.accumulate(np.where(keyframes, numbers, 0)) if len(numbers) else numbers
+    decoded = numbers - last_keys + 1
+    return AccessCost(len(numbers), int(decoded.sum()), int(decoded.max(initial=0)))
 
 
 def depth_coding(column: StoredFeature) -> DepthCoding:

@@ -28,6 +28,8 @@ from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import listed
 
+_Codings = Mapping[str, tuple[str, str, bool]]
+"""Codec, pixel format and whether pictures are copied, of every camera in videos."""
 _Sizes = Mapping[str, tuple[int, ...]]
 """(height, width) of the pictures of every camera feature."""
 
@@ -51,14 +53,19 @@ class ShardFormat:
         """Return the sizes of the pictures."""
         return {feature.key: feature.shape[:2] for feature in self.features if feature.is_picture}
 
+    @property
+    def codings(self) -> _Codings:
+        """Return how the pictures of videos are coded."""
+        return {key: (v.vcodec, v.pix_fmt, v.copied) for key, v in self.video.items()}
+
 
 class Agreement:
     """
     The form that all shards of a run must have.
 
     All bags of a run have its profile and settings; what they may differ in is the size of their
-    pictures, where the profile gives a camera none. Most bags settle it, or the dataset that they
-    are added to.
+    pictures, where the profile gives a camera none, and their coding, where they are copied. Most
+    bags settle it, or the dataset that they are added to.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class Agreement:
         self._version = version
         self._onto = onto
         self._sizes: _Sizes = {} if onto is None else sizes_of(onto)
+        self._codings: _Codings = {}
         self._names: dict[str, tuple[str, ...]] = {}
         for known in names:
             self._names.update({part: tuple(texts) for part, texts in known.items()})
@@ -88,12 +96,11 @@ class Agreement:
         self._settle_names(formats)
         if self.is_settled or not formats:
             return
-        counts = Counter(tuple(shard_format.sizes.items()) for shard_format in formats.values())
-        ((sizes, _),) = counts.most_common(1)
-        self._sizes = dict(sizes)
-        self._first = next(
-            name for name, shard_format in formats.items() if shard_format.sizes == self._sizes
-        )
+        counts = Counter(map(_form_of, formats.values()))
+        ((form, _),) = counts.most_common(1)
+        self._first = next(name for name, one in formats.items() if _form_of(one) == form)
+        self._sizes = formats[self._first].sizes
+        self._codings = formats[self._first].codings
 
     def check(self, name: str, shard_format: ShardFormat) -> None:
         """
@@ -125,6 +132,9 @@ class Agreement:
         for key, size in shard_format.sizes.items():
             if size != self._sizes.get(key, size):
                 raise self._other_size(key, shard_format)
+        for key, coding in shard_format.codings.items():
+            if coding != self._codings.get(key, coding):
+                raise self._other_coding(key, shard_format)
         if self._onto is not None:
             check_fits(
                 self._onto,
@@ -157,3 +167,26 @@ class Agreement:
         return BagError(
             f'{shard_format.topics.get(key, key)}: pictures of {found}, {whose}; {advice} ({key})'
         )
+
+    def _other_coding(self, key: str, shard_format: ShardFormat) -> BagError:
+        found, wanted = (
+            f'{codec} {pix_fmt} ({"copied" if copied or codec == COPY else "encoded"})'
+            for codec, pix_fmt, copied in (shard_format.codings[key], self._codings[key])
+        )
+        return BagError(
+            f'{shard_format.topics.get(key, key)}: pictures in {found}, those of the run in '
+            f'{wanted}, as in {Path(self._first).name}; set video: encode ({key})'
+        )
+
+
+def _form_of(shard_format: ShardFormat) -> tuple[object, ...]:
+    return (*shard_format.sizes.items(), *shard_format.codings.items())
+
+
+def unlike_codings(formats: Iterable[ShardFormat]) -> frozenset[str]:
+    """Return the cameras whose pictures are not coded alike in all shards."""
+    seen: dict[str, set[tuple[str, str, bool]]] = {}
+    for shard_format in formats:
+        for key, coding in shard_format.codings.items():
+            seen.setdefault(key, set()).add(coding)
+    return frozenset(key for key, codings in seen.items() if len(codings) > 1)

@@ -41,6 +41,7 @@ from kuavo_bag_converter.dataset.layout import (
 from kuavo_bag_converter.dataset.metadata import decode_pictures, PICTURES
 from kuavo_bag_converter.dataset.statistics import Histogram
 from kuavo_bag_converter.dataset.tables import videos
+from kuavo_bag_converter.dataset.video import copies_jpegs, copies_streams
 from kuavo_bag_converter.support.errors import DatasetError
 from kuavo_bag_converter.support.files import link_or_copy
 import pyarrow as pa
@@ -181,6 +182,25 @@ def _apart(value: Any, other: Any) -> Any:
     if not isinstance(value, list) or not isinstance(other, list):
         return value
     return [item for item in value if isinstance(item, str) and item not in other] or value
+
+
+def encoded_cameras(root: Path) -> frozenset[str]:
+    """
+    Return the cameras of a dataset whose pictures were encoded, not copied.
+
+    :raises DatasetError: It is no info.json of LeRobot.
+    """
+    info = _read_json(root / INFO_PATH)
+    try:
+        return frozenset(
+            key
+            for key, entry in info['features'].items()
+            if entry['dtype'] == 'video'
+            and not copies_jpegs(entry['info'])
+            and not copies_streams(entry['info'])
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _no_info(root, error) from error
 
 
 def sizes_of(root: Path) -> dict[str, tuple[int, ...]]:

@@ -90,6 +90,8 @@ class VideoOptions:
     ``encoders``: FFmpeg's names of encoders in hardware, '' for the software encoder of the codec,
     of which the first that can be opened is taken; the latter if there are none. What belongs
     together may differ in it.
+    ``copied``: the pictures of an H.264 or H.265 stream, stored as they were recorded; what else
+    is said here is of those that must be encoded.
     """
 
     vcodec: str = 'h264'
@@ -99,3 +101,4 @@ class VideoOptions:
     pix_fmt: str = 'yuv420p'
     gray_depth: bool = field(default=False, compare=False)
     encoders: tuple[str, ...] = field(default=(), compare=False)
+    copied: bool = False

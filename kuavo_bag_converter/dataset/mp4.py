@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from io import BytesIO
 from itertools import islice
 import math
 import os
@@ -182,6 +183,26 @@ class Mp4Writer:
     def add_copy(self, template: VideoStream) -> None:
         """Add the stream for packets copied from another file's stream."""
         self._stream = self._container.add_stream_from_template(template, opaque=True)
+
+    def add_coded(self, codec: str, begin: bytes) -> None:
+        """
+        Add the stream for packets of H.264 or H.265 whose key frames have their parameter sets.
+
+        So the stream may change its encoder at a key frame.
+
+        :param codec: ``h264`` or ``hevc``.
+        :param begin: An access unit with parameter sets, in Annex B.
+        :raises DatasetError: It does not tell what the stream is.
+        """
+        try:
+            with av.open(BytesIO(begin), format=codec) as source:
+                self.add_copy(source.streams.video[0])
+        except (av.FFmpegError, IndexError) as error:
+            raise DatasetError(f'{self.path.name}: no {codec} stream ({error})') from error
+        assert self._stream is not None
+        self._stream.time_base = self._time_base
+        if codec == 'h264':
+            self._stream.codec_context.codec_tag = 'avc3'  # as hev1, the default of HEVC
 
     def mux(self, packet: Packet[VideoStream]) -> None:
         """Write the packet of the next frame; a stream has been added."""

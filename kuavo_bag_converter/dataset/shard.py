@@ -25,7 +25,7 @@ has one file for all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 import glob
@@ -55,6 +55,7 @@ from kuavo_bag_converter.dataset.statistics import (
     Statistics,
     vector_statistics,
 )
+from kuavo_bag_converter.dataset.stream_writer import StreamWriter
 from kuavo_bag_converter.dataset.tables import (
     column_of,
     read_rows,
@@ -451,7 +452,7 @@ class ShardWriter:
                 f'dimension {name}; a dataset needs finite numbers'
             )
 
-    def camera_writer(self, key: str, kind: type[_Writer]) -> _Writer:
+    def camera_writer(self, key: str, kind: Callable[..., _Writer]) -> _Writer:
         """
         Open the file of a camera, whose writer takes pictures of its kind.
 
@@ -468,6 +469,15 @@ class ShardWriter:
         )
         self._writers[key] = writer
         return writer
+
+    @property
+    def copied_streams(self) -> dict[str, tuple[int, int]]:
+        """Return how many pictures of streams were copied and encoded so far, by feature."""
+        return {
+            key: (writer.frames - writer.encoded, writer.encoded)
+            for key, writer in self._writers.items()
+            if isinstance(writer, StreamWriter)
+        }
 
     def encoding_writer(self, key: str) -> EncodingWriter[Any] | None:
         """Return the writer of a camera if it encodes, after it was opened."""

@@ -18,7 +18,8 @@ Statistics of a dataset's columns, under LeRobot's names and in its shapes.
 Vectors: true values over all frames, per dimension, and over all samples of a frame that has
 several, as LeRobot takes them since 0.4. Pictures: LeRobot's sample of the frames,
 every n-th pixel of each (``sample_indices`` and ``auto_downsample_height_width`` in its
-compute_stats), collected in histograms, from which all statistics follow exactly. ``count`` is
+compute_stats), collected in histograms, from which all statistics follow exactly. Of streams whose
+pictures are copied, the key frames behind those of the sample are taken. ``count`` is
 the number of frames, sampled or not: it is the weight with which LeRobot merges statistics.
 """
 
@@ -57,6 +58,8 @@ _COUNTED = 8
 """Dimensions whose values are counted in a pass: 0.5 MB each, and for each quantile."""
 _DIGIT = 16
 _LAST_DIGIT = (1 << _DIGIT) - 1
+_KEY_FRAME_WITHIN = 60
+"""Frames within which a key frame may stand in the sample for one that is none."""
 _HISTOGRAM_TYPES = {'<i8': np.dtype(np.int64), '<f8': np.dtype(np.float64)}
 
 
@@ -443,15 +446,21 @@ class ImageStatistics:
         return frame_index - self._ends[episode] + length in _sampled(length)
 
     @staged('statistics')
-    def add_frame(self, frame_index: int, frame: av.VideoFrame) -> None:
-        """Count the pixels of a colour frame of any pixel format."""
+    def add_frame(self, frame_index: int, frame: av.VideoFrame, times: int = 1) -> None:
+        """Count the pixels of a colour frame of any pixel format, see :meth:`add_array`."""
         with self._lock:
             picture = self._reformatter.reformat(frame, format='rgb24').to_ndarray()
-        self.add_array(frame_index, picture)
+        self.add_array(frame_index, picture, times)
 
     @staged('statistics')
-    def add_array(self, frame_index: int, picture: NDArray[Any]) -> None:
-        """Count the pixels of a picture: uint8 (height, width, 3) or uint16 (height, width)."""
+    def add_array(self, frame_index: int, picture: NDArray[Any], times: int = 1) -> None:
+        """
+        Count the pixels of a picture.
+
+        :param frame_index: Of its frame.
+        :param picture: uint8 (height, width, 3) or uint16 (height, width).
+        :param times: How many wanted frames it counts for.
+        """
         sampled = picture[:: self._step, :: self._step].reshape(-1, self._channels)
         counts = [np.bincount(values, minlength=self._bins) for values in sampled.T]
         episode = bisect_right(self._ends, frame_index)
@@ -459,10 +468,18 @@ class ImageStatistics:
             if episode not in self._counts:
                 self._counts[episode] = np.zeros((self._channels, self._bins), np.int64)
                 self._missing[episode] = len(_sampled(self._lengths[episode]))
-            self._counts[episode] += counts
-            self._missing[episode] -= 1
-            if not self._missing[episode]:
-                self._end_episode(episode)
+            self._counts[episode] += counts if times == 1 else np.multiply(counts, times)
+            self._come(episode, times)
+
+    def leave_out(self, frame_index: int, times: int) -> None:
+        """Do without some wanted frames of the episode that a frame is in, which has begun."""
+        with self._lock:
+            self._come(bisect_right(self._ends, frame_index), times)
+
+    def _come(self, episode: int, times: int) -> None:
+        self._missing[episode] -= times
+        if not self._missing[episode]:
+            self._end_episode(episode)
 
     def encoded(self) -> Iterator[str]:
         """Yield the histogram of each episode as ``Histogram.encode`` returns it; ends adding."""
@@ -487,3 +504,37 @@ class ImageStatistics:
         while self._written in self._texts:
             self._file.write(self._texts.pop(self._written) + '\n')
             self._written += 1
+
+
+class KeyFrameSample:
+    """
+    The frames of a stream that statistics are taken from, so that few must be decoded for them.
+
+    They are key frames: each stands for the wanted frames since the one before it. Where none
+    comes for a long time, a frame that is none is taken. Frames come in order.
+    """
+
+    def __init__(self, statistics: ImageStatistics) -> None:
+        """Choose for some statistics."""
+        self._statistics = statistics
+        self._due: list[int] = []
+        """Wanted frames that wait for a key frame."""
+
+    def times(self, frame_index: int, *, is_key: bool, begins: bool) -> int:
+        """
+        Tell for how many wanted frames the next frame must be added to the statistics; 0 for none.
+
+        :param frame_index: Of the frame.
+        :param is_key: Whether it can be decoded without those before it.
+        :param begins: Whether it begins an episode, and is a key frame.
+        """
+        if begins and self._due:
+            self._statistics.leave_out(self._due[0], len(self._due))
+            self._due.clear()
+        if self._statistics.wants(frame_index):
+            self._due.append(frame_index)
+        if not self._due or not (is_key or frame_index - self._due[0] >= _KEY_FRAME_WITHIN):
+            return 0
+        times = len(self._due)
+        self._due.clear()
+        return times

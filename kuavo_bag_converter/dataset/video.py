@@ -24,7 +24,7 @@ what torchcodec and PyAV decode.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 import threading
@@ -66,6 +66,10 @@ _STRETCH = 160
 """Least frames for each of which an encoder is opened, which costs as much as one frame does."""
 
 
+_OWN_KEY_FRAMES = {'video.g': None}
+"""In the ``info`` of copied streams: key frames come as the camera has sent them."""
+
+
 def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
     """
     Return the ``info`` of a video feature, with LeRobot 0.6's keys.
@@ -74,7 +78,9 @@ def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str,
     refuse a codec that they cannot encode, and fall back to their default when none is named.
     """
     info = _stream_info(feature, options, fps)
-    if options.vcodec != COPY:
+    if options.copied:
+        info |= _OWN_KEY_FRAMES
+    elif options.vcodec != COPY:
         preset = int(options.preset) if options.vcodec == 'libsvtav1' else options.preset
         info |= {
             'video.g': options.gop,
@@ -101,7 +107,8 @@ def video_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str,
 
 def video_info_v21(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
     """Return the ``info`` of a video feature, with LeRobot 0.3's keys."""
-    return _stream_info(feature, options, fps) | {'video.is_depth_map': False}
+    own = _OWN_KEY_FRAMES if options.copied else {}
+    return _stream_info(feature, options, fps) | own | {'video.is_depth_map': False}
 
 
 def _stream_info(feature: Feature, options: VideoOptions, fps: float) -> dict[str, Any]:
@@ -111,6 +118,16 @@ def _stream_info(feature: Feature, options: VideoOptions, fps: float) -> dict[st
         codec = 'av1' if options.vcodec == 'libsvtav1' else options.vcodec
         info |= {'video.codec': codec, 'video.pix_fmt': options.pix_fmt}
     return info | {'video.fps': fps, 'video.channels': channels, 'has_audio': False}
+
+
+def copies_jpegs(info: Mapping[str, Any]) -> bool:
+    """Tell by the ``info`` of a video feature whether it has the JPEG pictures of its bags."""
+    return 'video.codec' not in info
+
+
+def copies_streams(info: Mapping[str, Any]) -> bool:
+    """Tell by the ``info`` of a video feature whether it has pictures of its bags' streams."""
+    return not copies_jpegs(info) and info.get('video.g', 0) is None
 
 
 PictureT = TypeVar('PictureT')
@@ -190,6 +207,17 @@ class CameraWriter(ABC, Generic[PictureT]):
             )
         self.frames += 1
         return self.frames - 1
+
+    def _mux_encoded(self, packet: Packet[VideoStream]) -> None:
+        frame_index = self._mp4.written
+        if packet.pts != frame_index or packet.dts != frame_index:
+            raise DatasetError(
+                f'{self.path.name}: the encoder returned frame {packet.pts} in place of '
+                f'{frame_index}'
+            )
+        if frame_index in self._starts and not packet.is_keyframe:
+            raise DatasetError(f'{self.path.name}: frame {frame_index} is not a key frame')
+        self._mux(packet)
 
     def _mux(self, packet: Packet[VideoStream]) -> None:
         frame_index = self._mp4.written

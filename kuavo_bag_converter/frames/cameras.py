@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 import threading
@@ -36,6 +37,8 @@ from kuavo_bag_converter.support.errors import BagError, DamagedBagError, ImageE
 from kuavo_bag_converter.support.texts import shown
 from kuavo_bag_converter.support.workers import call_within
 
+_SPARE_PICTURES = 1.25
+"""Pictures for each frame above which ``video: auto`` encodes a stream whole."""
 _WITHIN = 600
 """Pictures among which a readable one must be."""
 
@@ -61,20 +64,36 @@ def open_cameras(
     :raises UsageError: The size that the profile gives a camera cannot be encoded.
     :raises Cancelled: ``cancel`` was set.
     """
+    faster = replace(options, encoded=options.encoded | _faster_than_frames(binding, reader))
+
+    def camera_with(bound: BoundCamera, info: PictureInfo) -> CameraKind[Any]:
+        return camera_of(bound, info, faster if info.is_stream else options)
+
     if known:
         pairs = zip(binding.cameras, known, strict=True)
-        return tuple(camera_of(bound, info, options) for bound, info in pairs)
+        return tuple(camera_with(bound, info) for bound, info in pairs)
     cameras = []
     for bound in binding.cameras:
         call = partial(call_within, options.stall_timeout_s, cancel, bound.source.topic)
         with needed_for(bound.feature.key):
             info, message = first_picture(bound, reader, options.definitions, call)
-            camera = camera_of(bound, info, options)
+            camera = camera_with(bound, info)
             decoder = camera.decoder(message.connection)
             with suppress(ImageError):  # on_bad_image decides, if a frame needs it
                 call(partial(decoder.decode, bytes(message.data)))
         cameras.append(camera)
     return tuple(cameras)
+
+
+def _faster_than_frames(binding: Binding, reader: BagReader) -> frozenset[str]:
+    """Return the cameras with so many more pictures than frames that few can be copied in turn."""
+    profile = binding.profile
+    frames = reader.counts[binding.clock_topic] * profile.fps / profile.clock.source_fps
+    return frozenset(
+        bound.feature.key
+        for bound in binding.cameras
+        if reader.counts[bound.source.topic] > _SPARE_PICTURES * frames
+    )
 
 
 def at_its_stamp(error: BagError, reader: BagReader) -> BagError:

@@ -25,7 +25,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Generic
+from functools import partial
+from typing import Any, cast, Generic
 
 import av
 from kuavo_bag_converter.alignment.binding import BoundCamera
@@ -35,6 +36,7 @@ from kuavo_bag_converter.dataset.depth import largest_error
 from kuavo_bag_converter.dataset.encoders import (
     check_video_options,
     check_video_size,
+    copied_stream_options,
     COPY,
     DEPTH_OPTIONS,
     size_grid,
@@ -46,9 +48,11 @@ from kuavo_bag_converter.dataset.images import (
     DepthImageWriter,
 )
 from kuavo_bag_converter.dataset.shard import ShardWriter
+from kuavo_bag_converter.dataset.stream_writer import StreamWriter
 from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.pictures import ConnectionDecoder, PictureDecoder, PictureT
+from kuavo_bag_converter.messages.coded_pictures import CodedPicture
 from kuavo_bag_converter.messages.depth import (
     DepthDecoder,
     DepthPng,
@@ -57,10 +61,16 @@ from kuavo_bag_converter.messages.depth import (
     not_copied,
 )
 from kuavo_bag_converter.messages.geometry import Geometry, Size
-from kuavo_bag_converter.messages.images import ColorDecoder, JpegCopier, PictureInfo
+from kuavo_bag_converter.messages.images import (
+    ColorDecoder,
+    JpegCopier,
+    PictureInfo,
+    StreamCopier,
+)
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.messages.raw_images import mosaic_of
 from kuavo_bag_converter.messages.video_frames import RGB
+from kuavo_bag_converter.messages.video_streams import COPYABLE
 from kuavo_bag_converter.profiles.model import CameraFeature
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.texts import shown
@@ -388,7 +398,27 @@ class CopiedDepthCamera(DepthTableCamera[DepthPng]):
         _check_same_size(info, self, 'depth: copy', 'depth: image16')
 
 
-class CopiedJpegCamera(CameraKind[bytes]):
+class _CopiedCamera(CameraKind[PictureT]):
+    """The bag's own coded pictures become the packets of the video."""
+
+    def _check(self, info: PictureInfo) -> None:
+        _check_unchanged(self._bound.feature, 'video: copy', 'video: encode')
+        self._check_pictures(info)
+        _check_same_size(info, self, 'video: copy', 'video: encode')
+
+    @abstractmethod
+    def _check_pictures(self, info: PictureInfo) -> None:
+        """
+        Refuse pictures that cannot be copied.
+
+        :raises BagError: Says why.
+        """
+
+    def _encoder_bytes_per_pixel(self) -> int:
+        return 1
+
+
+class CopiedJpegCamera(_CopiedCamera[bytes]):
     """The bag's own JPEG pictures become the packets of the video (``video: copy``)."""
 
     @property
@@ -404,8 +434,7 @@ class CopiedJpegCamera(CameraKind[bytes]):
         """Open a file of packets."""
         return shard.camera_writer(self.key, PacketWriter).write
 
-    def _check(self, info: PictureInfo) -> None:
-        _check_unchanged(self._bound.feature, 'video: copy', 'video: encode')
+    def _check_pictures(self, info: PictureInfo) -> None:
         if info.channels == 1 and mosaic_of(info.encoding):
             raise BagError(
                 f'{self.topic}: video: copy needs pictures with colours, found the mosaic of a '
@@ -414,13 +443,44 @@ class CopiedJpegCamera(CameraKind[bytes]):
         if info.codec != 'jpeg' or not info.upright:
             found = 'a JPEG that Exif turns' if info.codec == 'jpeg' else info.codec
             raise BagError(
-                f'{self.topic}: video: copy needs upright JPEG pictures, found {found}; set '
+                f'{self.topic}: video: copy needs upright JPEG pictures, H.264 or H.265, found '
+                f'{found}; set video: encode'
+            )
+
+
+class CopiedStreamCamera(_CopiedCamera[CodedPicture]):
+    """
+    The pictures of an H.264 or H.265 stream become packets of the video as they are.
+
+    With ``video: auto`` those that cannot are encoded, see :mod:`.stream_writer`.
+    """
+
+    @property
+    def video(self) -> VideoOptions:
+        """Return the form of the video."""
+        return copied_stream_options(self.info.codec, self.info.pix_fmt)
+
+    def decoder(self, connection: Connection) -> ConnectionDecoder[CodedPicture]:
+        """Return what takes coded pictures out of the messages."""
+        copier = StreamCopier(connection, self._options.definitions, self.info, self.remarks)
+        return cast('ConnectionDecoder[CodedPicture]', copier)
+
+    def writer(self, shard: ShardWriter) -> Callable[[CodedPicture], None]:
+        """Open a file of packets."""
+        kind = partial(StreamWriter, may_encode=self._options.color_cameras == 'auto')
+        return shard.camera_writer(self.key, kind).write
+
+    def _check_pictures(self, info: PictureInfo) -> None:
+        if not info.pix_fmt:
+            raise BagError(
+                f'{self.topic}: video: copy needs a key frame among the first pictures; set '
                 'video: encode'
             )
-        _check_same_size(info, self, 'video: copy', 'video: encode')
 
     def _encoder_bytes_per_pixel(self) -> int:
-        return 1
+        if self._options.color_cameras == 'copy':
+            return 1
+        return _ENCODER_BYTES_PER_PIXEL[self.info.codec]
 
 
 def _check_unchanged(feature: CameraFeature, copy: str, other: str) -> None:
@@ -455,11 +515,6 @@ def _check_same_size(info: PictureInfo, camera: CameraKind[Any], copy: str, othe
         )
 
 
-COLOR_KINDS: Mapping[str, type[CameraKind[Any]]] = {
-    'encode': ColorCamera,
-    'copy': CopiedJpegCamera,
-}
-"""Of colour cameras, by the setting ``video``."""
 DEPTH_KINDS: Mapping[str, type[CameraKind[Any]]] = {
     'original': GrayDepthCamera,
     'range8': GrayDepthCamera,
@@ -497,4 +552,10 @@ def camera_of(bound: BoundCamera, info: PictureInfo, options: ShardOptions) -> C
         return IMAGE_KINDS[feature.depth](bound, info, options)
     if feature.depth:
         return DEPTH_KINDS[feature.depth](bound, info, options)
-    return COLOR_KINDS[options.color_cameras](bound, info, options)
+    copied = CopiedStreamCamera if info.codec in COPYABLE else CopiedJpegCamera
+    if options.color_cameras == 'copy':
+        return copied(bound, info, options)
+    if options.color_cameras == 'auto' and feature.key not in options.encoded:
+        with suppress(BagError, UsageError):
+            return copied(bound, info, options)
+    return ColorCamera(bound, info, options)

@@ -32,7 +32,7 @@ class ShardOptions:
 
     video: VideoOptions
     color_cameras: str
-    """``encode``, or ``copy`` to take their JPEG pictures as they are."""
+    """``encode``, ``copy`` to take their coded pictures as they are, ``auto`` where possible."""
     on_bad_image: str
     definitions: Definitions
     use_cv_bridge: bool
@@ -46,6 +46,8 @@ class ShardOptions:
     debug_memory: bool = False
     encoders: EncoderChoice | None = None
     """Chooses encoders in hardware, if that was asked for."""
+    encoded: frozenset[str] = frozenset()
+    """Colour cameras of which ``auto`` copies nothing."""
 
 
 def shard_options(settings: Settings) -> ShardOptions:

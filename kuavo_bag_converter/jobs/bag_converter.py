@@ -35,6 +35,7 @@ from kuavo_bag_converter.bags.fingerprint import (
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.open import holds_messages, open_bag
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
+from kuavo_bag_converter.dataset.existing import encoded_cameras
 from kuavo_bag_converter.dataset.hardware import EncoderChoice
 from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
@@ -53,7 +54,7 @@ from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.remote.spool import held
 from kuavo_bag_converter.remote.urls import remember
 from kuavo_bag_converter.robots.resolve import RunProfile
-from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.settings import AUTO, Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, MemoryLimitError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.texts import counted, error_text, listed
@@ -94,6 +95,7 @@ class BagConverter:
     :ivar agreement: Of the shards.
     :ivar shards: Where they are.
     :ivar encoders: Of their cameras.
+    :ivar encoded: Cameras of which ``video: auto`` copies nothing, as the run settles it.
     """
 
     def __init__(
@@ -120,6 +122,9 @@ class BagConverter:
             None if before is None else before.root,
             () if before is None else before.record.element_names(),
         )
+        self.encoded: frozenset[str] = frozenset()
+        if before is not None:
+            self.encoded = encoded_cameras(before.root)
         self._fill = fill
         self._options: ShardOptions | None = shard_options(settings)
         remember(settings.bags)
@@ -141,6 +146,7 @@ class BagConverter:
             threads=context.threads,
             memory_limit_mb=context.memory_limit_mb,
             encoders=self.encoders,
+            encoded=self.encoded,
         )
 
     def try_bag(self, bag: Bag, context: Context) -> TriedBag | Outcome | None:
@@ -256,7 +262,13 @@ class BagConverter:
         shard_format = ShardFormat(
             shard.features, options, shard.fps, profile.robot_type, names=names
         )
-        self.agreement.check(bag.name, shard_format)
+        try:
+            self.agreement.check(bag.name, shard_format)
+        except BagError:
+            if self.settings.video != AUTO:
+                raise
+            self.shards.remove(shard.path)  # other bags were beside it then
+            return False
         task, now = origin.task, bag.task or profile.task
         if task in ('', now):
             return True
@@ -296,8 +308,7 @@ class BagConverter:
                     reader,
                     profile,
                     bound.binding.clock_topic,
-                    options.video,
-                    copy=options.color_cameras == 'copy',
+                    bound.shard_format.video,
                 )
                 disk.expect(total_bytes(bag.paths), estimate)
                 disk.check()

@@ -25,7 +25,7 @@ from pathlib import Path
 import threading
 from typing import Any
 
-from kuavo_bag_converter.dataset.agreement import ShardFormat
+from kuavo_bag_converter.dataset.agreement import ShardFormat, unlike_codings
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.executors.choose import serial_executor
 from kuavo_bag_converter.executors.model import Died, Executor, PROGRESS, RETRIED, Task, Work
@@ -45,7 +45,7 @@ from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.topic_alignment import AlignmentSummary
 from kuavo_bag_converter.jobs.workspace import Workspace
 from kuavo_bag_converter.remote.spool import Prefetch
-from kuavo_bag_converter.settings import Settings
+from kuavo_bag_converter.settings import AUTO, Settings
 from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError
 from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.places import is_url
@@ -189,11 +189,8 @@ class BagsToShards:
         """Refuse the bags that cannot be converted, and settle what all bags must agree in."""
         self._run.observer.checking(len(self._bags))
         converter = self._converter
-        for number, tried in self._try(converter.try_bag, self._tasks()):
-            if isinstance(tried, Outcome):
-                self._refuse(number, tried)
-            elif tried is not None:
-                self._take(number, tried)
+        self._try_all(self._tasks())
+        self._settle_copies()
         formats = {n: self._tried[n].shard_format for n in sorted(self._tried)}
         converter.agreement.settle({self._bag(n).name: one for n, one in formats.items()})
         for number, shard_format in formats.items():
@@ -204,6 +201,28 @@ class BagsToShards:
                 self._refuse(number, bag.failure(error))
         if self._executor.jobs > 1:
             self._settle_by_the_others()
+
+    def _settle_copies(self) -> None:
+        """With ``video: auto``, encode cameras whose pictures could not be copied alike."""
+        converter = self._converter
+        unlike = unlike_codings(tried.shard_format for tried in self._equal.values())
+        if self._run.settings.video != AUTO or not unlike:
+            return
+        for key in sorted(unlike):
+            self._run.observer.note(f'{key}: is encoded: not all bags have it in one coding')
+        converter.encoded |= unlike
+        again = [task for task in self._tasks() if task.number in self._tried]
+        self._tried.clear()
+        self._equal.clear()
+        self._try_all(again)
+
+    def _try_all(self, tasks: Sequence[Task]) -> None:
+        """Take what the first messages of bags tell, and refuse those that cannot be converted."""
+        for number, tried in self._try(self._converter.try_bag, tasks):
+            if isinstance(tried, Outcome):
+                self._refuse(number, tried)
+            elif tried is not None:
+                self._take(number, tried)
 
     def _try(
         self, work: Work, tasks: Sequence[Task]

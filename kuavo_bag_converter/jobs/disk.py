@@ -16,18 +16,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 import shutil
 
 from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.dataset.encoders import COPY
 from kuavo_bag_converter.dataset.features import VideoOptions
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.support.errors import OutputError
 
 _BYTES_PER_PIXEL = {'h264': 0.07, 'hevc': 0.05, 'libsvtav1': 0.05, 'mjpeg': 0.2}
 """Typical of camera pictures at the crf below, a key frame every second picture."""
-_TYPICAL_CRF = {'h264': 23, 'hevc': 28, 'libsvtav1': 30, 'mjpeg': 0}
+_TYPICAL_CRF = {'h264': 23, 'hevc': 28, 'libsvtav1': 30}
 _METRIC_DEPTH = 0.6
 _PNG = 1.7
 _DEPTH_PNG = 0.6
@@ -78,19 +79,26 @@ class DiskWatch:
 
 
 def shard_bytes(
-    reader: BagReader, profile: Profile, clock_topic: str, video: VideoOptions, *, copy: bool
+    reader: BagReader, profile: Profile, clock_topic: str, videos: Mapping[str, VideoOptions]
 ) -> float:
-    """Estimate the size of a bag's shard from its message counts."""
+    """Estimate the size of a bag's shard from its message counts; ``videos`` are by camera."""
     frames = reader.counts[clock_topic] * profile.fps / profile.clock.source_fps
-    codec = 'mjpeg' if copy else video.vcodec
-    finer = 2 ** ((_TYPICAL_CRF[codec] - video.crf) / 6) if codec != 'mjpeg' else 1
     total = 0.0
     for camera in profile.cameras:
         height, width = camera.size or _ASSUMED_SIZE
-        per_pixel = _BYTES_PER_PIXEL[codec] * finer
+        per_pixel = 0.0
+        if camera.key in videos:
+            per_pixel = _bytes_per_pixel(videos[camera.key])
         if camera.depth == 'metric12':
             per_pixel = _METRIC_DEPTH
         elif camera.dtype == 'image':
             per_pixel = _DEPTH_PNG if camera.channels == 1 else _PNG
         total += frames * height * width * per_pixel
     return total
+
+
+def _bytes_per_pixel(video: VideoOptions) -> float:
+    usual = _BYTES_PER_PIXEL[video.vcodec]
+    if video.copied or video.vcodec == COPY:
+        return usual
+    return usual * 2 ** ((_TYPICAL_CRF[video.vcodec] - video.crf) / 6)

@@ -175,6 +175,9 @@ class Display(Observer):
             counts = getattr(plan, key, None) or {}
             for topic, count in counts.items():
                 self._line(f'    {topic}: {counted(count, "frame")} {what}')
+        encoded = getattr(plan, 'pictures_encoded', None) or {}
+        for key, count in (getattr(plan, 'pictures_copied', None) or {}).items():
+            self._line(f'    {key}: {counted(count, "picture")} copied, {encoded[key]} encoded')
         for problem in outcome.problems:
             self._remark(number, f'    {problem}')
         self._bars.pop(number, None)

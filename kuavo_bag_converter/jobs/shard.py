@@ -197,6 +197,8 @@ def write_shard(
                     table.add_counts(plan.report),
                     bad_images=repeated,
                     element_names=binding.element_names or None,
+                    pictures_copied={k: n for k, (n, _) in shard.copied_streams.items()} or None,
+                    pictures_encoded={k: n for k, (_, n) in shard.copied_streams.items()} or None,
                 )
                 problems = (
                     *reader.problems,

@@ -29,6 +29,8 @@ _IDR = 5
 _SEI, _SPS, _PPS = 6, 7, 8
 _WITH_HEADER = (1, 2, 5)
 """Kinds whose units begin with a slice header."""
+_B = 1
+"""Slice type."""
 _RECOVERY_POINT = 6
 _WITH_CHROMA_FORMAT = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
 
@@ -45,6 +47,12 @@ class Slice(NamedTuple):
     """What ``frame_num`` counts up to."""
     field: str
     """``top`` or ``bottom``, '' for a frame."""
+    is_bipredictive: bool
+
+    @property
+    def begins_group(self) -> bool:
+        """Whether nothing behind it refers to a picture before it."""
+        return self.is_idr
 
 
 class Syntax:
@@ -61,6 +69,8 @@ class Syntax:
         """Bits of frame_num, separate colour planes, frames only."""
         self._pictures: dict[int, int] = {}
         """Number of the sequence's parameter set."""
+        self.sets: dict[tuple[int, int], bytes] = {}
+        """Parameter sets that hold now, by kind and number."""
 
     @property
     def has_parameters(self) -> bool:
@@ -73,10 +83,12 @@ class Syntax:
             if kind == _SPS:
                 number, entry = _sequence(unit)
                 self._sequences[number] = entry
+                self.sets[kind, number] = unit
             elif kind == _PPS:
                 bits = Bits.of_unit(unit, 1)
                 number = bits.read_ue()
                 self._pictures[number] = bits.read_ue()
+                self.sets[kind, number] = unit
         except ValueError:
             pass
 
@@ -88,7 +100,7 @@ class Syntax:
         bits = Bits.of_unit(unit, 1, 64)
         try:
             first = bits.read_ue()
-            bits.read_ue()
+            slice_type = bits.read_ue()
             sequence = self._sequences.get(self._pictures.get(bits.read_ue(), -1))
             if sequence is None:
                 return None
@@ -100,7 +112,9 @@ class Syntax:
                 field = 'bottom' if bits.read(1) else 'top'
         except ValueError:
             return None
-        return Slice(kind == _IDR, bool(unit[0] & 0x60), first, number, 1 << frame_num_bits, field)
+        is_reference, modulus = bool(unit[0] & 0x60), 1 << frame_num_bits
+        is_bipredictive = slice_type % 5 == _B
+        return Slice(kind == _IDR, is_reference, first, number, modulus, field, is_bipredictive)
 
     def begins(self, unit: bytes, header: Slice | None, before: Slice | None) -> bool:
         """
@@ -137,6 +151,10 @@ class Syntax:
         if first.is_idr or before is None:
             return 0
         return (first.frame_num - before - 1) % first.modulus
+
+    def reorders(self, first: Slice | None) -> bool:
+        """Tell by the first slice of the next picture whether pictures may be shown in turns."""
+        return first is not None and first.is_bipredictive
 
     def forget(self) -> None:
         """Begin anew: the next picture may have any number."""

@@ -30,6 +30,8 @@ _KEYS = range(16, 24)
 _ALONE = range(16, 21)
 """Key frames that nothing behind them looks past."""
 _IDR = (19, 20)
+_RESTARTING = (16, 17, 18, *_IDR)
+"""Key frames from which on order counts begin anew."""
 _LEADING = range(6, 10)
 _SKIPPED = (8, 9)
 """Leading pictures that cannot be decoded where decoding begins with their key frame."""
@@ -56,6 +58,11 @@ class Slice(NamedTuple):
     """Order counts less the picture's own, and whether it needs them itself."""
     keeps_all: bool
     """Whether references may be kept that ``references`` does not list."""
+
+    @property
+    def begins_group(self) -> bool:
+        """Whether nothing behind it refers to a picture before it."""
+        return self.kind in _KEYS
 
 
 class _Sequence(NamedTuple):
@@ -92,6 +99,10 @@ class Syntax:
         """Order counts of decoded pictures; None where nothing is known of them."""
         self._anchor = 0
         """Order count that the next one is near."""
+        self._order: int | None = None
+        """Low bits of the order count of the picture before."""
+        self.sets: dict[tuple[int, int], bytes] = {}
+        """Parameter sets that hold now, by kind and number."""
 
     @property
     def has_parameters(self) -> bool:
@@ -101,15 +112,19 @@ class Syntax:
     def take(self, kind: int, unit: bytes) -> None:
         """Remember a parameter set; a broken one is left out."""
         try:
-            if kind == _SPS:
+            if kind == _VPS:
+                self.sets[kind, Bits.of_unit(unit, 2).read(4)] = unit
+            elif kind == _SPS:
                 number, sequence = _sequence(Bits.of_unit(unit, 2))
                 self._sequences[number] = sequence
+                self.sets[kind, number] = unit
             elif kind == _PPS:
                 bits = Bits.of_unit(unit, 2)
                 number = bits.read_ue()
                 self._pictures[number] = _Picture(
                     bits.read_ue(), bool(bits.read(1)), bool(bits.read(1)), bits.read(3)
                 )
+                self.sets[kind, number] = unit
         except (ValueError, IndexError):
             pass
 
@@ -189,9 +204,16 @@ class Syntax:
         self._kept = kept | {order}
         return 0 if is_alone or first.kind in _SKIPPED else len(needed - kept)
 
+    def reorders(self, first: Slice | None) -> bool:
+        """Tell by the first slice of the next picture whether it is shown before the last one."""
+        before, self._order = self._order, None if first is None else first.order
+        if first is None or first.order is None or before is None or first.kind in _RESTARTING:
+            return False
+        return not 0 < (first.order - before) % first.modulus < first.modulus // 2
+
     def forget(self) -> None:
         """Begin anew: the next picture may have any number."""
-        self._kept = None
+        self._kept = self._order = None
 
 
 def _sequence(bits: Bits) -> tuple[int, _Sequence]:

@@ -30,6 +30,7 @@ import av
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.messages import raw_images, rvl
 from kuavo_bag_converter.messages.codecs import PictureCodec
+from kuavo_bag_converter.messages.coded_pictures import PictureForm
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.geometry import Geometry, Size
 from kuavo_bag_converter.messages.picture_headers import (
@@ -76,6 +77,8 @@ class PictureInfo(NamedTuple):
     channels: int
     upright: bool = True
     """False where Exif says that the stored picture is turned."""
+    pix_fmt: str = ''
+    """Of a stream, by FFmpeg's name, where its size is known."""
 
     @property
     def is_stream(self) -> bool:
@@ -185,9 +188,7 @@ class ColorDecoder:
                 return [(key, self._named(self._still, codec, part))]
             stream = self._streams.get((codec, part.frame_id))
             if stream is None:
-                stream = self._streams[codec, part.frame_id] = open_stream(
-                    codec, self._remarks.stream
-                )
+                stream = self._streams[codec, part.frame_id] = self._open_stream(codec)
             return self._shown(stream.feed(key, part.data, part.number))
 
     def flush(self) -> list[tuple[int, Callable[[], av.VideoFrame]]]:
@@ -206,6 +207,9 @@ class ColorDecoder:
     ) -> list[tuple[int, Callable[[], av.VideoFrame]]]:
         self._refuse_range()
         return [(key, self._named(self._fitted, picture)) for key, picture in pictures]
+
+    def _open_stream(self, codec: str) -> VideoStream:
+        return open_stream(codec, self._remarks.stream)
 
     def _refuse_range(self) -> None:
         if self._range is not None:
@@ -331,6 +335,60 @@ class JpegCopier:
         return bytes(payload)
 
 
+class StreamCopier(ColorDecoder):
+    """Takes the coded pictures of a stream out of the messages of one camera."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        definitions: Definitions,
+        info: PictureInfo,
+        remarks: PictureRemarks,
+    ) -> None:
+        """
+        Prepare for a connection.
+
+        :param connection: The camera's.
+        :param definitions: Where message definitions come from.
+        :param info: Of its first picture, which all must be like.
+        :param remarks: Is told what there is to say of the pictures.
+        :raises BagError: The type holds no picture, or its definition is missing.
+        """
+        super().__init__(connection, definitions, remarks=remarks)
+        self._codec = info.codec
+        self._form = PictureForm(info.height, info.width, info.pix_fmt)
+
+    def _open_stream(self, codec: str) -> VideoStream:
+        if codec != self._codec:
+            raise self._changed(self._codec, codec)
+        return open_stream(codec, self._remarks.stream, decodes=False)
+
+    def _fitted(self, picture: Any, orientation: int = 1) -> Any:
+        del orientation
+        if isinstance(picture, ImageError):
+            raise picture
+        found = picture.group.form
+        if found != self._form:
+            first, other = (
+                f'{form.width}x{form.height} {form.pix_fmt}' for form in (self._form, found)
+            )
+            raise self._changed(first, other)
+        return picture
+
+    def _still(self, codec: str, part: Compressed) -> Any:
+        del part
+        raise self._changed(self._codec, codec)
+
+    def _pixels(self, message: Any) -> Any:
+        raise self._changed(self._codec, message.encoding)
+
+    @staticmethod
+    def _changed(first: str, other: str) -> BagError:
+        return BagError(
+            f'its pictures change from {first} to {other} and cannot be copied; set video: encode'
+        )
+
+
 def picture_info(
     connection: Connection, definitions: Definitions, data: bytes | memoryview
 ) -> PictureInfo:
@@ -418,12 +476,13 @@ class PictureProbe:
     ) -> Iterator[ProbedPicture]:
         codec, description = place[1], self._descriptions[place]
         for key, picture in shown:
-            if isinstance(picture, ImageError):
+            if isinstance(picture, av.VideoFrame):
+                size, pix_fmt = (picture.height, picture.width), picture.format.name
+                info = PictureInfo(*size, codec, description, 3, pix_fmt=pix_fmt)
+                yield ProbedPicture(key, info)
+            else:
                 info = PictureInfo(0, 0, codec, description, 3)
                 yield ProbedPicture(key, info, str(picture))
-            else:
-                info = PictureInfo(picture.height, picture.width, codec, description, 3)
-                yield ProbedPicture(key, info)
 
 
 def _behind_header(payload: memoryview) -> memoryview:

@@ -24,15 +24,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import av
 from kuavo_bag_converter.messages import h264, hevc, packets
-from kuavo_bag_converter.messages.codecs import open_decoder, packet_of
+from kuavo_bag_converter.messages.coded_pictures import (
+    annexb,
+    CodedPicture,
+    PictureDecoder,
+    PictureKeeper,
+    StreamSyntax,
+)
 from kuavo_bag_converter.messages.nal_units import nal_kind, split, START_CODE
-from kuavo_bag_converter.support.errors import BagError, ImageError
+from kuavo_bag_converter.support.errors import ImageError
 
 STREAMS: Mapping[str, tuple[str, ...]] = {
     'h264': ('264', 'avc'),
@@ -43,6 +48,9 @@ STREAMS: Mapping[str, tuple[str, ...]] = {
     'theora': ('theora',),
 }
 """Codecs whose pictures need the pictures before them, and what formats say that mean them."""
+
+COPYABLE = ('h264', 'hevc')
+"""Streams whose pictures can be stored as they are."""
 
 _THEORA_BEGIN = 0x80
 """First byte of the first header."""
@@ -72,7 +80,7 @@ class ShownPicture(NamedTuple):
 
     key: int
     """Of the message."""
-    picture: av.VideoFrame | ImageError
+    picture: av.VideoFrame | CodedPicture | ImageError
 
 
 class VideoStream(Protocol):
@@ -102,76 +110,23 @@ class VideoStream(Protocol):
         """
 
 
-def open_stream(codec: str, counts: Counter[str]) -> VideoStream:
+def open_stream(codec: str, counts: Counter[str], *, decodes: bool = True) -> VideoStream:
     """
     Return a stream that begins with the next message.
 
     :param codec: One of :data:`STREAMS`.
     :param counts: Counts messages and pictures that are not one to one, by what they are.
+    :param decodes: Whether pictures are decoded, or given as they are (one of :data:`COPYABLE`).
     """
-    if codec in ('h264', 'hevc'):
-        return NalStream(codec, counts)
+    if codec in COPYABLE:
+        return NalStream(codec, counts, decodes=decodes)
     return PacketStream(codec, counts)
 
 
-class _PictureDecoder:
-    """Decodes access units; where the pictures before one are not all there, it has no picture."""
-
-    def __init__(self, codec: str, extradata: bytes = b'') -> None:
-        self._codec = codec
-        self._context = open_decoder(codec)
-        if extradata:
-            self._context.extradata = extradata
-        self._fed = 0
-        self.waits = True
-        """Whether no picture can be decoded before the next key frame."""
-        self._since = ''
-
-    def lose(self, since: str) -> None:
-        """Wait for a key frame, because of what a text for users says."""
-        self._context.flush_buffers()
-        self.waits, self._since = True, f', since {since}'
-
-    def take_parameters(self, data: bytes) -> None:
-        """Take an access unit without picture."""
-        with suppress(av.FFmpegError):
-            self._context.decode(packet_of(memoryview(data)))
-
-    def decode(self, data: bytes, *, is_key: bool) -> av.VideoFrame:
-        """
-        Decode the next access unit.
-
-        :raises ImageError: It gives no picture.
-        :raises BagError: The stream reorders its pictures.
-        """
-        if self.waits and not is_key:
-            raise ImageError(f'no {self._codec} key frame before this picture{self._since}')
-        packet = packet_of(memoryview(data))
-        packet.pts = self._fed = self._fed + 1
-        try:
-            frames = self._context.decode(packet)
-        except av.FFmpegError as error:
-            self.lose('one is damaged')
-            raise ImageError(f'damaged {self._codec} picture ({error.strerror})') from None
-        self.waits = False
-        if any(frame.is_corrupt for frame in frames):
-            self.lose('one is damaged')
-            raise ImageError(f'damaged {self._codec} picture')
-        if (
-            self._context.has_b_frames
-            or len(frames) > 1
-            or any(f.pts != self._fed for f in frames)
-        ):
-            raise BagError(
-                f'the {self._codec} stream reorders its pictures (B-frames), so that messages and '
-                'pictures do not match; only streams without B-frames are supported'
-            )
-        if not frames:
-            raise ImageError(f'no {self._codec} picture in the message: its reference is missing')
-        return frames[0]
+_Shown = av.VideoFrame | CodedPicture | ImageError
 
 
-class _Syntax(Protocol):
+class _Syntax(StreamSyntax, Protocol):
     """Reads the NAL units of a stream, in order: :class:`.h264.Syntax`, :class:`.hevc.Syntax`."""
 
     slices: range
@@ -211,12 +166,14 @@ class _AccessUnit:
 class NalStream:
     """An H.264 or H.265 stream, whatever its framing and its share of messages are."""
 
-    def __init__(self, codec: str, counts: Counter[str]) -> None:
+    def __init__(self, codec: str, counts: Counter[str], *, decodes: bool) -> None:
         self._codec = codec
         self._counts = counts
         self._turns = packets.Turns()
         self._syntax: _Syntax = h264.Syntax() if codec == 'h264' else hevc.Syntax()
-        self._decoder = _PictureDecoder(codec)
+        self._decoder: PictureDecoder | PictureKeeper = (
+            PictureDecoder(codec) if decodes else PictureKeeper(codec, self._syntax)
+        )
         self._length_bytes = 4
         self._open = _AccessUnit()
         self._blocks: list[int] = []
@@ -241,7 +198,7 @@ class NalStream:
             self._open.keys.append(key)
             self._open.twice += 1
             return []
-        shown: dict[int, av.VideoFrame | ImageError] = {}
+        shown: dict[int, _Shown] = {}
         for unit in framing.units:
             self._add(key, unit, number, shown)
         if key in self._open.keys:
@@ -253,7 +210,7 @@ class NalStream:
 
     def flush(self) -> list[ShownPicture]:
         """End the picture that the last message holds; see :class:`VideoStream`."""
-        shown: dict[int, av.VideoFrame | ImageError] = {}
+        shown: dict[int, _Shown] = {}
         self._close(shown)
         return [ShownPicture(*item) for item in shown.items()]
 
@@ -262,7 +219,7 @@ class NalStream:
         key: int,
         unit: bytes,
         number: int | None,
-        shown: dict[int, av.VideoFrame | ImageError],
+        shown: dict[int, _Shown],
     ) -> None:
         syntax, kind = self._syntax, nal_kind(self._codec, unit)
         is_slice = kind in syntax.slices
@@ -287,10 +244,10 @@ class NalStream:
         if key not in mine.keys and key not in mine.early_keys:
             mine.early_keys.append(key)
 
-    def _close(self, shown: dict[int, av.VideoFrame | ImageError]) -> None:
+    def _close(self, shown: dict[int, _Shown]) -> None:
         """Decode the open access unit, and begin another one."""
         mine, self._open = self._open, _AccessUnit()
-        picture: av.VideoFrame | ImageError
+        picture: _Shown
         try:
             picture = self._decoded(mine)
         except ImageError as error:
@@ -301,9 +258,9 @@ class NalStream:
             self._counts[_WITHOUT] += len(mine.early_keys)
         shown.update(dict.fromkeys((*mine.early_keys, *mine.keys), picture))
 
-    def _decoded(self, mine: _AccessUnit) -> av.VideoFrame:
+    def _decoded(self, mine: _AccessUnit) -> av.VideoFrame | CodedPicture:
         codec, decoder, syntax = self._codec, self._decoder, self._syntax
-        data = b''.join(START_CODE + unit for unit in mine.units)
+        data = annexb(mine.units)
         if not mine.blocks:
             decoder.take_parameters(data)
             raise ImageError(f'no {codec} picture in the message: it holds parameters only')
@@ -322,7 +279,7 @@ class NalStream:
             missing = missing or turn
             if missing and mine.recovery != 0:
                 decoder.lose(f'{missing} of the stream are missing')
-        return decoder.decode(data, is_key=is_key)
+        return decoder.decode(data, is_key=is_key, first=mine.first)
 
     def _is_whole(self, mine: _AccessUnit) -> bool:
         """Tell whether a picture has its first slice, and the others that those before it had."""
@@ -346,7 +303,7 @@ class PacketStream:
         self._codec = codec
         self._counts = counts
         self._syntax = packets.SYNTAXES[codec]()
-        self._decoder = None if codec == 'theora' else _PictureDecoder(codec)
+        self._decoder = None if codec == 'theora' else PictureDecoder(codec)
         self._gaps = packets.Gaps()
         self._headers: list[bytes] = []
         """Of Theora."""
@@ -411,4 +368,4 @@ class PacketStream:
             extradata = b''.join(
                 len(header).to_bytes(2, 'big') + header for header in self._headers
             )
-            self._decoder = _PictureDecoder(self._codec, extradata)
+            self._decoder = PictureDecoder(self._codec, extradata)

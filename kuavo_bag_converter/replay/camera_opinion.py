@@ -138,7 +138,7 @@ class CameraOpinion:
         """Return the pictures of the dataset; None where one cannot be read."""
         column = self._dataset.features[self._camera.key]
         stored = {}
-        source = stored_pictures(self._dataset, column, packets=column.is_copied)
+        source = stored_pictures(self._dataset, column, packets=column.has_copied_jpegs)
         try:
             with closing(source):
                 for number, frame in sorted(wanted):

@@ -33,6 +33,7 @@ from kuavo_bag_converter.check.images import cells_of, decoded_image
 from kuavo_bag_converter.check.videos import depth_coding
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.tables import read_rows
+from kuavo_bag_converter.messages.coded_pictures import coded_content, CodedPicture
 from kuavo_bag_converter.messages.depth import DepthPng
 from kuavo_bag_converter.messages.video_frames import rgb_pixels
 from kuavo_bag_converter.replay.rows import first_rows
@@ -68,6 +69,8 @@ class CameraSummary:
     frames: int = 0
     exact: bool = False
     """Whether pictures were compared bit by bit and not by likeness."""
+    encoded: int = 0
+    """Frames of a copied stream that were encoded, and so are compared by likeness."""
     pairs: int = 0
     """Neighbouring frames that show different messages."""
     still: int = 0
@@ -86,6 +89,7 @@ class CameraSummary:
             'feature': self.key,
             'frames': self.frames,
             'compared': 'exactly' if self.exact else 'by likeness',
+            'frames_compared_by_likeness': self.encoded if self.exact else self.frames,
             'pairs': self.pairs,
             'pairs_too_alike': self.still,
             'coding_loss_levels': None if self.loss is None else round(self.loss, 3),
@@ -105,10 +109,16 @@ class PictureComparer:
         self.findings = Findings()
         self._dataset = dataset
         self._column = column
-        self._coding = dataset.coding
+        self._coding = dataset.coding(column)
         self._wanted = wanted
         self._summary = summary
         self._stored: StoredPictures | StoredImages | None = None
+        self._decoded: StoredPictures | None = None
+        """Gives the frames of a stream whose packets ``_stored`` gives."""
+        self._copied: tuple[int, CodedPicture] | None = None
+        """The last frame of which the packet is that of its message."""
+        self._compared = -1
+        """The frame that was compared last."""
         self._episode: StoredEpisode | None = None
         self._comparison: EpisodeComparison | _ExactComparison | None = None
         self._broken = False
@@ -124,10 +134,23 @@ class PictureComparer:
             self._finish_episode()
             self._episode = wanted.episode
             exact = self._column.is_image or not isinstance(picture, av.VideoFrame)
-            self._comparison = _ExactComparison() if exact else EpisodeComparison(self._coding)
+            by_likeness = not exact or isinstance(picture, CodedPicture)
+            self._comparison = (
+                EpisodeComparison(self._coding) if by_likeness else _ExactComparison()
+            )
             self._summary.exact = exact
+            self._copied, self._compared = None, -1
         try:
-            stored = self._picture(wanted, packets=isinstance(picture, bytes))
+            stored = self._picture(wanted, packets=isinstance(picture, (bytes, CodedPicture)))
+            if isinstance(picture, CodedPicture):
+                known = self._is_copied(wanted, picture, stored)
+                picture.group.pass_by(picture.place)
+                if known:
+                    self._summary.frames += 1
+                    return
+                self._summary.encoded += 1
+                picture = comparable(picture.decoded())
+                stored = comparable(self._frame(wanted))
         except DatasetError as error:
             self._add(Suspicion('pictures.missing', wanted.frame, str(error), 'a picture'))
             self._broken = True
@@ -139,6 +162,35 @@ class PictureComparer:
         if self._stored is None:
             self._stored = stored_pictures(self._dataset, self._column, packets=packets)
         return self._stored.picture(wanted.episode, wanted.frame)
+
+    def _frame(self, wanted: WantedFrame) -> av.VideoFrame:
+        if self._decoded is None:
+            self._decoded = StoredPictures(self._dataset, self._column.key, packets=False)
+        frame: av.VideoFrame = self._decoded.picture(wanted.episode, wanted.frame)
+        return frame
+
+    def _is_copied(self, wanted: WantedFrame, picture: CodedPicture, packet: bytes) -> bool:
+        """
+        Tell whether a packet of the dataset is that of the message of its frame.
+
+        It must be behind the one that comes before it in the stream, on which it depends.
+        """
+        codec = picture.group.codec
+        if coded_content(codec, packet) != coded_content(codec, picture.data):
+            self._compared = wanted.frame
+            return False
+        before, self._copied = self._copied, (wanted.frame, picture)
+        compared, self._compared = self._compared, wanted.frame
+        if not picture.is_key and compared == wanted.frame - 1:
+            alone = before is None or before[0] != compared or not picture.follows(before[1])
+            if alone:
+                self._add(
+                    Suspicion(
+                        'pictures.exact', wanted.frame,
+                        'a packet behind another one than in the stream', 'the one before it',
+                    )
+                )  # fmt: skip
+        return True
 
     def _compare(self, wanted: WantedFrame, picture: Any, stored: Any) -> None:
         if isinstance(self._comparison, EpisodeComparison):
@@ -169,8 +221,9 @@ class PictureComparer:
     def finish(self) -> None:
         """Judge the last episode; call it when every wanted frame was given."""
         self._finish_episode()
-        if self._stored is not None:
-            self._stored.close()
+        for source in (self._stored, self._decoded):
+            if source is not None:
+                source.close()
 
     def _finish_episode(self) -> None:
         comparison, episode = self._comparison, self._episode
@@ -198,6 +251,12 @@ class PictureComparer:
                 frame=frame,
                 places=places,
             )
+
+
+def comparable(frame: av.VideoFrame) -> av.VideoFrame:
+    """Return a frame with 8 bits a sample in planes, which pictures are compared in."""
+    is_plain = frame.format.is_planar and frame.format.components[0].bits == 8
+    return frame if is_plain else frame.reformat(format='yuv444p')
 
 
 class _ExactComparison:

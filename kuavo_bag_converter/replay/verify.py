@@ -16,8 +16,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 import json
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from kuavo_bag_converter.check.dataset import check_described
 from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Finding, Findings
+from kuavo_bag_converter.check.videos import AccessCost
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, format_of, LEROBOT
 from kuavo_bag_converter.frames.options import shard_options
@@ -58,6 +59,8 @@ class Verification:
     """Bags of the dataset that were not given."""
     others: tuple[str, ...] = ()
     """Given bags that are not in the dataset, with the reason where their conversion failed."""
+    access: Mapping[str, AccessCost] = field(default_factory=dict)
+    """What reading frames at random costs, by camera in videos."""
     cameras: tuple[CameraSummary, ...] = ()
     timing: tuple[StateMinusPicture, ...] = ()
     opinion: OpinionSummary | None = None
@@ -79,6 +82,10 @@ class Verification:
             'bags': list(self.bags),
             'bags_not_compared': list(self.not_compared),
             'bags_not_in_dataset': list(self.others),
+            'random_access': [
+                {'feature': key, 'decoded_mean': round(cost.mean, 3), 'decoded_most': cost.most}
+                for key, cost in self.access.items()
+            ],
             'pictures': [camera.as_json() for camera in self.cameras],
             'state_minus_picture_ms': list(map(asdict, self.timing)),
             'independent': None if self.opinion is None else self.opinion.as_json(),
@@ -128,16 +135,16 @@ def _verify(
             f'{root / REPORT_PATH}: missing; only a dataset that this converter made can be '
             'compared with its bags'
         )
-    check_described(dataset, findings, 'full')
+    access = check_described(dataset, findings, 'full')
     frames = dataset.frames
     if bags is None or dataset.record is None:
-        return Verification(root, len(dataset.episodes), frames, tuple(findings))
+        return Verification(root, len(dataset.episodes), frames, tuple(findings), access=access)
     matches = match_bags(dataset.record, bags, findings)
     try:
         replay = _replay(dataset, dataset.record, sample, findings)
     except UsageError as error:
         findings.add('conversion.unreadable', error, 'the settings and the profile of the bags')
-        return Verification(root, len(dataset.episodes), frames, tuple(findings))
+        return Verification(root, len(dataset.episodes), frames, tuple(findings), access=access)
     opinion = None if independent is None else OpinionSummary()
     for match in matches.found:
         replay.check(match)
@@ -161,6 +168,7 @@ def _verify(
         tuple(compared),
         tuple(bag.name for bag in dataset.record.converted if bag.name not in compared),
         tuple(matches.others),
+        access,
         tuple(replay.cameras.values()),
         tuple(summarise(replay.distances)),
         opinion,
@@ -173,6 +181,9 @@ def _replay(
     settings = record.known_settings(str(dataset.root / REPORT_PATH))
     # Threads were chosen for the machine that converted; 0 takes this one's cores.
     options = shard_options(replace(settings, threads=0))
+    # Which cameras auto copies depended on all bags.
+    encoded = {c.key for c in dataset.cameras if not (c.has_copied_jpegs or c.has_copied_stream)}
+    options = replace(options, encoded=frozenset(encoded))
     return Replay(dataset, dataset.profile, options, settings.on_damage, sample, findings)
 
 
@@ -196,6 +207,17 @@ def _lines(result: Verification) -> Iterator[str]:
         yield f'not in the dataset: {bag}'
     if len(result.others) > _SHOWN:
         yield f'not in the dataset: {len(result.others) - _SHOWN} more; --json has all of them'
+    if result.access:
+        yield ''
+        yield from aligned(
+            [
+                ('random access', 'pictures decoded for a frame', 'at most'),
+                *(
+                    (key, f'{cost.mean:.1f}', str(cost.most))
+                    for key, cost in result.access.items()
+                ),
+            ]
+        )
     if result.cameras:
         yield ''
         yield from aligned(
@@ -205,7 +227,7 @@ def _lines(result: Verification) -> Iterator[str]:
                     (
                         camera.key,
                         str(camera.frames),
-                        'exactly' if camera.exact else 'by likeness',
+                        _how(camera),
                         '' if camera.loss is None else f'{camera.loss:.2f}',
                         '' if camera.exact else f'{camera.still} of {camera.pairs} pairs',
                     )
@@ -245,6 +267,13 @@ def _lines(result: Verification) -> Iterator[str]:
     yield from aligned([('rule', 'where', 'found', 'expected'), *rows])
     if len(result.findings) > _SHOWN:
         yield f'... and {len(result.findings) - _SHOWN} more; --json has all of them'
+
+
+def _how(camera: CameraSummary) -> str:
+    """Say how the pictures of a camera were compared."""
+    if camera.exact and camera.encoded:
+        return f'exactly, {camera.encoded} by likeness'
+    return 'exactly' if camera.exact else 'by likeness'
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
