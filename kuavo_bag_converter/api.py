@@ -21,6 +21,7 @@ from pathlib import Path
 import threading
 
 from kuavo_bag_converter.bags.model import BagReader
+from kuavo_bag_converter.bags.open import local_path
 from kuavo_bag_converter.dataset.layout import PROFILE_PATH
 from kuavo_bag_converter.inspection.bag import inspect_bag
 from kuavo_bag_converter.inspection.report import BagReport
@@ -30,10 +31,12 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.loader import checked
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
+from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.robots.resolve import resolve, shapes_frames, topics_of, undecided
 from kuavo_bag_converter.settings import Settings, settings_from
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import as_paths, Paths
+from kuavo_bag_converter.support.places import url_of
 
 
 def load_profile(
@@ -68,7 +71,7 @@ def inspect(
     """
     Say what a recording holds, how healthy it is and what can convert it.
 
-    :param bag: A bag file, a rosbag2 directory, or the files of one recording in order.
+    :param bag: A bag file, a rosbag2 directory, or the files of one recording in order; or URLs.
     :param profile: See :func:`convert`; if it or an option of a robot is given, the report tells
         whether the bag fits that (``asked``).
     :param settings: Of a conversion, by name.
@@ -78,8 +81,9 @@ def inspect(
     given = settings_from(settings, 'inspect')
     if profile is not None:
         given = _with_profile(given, profile, 'profile.yaml')
+    spool = Spool(given.spool_dir, given.spool_mb)
     return inspect_bag(
-        tuple(as_paths(bag)),
+        tuple(local_path(path, spool) for path in as_paths(bag)),
         given,
         Definitions(given.msg_path, given.distro),
         asked=profile is not None or any(map(shapes_frames, settings)),
@@ -98,8 +102,9 @@ def convert(
     """
     Convert bags to a LeRobot dataset, as the command ``convert`` does.
 
-    :param bags: Files, rosbag2 directories, or folders that hold many of them.
-    :param output: Folder of the dataset; it must not exist, unless ``append`` or ``retry_failed``.
+    :param bags: Files, rosbag2 directories, or folders that hold many of them; or their URLs.
+    :param output: Folder of the dataset, or a URL; it must not exist, unless ``append`` or
+        ``retry_failed``.
     :param profile: What a frame is made of: a robot or a shipped profile by name, a YAML file, or
         an object. The dataset keeps it as ``conversion/profile.yaml``.
     :param observer: Is told how it goes on, by the calling thread.
@@ -111,7 +116,11 @@ def convert(
     :raises DatasetError: What came out is not complete.
     :raises Cancelled: ``cancel`` was set.
     """
-    values = {**settings, 'bags': list(map(str, as_paths(bags))), 'output': str(output)}
+    values = {
+        **settings,
+        'bags': [url_of(path) or str(path) for path in as_paths(bags)],
+        'output': str(output),
+    }
     given = _with_profile(settings_from(values, 'convert'), profile, Path(output, PROFILE_PATH))
     return convert_bags(given, observer=observer, cancel=cancel)
 

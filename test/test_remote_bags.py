@@ -37,6 +37,7 @@ from arm_runs import (
 from bag_files import BEGIN, SECOND, Topic, write_rosbag2
 from conversions import report
 from dataset_reading import tree
+import kuavo_bag_converter as kbc
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import find_duplicates
 from kuavo_bag_converter.cli import main as cli
@@ -221,6 +222,45 @@ def test_a_spool_holds_what_it_may_and_who_needs_room_waits(tmp_path, memory_url
 def _expect_cancelled(work, cancel):
     with pytest.raises(Cancelled):
         work(cancel)
+
+
+def test_what_interrupted_copies_have_left_gives_way(tmp_path, memory_url, monkeypatch):
+    put(memory_url, *(_file(tmp_path / f'{number}.bag', 700_000, number) for number in range(2)))
+    recordings = list_recordings([memory_url], Spool(str(tmp_path / 'spool'), 1)).recordings
+    monkeypatch.setattr(spools, '_CHUNK', 400_000)
+    stop, copy = threading.Event(), type(fsspec.filesystem('memory')).cat_file
+
+    def stopping(fs, path, start=None, end=None, **options):
+        stop.set()
+        return copy(fs, path, start, end, **options)
+
+    monkeypatch.setattr(type(fsspec.filesystem('memory')), 'cat_file', stopping)
+    with pytest.raises(Cancelled), held(recordings[0], stop):
+        pass
+    assert taken(tmp_path / 'spool') * 512 >= 400_000
+    with held(recordings[1]):
+        assert recordings[1][0].read_bytes() == (tmp_path / '1.bag').read_bytes()
+        assert taken(tmp_path / 'spool') * 512 < 1 << 20
+
+
+def test_processes_beside_each_other_share_a_spool(tmp_path, profile, bucket):
+    url, _ = bucket
+    put(url, *(write_bag(tmp_path / f'bags/{number}.bag', number) for number in range(2)))
+    spool = str(tmp_path / 'spool')
+    convert_arm([url], tmp_path / 'out', profile, jobs=2, spool_dir=spool, spool_mb=1)
+    convert_arm([tmp_path / 'bags'], tmp_path / 'here', profile)
+    assert same_but_record(tmp_path / 'out', tmp_path / 'here')
+    assert taken(tmp_path / 'spool') == 0
+
+
+def test_scripts_may_give_urls(tmp_path, profile, memory_url):
+    put(memory_url, write_bag(tmp_path / '0.bag', 0))
+    url = f'{memory_url}/0.bag'
+    assert kbc.inspect(url).bag == url
+    with kbc.open_bag(url) as bag:
+        assert dict(bag.counts) == {'/arm': 4}
+    kbc.convert(url, tmp_path / 'out', profile=profile)
+    assert states(tmp_path / 'out') == [(0, frame) for frame in range(4)]
 
 
 def test_files_that_differ_between_samples_are_no_duplicates(tmp_path, memory_url):

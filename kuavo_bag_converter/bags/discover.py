@@ -28,20 +28,19 @@ from kuavo_bag_converter.bags.damage import DamagePolicy
 from kuavo_bag_converter.bags.detect import container_of
 from kuavo_bag_converter.bags.inputs import expand_inputs, TableRow
 from kuavo_bag_converter.bags.mcap import storage as mcap
-from kuavo_bag_converter.bags.open import open_portable
+from kuavo_bag_converter.bags.open import local_path, open_portable, ROSBAG1_SUFFIXES
 from kuavo_bag_converter.bags.rosbag1 import storage as rosbag1
 from kuavo_bag_converter.bags.rosbag2.directory import natural, split_stem, SUFFIXES
 from kuavo_bag_converter.bags.rosbag2.metadata import NAME, plain_name
-from kuavo_bag_converter.bags.storage_plugins import containers, is_of_a_plugin
+from kuavo_bag_converter.bags.storage_plugins import is_of_a_plugin
 from kuavo_bag_converter.bags.time_spans import recorded_spans, SILENCE_S, TimeSpan
 from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.support.errors import BagError
-from kuavo_bag_converter.support.places import url_of, with_urls
+from kuavo_bag_converter.support.places import with_urls
 
 Recording = tuple[Path, ...]
 """A bag file or rosbag2 directory, or the files that one recording was split into."""
 
-ROSBAG1_SUFFIXES = ('.bag', '.bag.active')
 _BESIDE_RECORDINGS = re.compile(r'(?P<stem>.+)\.(c|orig)\.bag')
 """
 KuavoBrain's previews, and the backups of ``rosbag reindex``, ``compress`` and ``decompress``.
@@ -131,20 +130,6 @@ def list_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> 
     ]
     left_out = [bag for bag in dict.fromkeys(left_out) if bag not in found]
     return Listing(recordings, inputs.rows, left_out, duplicates)
-
-
-def local_path(path: str | Path, spool: Spool) -> Path:
-    """
-    Return a path, or what stands for a URL in the spool.
-
-    :raises UsageError: The URL does not exist, or must not be read.
-    :raises BagError: It cannot be reached.
-    """
-    url = url_of(path)
-    if not url:
-        return Path(path)
-    suffixes = tuple(one for plugin in containers().values() for one in plugin.value.suffixes)
-    return spool.local(url, (*ROSBAG1_SUFFIXES, *SUFFIXES, '-wal', '-journal', *suffixes))
 
 
 def _each_once(paths: Iterable[Path]) -> tuple[list[Path], list[tuple[Path, Path]]]:

@@ -32,15 +32,16 @@ from kuavo_bag_converter.bags.mcap.storage import McapStorage
 from kuavo_bag_converter.bags.model import BagReader
 from kuavo_bag_converter.bags.recording import RecordingReader
 from kuavo_bag_converter.bags.rosbag1.storage import Rosbag1Storage
-from kuavo_bag_converter.bags.rosbag2.directory import Directory, read_directory
+from kuavo_bag_converter.bags.rosbag2.directory import Directory, read_directory, SUFFIXES
 from kuavo_bag_converter.bags.rosbag2.metadata import compare, NAME
 from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
 from kuavo_bag_converter.bags.sqlite3.storage import keeps_a_log, logs_beside, Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
-from kuavo_bag_converter.bags.storage_plugins import open_by_plugin
-from kuavo_bag_converter.remote.spool import held, is_stub
+from kuavo_bag_converter.bags.storage_plugins import containers, open_by_plugin
+from kuavo_bag_converter.remote.spool import held, is_stub, Spool
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import as_paths, Paths
+from kuavo_bag_converter.support.places import url_of
 from kuavo_bag_converter.support.texts import shown
 
 READERS = ('auto', 'rosbag2_py', 'portable')
@@ -48,15 +49,30 @@ _ADVICE = 'set reader: auto or portable'
 ON_DAMAGE = ('fail', 'salvage')
 _BY_ROSBAG2_PY = ('mcap', 'sqlite3')
 """Containers that rosbag2_py reads."""
+ROSBAG1_SUFFIXES = ('.bag', '.bag.active')
 _BY_RANGES = ('rosbag1', 'mcap')
 """Containers of which ranges can be read that lie on another machine."""
+
+
+def local_path(path: str | Path, spool: Spool) -> Path:
+    """
+    Return a path, or what stands for a URL in the spool.
+
+    :raises UsageError: The URL does not exist, or must not be read.
+    :raises BagError: It cannot be reached.
+    """
+    url = url_of(path)
+    if not url:
+        return Path(path)
+    suffixes = tuple(one for plugin in containers().values() for one in plugin.value.suffixes)
+    return spool.local(url, (*ROSBAG1_SUFFIXES, *SUFFIXES, '-wal', '-journal', *suffixes))
 
 
 def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> BagReader:
     """
     Open a recording.
 
-    :param path: a bag file, a rosbag2 directory, or the files of one recording in order.
+    :param path: a bag file, a rosbag2 directory, or the files of one recording in order; or URLs.
     :param reader: ``auto`` or ``portable``, which needs no ROS, or ``rosbag2_py``.
     :param on_damage: ``fail``, or ``salvage`` to read what can be read: the file is then scanned
         whole when it is opened, so that only readable messages are listed.
@@ -70,7 +86,7 @@ def open_bag(path: Paths, *, reader: str = 'auto', on_damage: str = 'fail') -> B
         raise UsageError(
             f'on_damage: {on_damage!r} is unknown; expected one of {", ".join(ON_DAMAGE)}'
         )
-    paths = as_paths(path)
+    paths = [local_path(one, Spool()) for one in as_paths(path)]
     if not paths:
         raise UsageError('no bag was given')
     return _open(paths, DamagePolicy(on_damage), reader, in_progress=False)

@@ -22,7 +22,8 @@ import os
 from pathlib import Path
 import stat
 
-from kuavo_bag_converter.bags.discover import find_recordings, local_path
+from kuavo_bag_converter.bags.discover import find_recordings
+from kuavo_bag_converter.bags.open import local_path
 from kuavo_bag_converter.check.description import describe, Description, EPISODES_FILES
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata

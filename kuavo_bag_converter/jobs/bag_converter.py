@@ -51,7 +51,7 @@ from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.shard import Origin, write_shard
 from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.remote.spool import held
+from kuavo_bag_converter.remote.spool import held, is_stub
 from kuavo_bag_converter.remote.urls import remember
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import AUTO, Settings
@@ -292,6 +292,8 @@ class BagConverter:
     ) -> Shard:
         options = self._options_in(context)
         files = [Path(os.path.abspath(file)) for file in files_of(bag.paths)]
+        if any(map(is_stub, files)):
+            context.tell('note', f'{bag.name}: copying {total_bytes(files) / 1e6:.1f} MB')
         with held(files, context.cancel) as interrupted, self._open(bag) as reader:
             if interrupted:
                 times = counted(interrupted, 'interruption')

@@ -356,13 +356,16 @@ def _make_room(places: Sequence[_Place], cancel: threading.Event, *, wait: bool)
         )
     while True:
         with _locked(root):
-            used = _used_bytes(root, places)
+            used, left = _used_bytes(root, places), _left_bytes(root, places)
             missing = sum(place.remote().bytes for place in places if not place.is_here)
             free = shutil.disk_usage(root).free - _RESERVE
-            if missing <= free and (not limit or used + size <= limit):
+            if missing <= free and (not limit or used + left + size <= limit):
                 for place in places:
                     place.note('wanted').touch()
                 return
+            dropped = _drop_parts(root, places)
+        if dropped:
+            continue
         if used == 0 or not wait:
             raise SpoolFullError(
                 f'{name}: has {-(-size // _MB)} MB, and {max(free, 0) // _MB} MB are free in '
@@ -376,9 +379,7 @@ def _used_bytes(root: Path, ours: Sequence[_Place]) -> int:
     """Return the bytes of other files that are here or on their way; unused ones are taken off."""
     total = 0
     for wanted in root.glob(f'{SPOOLED}*/{OBJECTS}/**/*.wanted'):
-        spooled = next(one for one in wanted.parents if one.name.startswith(SPOOLED))
-        relative = str(wanted.relative_to(spooled / OBJECTS)).removesuffix('.wanted')
-        place = _Place(spooled, relative)
+        place = _place_of_note(wanted)
         if place in ours:
             continue
         with _unused(place) as unused:
@@ -387,6 +388,35 @@ def _used_bytes(root: Path, ours: Sequence[_Place]) -> int:
             else:
                 total += place.remote().bytes
     return total
+
+
+def _drop_parts(root: Path, ours: Sequence[_Place]) -> bool:
+    """Delete what interrupted copies of unused files have left; tell whether there was any."""
+    dropped = False
+    for part in root.glob(f'{SPOOLED}*/{OBJECTS}/**/*.part'):
+        place = _place_of_note(part)
+        if place not in ours:
+            with _unused(place) as unused:
+                if unused:
+                    part.unlink(missing_ok=True)
+                    dropped = True
+    return dropped
+
+
+def _left_bytes(root: Path, ours: Sequence[_Place]) -> int:
+    """Return what interrupted copies of files that are not wanted now have left."""
+    total = 0
+    for part in root.glob(f'{SPOOLED}*/{OBJECTS}/**/*.part'):
+        if not part.with_suffix('.wanted').exists() and _place_of_note(part) not in ours:
+            with suppress(FileNotFoundError):  # complete by now
+                total += part.stat().st_size
+    return total
+
+
+def _place_of_note(note: Path) -> _Place:
+    """Return the file that a note is of."""
+    spooled = next(one for one in note.parents if one.name.startswith(SPOOLED))
+    return _Place(spooled, str(note.relative_to(spooled / OBJECTS).with_suffix('')))
 
 
 def _fetch(place: _Place, cancel: threading.Event) -> int:
