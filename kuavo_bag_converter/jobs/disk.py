@@ -31,7 +31,7 @@ _BYTES_PER_PIXEL = {'h264': 0.07, 'hevc': 0.05, 'libsvtav1': 0.05, 'mjpeg': 0.2}
 _TYPICAL_CRF = {'h264': 23, 'hevc': 28, 'libsvtav1': 30}
 _METRIC_DEPTH = 0.6
 _PNG = 1.7
-_DEPTH_PNG = 0.6
+_DEPTH_PNG = 0.4
 _ASSUMED_SIZE = (480, 640)
 _RESERVE = 32 << 20
 
