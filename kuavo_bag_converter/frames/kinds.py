@@ -16,7 +16,7 @@
 The kinds of camera: what each one's feature, pictures, encoder and writer are.
 
 A kind is everything that a conversion does differently for its pictures. Another one is added by
-a class here and its name in :data:`COLOR_KINDS` or :data:`DEPTH_KINDS`.
+a class here and its name in :data:`DEPTH_KINDS`, or in :func:`camera_of`.
 """
 
 from __future__ import annotations
