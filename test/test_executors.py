@@ -36,7 +36,7 @@ from kuavo_bag_converter.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import Settings, settings_from
-from kuavo_bag_converter.support.errors import Cancelled, UsageError
+from kuavo_bag_converter.support.errors import Cancelled, DatasetError, UsageError
 from kuavo_bag_converter.support.machine import available_bytes, cores
 from kuavo_bag_converter.support.process import MB, resident_bytes
 import pytest
@@ -63,7 +63,7 @@ def profile(tmp_path):
 
 @pytest.fixture
 def bags(tmp_path):
-    """Six recordings, the later ones longer, so that they are begun first."""
+    """Six recordings of about a size, so that they are begun in their order."""
     return [write_bag(tmp_path / f'bags/{number}.bag', number, 3 + number) for number in range(6)]
 
 
@@ -104,16 +104,51 @@ def test_bags_beside_each_other_become_the_same_dataset(tmp_path):
     assert tree(tmp_path / 'two') == tree(tmp_path / 'one')
 
 
-def test_the_largest_are_begun_first_and_each_bag_is_told_of_by_its_number(
-    tmp_path, profile, bags
-):
+def test_the_longest_is_begun_first_and_each_bag_is_told_of_by_its_number(tmp_path, profile):
+    frames = (3, 4, 5, 300, 7, 8)
+    bags = [write_bag(tmp_path / f'bags/{n}.bag', n, count) for n, count in enumerate(frames)]
     events = Events()
     done = convert_arm(bags, tmp_path / 'out', profile, jobs=3, observer=events)
     assert statuses(done) == ['converted'] * 6
-    assert events.started == [6, 5, 4, 3, 2, 1]
+    assert events.started == [4, 1, 2, 3, 5, 6]
     assert events.of == {n: ['started', 'planned', 'converted'] for n in range(1, 7)}
     convert_arm(bags, tmp_path / 'one', profile)
     assert tree(tmp_path / 'out') == tree(tmp_path / 'one')
+
+
+def test_shards_are_put_together_while_other_bags_are_converted(tmp_path, profile):
+    bags = [write_bag(tmp_path / f'bags/{number}.bag', number, 4) for number in range(6)]
+    files = []
+
+    class Look(Events):
+        def bag_finished(self, number, outcome, plan):
+            files.append(len(list(tmp_path.glob('out.unfinished/dataset/data/*/*'))))
+
+    # What stops at a failure is told of its bags in their order.
+    convert_arm(bags, tmp_path / 'out', profile, jobs=2, observer=Look(), on_error='stop')
+    assert files == [0, 1, 1, 1, 1, 1]
+    convert_arm(bags, tmp_path / 'one', profile, on_error='stop')
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'one')
+
+
+def test_a_shard_that_is_damaged_meanwhile_ends_the_run_when_all_bags_are_converted(
+    tmp_path, profile
+):
+    bags = [write_bag(tmp_path / f'bags/{number}.bag', number, 4) for number in range(4)]
+    finished = []
+
+    class Damage(Observer):
+        def bag_finished(self, number, outcome, plan):
+            finished.append(number)
+            if number == 1:
+                (outcome.shard / 'data.parquet').write_bytes(b'')
+
+    with pytest.raises(DatasetError, match=r'data\.parquet: 0 bytes, expected'):
+        convert_arm(bags, tmp_path / 'out', profile, jobs=2, observer=Damage())
+    assert sorted(finished) == [1, 2, 3, 4]
+    assert not list(tmp_path.glob('out.unfinished/dataset*'))
+    done = convert_arm(bags, tmp_path / 'out', profile, jobs=2)
+    assert statuses(done) == ['converted', 'kept', 'kept', 'kept']
 
 
 def test_an_unfinished_run_goes_on_with_any_number_of_jobs(tmp_path, profile, bags):
@@ -199,7 +234,7 @@ class Killing(Notes):
 
 
 def test_a_process_that_is_killed_costs_nothing(tmp_path, profile, bags):
-    observer = Killing(6, 1)
+    observer = Killing(1, 1)
     done = convert_arm(bags, tmp_path / 'out', profile, jobs=2, observer=observer)
     assert statuses(done) == ['converted'] * 6
     convert_arm(bags, tmp_path / 'one', profile)

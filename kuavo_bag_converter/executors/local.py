@@ -38,6 +38,7 @@ from kuavo_bag_converter.executors.model import (
     Begin,
     Context,
     Died,
+    longest_first,
     OnEvent,
     pickled,
     RemoteError,
@@ -168,8 +169,7 @@ class LocalExecutor:
         in_order: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         """See :class:`.Executor`."""
-        largest_first = sorted(tasks, key=lambda task: -task.bytes)
-        self._waiting = deque(map(_Job, tasks if in_order else largest_first))
+        self._waiting = deque(map(_Job, tasks if in_order else longest_first(tasks)))
         while self._waiting or self._alone or self._jobs():
             if self._cancel.is_set():
                 raise Cancelled

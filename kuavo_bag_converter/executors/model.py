@@ -42,6 +42,16 @@ class Task(NamedTuple):
     """Tasks of one kind need about the same memory; '' if nothing is known."""
 
 
+def longest_first(tasks: Sequence[Task]) -> list[Task]:
+    """
+    Return tasks in the order in which they are begun beside each other: the largest first.
+
+    Of sizes within a power of two the inputs' order counts: what is made of the first ones can be
+    put together while the others run.
+    """
+    return sorted(tasks, key=lambda task: -task.bytes.bit_length())
+
+
 class Died(NamedTuple):
     """The result of a task whose process has ended before it was done, twice."""
 

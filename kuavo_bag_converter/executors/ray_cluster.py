@@ -32,6 +32,7 @@ from kuavo_bag_converter.executors.memory import MemoryBudget
 from kuavo_bag_converter.executors.model import (
     Begin,
     Died,
+    longest_first,
     OnEvent,
     pickled,
     RemoteError,
@@ -194,8 +195,7 @@ class RayExecutor:
         in_order: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         """See :class:`.Executor`."""
-        largest_first = sorted(tasks, key=lambda task: -task.bytes)
-        waiting = deque(tasks if in_order else largest_first)
+        waiting = deque(tasks if in_order else longest_first(tasks))
         again: deque[_Job] = deque()
         beside = min(self.jobs, max(1, len(tasks)))
         threads = self._threads or max(1, min(self._least_cores, self._cores // beside))

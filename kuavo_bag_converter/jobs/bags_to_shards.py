@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -28,7 +28,15 @@ from typing import Any
 from kuavo_bag_converter.dataset.agreement import ShardFormat, unlike_codings
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.executors.choose import serial_executor
-from kuavo_bag_converter.executors.model import Died, Executor, PROGRESS, RETRIED, Task, Work
+from kuavo_bag_converter.executors.model import (
+    Died,
+    Executor,
+    longest_first,
+    PROGRESS,
+    RETRIED,
+    Task,
+    Work,
+)
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bag_converter import (
     BagConverter,
@@ -97,6 +105,7 @@ class BagsToShards:
         bags: Sequence[Bag],
         *,
         is_whole: bool = True,
+        take: Callable[[Outcome], int] | None = None,
     ) -> None:
         """
         Prepare to convert bags.
@@ -106,8 +115,12 @@ class BagsToShards:
         :param executor: Says where.
         :param bags: The bags.
         :param is_whole: Whether these are all bags of a dataset.
+        :param take: Called with the outcomes in order, each as soon as it and those before are
+            known; returns the bytes of shards that need not be joined any more.
         """
         self._run = run
+        self._take_in_order = take
+        self._taken = 0
         # One bag is checked when it is opened to be converted, which is at once.
         self._checks = len(bags) > 1 or not is_whole
         self._converter = converter
@@ -285,7 +298,7 @@ class BagsToShards:
             self._stop_behind = 0
         refused = self._outcomes.keys()
         sizes = [0 if n in refused else self._sizes[n - 1] for n in self._numbers()]
-        disk = DiskWatch(self._run.workspace.root, sizes)
+        disk = self._disk = DiskWatch(self._run.workspace.root, sizes)
 
         def begin(number: int) -> BagToConvert | None:
             bag = self._bag(number)
@@ -329,7 +342,7 @@ class BagsToShards:
         if not any(is_url(bag.name) for bag in self._bags):
             return {}
         largest_first = self._executor.jobs > 1 and not in_order
-        order = sorted(tasks, key=lambda task: -task.bytes) if largest_first else tasks
+        order = longest_first(tasks) if largest_first else tasks
         return {one.number: self._bag(next_.number).paths for one, next_ in pairwise(order)}
 
     def _in_order(
@@ -366,3 +379,6 @@ class BagsToShards:
             outcome = replace(outcome, problems=(*outcome.problems, *lines))
         self._outcomes[number] = outcome
         self._run.observer.bag_finished(number, outcome, plan)
+        while self._take_in_order is not None and self._taken + 1 in self._outcomes:
+            self._taken += 1
+            self._disk.note_joined(self._take_in_order(self._outcomes[self._taken]))

@@ -50,6 +50,7 @@ from kuavo_bag_converter.jobs.conversion_folder import (
 )
 from kuavo_bag_converter.jobs.dataset_files import carry_over, others_in, Snapshot, take_snapshot
 from kuavo_bag_converter.jobs.finished_shards import FinishedShards
+from kuavo_bag_converter.jobs.growing_dataset import GrowingDataset
 from kuavo_bag_converter.jobs.part import convert_part
 from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.remote_output import convert_to_url
@@ -151,11 +152,20 @@ def _convert(run: Conversion, fill: Filler) -> Report:
     bags = find_bags(settings, run.before, run.observer.note)
     run.observer.bags_found([bag.name for bag in bags])
     executor = choose_executor(settings, len(bags), run.cancel)
+    growing = None
+    # Where bags are converted in this process, it has no time beside.
+    if executor.jobs > 1 and run.before is None and settings.dataset_format == LEROBOT:
+        growing = GrowingDataset(run, converter.profile)
+    take = None if growing is None else growing.take
     try:
-        outcomes = BagsToShards(run, converter, executor, bags).outcomes()
+        outcomes = BagsToShards(run, converter, executor, bags, take=take).outcomes()
+    except BaseException:
+        if growing is not None:
+            growing.abandon()
+        raise
     finally:
         executor.close()
-    published = publish_outcomes(run, converter.profile.profile, outcomes)
+    published = publish_outcomes(run, converter.profile.profile, outcomes, growing)
     seconds = time.monotonic() - started
     peak_mb = max(peak_memory_mb(), executor.peak_memory_mb)
     alignment = tuple(run.alignment.topics())
@@ -163,7 +173,10 @@ def _convert(run: Conversion, fill: Filler) -> Report:
 
 
 def publish_outcomes(
-    run: Conversion, profile: Profile | None, outcomes: Sequence[Outcome]
+    run: Conversion,
+    profile: Profile | None,
+    outcomes: Sequence[Outcome],
+    growing: GrowingDataset | None = None,
 ) -> Published:
     """
     Make the shards of bags a dataset, and give it its name.
@@ -171,6 +184,7 @@ def publish_outcomes(
     :param run: The run.
     :param profile: That of the shards; None if there are none.
     :param outcomes: What became of the bags, in order.
+    :param growing: The dataset, if shards have been put together meanwhile.
     :raises DatasetError: What came out is not complete.
     """
     settings = run.settings
@@ -178,7 +192,7 @@ def publish_outcomes(
     published = Published(Path(settings.output))
     if shards:
         assert profile is not None  # that of the shards
-        dataset, snapshot = _assemble(run, profile, outcomes, shards)
+        dataset, snapshot = _assemble(run, profile, outcomes, shards, growing)
         if settings.dataset_format == LEROBOT:
             check_before_publishing(dataset)
         published = run.workspace.publish(dataset, snapshot)
@@ -188,7 +202,11 @@ def publish_outcomes(
 
 
 def _assemble(
-    run: Conversion, profile: Profile, outcomes: Sequence[Outcome], shards: FinishedShards
+    run: Conversion,
+    profile: Profile,
+    outcomes: Sequence[Outcome],
+    shards: FinishedShards,
+    growing: GrowingDataset | None,
 ) -> tuple[Path, Snapshot | None]:
     """
     Put the dataset together in the workspace, with the record of how it was made.
@@ -198,7 +216,9 @@ def _assemble(
     run.observer.assembling(sum(outcome.episodes for outcome in outcomes))
     settings = run.settings
     writer = writer_of(settings.dataset_format, settings.lerobot_version)
-    root = run.workspace.dataset_path(by_plugin=writer is not None)
+    root = None if growing is None else growing.finish(len(shards))
+    is_there = root is not None
+    root = root or run.workspace.dataset_path(by_plugin=writer is not None)
     output = run.workspace.output
     before = snapshot = None
     if run.before is not None:
@@ -209,16 +229,17 @@ def _assemble(
         info = DatasetInfo(features, profile.fps, profile.robot_type)
         write_dataset(writer, tuple(shards), root, info)
     else:
-        assemble(
-            shards,
-            root,
-            features=features,
-            fps=profile.fps,
-            robot_type=profile.robot_type,
-            version=settings.lerobot_version,
-            onto=None if before is None else output,
-            progress=lambda *_: run.check_cancelled(),
-        )
+        if not is_there:
+            assemble(
+                shards,
+                root,
+                features=features,
+                fps=profile.fps,
+                robot_type=profile.robot_type,
+                version=settings.lerobot_version,
+                onto=None if before is None else output,
+                progress=lambda *_: run.check_cancelled(),
+            )
         if settings.writes_modality(None if snapshot is None else MODALITY_PATH in snapshot):
             write_json(root / MODALITY_PATH, modality_of(profile, features))
             sync(root / 'meta')

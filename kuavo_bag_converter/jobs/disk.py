@@ -46,6 +46,7 @@ class DiskWatch:
         self._copies = 2 if len(bags) > 1 else 1
         self._read = 0
         self._written = 0
+        self._joined = 0
         self._estimate: float | None = None
 
     def expect(self, bag_bytes: int, shard_bytes: float) -> None:
@@ -60,6 +61,10 @@ class DiskWatch:
             self._read += bag_bytes
             self._written += shard_bytes
 
+    def note_joined(self, shard_bytes: int) -> None:
+        """Learn that so many bytes of shards are in the dataset already."""
+        self._joined += shard_bytes
+
     def check(self) -> None:
         """
         Stop if what is still to come does not fit.
@@ -67,7 +72,7 @@ class DiskWatch:
         :raises OutputError: Names what is needed and what is free.
         """
         ratio = self._written / self._read if self._read else self._estimate or 0.0
-        joined = self._written * (self._copies - 1)
+        joined = max(0, self._written - self._joined) * (self._copies - 1)
         needed = ratio * self._left * self._copies + joined + _RESERVE
         free = shutil.disk_usage(self._folder).free
         if needed > free:

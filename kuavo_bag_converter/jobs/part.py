@@ -24,6 +24,7 @@ folder is the workspace of its run. :mod:`.assemble_parts` makes the dataset of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 import hashlib
 import json
@@ -388,6 +389,8 @@ def _finished(wanted: Part, bags: Mapping[int, Bag]) -> tuple[Outcome, ...] | No
 
 def _take_back(folder: Path) -> None:
     """Make a finished part an unfinished one again, of which finished shards are taken over."""
+    with suppress(OSError):
+        folder.rmdir()  # the name was claimed by a run that was killed before it had it
     if not folder.is_dir():
         return
     try:
