@@ -25,7 +25,7 @@ from kuavo_bag_converter.dataset.depth import largest_error
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
-from kuavo_bag_converter.messages.images import picture_info
+from kuavo_bag_converter.messages.images import picture_info, PictureInfo
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.support.errors import BagError, ImageError
 import numpy as np
@@ -293,7 +293,7 @@ def test_colour_images_are_refused_for_the_whole_camera():
 )
 def test_sizes_of_depth_maps_are_read_from_their_headers(data, description, codec):
     info = picture_info(COMPRESSED, DEFINITIONS, compressed_image(data, description))
-    assert info == (48, 64, codec, description, 1, True)
+    assert info == PictureInfo(48, 64, codec, description, 1)
 
 
 def with_unit(unit_mm, pixels, encoding):
