@@ -64,6 +64,13 @@ def frame_rate(fps: float) -> Fraction:
     return rate
 
 
+DESCRIBES_ENCODERS = int(av.__version__.partition('.')[0]) >= 18
+"""
+Whether a stream can be described by an encoder of another file: former versions of PyAV open a
+second one for it, with other settings, or lose the frame rate.
+"""
+
+
 class StreamEncoder:
     """
     An encoder for streams of MP4 files, of which each may get packets of several encoders.
@@ -81,6 +88,7 @@ class StreamEncoder:
         frame_rate: Fraction,
         options: dict[str, str],
         device: str = '',
+        file: Mp4Writer | None = None,
     ) -> None:
         """
         Prepare an encoder.
@@ -93,12 +101,15 @@ class StreamEncoder:
         :param options: Of the encoder, by FFmpeg's names.
         :param device: Kind of the device that pictures are uploaded to, by FFmpeg's name; '' for
             none.
+        :param file: That gets the stream, and keeps the encoder as long as it is open; else it is
+            added by :meth:`description`.
         :raises UsageError: There is no such encoder or device here.
         """
         # FFmpeg describes a stream only for a file, which nobody needs here.
-        self._container = av.open(os.devnull, 'w', format='mp4')
+        container = av.open(os.devnull, 'w', format='mp4') if file is None else file._container
+        self._container: OutputContainer | None = container if file is None else None
         try:
-            stream = self._container.add_stream(
+            stream = container.add_stream(
                 encoder,
                 rate=frame_rate,
                 options=options,
@@ -112,6 +123,8 @@ class StreamEncoder:
         self._stream = cast('VideoStream', stream)
         self.context: VideoCodecContext = self._stream.codec_context
         self.context.time_base = 1 / frame_rate
+        if file is not None:
+            file._stream = self._stream
 
     @property
     def parameters(self) -> bytes:
@@ -120,12 +133,14 @@ class StreamEncoder:
 
     def description(self) -> VideoStream:
         """Return a description of the stream, for :meth:`Mp4Writer.add_copy`."""
-        self._container.start_encoding()
+        if self._container is not None:
+            self._container.start_encoding()
         return self._stream
 
     def close(self) -> None:
         """Give its memory back, which else waits for the garbage collector."""
-        self._container.close()
+        if self._container is not None:
+            self._container.close()
 
 
 class Mp4Writer:

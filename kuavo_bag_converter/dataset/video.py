@@ -48,7 +48,12 @@ from kuavo_bag_converter.dataset.encoders import (
     SOFTWARE,
 )
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
-from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, StreamEncoder
+from kuavo_bag_converter.dataset.mp4 import (
+    DESCRIBES_ENCODERS,
+    frame_rate,
+    Mp4Writer,
+    StreamEncoder,
+)
 from kuavo_bag_converter.dataset.statistics import ImageStatistics
 from kuavo_bag_converter.messages.picture_headers import JPEG_MAGIC, JpegReader
 from kuavo_bag_converter.settings import HARDWARE_ENCODERS
@@ -286,9 +291,14 @@ class EncodingWriter(CameraWriter[PictureT]):
         *others, last = self._options.encoders or (SOFTWARE,)
         try:
             found = next(filter(None, map(self._tried, others)), None)
-            self._first: StreamEncoder | None = found or self._encoder(last)
-            self._parameters = self._first.parameters
-            self._mp4.add_copy(self._first.description())
+            first = found or self._encoder(last)
+            self._parameters = first.parameters
+            if DESCRIBES_ENCODERS:
+                self._mp4.add_copy(first.description())
+            else:
+                first.close()
+                first = self._encoder(self._chosen, self._mp4)
+            self._first: StreamEncoder | None = first
         except UsageError:
             self.abort()
             raise
@@ -317,7 +327,7 @@ class EncodingWriter(CameraWriter[PictureT]):
         :raises DatasetError: The picture has another form than the feature.
         """
 
-    def _encoder(self, encoder: str) -> StreamEncoder:
+    def _encoder(self, encoder: str, file: Mp4Writer | None = None) -> StreamEncoder:
         options, rate = self._options, 1 / self._time_base
         setup = encoder_setup(options, encoder, self._height, self._width, float(rate))
         opened = StreamEncoder(
@@ -328,6 +338,7 @@ class EncodingWriter(CameraWriter[PictureT]):
             frame_rate=rate,
             options=setup.options,
             device=setup.device,
+            file=file,
         )
         if not options.pix_fmt.startswith('gray'):
             for name, number in _SRGB_AS_BT601.items():

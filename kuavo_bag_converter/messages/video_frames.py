@@ -160,9 +160,10 @@ class FrameFitter:
         pix_fmt = self._pix_fmt
         if frame.format.name.startswith('yuv'):
             layout = pix_fmt.removesuffix('10le')
+            full = layout.replace('yuv', 'yuvj')  # which PyAV before 17 takes for full range
             ready = (height, width) == (frame.height, frame.width) and _matrix(frame) is _BT601
-            if not ready or frame.format.name not in (layout, layout.replace('yuv', 'yuvj')):
-                frame = self._reformatted(frame, height, width, layout, ColorRange.JPEG)
+            if not ready or frame.format.name not in (layout, full):
+                frame = self._reformatted(frame, height, width, full, ColorRange.JPEG)
             scales = (LIMITED_LUMA, LIMITED_CHROMA)
         elif pix_fmt.startswith('yuv420'):
             frame = self._reformatted(frame, height, width, 'yuv420p10le', ColorRange.MPEG)
