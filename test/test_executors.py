@@ -300,10 +300,16 @@ def arguments(bags, output, profile, *others):
     return [*program, '--output', str(output), '--set', f'profile={profile}', *others]
 
 
+@pytest.fixture(scope='module')
+def long_bags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('long')
+    return write_samples(folder, 2, seconds=2.0, size=(240, 320), depth=False)
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_process_is_left_when_the_run_is_ended(tmp_path, number):
-    bags = write_samples(tmp_path, 2, seconds=3.0, size=(240, 320), depth=False)
-    program = arguments(bags, tmp_path / 'out', 'kuavo', '--set', 'jobs=2', '--set', 'train_hz=30')
+def test_no_process_is_left_when_the_run_is_ended(tmp_path, long_bags, number):
+    others = ('--set', 'jobs=2', '--set', 'train_hz=30')
+    program = arguments(long_bags, tmp_path / 'out', 'kuavo', *others)
     process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
     shards = tmp_path / 'out.unfinished/shards'
     wait_until(lambda: any(shards.glob('*.partial')))
@@ -318,7 +324,6 @@ def test_no_process_is_left_when_the_run_is_ended(tmp_path, number):
     if number != signal.SIGKILL:
         assert process.returncode == 1
         assert 'cancelled; finished bags are kept' in errors
-        assert not (tmp_path / 'out.unfinished').exists()
 
 
 # --- cores and memory

@@ -53,7 +53,7 @@ from kuavo_bag_converter.support.process import MB, peak_memory_mb, resident_byt
 
 _LOOK_S = 0.1
 """Longest time for which it is not noticed that the user has asked to stop."""
-_GRACE_S = 1.5
+_GRACE_S = 1.3
 """How long tasks have to end by themselves when they are stopped."""
 _FAREWELL_S = 0.3
 """How long a process has to end when its connection is closed."""
@@ -84,15 +84,22 @@ class _Worker:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        descriptor = theirs.fileno()
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, '-c', START, str(theirs.fileno()), json.dumps(sys.path)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=sys.__stderr__.fileno() if sys.__stderr__ else subprocess.DEVNULL,
-                # Ctrl-C in a terminal is for the process that has started it.
-                start_new_session=True,
-            )
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, '-c', START, str(descriptor), json.dumps(sys.path)],
+                    pass_fds=[descriptor],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sys.__stderr__.fileno() if sys.__stderr__ else subprocess.DEVNULL,
+                    # Ctrl-C in a terminal is for the process that has started it.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                raise UsageError(
+                    f'executor: no process can be started ({error.strerror}); set jobs: 1'
+                ) from error
         self.connection = Connection(ours.detach())
         self.ready = False
         self.work: Work | None = None
@@ -116,11 +123,11 @@ class _Worker:
         with suppress(OSError):
             self.connection.send_bytes(b'')
 
-    def end(self) -> str:
-        """End it; return how it has ended."""
+    def end(self, within_s: float = 0.0) -> str:
+        """End it, which it does by itself when its connection is closed; return how it did."""
         self.connection.close()
         with suppress(subprocess.TimeoutExpired):
-            return _how(self.process.wait(_FAREWELL_S))
+            return _how(self.process.wait(within_s))
         self.process.kill()
         return _how(self.process.wait())
 
@@ -242,7 +249,7 @@ class LocalExecutor:
         if not idle:
             idle = [_Worker()]
             self._workers += idle
-        limit = int(job.share_mb) if self._budget.limited else 0
+        limit = max(1, int(job.share_mb)) if self._budget.limited else 0
         idle[0].begin(work, job, threads, limit)
 
     def _share_of_cores(self) -> int:
@@ -279,7 +286,7 @@ class LocalExecutor:
     def _died(self, worker: _Worker, on_event: OnEvent) -> Iterator[tuple[int, Any]]:
         """Yield the result of a task whose processes have died; let it be done again before."""
         self._workers.remove(worker)
-        reason = worker.end()
+        reason = worker.end(_FAREWELL_S)
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts >= _FAILED_STARTS:
@@ -305,9 +312,12 @@ class LocalExecutor:
             self.peak_memory_mb = max(self.peak_memory_mb, resident)
 
     def _end(self, workers: Sequence[_Worker]) -> None:
+        end = time.monotonic() + _FAREWELL_S
         for worker in workers:
             self._workers.remove(worker)
-            worker.end()
+            worker.connection.close()
+        for worker in workers:
+            worker.end(max(0.0, end - time.monotonic()))
 
     def close(self) -> None:
         """End all processes; tasks that are running have a moment to remove what is unfinished."""

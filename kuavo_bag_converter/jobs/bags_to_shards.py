@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+import pickle
 import threading
 from typing import Any
 
@@ -131,7 +132,7 @@ class BagsToShards:
         self._outcomes: dict[int, Outcome] = {}
         """By the numbers of the bags, from 1."""
         self._tried: dict[int, TriedBag] = {}
-        self._equal: dict[str, TriedBag] = {}
+        self._equal: dict[bytes, TriedBag] = {}
         """One of the bags whose first messages tell the same, by what they tell."""
         self._stop_behind = len(bags)
         """Bags with larger numbers are skipped."""
@@ -268,7 +269,8 @@ class BagsToShards:
         """Keep what the first messages of a bag have told, once for all that tell the same."""
         self._settle_profile(self._bag(number), tried)
         self._choose_encoders(tried.shard_format)
-        equal = self._equal.setdefault(repr((tried.shard_format, tried.first_messages)), tried)
+        told = pickle.dumps((tried.shard_format, tried.first_messages))
+        equal = self._equal.setdefault(told, tried)
         self._tried[number] = equal._replace(state=tried.state)
 
     def _settle_profile(self, bag: Bag, tried: TriedBag) -> None:
