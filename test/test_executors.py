@@ -370,7 +370,7 @@ def test_a_task_waits_until_what_such_tasks_have_taken_is_free(monkeypatch):
 
 def test_a_share_of_a_limit_that_does_not_suffice_is_doubled():
     own = resident_bytes() / MB
-    budget = MemoryBudget(int(own) + 1000, 4)
+    budget = MemoryBudget(int((own + 1000) / 0.95), 4)
     share = budget.share('', [])
     assert share == pytest.approx(250, abs=30)
     budget.did_not_suffice('', share)

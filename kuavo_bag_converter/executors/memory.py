@@ -23,6 +23,10 @@ _UNKNOWN_MB = 400.0
 """What a task is taken to need before one was measured."""
 _MARGIN = 1.1
 _OF_AVAILABLE = 0.8
+_NEARLY_ALL = 0.9
+_GROWTH = 0.03
+_OF_LIMIT = 0.95
+"""The rest is for what a process takes between two looks at its memory."""
 
 
 class MemoryBudget:
@@ -50,7 +54,9 @@ class MemoryBudget:
     @property
     def room_mb(self) -> float:
         """What all tasks together may take, MB."""
-        return self._total - (resident_bytes() / MB if self.limited else 0.0)
+        if not self.limited:
+            return self._total
+        return self._total * _OF_LIMIT - resident_bytes() / MB
 
     def measured(self, kind: str, peak_mb: float) -> None:
         """Learn what the process of a task has taken."""
@@ -75,11 +81,13 @@ class MemoryBudget:
         """
         room = self.room_mb
         if self.limited:
-            share = max(room / self._jobs, 2 * self._too_small.get(kind, 0.0))
+            too_small = self._too_small.get(kind, 0.0)
+            if too_small > _NEARLY_ALL * room:
+                return None if running_mb else 0.0
+            share = max(room / self._jobs, min(2 * too_small, room))
         else:
             share = self.expected_mb(kind)
-        if share + sum(running_mb) <= room:
-            return share
-        if running_mb:
-            return None
-        return 0.0 if self.limited else share
+        # This process may have grown since the others were given their shares.
+        if not running_mb or share + sum(running_mb) <= room * (1 + _GROWTH):
+            return max(share, 0.0)
+        return None

@@ -47,8 +47,8 @@ from kuavo_bag_converter.support.texts import listed, one_line
 
 _LOOK_S = 0.1
 _GRACE_S = 1.5
-_TASKS_OF_A_PROCESS = 20
-"""Then it is replaced: what a codec has not given back goes with it."""
+_TASKS_OF_A_PROCESS = 40
+"""Then it is replaced: what a codec has not given back goes with it. Each bag is two tasks."""
 _ATTEMPTS = 2
 _LOST_NODES = 3
 """So many times a task is begun again whose node was lost."""
