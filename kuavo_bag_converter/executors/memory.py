@@ -87,7 +87,8 @@ class MemoryBudget:
             share = max(room / self._jobs, min(2 * too_small, room))
         else:
             share = self.expected_mb(kind)
-        # This process may have grown since the others were given their shares.
-        if not running_mb or share + sum(running_mb) <= room * (1 + _GROWTH):
+        # With a limit, this process may have grown since the others were given their shares.
+        most = room * (1 + _GROWTH) if self.limited else room
+        if not running_mb or share + sum(running_mb) <= most:
             return max(share, 0.0)
         return None
