@@ -25,6 +25,9 @@ from typing import Protocol
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.detect import cannot_be_read
 from kuavo_bag_converter.remote.spool import open_file, RangedFile
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+import numpy.typing as npt
 
 _READ_GAP = 32 * 1024
 """Neighbours closer than this are read in one go: a call costs about as much as 32 KiB."""
@@ -169,3 +172,26 @@ def read_ranges(
         for k in range(first, last):
             yield data[slice(starts[k] - begin, ends[k] - begin)]
         first = last
+
+
+def read_pieces(
+    source: BagFile, starts: npt.NDArray[np.int64], size: int
+) -> npt.NDArray[np.uint8]:
+    """
+    Read pieces of one size, near neighbours in one call.
+
+    :param source: The file.
+    :param starts: Where each piece begins, ascending.
+    :param size: Of a piece.
+    :return: uint8 (pieces, size).
+    :raises DamagedError: a piece does not lie within the file.
+    """
+    pieces: npt.NDArray[np.uint8] = np.empty((len(starts), size), np.uint8)
+    is_far = np.diff(starts) > size + _READ_GAP
+    enters_run = np.diff(starts // RUN) > 0
+    for part in np.split(np.arange(len(starts)), np.flatnonzero(is_far | enters_run) + 1):
+        if len(part):
+            begin, last = int(starts[part[0]]), int(starts[part[-1]])
+            data = np.frombuffer(source.read(begin, last + size - begin), np.uint8)
+            pieces[part] = sliding_window_view(data, size)[starts[part] - begin]
+    return pieces

@@ -97,6 +97,10 @@ class MessageRecord(NamedTuple):
     length: int
 
 
+_RECENT = 16
+"""Chunks whose index is kept: a short bag is gone through several times."""
+
+
 class ScannedRows(NamedTuple):
     """Rows of a chunk that was read without an index, and what stopped the reading."""
 
@@ -127,6 +131,7 @@ class ChunkedStorage(Storage):
         """Offsets of chunks that were read whole."""
         self._chunks: list[ScannedChunk] = []
         """What a scan has found."""
+        self._recent: dict[int, MessageRows] = {}
 
     @property
     def compression(self) -> str:
@@ -176,6 +181,15 @@ class ChunkedStorage(Storage):
     def _parse(self, record: memoryview) -> MessageRecord | None:
         """Parse the message record that ``record`` begins with; None where that is too short."""
 
+    def _plainly_right(self, chunk: StoredChunk, rows: MessageRows) -> npt.NDArray[np.bool_]:
+        """
+        Tell which messages of a chunk that is not loaded are quickly seen to be as indexed.
+
+        The others are parsed one by one.
+        """
+        del chunk
+        return np.zeros(len(rows.stamp), np.bool_)
+
     def stamps(self, topics: Collection[str]) -> dict[str, Stamps]:
         """Receive stamps in storage order; see :class:`Storage`."""
         columns = self._scanned
@@ -223,9 +237,9 @@ class ChunkedStorage(Storage):
                 if needs_loading(chunk):
                     load_chunk(self._source, chunk)
                     continue
-                rows = self._rows(self._chunk_index(number))
-                every = np.arange(len(rows.stamp))
-                for _ in self._selected(chunk, rows, SelectedRows(every, every), None, 0):
+                rows = self._rows_of(number)
+                rest = np.flatnonzero(~self._plainly_right(chunk, rows))
+                for _ in self._selected(chunk, rows, SelectedRows(rest, rest), None, 0):
                     pass
         except DamagedError as error:
             self._damage.note_unused(self.path, error, needed=needed)
@@ -292,6 +306,16 @@ class ChunkedStorage(Storage):
                 self._damage.note(f'{self.path}: {held}, none is lost')
             self._damage.note(f'{self.path}: salvaged {read} messages{columns.range()}')
 
+    def _rows_of(self, number: int) -> MessageRows:
+        """Return the rows of an indexed chunk; those of the last few are kept."""
+        rows = self._recent.get(number)
+        if rows is None:
+            rows = self._rows(self._chunk_index(number))
+            if len(self._recent) == _RECENT:
+                self._recent.clear()
+            self._recent[number] = rows
+        return rows
+
     def _rows(self, entries: Sequence[IndexEntries]) -> MessageRows:
         table = np.frombuffer(b''.join(e.raw for e in entries), self.entry)
         counts = [len(e.raw) // self.entry.itemsize for e in entries]
@@ -307,8 +331,7 @@ class ChunkedStorage(Storage):
         if self._scanned is None:
             for number in range(self._chunk_count()):
                 if self._chunk_holds(number, selection):
-                    rows = self._rows(self._chunk_index(number))
-                    yield self._chunk_at(number), rows, None
+                    yield self._chunk_at(number), self._rows_of(number), None
         else:
             for chunk, count in self._chunks:
                 data = load_chunk(self._source, chunk) if needs_loading(chunk) else None

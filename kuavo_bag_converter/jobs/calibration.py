@@ -19,10 +19,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+import math
 from typing import Any
 
 from kuavo_bag_converter.alignment.binding import Binding, BoundCamera
-from kuavo_bag_converter.bags.model import BagReader, Message
+from kuavo_bag_converter.bags.model import BagReader, Connection, Message
 from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.texts import shown
@@ -31,6 +32,8 @@ import numpy as np
 _CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 _TRANSFORMS = ('tf2_msgs/msg/TFMessage', 'tf/msg/tfMessage')
 _STATIC = 'tf_static'
+_STAMPED = 12
+"""Bytes at the beginning of a message with a header that hold its stamp, of ROS 1 and CDR."""
 _LOOKED_AT = 16
 """Messages of a camera_info that are read, evenly spread: in each, it should be the same."""
 _MOST_STATIC = 1000
@@ -78,7 +81,7 @@ def read_calibration(binding: Binding, reader: BagReader, definitions: Definitio
         topic = topics[key]
         if topic is not None:
             with _noting(remarks, f'nothing is recorded of it ({key})'):
-                infos = [_info_of(topic, _decoded(m, definitions)) for m in spread(topic)]
+                infos = _infos_of(topic, spread(topic), definitions)
                 cameras[key] = infos[0]
                 others = sum(info != infos[0] for info in infos)
                 if others:
@@ -155,6 +158,20 @@ def _decoded(message: Message, definitions: Definitions) -> Any:
     return definitions.decoder(message.connection)(bytes(message.data))
 
 
+def _infos_of(
+    topic: str, messages: Iterable[Message], definitions: Definitions
+) -> list[Mapping[str, Any]]:
+    """Return the CameraInfo of each message; those that differ by their stamp alone are one."""
+    known: dict[tuple[Connection, bytes], Mapping[str, Any]] = {}
+    infos = []
+    for message in messages:
+        key = message.connection, bytes(message.data[_STAMPED:])
+        if key not in known:
+            known[key] = _info_of(topic, _decoded(message, definitions))
+        infos.append(known[key])
+    return infos
+
+
 def _info_of(topic: str, message: Any) -> Mapping[str, Any]:
     """Return a CameraInfo, of ROS 1 or 2."""
     matrices = {name: _numbers(_either(message, name)) for name in ('d', 'k', 'r', 'p')}
@@ -174,7 +191,7 @@ def _either(message: Any, name: str) -> Any:
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
     """Return numbers as JSON can hold them; None for NaN and infinity."""
-    return [float(value) if np.isfinite(value) else None for value in values]
+    return [float(value) if math.isfinite(value) else None for value in values]
 
 
 def _transforms_of(topic: str, message: Any) -> Iterator[Mapping[str, Any]]:

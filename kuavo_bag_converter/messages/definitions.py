@@ -474,6 +474,7 @@ def _embedded_types(connection: Connection, msgtype: str) -> Typesdict:
         ) from None
 
 
+@functools.lru_cache(maxsize=256)
 def _types_of_msg(text: str, name: str) -> Typesdict:
     """Read MSG text: a type, and those that it contains under ``MSG: package/Type`` headings."""
     types = get_types_from_msg(_fields_only(text), name)

@@ -31,6 +31,8 @@ MESSAGE, BAG_HEADER, INDEX, CHUNK, CHUNK_INFO, CONNECTION = 2, 3, 4, 5, 6, 7
 INDEX_ENTRY = np.dtype([('sec', '<u4'), ('nsec', '<u4'), ('offset', '<u4')])
 INDEX_HEADER = 55
 """Bytes of an index record before its entries: two lengths and four fields of fixed size."""
+LENGTHS = 8
+"""Bytes of a record beside its header and its data: the two lengths."""
 HEADER_LIMIT = 2**24
 """Longer record headers are taken for damage; real ones have tens of bytes."""
 
@@ -177,7 +179,7 @@ class Layout:
         begins = [header.index(name + b'=') + len(name) + 1 for name in names]
         self.places = tuple(begins)
         """Offset of each named field's value."""
-        self._size = len(header)
+        self.size = len(header)
         mask = bytearray(b'\xff' * len(header))
         for begin, name in zip(begins, names, strict=True):
             mask[slice(begin, begin + len(fields[name]))] = bytes(len(fields[name]))
@@ -188,9 +190,18 @@ class Layout:
     def fits(self, header: bytes) -> bool:
         """Tell whether a header differs from the first one in the named fields alone."""
         return (
-            len(header) == self._size
+            len(header) == self.size
             and int.from_bytes(header, 'little') & self._mask == self._fixed
         )
+
+    def fit(self, headers: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Do as :meth:`fits` for many headers of the same size, shape (headers, size)."""
+        mask, fixed = (
+            np.frombuffer(number.to_bytes(self.size, 'little'), np.uint8)
+            for number in (self._mask, self._fixed)
+        )
+        fit: npt.NDArray[np.bool_] = ((headers & mask) == fixed).all(axis=1)
+        return fit
 
 
 class IndexParser:
@@ -235,7 +246,8 @@ class MessageParser:
     """Takes the records apart that an index entry points to."""
 
     def __init__(self) -> None:
-        self._layout: Layout | None = None
+        self.layout: Layout | None = None
+        """Of the record that was taken last."""
 
     def take(self, record: memoryview) -> tuple[int, int, int, int] | None:
         """
@@ -255,7 +267,7 @@ class MessageParser:
                 return None
             header = bytes(record[slice(at + 4, begin - 4)])
             (length,) = _U32.unpack_from(record, begin - 4)
-            if self._layout and self._layout.fits(header):
+            if self.layout and self.layout.fits(header):
                 break
             fields = parse_fields(header, 0)
             if fields.get(b'op') == bytes([CONNECTION]):
@@ -264,8 +276,32 @@ class MessageParser:
             sizes = len(fields.get(b'conn', b'')), len(fields.get(b'time', b''))
             if fields.get(b'op') != bytes([MESSAGE]) or sizes != (4, 8):
                 raise DamagedError(0, 'message record expected')
-            self._layout = Layout(header, fields, b'conn', b'time')
-        connection_at, time_at = self._layout.places
+            self.layout = Layout(header, fields, b'conn', b'time')
+        connection_at, time_at = self.layout.places
         (connection,) = _U32.unpack_from(header, connection_at)
         sec, nsec = _TIME.unpack_from(header, time_at)
         return connection, sec * 10**9 + nsec, begin, length
+
+
+def message_heads(
+    heads: npt.NDArray[np.uint8], layout: Layout
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], Stamps]:
+    """
+    Take the heads of message records apart that are laid out alike.
+
+    :param heads: The length of each header, the header, and the length of the data; uint8
+        (heads, size).
+    :param layout: Of the headers.
+    :return: Which have that layout, and what those say: connection, and stamp in ns; all (heads,).
+    """
+
+    def number_at(place: int) -> npt.NDArray[np.int64]:
+        return (
+            np.ascontiguousarray(heads[:, slice(place, place + 4)]).view('<u4')[:, 0].astype(int)
+        )
+
+    headers = heads[:, slice(4, 4 + layout.size)]
+    fits = (number_at(0) == layout.size) & layout.fit(headers)
+    connection_at, time_at = (4 + place for place in layout.places)
+    stamps = number_at(time_at) * 10**9 + number_at(time_at + 4)
+    return fits, number_at(connection_at), stamps

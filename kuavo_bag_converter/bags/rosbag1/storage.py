@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow
+from kuavo_bag_converter.bags.byte_readers import BagFile, FileWindow, read_pieces
 from kuavo_bag_converter.bags.chunked import (
     ChunkedStorage,
     IndexEntries,
@@ -30,8 +30,10 @@ from kuavo_bag_converter.bags.damage import DamagedError, DamagePolicy
 from kuavo_bag_converter.bags.rosbag1 import records as rb
 from kuavo_bag_converter.bags.rosbag1.index import chunk_of, Index, read_index
 from kuavo_bag_converter.bags.rosbag1.scan import DeclaredConnections, Rosbag1Scan, scan_chunk
-from kuavo_bag_converter.bags.storage import Selection
+from kuavo_bag_converter.bags.storage import MessageRows, Selection
 from kuavo_bag_converter.support.errors import BagError
+import numpy as np
+import numpy.typing as npt
 
 _HEADER = 256
 """Enough for the header of a chunk record or the bag header record."""
@@ -159,6 +161,27 @@ class Rosbag1Storage(ChunkedStorage):
             return None
         connection, stamp, begin, length = parts
         return MessageRecord(self._known.local.get(connection, -1), stamp, begin, length)
+
+    def _plainly_right(self, chunk: StoredChunk, rows: MessageRows) -> npt.NDArray[np.bool_]:
+        """Compare all heads at once that are laid out like the last one that was parsed."""
+        right = np.zeros(len(rows.stamp), np.bool_)
+        layout = self._messages.layout
+        if layout is None:
+            return right
+        size = rb.LENGTHS + layout.size
+        room = np.append(rows.offset[1:], chunk.size) - rows.offset
+        whole = np.flatnonzero(room >= size)
+        heads = read_pieces(self._source, chunk.data + rows.offset[whole], size)
+        fits, connection, stamp = rb.message_heads(heads, layout)
+        listed = {place: number for number, place in self._known.local.items()}
+        expected = np.array([listed[place] for place in range(len(self.connections))], np.int64)
+        right[whole] = (
+            fits
+            & (rows.connection[whole] >= 0)
+            & (connection == expected[rows.connection[whole]])
+            & (stamp == rows.stamp[whole])
+        )
+        return right
 
 
 def time_range(path: Path) -> tuple[int, int] | None:
