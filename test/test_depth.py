@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as arrays
 from kuavo_bag_converter.dataset.depth import largest_error
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.messages.definitions import Definitions
-from kuavo_bag_converter.messages.depth import DepthDecoder, GrayDepthDecoder
+from kuavo_bag_converter.messages.depth import DepthDecoder, DepthPngCopier, GrayDepthDecoder
 from kuavo_bag_converter.messages.images import picture_info, PictureInfo
 from kuavo_bag_converter.messages.picture_remarks import PictureRemarks
 from kuavo_bag_converter.support.errors import BagError, ImageError
@@ -410,3 +410,43 @@ def test_the_error_of_metric_depth_is_bounded():
     assert largest_error(DepthCoding()) == 2
     assert largest_error(DepthCoding(0.01, 3.0)) == 0
     assert largest_error(DepthCoding(0.01, 10.0, use_log=False)) == 1
+
+
+def copied(data, description):
+    """Take a PNG out of a message; return it and what there is to say."""
+    remarks = PictureRemarks('/depth', 'eye')
+    copier = DepthPngCopier(COMPRESSED, DEFINITIONS, remarks)
+    return copier.decode(compressed_image(data, description)), list(remarks.lines())
+
+
+@pytest.mark.parametrize('header', [b'', bytes(12), bytes(20)])
+@pytest.mark.parametrize('description', [PNG_FORMAT, '16UC1; png compressed ', 'png', ''])
+def test_a_png_is_copied_from_behind_any_header(header, description):
+    found, lines = copied(png(scene(), header), description)
+    assert found.data == png(scene(), b'')
+    assert found.size == (48, 64)
+    assert found.pixels().dtype == np.uint16
+    assert np.array_equal(found.pixels(), scene())
+    assert lines == []
+
+
+def test_cut_and_changed_pngs_are_not_copied():
+    whole = png(scene())
+    for length in range(0, len(whole), 41):
+        with pytest.raises(ImageError, match=r'^/depth: '):
+            copied(whole[:length], PNG_FORMAT)
+    for place in range(13, len(whole), 41):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        with pytest.raises(BagError, match=r'^/depth: '):
+            copied(bytes(changed), PNG_FORMAT)
+
+
+def test_pngs_that_change_in_size_are_not_copied():
+    copier = DepthPngCopier(COMPRESSED, DEFINITIONS)
+    copier.decode(compressed_image(png(scene()), PNG_FORMAT))
+    with pytest.raises(
+        BagError, match='^/depth: its pictures change from 64x48 to 64x24'
+    ) as caught:
+        copier.decode(compressed_image(png(scene()[:24]), PNG_FORMAT))
+    assert not isinstance(caught.value, ImageError)

@@ -134,6 +134,18 @@ def test_depth_is_in_the_table_without_loss(tmp_path, version):
     assert summary.pictures > 0
 
 
+def test_depth_has_no_key_that_lerobot_takes_for_colours(tmp_path):
+    path = bag(tmp_path / 'bag', [depth(0)] * 2)
+    file = Path(profile(tmp_path, {'coded': 'image16'}))
+    file.write_text(file.read_text().replace(CODED, 'observation.images.depth'))
+    with pytest.raises(
+        UsageError, match=r'^observation\.images\.depth: LeRobot 0\.3 loads no v2\.1'
+    ):
+        run(path, tmp_path / 'out', profile=str(file), lerobot_version='v2.1')
+    assert not (tmp_path / 'out').exists()
+    assert run(path, tmp_path / 'out', profile=str(file)).exit_code == 0
+
+
 def test_no_depth_is_0_unless_pngs_are_copied(tmp_path):
     one = depth(0)
     one[5] = 65535

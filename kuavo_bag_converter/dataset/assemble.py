@@ -215,7 +215,7 @@ def check_format(features: Sequence[Feature], version: str) -> None:
     """
     Refuse features that a format cannot hold.
 
-    :raises UsageError: The format has no metric depth, or no language.
+    :raises UsageError: The format has no metric depth or no language, or takes depth for colours.
     """
     for feature in features:
         if version == 'v2.1' and feature.dtype == 'language':
@@ -226,7 +226,13 @@ def check_format(features: Sequence[Feature], version: str) -> None:
         if version == 'v2.1' and feature.depth is not None:
             raise UsageError(
                 f'{feature.key}: LeRobot {version} has no metric depth; use v3.0, or store depth '
-                'as 8-bit pictures'
+                'in the table (image16, copy) or as 8-bit pictures'
+            )
+        if version == 'v2.1' and feature.is_depth and 'image' in feature.key:
+            raise UsageError(
+                f'{feature.key}: LeRobot 0.3 loads no {version} dataset with depth under a key '
+                'with "image", which it takes for colours; rename it, as observation.depth, or '
+                'use v3.0'
             )
 
 
