@@ -77,11 +77,11 @@ _CODECS = (
         'AV1 preset 12, as LeRobot runs it', VideoOptions('libsvtav1', 30, '12'), parallel=True
     ),
     _Codec('JPEG copy', VideoOptions('mjpeg')),
-    _Codec('depth as grey, H.264 superfast', VideoOptions(gray_depth=True), depth='minmax8'),
+    _Codec('depth as grey, H.264 superfast', VideoOptions(gray_depth=True), depth='original'),
     _Codec(
         'depth as grey, H.264 ultrafast',
         VideoOptions(preset='ultrafast', gray_depth=True),
-        depth='minmax8',
+        depth='original',
     ),
     _Codec('depth in 12 bits, HEVC lossless', DEPTH_OPTIONS, depth='metric12'),
 )
@@ -202,5 +202,13 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         'exact' if exact else f'{row["ssim"]:.3f}',
         f'{row["decode_ms"]:.1f}',
         f'{row["random_decode_ms"]:.1f}',
-        _COMPATIBILITY[row['video']['vcodec']],
+        _compatibility(row['video'], row['depth']),
     ]
+
+
+def _compatibility(video: Mapping[str, Any], depth: str) -> str:
+    if depth == 'metric12':
+        return 'LeRobot 0.6 or later; few players'
+    if video['vcodec'] == 'h264' and video['pix_fmt'] != 'yuv420p':
+        return 'LeRobot, most players; few browsers'
+    return _COMPATIBILITY[video['vcodec']]
