@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 
 import av
 from dataset_reading import tree
@@ -133,9 +134,9 @@ def numbers(root, key):
 
 
 def same_frames(root):
-    """Return digests of everything that does not name the bag."""
+    """Return digests of everything that does not name the bag, or say how it was recorded."""
     return {
         name: digest
         for name, digest in tree(root).items()
-        if name != 'conversion/report.json' and not name.startswith('conversion/bags/')
+        if not re.match(r'conversion/(report\.json|bags/|topics/)', name)
     }

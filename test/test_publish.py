@@ -137,10 +137,10 @@ def test_files_that_appear_in_a_dataset_that_grows_come_along(bags, tmp_path, pr
     (root / 'changed.txt').write_text('before')
     from kuavo_bag_converter.jobs import convert as module
 
-    real = module._check
+    real = module.check_before_publishing
 
-    def check(path):  # the last thing that is done before it is published
-        real(path)
+    def check(path, since):  # the last thing that is done before it is published
+        real(path, since)
         (root / 'new').mkdir()
         (root / 'new/notes.txt').write_text('mine')
         (root / 'meta/modality.json').write_text('{}')
@@ -150,7 +150,7 @@ def test_files_that_appear_in_a_dataset_that_grows_come_along(bags, tmp_path, pr
         os.replace(root / 'other', root / 'README.md')
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, '_check', check)
+        patch.setattr(module, 'check_before_publishing', check)
         outcome = convert_arm(bags, root, profile, append=True)
     assert outcome.exit_code == 0
     assert len(states(root)) == 12
@@ -189,14 +189,14 @@ def test_a_dataset_that_others_change_while_it_grows_is_left_alone(
     root = tmp_path / 'out'
     convert_arm(bags[:1], root, profile)
     (root / 'README.md').write_text('card')
-    real, seen = module._check, []
+    real, seen = module.check_before_publishing, []
 
-    def check(path):
-        real(path)
+    def check(path, since):
+        real(path, since)
         change(root)
         seen.append(tree(root) if root.exists() else None)
 
-    monkeypatch.setattr(module, '_check', check)
+    monkeypatch.setattr(module, 'check_before_publishing', check)
     outcome = convert_arm(bags, root, profile, append=True)
     assert outcome.exit_code == 1
     assert (tree(root) if root.exists() else None) == seen[0]

@@ -33,7 +33,7 @@ import numpy as np
 Extent = Literal['cheap', 'full']
 
 
-def check_dataset(root: Path, depth: Extent = 'full') -> list[Finding]:
+def check_dataset(root: Path, depth: Extent = 'full', since: int = 0) -> list[Finding]:
     """
     Check a dataset, of this converter or of another program, without its bags.
 
@@ -41,23 +41,28 @@ def check_dataset(root: Path, depth: Extent = 'full') -> list[Finding]:
     :param depth: ``cheap`` reads metadata, the columns by which rows are found, and the packets of
         the videos without decoding them; ``full`` also reads every value, decodes every frame and
         computes the statistics again.
+    :param since: The first episode whose files are read; those before are only looked for.
     :return: What is wrong; nothing if all is well.
     """
     findings = Findings()
     dataset = describe(root, findings)
     if dataset is not None:
-        check_described(dataset, findings, depth)
+        check_described(dataset, findings, depth, since)
     return list(findings)
 
 
 def check_described(
-    dataset: Description, findings: Findings, depth: Extent
+    dataset: Description, findings: Findings, depth: Extent, since: int = 0
 ) -> Mapping[str, AccessCost]:
-    """Check a dataset whose metadata has been read; return what reading its videos costs."""
+    """
+    Check a dataset whose metadata has been read; for ``since`` see above.
+
+    :return: What reading its videos costs.
+    """
     full = depth == 'full'
     check_metadata(dataset, findings)
-    check_rows(dataset, findings, values=full)
-    pictures, access = check_videos(dataset, findings, decode=full)
+    check_rows(dataset, findings, values=full, since=since)
+    pictures, access = check_videos(dataset, findings, decode=full, since=since)
     if full:
         pictures |= check_images(dataset, findings)
         check_modality(dataset, findings)  # also that of others, which stops no run
@@ -66,7 +71,7 @@ def check_described(
         if dataset.version == 'v3.0':
             check_total(dataset, findings, pools, rows=full)
     if dataset.record is not None:
-        check_conversion(dataset, dataset.record, findings)
+        check_conversion(dataset, dataset.record, findings, since)
         if full:
             check_details(dataset.record, findings)
     return access

@@ -213,8 +213,16 @@ class Description:
         return [path.relative_to(self.root).as_posix() for path in sorted(self.root.glob(pattern))]
 
 
-def describe(root: Path, findings: Findings) -> Description | None:
-    """Read the metadata of a dataset; None where it is too broken to go on."""
+def describe(
+    root: Path, findings: Findings, record: ConversionRecord | None = None
+) -> Description | None:
+    """
+    Read the metadata of a dataset; None where it is too broken to go on.
+
+    :param root: Of the dataset.
+    :param findings: Takes what is wrong.
+    :param record: Its record, if that has been read.
+    """
     info = read_json(root, INFO_PATH, 'info', findings)
     if info is None or not _check_keys(info, findings):
         return None
@@ -233,7 +241,7 @@ def describe(root: Path, findings: Findings) -> Description | None:
         findings.add('episodes.missing', 'no episode', 'at least one')
     if tasks is None or not episodes:
         return None
-    record = _record(root, findings)
+    record = record or _record(root, findings)
     return Description(root, version, info, info['fps'], features, tasks, episodes, record)
 
 

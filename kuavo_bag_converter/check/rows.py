@@ -49,13 +49,14 @@ _LASTING_STYLES = frozenset(['subtask', 'plan', 'memory', 'motion', 'task_aug'])
 _DEFAULT_KEYS = tuple(feature.key for feature in DEFAULT_FEATURES)
 
 
-def check_rows(dataset: Description, findings: Findings, *, values: bool) -> None:
+def check_rows(dataset: Description, findings: Findings, *, values: bool, since: int = 0) -> None:
     """
     Check every file of rows.
 
     :param dataset: The dataset.
     :param findings: Where findings go.
     :param values: Whether to read the features too and not just the columns that LeRobot adds.
+    :param since: The first episode whose files are read.
     """
     expected = dataset.data_files()
     found = dataset.files_on_disk(DATA_FILES)
@@ -70,6 +71,8 @@ def check_rows(dataset: Description, findings: Findings, *, values: bool) -> Non
                 'data.missing', 'no file', f'rows of {len(episodes)} episodes', file=file,
                 episode=episodes[0].index,
             )  # fmt: skip
+            continue
+        if episodes[-1].index < since:
             continue
         try:
             with pq.ParquetFile(dataset.root / file) as table:

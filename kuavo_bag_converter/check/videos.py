@@ -81,13 +81,16 @@ class CheckedVideos(NamedTuple):
     """By camera feature."""
 
 
-def check_videos(dataset: Description, findings: Findings, *, decode: bool) -> CheckedVideos:
+def check_videos(
+    dataset: Description, findings: Findings, *, decode: bool, since: int = 0
+) -> CheckedVideos:
     """
     Check every file of every camera.
 
     :param dataset: The dataset.
     :param findings: Where findings go.
     :param decode: Whether to decode every frame and not just read the packets.
+    :param since: The first episode whose files are read.
     """
     jobs = [
         _FileCheck(dataset, column, file, episodes)
@@ -101,8 +104,9 @@ def check_videos(dataset: Description, findings: Findings, *, decode: bool) -> C
                 findings.add('video.unexpected', 'a file', 'none: no episode names it', file=file)
     checked = CheckedVideos({}, {column.key: AccessCost() for column in dataset.cameras})
     workers = len(os.sched_getaffinity(0))
+    wanted = [job for job in jobs if job.last_episode >= since]
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        for job in pool.map(lambda job: job.run(decode=decode), jobs):
+        for job in pool.map(lambda job: job.run(decode=decode), wanted):
             findings.extend(job.findings)
             checked.statistics.update(job.statistics)
             checked.access[job.key] += job.access
@@ -134,6 +138,7 @@ class _FileCheck:
     ) -> None:
         self.file = file
         self.key = column.key
+        self.last_episode = max(episode.index for episode in episodes)
         self.findings = Findings()
         self.statistics: PictureStatistics = {}
         self.access = AccessCost()

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import groupby
 import json
 from pathlib import Path
@@ -267,14 +268,14 @@ class Catalogue:
         :raises UsageError: They cannot be read.
         :raises ValueError: They are not as they must be.
         """
-        home = str(self.root.resolve())
+        place_of = cache(partial(as_absolute, str(self.root.resolve())))
         reader = _DetailsReader(self)
         table = self.table(BAGS_PATH, _NEEDED)
         missing = [name for name in _NEEDED if name not in table.column_names]
         if missing:
             raise ValueError(f'{BAGS_PATH}: has no column {", ".join(missing)}')
         columns = [table.column(name).to_pylist() for name in _NEEDED[:-1]]
-        files = _files_in(table.column('files'), home)
+        files = _files_in(table.column('files'), place_of)
         for place, (number, path, *rest, own) in enumerate(zip(*columns, files, strict=True)):
             status, reason, task, first, episodes, frames = rest
             if number != place:
@@ -282,7 +283,7 @@ class Catalogue:
             if status == 'converted' and (first < 0 or episodes < 1 or not own):
                 raise ValueError(f'bag {number}: without episodes or files')
             yield RecordedBag(
-                number, as_absolute(home, path), own, status, reason, first, episodes, frames,
+                number, place_of(path), own, status, reason, first, episodes, frames,
                 task, alignment_path(number), reader.of(number),
             )  # fmt: skip
 
@@ -303,7 +304,9 @@ def _file(pattern: str, number: int) -> str:
     return pattern.format(index=number)
 
 
-def _files_in(column: pa.ChunkedArray, home: str) -> Iterator[tuple[RecordedFile, ...]]:
+def _files_in(
+    column: pa.ChunkedArray, place_of: Callable[[str], Path]
+) -> Iterator[tuple[RecordedFile, ...]]:
     """Yield the files of each bag."""
     for chunk in column.chunks:
         values = chunk.flatten()
@@ -312,7 +315,7 @@ def _files_in(column: pa.ChunkedArray, home: str) -> Iterator[tuple[RecordedFile
         for count in chunk.value_lengths().to_pylist():
             own = slice(start, start + count)
             yield tuple(
-                RecordedFile(as_absolute(home, path), size, digest)
+                RecordedFile(place_of(path), size, digest)
                 for path, size, digest in zip(paths[own], sizes[own], digests[own], strict=True)
             )
             start += count

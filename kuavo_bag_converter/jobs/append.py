@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 import os
 from pathlib import Path
 import stat
@@ -40,13 +40,14 @@ from kuavo_bag_converter.jobs.dataset_files import (
     check_can_be_carried,
     is_of_the_dataset,
     is_rewritten,
+    own_files,
     Snapshot,
 )
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.settings import AUTO, known_settings, Settings, updated
-from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.places import place_of
 
 _TO_RETRY = ('failed', 'skipped')
@@ -75,11 +76,13 @@ class ExistingDataset:
     :ivar root: Its folder.
     :ivar record: What it was made from.
     :ivar episodes: How many it has, those of other programs counted.
+    :ivar files: What it consists of, as it was when it was read.
     """
 
     root: Path
     record: ConversionRecord
     episodes: int
+    files: Snapshot = field(default_factory=dict)
 
 
 def read_before(output: Path, snapshot: Snapshot) -> ExistingDataset:
@@ -100,10 +103,11 @@ def read_before(output: Path, snapshot: Snapshot) -> ExistingDataset:
         ) from None
     check_can_be_carried(output, snapshot)
     findings = Findings()
-    dataset = describe(output, findings)
+    dataset = describe(output, findings, record)
     if dataset is not None and dataset.record is not None:
         check_metadata(dataset, findings)
-        check_conversion(dataset, dataset.record, findings)
+        # What alignments hold is verified at leisure: there is one for each bag.
+        check_conversion(dataset, dataset.record, findings, len(dataset.episodes))
         _check_files(dataset, snapshot, findings)
     for finding in findings:
         place = f'{finding.file}: ' if finding.file else ''
@@ -114,7 +118,25 @@ def read_before(output: Path, snapshot: Snapshot) -> ExistingDataset:
             'the dataset since: mend it, or convert to another output'
         )
     assert dataset is not None
-    return ExistingDataset(output, record, len(dataset.episodes))
+    return ExistingDataset(output, record, len(dataset.episodes), own_files(snapshot))
+
+
+def read_again(before: ExistingDataset, snapshot: Snapshot) -> ExistingDataset:
+    """
+    Return a dataset as it is now, which must be as it was when it was read.
+
+    :param before: It.
+    :param snapshot: What is in it now.
+    :raises UsageError: Something in it does not fit.
+    :raises DatasetError: It is another one, or holds what a longer dataset cannot have.
+    """
+    if own_files(snapshot) == before.files:
+        check_can_be_carried(before.root, snapshot)
+        return before
+    now = read_before(before.root, snapshot)
+    if now.record != before.record:
+        raise DatasetError(f'{before.root}: is another dataset than when the run began')
+    return now
 
 
 def _check_files(dataset: Description, snapshot: Snapshot, findings: Findings) -> None:

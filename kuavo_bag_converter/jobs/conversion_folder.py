@@ -27,7 +27,12 @@ from typing import Any
 from kuavo_bag_converter.alignment.alignment_file import ALIGNMENT
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import files_of, Fingerprint, fingerprint
-from kuavo_bag_converter.dataset.layout import alignment_path, PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.layout import (
+    ALIGNMENT_PATH,
+    alignment_path,
+    PROFILE_PATH,
+    REPORT_PATH,
+)
 from kuavo_bag_converter.dataset.record import ConversionRecord, write_record
 from kuavo_bag_converter.dataset.recorded_bag import (
     as_recorded,
@@ -84,7 +89,7 @@ def write_conversion_folder(
     :param before: The dataset whose episodes come first; a bag that failed there takes its old
         place in the list.
     """
-    if before is not None:
+    if before is not None and before.record.alignment_path != ALIGNMENT_PATH:
         for bag in before.record.bags:
             if (before.root / bag.alignment_path).exists():
                 link_or_copy(before.root / bag.alignment_path, folder / alignment_path(bag.number))

@@ -35,7 +35,7 @@ from kuavo_bag_converter.executors.choose import choose_executor
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
 from kuavo_bag_converter.jobs.append import (
     check_is_lerobot,
-    ExistingDataset,
+    read_again,
     read_before,
     settings_for,
 )
@@ -194,7 +194,7 @@ def publish_outcomes(
         assert profile is not None  # that of the shards
         dataset, snapshot = _assemble(run, profile, outcomes, shards, growing)
         if settings.dataset_format == LEROBOT:
-            check_before_publishing(dataset)
+            check_before_publishing(dataset, 0 if run.before is None else run.before.episodes)
         published = run.workspace.publish(dataset, snapshot)
     else:
         _record_failures(run, outcomes)
@@ -223,7 +223,7 @@ def _assemble(
     before = snapshot = None
     if run.before is not None:
         snapshot = run.workspace.begin_replacing()
-        before = _unchanged(run.before, snapshot)
+        before = read_again(run.before, snapshot)
     features = next(iter(shards)).features
     if writer is not None:
         info = DatasetInfo(features, profile.fps, profile.robot_type)
@@ -251,20 +251,12 @@ def _assemble(
     return root, snapshot
 
 
-def _unchanged(before: ExistingDataset, snapshot: Snapshot) -> ExistingDataset:
-    """Read the dataset that is added to again."""
-    now = read_before(before.root, snapshot)
-    if now.record != before.record:
-        raise DatasetError(f'{before.root}: is another dataset than when the run began')
-    return now
-
-
 def _record_failures(run: Conversion, outcomes: Sequence[Outcome]) -> None:
     """Put bags that failed where nothing was added into the record of the dataset, if there is."""
     if run.before is None or all(outcome.status == 'present' for outcome in outcomes):
         return
     root, folder = run.before.root, run.workspace.dataset_path()
-    before = _unchanged(run.before, take_snapshot(root))
+    before = read_again(run.before, take_snapshot(root))
     write_failures(folder, root, run.settings, outcomes, before)
     replace_record(folder, root)
 
@@ -288,13 +280,15 @@ def _name_splits(observer: Observer, root: Path) -> None:
         )
 
 
-def check_before_publishing(root: Path) -> None:
+def check_before_publishing(root: Path, since: int = 0) -> None:
     """
     Read the finished dataset back, without decoding, before it gets its name.
 
+    :param root: The dataset.
+    :param since: Its first new episode; files of those before are only looked for.
     :raises DatasetError: Something in it is not as LeRobot needs it.
     """
-    findings = check_dataset(root, 'cheap')
+    findings = check_dataset(root, 'cheap', since)
     if findings:
         first = findings[0]
         raise DatasetError(

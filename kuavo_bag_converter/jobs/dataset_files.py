@@ -132,6 +132,11 @@ def is_at(place: Path, entry: Entry) -> bool:
     return (stat.S_IFMT(status.st_mode), status.st_ino) == (entry.kind, entry.inode)
 
 
+def own_files(snapshot: Snapshot) -> Snapshot:
+    """Return of what is in a dataset what is LeRobot's or the record's."""
+    return {path: entry for path, entry in snapshot.items() if is_of_the_dataset(path)}
+
+
 def others_in(snapshot: Snapshot) -> list[str]:
     """Return the files and links in a dataset that are none of its own, in order."""
     return sorted(
