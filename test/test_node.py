@@ -24,6 +24,7 @@ import sys
 import threading
 import time
 
+from arm_runs import convert_arm, write_bag, write_profile
 from conversions import write_samples
 from kuavo_bag_converter.robots.kuavo.options import KuavoOptions
 from kuavo_bag_converter.settings import known_settings, Settings, values_of
@@ -333,6 +334,18 @@ def test_the_node_writes_the_same_dataset_as_the_command(bag, tmp_path, onlooker
     assert int(value_of(last, 'frames_done')) > 20
     assert float(value_of(last, 'frames_per_second')) > 0
     assert float(value_of(last, 'peak_memory_mb')) > 0
+
+
+def test_the_node_converts_bags_beside_each_other(tmp_path):
+    profile = write_profile(tmp_path)
+    bags = [write_bag(tmp_path / f'bags/{number}.bag', number) for number in range(3)]
+    output = tmp_path / 'by_node'
+    code, text = run_node(
+        *parameters(bags=f'[{tmp_path / "bags"}]', output=output, profile=profile, jobs=2)
+    )
+    assert code == 0, text
+    convert_arm(bags, tmp_path / 'by_call', profile)
+    assert files_below(output) == files_below(tmp_path / 'by_call')
 
 
 def test_a_failed_bag_is_an_error_in_diagnostics_and_exit_code_1(bag, tmp_path, onlooker):
