@@ -31,6 +31,7 @@ import traceback
 from typing import Any
 
 from kuavo_bag_converter.executors.model import Context, PROGRESS, Work
+from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.process import MB, one_thread_each, PeakMemory, set_defaults
 from kuavo_bag_converter.support.version import __version__
 
@@ -84,6 +85,7 @@ def versions() -> dict[str, str]:
         'Python': '{}.{}'.format(*sys.version_info),
         'processor': platform.machine(),
         'kuavo_bag_converter': f'{__version__} ({_code_digest()})',
+        'plug-ins': ', '.join(installed_plugins().get('plugins', ())) or 'none',
     }
     for name in _LIBRARIES:
         with suppress(PackageNotFoundError):

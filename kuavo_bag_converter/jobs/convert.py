@@ -152,6 +152,8 @@ def _convert(run: Conversion, fill: Filler) -> Report:
     bags = find_bags(settings, run.before, run.observer.note)
     run.observer.bags_found([bag.name for bag in bags])
     executor = choose_executor(settings, len(bags), run.cancel)
+    if settings.executor != 'local' and executor.jobs == 1 and len(bags) > 1:
+        run.observer.note('jobs: 1 converts one bag at a time; jobs: 0 uses all of the cluster')
     growing = None
     # Where bags are converted in this process, it has no time beside.
     if executor.jobs > 1 and run.before is None and settings.dataset_format == LEROBOT:
