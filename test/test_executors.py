@@ -295,6 +295,26 @@ def test_a_bag_whose_process_dies_twice_fails_by_name_and_the_others_go_on(
     assert done.outcomes[3].reason.startswith('its process was ended by SIGSEGV')
 
 
+class Losing(SerialExecutor):
+    """Loses the processes of a task, each time it is tried."""
+
+    def map(self, work, tasks, begin, on_event, *, in_order=False):
+        for number, result in super().map(work, tasks, begin, on_event):
+            yield number, Died('its process has gone') if number == 4 else result
+
+
+def test_a_bag_that_ends_the_process_that_tries_it_fails_by_name(
+    tmp_path, profile, bags, monkeypatch
+):
+    monkeypatch.setattr(
+        'kuavo_bag_converter.jobs.convert.choose_executor',
+        lambda _settings, _tasks, cancel: Losing(1, 0, cancel),
+    )
+    done = convert_arm(bags, tmp_path / 'out', profile)
+    assert statuses(done) == ['converted'] * 3 + ['failed'] + ['converted'] * 2
+    assert done.outcomes[3].reason == 'its process has gone'
+
+
 def arguments(bags, output, profile, *others):
     program = [sys.executable, '-m', 'kuavo_bag_converter', 'convert', *map(str, bags)]
     return [*program, '--output', str(output), '--set', f'profile={profile}', *others]

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 import pickle
+import sys
 import threading
 from typing import Any
 
@@ -185,7 +186,9 @@ class BagsToShards:
     def _kind(self, number: int) -> str:
         """Return what is the same for bags that need about the same memory."""
         tried = self._tried.get(number)
-        return repr((tried.shard_format.sizes, tried.shard_format.video)) if tried else ''
+        shard_format = tried.shard_format if tried else None
+        # There are few, for many bags.
+        return sys.intern(repr((shard_format.sizes, shard_format.video))) if shard_format else ''
 
     def _on_event(self, number: int, event: str, *arguments: Any) -> None:
         """Tell the observer what a task tells."""
@@ -233,14 +236,16 @@ class BagsToShards:
     def _try_all(self, tasks: Sequence[Task]) -> None:
         """Take what the first messages of bags tell, and refuse those that cannot be converted."""
         for number, tried in self._try(self._converter.try_bag, tasks):
-            if isinstance(tried, Outcome):
+            if isinstance(tried, Died):
+                self._refuse(number, self._died(number, tried))
+            elif isinstance(tried, Outcome):
                 self._refuse(number, tried)
             elif tried is not None:
                 self._take(number, tried)
 
     def _try(
         self, work: Work, tasks: Sequence[Task]
-    ) -> Iterator[tuple[int, TriedBag | Outcome | None]]:
+    ) -> Iterator[tuple[int, TriedBag | Outcome | Died | None]]:
         """Yield what becomes of bags that are tried, one by one until the profile is settled."""
         begun = 0
         while begun < len(tasks) and self._converter.profile.profile is None:
@@ -287,6 +292,10 @@ class BagsToShards:
         for note in encoders.take_notes():
             self._run.observer.note(note)
 
+    def _died(self, number: int, died: Died) -> Outcome:
+        """Return the outcome of a bag with which processes have died."""
+        return self._bag(number).failure(BagError(died.reason))
+
     def _refuse(self, number: int, outcome: Outcome) -> None:
         """Take a bag for failed, unless it is in the dataset, or converted, already."""
         bag, before = self._bag(number), self._run.before
@@ -326,9 +335,7 @@ class BagsToShards:
             for number, result in self._in_order(results, tasks) if stop else results:
                 bag = self._bag(number)
                 prefetch.finish(number)
-                outcome = (
-                    bag.failure(BagError(result.reason)) if isinstance(result, Died) else result
-                )
+                outcome = self._died(number, result) if isinstance(result, Died) else result
                 written = 0 if outcome.shard is None else total_bytes([outcome.shard])
                 disk.note(self._sizes[number - 1], written)
                 if number > self._stop_behind:
