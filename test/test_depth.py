@@ -446,7 +446,7 @@ def test_pngs_that_change_in_size_are_not_copied():
     copier = DepthPngCopier(COMPRESSED, DEFINITIONS)
     copier.decode(compressed_image(png(scene()), PNG_FORMAT))
     with pytest.raises(
-        BagError, match='^/depth: its pictures change from 64x48 to 64x24'
+        BagError, match=r'^/depth: its pictures change from 64x48 to 64x24'
     ) as caught:
         copier.decode(compressed_image(png(scene()[:24]), PNG_FORMAT))
     assert not isinstance(caught.value, ImageError)

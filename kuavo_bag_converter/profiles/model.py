@@ -328,7 +328,9 @@ class CameraFeature:
     @property
     def dtype(self) -> Literal['video', 'image']:
         """Return LeRobot's dtype of the feature."""
-        return 'image' if self.depth in ('image16', 'copy') else self.store
+        if self.depth in ('image16', 'copy'):
+            return 'image'
+        return 'video' if self.depth == 'metric12' else self.store
 
     @property
     def channels(self) -> int:
