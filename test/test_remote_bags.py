@@ -42,6 +42,7 @@ from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import find_duplicates
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.remote import spool as spools
+from kuavo_bag_converter.remote import urls
 from kuavo_bag_converter.remote.spool import held, is_stub, Spool
 from kuavo_bag_converter.support.errors import BagError, Cancelled
 from kuavo_bag_converter.support.places import masked, name_of
@@ -314,6 +315,16 @@ def test_secrets_of_urls_are_shown_nowhere():
     assert 'pass' not in str(BagError(text))
     assert name_of(Path('s3://lab/x.bag')) == 's3://lab/x.bag'
     assert name_of('run.bag') == 'run.bag'
+
+
+def test_secrets_open_what_is_called_without_them(monkeypatch):
+    monkeypatch.setattr(urls, '_full_urls', {})
+    urls.remember(['sftp://me:pass@host/runs/', 'https://host/a.bag?sig=1', 's3://lab/runs'])
+    assert urls.full_url('sftp://host/runs/1/a.mcap') == 'sftp://me:pass@host/runs/1/a.mcap'
+    assert urls.full_url('https://host/a.bag') == 'https://host/a.bag?sig=1'
+    for other in ('sftp://host/runs2', 'https://host/b.bag', 's3://lab/runs/0.bag'):
+        assert urls.full_url(other) == other
+    assert set(urls.remembered()) == {'sftp://me:pass@host/runs/', 'https://host/a.bag?sig=1'}
 
 
 def _file(path, size, seed):

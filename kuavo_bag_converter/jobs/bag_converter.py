@@ -52,7 +52,7 @@ from kuavo_bag_converter.jobs.shard import Origin, write_shard
 from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.remote.spool import held, is_stub
-from kuavo_bag_converter.remote.urls import remember
+from kuavo_bag_converter.remote.urls import remember, remembered
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import AUTO, Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, MemoryLimitError, UsageError
@@ -132,11 +132,11 @@ class BagConverter:
         check_labels(settings.labels)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_options': None}
+        return {**self.__dict__, '_options': None, '_urls': remembered()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        remember(state.pop('_urls'))
         self.__dict__.update(state)
-        remember(self.settings.bags)
 
     def _options_in(self, context: Context) -> ShardOptions:
         """Return the options of shards, with what a task may use."""

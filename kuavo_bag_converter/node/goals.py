@@ -29,6 +29,7 @@ from kuavo_bag_converter.jobs.report import Report
 from kuavo_bag_converter.node.progress import log_report, Progress
 from kuavo_bag_converter.settings import Settings, updated
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, UsageError
+from kuavo_bag_converter.support.places import masked
 from kuavo_bag_converter.support.texts import counted, one_line
 
 State = Literal['queued', 'running', 'done', 'failed', 'cancelled']
@@ -229,7 +230,7 @@ class GoalQueue:
         if goal.begins_dataset and not os.path.exists(settings.output):
             settings = replace(settings, append=False)
         bags = ' '.join(settings.bags)
-        self._logger.info(one_line(f'goal {goal.number}: {bags} to {settings.output}'))
+        self._logger.info(one_line(masked(f'goal {goal.number}: {bags} to {settings.output}')))
         try:
             report = convert_bags(settings, observer=goal.progress, cancel=goal.cancel)
             log_report(report, self._logger)

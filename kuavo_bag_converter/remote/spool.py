@@ -38,6 +38,7 @@ from pathlib import Path, PurePosixPath
 import shutil
 import threading
 from typing import Any, BinaryIO, cast, NamedTuple
+import uuid
 
 from kuavo_bag_converter.remote.urls import explained, file_system, remember
 from kuavo_bag_converter.support.errors import BagError, Cancelled, ConverterError, UsageError
@@ -51,9 +52,8 @@ from kuavo_bag_converter.support.places import (
     SPOOLED,
 )
 
-_CHUNK = 16 << 20
+_CHUNK = 8 << 20
 _BLOCK = 1 << 20
-_BLOCKS = 16
 _SMALL = 1 << 20
 """Files beside bags (metadata.yaml, annotations) are copied at once up to this size."""
 _RESERVE = 64 << 20
@@ -193,20 +193,22 @@ def open_file(path: Path) -> BinaryIO:
     place = place_in_spool(path)
     if place is None or place.is_here:
         return path.open('rb')
-    return cast('BinaryIO', RangedFile(place.remote()))
+    return cast('BinaryIO', RangedFile(place))
 
 
 class RangedFile(io.RawIOBase):
-    """A file of another machine, of which blocks are kept that were read last."""
+    """A file of another machine; blocks that were read are kept on the disk of the spool."""
 
-    def __init__(self, remote: RemoteFile) -> None:
-        self._remote = remote
+    def __init__(self, place: _Place) -> None:
+        self._remote = remote = place.remote()
         fs, path = file_system(remote.url)
+        blocks = place.note(f'{uuid.uuid4().hex}.blocks')
         with _as_os_error(remote):
             self._file = fs.open(
-                path, 'rb', block_size=_BLOCK, cache_type='blockcache',
-                cache_options={'maxblocks': _BLOCKS}, size=remote.bytes,
+                path, 'rb', block_size=_BLOCK, cache_type='mmap',
+                cache_options={'location': str(blocks)}, size=remote.bytes,
             )  # fmt: skip
+        blocks.unlink(missing_ok=True)  # it is there as long as it is open
 
     def readinto(self, buffer: Any) -> int:
         """Read into a buffer; return how many bytes."""

@@ -41,6 +41,11 @@ def remember(urls: Iterable[str]) -> None:
     _full_urls.update({plain_url(url).rstrip('/'): url for url in urls if plain_url(url) != url})
 
 
+def remembered() -> tuple[str, ...]:
+    """Return the URLs that are kept, for other processes of the run."""
+    return tuple(_full_urls.values())
+
+
 def full_url(url: str) -> str:
     """Return a plain URL with its secrets, as far as they were given."""
     for plain, full in _full_urls.items():
