@@ -131,6 +131,7 @@ def test_hardware_that_is_asked_for_by_name_is_used_or_refused(
     [
         ({'qp': '51'}, 'bad pictures: PSNR'),
         ({'bf': '2', 'g': '30', 'tune': 'psnr'}, 'the encoder returned frame'),
+        ({'g': '30'}, 'key frames 0, 5 of 9, with gop 2'),
         ({'preset': 'warp'}, 'preset'),
         ({'formats': {'yuv420p': 'yuv444p'}}, 'decodes to pictures of 160x96 yuv444p'),
         ({'formats': {'yuv444p': 'yuv444p'}}, 'use one of yuv444p'),

@@ -217,7 +217,9 @@ def _nvenc(options: VideoOptions, _: float) -> dict[str, str]:
 
 def _qsv(options: VideoOptions, _: float) -> dict[str, str]:
     quantizer = {'flags': '+qscale', 'global_quality': str(options.crf * _LAMBDA)}
-    return {'preset': 'veryfast', 'forced_idr': '1', 'async_depth': '1', **quantizer}
+    # Of HEVC, 0 would make the first key frame the only one.
+    own = {'idr_interval': '1'} if options.vcodec == 'hevc' else {}
+    return {'preset': 'veryfast', 'forced_idr': '1', 'async_depth': '1', **quantizer, **own}
 
 
 def _vaapi(options: VideoOptions, _: float) -> dict[str, str]:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +34,7 @@ from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.messages.video_frames import FrameFitter, plane_pixels, sample_bits
 from kuavo_bag_converter.settings import AUTO, codec_of, HARDWARE_ENCODERS
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
+from kuavo_bag_converter.support.texts import listed
 import numpy as np
 
 _EPISODES = (5, 4)
@@ -167,6 +169,11 @@ def _psnr_coded(options: VideoOptions, frames: Sequence[av.VideoFrame]) -> float
             decoded = list(container.decode(video=0))
     if len(decoded) != len(frames):
         raise DatasetError(f'{len(frames)} pictures were encoded, {len(decoded)} decoded')
+    keys = [number for number, frame in enumerate(decoded) if frame.key_frame]
+    if any(after - key > options.gop for key, after in pairwise([*keys, len(decoded)])):
+        raise DatasetError(
+            f'key frames {listed(map(str, keys))} of {len(decoded)}, with gop {options.gop}'
+        )
     form = (decoded[0].width, decoded[0].height, decoded[0].format.name)
     if form != (first.width, first.height, options.pix_fmt):
         raise DatasetError(f'decodes to pictures of {form[0]}x{form[1]} {form[2]}')
