@@ -15,6 +15,7 @@
 """Bags that are converted beside each other become the same dataset, whatever happens to one."""
 
 from contextlib import suppress
+from io import StringIO
 import os
 from pathlib import Path
 import signal
@@ -34,6 +35,7 @@ from kuavo_bag_converter.executors.memory import MemoryBudget
 from kuavo_bag_converter.executors.model import Died, Task
 from kuavo_bag_converter.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.convert import convert_bags
+from kuavo_bag_converter.jobs.display import Display
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import Settings, settings_from
 from kuavo_bag_converter.support.errors import Cancelled, DatasetError, UsageError
@@ -200,6 +202,25 @@ def test_after_the_first_bag_that_fails_none_is_taken_whatever_was_done(tmp_path
     assert found == ['converted'] * 3 + ['failed'] + ['skipped'] * 2
     assert outcomes[4] == outcomes[1]
     assert tree(tmp_path / 'with_4') == tree(tmp_path / 'with_1')
+
+
+class Terminal(StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_as_many_bags_beside_each_other_as_fit(monkeypatch):
+    monkeypatch.setenv('COLUMNS', '70')
+    terminal = Terminal()
+    display = Display(terminal)
+    names = [f'/bags/{name}.bag' for name in 'abcd']
+    display.bags_found(names)
+    for number, name in enumerate(names, start=1):
+        display.bag_started(number, 4, name)
+    display.progressed(2, 5, 10)
+    assert terminal.getvalue() == (
+        '\r\033[K[1/4] a.bag ---------- | [2/4] b.bag #####----- | and 2 more'
+    )
 
 
 # --- what happens to a process

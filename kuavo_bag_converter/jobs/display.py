@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+import shutil
 import time
 from typing import TextIO
 
@@ -37,9 +38,10 @@ from kuavo_bag_converter.support.places import name_of
 from kuavo_bag_converter.support.texts import aligned, counted, distinct_names, shown, visible
 
 _BAR = 30
-_LEAST_BAR = 6
-_MOST_BARS = 4
-"""Bags that are drawn beside each other; more do not fit into a line."""
+_SHORT_BAR = 10
+"""Of bags that are drawn beside each other."""
+_LEFT_FREE = 16
+"""Columns of a terminal in which is said how many more bags there are."""
 _LOG_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.1
 _NUMBERS = {
@@ -70,13 +72,27 @@ class _Bar:
         """Return the frames per second so far."""
         return self.done / max(now - self.started, 1e-9)
 
-    def drawn(self, width: int, now: float, *, short: bool) -> str:
-        """Return it as text; without counts if it is ``short``."""
+    def drawn(self, width: int, now: float) -> str:
+        """Return it as text."""
+        frames = f'{self.done}/{self.total} frames, {self.rate(now):.0f}/s'
+        return f'{self.drawn_short(width)} {frames}'
+
+    def drawn_short(self, width: int) -> str:
+        """Return it as text without numbers."""
         filled = width * self.done // max(self.total, 1)
-        text = f'{self.label} {"#" * filled}{"-" * (width - filled)}'
-        if short:
-            return text
-        return f'{text} {self.done}/{self.total} frames, {self.rate(now):.0f}/s'
+        return f'{self.label} {"#" * filled}{"-" * (width - filled)}'
+
+
+def _fitting(texts: Sequence[str]) -> list[str]:
+    """Return the first of some texts that fit into a line beside each other, one at least."""
+    room = shutil.get_terminal_size().columns - _LEFT_FREE
+    shown: list[str] = []
+    for text in texts:
+        room -= len(text) + len(' | ')
+        if shown and room < 0:
+            return [*shown, f'and {len(texts) - len(shown)} more']
+        shown.append(text)
+    return shown
 
 
 class Display(Observer):
@@ -152,11 +168,11 @@ class Display(Observer):
 
     def _draw(self, now: float) -> None:
         bars = list(self._bars.values())
-        width = max(_BAR // len(bars), _LEAST_BAR)
-        texts = [bar.drawn(width, now, short=len(bars) > 1) for bar in bars[:_MOST_BARS]]
-        if len(bars) > _MOST_BARS:
-            texts.append(f'and {len(bars) - _MOST_BARS} more')
-        self._stream.write('\r\033[K' + ' | '.join(texts))
+        if len(bars) == 1:
+            text = bars[0].drawn(_BAR, now)
+        else:
+            text = ' | '.join(_fitting([bar.drawn_short(_SHORT_BAR) for bar in bars]))
+        self._stream.write('\r\033[K' + text)
         self._stream.flush()
         self._bar_shown = True
 
