@@ -20,6 +20,7 @@ from pathlib import Path
 import av
 from conversions import run
 import cv2
+from jpeg_files import sampled_jpeg
 from kuavo_bag_converter.messages.video_frames import FrameFitter
 from kuavo_bag_converter.replay.verify import verify
 import numpy as np
@@ -48,9 +49,9 @@ def scene(size):
     return cv2.resize(CHART, size[::-1], interpolation=cv2.INTER_NEAREST)
 
 
-def jpeg(size, sampling):
-    flags = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
-    return bytes(cv2.imencode('.jpg', scene(size)[..., ::-1], flags)[1])
+def jpeg(size):
+    """Return the chart as OpenCV stores it, with colours halved."""
+    return bytes(cv2.imencode('.jpg', scene(size)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1])
 
 
 def limited(picture):
@@ -84,9 +85,9 @@ def cameras():
         'nv12': (raw('nv12', SIZE, nv12(picture)), SIZE),
         'png': (compressed('png', png), SIZE),
         'png16': (compressed('png', deep), SIZE),
-        'jpeg420': (compressed('jpeg', jpeg(SIZE, 0x221111)), SIZE),
-        'jpeg444': (compressed('jpeg', jpeg(SIZE, 0x111111)), SIZE),
-        'large': (compressed('jpeg', jpeg(LARGE, 0x221111)), LARGE),
+        'jpeg420': (compressed('jpeg', jpeg(SIZE)), SIZE),
+        'jpeg444': (compressed('jpeg', sampled_jpeg(picture[..., ::-1], 1, 1)), SIZE),
+        'large': (compressed('jpeg', jpeg(LARGE)), LARGE),
     }
 
 
