@@ -40,6 +40,7 @@ from kuavo_bag_converter.dataset import catalogue
 from kuavo_bag_converter.dataset.layout import alignment_path
 from kuavo_bag_converter.dataset.record import read_record, write_record
 from kuavo_bag_converter.dataset.recorded_bag import BagDetails, RecordedBag, RecordedFile
+from kuavo_bag_converter.profiles.model import TimeRange
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import UsageError
 import pyarrow as pa
@@ -60,6 +61,7 @@ def retry(root):
 TEXT = st.text(st.characters(blacklist_categories=['Cs']), max_size=8)
 NAME = st.text('abcXYZ_ 0\\é字', min_size=1, max_size=6).filter(lambda name: name.strip())
 COUNT = st.integers(0, 2**40)
+SECONDS = st.floats(0, 1e6)
 ERROR = st.none() | st.floats(0, 1e6)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT,
@@ -97,6 +99,7 @@ DETAILS = st.builds(
     calibration=st.dictionaries(st.sampled_from(['cameras', 'static_transforms']), JSON),
     topics=st.lists(TOPIC, max_size=3).map(tuple),
     labels=st.dictionaries(TEXT, st.none() | TEXT, max_size=2),
+    ranges=st.lists(st.builds(TimeRange, SECONDS, SECONDS, TEXT), max_size=2).map(tuple),
     others=st.dictionaries(TEXT, JSON, max_size=2),
 )
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from arm_runs import (
     convert_arm,
+    PROFILE,
     states,
     statuses,
     write_bag,
@@ -201,6 +202,51 @@ def test_parts_of_one_recording_must_have_one_row(tmp_path, profile):
     table.write_text('path,task\nrec_0.bag,a\nrec_1.bag,b\n', encoding='utf-8')
     with pytest.raises(UsageError, match=f'lines 2 and 3: say different .*{parts[0]}'):
         convert_arm(table, tmp_path / 'other', profile)
+
+
+def test_a_table_says_which_pieces_of_bags_are_episodes(tmp_path, profile):
+    bags = [write_bag(tmp_path / f'{n}.bag', n, 10) for n in range(2)]
+    table = tmp_path / 'bags.csv'
+    lines = ['path,start_s,stop_s,task,who', '0.bag,0.5,0.9,Close,Li', '0.bag,0.1,0.3,Open,Li']
+    table.write_text('\n'.join([*lines, '1.bag,,,,']) + '\n', encoding='utf-8')
+    whole = bags[0].read_bytes()
+    bags[0].write_bytes(whole[:-100])
+    assert statuses(convert_arm(table, tmp_path / 'out', profile)) == ['failed', 'converted']
+    bags[0].write_bytes(whole)
+    convert_arm([], tmp_path / 'out', profile, retry_failed=True)
+    pieces = [(0, 1), (0, 2), (0, 5), (0, 6), (0, 7), (0, 8)]
+    assert states(tmp_path / 'out') == [*[(1, n) for n in range(10)], *pieces]
+    files = sorted((tmp_path / 'out').glob('meta/episodes/*/*.parquet'))
+    told = [text for file in files for text in pq.read_table(file)['tasks'].to_pylist()]
+    assert told == [['Count'], ['Open'], ['Close']]
+    assert report(tmp_path / 'out')['bags'][0]['labels'] == {'who': 'Li'}
+    result = verify(tmp_path / 'out', [table])
+    assert (len(result.bags), result.findings) == (2, ())
+    whole_profile = write_profile(
+        tmp_path, PROFILE + 'episodes: {ranges: [{start_s: 0, stop_s: 1}]}\n'
+    )
+    (refused,) = convert_arm(table, tmp_path / 'no', whole_profile, num_used=1, seed=1).outcomes
+    assert 'leave one of them out' in refused.reason
+
+
+@pytest.mark.parametrize(
+    ('lines', 'message'),
+    [
+        (['a.bag,0.3,'], 'line 2: stop_s: expected seconds, found nothing'),
+        (['a.bag,x,1'], 'line 2: start_s: expected seconds, found x'),
+        (['a.bag,2,1'], 'line 2: expected 0 <= start_s < stop_s, found 2 and 1'),
+        (['a.bag,0,2', 'a.bag,1,3'], 'line 3: start_s 1 lies in the piece before, until 2 s'),
+        (['a.bag,0,2', 'a.bag,,'], 'line 3: start_s: expected seconds, found nothing'),
+    ],
+)
+def test_times_that_are_no_pieces_are_wrong_use(tmp_path, profile, lines, message):
+    write_bag(tmp_path / 'a.bag', 0, 4)
+    table = tmp_path / 'bags.csv'
+    table.write_text('\n'.join(['path,start_s,stop_s', *lines]) + '\n')
+    with pytest.raises(UsageError, match=message) as error:
+        convert_arm(table, tmp_path / 'out', profile)
+    assert str(error.value).startswith(f'{table}: line ')
+    assert not list(tmp_path.glob('out*'))
 
 
 def test_another_seed_draws_other_bags(tmp_path, profile):

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from itertools import groupby
 import json
@@ -43,6 +43,7 @@ from kuavo_bag_converter.dataset.recorded_bag import (
     RecordedBag,
     RecordedFile,
 )
+from kuavo_bag_converter.profiles.model import TimeRange
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import link_or_copy
 import pyarrow as pa
@@ -53,6 +54,7 @@ _BAGS_PER_GROUP = 100
 """Bags whose rows are in memory at once."""
 _TEXT = pa.string()
 _COUNT = pa.int64()
+_RANGE = pa.struct([('start_s', pa.float64()), ('stop_s', pa.float64()), ('task', _TEXT)])
 _FILE = pa.struct([('path', _TEXT), ('bytes', _COUNT), ('digest', _TEXT)])
 
 BAGS_SCHEMA = pa.schema(
@@ -77,6 +79,7 @@ BAGS_SCHEMA = pa.schema(
         'frames_filled': _COUNT,
         'bytes': _COUNT,
         'files': pa.list_(_FILE),
+        'ranges': pa.list_(_RANGE),
         'problems': pa.list_(_TEXT),
         'encoders': pa.map_(_TEXT, _TEXT),
         'plan': _TEXT,
@@ -92,7 +95,8 @@ _NEEDED = (
 )  # fmt: skip
 """What is read of all bags."""
 _DETAILS = (
-    'bag', 'problems', 'plan', 'cameras', 'static_transforms', 'labels', 'encoders', 'others',
+    'bag', 'problems', 'plan', 'cameras', 'static_transforms', 'labels', 'encoders', 'ranges',
+    'others',
 )  # fmt: skip
 """What is read of a bag that is looked into."""
 _COUNTED = ('bag', 'status', 'cause', 'reason', 'path', 'episodes', 'frames', 'seconds')
@@ -370,6 +374,7 @@ def _details(row: Mapping[str, Any], topics: Iterable[Mapping[str, Any]]) -> Bag
         tuple(described[place] for place in sorted(described)),
         dict(row['labels'] or ()),
         dict(row['encoders'] or ()),
+        tuple(TimeRange(**one) for one in row['ranges'] or ()),
         json.loads(row['others'] or '{}'),
     )
 
@@ -503,6 +508,7 @@ def _bag_row(bag: RecordedBag, details: BagDetails, root: Path, fps: float) -> d
             }
             for file in bag.files
         ],
+        'ranges': list(map(asdict, details.ranges)),
         'problems': list(details.problems),
         'encoders': list(details.encoders.items()),
         'plan': _json(plan.as_json()) if bag.converted else None,

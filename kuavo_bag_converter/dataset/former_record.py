@@ -93,6 +93,7 @@ def _read_bag(
         tuple(topics[place] for place in entry.get('topics', ())),
         dict(entry.get('labels', {})),
         dict(entry.get('encoders', {})),
+        (),
         {name: value for name, value in entry.items() if name not in _BAG_KEYS},
     )
     bag = RecordedBag(

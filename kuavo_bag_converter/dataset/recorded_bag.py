@@ -25,6 +25,7 @@ from typing import Any
 
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.bags.fingerprint import Key
+from kuavo_bag_converter.profiles.model import TimeRange
 from kuavo_bag_converter.support.places import is_url, name_of
 from kuavo_bag_converter.support.texts import visible
 
@@ -55,6 +56,8 @@ class BagDetails:
     """What was noted of it."""
     encoders: Mapping[str, str] = field(default_factory=dict)
     """FFmpeg's names of the encoders of its cameras, where they were chosen among several."""
+    ranges: tuple[TimeRange, ...] = ()
+    """Pieces that it was cut into, where these were given by their times."""
     others: Mapping[str, Any] = field(default_factory=dict)
     """What other programs have added."""
 

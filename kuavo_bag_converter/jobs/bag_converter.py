@@ -270,12 +270,15 @@ class BagConverter:
             self.shards.remove(shard.path)  # other bags were beside it then
             return False
         task, now = origin.task, bag.task or profile.task
-        if task in ('', now):
+        same_pieces = origin.ranges == profile.for_bag('', bag.ranges).episodes.ranges
+        if task in ('', now) and same_pieces:
             return True
         if self.settings.on_change != 'redo':
+            what = f'the task {task!r}, which is {now!r} now'
             raise UsageError(
-                f'{bag.name}: was converted by an unfinished run with the task {task!r}, which is '
-                f'{now!r} now; set on_change: redo to convert it again, or remove '
+                f'{bag.name}: was converted by an unfinished run with '
+                f'{what if same_pieces else "other start_s and stop_s"}; set on_change: redo to '
+                'convert it again, or remove '
                 f'{self.shards.path.parent}'
             )
         self.shards.remove(shard.path)
@@ -299,7 +302,12 @@ class BagConverter:
                 times = counted(interrupted, 'interruption')
                 context.tell('note', f'{bag.name}: copied after {times}')
             profile = self.profile.of(reader)
-            profile_of_bag = replace(profile, task=bag.task or profile.task)
+            if bag.ranges and profile.episodes.cuts:
+                raise BagError(
+                    'its table gives start_s and stop_s, but the profile cuts bags itself '
+                    '(episodes); leave one of them out'
+                )
+            profile_of_bag = profile.for_bag(bag.task, bag.ranges)
             bound = bind_bag(profile_of_bag, reader, options, context.cancel, known)
             self.agreement.check(bag.name, bound.shard_format)
             self._settle(bag, profile, context)

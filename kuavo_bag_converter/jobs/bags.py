@@ -24,13 +24,15 @@ from typing import NamedTuple
 
 from kuavo_bag_converter.bags.discover import list_recordings, Listing
 from kuavo_bag_converter.bags.fingerprint import find_duplicates
-from kuavo_bag_converter.bags.inputs import RowsByPlace, TableRow
+from kuavo_bag_converter.bags.inputs import RowsByPlace
 from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.append import ExistingDataset, numbers_to_retry, recordings_to_retry
+from kuavo_bag_converter.jobs.bag_rows import bag_row, BagRow
 from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
-from kuavo_bag_converter.jobs.tasks import row_of, TASK, tasks_of
+from kuavo_bag_converter.jobs.tasks import tasks_of
+from kuavo_bag_converter.profiles.model import TimeRange
 from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import UsageError
@@ -49,6 +51,8 @@ class Bag(NamedTuple):
     """In place of the profile's."""
     labels: tuple[tuple[str, str], ...] = ()
     """What a table of bags says of it, by column."""
+    ranges: tuple[TimeRange, ...] = ()
+    """Pieces that a table of bags cuts it into."""
 
     @property
     def name(self) -> str:
@@ -75,6 +79,7 @@ class Bag(NamedTuple):
             recorded=self.recorded,
             task=self.task,
             labels=self.labels,
+            ranges=self.ranges,
         )
 
     def failure(self, error: Exception) -> Outcome:
@@ -119,7 +124,13 @@ def find_bags(
         )
     recorded = {} if before is None else numbers_to_retry(before.record)
     bags = [
-        Bag(paths, recorded.get(place_of(paths[0])), tasks[number], _labels(rows[number]))
+        Bag(
+            paths,
+            recorded.get(place_of(paths[0])),
+            tasks[number],
+            rows[number].labels,
+            rows[number].ranges,
+        )
         for number, paths in enumerate(recordings)
         if number not in doubles
     ]
@@ -128,32 +139,28 @@ def find_bags(
 
 def _to_retry(paths: tuple[Path, ...], bag: RecordedBag) -> Bag:
     labels = {key: text for key, text in bag.details.labels.items() if text is not None}
-    return Bag(paths, bag.number, bag.task, tuple(labels.items()))
+    return Bag(paths, bag.number, bag.task, tuple(labels.items()), bag.details.ranges)
 
 
-def _rows_of(listed: Listing) -> list[TableRow | None]:
+def _rows_of(listed: Listing) -> list[BagRow]:
     """Return for each recording what a table of bags says of it."""
     by_place = RowsByPlace(listed.rows)
-    return [row_of(recording, by_place) for recording in listed.recordings]
+    return [bag_row(recording, by_place) for recording in listed.recordings]
 
 
 def _tasks(
     settings: Settings,
     listed: Listing,
-    rows: Sequence[TableRow | None],
+    rows: Sequence[BagRow],
     note: Callable[[str], None],
 ) -> list[str]:
     """Return the task of each recording: of its row, or by the setting ``tasks``."""
-    tasks = ['' if row is None else row.values.get(TASK, '') for row in rows]
+    tasks = [row.task for row in rows]
     others = [number for number, task in enumerate(tasks) if not task]
     found = tasks_of(settings.tasks, [listed.recordings[number] for number in others], note)
     for number, task in zip(others, found, strict=True):
         tasks[number] = task
     return tasks
-
-
-def _labels(row: TableRow | None) -> tuple[tuple[str, str], ...]:
-    return () if row is None else tuple((k, v) for k, v in row.values.items() if k != TASK)
 
 
 def _drawn(bags: list[Bag], count: int, seed: int) -> list[Bag]:

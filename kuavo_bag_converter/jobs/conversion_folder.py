@@ -219,6 +219,7 @@ def _recorded(
         () if origin is None else origin.topics,
         {**({} if shard is None else shard.labels), **dict(outcome.labels)},
         {} if shard is None else {k: v.encoder for k, v in shard.videos.items() if v.encoder},
+        outcome.ranges if origin is None else origin.ranges,
     )
     return RecordedBag(
         number,

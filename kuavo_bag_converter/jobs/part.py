@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 import hashlib
 import json
 import os
@@ -49,6 +49,7 @@ from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.workspace import InUseError, PART, PART_SETTINGS, Workspace
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
+from kuavo_bag_converter.profiles.model import TimeRange
 from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.settings import is_table, known_settings, Settings, values_of
 from kuavo_bag_converter.support.errors import BagError, DatasetError, UsageError
@@ -198,13 +199,19 @@ class Part:
 def _outcome_as_json(outcome: Outcome) -> dict[str, Any]:
     known = {item.name: getattr(outcome, item.name) for item in fields(outcome)}
     shard = None if outcome.shard is None else outcome.shard.name
-    return {**known, 'shard': shard, 'paths': [_absolute(path) for path in outcome.paths]}
+    return {
+        **known,
+        'shard': shard,
+        'paths': [_absolute(path) for path in outcome.paths],
+        'ranges': list(map(astuple, outcome.ranges)),
+    }
 
 
 def _outcome_from_json(document: Mapping[str, Any], folder: Path) -> Outcome:
     known = {name: _as_tuple(value) for name, value in document.items()}
     shard = known['shard']
     known['shard'] = None if shard is None else folder / 'shards' / shard
+    known['ranges'] = tuple(TimeRange(*one) for one in known['ranges'])
     return Outcome(**{**known, 'paths': tuple(map(Path, known['paths']))})
 
 
@@ -323,6 +330,7 @@ def _digest(bags: Sequence[Bag]) -> str:
             total_bytes(bag.paths),
             bag.task,
             bag.labels,
+            [*map(astuple, bag.ranges)],
         )
         for place, bag in zip(places, bags, strict=True)
     ]

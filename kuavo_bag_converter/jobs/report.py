@@ -23,6 +23,7 @@ from typing import Literal
 
 from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.jobs.topic_alignment import TopicAlignment
+from kuavo_bag_converter.profiles.model import TimeRange
 
 Status = Literal['converted', 'kept', 'present', 'failed', 'skipped']
 
@@ -54,6 +55,8 @@ class Outcome:
     """In place of the profile's."""
     labels: tuple[tuple[str, str], ...] = ()
     """What a table of bags says of it, by column."""
+    ranges: tuple[TimeRange, ...] = ()
+    """Pieces that a table of bags cuts it into."""
 
 
 @dataclass(frozen=True)

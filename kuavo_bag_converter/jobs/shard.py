@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 import threading
 from typing import Any
@@ -48,6 +48,7 @@ from kuavo_bag_converter.frames.stream import (
 from kuavo_bag_converter.frames.table import FrameRows, Table
 from kuavo_bag_converter.jobs.calibration import read_calibration
 from kuavo_bag_converter.jobs.topics import described_topics, used_topics
+from kuavo_bag_converter.profiles.model import TimeRange
 from kuavo_bag_converter.support.errors import BagError, DamagedBagError, DatasetError
 from kuavo_bag_converter.support.process import MB, release_memory
 from kuavo_bag_converter.support.stages import stage
@@ -72,6 +73,8 @@ class Origin:
     """Intrinsics and static transforms, see :class:`.Calibration`."""
     topics: tuple[Mapping[str, Any], ...] = ()
     """What the bag says of the topics that were used, see :func:`.described_topics`."""
+    ranges: tuple[TimeRange, ...] = ()
+    """Pieces that it was cut into, where these were given by their times."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what the shard's manifest holds."""
@@ -85,6 +88,7 @@ class Origin:
             'task': self.task,
             'calibration': dict(self.calibration),
             'topics': list(self.topics),
+            **({'ranges': list(map(astuple, self.ranges))} if self.ranges else {}),
         }
 
     @classmethod
@@ -105,6 +109,7 @@ class Origin:
                 str(extra.get('task', '')),
                 dict(extra.get('calibration', {})),
                 tuple(extra.get('topics', ())),
+                tuple(TimeRange(*one) for one in extra.get('ranges', ())),
             )
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f'{shard.path}: does not tell its bag ({error!r})') from error
@@ -216,6 +221,7 @@ def write_shard(
                     binding.profile.task,
                     calibration.as_json(),
                     topics,
+                    binding.profile.episodes.ranges,
                 )
                 finished = shard.finish(origin.as_json(), options.stall_timeout_s)
                 release_memory()

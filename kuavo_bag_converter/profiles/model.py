@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import re
 from typing import Literal, NamedTuple
 
@@ -430,6 +430,19 @@ class Profile:
     """Topic with the task as text; each frame has the last one before it, or ``task``."""
     episodes: Episodes = Episodes()
     language: tuple[Language, ...] = ()
+
+    def for_bag(self, task: str, ranges: tuple[TimeRange, ...]) -> Profile:
+        """
+        Return it as it holds for one bag.
+
+        :param task: Of the bag, in place of that of the profile, if it has one.
+        :param ranges: Pieces that the bag is cut into, in place of what the profile says, if it
+            has any.
+        """
+        episodes = self.episodes
+        if ranges:
+            episodes = Episodes(ranges=ranges, min_episode_s=episodes.min_episode_s)
+        return replace(self, task=task or self.task, episodes=episodes)
 
     @property
     def vectors(self) -> tuple[VectorFeature, ...]:

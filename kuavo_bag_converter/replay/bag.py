@@ -96,8 +96,8 @@ class _BagReplay:
         self._replay = replay
         self._dataset = replay.dataset
         self._bag = match.bag
-        task = match.bag.task or replay.profile.task
-        bound = bind(replace(replay.profile, task=task), reader)
+        profile = replay.profile.for_bag(match.bag.task, match.bag.details.ranges)
+        bound = bind(profile, reader)
         self._cameras = open_cameras(bound, reader, replay.options)
         topics = looked_into(match.bag.plan.tracks)
         self._binding, self._reader = select_messages(
