@@ -294,6 +294,25 @@ def test_who_must_not_read_learns_it(tmp_path, bucket, capsys):
     assert 'secret-of-tests' not in line
 
 
+def test_names_lead_out_of_no_spool(tmp_path, memory_url, monkeypatch, capsys):
+    put(memory_url, write_bag(tmp_path / '0.bag', 0))
+    kind = type(fsspec.filesystem('memory'))
+    entry = {'type': 'file', 'size': 1}
+    found = {f'/{memory_url[9:]}/x/../../../../out.yaml': entry}
+    monkeypatch.setattr(kind, 'find', lambda *_, **__: found)
+    assert cli.run(['convert', memory_url, '-o', str(tmp_path / 'out')]) == 2
+    assert 'is no name of a file' in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_no_missing_file(tmp_path, capsys):
+    pytest.importorskip('aiohttp', reason='the extra http is not installed')
+    url = 'http://me:secret@127.0.0.1:1/0.bag?sig=secret'
+    assert cli.run(['convert', url, '-o', str(tmp_path / 'out')]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith('error: http://127.0.0.1:1/0.bag: cannot be reached: ')
+    assert 'secret' not in line
+
+
 def test_without_fsspec_the_extra_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'fsspec', None)
     assert cli.run(['convert', 's3://lab/0.bag', '-o', str(tmp_path / 'out')]) == 2

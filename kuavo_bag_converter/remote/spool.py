@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, ExitStack, suppress
 from datetime import datetime
 import errno
@@ -51,6 +52,7 @@ from kuavo_bag_converter.support.places import (
     plain_url,
     SPOOLED,
 )
+from kuavo_bag_converter.support.texts import shown
 
 _CHUNK = 8 << 20
 _BLOCK = 1 << 20
@@ -58,9 +60,10 @@ _SMALL = 1 << 20
 """Files beside bags (metadata.yaml, annotations) are copied at once up to this size."""
 _RESERVE = 64 << 20
 _MB = 1 << 20
+_AT_ONCE = 8
 _ATTEMPTS = 4
 _WAIT_S = 0.2
-_CHECKSUMS = ('ETag', 'etag', 'sha256', 'md5Hash', 'md5')
+_CHECKSUMS = ('ETag', 'etag', 'blob_id', 'sha256', 'md5Hash', 'md5')
 _TIMES = ('LastModified', 'last_modified', 'mtime', 'updated', 'created')
 _LIMIT = 'limit'
 _LOCK = 'lock'
@@ -572,7 +575,11 @@ class Spool:
                 return self._mirror(url, {PurePosixPath(url).name: info}, suffixes, whole=False)
             found = fs.find(path, maxdepth=2, detail=True)
         start = len(path.rstrip('/')) + 1
-        entries = {name[start:]: entry for name, entry in found.items() if name[start:]}
+        entries = {
+            name[start:]: entry
+            for name, entry in found.items()
+            if name[start:] and entry['type'] == 'file' and not name.endswith('/')
+        }
         if not entries:
             raise UsageError(f'{masked(url)}: is empty, or does not exist')
         return self._mirror(f'{url}/.', entries, suffixes, whole=True)
@@ -586,6 +593,9 @@ class Spool:
         whole: bool,
     ) -> Path:
         """Make stubs of files in a folder; ``whole`` if they are all that it has."""
+        for relative in entries:
+            if {'', '.', '..'} & {*relative.split('/')}:  # which could lead out of the spool
+                raise UsageError(f'{masked(url)}: {shown(relative)!r} is no name of a file')
         folder_url = url.rpartition('/')[0]
         name = PurePosixPath(folder_url.partition('://')[2]).name or 'root'
         digest = hashlib.blake2b(folder_url.encode(), digest_size=8).hexdigest()
@@ -593,6 +603,7 @@ class Spool:
         (spooled / OBJECTS).mkdir(parents=True, exist_ok=True)
         with _locked(spooled):
             write_text(spooled / OBJECTS / FOLDER_URL, folder_url)
+            small: list[_Place] = []
             for relative, info in entries.items():
                 remote = RemoteFile.of(f'{folder_url}/{relative}', info)
                 place = _Place(spooled, f'{name}/{relative}')
@@ -601,7 +612,9 @@ class Spool:
                 elif remote.bytes <= _SMALL:
                     _note(place, remote)
                     place.note('kept').touch()
-                    _fetch(place, threading.Event())
+                    small.append(place)
+            with ThreadPoolExecutor(_AT_ONCE, 'small-files') as pool:
+                list(pool.map(lambda place: _fetch(place, threading.Event()), small))
             if whole:
                 known = {f'{name}/{relative}' for relative in entries}
                 for copy in [path for path in (spooled / name).rglob('*') if path.is_file()]:

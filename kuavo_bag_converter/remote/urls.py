@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 import errno
 import os
-from typing import Any
+from typing import Any, TypeGuard
 
 from kuavo_bag_converter.support.errors import BagError, ConverterError, UsageError
 from kuavo_bag_converter.support.places import masked, plain_url
@@ -104,6 +104,9 @@ def failure(url: str, error: BaseException) -> ConverterError:
         return UsageError(
             f'{name}: {_reason(error)}; expected a path, or a URL such as s3://bucket/folder'
         )
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and _is_of_the_network(cause):
+        return BagError(f'{name}: cannot be reached: {_reason(cause)}')
     if isinstance(error, FileNotFoundError):
         return UsageError(f'{name}: does not exist')
     kind = type(error).__name__
@@ -115,6 +118,12 @@ def failure(url: str, error: BaseException) -> ConverterError:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return BagError(f'{name}: the disk of spool_dir is full; make room, or set spool_dir')
     return BagError(f'{name}: cannot be reached: {_reason(error)}')
+
+
+def _is_of_the_network(error: BaseException | None) -> TypeGuard[Exception]:
+    """Tell whether it is what makes fsspec say of any http server that there is no file."""
+    network = isinstance(error, ConnectionError | TimeoutError)
+    return network or 'Connect' in type(error).__name__
 
 
 def _reason(error: BaseException) -> str:
