@@ -22,7 +22,8 @@ from conversions import report, run
 import cv2
 from dataset_reading import info
 from kuavo_bag_converter.check.dataset import check_dataset
-from kuavo_bag_converter.dataset import images, layout, parts
+from kuavo_bag_converter.dataset import images, layout, parts, sources
+from kuavo_bag_converter.dataset.tables import read_rows
 from kuavo_bag_converter.replay.verify import verify
 from lerobot_readers import BACKENDS, PYTHONS, read, version_of
 import numpy as np
@@ -111,9 +112,14 @@ def test_episodes_with_pictures_are_put_together_in_pieces(tmp_path, monkeypatch
     monkeypatch.setattr(parts, '_PIECE_BYTES', 40_000)
     bags = [bag(tmp_path / name, first) for name, first in (('a', 0), ('b', 20), ('c', 40))]
     monkeypatch.setattr(layout, '_BYTES_PER_MB', 1000)  # a file of rows takes 100 KB
+    reads = []
+    monkeypatch.setattr(
+        sources, 'read_rows', lambda path, *rest: [reads.append(path), *read_rows(path, *rest)][1:]
+    )
     assert run(bags, tmp_path / 'out', profile=profile(tmp_path)).exit_code == 0
     files = sorted((tmp_path / 'out').glob('data/*/*.parquet'))
     assert len(files) == 3
+    assert len(reads) == len({*reads}) == 6, 'the pictures of an episode are read once'
     for file in files:
         table = pq.ParquetFile(file)
         groups = [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]

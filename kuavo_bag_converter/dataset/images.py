@@ -37,8 +37,10 @@ import pyarrow as pa
 
 PictureT = TypeVar('PictureT')
 
-_GROUP_BYTES = 1 << 20
-"""Pictures that are in memory until they are written as a row group."""
+_GROUP_BYTES = 4 << 20
+"""Pictures that are in memory until they are written as a row group. The pages of a dataset follow
+it, so that another number gives the same pictures in other bytes."""
+_DEPTH_GROUP_BYTES = 1 << 20
 
 
 class ImageWriter(ABC, Generic[PictureT]):
@@ -102,7 +104,8 @@ class ImageWriter(ABC, Generic[PictureT]):
         self._waiting.append(png)
         self._waiting_bytes += len(png)
         ends = self.frames == self._ends[self._episode]
-        if ends or self._waiting_bytes >= _GROUP_BYTES:
+        limit = _DEPTH_GROUP_BYTES if self._feature.is_depth else _GROUP_BYTES
+        if ends or self._waiting_bytes >= limit:
             self._flush()
         self._episode += ends
 

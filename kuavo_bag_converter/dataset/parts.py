@@ -217,14 +217,40 @@ def episode_pieces(job: Assembly, episode: Episode, table: pa.Table) -> Iterator
         yield table
         return
     rows = max(1, _PIECE_BYTES * episode.length // (episode.image_bytes + 1))
+    pictures = {
+        feature.key: _Pictures(episode.source.images(episode.place, feature)) for feature in kept
+    }
     for first in range(0, episode.length, rows):
         piece = table.slice(first, rows)
         columns = {name: piece.column(name) for name in piece.column_names}
-        for feature in kept:
-            columns[feature.key] = episode.source.images(
-                episode.place, first, piece.num_rows, feature
-            )
+        columns |= {key: column.take(piece.num_rows) for key, column in pictures.items()}
         yield pa.Table.from_arrays([columns[name] for name in job.schema.names], schema=job.schema)
+
+
+class _Pictures:
+    """Gives pictures that come some at a time in other numbers, each read once."""
+
+    def __init__(self, parts: Iterator[pa.ChunkedArray]) -> None:
+        self._parts = parts
+        self._rest: pa.ChunkedArray | None = None
+
+    def take(self, count: int) -> pa.ChunkedArray:
+        """
+        Return the next ``count`` pictures.
+
+        :raises DatasetError: There are fewer.
+        """
+        chunks: list[pa.Array] = []
+        while count:
+            if self._rest is None or not len(self._rest):
+                self._rest = next(self._parts, None)
+                if self._rest is None:
+                    raise DatasetError(f'{count} pictures of an episode are missing')
+            found = self._rest.slice(0, count)
+            self._rest = self._rest.slice(len(found))
+            chunks += found.chunks
+            count -= len(found)
+        return pa.chunked_array(chunks)
 
 
 def table_statistics(

@@ -108,9 +108,9 @@ class EpisodeSource(Protocol):
     def image_bytes(self, place: int) -> int:
         """Return the bytes of an episode's pictures that go into the table."""
 
-    def images(self, place: int, first: int, count: int, feature: Feature) -> pa.ChunkedArray:
+    def images(self, place: int, feature: Feature) -> Iterator[pa.ChunkedArray]:
         """
-        Read ``count`` pictures from frame ``first`` of an episode on, as the table holds them.
+        Yield the pictures of an episode in order, some at a time, as the table holds them.
 
         :raises DatasetError: They are damaged or too few.
         """
@@ -158,16 +158,16 @@ class ShardEpisodes:
         """Return the bytes of an episode's pictures that go into the table."""
         return sum(stored.episode_bytes[place] for stored in self._shard.images.values())
 
-    def images(self, place: int, first: int, count: int, feature: Feature) -> pa.ChunkedArray:
-        """Read pictures of an episode, see :class:`EpisodeSource`."""
+    def images(self, place: int, feature: Feature) -> Iterator[pa.ChunkedArray]:
+        """Yield the pictures of an episode, see :class:`EpisodeSource`."""
         path = self._shard.image_path(feature.key)
-        start = self._first_frames[place] + first
-        pictures = pa.concat_tables(read_rows(path, start, count, [feature]))
-        if pictures.num_rows != count:
-            raise DatasetError(
-                f'{path}: {pictures.num_rows} pictures from {start} on, expected {count}'
-            )
-        return pictures.column(0)
+        first, length = self._first_frames[place], self.episode_lengths[place]
+        count = 0
+        for table in read_rows(path, first, length, [feature]):
+            count += table.num_rows
+            yield table.column(0)
+        if count != length:
+            raise DatasetError(f'{path}: {count} pictures from {first} on, expected {length}')
 
     def video(self, place: int, key: str) -> VideoPiece:
         """Return where the pictures of an episode are that go into a video."""

@@ -169,9 +169,9 @@ class StoredEpisodes:
             int(table.column(feature.key).nbytes) for feature in self.features if feature.is_image
         )
 
-    def images(self, place: int, first: int, count: int, feature: Feature) -> pa.ChunkedArray:
-        """Read pictures of an episode, see :class:`.EpisodeSource`."""
-        return self._column(place, feature).slice(first, count)
+    def images(self, place: int, feature: Feature) -> Iterator[pa.ChunkedArray]:
+        """Yield the pictures of an episode, see :class:`.EpisodeSource`."""
+        yield self._column(place, feature)
 
     def _column(self, place: int, feature: Feature) -> pa.ChunkedArray:
         """Return a column that holds no numbers, in the type that it has in new datasets."""
@@ -286,7 +286,7 @@ class StoredEpisodes:
         statistics = ImageStatistics([length], height, width, depth=feature.is_depth)
         if feature.is_image:
             how = cv2.IMREAD_UNCHANGED if feature.is_depth else cv2.IMREAD_COLOR
-            for index, cell in enumerate(self.images(place, 0, length, feature).to_pylist()):
+            for index, cell in enumerate(self._column(place, feature).to_pylist()):
                 if statistics.wants(index):
                     picture = cv2.imdecode(np.frombuffer(cell['bytes'], np.uint8), how)
                     if picture is None:
