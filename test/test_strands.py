@@ -17,6 +17,8 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from pathlib import Path
+import runpy
 import threading
 from typing import NamedTuple
 
@@ -37,6 +39,7 @@ import pytest
 from test_bad_images import cut, damaged
 from test_camera_order import Decoder, Stored, track
 
+SCRIPTS = Path(__file__).parents[1] / 'scripts'
 HEAD = '/cam_h/color/image_raw/compressed'
 SMALL = {
     'resize__width': 48, 'resize__height': 32, 'sample_drop': 2, 'which_arm': 'left',
@@ -173,3 +176,13 @@ def test_threads_beyond_the_cameras_have_memory_of_their_own_as_far_as_there_is(
     assert memory_shares(tight, cameras, 10).encoders == 2
     assert 2 < memory_shares(tight + 100, cameras, 10).encoders < 10
     assert memory_shares(tight + 1000, cameras, 10).encoders == 10
+
+
+def test_the_simulation_keeps_to_what_one_thread_and_the_lock_allow():
+    simulated = runpy.run_path(SCRIPTS / 'simulate_strands.py')['simulated']
+    cameras, lock = [3.0, 1.0], 0.5 + 0.25  # CPU ms
+    alone = simulated(cameras, 400, 160, 1, 0.25, 0.5, 4.0)
+    assert alone == pytest.approx((400 * (4.0 + 2 * lock) + 3 * 2 * 4.0 - 4.0) / 1000, rel=0.02)
+    times = [simulated(cameras, 400, 160, threads, 0.25, 0.5, 4.0) for threads in (1, 2, 4, 64)]
+    assert times == sorted(times, reverse=True)
+    assert times[-1] >= 400 * 2 * lock / 1000

@@ -333,10 +333,17 @@ class _DetailsReader:
         self._start = -1
         self._rows: dict[int, Mapping[str, Any]] = {}
         self._topics: dict[int, list[Mapping[str, Any]]] = {}
+        self._last: tuple[int, BagDetails] | None = None
 
     def of(self, number: int) -> Callable[[], BagDetails]:
         """Return what reads those of a bag."""
-        return lambda: self._read(number)
+
+        def read() -> BagDetails:
+            if self._last is None or self._last[0] != number:
+                self._last = number, self._read(number)
+            return self._last[1]
+
+        return read
 
     def _read(self, number: int) -> BagDetails:
         start = number - number % _BAGS_PER_GROUP

@@ -443,37 +443,37 @@ class StretchWriter(Generic[PictureT]):
 
         :raises DatasetError: The picture has another form than the feature, or is one too many.
         """
-        writer, index, encoder = self._writer, self._index, self._encoder
-        if encoder is None:
+        writer, index = self._writer, self._index
+        if self._encoder is None:
             raise DatasetError(f'{writer.path.name}: more frames than stretch {self._number} has')
         frame = writer._frame_of(index, picture)
         frame.pts = index
         frame.time_base = writer._time_base
         frame.pict_type = PictureType.I if index in writer._starts else PictureType.NONE
-        writer._join(self._number, self._packets(encoder, frame), last=False)
+        writer._join(self._number, self._packets(self._encoder.context, frame), last=False)
         self._index += 1
         if self._index == writer.stretches[self._number].stop:
             self.end()
 
     def _packets(
-        self, encoder: StreamEncoder, frame: av.VideoFrame | None
+        self, context: VideoCodecContext, frame: av.VideoFrame | None
     ) -> list[Packet[VideoStream]]:
         try:
-            return cast('list[Packet[VideoStream]]', encoder.context.encode(frame))
+            return cast('list[Packet[VideoStream]]', context.encode(frame))
         except av.FFmpegError as error:
             raise DatasetError(
-                f'{self._writer.path.name}: {encoder.context.name} failed at frame {self._index} '
+                f'{self._writer.path.name}: {context.name} failed at frame {self._index} '
                 f'({error.strerror})'
             ) from error
 
     def end(self) -> None:
-        """Encode what the encoder still holds, and close it."""
+        """Encode what the encoder still holds, close it and give its memory back."""
         if self._encoder is not None:
-            packets = self._packets(self._encoder, None)
+            packets = self._packets(self._encoder.context, None)
             self._encoder.close()
-            self._encoder = None
-            self._writer._join(self._number, packets, last=True)
+            self._encoder = None  # and nobody else has it
             release_memory()
+            self._writer._join(self._number, packets, last=True)
 
 
 class VideoWriter(EncodingWriter[av.VideoFrame]):
