@@ -25,7 +25,7 @@ from conversions import run, write_samples
 from dataset_reading import tree
 import executor_work as work
 from executor_work import wait_until
-from kuavo_bag_converter.executors import ray_cluster
+from kuavo_bag_converter.executors import ray_cluster, ray_task
 from kuavo_bag_converter.executors.model import Died, Task
 from kuavo_bag_converter.executors.ray_cluster import RayExecutor
 from kuavo_bag_converter.executors.ray_task import look_around
@@ -156,9 +156,28 @@ def test_nodes_that_see_other_things_are_refused(cluster, tmp_path, monkeypatch)
             one.check_reach(tmp_path, [bag, tmp_path / 'gone.bag'])
         here = {**ray_cluster.versions(), 'numpy': '1.0'}
         monkeypatch.setattr(ray_cluster, 'versions', lambda: here)
-        with pytest.raises(UsageError, match=r'node .*: numpy is .*, here it is 1\.0'):
+        with pytest.raises(UsageError, match=r'node .*: numpy is .*, where the run is it is 1\.0'):
             one.check_reach(tmp_path, [bag])
         assert list(tmp_path.iterdir()) == [tmp_path / 'bags']
+    finally:
+        one.close()
+
+
+def test_a_node_that_comes_later_and_differs_ends_the_run(cluster, tmp_path, monkeypatch):
+    one = executor()
+    try:
+        one.check_reach(tmp_path, [])
+        (answer,) = dict(one.map(work.act, [Task(1, 1)], lambda _: ('answer', 5), print)).values()
+        assert answer == 5
+        # The node has the versions that this process does not have any more.
+        monkeypatch.setattr(ray_task, 'versions', lambda: {'av': '1.0'})
+        with pytest.raises(UsageError, match=r'node .*: av is .*, where the run is it is 1\.0'):
+            list(one.map(work.act, [Task(1, 1)], lambda _: ('answer', 5), print))
+        monkeypatch.undo()
+        one.check_reach(tmp_path, [])
+        monkeypatch.setattr(one, '_folder', tmp_path / 'gone')
+        with pytest.raises(UsageError, match=r'does not see .*/gone; choose an output'):
+            list(one.map(work.act, [Task(1, 1)], lambda _: ('answer', 5), print))
     finally:
         one.close()
 

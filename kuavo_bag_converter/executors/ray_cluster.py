@@ -34,13 +34,18 @@ from kuavo_bag_converter.executors.model import (
     Died,
     longest_first,
     OnEvent,
-    pickled,
     RemoteError,
     RETRIED,
     Task,
     Work,
 )
-from kuavo_bag_converter.executors.ray_task import look_around, run_task, versions
+from kuavo_bag_converter.executors.ray_task import (
+    difference,
+    look_around,
+    packed,
+    run_task,
+    versions,
+)
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 from kuavo_bag_converter.support.process import MB, peak_memory_mb
 from kuavo_bag_converter.support.texts import listed, one_line
@@ -108,6 +113,8 @@ class RayExecutor:
         self._limit_mb = memory_limit_mb
         self._cancel = cancel
         self._budget = MemoryBudget(memory_limit_mb, 1)
+        self._folder = Path.cwd()
+        """Where tasks write."""
         self._running: dict[Any, _Job] = {}
 
     def _nodes(self) -> list[dict[str, Any]]:
@@ -137,6 +144,7 @@ class RayExecutor:
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        self._folder = folder
         step = max(1, len(inputs) // _SEEN)
         paths = [Path(os.path.abspath(path)) for path in inputs[::step]]
         place = folder / 'probe.partial'
@@ -167,13 +175,8 @@ class RayExecutor:
             raise UsageError(
                 f'{node}: cannot run kuavo_bag_converter ({text}); install it there as here'
             ) from error
-        for name, here in versions().items():
-            there = theirs.get(name, 'not installed')
-            if there != here:
-                raise UsageError(
-                    f'{node}: {name} is {there}, here it is {here}, so that the dataset could '
-                    'differ; install the same there, or take the node out'
-                )
+        if unlike := difference(theirs, versions()):
+            raise UsageError(f'{node}: {unlike}')
         if problem:
             raise UsageError(
                 f'{node}: cannot write to {folder} ({problem}); choose an output on a disk that '
@@ -200,7 +203,7 @@ class RayExecutor:
         beside = min(self.jobs, max(1, len(tasks)))
         threads = self._threads or max(1, min(self._least_cores, self._cores // beside))
         window = min(beside, max(1, self._cores // threads))
-        shared = self._ray.put(pickled(work))
+        shared = self._ray.put(packed(work, self._folder))
         while waiting or again or self._running:
             if self._cancel.is_set():
                 raise Cancelled

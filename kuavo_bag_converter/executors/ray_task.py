@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 import functools
 import hashlib
@@ -30,7 +30,8 @@ import threading
 import traceback
 from typing import Any
 
-from kuavo_bag_converter.executors.model import Context, PROGRESS, Work
+from kuavo_bag_converter.executors.model import Context, pickled, PROGRESS, Work
+from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.process import MB, one_thread_each, PeakMemory, set_defaults
 from kuavo_bag_converter.support.version import __version__
@@ -44,7 +45,7 @@ def run_task(work: bytes, number: int, given: bytes, threads: int, limit_mb: int
     """
     Do a task.
 
-    :param work: What is done, pickled.
+    :param work: What is done, as :func:`packed` gives it.
     :param number: Of the task.
     :param given: Its input, pickled.
     :param threads: See :class:`.Context`.
@@ -72,9 +73,24 @@ def run_task(work: bytes, number: int, given: bytes, threads: int, limit_mb: int
         return pickle.dumps((False, RuntimeError(f'{type(error).__name__}: {error}'), text))
 
 
+def packed(work: Work, folder: Path) -> bytes:
+    """Return what is done, with what a node must have and see to do it."""
+    return pickle.dumps((versions(), folder, pickled(work)))
+
+
 @functools.lru_cache(maxsize=1)
-def _loaded(work: bytes) -> Work:
-    """Return what is done; a process does many tasks of one run."""
+def _loaded(packed_work: bytes) -> Work:
+    """
+    Return what is done; a process does many tasks of one run.
+
+    :raises UsageError: This node, which may have come since the run began, cannot do it.
+    """
+    expected, folder, work = pickle.loads(packed_work)  # noqa: S301  # of the run
+    problem = difference(versions(), expected)
+    if not problem and not folder.is_dir():
+        problem = f'does not see {folder}; choose an output on a disk that all nodes share'
+    if problem:
+        raise UsageError(f'executor: ray: node {platform.node()}: {problem}')
     done: Work = pickle.loads(work)  # noqa: S301  # of the run
     return done
 
@@ -91,6 +107,18 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def difference(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+    """Say in what a node differs from where the run is; '' if in nothing."""
+    for name, ours in here.items():
+        theirs = there.get(name, 'not installed')
+        if theirs != ours:
+            return (
+                f'{name} is {theirs}, where the run is it is {ours}, so that the dataset could '
+                'differ; install the same on both, or take the node out'
+            )
+    return ''
 
 
 def _code_digest() -> str:
