@@ -67,6 +67,10 @@ _CHECKSUMS = ('ETag', 'etag', 'blob_id', 'sha256', 'md5Hash', 'md5')
 _TIMES = ('LastModified', 'last_modified', 'mtime', 'updated', 'created')
 _LIMIT = 'limit'
 _LOCK = 'lock'
+_WANTED = 'wanted'
+"""Folder that lists the files that are here, or on their way."""
+_PARTS = 'parts'
+"""Folder of what is copied in part; beside each, which file it is of."""
 
 
 class SpoolFullError(BagError):
@@ -148,8 +152,25 @@ class _Place(NamedTuple):
         return self.spooled / self.relative
 
     def note(self, ending: str) -> Path:
-        """Return a file that says something of it: json, here, part, lock, or digest."""
+        """Return a file that says something of it: json, here, kept, lock, fetching or digest."""
         return self.spooled / OBJECTS / f'{self.relative}.{ending}'
+
+    def listed(self, folder: str, ending: str = '') -> Path:
+        """Return its entry in a folder of the spool that lists few of its files."""
+        name = f'{self.spooled.name}/{self.relative}'
+        digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+        return self.spooled.parent / folder / f'{digest}{ending}'
+
+    @property
+    def part(self) -> Path:
+        """Return where it is while it is copied."""
+        return self.listed(_PARTS, '.part')
+
+    def list_in(self, folder: str) -> None:
+        """Note it among others."""
+        entry = self.listed(folder)
+        entry.parent.mkdir(exist_ok=True)
+        entry.write_text(json.dumps([self.spooled.name, self.relative]))
 
     @property
     def is_here(self) -> bool:
@@ -293,14 +314,20 @@ def held(
     """
     places = list(_places(paths))
     cancel = cancel or threading.Event()
-    with ExitStack() as stack:
-        for place in places:
-            stack.enter_context(_used(place))
-        if places:
-            _make_room(places, cancel, wait=wait)
-        yield sum(_fetch(place, cancel) for place in places)
-    for place in places:
-        _become_stub(place)
+    keep = False
+    try:
+        with ExitStack() as stack:
+            for place in places:
+                stack.enter_context(_used(place))
+            if places:
+                _make_room(places, cancel, wait=wait)
+            yield sum(_fetch(place, cancel) for place in places)
+    except Cancelled:
+        keep = True  # for the run that goes on
+        raise
+    finally:
+        for place in () if keep else places:
+            _become_stub(place)
 
 
 def _places(paths: Sequence[Path]) -> Iterator[_Place]:
@@ -366,7 +393,7 @@ def _make_room(places: Sequence[_Place], cancel: threading.Event, *, wait: bool)
             free = shutil.disk_usage(root).free - _RESERVE
             if missing <= free and (not limit or used + left + size <= limit):
                 for place in places:
-                    place.note('wanted').touch()
+                    place.list_in(_WANTED)
                 return
             dropped = _drop_parts(root, places)
         if dropped:
@@ -383,13 +410,12 @@ def _make_room(places: Sequence[_Place], cancel: threading.Event, *, wait: bool)
 def _used_bytes(root: Path, ours: Sequence[_Place]) -> int:
     """Return the bytes of other files that are here or on their way; unused ones are taken off."""
     total = 0
-    for wanted in root.glob(f'{SPOOLED}*/{OBJECTS}/**/*.wanted'):
-        place = _place_of_note(wanted)
+    for place in _listed_in(root, _WANTED):
         if place in ours:
             continue
         with _unused(place) as unused:
             if unused:
-                _clear(place, partial=False)
+                _clear(place)
             else:
                 total += place.remote().bytes
     return total
@@ -398,12 +424,11 @@ def _used_bytes(root: Path, ours: Sequence[_Place]) -> int:
 def _drop_parts(root: Path, ours: Sequence[_Place]) -> bool:
     """Delete what interrupted copies of unused files have left; tell whether there was any."""
     dropped = False
-    for part in root.glob(f'{SPOOLED}*/{OBJECTS}/**/*.part'):
-        place = _place_of_note(part)
+    for place in _listed_in(root, _PARTS):
         if place not in ours:
             with _unused(place) as unused:
                 if unused:
-                    part.unlink(missing_ok=True)
+                    _drop_part(place)
                     dropped = True
     return dropped
 
@@ -411,17 +436,26 @@ def _drop_parts(root: Path, ours: Sequence[_Place]) -> bool:
 def _left_bytes(root: Path, ours: Sequence[_Place]) -> int:
     """Return what interrupted copies of files that are not wanted now have left."""
     total = 0
-    for part in root.glob(f'{SPOOLED}*/{OBJECTS}/**/*.part'):
-        if not part.with_suffix('.wanted').exists() and _place_of_note(part) not in ours:
+    for place in _listed_in(root, _PARTS):
+        if place not in ours and not place.listed(_WANTED).exists():
             with suppress(FileNotFoundError):  # complete by now
-                total += part.stat().st_size
+                total += place.part.stat().st_size
     return total
 
 
-def _place_of_note(note: Path) -> _Place:
-    """Return the file that a note is of."""
-    spooled = next(one for one in note.parents if one.name.startswith(SPOOLED))
-    return _Place(spooled, str(note.relative_to(spooled / OBJECTS).with_suffix('')))
+def _listed_in(root: Path, folder: str) -> Iterator[_Place]:
+    """Yield the files that a folder lists."""
+    with suppress(FileNotFoundError):
+        for entry in sorted(os.listdir(root / folder)):
+            if not entry.endswith('.part'):
+                with suppress(FileNotFoundError, ValueError):  # of a moment ago
+                    name, relative = json.loads((root / folder / entry).read_text())
+                    yield _Place(root / name, relative)
+
+
+def _drop_part(place: _Place) -> None:
+    place.part.unlink(missing_ok=True)
+    place.listed(_PARTS).unlink(missing_ok=True)
 
 
 def _fetch(place: _Place, cancel: threading.Event) -> int:
@@ -431,7 +465,8 @@ def _fetch(place: _Place, cancel: threading.Event) -> int:
     :return: How often that was interrupted.
     """
     place.note('lock').parent.mkdir(parents=True, exist_ok=True)
-    with _locked(place.note('part').parent, place.note('fetching').name):
+    fetching = place.note('fetching')
+    with _locked(fetching.parent, fetching.name):
         if place.is_here:
             return 0
         remote = place.remote()
@@ -443,7 +478,7 @@ def _fetch(place: _Place, cancel: threading.Event) -> int:
             except BagError as error:
                 if attempt + 1 == _ATTEMPTS:
                     raise BagError(
-                        f'{error} ({place.note("part").stat().st_size} of {remote.bytes} bytes '
+                        f'{error} ({place.part.stat().st_size} of {remote.bytes} bytes '
                         'are copied; the same command goes on from there)'
                     ) from None
             except UsageError as error:  # of one bag: others may be read
@@ -452,16 +487,17 @@ def _fetch(place: _Place, cancel: threading.Event) -> int:
                 raise Cancelled
         with explained(remote.url):
             _check(place, remote)
-        os.utime(place.note('part'), (remote.time_s, remote.time_s))
-        os.replace(place.note('part'), place.copy)
+        os.utime(place.part, (remote.time_s, remote.time_s))
+        os.replace(place.part, place.copy)
+        _drop_part(place)
         place.note('here').touch()
     return attempt
 
 
 def _copy_rest(place: _Place, remote: RemoteFile, cancel: threading.Event) -> None:
-    part = place.note('part')
     fs, path = file_system(remote.url)
-    with part.open('ab') as file:
+    place.list_in(_PARTS)
+    with place.part.open('ab') as file:
         while (have := file.tell()) < remote.bytes:
             if cancel.is_set():
                 raise Cancelled
@@ -479,11 +515,11 @@ def _check(place: _Place, remote: RemoteFile) -> None:
     :raises BagError: It has changed meanwhile, or has come otherwise than it is stored.
     """
     fs, path = file_system(remote.url)
-    part = place.note('part')
+    part = place.part
     fs.invalidate_cache()
     now = RemoteFile.of(remote.url, fs.info(path))
     if (now.bytes, now.identity) != (remote.bytes, remote.identity):
-        part.unlink()
+        _drop_part(place)
         raise BagError(
             f'{remote.url}: has changed while it was copied; run the same command again when it '
             'is complete'
@@ -495,7 +531,7 @@ def _check(place: _Place, remote: RemoteFile) -> None:
             while block := file.read(_BLOCK):
                 digest.update(block)
         if digest.hexdigest() != expected.lower():
-            part.unlink()
+            _drop_part(place)
             raise BagError(
                 f'{remote.url}: its {algorithm} is {digest.hexdigest()} here, and {expected} '
                 'where it is stored; run the same command again'
@@ -506,13 +542,11 @@ def _become_stub(place: _Place) -> None:
     """Take a copy away if nobody uses it."""
     with suppress(OSError, BagError), _locked(place.spooled.parent), _unused(place) as unused:
         if unused:
-            _clear(place, partial=False)
+            _clear(place)
 
 
-def _clear(place: _Place, *, partial: bool) -> None:
-    place.note('wanted').unlink(missing_ok=True)
-    if partial:
-        place.note('part').unlink(missing_ok=True)
+def _clear(place: _Place) -> None:
+    place.listed(_WANTED).unlink(missing_ok=True)
     if place.is_here:
         place.note('here').unlink()
         _write_stub(place, place.remote())
@@ -540,6 +574,7 @@ class Spool:
         cache = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
         self.root = Path(os.path.realpath(folder or os.path.join(cache, 'kuavo_bag_converter')))
         self._limit_mb = limit_mb
+        self._is_prepared = False
 
     def prepare(self) -> Path:
         """
@@ -547,12 +582,15 @@ class Spool:
 
         :raises UsageError: It cannot be made.
         """
+        if self._is_prepared:
+            return self.root
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with _locked(self.root):
                 write_text(self.root / _LIMIT, str(self._limit_mb))
         except OSError as error:
             raise UsageError(f'spool_dir: {self.root}: cannot be made: {error.strerror}') from None
+        self._is_prepared = True
         return self.root
 
     def local(self, url: str, suffixes: tuple[str, ...]) -> Path:
@@ -602,7 +640,8 @@ class Spool:
         spooled = self.root / f'{SPOOLED}{digest}'
         (spooled / OBJECTS).mkdir(parents=True, exist_ok=True)
         with _locked(spooled):
-            write_text(spooled / OBJECTS / FOLDER_URL, folder_url)
+            if not (spooled / OBJECTS / FOLDER_URL).exists():
+                write_text(spooled / OBJECTS / FOLDER_URL, folder_url)
             small: list[_Place] = []
             for relative, info in entries.items():
                 remote = RemoteFile.of(f'{folder_url}/{relative}', info)
@@ -614,13 +653,18 @@ class Spool:
                     place.note('kept').touch()
                     small.append(place)
             with ThreadPoolExecutor(_AT_ONCE, 'small-files') as pool:
-                list(pool.map(lambda place: _fetch(place, threading.Event()), small))
+                list(pool.map(_fetch_small, small))
             if whole:
                 known = {f'{name}/{relative}' for relative in entries}
                 for copy in [path for path in (spooled / name).rglob('*') if path.is_file()]:
                     if str(copy.relative_to(spooled)) not in known:
                         copy.unlink()
         return spooled / name if whole else spooled / name / next(iter(entries))
+
+
+def _fetch_small(place: _Place) -> None:
+    with _used(place):
+        _fetch(place, threading.Event())
 
 
 def _note(place: _Place, remote: RemoteFile) -> None:
@@ -632,8 +676,9 @@ def _note(place: _Place, remote: RemoteFile) -> None:
         known = place.remote()
     if known is not None and known.identity and known == remote and place.copy.exists():
         return
-    for ending in ('here', 'kept', 'part', 'digest'):
+    for ending in ('here', 'kept', 'digest'):
         place.note(ending).unlink(missing_ok=True)
+    _drop_part(place)
     temporary = place.note('tmp')
     temporary.write_text(json.dumps(remote))
     os.replace(temporary, place.note('json'))
