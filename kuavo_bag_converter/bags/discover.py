@@ -121,14 +121,16 @@ def list_recordings(paths: Iterable[str | Path], spool: Spool | None = None) -> 
             found.append(path)
         else:
             bags = _in_folder(path)
-            beside = [bag for bag in bags if is_beside_its_bag(bag, set(bags))]
+            known = set(bags)
+            beside = {bag for bag in bags if is_beside_its_bag(bag, known)}
             found += [bag for bag in bags if bag not in beside]
-            left_out += beside
+            left_out += [bag for bag in bags if bag in beside]
     found, duplicates = _each_once(found)
     recordings = [
         recording for _, group in groupby(found, key=_family) for recording in _joined(list(group))
     ]
-    left_out = [bag for bag in dict.fromkeys(left_out) if bag not in found]
+    taken = set(found)
+    left_out = [bag for bag in dict.fromkeys(left_out) if bag not in taken]
     return Listing(recordings, inputs.rows, left_out, duplicates)
 
 

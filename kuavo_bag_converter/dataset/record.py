@@ -124,6 +124,12 @@ class ConversionRecord:
             for path, one in zip(_files(paths), key, strict=False)
         }
 
+    def having(self, key: Key) -> list[RecordedBag]:
+        """Return the bags in the dataset that have files of all these sizes and digests."""
+        if not key:
+            return list(self.converted)
+        return [bag for bag in self._by_file.get(key[0], ()) if {*key} <= {*bag.key}]
+
     @cached_property
     def _by_file(self) -> dict[tuple[int, str], list[RecordedBag]]:
         """Return the bags in the dataset by the size and digest of their files."""

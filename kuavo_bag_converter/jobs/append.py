@@ -230,10 +230,13 @@ def recordings_to_retry(
     :param spool: Where copies of URLs are.
     :raises UsageError: Two of the given bags have the name of a recording.
     """
-    given = find_recordings(bags, spool)
+    given: dict[str, list[tuple[Path, ...]]] = {}
+    for recording in find_recordings(bags, spool):
+        for name in {path.name: None for path in recording}:
+            given.setdefault(name, []).append(recording)
     found = []
     for bag in _to_retry(record):
-        named = [part for paths in given if (part := _part_of(bag, paths, record))]
+        named = [_part_of(bag, recording, record) for recording in given.get(bag.path.name, ())]
         if len(named) > 1:
             raise UsageError(
                 f'{named[0][0]} and {named[1][0]}: have the name of a bag that failed; give one'
@@ -254,6 +257,9 @@ def _part_of(
     names = [path.name for path in recording]
     if bag.path.name not in names:
         return ()
+    start = names.index(bag.path.name)
+    if start + 1 == len(names):
+        return recording[start:]
     of_others = {
         path.name
         for other in record.bags
@@ -261,7 +267,6 @@ def _part_of(
         for path in other.paths
         if path.parent == bag.path.parent
     }
-    start = names.index(bag.path.name)
     after = (place for place in range(start + 1, len(names)) if names[place] in of_others)
     return recording[slice(start, next(after, len(names)))]
 

@@ -109,8 +109,7 @@ def _as_converted(record: ConversionRecord, files: tuple[Path, ...]) -> list[tup
         return [files]
 
     def holder(path: Path) -> int | None:
-        holds = (bag.number for bag in record.converted if set(keys[path]) <= set(bag.key))
-        return next(holds, None)
+        return next((bag.number for bag in record.having(keys[path])), None)
 
     parts = [(number, tuple(part)) for number, part in groupby(files, key=holder)]
     whole = all(
@@ -122,7 +121,7 @@ def _as_converted(record: ConversionRecord, files: tuple[Path, ...]) -> list[tup
 
 def _equal(record: ConversionRecord, files: tuple[Path, ...], key: Key) -> RecordedBag | None:
     """Return the bag that has this content, if there are several the one that was there."""
-    equal = [bag for bag in record.converted if sorted(bag.key) == sorted(key)]
+    equal = [bag for bag in record.having(key) if sorted(bag.key) == sorted(key)]
     equal.sort(key=lambda bag: place_of(bag.path) != place_of(files[0]))
     return equal[0] if equal else None
 

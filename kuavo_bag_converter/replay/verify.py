@@ -160,13 +160,14 @@ def _verify(
                 independent,
             ).judge()
     compared = [match.bag.name for match in matches.found]
+    numbers = {match.bag.number for match in matches.found}
     return Verification(
         root,
         len(dataset.episodes),
         frames,
         tuple(findings),
         tuple(compared),
-        tuple(bag.name for bag in dataset.record.converted if bag.name not in compared),
+        tuple(bag.name for bag in dataset.record.converted if bag.number not in numbers),
         tuple(matches.others),
         access,
         tuple(replay.cameras.values()),
