@@ -211,9 +211,8 @@ def _making(record: ConversionRecord) -> list[str]:
     found = [f'`{name}: {record.settings[name]}`' for name in shown_settings
              if name in record.settings]  # fmt: skip
     return [
-        'By [kuavo_bag_converter](https://pypi.org/project/kuavo_bag_converter), '
-        f'{", ".join(found)}. `conversion/` holds what a frame is made of (`profile.yaml`), what '
-        'became of every recording, and which messages serve each frame.'
+        f'By kuavo_bag_converter, {", ".join(found)}. `conversion/` holds what a frame is made of '
+        '(`profile.yaml`), what became of every recording, and which messages serve each frame.'
     ]
 
 
