@@ -127,7 +127,7 @@ def test_a_stream_becomes_a_video_packet_by_packet(tmp_path, codec, how):
     ('codec', 'parameters', 'options'),
     [
         ('h264', '', {}),
-        ('h264', ':cabac=0:fullrange=1', {}),
+        ('h264', ':cabac=0:fullrange=1:colormatrix=bt709', {}),
         ('h264', ':ref=4', {}),
         ('hevc', ':open-gop=0', {}),
         ('hevc', ':open-gop=1:ref=3', {}),  # later key frames are no IDR pictures
@@ -156,6 +156,9 @@ def test_only_what_cannot_be_copied_is_encoded(tmp_path, codec, parameters, opti
             for k in (number, (number + 1) % 40)
         )
         assert own < other
+    with av.open(str(tmp_path / 'a.mp4')) as container:
+        tags = {(f.color_range, f.colorspace, f.format.name) for f in container.decode(video=0)}
+    assert len(tags) == 1
     keys = [is_key for _, is_key, _ in packets(tmp_path / 'a.mp4')]
     assert all(keys[place] for place in (0, 16, 23))
     assert float(packets(tmp_path / 'a.mp4')[-1][0]) == (len(numbers) - 1) / FPS

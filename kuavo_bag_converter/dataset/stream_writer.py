@@ -24,6 +24,7 @@ next key frame. Every key frame has its parameter sets in itself, by which decod
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, cast
@@ -38,7 +39,7 @@ from kuavo_bag_converter.dataset.encoders import encoder_options, ENCODERS, open
 from kuavo_bag_converter.dataset.statistics import KeyFrameSample
 from kuavo_bag_converter.dataset.video import CameraWriter
 from kuavo_bag_converter.messages.coded_pictures import CodedPicture
-from kuavo_bag_converter.support.errors import BagError, DatasetError, ImageError, UsageError
+from kuavo_bag_converter.support.errors import BagError, ImageError, UsageError
 from kuavo_bag_converter.support.stages import staged
 
 _PARAMETERS = {'h264': 'x264-params', 'hevc': 'x265-params'}
@@ -111,7 +112,7 @@ class StreamWriter(CameraWriter[CodedPicture]):
             )
         frame = self._decoded(index, picture)
         if self._encoder is None:
-            self._encoder = self._open_encoder(frame)
+            self._encoder = self._open_encoder(frame, picture.group.color_tags)
             begins = True
         is_key = begins or index - self._key >= self._options.gop
         if is_key:
@@ -139,16 +140,6 @@ class StreamWriter(CameraWriter[CodedPicture]):
         if times:
             self._statistics.add_frame(index, self._decoded(index, picture), times)
 
-    def _mux_encoded(self, packet: Packet[VideoStream]) -> None:
-        frame_index = self._mp4.written
-        is_key = packet.is_keyframe or frame_index not in self._starts
-        if packet.pts != frame_index or not is_key:
-            raise DatasetError(
-                f'{self.path.name}: the encoder returned frame {packet.pts} (key frame '
-                f'{packet.is_keyframe}) in place of {frame_index}'
-            )
-        self._mux(packet)
-
     @staged('decode')
     def _decoded(self, index: int, picture: CodedPicture) -> av.VideoFrame:
         try:
@@ -159,7 +150,7 @@ class StreamWriter(CameraWriter[CodedPicture]):
                 'on_bad_image says what becomes of it'
             ) from None
 
-    def _open_encoder(self, frame: av.VideoFrame) -> VideoCodecContext:
+    def _open_encoder(self, frame: av.VideoFrame, tags: Mapping[str, int]) -> VideoCodecContext:
         """
         Return an encoder whose stream can be joined to that of pictures like this one.
 
@@ -170,8 +161,8 @@ class StreamWriter(CameraWriter[CodedPicture]):
         context.width, context.height, context.pix_fmt = frame.width, frame.height, options.pix_fmt
         context.time_base = self._time_base
         context.framerate = Fraction(1) / self._time_base
-        context.color_range, context.colorspace = frame.color_range, frame.colorspace
-        context.color_primaries, context.color_trc = frame.color_primaries, frame.color_trc
+        for name, number in tags.items():
+            setattr(context, name, number)
         given = encoder_options(options)
         more = _PARAMETERS[options.vcodec]
         words = [given[more]] if more in given else []

@@ -220,9 +220,13 @@ class CameraWriter(ABC, Generic[PictureT]):
                 f'{self.path.name}: the encoder returned frame {packet.pts} in place of '
                 f'{frame_index}'
             )
-        if frame_index in self._starts and not packet.is_keyframe:
+        if self._needs_key(frame_index) and not packet.is_keyframe:
             raise DatasetError(f'{self.path.name}: frame {frame_index} is not a key frame')
         self._mux(packet)
+
+    def _needs_key(self, frame_index: int) -> bool:
+        """Tell whether a frame must be a key frame."""
+        return frame_index in self._starts
 
     def _mux(self, packet: Packet[VideoStream]) -> None:
         frame_index = self._mp4.written
@@ -406,17 +410,9 @@ class EncodingWriter(CameraWriter[PictureT]):
                 self._ended.remove(self._joined)
                 self._joined += 1
 
-    def _mux_encoded(self, packet: Packet[VideoStream]) -> None:
-        frame_index = self._mp4.written
-        if packet.pts != frame_index or packet.dts != frame_index:
-            raise DatasetError(
-                f'{self.path.name}: the encoder returned frame {packet.pts} in place of '
-                f'{frame_index}'
-            )
-        is_first = frame_index in self._starts or frame_index == self.stretches[self._joined].start
-        if is_first and not packet.is_keyframe:
-            raise DatasetError(f'{self.path.name}: frame {frame_index} is not a key frame')
-        self._mux(packet)
+    def _needs_key(self, frame_index: int) -> bool:
+        start = self.stretches[self._joined].start
+        return frame_index == start or super()._needs_key(frame_index)
 
 
 class StretchWriter(Generic[PictureT]):

@@ -46,6 +46,12 @@ class PictureDecoder:
         """Whether no picture can be decoded before the next key frame."""
         self._since = ''
 
+    @property
+    def color_tags(self) -> dict[str, int]:
+        """Return what the stream says of its colours, by the attributes of a codec context."""
+        names = ('color_primaries', 'color_trc', 'colorspace', 'color_range')
+        return {name: getattr(self._context, name) for name in names}
+
     def lose(self, since: str) -> None:
         """Wait for a key frame, because of what a text for users says."""
         self._context.flush_buffers()
@@ -176,6 +182,11 @@ class PictureGroup:
         if not isinstance(self._last, av.VideoFrame):
             raise self._last or ImageError(f'no {self.codec} picture')
         return self._last
+
+    @property
+    def color_tags(self) -> dict[str, int]:
+        """Return those of a group of which a picture was decoded."""
+        return self._decoder.color_tags if self._decoder else {}
 
     def _decode_next(self) -> None:
         is_first = self._decoder is None
