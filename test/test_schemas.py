@@ -324,6 +324,19 @@ def test_every_kind_of_message_shows_its_pictures(converted, name):
     assert shown_by(root, name) == [*range(FRAMES)] * 2
 
 
+def test_streams_in_every_kind_of_message_are_copied(converted, tmp_path):
+    bags, _, profile = converted
+    root = tmp_path / 'out'
+    assert run(bags[0], root, profile=str(profile), video='auto').exit_code == 0
+    plan = report(root)['bags'][0]['plan']
+    copied = ('ffmpeg', 'cdr_video', 'image')
+    assert plan['pictures_copied'] == {f'observation.images.{name}': FRAMES for name in copied}
+    assert all(count == 0 for count in plan['pictures_encoded'].values())
+    for name in CAMERAS:
+        assert shown_by(root, name) == [*range(FRAMES)]
+    assert cli.run(['verify', str(root), '--bags', str(bags[0]), '--all']) == 0
+
+
 def test_numbers_of_protobuf_and_json_are_read_by_their_schemas(converted):
     _, root, _ = converted
     expected = [[k / 30, k / 10, k / 10] for k in range(FRAMES)] * 2

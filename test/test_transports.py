@@ -339,10 +339,12 @@ def test_pictures_before_the_key_frame_do_not_matter_where_no_frame_needs_them(
     assert [number - CUT for _, number in shown] == serving(tmp_path / 'out', topic).tolist()
 
 
-@pytest.mark.parametrize('on_bad_image', ['split', 'drop'])
-def test_frames_before_the_key_frame_are_cut_and_counted(cut_stream, tmp_path, on_bad_image):
+@pytest.mark.parametrize(('on_bad_image', 'video'), [('split', 'encode'), ('drop', 'auto')])
+def test_frames_before_the_key_frame_are_cut_and_counted(
+    cut_stream, tmp_path, on_bad_image, video
+):
     bag, topic = cut_stream
-    outcome = converted(bag, tmp_path / 'out', on_bad_image=on_bad_image)
+    outcome = converted(bag, tmp_path / 'out', on_bad_image=on_bad_image, video=video)
     plan = plan_of(tmp_path / 'out')
     assert outcome.episodes == 1
     assert plan['frames_with_bad_images'] == plan['frames_cut'] == BAD
@@ -354,11 +356,12 @@ def test_frames_before_the_key_frame_are_cut_and_counted(cut_stream, tmp_path, o
         assert numbers(tmp_path / 'out', key) == [(camera, n) for n in expected.tolist()]
 
 
+@pytest.mark.parametrize('video', ['encode', 'auto'])
 def test_frames_before_the_key_frame_show_the_first_good_picture_and_are_counted(
-    cut_stream, tmp_path
+    cut_stream, tmp_path, video
 ):
     bag, topic = cut_stream
-    outcome = converted(bag, tmp_path / 'out', on_bad_image='repeat')
+    outcome = converted(bag, tmp_path / 'out', on_bad_image='repeat', video=video)
     plan = plan_of(tmp_path / 'out')
     assert outcome.exit_code == 0
     assert plan['bad_images'] == {topic: BAD}

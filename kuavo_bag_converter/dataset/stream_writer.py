@@ -15,11 +15,11 @@
 """
 A stream's own pictures into an MP4 file, frame by frame; only what they cannot be is encoded.
 
-A video is decoded from key frame to key frame, so a picture can be copied if it is a key frame or
-if that of the frame before is copied and comes before it in the stream, too. Any other one (the
-first of an episode between two key frames, one that is shown again, one before which some are
-left out) is encoded with its codec, size and pixel format, and so are those behind it up to the
-next key frame. Every key frame has its parameter sets in itself, by which decoders follow.
+A video is decoded from key frame to key frame, so a picture can be copied if it is an IDR picture,
+or if that of the frame before is copied and comes before it in the stream, too. Any other one (the
+first of an episode between two key frames, one that is shown again, one before which some are left
+out) is encoded with its codec, size and pixel format, and so are those behind it up to the next
+IDR picture. Every key frame has its parameter sets in itself, by which decoders follow.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class StreamWriter(CameraWriter[CodedPicture]):
             self.join_key = f'{group.codec} {group.form} {group.sets.hex()}'
         begins = index in self._starts
         follows = self._copied is not None and picture.follows(self._copied) and not begins
-        if picture.is_key or follows:
+        if picture.restarts or (follows and (picture.place or picture.is_key)):
             self._finish_encoding()
             self._copy(index, picture)
         else:

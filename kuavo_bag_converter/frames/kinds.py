@@ -52,7 +52,7 @@ from kuavo_bag_converter.dataset.stream_writer import StreamWriter
 from kuavo_bag_converter.dataset.video import DepthWriter, PacketWriter, VideoWriter
 from kuavo_bag_converter.frames.options import ShardOptions
 from kuavo_bag_converter.frames.pictures import ConnectionDecoder, PictureDecoder, PictureT
-from kuavo_bag_converter.messages.coded_pictures import CodedPicture
+from kuavo_bag_converter.messages.coded_pictures import CodedPicture, HELD_BYTES
 from kuavo_bag_converter.messages.depth import (
     DepthDecoder,
     DepthPng,
@@ -469,6 +469,11 @@ class CopiedStreamCamera(_CopiedCamera[CodedPicture]):
         """Open a file of packets."""
         kind = partial(StreamWriter, may_encode=self._options.color_cameras == 'auto')
         return shard.camera_writer(self.key, kind).write
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return that of the pictures of a group, too."""
+        return HELD_BYTES + super().memory_bytes
 
     def _check_pictures(self, info: PictureInfo) -> None:
         if not info.pix_fmt:

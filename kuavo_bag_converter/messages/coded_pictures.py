@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 import av
@@ -27,7 +28,8 @@ from kuavo_bag_converter.messages.codecs import open_decoder, packet_of
 from kuavo_bag_converter.messages.nal_units import nal_kind, split, START_CODE
 from kuavo_bag_converter.support.errors import BagError, ImageError
 
-_HELD_BYTES = 8 << 20
+_STREAMS = count()
+HELD_BYTES = 16 << 20
 """Of a group, above which pictures that have been passed are decoded to let go of them."""
 _DELIMITERS = {'h264': (9,), 'hevc': (35,)}
 _SETS = {'h264': (7, 8), 'hevc': (32, 33, 34)}
@@ -134,14 +136,16 @@ class PictureGroup:
     :ivar codec: ``h264`` or ``hevc``.
     :ivar begins_with_key: Whether nothing in it refers to a picture before it; not so where a
         recording begins, or goes on after a loss, with a picture that is refreshed bit by bit.
+    :ivar restarts: Whether it may also follow pictures of another stream.
     :ivar sets: The parameter sets that hold at its beginning, in Annex B.
     :ivar begin: Those and the access unit of its first picture.
     :ivar form: Of its pictures.
     """
 
-    def __init__(self, codec: str, sets: bytes, *, begins_with_key: bool) -> None:
+    def __init__(self, codec: str, sets: bytes, *, begins_with_key: bool, restarts: bool) -> None:
         self.codec = codec
         self.begins_with_key = begins_with_key
+        self.restarts = restarts
         self.sets = sets
         self.form = PictureForm(0, 0, '')
         self.begin = sets
@@ -155,13 +159,19 @@ class PictureGroup:
         self._last: av.VideoFrame | ImageError | None = None
         """What the one before it gave."""
 
-    def add(self, data: bytes) -> CodedPicture:
-        """Take the access unit of the next picture, in Annex B."""
+    def add(self, data: bytes, stream: int, number: int) -> CodedPicture:
+        """
+        Take the next picture.
+
+        :param data: Its access unit, in Annex B.
+        :param stream: Of which nothing is missing between its pictures.
+        :param number: Of the picture in it.
+        """
         if not self._first + len(self._units):
             self.begin = self.sets + data
         self._units.append(data)
         self._bytes += len(data)
-        return CodedPicture(self, self._first + len(self._units) - 1, data)
+        return CodedPicture(self, self._first + len(self._units) - 1, data, stream, number)
 
     def decoded(self, place: int) -> av.VideoFrame:
         """
@@ -200,7 +210,7 @@ class PictureGroup:
 
     def pass_by(self, place: int) -> None:
         """Hold no more than a few megabytes of pictures up to a place, which come no more."""
-        if self._bytes < _HELD_BYTES:
+        if self._bytes < HELD_BYTES:
             return
         with suppress(ImageError):
             self.decoded(place)
@@ -217,11 +227,15 @@ class CodedPicture:
     :ivar group: That it belongs to.
     :ivar place: In the group, from 0.
     :ivar data: Its access unit, in Annex B.
+    :ivar stream: Of which nothing is missing between its pictures.
+    :ivar number: Of the picture in that.
     """
 
     group: PictureGroup
     place: int
     data: bytes
+    stream: int
+    number: int
 
     @property
     def nbytes(self) -> int:
@@ -233,9 +247,14 @@ class CodedPicture:
         """Whether a decoder can begin with it, and nothing behind it looks past it."""
         return self.place == 0 and self.group.begins_with_key
 
+    @property
+    def restarts(self) -> bool:
+        """Whether it can be decoded behind any other picture, and those behind it with it."""
+        return self.place == 0 and self.group.restarts
+
     def follows(self, other: CodedPicture) -> bool:
-        """Tell whether it can be decoded behind another one."""
-        return self.group is other.group and self.place == other.place + 1
+        """Tell whether it comes next in the stream."""
+        return (self.stream, self.number) == (other.stream, other.number + 1)
 
     def decoded(self) -> av.VideoFrame:
         """
@@ -258,15 +277,9 @@ class CodedPicture:
         codec = self.group.codec
         units = _units(codec, self.data)
         delimiters = [unit for unit in units if nal_kind(codec, unit) in _DELIMITERS[codec]]
-        return (
-            annexb(delimiters)
-            + self.group.sets
-            + annexb(
-                unit
-                for unit in units
-                if nal_kind(codec, unit) not in (*_DELIMITERS[codec], *_SETS[codec])
-            )
-        )
+        others = (*_DELIMITERS[codec], *_SETS[codec])
+        rest = (unit for unit in units if nal_kind(codec, unit) not in others)
+        return annexb(delimiters) + self.group.sets + annexb(rest)
 
 
 def annexb(units: Iterable[bytes]) -> bytes:
@@ -296,6 +309,7 @@ class PictureKeeper:
         self._codec = codec
         self._syntax = syntax
         self._group: PictureGroup | None = None
+        self._stream, self._number = next(_STREAMS), 0
         self.waits = True
         """Whether there is no picture before the next key frame."""
         self._since = ''
@@ -303,6 +317,7 @@ class PictureKeeper:
     def lose(self, since: str) -> None:
         """Wait for a key frame, because of what a text for users says."""
         self.waits, self._since = True, f', since {since}'
+        self._stream = next(_STREAMS)
 
     def take_parameters(self, data: bytes) -> None:
         """Take an access unit without picture: what it holds is known by the syntax."""
@@ -322,19 +337,21 @@ class PictureKeeper:
         if self._syntax.reorders(first):
             raise reordered(self._codec)
         begins = first is not None and first.begins_group
+        self._number += 1
         if self.waits or begins or self._group is None:
             sets = annexb(unit for _, unit in sorted(self._syntax.sets.items()))
-            before, self._group = (
-                self._group,
-                PictureGroup(self._codec, sets, begins_with_key=begins),
+            restarts = begins and first.restarts
+            before = self._group
+            self._group = PictureGroup(
+                self._codec, sets, begins_with_key=begins, restarts=restarts
             )
-            picture = self._group.add(data)
+            picture = self._group.add(data, self._stream, self._number)
             if before is not None and before.sets == sets:
                 self._group.form = before.form
             else:
                 self._group.form = self._form_of(picture)
         else:
-            picture = self._group.add(data)
+            picture = self._group.add(data, self._stream, self._number)
         self.waits = False
         return picture
 

@@ -54,6 +54,11 @@ class Slice(NamedTuple):
         """Whether nothing behind it refers to a picture before it."""
         return self.is_idr
 
+    @property
+    def restarts(self) -> bool:
+        """Whether it may follow pictures of another stream."""
+        return self.is_idr
+
 
 class Syntax:
     """Reads the NAL units of a stream, in order."""

@@ -64,6 +64,16 @@ class Slice(NamedTuple):
         """Whether nothing behind it refers to a picture before it."""
         return self.kind in _KEYS
 
+    @property
+    def restarts(self) -> bool:
+        """
+        Whether it may follow pictures of another stream.
+
+        Others than IDR pictures have an order count, by which libavcodec takes one for a picture
+        that it has (8.0 even where a sequence has ended).
+        """
+        return self.kind in _IDR
+
 
 class _Sequence(NamedTuple):
     """What slice headers need of the parameter set of a sequence."""

@@ -16,12 +16,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 START_CODE = b'\x00\x00\x00\x01'
 
-_SPLIT = re.compile(b'\x00\x00\x01')
 _HEADER = {'h264': 1, 'hevc': 2}
 """Bytes of the header of a NAL unit."""
 _CONFIGURATION = {'h264': 6, 'hevc': 22}
@@ -58,7 +56,7 @@ def split(codec: str, payload: bytes, length_bytes: int) -> Framing | None:
     if units is not None:
         return Framing(length_bytes, units)
     if payload.startswith((START_CODE[1:], START_CODE)):
-        parts = [part.rstrip(b'\0') for part in _SPLIT.split(payload)[1:]]
+        parts = [part.rstrip(b'\0') for part in payload.split(START_CODE[1:])[1:]]
         units = [part for part in parts if part]
         return Framing(0, units) if units else None
     return _configuration(codec, payload)
@@ -70,8 +68,8 @@ def _by_lengths(codec: str, payload: bytes, length_bytes: int) -> list[bytes] | 
     while at < len(payload):
         begin = at + length_bytes
         at = begin + int.from_bytes(payload[at:begin], 'big')
-        unit = payload[begin:at]
-        if at > len(payload) or nal_kind(codec, unit) < (codec == 'h264'):
+        unit = payload[begin:at] if at <= len(payload) else b''
+        if nal_kind(codec, unit) < (codec == 'h264'):
             return None
         units.append(unit)
     return units or None

@@ -181,7 +181,7 @@ class PictureComparer:
             return False
         before, self._copied = self._copied, (wanted.frame, picture)
         compared, self._compared = self._compared, wanted.frame
-        if not picture.is_key and compared == wanted.frame - 1:
+        if not picture.restarts and compared == wanted.frame - 1:
             alone = before is None or before[0] != compared or not picture.follows(before[1])
             if alone:
                 self._add(
