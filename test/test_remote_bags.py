@@ -267,7 +267,7 @@ def test_scripts_may_give_urls(tmp_path, profile, memory_url):
 def test_files_that_differ_between_samples_are_no_duplicates(tmp_path, memory_url):
     first = _file(tmp_path / '0.bag', 3_000_000, 0)
     changed = bytearray(first.read_bytes())
-    changed[1_500_001] ^= 1
+    changed[1_530_001] ^= 1
     (tmp_path / '1.bag').write_bytes(changed)
     (tmp_path / '2.bag').write_bytes(first.read_bytes())
     put(memory_url, *(tmp_path / f'{number}.bag' for number in range(3)))
