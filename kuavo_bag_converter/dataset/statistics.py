@@ -54,8 +54,10 @@ _BLOCK_BYTES = 8 << 20
 _LARGEST_ITEM = 8
 _SPOOLED_BYTES = 64 << 10
 _TIE = 1e-12
-_COUNTED = 8
-"""Dimensions whose values are counted in a pass: 0.5 MB each, and for each quantile."""
+_MOST_BLOCKS = 8
+"""Passes in which columns are sorted; what needs more is counted."""
+_TABLES = 48
+"""Tables of counts, 0.5 MB each, that are filled in a pass."""
 _DIGIT = 16
 _LAST_DIGIT = (1 << _DIGIT) - 1
 _KEY_FRAME_WITHIN = 60
@@ -67,8 +69,8 @@ def vector_statistics(batches: Batches, rows: int, *shape: int) -> Statistics:
     """
     Return the statistics of a table column.
 
-    Memory is bounded: dimensions of up to 8 MB are sorted, as many in each pass as fit; of longer
-    columns values are counted digit by digit, which finds the same quantiles in a few passes.
+    Memory is bounded: dimensions are sorted, as many in each pass as fit in 8 MB; of columns that
+    take many passes values are counted digit by digit, which finds the same quantiles in fewer.
 
     :param batches: Starts a new pass over the column, in arrays (n, *shape) of one numeric dtype.
     :param rows: How many rows there are, at least one.
@@ -76,18 +78,14 @@ def vector_statistics(batches: Batches, rows: int, *shape: int) -> Statistics:
     :return: Arrays (width,): float64, and ``count`` int64 of shape (1,). Quantiles are
         interpolated linearly between the two nearest values, as ``numpy.quantile`` does.
     """
-    parts: list[dict[str, NDArray[np.float64]]] = []
     first, width, values = 0, shape[-1], rows * math.prod(shape[:-1])
-    is_long = values * _LARGEST_ITEM > _BLOCK_BYTES and (
-        values * next(iter(batches()), np.zeros(0)).itemsize > _BLOCK_BYTES
-    )
+    parts: list[dict[str, NDArray[np.float64]]] = []
+    if _is_long(batches, values, width):
+        parts, first = [_statistics_by_counting(batches, values, width)], width
     while first < width:
-        if is_long:
-            part = _statistics_by_counting(batches, values, first, width)
-        else:
-            part = _statistics_of_columns(_read_columns(batches, values, first, width))
-        parts.append(part)
-        first += len(part['mean'])
+        block = _read_columns(batches, values, first, width)
+        parts.append(_statistics_of_columns(block))
+        first += len(block)
     statistics: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {
         name: np.concatenate([part[name] for part in parts]) for name in parts[0]
     }
@@ -112,22 +110,26 @@ def _read_columns(batches: Batches, rows: int, first: int, width: int) -> NDArra
     return columns
 
 
+def _is_long(batches: Batches, rows: int, width: int) -> bool:
+    """Tell whether a dimension does not fit in a block, or many blocks are needed."""
+    if rows * width * _LARGEST_ITEM <= _BLOCK_BYTES:
+        return False
+    column = rows * next(iter(batches()), np.zeros(0)).itemsize
+    return column > _BLOCK_BYTES or column * width > _MOST_BLOCKS * _BLOCK_BYTES
+
+
 def _statistics_by_counting(
-    batches: Batches, rows: int, first: int, width: int
+    batches: Batches, rows: int, width: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Take the statistics of some dimensions from ``first`` on, whatever their length."""
-    stop = min(first + _COUNTED, width)
+    """Take the statistics of columns of any length."""
 
     def columns() -> Iterator[NDArray[Any]]:
-        for batch in batches():
-            yield batch.reshape(-1, width)[:, slice(first, stop)]
+        return _in_large_parts(batch.reshape(-1, width) for batch in batches() if batch.size)
 
-    filled, total = 0, np.zeros(stop - first)
+    filled, total = 0, np.zeros(width)
     least: NDArray[Any] | None = None
     most: NDArray[Any] | None = None
     for part in columns():
-        if not len(part):
-            continue
         filled += len(part)
         total += part.sum(axis=0, dtype=np.float64)
         low, high = part.min(axis=0), part.max(axis=0)
@@ -136,7 +138,7 @@ def _statistics_by_counting(
     if least is None or most is None or filled != rows:
         raise ValueError(f'{filled} rows were read, {rows} were expected')
     mean = total / rows
-    squares = np.zeros(stop - first)
+    squares = np.zeros(width)
     for part in columns():
         squares += np.square(part - mean).sum(axis=0)
     result = {
@@ -146,18 +148,34 @@ def _statistics_by_counting(
         'std': np.sqrt(squares / rows),
     }
     at = np.array(list(QUANTILES.values())) * (rows - 1)
-    below = np.floor(at).astype(np.int64)
-    ranks = np.unique([below, np.ceil(at).astype(np.int64)])
-    sorted_values = _values_at(columns, ranks, least)
-    for name, place, index in zip(QUANTILES, at, below, strict=True):
-        low = sorted_values[np.searchsorted(ranks, index)]
-        high = sorted_values[np.searchsorted(ranks, np.ceil(place))]
-        result[name] = low + (high - low) * (place - index)
+    below, above = np.floor(at).astype(np.int64), np.ceil(at).astype(np.int64)
+    ranks = np.unique([below, above])
+    ordered = _values_at(columns, ranks, least, most)
+    for name, place, first, last in zip(QUANTILES, at, below, above, strict=True):
+        low, high = ordered[np.searchsorted(ranks, first)], ordered[np.searchsorted(ranks, last)]
+        result[name] = low + (high - low) * (place - first)
     return result
 
 
+def _in_large_parts(parts: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield arrays (n, width) joined to ones of many rows, for each of which tables are added."""
+    held: list[NDArray[Any]] = []
+    size = 0
+    for part in parts:
+        held.append(part)
+        size += part.nbytes
+        if size >= _BLOCK_BYTES // 4:
+            yield np.concatenate(held)
+            held, size = [], 0
+    if held:
+        yield np.concatenate(held)
+
+
 def _values_at(
-    columns: Callable[[], Iterable[NDArray[Any]]], ranks: NDArray[np.int64], least: NDArray[Any]
+    columns: Callable[[], Iterable[NDArray[Any]]],
+    ranks: NDArray[np.int64],
+    least: NDArray[Any],
+    most: NDArray[Any],
 ) -> NDArray[np.float64]:
     """
     Return the values (ranks, dimensions) that sorted columns have at some ranks.
@@ -168,30 +186,59 @@ def _values_at(
     :param columns: Starts a new pass, in arrays (n, dimensions).
     :param ranks: Ascending, from 0.
     :param least: The least value of each dimension.
+    :param most: The largest.
     """
-    bits = 8 * _ordered(least[None], least).itemsize
+    keys = _ordered(most[None], least)
+    bits = 8 * keys.itemsize
+    if least.dtype.kind != 'f':
+        bits = max(_DIGIT, -(-int(keys.max()).bit_length() // _DIGIT) * _DIGIT)
     known = np.zeros((len(ranks), len(least)), np.uint64)
     left = np.repeat(ranks[:, None], len(least), axis=1)
     for shift in range(bits - _DIGIT, -1, -_DIGIT):
         beginnings = [np.unique(column) for column in known.T]
-        counts = [np.zeros((len(begin), 1 << _DIGIT), np.int64) for begin in beginnings]
-        for part in columns():
-            keys = _ordered(part, least).astype(np.uint64) >> np.uint64(shift)
-            for dimension, begin in enumerate(beginnings):
-                digits = keys[:, dimension]
-                for place, prefix in enumerate(begin):
-                    mine = digits[digits >> np.uint64(_DIGIT) == prefix] & np.uint64(_LAST_DIGIT)
-                    counts[dimension][place] += np.bincount(
-                        mine.astype(np.int64), minlength=1 << _DIGIT
-                    )
-        for dimension, begin in enumerate(beginnings):
-            reached = counts[dimension].cumsum(axis=1)
-            for rank in range(len(ranks)):
-                row = reached[np.searchsorted(begin, known[rank, dimension])]
-                digit = int(np.searchsorted(row, left[rank, dimension], side='right'))
-                left[rank, dimension] -= row[digit - 1] if digit else 0
-                known[rank, dimension] = (int(known[rank, dimension]) << _DIGIT) + digit
+        first = 0
+        while first < len(least):
+            tables = np.cumsum([len(beginning) for beginning in beginnings[first:]])
+            stop = first + max(1, int(np.searchsorted(tables, _TABLES, side='right')))
+            block = slice(first, stop)
+            counts = _counts(columns, beginnings[block], block, least[block], shift)
+            for dimension, reached in zip(range(first, stop), counts, strict=True):
+                for rank in range(len(ranks)):
+                    place = np.searchsorted(beginnings[dimension], known[rank, dimension])
+                    row = reached[place]
+                    digit = int(np.searchsorted(row, left[rank, dimension], side='right'))
+                    left[rank, dimension] -= row[digit - 1] if digit else 0
+                    known[rank, dimension] = (int(known[rank, dimension]) << _DIGIT) + digit
+            first = stop
     return _unordered(known, least)
+
+
+def _counts(
+    columns: Callable[[], Iterable[NDArray[Any]]],
+    beginnings: Sequence[NDArray[np.uint64]],
+    block: slice,
+    least: NDArray[Any],
+    shift: int,
+) -> list[NDArray[np.int64]]:
+    """
+    Count values by a digit of their keys, cumulatively.
+
+    :param columns: Starts a new pass.
+    :param beginnings: For each dimension of the block what counted keys have before the digit.
+    :param block: The dimensions.
+    :param least: The least value of each.
+    :param shift: Of the digit, in bits.
+    :return: For each dimension an array (beginnings, digits).
+    """
+    counts = [np.zeros((len(beginning), 1 << _DIGIT), np.int64) for beginning in beginnings]
+    for part in columns():
+        keys = _ordered(part[:, block], least).astype(np.uint64) >> np.uint64(shift)
+        for count, beginning, digits in zip(counts, beginnings, keys.T, strict=True):
+            before = digits >> np.uint64(_DIGIT)
+            for place, prefix in enumerate(beginning):
+                mine = digits[before == prefix] & np.uint64(_LAST_DIGIT)
+                count[place] += np.bincount(mine.astype(np.int64), minlength=1 << _DIGIT)
+    return [count.cumsum(axis=1) for count in counts]
 
 
 def _ordered(values: NDArray[Any], least: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
