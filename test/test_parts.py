@@ -206,6 +206,18 @@ def test_a_part_that_was_stopped_goes_on(tmp_path, profile):
     assert [one.status for one in done.outcomes] == ['kept', 'converted', 'converted']
 
 
+def test_a_name_that_a_killed_run_has_claimed_is_taken_back(tmp_path, profile):
+    # Where renaming cannot refuse to replace something, an empty folder has the name before.
+    bags = [bag(tmp_path / 'a')]
+    run(bags, tmp_path / 'out', shard='1/1', profile=profile)
+    folder = PartOf(1, 1).folder(tmp_path / 'out')
+    folder.rename(f'{folder}.unfinished')
+    folder.mkdir()
+    done = run(bags, tmp_path / 'out', shard='1/1', profile=profile)
+    assert [one.status for one in done.outcomes] == ['kept']
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 def test_parts_that_run_at_the_same_time_do_not_meet(tmp_path, profile):
     bags = [bag(tmp_path / name) for name in 'ab']
     with Workspace(PartOf(1, 2).folder(tmp_path / 'out')):
