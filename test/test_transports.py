@@ -253,8 +253,8 @@ def test_packets_in_each_other_s_place_are_found(copied_stream, tmp_path):
 def test_copy_tells_which_frame_cannot_be_copied(copied_stream, tmp_path):
     (outcome,) = run(copied_stream[0], tmp_path / 'out', **AT_30_HZ, video='copy').outcomes
     assert outcome.reason == (
-        'observation.images.wrist_cam_l: video: copy: frame 0 begins an episode and is no key '
-        'frame; set video: auto to encode such frames'
+        'observation.images.wrist_cam_l: video: copy: frame 0 begins an episode and is no IDR '
+        'picture; set video: auto to encode such frames'
     )
 
 

@@ -15,7 +15,8 @@
 """
 A stream's own pictures into an MP4 file, frame by frame; only what they cannot be is encoded.
 
-A video is decoded from key frame to key frame, so a picture can be copied if it is an IDR picture,
+A video is decoded from key frame to key frame, so a picture can be copied if it is an IDR picture
+(another key frame of H.265: if the frame before is encoded, as an IDR picture),
 or if that of the frame before is copied and comes before it in the stream, too. Any other one (the
 first of an episode between two key frames, one that is shown again, one before which some are left
 out) is encoded with its codec, size and pixel format, and so are those behind it up to the next
@@ -24,9 +25,10 @@ IDR picture. Every key frame has its parameter sets in itself, by which decoders
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any, cast
 
 import av
@@ -61,6 +63,8 @@ class StreamWriter(CameraWriter[CodedPicture]):
         self._before: CodedPicture | None = None
         """The picture of the frame before."""
         self._encoder: VideoCodecContext | None = None
+        self._held: tuple[int, av.VideoFrame] | None = None
+        """The frame before, if it is to be encoded."""
         self._key = 0
         """The last key frame that was encoded."""
         super().__init__(*arguments, **named)
@@ -88,8 +92,9 @@ class StreamWriter(CameraWriter[CodedPicture]):
             self.join_key = f'{group.codec} {group.form} {group.sets.hex()}'
         begins = index in self._starts
         follows = self._copied is not None and picture.follows(self._copied) and not begins
-        if picture.restarts or (follows and (picture.place or picture.is_key)):
-            self._finish_encoding()
+        parted = picture.counts_on and self._held is not None and not begins
+        if picture.restarts or parted or (follows and (picture.place or picture.is_key)):
+            self._finish_encoding(parts=parted)
             self._copy(index, picture)
         else:
             self._encode(index, picture, begins=begins)
@@ -97,7 +102,8 @@ class StreamWriter(CameraWriter[CodedPicture]):
         picture.group.pass_by(picture.place)
 
     def _copy(self, index: int, picture: CodedPicture) -> None:
-        self._add_to_statistics(index, picture, is_key=picture.is_key)
+        give = partial(self._decoded, index, picture)
+        self._add_to_statistics(index, give, is_key=picture.is_key)
         packet = cast('Packet[VideoStream]', Packet(picture.stored))
         packet.is_keyframe = picture.is_key
         self._copied = picture
@@ -113,32 +119,43 @@ class StreamWriter(CameraWriter[CodedPicture]):
         frame = self._decoded(index, picture)
         if self._encoder is None:
             self._encoder = self._open_encoder(frame, picture.group.color_tags)
-            begins = True
-        is_key = begins or index - self._key >= self._options.gop
-        if is_key:
             self._key = index
+        self._encode_held(is_key=False)
+        self._held = index, frame
         self._copied = None
         self.encoded += 1
-        self._add_to_statistics(index, picture, is_key=is_key)
+
+    def _encode_held(self, *, is_key: bool) -> None:
+        """Encode the frame that was held, as a key frame if it must be one or ``is_key``."""
+        if self._held is None or self._encoder is None:
+            return
+        index, frame = self._held
+        self._held = None
+        due = index in self._starts or (index - self._key) % self._options.gop == 0
+        if due or is_key:
+            self._key = index
+        self._add_to_statistics(index, lambda: frame, is_key=due or is_key)
         frame.pts = index
         frame.time_base = self._time_base
-        frame.pict_type = PictureType.I if is_key else PictureType.NONE
+        frame.pict_type = PictureType.I if due or is_key else PictureType.NONE
         for packet in self._encoder.encode(frame):
             self._mux_encoded(packet)
 
     def _reason(self, picture: CodedPicture, begins: bool) -> str:
         if begins:
-            return 'begins an episode and is no key frame'
+            return 'begins an episode and is no IDR picture'
         if picture == self._before:
             return 'shows the picture of the frame before'
         return 'does not show the picture behind that of the frame before'
 
-    def _add_to_statistics(self, index: int, picture: CodedPicture, *, is_key: bool) -> None:
+    def _add_to_statistics(
+        self, index: int, give: Callable[[], av.VideoFrame], *, is_key: bool
+    ) -> None:
         if self._statistics is None or self._sample is None:
             return
         times = self._sample.times(index, is_key=is_key, begins=index in self._starts)
         if times:
-            self._statistics.add_frame(index, self._decoded(index, picture), times)
+            self._statistics.add_frame(index, give(), times)
 
     @staged('decode')
     def _decoded(self, index: int, picture: CodedPicture) -> av.VideoFrame:
@@ -170,7 +187,14 @@ class StreamWriter(CameraWriter[CodedPicture]):
         open_encoder(context, options)
         return context
 
-    def _finish_encoding(self) -> None:
+    def _finish_encoding(self, *, parts: bool = False) -> None:
+        """
+        End what is encoded.
+
+        With ``parts``, its last frame is an IDR picture: then decoders hold no other one, whose
+        order count could be that of the picture that follows.
+        """
+        self._encode_held(is_key=parts)
         if self._encoder is not None:
             for packet in self._encoder.encode(None):
                 self._mux_encoded(packet)

@@ -137,15 +137,19 @@ class PictureGroup:
     :ivar begins_with_key: Whether nothing in it refers to a picture before it; not so where a
         recording begins, or goes on after a loss, with a picture that is refreshed bit by bit.
     :ivar restarts: Whether it may also follow pictures of another stream.
+    :ivar order: Low bits of the order count of its first picture (H.265).
     :ivar sets: The parameter sets that hold at its beginning, in Annex B.
     :ivar begin: Those and the access unit of its first picture.
     :ivar form: Of its pictures.
     """
 
-    def __init__(self, codec: str, sets: bytes, *, begins_with_key: bool, restarts: bool) -> None:
+    def __init__(
+        self, codec: str, sets: bytes, *, begins_with_key: bool, restarts: bool, order: int
+    ) -> None:
         self.codec = codec
         self.begins_with_key = begins_with_key
         self.restarts = restarts
+        self.order = order
         self.sets = sets
         self.form = PictureForm(0, 0, '')
         self.begin = sets
@@ -252,6 +256,11 @@ class CodedPicture:
         """Whether it can be decoded behind any other picture, and those behind it with it."""
         return self.place == 0 and self.group.restarts
 
+    @property
+    def counts_on(self) -> bool:
+        """Whether it does behind an IDR picture: a key frame with another order count than 0."""
+        return self.is_key and not self.restarts and self.group.order != 0
+
     def follows(self, other: CodedPicture) -> bool:
         """Tell whether it comes next in the stream."""
         return (self.stream, self.number) == (other.stream, other.number + 1)
@@ -343,7 +352,11 @@ class PictureKeeper:
             restarts = begins and first.restarts
             before = self._group
             self._group = PictureGroup(
-                self._codec, sets, begins_with_key=begins, restarts=restarts
+                self._codec,
+                sets,
+                begins_with_key=begins,
+                restarts=restarts,
+                order=getattr(first, 'order', None) or 0,
             )
             picture = self._group.add(data, self._stream, self._number)
             if before is not None and before.sets == sets:

@@ -182,8 +182,8 @@ class PictureComparer:
         before, self._copied = self._copied, (wanted.frame, picture)
         compared, self._compared = self._compared, wanted.frame
         if not picture.restarts and compared == wanted.frame - 1:
-            alone = before is None or before[0] != compared or not picture.follows(before[1])
-            if alone:
+            is_encoded = before is None or before[0] != compared
+            if not (picture.is_key if is_encoded else before and picture.follows(before[1])):
                 self._add(
                     Suspicion(
                         'pictures.exact', wanted.frame,
