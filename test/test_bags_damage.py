@@ -457,6 +457,24 @@ def test_messages_of_a_ros1_bag_are_compared_with_the_index(field, complaint, tm
     assert complaint in refusal(path)
 
 
+@pytest.mark.parametrize('field', [b'time=', b'conn=', b'op='])
+def test_messages_of_a_ros1_bag_that_nobody_reads_are_compared_too(field, tmp_path):
+    path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
+    data = bytearray(path.read_bytes())
+    unread = SAMPLES[-1]
+    at = data.index(ros1_payload(unread))
+    data[data.rindex(field, 0, at) + len(field)] ^= 1
+    for damaged in (False, True):
+        if damaged:
+            path.write_bytes(data)
+        with open_bag([path]) as reader:
+            others = set(reader.counts) - {unread.topic.name}
+            wanted = {name: np.arange(reader.counts[name]) for name in others}
+            assert len(list(reader.messages(wanted))) == sum(map(len, wanted.values()))
+            reader.verify_rest()
+            assert bool(reader.problems) == damaged
+
+
 @pytest.mark.parametrize('name', [b'chunk_count', b'conn_count'])
 def test_counts_in_a_bag_header_are_not_believed(name, tmp_path):
     path = write_rosbag1(tmp_path / 'r.bag', SAMPLES)
