@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 import io
 import os
 import sys
+import threading
 from typing import NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
@@ -35,7 +37,9 @@ from kuavo_bag_converter.support.texts import did_you_mean, quoted
 from kuavo_bag_converter.support.version import __version__
 
 if TYPE_CHECKING:
+    from kuavo_bag_converter.jobs.display import Display
     from kuavo_bag_converter.jobs.merge import Joined
+    from kuavo_bag_converter.jobs.report import Report
     from kuavo_bag_converter.settings import Settings
 
 _PROGRAM = 'python -m kuavo_bag_converter'
@@ -179,7 +183,6 @@ def _given(options: argparse.Namespace, node: str) -> Iterator[tuple[dict[str, o
 def convert(options: argparse.Namespace) -> int:
     """Convert as the arguments of ``convert`` say; return the exit code."""
     from kuavo_bag_converter.jobs.convert import convert_bags
-    from kuavo_bag_converter.jobs.display import Display, print_report
     from kuavo_bag_converter.settings import updated
 
     given: dict[str, object] = {}
@@ -192,8 +195,23 @@ def convert(options: argparse.Namespace) -> int:
     if options.retry_failed:
         given['retry_failed'] = True
     settings = updated(_settings(options), given, 'command line')
-    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
+    with _shown_run() as (display, cancel):
         report = convert_bags(settings, observer=display, cancel=cancel)
+    return _print_report(report)
+
+
+@contextmanager
+def _shown_run() -> Iterator[tuple[Display, threading.Event]]:
+    """Show a run in the terminal; give what shows it, and what is set when the user stops it."""
+    from kuavo_bag_converter.jobs.display import Display
+
+    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
+        yield display, cancel
+
+
+def _print_report(report: Report) -> int:
+    from kuavo_bag_converter.jobs.display import print_report
+
     print_report(report, sys.stdout)
     if report.problem:
         _print_error(report.problem)
@@ -206,14 +224,10 @@ def _assemble_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _assemble(options: argparse.Namespace) -> int:
     from kuavo_bag_converter.jobs.assemble_parts import assemble_parts
-    from kuavo_bag_converter.jobs.display import Display, print_report
 
-    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
+    with _shown_run() as (display, cancel):
         report = assemble_parts(options.output, observer=display, cancel=cancel)
-    print_report(report, sys.stdout)
-    if report.problem:
-        _print_error(report.problem)
-    return report.exit_code
+    return _print_report(report)
 
 
 def _merge_arguments(parser: argparse.ArgumentParser) -> None:
@@ -234,10 +248,9 @@ def _making_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.jobs.display import Display
     from kuavo_bag_converter.jobs.merge import merge
 
-    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
+    with _shown_run() as (display, cancel):
         joined = merge(
             options.datasets,
             options.output,
@@ -271,7 +284,6 @@ def _split_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _split(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.jobs.display import Display
     from kuavo_bag_converter.jobs.merge import split
 
     parts = {'': options.episodes}
@@ -280,7 +292,7 @@ def _split(options: argparse.Namespace) -> int:
         parts = {name: part for name, _, part in pairs}
         if '' in parts or len(parts) < len(pairs):
             raise UsageError('split: each part needs a name of its own, such as train=0.8')
-    with Display(sys.stderr) as display, cancel_on_signals() as cancel, one_thread_each():
+    with _shown_run() as (display, cancel):
         joined = split(
             options.dataset,
             options.output,
@@ -321,9 +333,6 @@ def _watch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from threading import Event
-
-    from kuavo_bag_converter.jobs.display import Display
     from kuavo_bag_converter.jobs.watch import watch, WatchOptions
     from kuavo_bag_converter.settings import described, options_from, Settings, updated
     from kuavo_bag_converter.support.priority import set_priority
@@ -337,12 +346,12 @@ def _watch(options: argparse.Namespace) -> int:
         how = options_from(WatchOptions, chosen, source)
         settings = updated(settings, values, source)
     set_priority(how.priority)
-    with Display(sys.stderr) as display, cancel_on_signals() as stop, one_thread_each():
+    with _shown_run() as (display, stop):
         report = watch(
             settings,
             how,
             observer=display,
-            cancel=Event() if how.finish else stop,
+            cancel=threading.Event() if how.finish else stop,
             finish=stop if how.finish else None,
         )
     print(report)  # noqa: T201
@@ -366,45 +375,32 @@ def _inspect(options: argparse.Namespace) -> int:
     return run_inspect(options, _settings(options), given)
 
 
-def _init_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.inspection.init_command import add_arguments
+def _of_module(name: str, summary: str, module: str, *, with_settings: bool = False) -> _Command:
+    """
+    Return a command whose module has ``add_arguments`` and ``run``.
 
-    add_arguments(parser)
-    _settings_arguments(parser)
+    With settings, these are arguments of it, too, and ``run`` gets them.
+    """
 
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        import_module(f'kuavo_bag_converter.{module}').add_arguments(parser)
+        if with_settings:
+            _settings_arguments(parser)
 
-def _init(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.inspection.init_command import run as run_init
+    def run_module(options: argparse.Namespace) -> int:
+        run = import_module(f'kuavo_bag_converter.{module}').run
+        return int(run(options, _settings(options)) if with_settings else run(options))
 
-    return run_init(options, _settings(options))
-
-
-def _profile_arguments(parser: argparse.ArgumentParser) -> None:
-    from kuavo_bag_converter.robots.command import add_arguments
-
-    add_arguments(parser)
-    _settings_arguments(parser)
-
-
-def _profile(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.robots.command import run as run_profile
-
-    return run_profile(options, _settings(options))
-
-
-def _of_module(name: str, summary: str, module: str) -> _Command:
-    """Return a command without settings, whose module has ``add_arguments`` and ``run``."""
-    module = f'kuavo_bag_converter.{module}'
-    return _Command(
-        name,
-        summary,
-        lambda parser: import_module(module).add_arguments(parser),
-        lambda options: int(import_module(module).run(options)),
-    )
+    return _Command(name, summary, add_arguments, run_module)
 
 
 _COMMANDS = (
-    _Command('init', 'Write a first profile for a robot, from a bag.', _init_arguments, _init),
+    _of_module(
+        'init',
+        'Write a first profile for a robot, from a bag.',
+        'inspection.init_command',
+        with_settings=True,
+    ),
     _Command('convert', 'Convert bags to a LeRobot dataset.', add_convert_arguments, convert),
     _Command('assemble', 'Join what convert --shard made.', _assemble_arguments, _assemble),
     _Command('merge', 'Join datasets, or change their version.', _merge_arguments, _merge),
@@ -417,6 +413,6 @@ _COMMANDS = (
     ),
     _of_module('push', 'Send a dataset to the Hugging Face Hub.', 'jobs.push_command'),
     _of_module('sample', 'Make a Kuavo bag with known truth.', 'sample.command'),
-    _Command('profile', 'Show, check and list profiles.', _profile_arguments, _profile),
+    _of_module('profile', 'Show, check and list profiles.', 'robots.command', with_settings=True),
     _of_module('benchmark', 'Compare methods and codecs.', 'benchmark.command'),
 )
