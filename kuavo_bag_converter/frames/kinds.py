@@ -275,7 +275,21 @@ class GrayDepthCamera(ColorCamera):
         return replace(super().video, gray_depth=True)
 
 
-class ImageCamera(ColorCamera):
+class _TableCamera(CameraKind[PictureT]):
+    """Pictures are stored in the table, which takes any."""
+
+    def _storable_geometry(self, recorded: Size) -> Geometry:
+        del recorded
+        return geometry_of(self._bound.feature, (1, 1))
+
+    def _check(self, info: PictureInfo) -> None:
+        """Refuse nothing."""
+
+    def _encoder_bytes_per_pixel(self) -> int:
+        return 20
+
+
+class ImageCamera(_TableCamera[av.VideoFrame], ColorCamera):
     """Pictures are stored in the table, without loss (``store: image``)."""
 
     @property
@@ -290,16 +304,6 @@ class ImageCamera(ColorCamera):
     @property
     def _pix_fmt(self) -> str:
         return RGB
-
-    def _storable_geometry(self, recorded: Size) -> Geometry:
-        del recorded
-        return geometry_of(self._bound.feature, (1, 1))
-
-    def _check(self, info: PictureInfo) -> None:
-        """Refuse nothing: any picture can be stored."""
-
-    def _encoder_bytes_per_pixel(self) -> int:
-        return 20
 
 
 class GrayDepthImageCamera(ImageCamera, GrayDepthCamera):
@@ -343,23 +347,13 @@ class MetricDepthCamera(CameraKind[npt.NDArray[np.uint16]]):
         return 90
 
 
-class DepthTableCamera(CameraKind[PictureT]):
+class DepthTableCamera(_TableCamera[PictureT]):
     """Depth is stored in the table, as pictures of 16 bits in millimetres."""
 
     @property
     def feature(self) -> Feature:
         """Return the feature of the dataset, which is no video."""
         return Feature(self.key, 'image', (*self.size, 1))
-
-    def _storable_geometry(self, recorded: Size) -> Geometry:
-        del recorded
-        return geometry_of(self._bound.feature, (1, 1))
-
-    def _check(self, info: PictureInfo) -> None:
-        """Refuse nothing: any picture can be stored."""
-
-    def _encoder_bytes_per_pixel(self) -> int:
-        return 20
 
 
 class DepthImageCamera(DepthTableCamera[npt.NDArray[np.uint16]]):
