@@ -37,6 +37,7 @@ from kuavo_bag_converter.check.findings import (
 from kuavo_bag_converter.dataset.encoders import copied_stream_options
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
+    EPISODES_FILES,
     EPISODES_PATH_V21,
     INFO_PATH,
     PROFILE_PATH,
@@ -66,10 +67,6 @@ _EPISODE_COLUMNS = (
 )
 _VIDEO_COLUMNS = ('chunk_index', 'file_index', 'from_timestamp', 'to_timestamp')
 _BATCH_EPISODES = 256
-
-DATA_FILES = 'data/*/*.parquet'
-EPISODES_FILES = 'meta/episodes/*/*.parquet'
-"""LeRobot finds these files by globbing, sorted by path."""
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from kuavo_bag_converter.check.description import (
-    DATA_FILES,
     Description,
     StoredEpisode,
     StoredFeature,
 )
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, Findings, first_line
 from kuavo_bag_converter.dataset.features import LANGUAGE_FEATURES
-from kuavo_bag_converter.dataset.layout import FileLimits
+from kuavo_bag_converter.dataset.layout import DATA_FILES, FileLimits
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, table_schema
 import numpy as np
 import numpy.typing as npt

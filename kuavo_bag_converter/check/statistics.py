@@ -23,12 +23,7 @@ from itertools import pairwise
 from typing import Any
 
 from kuavo_bag_converter.check.coding import DECODED, Floats, limits
-from kuavo_bag_converter.check.description import (
-    DATA_FILES,
-    Description,
-    EPISODES_FILES,
-    StoredFeature,
-)
+from kuavo_bag_converter.check.description import Description, StoredFeature
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json
 from kuavo_bag_converter.check.rows import batches, numbers_of, values_by_episode
 from kuavo_bag_converter.check.stored_statistics import (
@@ -38,8 +33,8 @@ from kuavo_bag_converter.check.stored_statistics import (
     StoredStatistics,
 )
 from kuavo_bag_converter.check.videos import depth_coding, PictureStatistics
-from kuavo_bag_converter.dataset.layout import STATS_PATH
-from kuavo_bag_converter.dataset.metadata import decode_pictures, PICTURES
+from kuavo_bag_converter.dataset.layout import DATA_FILES, EPISODES_FILES, STATS_PATH
+from kuavo_bag_converter.dataset.metadata import read_pictures
 from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, vector_statistics
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
 import numpy as np
@@ -410,14 +405,12 @@ def _pictures_of_all(dataset: Description, findings: Findings) -> StoredStatisti
     """Return the statistics of the pictures that this converter notes beside the episodes."""
     file = dataset.files_on_disk(EPISODES_FILES)[-1]
     try:
-        note = (pq.read_metadata(dataset.root / file).metadata or {}).get(PICTURES.encode())
-        pictures = {} if note is None else decode_pictures(note.decode())
         return {
             key: {
                 name: np.asarray(value, float).reshape(1, -1)
                 for name, value in histogram.statistics().items()
             }
-            for key, histogram in pictures.items()
+            for key, histogram in read_pictures(dataset.root / file).items()
         }
     except BROKEN as error:
         findings.add('stats.unreadable', error, 'the pictures of all episodes', file=file)

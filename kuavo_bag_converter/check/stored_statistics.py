@@ -22,13 +22,12 @@ from typing import Any, NamedTuple
 from kuavo_bag_converter.check.coding import Floats
 from kuavo_bag_converter.check.description import (
     Description,
-    EPISODES_FILES,
     StoredEpisode,
     StoredFeature,
 )
 from kuavo_bag_converter.check.findings import ARROW_ERRORS, BROKEN, Findings, read_json_lines
 from kuavo_bag_converter.check.rows import is_list, numbers_of
-from kuavo_bag_converter.dataset.layout import EPISODES_STATS_PATH_V21
+from kuavo_bag_converter.dataset.layout import EPISODES_FILES, EPISODES_STATS_PATH_V21
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq

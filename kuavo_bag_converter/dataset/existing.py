@@ -27,6 +27,7 @@ from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
     DATA_PATH_V21,
+    EPISODES_FILES,
     EPISODES_PATH_V21,
     EPISODES_STATS_PATH_V21,
     FileNumber,
@@ -38,7 +39,7 @@ from kuavo_bag_converter.dataset.layout import (
     VIDEO_PATH,
     VIDEO_PATH_V21,
 )
-from kuavo_bag_converter.dataset.metadata import decode_pictures, PICTURES
+from kuavo_bag_converter.dataset.metadata import read_pictures
 from kuavo_bag_converter.dataset.statistics import Histogram
 from kuavo_bag_converter.dataset.tables import videos
 from kuavo_bag_converter.dataset.video import copies_jpegs, copies_streams
@@ -48,7 +49,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _FEATURE_KEYS = ('dtype', 'shape', 'names')
-_INFO_KEYS = (
+COMPARED_INFO = (
     'video.codec',
     'video.pix_fmt',
     'is_depth_map',
@@ -58,6 +59,7 @@ _INFO_KEYS = (
     'video.shift',
     'video.use_log',
 )
+"""Of the ``info`` of a camera, what must be equal in joined datasets that both tell it."""
 _PLACES: Mapping[str, Mapping[str, Any]] = {
     'v3.0': {'data_path': DATA_PATH, 'video_path': VIDEO_PATH},
     'v2.1': {
@@ -171,14 +173,14 @@ def read_info(
     for name, value in wanted.items():
         if has[name] != value:
             raise DatasetError(
-                f'{root}: its {name} is {_apart(has[name], value)}, the new episodes have '
-                f'{_apart(value, has[name])}; only equal ones can be appended'
+                f'{root}: its {name} is {apart(has[name], value)}, the new episodes have '
+                f'{apart(value, has[name])}; only equal ones can be appended'
             )
     return info
 
 
-def _apart(value: Any, other: Any) -> Any:
-    """Return of names those that others are without, if there are any; else the value."""
+def apart(value: Any, other: Any) -> Any:
+    """Return of two lists the names that the other is without, if there are any; else a value."""
     if not isinstance(value, list) or not isinstance(other, list):
         return value
     return [item for item in value if isinstance(item, str) and item not in other] or value
@@ -229,7 +231,7 @@ def _comparable(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return of two feature entries what must be equal; encoder settings may differ."""
     wanted_info, found_info = wanted.get('info') or {}, found.get('info') or {}
-    shared = [key for key in _INFO_KEYS if key in wanted_info and key in found_info]
+    shared = [key for key in COMPARED_INFO if key in wanted_info and key in found_info]
     return (
         {name: wanted[name] for name in _FEATURE_KEYS} | {k: wanted_info[k] for k in shared},
         {name: found[name] for name in _FEATURE_KEYS} | {k: found_info[k] for k in shared},
@@ -242,7 +244,7 @@ def open_v30(root: Path, info: Mapping[str, Any], features: Sequence[Feature]) -
 
     :raises DatasetError: Its metadata is incomplete.
     """
-    files = sorted(root.glob('meta/episodes/*/*.parquet'))
+    files = sorted(root.glob(EPISODES_FILES))
     cameras = [feature.key for feature in videos(features)]
     try:
         task_table = pq.read_table(root / TASKS_PATH)
@@ -251,8 +253,7 @@ def open_v30(root: Path, info: Mapping[str, Any], features: Sequence[Feature]) -
         numbers = _last_numbers(
             root, files, ['data', 'meta/episodes', *(f'videos/{c}' for c in cameras)]
         )
-        note = (pq.read_metadata(files[-1]).metadata or {}).get(PICTURES.encode(), b'{}')
-        pictures = decode_pictures(note.decode())
+        pictures = read_pictures(files[-1])
         return ExistingV30(
             info=info,
             tasks=tuple(tasks[index] for index in range(len(tasks))),

@@ -22,6 +22,9 @@ FILES_PER_CHUNK = 1000
 _BYTES_PER_MB = 1 << 20
 
 DATA_PATH = 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet'
+DATA_FILES = 'data/*/*.parquet'
+EPISODES_FILES = 'meta/episodes/*/*.parquet'
+"""LeRobot finds these files by globbing, sorted by path."""
 VIDEO_PATH = 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4'
 EPISODES_PATH = 'meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet'
 INFO_PATH = 'meta/info.json'

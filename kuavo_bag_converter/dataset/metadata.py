@@ -44,11 +44,12 @@ from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, TableWriter, vi
 from kuavo_bag_converter.dataset.video import video_info, video_info_v21
 from kuavo_bag_converter.support.files import sync, write_text
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 _EPISODES_PER_ROW_GROUP = 10
 DEPTH_IMAGE_INFO = {'is_depth_map': True, 'depth_unit': 'mm'}
 """What tells LeRobot >= 0.6 that pictures in the table are depth, and the unit of all numbers."""
-PICTURES = 'pictures'
+_PICTURES = 'pictures'
 """Where a file of meta/episodes keeps the pictures of all episodes up to its last one."""
 
 
@@ -173,8 +174,8 @@ def of_pictures(pictures: Mapping[str, Histogram | Statistics]) -> dict[str, Sta
     }
 
 
-def encode_pictures(pictures: Mapping[str, Histogram]) -> str:
-    """Return the pictures of a dataset's cameras as a text that ``decode_pictures`` reads."""
+def _encoded_pictures(pictures: Mapping[str, Histogram]) -> str:
+    """Return the pictures of a dataset's cameras as a text that ``read_pictures`` reads."""
     return json.dumps(
         {
             key: {
@@ -187,11 +188,12 @@ def encode_pictures(pictures: Mapping[str, Histogram]) -> str:
     )
 
 
-def decode_pictures(text: str) -> dict[str, Histogram]:
-    """Read what ``encode_pictures`` wrote."""
+def read_pictures(file: Path) -> dict[str, Histogram]:
+    """Read the histograms of all pictures from the last file of episodes, if it has them."""
+    note = (pq.read_metadata(file).metadata or {}).get(_PICTURES.encode(), b'{}')
     return {
         key: Histogram.decode(entry['counts'], entry['frames'], entry['scale'])
-        for key, entry in json.loads(text).items()
+        for key, entry in json.loads(note).items()
     }
 
 
@@ -364,5 +366,5 @@ class EpisodesWriter:
         self._close_file()
 
     def _close_file(self) -> None:
-        self._writer.note(PICTURES, encode_pictures(self._totals.histograms))
+        self._writer.note(_PICTURES, _encoded_pictures(self._totals.histograms))
         self._writer.close()

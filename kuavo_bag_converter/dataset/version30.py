@@ -25,7 +25,9 @@ from typing import Any
 from kuavo_bag_converter.dataset.existing import ExistingV30, with_statistics
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
+    DATA_FILES,
     DATA_PATH,
+    EPISODES_FILES,
     FileNumber,
     STATS_PATH,
     VIDEO_PATH,
@@ -60,7 +62,7 @@ from kuavo_bag_converter.dataset.tables import (
 import numpy as np
 import pyarrow as pa
 
-KEPT_FILES = ('data/*/*.parquet', 'videos/*/*/*.mp4', 'meta/episodes/*/*.parquet')
+KEPT_FILES = (DATA_FILES, 'videos/*/*/*.mp4', EPISODES_FILES)
 
 
 class WriterV30:

@@ -24,10 +24,10 @@ import stat
 
 from kuavo_bag_converter.bags.discover import find_recordings
 from kuavo_bag_converter.bags.open import local_path
-from kuavo_bag_converter.check.description import describe, Description, EPISODES_FILES
+from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
-from kuavo_bag_converter.dataset.layout import PROFILE_PATH, REPORT_PATH
+from kuavo_bag_converter.dataset.layout import EPISODES_FILES, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import (
     ConversionRecord,
     format_of,

@@ -30,6 +30,7 @@ from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Finding, Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.dataset.assemble import Assembler, check_format
+from kuavo_bag_converter.dataset.existing import apart, COMPARED_INFO
 from kuavo_bag_converter.dataset.layout import MODALITY_PATH
 from kuavo_bag_converter.jobs.convert import check_before_publishing, writing_to
 from kuavo_bag_converter.jobs.dataset_files import others_in, take_snapshot
@@ -50,17 +51,6 @@ from kuavo_bag_converter.support.version import __version__
 _VERSIONS = ('v3.0', 'v2.1')
 _NAMED = 5
 """Files that a line names."""
-_COMPARED = (
-    'video.codec',
-    'video.pix_fmt',
-    'is_depth_map',
-    'depth_unit',
-    'video.depth_min',
-    'video.depth_max',
-    'video.shift',
-    'video.use_log',
-)
-"""What must be equal of a camera where both datasets tell it."""
 _OF_V21 = (
     'video.height',
     'video.width',
@@ -257,22 +247,15 @@ def _check_equal(first: Description, other: Description) -> None:
             ]
             pairs += [
                 (f'{key} ({name})', mine.info[name], theirs.info[name])
-                for name in _COMPARED
+                for name in COMPARED_INFO
                 if name in mine.info and name in theirs.info
             ]
     for name, value, others in pairs:
         if value != others:
             raise UsageError(
-                f'{other.root}: its {name} is {_apart(others, value)}, that of {first.root} is '
-                f'{_apart(value, others)}; only datasets of equal features can be joined'
+                f'{other.root}: its {name} is {apart(others, value)}, that of {first.root} is '
+                f'{apart(value, others)}; only datasets of equal features can be joined'
             )
-
-
-def _apart(value: Any, other: Any) -> Any:
-    """Return of lists what the other one is without, if there is any; else the value."""
-    if not isinstance(value, list) or not isinstance(other, list):
-        return value
-    return [item for item in value if item not in other] or value
 
 
 def _make(

@@ -26,10 +26,14 @@ from typing import Any, cast
 import av
 from av.video.stream import VideoStream
 import cv2
-from kuavo_bag_converter.check.description import Description, EPISODES_FILES, StoredFeature
+from kuavo_bag_converter.check.description import Description, StoredFeature
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature
-from kuavo_bag_converter.dataset.layout import EPISODES_PATH_V21, EPISODES_STATS_PATH_V21
-from kuavo_bag_converter.dataset.metadata import decode_pictures, PICTURES
+from kuavo_bag_converter.dataset.layout import (
+    EPISODES_FILES,
+    EPISODES_PATH_V21,
+    EPISODES_STATS_PATH_V21,
+)
+from kuavo_bag_converter.dataset.metadata import read_pictures
 from kuavo_bag_converter.dataset.mp4 import frame_rate
 from kuavo_bag_converter.dataset.sources import KnownStatistics, VideoPiece
 from kuavo_bag_converter.dataset.statistics import (
@@ -94,8 +98,7 @@ class StoredEpisodes:
         if not self.is_whole or not files:
             return {}
         try:
-            note = (pq.read_metadata(files[-1]).metadata or {}).get(PICTURES.encode(), b'{}')
-            known = decode_pictures(note.decode())
+            known = read_pictures(files[-1])
         except _BROKEN:
             return {}
         return {key: one for key, one in known.items() if one.frames == self._dataset.frames}
