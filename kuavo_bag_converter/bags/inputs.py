@@ -239,6 +239,14 @@ def _reason(error: Exception) -> str:
     return ' '.join(str(error).split())
 
 
+def unlike_rows(first: TableRow, other: TableRow, path: Path) -> UsageError:
+    """Return the error about rows that say different things of the recording at a path."""
+    lines = ' and '.join(map(str, sorted({first.line, other.line})))
+    return UsageError(
+        f'{other.source}: lines {lines}: say different things of one recording, {path}'
+    )
+
+
 class RowsByPlace:
     """Finds the rows of tables that are of a recording."""
 

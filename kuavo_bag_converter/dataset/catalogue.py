@@ -537,11 +537,11 @@ def _json(value: Any) -> str:
 def _topic_rows(bag: int, details: BagDetails) -> Iterator[dict[str, Any]]:
     """Yield a row for each use of a topic, and for each description of which no use is told."""
     described = [_described(place, entry) for place, entry in enumerate(details.topics)]
-    told: set[int | None] = set()
+    used: set[int | None] = set()
     for track in details.plan.tracks:
         topic = track.selected_from or track.topic
         own = next((one for one in described if one['topic'] == topic), {'place': None})
-        told.add(own['place'])
+        used.add(own['place'])
         yield {
             **own,
             'bag': bag,
@@ -551,7 +551,7 @@ def _topic_rows(bag: int, details: BagDetails) -> Iterator[dict[str, Any]]:
             **{name: getattr(track.stamps, name) for name in _STAMP_COUNTS},
             **{f'error_{name}_ms': getattr(track.error_ms, name) for name in _ERRORS},
         }
-    yield from ({**one, 'bag': bag} for one in described if one['place'] not in told)
+    yield from ({**one, 'bag': bag} for one in described if one['place'] not in used)
 
 
 def _described(place: int, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from kuavo_bag_converter.jobs.configuration import differences
 from kuavo_bag_converter.jobs.convert import publish_outcomes, writing_to
 from kuavo_bag_converter.jobs.part import Part, PartOf, parts_folder
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.jobs.shard import Origin
+from kuavo_bag_converter.jobs.shard import format_of, Origin
 from kuavo_bag_converter.jobs.workspace import (
     PART_SETTINGS,
     remove_part,
@@ -191,14 +191,10 @@ def _outcomes(run: Conversion, parts: Sequence[Part]) -> list[Outcome]:
         if path is None:
             continue
         shard = Shard.load(path)
-        plan = Origin.of(shard).plan
-        options = {key: video.options for key, video in shard.videos.items()}
-        topics = {track.name: track.topic for track in plan.tracks}
-        names = plan.element_names or {}
-        shard_format = ShardFormat(shard.features, options, shard.fps, '', topics, names)
-        outcomes[number] = _agreed(agreement, outcomes[number], shard_format)
+        origin = Origin.of(shard)
+        outcomes[number] = _agreed(agreement, outcomes[number], format_of(shard, origin))
         if outcomes[number].shard is not None:
-            run.alignment.add(number, plan)
+            run.alignment.add(number, origin.plan)
     for number, outcome in sorted(outcomes.items()):
         if outcome.status == 'failed':
             run.observer.bag_refused(number, len(outcomes), outcome)

@@ -48,7 +48,7 @@ from kuavo_bag_converter.jobs.bags import Bag
 from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
 from kuavo_bag_converter.jobs.labels import check_labels
 from kuavo_bag_converter.jobs.report import Outcome
-from kuavo_bag_converter.jobs.shard import Origin, write_shard
+from kuavo_bag_converter.jobs.shard import format_of, Origin, write_shard
 from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.remote.spool import held, is_stub
@@ -256,14 +256,9 @@ class BagConverter:
             with self._open(bag) as reader:
                 profile = self.profile.of(reader)
             self._settle(bag, profile, context)
-        options = {key: video.options for key, video in shard.videos.items()}
         origin = Origin.of(shard)
-        names = origin.plan.element_names or {}
-        shard_format = ShardFormat(
-            shard.features, options, shard.fps, profile.robot_type, names=names
-        )
         try:
-            self.agreement.check(bag.name, shard_format)
+            self.agreement.check(bag.name, format_of(shard, origin, profile.robot_type))
         except BagError:
             if self.settings.video != AUTO:
                 raise

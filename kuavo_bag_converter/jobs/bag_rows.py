@@ -21,12 +21,13 @@ import math
 from typing import NamedTuple
 
 from kuavo_bag_converter.bags.discover import Recording
-from kuavo_bag_converter.bags.inputs import RowsByPlace, TableRow
+from kuavo_bag_converter.bags.inputs import RowsByPlace, TableRow, unlike_rows
+from kuavo_bag_converter.jobs.tasks import TASK
 from kuavo_bag_converter.profiles.model import TimeRange
 from kuavo_bag_converter.support.errors import UsageError
 
-_TASK, _START, _STOP = 'task', 'start_s', 'stop_s'
-_OF_RANGES = (_TASK, _START, _STOP)
+_START, _STOP = 'start_s', 'stop_s'
+_OF_RANGES = (TASK, _START, _STOP)
 """Columns that may differ in the rows of one recording."""
 
 
@@ -53,12 +54,8 @@ def bag_row(recording: Recording, rows: RowsByPlace) -> BagRow:
     timed = [row for row in found if {_START, _STOP} & row.values.keys()]
     for row in found[1:]:
         if _labels(row) != _labels(first) or (not timed and row.values != first.values):
-            lines = sorted({first.line, row.line})
-            raise UsageError(
-                f'{row.source}: lines {" and ".join(map(str, lines))}: say different things of '
-                f'one recording, {recording[0]}'
-            )
-    task = first.values.get(_TASK, '')
+            raise unlike_rows(first, row, recording[0])
+    task = first.values.get(TASK, '')
     return BagRow(task, _labels(first), _ranges(found, task) if timed else ())
 
 
@@ -77,7 +74,7 @@ def _ranges(rows: Sequence[TableRow], task: str) -> tuple[TimeRange, ...]:
             raise _error(
                 row, f'start_s {start:g} lies in the piece before, until {ranges[-1].stop_s:g} s'
             )
-        own = row.values.get(_TASK, '')
+        own = row.values.get(TASK, '')
         ranges.append(TimeRange(start, stop, '' if own == task else own))
     return tuple(ranges)
 

@@ -274,8 +274,8 @@ class BagsToShards:
         """Keep what the first messages of a bag have told, once for all that tell the same."""
         self._settle_profile(self._bag(number), tried)
         self._choose_encoders(tried.shard_format)
-        told = pickle.dumps((tried.shard_format, tried.first_messages))
-        equal = self._equal.setdefault(told, tried)
+        content = pickle.dumps((tried.shard_format, tried.first_messages))
+        equal = self._equal.setdefault(content, tried)
         self._tried[number] = equal._replace(state=tried.state)
 
     def _settle_profile(self, bag: Bag, tried: TriedBag) -> None:

@@ -30,6 +30,7 @@ from kuavo_bag_converter.alignment.report import PlanReport
 from kuavo_bag_converter.alignment.selection import select_messages, UnfitTopics
 from kuavo_bag_converter.bags.fingerprint import Fingerprint
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
+from kuavo_bag_converter.dataset.agreement import ShardFormat
 from kuavo_bag_converter.dataset.shard import Shard, ShardWriter
 from kuavo_bag_converter.frames.alternatives import alternative_lines
 from kuavo_bag_converter.frames.camera_sequence import bad_pictures, CameraSequence
@@ -113,6 +114,14 @@ class Origin:
             )
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise DatasetError(f'{shard.path}: does not tell its bag ({error!r})') from error
+
+
+def format_of(shard: Shard, origin: Origin, robot_type: str = '') -> ShardFormat:
+    """Return what a finished shard must have in common with the others of a dataset."""
+    options = {key: video.options for key, video in shard.videos.items()}
+    topics = {track.name: track.topic for track in origin.plan.tracks}
+    names = origin.plan.element_names or {}
+    return ShardFormat(shard.features, options, shard.fps, robot_type, topics, names)
 
 
 def write_shard(

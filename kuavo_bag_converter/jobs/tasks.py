@@ -25,7 +25,7 @@ from typing import Any
 from kuavo_bag_converter.alignment.marks import find_marks
 from kuavo_bag_converter.bags.custom_data import custom_data_of
 from kuavo_bag_converter.bags.discover import Recording
-from kuavo_bag_converter.bags.inputs import read_table, RowsByPlace, TableRow
+from kuavo_bag_converter.bags.inputs import read_table, RowsByPlace, TableRow, unlike_rows
 from kuavo_bag_converter.bags.rosbag2.metadata import NAME
 from kuavo_bag_converter.settings import is_table
 from kuavo_bag_converter.support.errors import BagError, UsageError
@@ -74,11 +74,7 @@ def row_of(recording: Recording, rows: RowsByPlace) -> TableRow | None:
     found = [row for path in recording for row in rows.of(path)]
     for row in found[1:]:
         if row.values != found[0].values:
-            lines = sorted({found[0].line, row.line})
-            raise UsageError(
-                f'{row.source}: lines {" and ".join(map(str, lines))}: say different things of '
-                f'one recording, {recording[0]}'
-            )
+            raise unlike_rows(found[0], row, recording[0])
     return found[0] if found else None
 
 
