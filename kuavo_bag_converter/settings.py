@@ -157,8 +157,7 @@ class Settings:
     )
     shard: str = setting(
         '',
-        'I/N, such as 1/4: convert only part I of N of the bags, to be joined with the others by '
-        'the command assemble.',
+        'I/N, such as 1/4: convert only part I of N of the bags; assemble joins all.',
     )
     num_used: int = setting(
         0, 'Bags to use, drawn at random, the same ones with the same seed; 0 is all.', minimum=0
@@ -235,8 +234,8 @@ class Settings:
     )
     vcodec: str = setting(
         'h264',
-        'Video codec, or an encoder in hardware by the name that FFmpeg gives it; auto is h264 by '
-        'the first such encoder that works here, tried with pictures, else by software.',
+        "Video codec, or an encoder in hardware by FFmpeg's name; auto is h264 by the first such "
+        'encoder that works here, else by software.',
         choices=(*PRESETS, AUTO, *HARDWARE_ENCODERS),
     )
     crf: int = setting(

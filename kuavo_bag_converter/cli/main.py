@@ -126,8 +126,8 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--retry-failed',
         action='store_true',
-        help='convert the bags that failed when DIR was made; they are looked for where they '
-        'were, or among the BAGs that are given, by name',
+        help='convert the bags that failed when DIR was made: where they were, or among the BAGs '
+        'that are given, by name',
     )
     _settings_arguments(parser)
 
