@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import av
 import cv2
-from kuavo_bag_converter.benchmark.processes import memory_status
 from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.encoders import COPY, encoder_options, ENCODERS
@@ -53,7 +52,7 @@ from kuavo_bag_converter.messages.video_frames import (
 )
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError
-from kuavo_bag_converter.support.process import MB, release_memory
+from kuavo_bag_converter.support.process import MB, PeakMemory, release_memory, resident_bytes
 import numpy as np
 import numpy.typing as npt
 
@@ -140,10 +139,9 @@ def _depth_pictures(
 
 def _encode_measured(encode: Callable[[], None], frames: int) -> dict[str, Any]:
     """Encode, and find the memory that it takes at most, which readings could miss."""
-    Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # resets VmHWM, see proc(5)
-    before = memory_status('VmRSS')
+    peak, before = PeakMemory(), resident_bytes()
     encode()
-    return {'frames': frames, 'encoder_mb': (memory_status('VmHWM') - before) / MB}
+    return {'frames': frames, 'encoder_mb': (peak.bytes() - before) / MB}
 
 
 def _encode(path: Path, pictures: _Pictures, options: VideoOptions, *, depth: str) -> None:

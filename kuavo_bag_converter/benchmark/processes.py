@@ -19,8 +19,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from kuavo_bag_converter.support.process import kernel_bytes
+
 _PROC = Path('/proc')
-_KB = 1024
 _TICKS = os.sysconf('SC_CLK_TCK')
 
 
@@ -55,10 +56,9 @@ class Session:
 
 def _proportional_set_size(pid: int) -> int:
     try:
-        text = (_PROC / str(pid) / 'smaps_rollup').read_text(encoding='ascii')
+        return kernel_bytes(f'{pid}/smaps_rollup', 'Pss')
     except OSError:
         return 0  # It has ended since it was listed.
-    return _field(text, 'Pss')
 
 
 def processor_seconds_of(pid: int) -> float:
@@ -68,26 +68,14 @@ def processor_seconds_of(pid: int) -> float:
     return sum(map(int, fields[11:15])) / _TICKS
 
 
-def memory_status(name: str) -> int:
-    """Return a line of this process's ``status``, such as VmRSS or VmHWM, in bytes."""
-    return _field((_PROC / 'self/status').read_text(encoding='ascii'), name)
-
-
 def memory_available() -> int:
     """Return how many bytes new processes can have without swapping."""
-    return _field((_PROC / 'meminfo').read_text(encoding='ascii'), 'MemAvailable')
+    return kernel_bytes('meminfo', 'MemAvailable')
 
 
 def memory_total() -> int:
     """Return the memory of the machine, bytes."""
-    return _field((_PROC / 'meminfo').read_text(encoding='ascii'), 'MemTotal')
-
-
-def _field(text: str, name: str) -> int:
-    for line in text.splitlines():
-        if line.startswith(name + ':'):
-            return int(line.split()[1]) * _KB
-    return 0
+    return kernel_bytes('meminfo', 'MemTotal')
 
 
 def machine_busy_seconds() -> float:

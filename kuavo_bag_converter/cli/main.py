@@ -33,7 +33,7 @@ from typing import NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.support.errors import ConverterError, UsageError
 from kuavo_bag_converter.support.process import cancel_on_signals, exit_on_sigterm, one_thread_each
-from kuavo_bag_converter.support.texts import did_you_mean, quoted
+from kuavo_bag_converter.support.texts import did_you_mean, PROGRAM, quoted
 from kuavo_bag_converter.support.version import __version__
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from kuavo_bag_converter.jobs.merge import Joined
     from kuavo_bag_converter.jobs.report import Report
     from kuavo_bag_converter.settings import Settings
-
-_PROGRAM = 'python -m kuavo_bag_converter'
 
 
 class _Command(NamedTuple):
@@ -75,7 +73,7 @@ def _print_error(error: object) -> None:
 
 def _run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog=_PROGRAM, description='Convert ROS bags to LeRobot datasets in small, flat memory.'
+        prog=PROGRAM, description='Convert ROS bags to LeRobot datasets in small, flat memory.'
     )
     parser.add_argument('--version', action='version', version=__version__)
     subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -103,7 +101,7 @@ def _run(arguments: Sequence[str]) -> int:
         word = unknown[0].partition('=')[0]
         raise UsageError(
             f'{named}: no option or argument {quoted(unknown[0])}{did_you_mean(word, known)}; see '
-            f'{_PROGRAM} {named} --help-all'
+            f'{PROGRAM} {named} --help-all'
         )
     return int(options.run(options))
 

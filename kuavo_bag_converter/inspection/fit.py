@@ -67,11 +67,10 @@ from kuavo_bag_converter.robots.resolve import (
 )
 from kuavo_bag_converter.settings import known_settings, SettingInfo, Settings, updated
 from kuavo_bag_converter.support.errors import BagError, ImageError, UnfitMessageError, UsageError
-from kuavo_bag_converter.support.texts import listed, shown
+from kuavo_bag_converter.support.texts import listed, PROGRAM, shown
 import numpy as np
 import yaml
 
-_PROGRAM = 'python -m kuavo_bag_converter'
 _NOT_SAID = ('bags', 'output', 'append', 'retry_failed', 'num_used', 'seed')
 _RATE_TOLERANCE = 0.1
 _WITHIN = 100
@@ -497,7 +496,7 @@ def _command(files: Sequence[str], settings: Settings) -> str:
             value = info.value_in(settings)
             text = value if _is_plain(info, value) else json.dumps(value)
             words.append(f'--set {shlex.quote(f"{name}={text}")}')
-    return f'{_PROGRAM} convert {" ".join(words)}'
+    return f'{PROGRAM} convert {" ".join(words)}'
 
 
 def _distinguishing(settings: Settings) -> Mapping[str, object]:

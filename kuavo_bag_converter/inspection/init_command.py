@@ -25,7 +25,7 @@ import tempfile
 from typing import NamedTuple, TYPE_CHECKING
 
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.texts import counted, shown
+from kuavo_bag_converter.support.texts import counted, PROGRAM, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from kuavo_bag_converter.inspection.fit import InspectedBag
     from kuavo_bag_converter.inspection.report import BagReport, Fit, Miss
     from kuavo_bag_converter.settings import Settings
-
-_PROGRAM = 'python -m kuavo_bag_converter'
 
 
 class _Drafted(NamedTuple):
@@ -138,12 +136,12 @@ def _print_result(drafted: _Drafted, bag: str, output: Path, others: int) -> Non
     if others:
         print(  # noqa: T201
             f'from {bag}; whether it fits the {counted(others, "other recording")} there, say '
-            f'{_PROGRAM} inspect {shlex.quote(str(Path(bag).parent))} --profile {_profile(output)}'
+            f'{PROGRAM} inspect {shlex.quote(str(Path(bag).parent))} --profile {_profile(output)}'
         )
     print('next')  # noqa: T201
     command = fit.command.replace(fit.profile, str(output))
     print(f'  {command}')  # noqa: T201
-    print(f'  {_PROGRAM} verify DIR --bags {shlex.quote(bag)}')  # noqa: T201
+    print(f'  {PROGRAM} verify DIR --bags {shlex.quote(bag)}')  # noqa: T201
 
 
 def _profile(output: Path) -> str:

@@ -43,9 +43,8 @@ from kuavo_bag_converter.profiles.loader import profile_from_yaml
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError, DatasetError, UsageError
 from kuavo_bag_converter.support.process import peak_memory_mb
-from kuavo_bag_converter.support.texts import error_text, listed
+from kuavo_bag_converter.support.texts import error_text, listed, PROGRAM
 
-_COMMAND = 'python -m kuavo_bag_converter'
 _NAMED = 10
 """Parts that a line names."""
 
@@ -145,7 +144,7 @@ def _check_complete(root: Path, parts: Sequence[Part], count: int) -> None:
         (stopped, 'stopped at a bag that failed (on_error: stop)'),
     ):
         if left:
-            command = f'{_COMMAND} convert --params-file {{}} --shard {left[0]}'
+            command = f'{PROGRAM} convert --params-file {{}} --shard {left[0]}'
             settings = shlex.quote(str(parts[0].folder / PART_SETTINGS))
             named = listed(list(map(str, left)), _NAMED)
             raise UsageError(

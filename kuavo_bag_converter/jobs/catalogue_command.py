@@ -28,7 +28,7 @@ import tempfile
 from typing import Any, TYPE_CHECKING
 
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.texts import aligned, counted, listed, visible
+from kuavo_bag_converter.support.texts import aligned, counted, listed, PROGRAM, visible
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.dataset.catalogue import Catalogue
@@ -177,7 +177,7 @@ def _summary(root: Path, catalogue: Catalogue) -> list[str]:
             f'{one["reason"].removeprefix(one["first"] + ": ")}'
             for one in failures
         ]
-        command = f'python -m kuavo_bag_converter convert --output {root} --retry-failed'
+        command = f'{PROGRAM} convert --output {root} --retry-failed'
         lines.append(f'  when that is mended: {command}')
     late = table.filter(table['error_p95_ms'].is_valid())
     if late.num_rows:

@@ -21,6 +21,8 @@ import math
 import os
 from pathlib import Path
 
+from kuavo_bag_converter.support.process import kernel_bytes
+
 _CGROUPS = Path('/sys/fs/cgroup')
 _NO_LIMIT = 1 << 60
 """Version 1 of control groups writes about so many bytes where there is no limit."""
@@ -43,11 +45,7 @@ def cores() -> int:
 
 def available_bytes() -> int:
     """Return how many bytes of memory this process and its children may still take."""
-    found = _NO_LIMIT
-    for line in _read(Path('/proc/meminfo')).splitlines():
-        name, _, value = line.partition(':')
-        if name == 'MemAvailable':
-            found = int(value.split()[0]) << 10
+    found = kernel_bytes('meminfo', 'MemAvailable') or _NO_LIMIT
     for folder in _groups('memory'):
         for limit, used in (
             ('memory.max', 'memory.current'),

@@ -109,6 +109,15 @@ def resident_bytes(process: int | str = 'self') -> int:
         return 0
 
 
+def kernel_bytes(file: str, name: str) -> int:
+    """Return an entry in kB of a file of ``/proc`` in bytes; 0 if it is not there."""
+    text = Path('/proc', file).read_text(encoding='ascii', errors='replace')
+    for line in text.splitlines():
+        if line.startswith(f'{name}:'):
+            return int(line.split()[1]) << 10
+    return 0
+
+
 def peak_memory_mb() -> float:
     """Return the largest resident set so far, MB (2**20 bytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -123,10 +132,7 @@ class PeakMemory:
 
     def bytes(self) -> int:  # noqa: A003
         """Return it."""
-        for line in Path('/proc/self/status').read_text(encoding='ascii').splitlines():
-            if line.startswith('VmHWM:'):
-                return int(line.split()[1]) << 10
-        return resident_bytes()
+        return kernel_bytes('self/status', 'VmHWM') or resident_bytes()
 
 
 @contextmanager

@@ -22,6 +22,8 @@ import difflib
 from pathlib import PurePath
 import unicodedata
 
+PROGRAM = 'python -m kuavo_bag_converter'
+"""How the command line is called, where a line says what to do."""
 SHORT = 120
 """Characters of a text that are shown."""
 LINE = 4000
