@@ -39,8 +39,9 @@ from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.jobs.workspace import InUseError, Workspace
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
-from plain_robot import every, image, joint_state, ramps, Robot
+from plain_robot import every, image, joint_state, jpeg, payloads_of, ramps, Robot
 import pytest
+from video_packets import encode
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -242,6 +243,37 @@ def test_parts_of_different_runs_are_not_joined(tmp_path, profile, change, diffe
         assemble_parts(str(tmp_path / 'out'))
     assert 'out.parts/00002-of-00002: is of another run than' in str(caught.value)
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('video', ['auto', 'copy'])
+def test_parts_agree_about_cameras_that_bags_have_coded_otherwise(tmp_path, profile, video):
+    bags = []
+    for name, make in (
+        ('a', jpeg('head_cam_h', size=SMALL)),
+        ('b', payloads_of(encode('h264', 6, 6), 'h264')),
+        ('c', jpeg('wrist_cam_l', size=SMALL)),
+        ('d', jpeg('head_cam_h', size=LARGE)),
+    ):
+        robot = Robot().publish(CAMERA, every(10, 0.6), make)
+        robot.publish(STATE, every(50, 0.6), joint_state(ramps(2)))
+        bags.append(robot.write(tmp_path / name))
+    whole = run(bags, tmp_path / 'whole', profile=profile, video=video)
+    in_parts(bags, tmp_path / 'out', profile=profile, video=video)
+    assembled = assemble_parts(str(tmp_path / 'out'))
+    statuses = [one.status for one in whole.outcomes]
+    others = 'converted' if video == 'auto' else 'failed'
+    assert statuses == ['converted', others, 'converted', 'failed']
+    assert comparable(assembled) == comparable(whole)
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'whole')
+
+
+def test_a_part_whose_last_bag_has_failed_is_stopped_too(tmp_path, bags, profile):
+    data = bags[3].read_bytes()
+    bags[3].write_bytes(data[: len(data) // 2])
+    done = in_parts([bags[0], bags[3]], tmp_path / 'out', 1, profile=profile, on_error='stop')
+    assert [one.status for one in done[0].outcomes] == ['converted', 'failed']
+    with pytest.raises(UsageError, match=r'1 of 1 parts is stopped at a bag that failed'):
+        assemble_parts(str(tmp_path / 'out'))
 
 
 def test_a_run_that_stops_at_a_failure_leaves_its_part_to_be_done(tmp_path, bags, profile):

@@ -160,7 +160,8 @@ class Agreement:
         )
         whose = f'those of the run are {wanted}, as in {Path(self._first).name}'
         advice = 'give the camera a size in the profile'
-        if key in shard_format.video and shard_format.video[key].vcodec == COPY:
+        video = shard_format.video.get(key)
+        if video is not None and (video.copied or video.vcodec == COPY):
             advice += ' and set video: encode'
         if self._onto is not None:
             whose, advice = f'those of the dataset are {wanted}', 'choose another output for it'

@@ -136,7 +136,8 @@ def _check_complete(root: Path, parts: Sequence[Part], count: int) -> None:
     stopped = [
         part.part
         for part in parts
-        if any(outcome.status == 'skipped' for outcome in part.outcomes.values())
+        if part.settings['on_error'] == 'stop'
+        and any(outcome.shard is None for outcome in part.outcomes.values())
     ]
     for left, what in (
         ([part for part in missing if part not in begun], 'missing'),

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -169,6 +169,16 @@ class BagsToShards:
                 if isinstance(tried, TriedBag):
                     self._settle_profile(bag, tried)
 
+    def settle_copies(self, bags: Sequence[Bag]) -> None:
+        """With ``video: auto``, encode cameras that some bags have coded otherwise than others."""
+        if self._run.settings.video != AUTO:
+            return
+        tasks = [Task(number, total_bytes(bag.paths)) for number, bag in enumerate(bags, start=1)]
+        tries = self._executor.map(
+            self._converter.try_bag, tasks, lambda number: bags[number - 1], self._on_event
+        )
+        self._encode_all(tried.shard_format for _, tried in tries if isinstance(tried, TriedBag))
+
     def _numbers(self) -> range:
         return range(1, len(self._bags) + 1)
 
@@ -221,17 +231,21 @@ class BagsToShards:
 
     def _settle_copies(self) -> None:
         """With ``video: auto``, encode cameras whose pictures could not be copied alike."""
-        converter = self._converter
-        unlike = unlike_codings(tried.shard_format for tried in self._equal.values())
-        if self._run.settings.video != AUTO or not unlike:
+        formats = (tried.shard_format for tried in self._equal.values())
+        if self._run.settings.video != AUTO or not self._encode_all(formats):
             return
-        for key in sorted(unlike):
-            self._run.observer.note(f'{key}: is encoded: not all bags have it in one coding')
-        converter.encoded |= unlike
         again = [task for task in self._tasks() if task.number in self._tried]
         self._tried.clear()
         self._equal.clear()
         self._try_all(again)
+
+    def _encode_all(self, formats: Iterable[ShardFormat]) -> bool:
+        """Encode cameras that are not coded alike; return whether there are any."""
+        unlike = unlike_codings(formats)
+        for key in sorted(unlike):
+            self._run.observer.note(f'{key}: is encoded: not all bags have it in one coding')
+        self._converter.encoded |= unlike
+        return bool(unlike)
 
     def _try_all(self, tasks: Sequence[Task]) -> None:
         """Take what the first messages of bags tell, and refuse those that cannot be converted."""

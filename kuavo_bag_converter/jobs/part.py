@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.fingerprint import fingerprint
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
-from kuavo_bag_converter.dataset.features import Feature
+from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.executors.choose import choose_executor
 from kuavo_bag_converter.frames.stream import Filler
@@ -57,7 +57,7 @@ from kuavo_bag_converter.support.files import total_bytes, write_text
 from kuavo_bag_converter.support.places import is_url, name_of, plain_url
 from kuavo_bag_converter.support.process import peak_memory_mb
 
-PART_FORMAT = 1
+PART_FORMAT = 2
 _NAME = re.compile(r'(\d+)-of-(\d+)')
 
 
@@ -141,7 +141,7 @@ class Part:
     outcomes: Mapping[int, Outcome]
     """What became of its bags, by their numbers among all, from 1."""
     formats: Mapping[int, ShardFormat]
-    """What first messages told of shards, by the same; of them sizes, names and topics."""
+    """What first messages told, by the same: sizes, codings, names and topics."""
 
     def write(self, folder: Path) -> None:
         """Write it to a folder, durable on return."""
@@ -157,6 +157,7 @@ class Part:
             'formats': {
                 number: {
                     'sizes': dict(one.sizes),
+                    'codings': dict(one.codings),
                     'names': {part: list(names) for part, names in one.names.items()},
                     'topics': dict(one.topics),
                 }
@@ -221,8 +222,12 @@ def _as_tuple(value: Any) -> Any:
 
 def _format_from_json(document: Mapping[str, Any]) -> ShardFormat:
     cameras = [Feature(key, 'video', (*size, 3)) for key, size in document['sizes'].items()]
+    video = {
+        key: VideoOptions(vcodec=codec, pix_fmt=pix_fmt, copied=copied)
+        for key, (codec, pix_fmt, copied) in document['codings'].items()
+    }
     names = {part: tuple(names) for part, names in document['names'].items()}
-    return ShardFormat(tuple(cameras), {}, 0, '', document['topics'], names)
+    return ShardFormat(tuple(cameras), video, 0, '', document['topics'], names)
 
 
 class _AgreementLater(Agreement):
@@ -298,6 +303,7 @@ def convert_part(
             work = BagsToShards(run, converter, executor, mine, is_whole=len(bags) == 1)
             if len(bags) > 1:
                 work.settle_profile(bags)
+                work.settle_copies(bags)
             outcomes = work.outcomes()
         finally:
             executor.close()
