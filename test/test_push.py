@@ -28,6 +28,7 @@ from arm_runs import convert_arm, write_bag, write_profile
 from hub_server import Hub
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.remote import hub as hub_client
+from kuavo_bag_converter.remote import retries
 import pytest
 import yaml
 
@@ -118,7 +119,7 @@ def test_what_is_there_is_not_sent_again_and_failures_are_tried_again(dataset, h
 
 def test_what_was_stopped_goes_on(dataset, hub, monkeypatch, capsys):
     monkeypatch.setattr(hub_client, '_PER_COMMIT', 2)
-    monkeypatch.setattr(hub_client, '_ATTEMPTS', 1)
+    monkeypatch.setattr(retries, 'ATTEMPTS', 1)
     hub.failures.append(('/commit/', 1, 500))
     assert push(dataset) == 1
     line = capsys.readouterr().err.splitlines()[-1]

@@ -41,8 +41,8 @@ import kuavo_bag_converter as kbc
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import find_duplicates
 from kuavo_bag_converter.cli import main as cli
+from kuavo_bag_converter.remote import retries, urls
 from kuavo_bag_converter.remote import spool as spools
-from kuavo_bag_converter.remote import urls
 from kuavo_bag_converter.remote.spool import held, is_stub, Spool
 from kuavo_bag_converter.support.errors import BagError, Cancelled
 from kuavo_bag_converter.support.places import masked, name_of
@@ -149,7 +149,7 @@ def test_cut_connections_and_busy_servers_change_nothing(tmp_path, profile, buck
 def test_a_copy_goes_on_where_it_was_interrupted(tmp_path, bucket, monkeypatch):
     url, proxy = bucket
     monkeypatch.setattr(spools, '_CHUNK', 2048)
-    monkeypatch.setattr(spools, '_ATTEMPTS', 1)
+    monkeypatch.setattr(retries, 'ATTEMPTS', 1)
     bag = write_bag(tmp_path / 'bags/0.bag', 0)
     size = bag.stat().st_size
     put(url, bag)

@@ -24,7 +24,7 @@ from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.watch import watch, WatchOptions
-from kuavo_bag_converter.remote import upload as uploads
+from kuavo_bag_converter.remote import retries
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import OutputError, UsageError
 import pytest
@@ -85,7 +85,7 @@ def test_what_is_cut_is_sent_again_and_what_is_stopped_goes_on(
     bag, tmp_path, profile, bucket, monkeypatch
 ):
     url, proxy = bucket
-    monkeypatch.setattr(uploads, '_ATTEMPTS', 2)
+    monkeypatch.setattr(retries, 'ATTEMPTS', 2)
     proxy.faults += [Fault(writing('data/'), 1), Fault(writing('report.json'), 99, status=400)]
     with pytest.raises(OutputError, match=r'dataset is whole in .*: run the same command again'):
         convert_arm(bag, f'{url}/out', profile)
@@ -108,7 +108,7 @@ def test_another_run_does_not_send_what_was_made_otherwise(
     bag, tmp_path, profile, bucket, monkeypatch
 ):
     url, proxy = bucket
-    monkeypatch.setattr(uploads, '_ATTEMPTS', 1)
+    monkeypatch.setattr(retries, 'ATTEMPTS', 1)
     proxy.faults.append(Fault(writing('info.json'), 99, status=400))
     with pytest.raises(OutputError):
         convert_arm(bag, f'{url}/out', profile)

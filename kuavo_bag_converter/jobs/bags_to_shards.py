@@ -54,7 +54,7 @@ from kuavo_bag_converter.jobs.report import Observer, Outcome
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.topic_alignment import AlignmentSummary
 from kuavo_bag_converter.jobs.workspace import Workspace
-from kuavo_bag_converter.remote.spool import Prefetch
+from kuavo_bag_converter.remote.prefetch import Prefetch
 from kuavo_bag_converter.settings import AUTO, Settings
 from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError
 from kuavo_bag_converter.support.files import total_bytes

@@ -369,10 +369,7 @@ class StreamCopier(ColorDecoder):
             raise picture
         found = picture.group.form
         if found != self._form:
-            first, other = (
-                f'{form.width}x{form.height} {form.pix_fmt}' for form in (self._form, found)
-            )
-            raise self._changed(first, other)
+            raise self._changed(str(self._form), str(found))
         return picture
 
     def _still(self, codec: str, part: Compressed) -> Any:

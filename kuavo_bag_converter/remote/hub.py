@@ -25,10 +25,11 @@ from pathlib import Path, PurePosixPath
 import re
 import sys
 import tempfile
-import time
 from typing import Any, NamedTuple
 
+from kuavo_bag_converter.remote.retries import with_retries
 from kuavo_bag_converter.support.errors import ConverterError, OutputError, UsageError
+from kuavo_bag_converter.support.files import file_digest
 from kuavo_bag_converter.support.texts import counted
 
 MOST_FILES = 100_000
@@ -36,9 +37,7 @@ MOST_ENTRIES = 10_000
 MOST_BYTES = 50 * 10**9
 """Limits of the Hub: files of a repository, entries of a folder, bytes of a file."""
 _PER_COMMIT = 100
-_ATTEMPTS = 4
 _WAIT_S = 1.0
-_BLOCK = 1 << 20
 _LONG = 300
 _TOKEN = re.compile(r'\bhf_[A-Za-z0-9]{8,}\b')
 _REPO = re.compile(r'[\w.\-]+/[\w.\-]+')
@@ -188,23 +187,12 @@ class HubRepository:
         return self._interruptions
 
     def _try(self, work: Callable[[], object]) -> None:
-        for attempt in range(_ATTEMPTS):
-            failed = self._attempt(work)
-            if failed is None:
-                return
-            if attempt + 1 == _ATTEMPTS:
-                raise OutputError(str(failed))
-            self._interruptions += 1
-            time.sleep(_WAIT_S * 2**attempt)
-
-    def _attempt(self, work: Callable[[], object]) -> _TransientError | None:
-        """Do something; return why it has failed, if it may be better a moment later."""
-        try:
+        def explained() -> None:
             with self._explained():
                 work()
-        except _TransientError as error:
-            return error
-        return None
+
+        _, retries = with_retries(explained, _TransientError, _WAIT_S)
+        self._interruptions += retries
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -343,7 +331,4 @@ def _is_there(path: Path, known: tuple[int, str] | None) -> bool:
     digest = hashlib.sha256() if large else hashlib.sha1(usedforsecurity=False)
     if not large:
         digest.update(f'blob {size}\0'.encode())
-    with path.open('rb') as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest() == known[1]
+    return file_digest(path, digest) == known[1]

@@ -24,11 +24,9 @@ stub again when nobody holds it any more. Processes share a spool: what holds a 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, ExitStack, suppress
-from datetime import datetime
 import errno
 import fcntl
 import hashlib
@@ -41,6 +39,8 @@ import threading
 from typing import Any, BinaryIO, cast, NamedTuple
 import uuid
 
+from kuavo_bag_converter.remote.remote_file import RemoteFile
+from kuavo_bag_converter.remote.retries import with_retries
 from kuavo_bag_converter.remote.urls import explained, file_system, remember
 from kuavo_bag_converter.support.errors import BagError, Cancelled, ConverterError, UsageError
 from kuavo_bag_converter.support.files import write_text
@@ -52,6 +52,7 @@ from kuavo_bag_converter.support.places import (
     plain_url,
     SPOOLED,
 )
+from kuavo_bag_converter.support.process import MB
 from kuavo_bag_converter.support.texts import shown
 
 _CHUNK = 8 << 20
@@ -59,12 +60,8 @@ _BLOCK = 1 << 20
 _SMALL = 1 << 20
 """Files beside bags (metadata.yaml, annotations) are copied at once up to this size."""
 _RESERVE = 64 << 20
-_MB = 1 << 20
 _AT_ONCE = 8
-_ATTEMPTS = 4
 _WAIT_S = 0.2
-_CHECKSUMS = ('ETag', 'etag', 'blob_id', 'sha256', 'md5Hash', 'md5')
-_TIMES = ('LastModified', 'last_modified', 'mtime', 'updated', 'created')
 _LIMIT = 'limit'
 _LOCK = 'lock'
 _WANTED = 'wanted'
@@ -75,69 +72,6 @@ _PARTS = 'parts'
 
 class SpoolFullError(BagError):
     """A recording does not fit into what a spool may hold."""
-
-
-class RemoteFile(NamedTuple):
-    """What is known of a file of another machine."""
-
-    url: str
-    """Without secrets."""
-    bytes: int  # noqa: A003
-    identity: str
-    """What changes with its content: an ETag, a checksum or a time."""
-    checksum: tuple[str, str] | None = None
-    """Algorithm and hexadecimal digest of the content, where the storage gives one."""
-    time_s: float = 0.0
-    """When it was changed, if that is known."""
-
-    @staticmethod
-    def of(url: str, info: Mapping[str, Any]) -> RemoteFile:
-        """
-        Make it of what a file system says.
-
-        :raises BagError: It does not tell the size.
-        """
-        if not isinstance(info.get('size'), int):
-            raise BagError(f'{masked(url)}: its server does not tell its size')
-        times = _times(info)
-        found = [f'{name} {info[name]}' for name in _CHECKSUMS if info.get(name)]
-        found += [f'{name} {time_s}' for name, time_s in times.items()]
-        time_s = next(iter(times.values()), 0.0)
-        return RemoteFile(
-            masked(url), info['size'], found[0] if found else '', _checksum(info), time_s
-        )
-
-
-def _checksum(info: Mapping[str, Any]) -> tuple[str, str] | None:
-    lfs = info.get('lfs')
-    if lfs and getattr(lfs, 'sha256', None):
-        return 'sha256', str(lfs.sha256)
-    content = info.get('content_settings')
-    md5 = content.get('content_md5') if isinstance(content, Mapping) else None
-    if isinstance(md5, (bytes, bytearray)):
-        return 'md5', bytes(md5).hex()
-    if isinstance(info.get('md5Hash'), str):
-        with suppress(ValueError):
-            return 'md5', base64.b64decode(info['md5Hash']).hex()
-    for name in ('sha256', 'md5'):
-        if isinstance(info.get(name), str):
-            return name, str(info[name])
-    return None
-
-
-def _times(info: Mapping[str, Any]) -> dict[str, float]:
-    """Return the times of a file by name, s; libraries write them in many ways."""
-    found: dict[str, float] = {}
-    for name in _TIMES:
-        value: Any = info.get(name)
-        if isinstance(value, str):
-            with suppress(ValueError):
-                value = datetime.fromisoformat(value.replace('Z', '+00:00'))
-        if isinstance(value, datetime):
-            value = value.timestamp()
-        if isinstance(value, (int, float)):
-            found[name] = float(value)
-    return found
 
 
 class _Place(NamedTuple):
@@ -378,12 +312,12 @@ def _locked(folder: Path, name: str = _LOCK) -> Iterator[None]:
 def _make_room(places: Sequence[_Place], cancel: threading.Event, *, wait: bool) -> None:
     """Wait until files fit beside those that others use, which their locks tell."""
     root = places[0].spooled.parent
-    limit = int((root / _LIMIT).read_text()) * _MB
+    limit = int((root / _LIMIT).read_text()) * MB
     size = sum(place.remote().bytes for place in places)
     name = name_of(places[0].copy)
     if limit and size > limit:
         raise SpoolFullError(
-            f'{name}: has {-(-size // _MB)} MB, and spool_mb is {limit // _MB}; set spool_mb to '
+            f'{name}: has {-(-size // MB)} MB, and spool_mb is {limit // MB}; set spool_mb to '
             'at least as much'
         )
     while True:
@@ -400,7 +334,7 @@ def _make_room(places: Sequence[_Place], cancel: threading.Event, *, wait: bool)
             continue
         if used == 0 or not wait:
             raise SpoolFullError(
-                f'{name}: has {-(-size // _MB)} MB, and {max(free, 0) // _MB} MB are free in '
+                f'{name}: has {-(-size // MB)} MB, and {max(free, 0) // MB} MB are free in '
                 f'{root}; make room, or set spool_dir'
             )
         if cancel.wait(_WAIT_S):
@@ -470,28 +404,27 @@ def _fetch(place: _Place, cancel: threading.Event) -> int:
         if place.is_here:
             return 0
         remote = place.remote()
-        for attempt in range(_ATTEMPTS):
-            try:
-                with explained(remote.url):
-                    _copy_rest(place, remote, cancel)
-                break
-            except BagError as error:
-                if attempt + 1 == _ATTEMPTS:
-                    raise BagError(
-                        f'{error} ({place.part.stat().st_size} of {remote.bytes} bytes '
-                        'are copied; the same command goes on from there)'
-                    ) from None
-            except UsageError as error:  # of one bag: others may be read
-                raise BagError(str(error)) from None
-            if cancel.wait(_WAIT_S * 2**attempt):
-                raise Cancelled
+
+        def copy() -> None:
+            with explained(remote.url):
+                _copy_rest(place, remote, cancel)
+
+        try:
+            _, retries = with_retries(copy, BagError, _WAIT_S, cancel)
+        except BagError as error:
+            raise BagError(
+                f'{error} ({place.part.stat().st_size} of {remote.bytes} bytes are copied; the '
+                'same command goes on from there)'
+            ) from None
+        except UsageError as error:  # of one bag: others may be read
+            raise BagError(str(error)) from None
         with explained(remote.url):
             _check(place, remote)
         os.utime(place.part, (remote.time_s, remote.time_s))
         os.replace(place.part, place.copy)
         _drop_part(place)
         place.note('here').touch()
-    return attempt
+    return retries
 
 
 def _copy_rest(place: _Place, remote: RemoteFile, cancel: threading.Event) -> None:
@@ -524,18 +457,10 @@ def _check(place: _Place, remote: RemoteFile) -> None:
             f'{remote.url}: has changed while it was copied; run the same command again when it '
             'is complete'
         )
-    if remote.checksum is not None:
-        algorithm, expected = remote.checksum
-        digest = hashlib.new(algorithm, usedforsecurity=False)
-        with part.open('rb') as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        if digest.hexdigest() != expected.lower():
-            _drop_part(place)
-            raise BagError(
-                f'{remote.url}: its {algorithm} is {digest.hexdigest()} here, and {expected} '
-                'where it is stored; run the same command again'
-            )
+    difference = remote.difference(part)
+    if difference:
+        _drop_part(place)
+        raise BagError(f'{remote.url}: {difference}; run the same command again')
 
 
 def _become_stub(place: _Place) -> None:
@@ -683,46 +608,3 @@ def _note(place: _Place, remote: RemoteFile) -> None:
     temporary.write_text(json.dumps(remote))
     os.replace(temporary, place.note('json'))
     _write_stub(place, remote)
-
-
-class Prefetch:
-    """Copies one recording while another one is converted, if the spool has room for both."""
-
-    def __init__(self, cancel: threading.Event) -> None:
-        """Copy nothing yet; ``cancel`` is set to stop."""
-        self._cancel = cancel
-        self._done: dict[int, threading.Event] = {}
-
-    def start(self, number: int, paths: Sequence[Path], following: Sequence[Path]) -> None:
-        """
-        Copy a recording that is going to be converted now, and then the one that follows.
-
-        What goes wrong is found when they are converted.
-
-        :param number: Of the first one, for :meth:`finish`.
-        :param paths: Its files.
-        :param following: Those of the other one.
-        """
-        if any(map(is_stub, (*paths, *following))):
-            done = self._done[number] = threading.Event()
-            threading.Thread(
-                target=self._copy, args=(paths, following, done), daemon=True, name='prefetch'
-            ).start()
-
-    def _copy(
-        self, paths: Sequence[Path], following: Sequence[Path], done: threading.Event
-    ) -> None:
-        # The first one must have its room before the next one takes any.
-        current, ahead = held(paths, self._cancel), held(following, self._cancel, wait=False)
-        with suppress(ConverterError, OSError), current, ahead:
-            done.wait()
-
-    def finish(self, number: int) -> None:
-        """Let go of a recording that is converted."""
-        if number in self._done:
-            self._done.pop(number).set()
-
-    def close(self) -> None:
-        """Let go of all."""
-        for number in list(self._done):
-            self.finish(number)

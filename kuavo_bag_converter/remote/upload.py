@@ -20,21 +20,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
-import hashlib
 import json
 from pathlib import Path
 import threading
 from typing import Any
 
-from kuavo_bag_converter.remote.spool import RemoteFile
+from kuavo_bag_converter.remote.remote_file import RemoteFile
+from kuavo_bag_converter.remote.retries import with_retries
 from kuavo_bag_converter.remote.urls import explained, file_system
 from kuavo_bag_converter.support.errors import BagError, Cancelled, OutputError, UsageError
 from kuavo_bag_converter.support.places import masked
 
 _AT_ONCE = 4
-_ATTEMPTS = 4
 _WAIT_S = 0.5
-_BLOCK = 1 << 20
 _WITH_BUCKETS = ('s3', 's3a', 'gs', 'gcs', 'az', 'abfs', 'abfss')
 
 
@@ -143,27 +141,23 @@ class Upload:
 
     def _send(self, name: str, path: Path) -> None:
         target = f'{self._root.rstrip("/")}/{name}'
-        for attempt in range(_ATTEMPTS):
-            try:
-                with explained(self._url_of(name)):
-                    self._fs.makedirs(target.rpartition('/')[0], exist_ok=True)
-                    self._fs.put_file(str(path), target, callback=_stopping(self._cancel))
-                    self._fs.invalidate_cache()
-                    now = RemoteFile.of(self._url_of(name), self._fs.info(target))
-                break
-            except UsageError as error:
-                raise OutputError(str(error)) from None
-            except BagError as error:
-                if attempt + 1 == _ATTEMPTS:
-                    raise OutputError(str(error)) from None
-                with self._lock:
-                    self.interruptions += 1
-            if self._cancel.wait(_WAIT_S * 2**attempt):
-                raise Cancelled
+
+        def put() -> RemoteFile:
+            with explained(self._url_of(name)):
+                self._fs.makedirs(target.rpartition('/')[0], exist_ok=True)
+                self._fs.put_file(str(path), target, callback=_stopping(self._cancel))
+                self._fs.invalidate_cache()
+                return RemoteFile.of(self._url_of(name), self._fs.info(target))
+
+        try:
+            now, retries = with_retries(put, BagError, _WAIT_S, self._cancel)
+        except (BagError, UsageError) as error:
+            raise OutputError(str(error)) from None
         _check(path, now)
         status = path.stat()
         line = json.dumps([name, status.st_size, status.st_mtime_ns, now.identity])
         with self._lock, self._notes.open('a', encoding='utf-8') as notes:
+            self.interruptions += retries
             notes.write(line + '\n')
 
 
@@ -180,15 +174,9 @@ def _check(path: Path, there: RemoteFile) -> None:
     size = path.stat().st_size
     if there.bytes != size:
         raise OutputError(f'{there.url}: has {there.bytes} bytes, {size} were sent')
-    if there.checksum is None:
-        return
-    algorithm, found = there.checksum
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open('rb') as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    if digest.hexdigest() != found.lower():
-        raise OutputError(f'{there.url}: its {algorithm} is not that of what was sent')
+    difference = there.difference(path)
+    if difference:
+        raise OutputError(f'{there.url}: {difference}')
 
 
 def _stopping(cancel: threading.Event) -> Any:

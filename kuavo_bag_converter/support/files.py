@@ -22,9 +22,11 @@ import os
 from pathlib import Path
 import re
 import shutil
+from typing import Any
 
 from kuavo_bag_converter.support.errors import UsageError
 
+_BLOCK = 1 << 20
 _IN_PACKAGE = 'package://'
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -49,6 +51,14 @@ def total_bytes(paths: Iterable[Path]) -> int:
 def system_reason(error: OSError) -> str:
     """Return what the system says of an error, without the words that pyarrow puts before it."""
     return re.sub(r'.*Detail: \[errno \d+\] ', '', error.strerror or str(error))
+
+
+def file_digest(path: Path, digest: Any) -> str:
+    """Return the digest of a file in hexadecimal, by one of ``hashlib`` that may have begun."""
+    with path.open('rb') as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return str(digest.hexdigest())
 
 
 def sync(path: Path) -> None:
