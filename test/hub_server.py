@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """A stand-in for the Hugging Face Hub, which its own client talks to over HTTP."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Launch files as ``ros2 launch`` runs them, with the package under test as it is installed."""
 
 from __future__ import annotations

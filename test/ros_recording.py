@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """
 A robot that publishes joints and pictures, and a recorder of what is published, as processes.
 

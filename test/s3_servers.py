@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """An S3 stand-in with real HTTP in front of which connections are cut and requests refused."""
 
 from __future__ import annotations

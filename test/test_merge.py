@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Datasets are joined, taken apart and brought to another version without encoding anything."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """``meta/modality.json``, by which GR00T finds the parts of a dataset's vectors."""
 
 from __future__ import annotations

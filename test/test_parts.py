@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Parts of a run, converted by processes of their own, become the dataset of one run."""
 
 from __future__ import annotations

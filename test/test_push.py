@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """A dataset goes to the Hub with a card of its facts, and nobody's work there is lost."""
 
 from __future__ import annotations

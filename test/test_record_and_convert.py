@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """What ``record_and_convert.launch.py`` records is in the dataset when the launch has ended."""
 
 import importlib.util

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Bags that lie on other machines: found, read by ranges, spooled, and called by their URLs."""
 
 from __future__ import annotations

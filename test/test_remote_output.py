@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Datasets that go to other machines: whole or not to be loaded, whatever is cut."""
 
 from __future__ import annotations

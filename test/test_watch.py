@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Recordings become part of a dataset when they are complete: not before, and once."""
 
 from contextlib import contextmanager

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """``watch_node`` beside a robot and a recorder: what is published becomes part of a dataset."""
 
 import importlib.util

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """
 What a recording lacks of what its recorder, or a copy of it, writes last.
 

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """The rules for ``meta/modality.json``, by which GR00T finds its way in a dataset."""
 
 from __future__ import annotations

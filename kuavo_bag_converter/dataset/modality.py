@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """``meta/modality.json``: which elements of state and action belong together, for GR00T."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Where the episodes of a dataset come from: what assembling it asks of a shard."""
 
 from __future__ import annotations

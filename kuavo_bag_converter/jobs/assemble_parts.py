@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """The dataset of all parts of a run, as the run itself would have made it."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """The card of a dataset for the Hub, made of how it was converted; and whether it was edited."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """A new dataset that takes in the shards of bags while others are still being converted."""
 
 from __future__ import annotations

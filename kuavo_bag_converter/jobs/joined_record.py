@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """The record of a dataset that is made of others: what these know of their bags."""
 
 from __future__ import annotations

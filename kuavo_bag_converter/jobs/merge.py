@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Finished datasets joined to one, or taken apart, without encoding a picture again."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """
 One of several parts of a run, each a process of its own on any machine.
 

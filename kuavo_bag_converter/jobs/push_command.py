@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """The ``push`` subcommand: a dataset to the Hugging Face Hub, with a card of what it is."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """A dataset whose place is a URL: it is made here, and sent when it is whole."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Episodes of finished datasets as what another dataset is made of."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """
 The recordings in folders that are watched: which are complete, and which are in a dataset.
 

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """What the launch files share: settings as arguments, and as parameters of a node."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """
 ``watch_node``: converts recordings as they are completed, as the command ``watch`` does.
 

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """The node that watches folders: what wakes it, its progress as diagnostics, and what ends it."""
 
 from __future__ import annotations

@@ -12,5 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Bags and datasets that lie in object storage, and the Hugging Face Hub."""

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Sends a folder to a dataset repository of the Hugging Face Hub."""
 
 from __future__ import annotations

@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """
 Local copies of bags that lie on other machines, as many at a time as the spool may hold.
 

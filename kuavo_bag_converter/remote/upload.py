@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """Sends a finished dataset to another machine; what makes it one is sent last."""
 
 from __future__ import annotations

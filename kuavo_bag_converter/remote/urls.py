@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """URLs of files on other machines: who opens them, and what is said when that fails."""
 
 from __future__ import annotations

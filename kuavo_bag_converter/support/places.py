@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """
 What files of other machines are called: by their URL, wherever a copy of them is worked on.
 

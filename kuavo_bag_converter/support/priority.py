@@ -12,7 +12,6 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-
 """How much a run may disturb what else the machine does."""
 
 from __future__ import annotations
