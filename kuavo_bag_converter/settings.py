@@ -38,6 +38,11 @@ from kuavo_bag_converter.support.files import without_package
 from kuavo_bag_converter.support.plugins import Plugin, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
 
+OF_A_RUN = (
+    'bags', 'output', 'shard', 'append', 'retry_failed', 'executor', 'jobs', 'spool_dir',
+    'spool_mb',
+)  # fmt: skip
+"""Settings that say what a run does, and where; a dataset does not record them."""
 NODE_NAME = 'convert_node'
 AUTO = 'auto'
 _X26X_PRESETS = (

@@ -50,6 +50,11 @@ class Finding:
     """How many rows or frames of this file, feature and episode break the rule; the first of
     them is the one described."""
 
+    def __str__(self) -> str:
+        """Return it in a line, for errors."""
+        place = f'{self.file}: ' if self.file else ''
+        return f'{place}{self.rule}: found {self.found}, expected {self.expected}'
+
     def as_json(self) -> dict[str, Any]:
         """Return the finding as JSON can hold it."""
         return asdict(self)

@@ -46,7 +46,7 @@ from kuavo_bag_converter.jobs.dataset_files import (
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.robots.resolve import robot_of
-from kuavo_bag_converter.settings import AUTO, known_settings, Settings, updated
+from kuavo_bag_converter.settings import AUTO, known_settings, OF_A_RUN, Settings, updated
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.places import place_of
 
@@ -110,12 +110,9 @@ def read_before(output: Path, snapshot: Snapshot) -> ExistingDataset:
         check_conversion(dataset, dataset.record, findings, len(dataset.episodes))
         _check_files(dataset, snapshot, findings)
     for finding in findings:
-        place = f'{finding.file}: ' if finding.file else ''
         raise UsageError(
-            f'{output}: cannot be added to: {place}{finding.rule}: found {finding.found}, '
-            f'expected '
-            f'{finding.expected} ({len(findings)} findings in all); another program has changed '
-            'the dataset since: mend it, or convert to another output'
+            f'{output}: cannot be added to: {finding} ({len(findings)} findings in all); another '
+            'program has changed the dataset since: mend it, or convert to another output'
         )
     assert dataset is not None
     return ExistingDataset(output, record, len(dataset.episodes), own_files(snapshot))
@@ -171,13 +168,7 @@ def settings_for(settings: Settings, before: ExistingDataset) -> Settings:
             raise UsageError(f'{root}: no bag failed when it was made')
         return replace(
             was,
-            output=settings.output,
-            bags=settings.bags,
-            retry_failed=True,
-            executor=settings.executor,
-            jobs=settings.jobs,
-            spool_dir=settings.spool_dir,
-            spool_mb=settings.spool_mb,
+            **{name: getattr(settings, name) for name in OF_A_RUN},
             profile_object=profile,
         )
     if not all(map(os.path.isdir, was.msg_path)):

@@ -28,14 +28,14 @@ from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
 from kuavo_bag_converter.robots.resolve import digest_of, profile_version, resolve, robot_of
-from kuavo_bag_converter.settings import known_settings, recorded_values, Settings
+from kuavo_bag_converter.settings import known_settings, OF_A_RUN, recorded_values, Settings
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.version import __version__
 
-_NOT_IN_THE_DATASET = ('bags', 'output', 'shard', 'num_used', 'seed', 'executor', 'jobs',
-                       'threads', 'memory_limit_mb', 'chunk_size', 'reader', 'on_error',
-                       'append', 'retry_failed', 'on_change', 'stall_timeout_s', 'check_disk',
-                       'debug_memory', 'tasks', 'modality', 'spool_dir', 'spool_mb')  # fmt: skip
+NOT_IN_THE_DATASET = (
+    *OF_A_RUN, 'num_used', 'seed', 'threads', 'memory_limit_mb', 'chunk_size', 'reader',
+    'on_error', 'on_change', 'stall_timeout_s', 'check_disk', 'debug_memory', 'tasks', 'modality',
+)  # fmt: skip
 """Settings that do not change what a bag becomes, and ``tasks``, which is compared bag by bag."""
 
 
@@ -56,7 +56,7 @@ def configuration(
     values: dict[str, Any] = {
         name: value
         for name, value in recorded_values(settings).items()
-        if name not in _NOT_IN_THE_DATASET and (with_task or known[name].yaml != 'task')
+        if name not in NOT_IN_THE_DATASET and (with_task or known[name].yaml != 'task')
     }
     if profile is None and robot_of(settings.profile) is None:
         profile = resolve(settings, ())

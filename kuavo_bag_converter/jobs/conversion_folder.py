@@ -48,16 +48,12 @@ from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import IN_DATASET, Profile
-from kuavo_bag_converter.settings import recorded_values, Settings
+from kuavo_bag_converter.settings import OF_A_RUN, recorded_values, Settings
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import link_or_copy, sync, sync_tree, write_text
 from kuavo_bag_converter.support.places import with_urls
 from kuavo_bag_converter.support.texts import visible
 
-_NOT_RECORDED = (
-    'bags', 'output', 'shard', 'append', 'retry_failed', 'executor', 'jobs', 'spool_dir',
-    'spool_mb',
-)  # fmt: skip
 _BEGIN = re.compile(r'(?<![\w.~/-])/')
 """Where a path in a text may begin."""
 _REST = re.compile(r'[^\s:;,\'"]*')
@@ -251,7 +247,7 @@ def _recorded_files(paths: Sequence[Path], known: Fingerprint | None) -> Iterato
 
 def _recorded_settings(settings: Settings) -> dict[str, Any]:
     values = recorded_values(settings)
-    return {name: value for name, value in values.items() if name not in _NOT_RECORDED}
+    return {name: value for name, value in values.items() if name not in OF_A_RUN}
 
 
 def _movable(profile: Profile, root: Path) -> Profile:

@@ -294,6 +294,6 @@ def check_before_publishing(root: Path, since: int = 0) -> None:
     if findings:
         first = findings[0]
         raise DatasetError(
-            f'{first.file or root}: {first.rule}: found {first.found}, expected {first.expected} '
-            f'({len(findings)} findings in all); the dataset is not published, please report this'
+            f'{root}: {first} ({len(findings)} findings in all); the dataset is not published, '
+            'please report this'
         )

@@ -25,6 +25,7 @@ from kuavo_bag_converter.check.description import Description
 from kuavo_bag_converter.dataset.layout import alignment_path, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, write_record
 from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
+from kuavo_bag_converter.jobs.configuration import NOT_IN_THE_DATASET
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import copy_file, sync_tree
@@ -32,9 +33,8 @@ from kuavo_bag_converter.support.texts import counted
 
 _MAY_DIFFER = frozenset(
     (
-        'lerobot_version', 'tasks', 'labels', 'num_used', 'seed', 'chunk_size', 'reader',
-        'on_damage', 'on_error', 'on_change', 'check_disk', 'stall_timeout_s', 'msg_path',
-        'modality', 'threads', 'debug_memory', 'memory_limit_mb', 'profile', 'task_description',
+        *NOT_IN_THE_DATASET, 'lerobot_version', 'labels', 'on_damage', 'msg_path', 'profile',
+        'task_description',
     )
 )  # fmt: skip
 """Settings that need not be equal: they do not shape what ``verify`` expects of a frame."""

@@ -26,7 +26,7 @@ import threading
 from typing import Any
 
 from kuavo_bag_converter.check.description import describe, Description
-from kuavo_bag_converter.check.findings import Finding, Findings
+from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.dataset.assemble import Assembler, check_format
 from kuavo_bag_converter.dataset.existing import apart, COMPARED_INFO
@@ -215,15 +215,10 @@ def _opened(path: str) -> Description:
         if dataset.record is not None:
             check_conversion(dataset, dataset.record, findings)
     for finding in findings:
-        raise UsageError(f'{path}: {_text(finding)} ({len(findings)} findings in all)')
+        raise UsageError(f'{path}: {finding} ({len(findings)} findings in all)')
     if dataset is None:
         raise UsageError(f'{path}: is no LeRobot dataset')
     return replace(dataset, root=Path(os.path.realpath(root)))
-
-
-def _text(finding: Finding) -> str:
-    place = f'{finding.file}: ' if finding.file else ''
-    return f'{place}{finding.rule}: found {finding.found}, expected {finding.expected}'
 
 
 def _check_equal(first: Description, other: Description) -> None:

@@ -24,9 +24,10 @@ from typing import Any, cast
 
 import av
 from av.video.stream import VideoStream
-import cv2
 from kuavo_bag_converter.check.description import Description, StoredFeature
-from kuavo_bag_converter.dataset.features import DepthCoding, Feature
+from kuavo_bag_converter.check.images import decoded_image
+from kuavo_bag_converter.check.videos import depth_coding
+from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     EPISODES_FILES,
     EPISODES_PATH_V21,
@@ -287,15 +288,12 @@ class StoredEpisodes:
         height, width, _ = feature.shape
         statistics = ImageStatistics([length], height, width, depth=feature.is_depth)
         if feature.is_image:
-            how = cv2.IMREAD_UNCHANGED if feature.is_depth else cv2.IMREAD_COLOR
             for index, cell in enumerate(self._column(place, feature).to_pylist()):
                 if statistics.wants(index):
-                    picture = cv2.imdecode(np.frombuffer(cell['bytes'], np.uint8), how)
+                    picture = decoded_image(cell['bytes'], depth=feature.is_depth)
                     if picture is None:
                         raise self._error(place, f'{feature.key} has no picture in frame {index}')
-                    statistics.add_array(
-                        index, picture if feature.is_depth else picture[..., ::-1]
-                    )
+                    statistics.add_array(index, picture)
         elif feature.depth is not None:
             raise self._error(place, f'no statistics of {feature.key}')
         else:
@@ -321,13 +319,7 @@ def features_of(dataset: Description) -> tuple[Feature, ...]:
 
 def _feature(dataset: Description, column: StoredFeature) -> Feature:
     if column.is_picture:
-        depth = None
-        if column.is_depth and column.is_video:
-            known = {
-                name: column.info.get(f'video.{name}', default)
-                for name, default in vars(DepthCoding()).items()
-            }
-            depth = DepthCoding(**known)
+        depth = depth_coding(column) if column.is_depth and column.is_video else None
         return Feature(column.key, column.dtype, column.picture_shape, depth=depth)
     if not column.is_numeric and not column.is_language:
         raise DatasetError(f'{dataset.root}: {column.key}: {column.dtype} cannot be written')
