@@ -58,7 +58,7 @@ class _Worker:
         self._connection = connection
         self._inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._cancel = threading.Event()
-        self._told = 0.0
+        self._sent_at = 0.0
 
     def run(self) -> None:
         threading.Thread(target=self._receive, daemon=True).start()
@@ -99,9 +99,9 @@ class _Worker:
 
     def _tell(self, number: int, event: str, *arguments: Any) -> None:
         now = time.monotonic()
-        if event == PROGRESS and now - self._told < _PROGRESS_S:
+        if event == PROGRESS and now - self._sent_at < _PROGRESS_S:
             return
-        self._told = now
+        self._sent_at = now
         self._send('event', number, event, *arguments)
 
     def _send(self, *message: Any) -> None:

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Protocol
 from kuavo_bag_converter.bags.model import BagReader, Ordinals
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
 from kuavo_bag_converter.frames.kinds import CameraKind
-from kuavo_bag_converter.frames.strands import StrandedCamera
+from kuavo_bag_converter.frames.parallel_camera import ParallelCamera
 from kuavo_bag_converter.frames.table import Table
 from kuavo_bag_converter.support.errors import BagMemoryError, Cancelled, CodecMemoryError
 from kuavo_bag_converter.support.process import MB, release_memory, resident_bytes
@@ -48,7 +48,7 @@ _LOOK_EVERY = 16
 _TABLES = 16 * MB
 _LEAST_WAITING = 1 * MB
 _MOST_WAITING = 16 * MB
-_WAITING_FOR_STRAND = 8 * MB
+_WAITING_FOR_STRETCH = 8 * MB
 """More where there are more threads than cameras, for each: a stretch behind others."""
 _MOST_HELD = 32 * MB
 
@@ -135,7 +135,7 @@ def fill_frames(
         cancel,
         max_begun=limits.encoders,
     )
-    cameras = [_stranded(camera, pool) for camera in cameras]
+    cameras = [_in_parallel(camera, pool) for camera in cameras]
     try:
         with pool:
             chunk = 0
@@ -181,8 +181,8 @@ def stream(
     """
     by_topic: dict[str, list[tuple[CameraSequence[Any], WorkerQueue | InlineWorkers]]] = {}
     for camera in cameras:
-        # A stranded camera has queues of its own.
-        given = InlineWorkers() if isinstance(camera, StrandedCamera) else workers
+        # A parallel camera has queues of its own.
+        given = InlineWorkers() if isinstance(camera, ParallelCamera) else workers
         by_topic.setdefault(camera.topic, []).append((camera, given.queue(camera.topic)))
     numbers_of = table
     numbers = () if table is None else table.wanted().items()
@@ -207,13 +207,13 @@ def stream(
         wanted = _union((camera.topic, camera.to_read_again()) for camera in cameras)
 
 
-def _stranded(camera: CameraSequence[Any], pool: WorkerPool) -> CameraSequence[Any]:
+def _in_parallel(camera: CameraSequence[Any], pool: WorkerPool) -> CameraSequence[Any]:
     """Return what uses several threads for a camera, if that is possible."""
     stretches = camera.stretches
     alone = camera.decoder.is_stream or camera.on_bad_image == 'repeat'
     if stretches is None or alone or len(stretches.stretches) == 1:
         return camera
-    return StrandedCamera(camera, stretches, pool)
+    return ParallelCamera(camera, stretches, pool)
 
 
 def _frames_done(table: Table | None, cameras: Sequence[CameraSequence[Any]]) -> int:
@@ -284,7 +284,7 @@ def memory_shares(
     """
     more = max(0, threads - len(cameras))
     if not limit_mb:
-        waiting = _MOST_WAITING + more * _WAITING_FOR_STRAND
+        waiting = _MOST_WAITING + more * _WAITING_FOR_STRETCH
         return MemoryShares(waiting, _MOST_HELD, len(cameras) + more)
     encoders = [camera.memory_bytes for camera in cameras]
     needed = resident_bytes() + _TABLES + sum(encoders)
@@ -296,8 +296,8 @@ def memory_shares(
             f'about {enough}; raise it, or use fewer or smaller cameras'
         )
     if more:
-        more = min(more, left // 2 // (max(encoders, default=0) + _WAITING_FOR_STRAND))
+        more = min(more, left // 2 // (max(encoders, default=0) + _WAITING_FOR_STRETCH))
         left -= more * max(encoders, default=0)
-    most_waiting = _MOST_WAITING + more * _WAITING_FOR_STRAND
+    most_waiting = _MOST_WAITING + more * _WAITING_FOR_STRETCH
     waiting = min(max(_LEAST_WAITING, left // 3), most_waiting)
     return MemoryShares(waiting, min(left - waiting, _MOST_HELD), len(cameras) + more)

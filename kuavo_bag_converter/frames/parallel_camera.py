@@ -34,7 +34,7 @@ class _PictureMessage(NamedTuple):
     data: bytes
 
 
-class StrandedCamera(CameraSequence[Any]):
+class ParallelCamera(CameraSequence[Any]):
     """
     Puts the messages of a camera into the order of the frames, and each stretch into a queue.
 
@@ -63,7 +63,7 @@ class StrandedCamera(CameraSequence[Any]):
         self._number = -1
         self._left = 0
         """Frames that are missing in the stretch."""
-        self._strand: _Strand | None = None
+        self._task: _StretchTask | None = None
         self._queue: WorkerQueue | None = None
 
     def take(self, connection: Connection, ordinal: int, data: bytes) -> None:
@@ -94,20 +94,20 @@ class StrandedCamera(CameraSequence[Any]):
             frames = self._stretches.stretches[self._number]
             self._left = len(frames)
             self._queue = self._workers.queue(self.topic, rank=frames.start)
-            self._strand = _Strand(self, partial(self._stretches.stretch, self._number))
-        if self._queue is None or self._strand is None:
+            self._task = _StretchTask(self, partial(self._stretches.stretch, self._number))
+        if self._queue is None or self._task is None:
             raise RuntimeError('no stretch was begun')
-        self._queue.submit(partial(self._strand.write, message), len(message.data))
+        self._queue.submit(partial(self._task.write, message), len(message.data))
         self._left -= 1
         if not self._left:
             self._queue.close()
-            self._queue = self._strand = None
+            self._queue = self._task = None
 
 
-class _Strand:
+class _StretchTask:
     """Decodes and writes the frames of one stretch; used by one thread at a time."""
 
-    def __init__(self, camera: StrandedCamera, open_writer: Callable[[], Stretch[Any]]) -> None:
+    def __init__(self, camera: ParallelCamera, open_writer: Callable[[], Stretch[Any]]) -> None:
         self._camera = camera
         self._decoder = camera.decoder.another()
         self._open_writer = open_writer

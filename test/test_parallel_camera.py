@@ -29,8 +29,8 @@ import hypothesis.strategies as st
 from kuavo_bag_converter.dataset import video
 from kuavo_bag_converter.dataset.video import stretches_of
 from kuavo_bag_converter.frames.camera_sequence import CameraSequence
+from kuavo_bag_converter.frames.parallel_camera import ParallelCamera
 from kuavo_bag_converter.frames.pictures import PictureDecoder
-from kuavo_bag_converter.frames.strands import StrandedCamera
 from kuavo_bag_converter.frames.stream import memory_shares, stream
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.process import resident_bytes
@@ -98,12 +98,12 @@ def test_each_stretch_gets_its_pictures_in_order(camera, fitting, threads):
     decoder = PictureDecoder(lambda _: Decoder(()), is_stream=False)
     whole = CameraSequence(track(serving), decoder, None, 'fail', fitting * 1000 + 5, written)
     with WorkerPool(threads, 3000, 2, 60, max_begun=threads) as pool:
-        stranded = StrandedCamera(whole, written, pool)
-        for _ in stream(Stored(order), None, [stranded], pool):
+        parallel = ParallelCamera(whole, written, pool)
+        for _ in stream(Stored(order), None, [parallel], pool):
             pass
     assert [n for pictures in written.pictures for n in pictures] == serving
     assert list(map(len, written.pictures)) == lengths
-    assert stranded.frames_written == len(serving)
+    assert parallel.frames_written == len(serving)
 
 
 @pytest.fixture(scope='module')
@@ -179,7 +179,7 @@ def test_threads_beyond_the_cameras_have_memory_of_their_own_as_far_as_there_is(
 
 
 def test_the_simulation_keeps_to_what_one_thread_and_the_lock_allow():
-    simulated = runpy.run_path(SCRIPTS / 'simulate_strands.py')['simulated']
+    simulated = runpy.run_path(SCRIPTS / 'simulate_stretches.py')['simulated']
     cameras, lock = [3.0, 1.0], 0.5 + 0.25  # CPU ms
     alone = simulated(cameras, 400, 160, 1, 0.25, 0.5, 4.0)
     assert alone == pytest.approx((400 * (4.0 + 2 * lock) + 3 * 2 * 4.0 - 4.0) / 1000, rel=0.02)

@@ -20,7 +20,7 @@ first comes first, each is worked on by one thread at a time, and no more have b
 cameras or threads. Python's lock is held by one thread at a time, for the part of a picture's
 cost that is Python's, and by the thread that reads, for its part of each picture::
 
-    python scripts/simulate_strands.py --colour 3 --depth 3 --frames 623
+    python scripts/simulate_stretches.py --colour 3 --depth 3 --frames 623
 """
 
 from __future__ import annotations
