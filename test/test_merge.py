@@ -136,6 +136,20 @@ def test_joined_datasets_are_the_one_of_all_bags(world, tmp_path):
     assert sorted(path.name for path in world.glob('joined*')) == ['joined']
 
 
+def test_settings_in_the_words_of_a_former_version_are_the_same_ones(world):
+    shutil.copytree(world / 'a_v3.0', world / 'former')
+    path = world / 'former/conversion/report.json'
+    document = json.loads(path.read_text())
+    assert document['settings'].pop('dataset_format') == 'lerobot'
+    assert document['settings']['depth_coding'] == 'original'
+    document['settings']['depth_coding'] = 'minmax8'
+    path.write_text(json.dumps(document))
+    merge([str(world / name) for name in ('former', 'bc_v3.0')], str(world / 'of_former'))
+    left = differing(world / 'of_former', world / 'abc_v3.0')
+    assert left <= {EPISODES, STATS, 'conversion/report.json'}
+    assert check_dataset(world / 'of_former') == []
+
+
 def test_joined_datasets_of_v21_are_the_one_of_all_bags(world):
     inputs = [str(world / f'{name}_v2.1') for name in ('a', 'bc')]
     assert merge(inputs, str(world / 'joined21')).problem == ''

@@ -27,6 +27,7 @@ from kuavo_bag_converter.dataset.record import ConversionRecord, write_record
 from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.jobs.configuration import NOT_IN_THE_DATASET
 from kuavo_bag_converter.profiles.model import Profile
+from kuavo_bag_converter.settings import recorded_values
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import copy_file, sync_tree
 from kuavo_bag_converter.support.texts import counted
@@ -58,10 +59,11 @@ def check_records(selections: Sequence[Selection]) -> None:
     recorded = [(dataset, record) for dataset, record in known if record is not None]
     for dataset, record in recorded[1:]:
         first, mine = recorded[0]
+        theirs, ours = _settings_of(dataset, record), _settings_of(first, mine)
         differing = [
-            f'{name} is {record.settings.get(name)!r} and {mine.settings.get(name)!r}'
-            for name in sorted({*record.settings, *mine.settings} - _MAY_DIFFER)
-            if record.settings.get(name) != mine.settings.get(name)
+            f'{name} is {theirs.get(name)!r} and {ours.get(name)!r}'
+            for name in sorted({*theirs, *ours} - _MAY_DIFFER)
+            if theirs.get(name) != ours.get(name)
         ]
         if not differing and _frame_of(dataset.profile) != _frame_of(first.profile):
             differing = ['what a frame is made of (conversion/profile.yaml)']
@@ -70,6 +72,12 @@ def check_records(selections: Sequence[Selection]) -> None:
                 f'{dataset.root}: was made with other settings than {first.root} '
                 f'({"; ".join(differing)}); only datasets that were made in one way can be joined'
             )
+
+
+def _settings_of(dataset: Description, record: ConversionRecord) -> dict[str, Any]:
+    """Return the settings that a dataset was made with, in the words of today."""
+    known = record.known_settings(str(dataset.root / REPORT_PATH))
+    return {**record.settings, **recorded_values(known)}
 
 
 def _frame_of(profile: Profile) -> Profile:
