@@ -19,6 +19,7 @@ from pathlib import Path
 import signal
 import time
 
+from kuavo_bag_converter.executors.model import Task
 from kuavo_bag_converter.frames.stream import fill_frames
 from kuavo_bag_converter.support.errors import BagError, BagMemoryError, UsageError
 
@@ -42,6 +43,16 @@ def act(given, context):
     if Path(counts).stat().st_size <= times:
         os.kill(os.getpid(), signal.SIGKILL)
     return 'survived'
+
+
+def run_work(executor, function, inputs, sizes=None, on_event=lambda *_: None):
+    """Return the results of tasks by their numbers, in the order in which they are done."""
+    sizes = sizes or [1] * len(inputs)
+    tasks = [Task(number, size, str(number)) for number, size in enumerate(sizes, start=1)]
+    try:
+        return dict(executor.map(function, tasks, lambda number: inputs[number - 1], on_event))
+    finally:
+        executor.close()
 
 
 def fill_that_crashes(reader, *arguments, **options):

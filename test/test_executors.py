@@ -28,11 +28,11 @@ from arm_runs import convert_arm, Notes, statuses, write_bag, write_profile
 from conversions import run, write_samples
 from dataset_reading import tree
 import executor_work as work
-from executor_work import PATIENCE_S, wait_until
+from executor_work import PATIENCE_S, run_work, wait_until
 from kuavo_bag_converter.executors.choose import choose_executor
 from kuavo_bag_converter.executors.local import LocalExecutor
 from kuavo_bag_converter.executors.memory import MemoryBudget
-from kuavo_bag_converter.executors.model import Died, Task
+from kuavo_bag_converter.executors.model import Died
 from kuavo_bag_converter.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.display import Display
@@ -260,16 +260,6 @@ def test_a_process_that_is_killed_costs_nothing(tmp_path, profile, bags):
     assert statuses(done) == ['converted'] * 6
     convert_arm(bags, tmp_path / 'one', profile)
     assert tree(tmp_path / 'out') == tree(tmp_path / 'one')
-
-
-def run_work(executor, function, inputs, sizes=None, on_event=lambda *_: None):
-    """Return the results of tasks by their numbers, in the order in which they are done."""
-    sizes = sizes or [1] * len(inputs)
-    tasks = [Task(number, size, str(number)) for number, size in enumerate(sizes, start=1)]
-    try:
-        return dict(executor.map(function, tasks, lambda number: inputs[number - 1], on_event))
-    finally:
-        executor.close()
 
 
 def local(jobs=2, threads=1, memory_limit_mb=0, cancel=None):

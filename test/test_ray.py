@@ -24,7 +24,7 @@ from arm_runs import convert_arm, Notes, statuses, write_bag, write_profile
 from conversions import run, write_samples
 from dataset_reading import tree
 import executor_work as work
-from executor_work import wait_until
+from executor_work import run_work, wait_until
 from kuavo_bag_converter.executors import ray_cluster, ray_task
 from kuavo_bag_converter.executors.model import Died, Task
 from kuavo_bag_converter.executors.ray_cluster import RayExecutor
@@ -79,14 +79,6 @@ def executor(cancel=None, **values):
     return RayExecutor(**given | values, cancel=cancel or threading.Event())
 
 
-def run_work(one, function, inputs, on_event=lambda *_: None):
-    tasks = [Task(number, 1) for number in range(1, len(inputs) + 1)]
-    try:
-        return dict(one.map(function, tasks, lambda number: inputs[number - 1], on_event))
-    finally:
-        one.close()
-
-
 def test_the_dataset_is_the_same(cluster, tmp_path):
     bags = write_samples(tmp_path, 3, seconds=1.2, size=(48, 64), depth=False)
     bags.append(tmp_path / 'no.bag')
@@ -126,7 +118,7 @@ def test_a_node_that_is_lost_in_the_middle_costs_nothing(cluster, tmp_path):
 def test_a_task_whose_process_dies_is_done_again_and_then_named(cluster, tmp_path):
     notes = []
     inputs = [('kill', tmp_path / 'once', 1), ('kill', tmp_path / 'twice', 2), ('answer', 3)]
-    results = run_work(executor(), work.act, inputs, lambda *event: notes.append(event))
+    results = run_work(executor(), work.act, inputs, on_event=lambda *event: notes.append(event))
     assert (results[1], results[3]) == ('survived', 3)
     assert results[2] == Died('its process has died on its node, each time that it was tried')
     assert sorted(number for number, *_ in notes) == [1, 2]

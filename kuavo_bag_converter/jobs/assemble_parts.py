@@ -29,7 +29,7 @@ from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.bags_to_shards import Conversion
 from kuavo_bag_converter.jobs.configuration import differences
 from kuavo_bag_converter.jobs.convert import publish_outcomes, writing_to
-from kuavo_bag_converter.jobs.part import Part, PartOf, parts_folder
+from kuavo_bag_converter.jobs.part import FinishedPart, PartOf, parts_folder
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.shard import format_of, Origin
 from kuavo_bag_converter.jobs.workspace import (
@@ -92,7 +92,7 @@ def assemble_parts(
     )
 
 
-def _read_parts(root: Path) -> list[Part]:
+def _read_parts(root: Path) -> list[FinishedPart]:
     """
     Return all parts, in order.
 
@@ -111,7 +111,7 @@ def _read_parts(root: Path) -> list[Part]:
         raise UsageError(
             f'{folder}: has parts of {listed(map(str, counts))}; remove those of another division'
         )
-    parts = [Part.read(entry) for _, entry in found]
+    parts = [FinishedPart.read(entry) for _, entry in found]
     _check_complete(root, parts, counts[0])
     for other in parts[1:]:
         _check_equal(parts[0], other)
@@ -123,7 +123,7 @@ def _read_parts(root: Path) -> list[Part]:
     return parts
 
 
-def _check_complete(root: Path, parts: Sequence[Part], count: int) -> None:
+def _check_complete(root: Path, parts: Sequence[FinishedPart], count: int) -> None:
     """
     Check that all parts are there and have tried all of their bags.
 
@@ -154,7 +154,7 @@ def _check_complete(root: Path, parts: Sequence[Part], count: int) -> None:
             )
 
 
-def _check_equal(first: Part, other: Part) -> None:
+def _check_equal(first: FinishedPart, other: FinishedPart) -> None:
     """
     Check that two parts are of one run.
 
@@ -173,7 +173,7 @@ def _check_equal(first: Part, other: Part) -> None:
         )
 
 
-def _outcomes(run: Conversion, parts: Sequence[Part]) -> list[Outcome]:
+def _outcomes(run: Conversion, parts: Sequence[FinishedPart]) -> list[Outcome]:
     """Return what became of all bags, in order: some do not agree with those of other parts."""
     outcomes: dict[int, Outcome] = {}
     formats: dict[int, ShardFormat] = {}

@@ -41,7 +41,7 @@ _MAY_DIFFER = frozenset(
 """Settings that need not be equal: they do not shape what ``verify`` expects of a frame."""
 
 
-class Selection(NamedTuple):
+class ChosenEpisodes(NamedTuple):
     """Some episodes of a dataset."""
 
     dataset: Description
@@ -49,13 +49,13 @@ class Selection(NamedTuple):
     """Their numbers, ascending."""
 
 
-def check_records(selections: Sequence[Selection]) -> None:
+def check_records(chosen: Sequence[ChosenEpisodes]) -> None:
     """
     Check that datasets were made in one way, as far as this converter has made them.
 
     :raises UsageError: Names what differs.
     """
-    known = [(one.dataset, one.dataset.record) for one in selections]
+    known = [(one.dataset, one.dataset.record) for one in chosen]
     recorded = [(dataset, record) for dataset, record in known if record is not None]
     for dataset, record in recorded[1:]:
         first, mine = recorded[0]
@@ -87,7 +87,7 @@ def _frame_of(profile: Profile) -> Profile:
 def write_joined_record(
     folder: Path,
     root: Path,
-    selections: Sequence[Selection],
+    chosen: Sequence[ChosenEpisodes],
     version: str,
     note: Callable[[str], None],
 ) -> None:
@@ -99,17 +99,17 @@ def write_joined_record(
 
     :param folder: The dataset as it is being put together.
     :param root: Where it is going to be, without links.
-    :param selections: What it is made of, in order.
+    :param chosen: What it is made of, in order.
     :param version: Of its format.
     :param note: Called with a line for what is left out.
     """
-    recorded = [(one.dataset, one.dataset.record) for one in selections if one.dataset.record]
+    recorded = [(one.dataset, one.dataset.record) for one in chosen if one.dataset.record]
     if not recorded:
         return
     first, record = recorded[0]
     assert record is not None  # those without are left out above
     settings: Mapping[str, Any] = {**record.settings, 'lerobot_version': version}
-    bags = list(_bags(selections, note))
+    bags = list(_bags(chosen, note))
     if not any(bag.converted for bag, _ in bags):
         return
     for bag, dataset in bags:
@@ -125,11 +125,11 @@ def write_joined_record(
 
 
 def _bags(
-    selections: Sequence[Selection], note: Callable[[str], None]
+    chosen: Sequence[ChosenEpisodes], note: Callable[[str], None]
 ) -> Iterator[tuple[RecordedBag, Description]]:
     """Yield the bags with their numbers and episodes in the new dataset, and where they are."""
     number = before = 0
-    for dataset, episodes in selections:
+    for dataset, episodes in chosen:
         record = dataset.record
         is_whole = len(episodes) == len(dataset.episodes)
         places = {episode: before + place for place, episode in enumerate(episodes)}

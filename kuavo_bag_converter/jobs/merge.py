@@ -35,7 +35,7 @@ from kuavo_bag_converter.jobs.convert import check_before_publishing, writing_to
 from kuavo_bag_converter.jobs.dataset_files import others_in, take_snapshot
 from kuavo_bag_converter.jobs.joined_record import (
     check_records,
-    Selection,
+    ChosenEpisodes,
     write_joined_record,
 )
 from kuavo_bag_converter.jobs.publishing import Published
@@ -106,7 +106,7 @@ def merge(
     opened = [_opened(path) for path in datasets]
     for other in opened[1:]:
         _check_equal(opened[0], other)
-    whole = [Selection(one, range(len(one.episodes))) for one in opened]
+    whole = [ChosenEpisodes(one, range(len(one.episodes))) for one in opened]
     check_records(whole)
     return _make(output, {'': whole}, version or opened[0].version, observer, cancel)
 
@@ -139,7 +139,7 @@ def split(
     """
     opened = _opened(dataset)
     chosen = {
-        name: [Selection(opened, episodes)]
+        name: [ChosenEpisodes(opened, episodes)]
         for name, episodes in _chosen(parts, len(opened.episodes)).items()
     }
     return _make(output, chosen, version or opened.version, observer, cancel)
@@ -254,7 +254,7 @@ def _check_equal(first: Description, other: Description) -> None:
 
 def _make(
     output: str,
-    parts: Mapping[str, Sequence[Selection]],
+    parts: Mapping[str, Sequence[ChosenEpisodes]],
     version: str,
     observer: Observer | None,
     cancel: threading.Event | None,
@@ -266,8 +266,8 @@ def _make(
         )
     observer, cancel = observer or Observer(), cancel or threading.Event()
     root = resolve_output(output)
-    for selections in parts.values():
-        for dataset, _ in selections:
+    for chosen in parts.values():
+        for dataset, _ in chosen:
             check_format(features_of(dataset), version)
             if root.is_relative_to(dataset.root):
                 raise UsageError(f'{output}: lies in {dataset.root}; choose another output')
@@ -280,8 +280,8 @@ def _make(
         workspace.prepare({'version': __version__, 'profile': '', 'merge': str(parts)})
         folder = workspace.dataset_path(by_plugin=True)
         folder.mkdir()
-        for name, selections in parts.items():
-            size = _write(folder / name, root / name, selections, version, observer, cancel)
+        for name, chosen in parts.items():
+            size = _write(folder / name, root / name, chosen, version, observer, cancel)
             made[name] = size
         sync_tree(folder)
         published: Published = workspace.publish(folder)
@@ -294,15 +294,15 @@ def _make(
 def _write(
     folder: Path,
     root: Path,
-    selections: Sequence[Selection],
+    chosen: Sequence[ChosenEpisodes],
     version: str,
     observer: Observer,
     cancel: threading.Event,
 ) -> tuple[int, int]:
     """Write a dataset that is going to be at ``root``; return its episodes and frames."""
-    first = selections[0].dataset
+    first = chosen[0].dataset
     quantiles = version != 'v2.1'
-    sources = [StoredEpisodes(one, episodes, quantiles=quantiles) for one, episodes in selections]
+    sources = [StoredEpisodes(one, episodes, quantiles=quantiles) for one, episodes in chosen]
     episodes = sum(len(source.episode_lengths) for source in sources)
     observer.assembling(episodes)
 
@@ -324,8 +324,8 @@ def _write(
         for source in sources:
             assembler.add(source)
         assembler.finish()
-    _keep_modality(folder, [dataset.root for dataset, _ in selections])
-    write_joined_record(folder, root, selections, version, observer.note)
+    _keep_modality(folder, [dataset.root for dataset, _ in chosen])
+    write_joined_record(folder, root, chosen, version, observer.note)
     check_before_publishing(folder)
     return episodes, sum(sum(source.episode_lengths) for source in sources)
 

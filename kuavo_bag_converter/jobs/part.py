@@ -123,7 +123,7 @@ def parts_folder(output: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Part:
+class FinishedPart:
     """What ``part.json`` of a finished part says."""
 
     folder: Path
@@ -166,7 +166,7 @@ class Part:
         write_text(folder / PART, json.dumps(document))
 
     @staticmethod
-    def read(folder: Path) -> Part:
+    def read(folder: Path) -> FinishedPart:
         """
         Read that of a finished part.
 
@@ -176,7 +176,7 @@ class Part:
             document = json.loads((folder / PART).read_text(encoding='utf-8'))
             if document['format'] != PART_FORMAT:
                 raise ValueError(f'format {document["format"]}')
-            return Part(
+            return FinishedPart(
                 folder,
                 PartOf(*document['part']),
                 document['configuration'],
@@ -272,7 +272,7 @@ def convert_part(
     members = part.members([total_bytes(bag.paths) for bag in bags])
     mine = [bags[place] for place in members]
     folder = part.folder(output)
-    description = Part(
+    description = FinishedPart(
         folder,
         part,
         json.loads(json.dumps(configuration(settings))),
@@ -375,7 +375,7 @@ def _as_parameters(settings: Settings, values: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(document, sort_keys=False))
 
 
-def _finished(wanted: Part, bags: Mapping[int, Bag]) -> tuple[Outcome, ...] | None:
+def _finished(wanted: FinishedPart, bags: Mapping[int, Bag]) -> tuple[Outcome, ...] | None:
     """
     Return the outcomes of a part that is finished, if nothing in it is left to be done.
 
@@ -383,7 +383,7 @@ def _finished(wanted: Part, bags: Mapping[int, Bag]) -> tuple[Outcome, ...] | No
     :param bags: Its bags, by their places among all.
     """
     try:
-        found = Part.read(wanted.folder)
+        found = FinishedPart.read(wanted.folder)
         same = found.inputs == wanted.inputs and not differences(
             found.configuration, wanted.configuration
         )
