@@ -33,6 +33,7 @@ from conversions import report
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.inputs import expand_inputs
 from kuavo_bag_converter.cli import main as cli
+from kuavo_bag_converter.dataset.record import read_record
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import UsageError
 import pyarrow as pa
@@ -227,6 +228,39 @@ def test_a_table_says_which_pieces_of_bags_are_episodes(tmp_path, profile):
     )
     (refused,) = convert_arm(table, tmp_path / 'no', whole_profile, num_used=1, seed=1).outcomes
     assert 'leave one of them out' in refused.reason
+
+
+@pytest.mark.parametrize('ending', ['csv', 'parquet'])
+def test_the_table_that_catalogue_writes_has_the_pieces_of_bags(tmp_path, profile, ending):
+    for number in range(2):
+        write_bag(tmp_path / f'rec_{number}.bag', 0, 6, first=6 * number)
+    write_bag(tmp_path / 'a.bag', 1, 4)
+    table = tmp_path / 'bags.csv'
+    lines = ['path,start_s,stop_s,task,who', 'rec_0.bag,0.5,0.9,Close,Li',
+             'rec_1.bag,0.1,0.3,Open,Li', 'a.bag,,,,']  # fmt: skip
+    table.write_text('\n'.join(lines), encoding='utf-8')
+    convert_arm(table, tmp_path / 'out', profile)
+    chosen = tmp_path / f'chosen.{ending}'
+    assert cli.run(['catalogue', str(tmp_path / 'out'), '--output', str(chosen)]) == 0
+    convert_arm(chosen, tmp_path / 'again', profile)
+    assert states(tmp_path / 'again') == states(tmp_path / 'out')
+    told, expected = (
+        [
+            (bag.task, bag.details.ranges, bag.details.labels)
+            for bag in read_record(tmp_path / name).bags
+        ]
+        for name in ('again', 'out')
+    )
+    assert told == expected
+
+
+def test_copies_of_a_bag_with_other_pieces_are_wrong_use(tmp_path, profile):
+    for name in 'ab':
+        write_bag(tmp_path / f'{name}.bag', 0, 10)
+    table = tmp_path / 'bags.csv'
+    table.write_text('path,start_s,stop_s\na.bag,0,0.3\nb.bag,0.5,0.9\n')
+    with pytest.raises(UsageError, match=r'b\.bag: holds what .* holds, but their start_s'):
+        convert_arm(table, tmp_path / 'out', profile)
 
 
 @pytest.mark.parametrize(

@@ -64,18 +64,25 @@ def _labels(row: TableRow) -> tuple[tuple[str, str], ...]:
 
 
 def _ranges(rows: Sequence[TableRow], task: str) -> tuple[TimeRange, ...]:
-    """Return the pieces of a recording; those of another task than the first say so."""
+    """
+    Return the pieces of a recording; those of another task than the first say so.
+
+    Rows of several files of it may name the same pieces.
+    """
     ranges: list[TimeRange] = []
     for row in sorted(rows, key=lambda row: _seconds(row, _START)):
         start, stop = _seconds(row, _START), _seconds(row, _STOP)
         if not 0 <= start < stop:
             raise _error(row, f'expected 0 <= start_s < stop_s, found {start:g} and {stop:g}')
+        own = row.values.get(TASK, '')
+        piece = TimeRange(start, stop, '' if own == task else own)
+        if ranges and piece == ranges[-1]:
+            continue
         if ranges and start < ranges[-1].stop_s:
             raise _error(
                 row, f'start_s {start:g} lies in the piece before, until {ranges[-1].stop_s:g} s'
             )
-        own = row.values.get(TASK, '')
-        ranges.append(TimeRange(start, stop, '' if own == task else own))
+        ranges.append(piece)
     return tuple(ranges)
 
 

@@ -118,6 +118,11 @@ def find_bags(
                 f'{recordings[number][0]}: holds what {recordings[other][0]} holds, but their '
                 f'tasks are {tasks[number]!r} and {tasks[other]!r}; leave one of them out'
             )
+        if rows[number].ranges != rows[other].ranges:
+            raise UsageError(
+                f'{recordings[number][0]}: holds what {recordings[other][0]} holds, but their '
+                'start_s and stop_s differ; give all pieces by the path of one of them'
+            )
         note(
             f'{recordings[number][0]}: holds what {recordings[other][0]} holds; that one is '
             'converted, once'

@@ -260,7 +260,7 @@ def _written(
             raise UsageError(f'--output {file}: topics are rows of a table: .csv or .parquet')
         rows = table.select(list(columns) or table.column_names).to_pylist()
     else:
-        rows = list(_with_places(table, record, columns))
+        rows = list(_with_places(table, record, columns, Path(options.dataset)))
     if not rows:
         raise UsageError('--where: holds for no row; nothing is written')
     if file.suffix.lower() == '.txt':
@@ -273,14 +273,30 @@ def _written(
 
 
 def _with_places(
-    table: pa.Table, record: ConversionRecord, columns: Sequence[str]
+    table: pa.Table, record: ConversionRecord, columns: Sequence[str], root: Path
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each path of the bags, with the task and labels, or the named columns."""
-    for row in table.select(['bag', 'task', 'labels', *columns]).to_pylist():
+    """
+    Yield a row for each path of the bags, with the named columns, or the task and labels.
+
+    Without columns, bags of which a table gave pieces have a row for each path and piece.
+    """
+    from kuavo_bag_converter.dataset.layout import PROFILE_PATH
+    from kuavo_bag_converter.profiles.loader import read_profile
+
+    by_profile = bool(columns) or read_profile(root / PROFILE_PATH).episodes.cuts
+    for row in table.select(['bag', 'task', 'labels', 'ranges', *columns]).to_pylist():
         labels = {key: text for key, text in dict(row['labels'] or ()).items() if text}
         named = {name: row[name] for name in columns if name != 'path'}
+        values = named if columns else {'task': row['task'], **labels}
+        ranges = [] if by_profile else row['ranges'] or []
+        # The first row of a bag gives its task.
+        pieces = [
+            {'task': one['task'] or row['task'], **{k: one[k] for k in ('start_s', 'stop_s')}}
+            for one in sorted(ranges, key=lambda one: bool(one['task']))
+        ]
         for path in record.bags[row['bag']].paths:
-            yield {'path': str(path), **(named if columns else {'task': row['task'], **labels})}
+            for piece in pieces or [{}]:
+                yield {'path': str(path), **values, **piece}
 
 
 def _write_table(file: Path, rows: Sequence[dict[str, Any]]) -> None:
