@@ -29,7 +29,6 @@ import pytest
 import yaml
 
 SIZE = (96, 128)
-PATCH = 32
 LARGE = (720, 1280)
 """Of a camera whose video players would take for BT.709, if it did not say otherwise."""
 CHART = np.array(

@@ -28,8 +28,8 @@ from kuavo_bag_converter.dataset.statistics import (
     QUANTILES,
     sample_indices,
     sample_step,
-    vector_statistics,
 )
+from kuavo_bag_converter.dataset.vector_statistics import vector_statistics
 import numpy as np
 import pytest
 

@@ -397,13 +397,6 @@ def test_an_empty_command_is_none_and_an_empty_state_an_error(tmp_path):
     assert 'points has 0 elements' in text
 
 
-LATE = {
-    'timestamp': lambda t: 1.7e9 + t - 0.2,
-    't': lambda t: 1.7e9 + t - 0.2,
-    'header': lambda t: 1.7e9 + t - 0.2,
-}
-
-
 @pytest.mark.parametrize('field', ['timestamp', 'header', 'header.stamp', 't'])
 @pytest.mark.parametrize('ros1', [False, True])
 def test_stamps_anywhere_in_a_message_are_its_header_stamps(tmp_path, field, ros1):

@@ -35,8 +35,9 @@ from kuavo_bag_converter.check.stored_statistics import (
 from kuavo_bag_converter.check.videos import depth_coding, PictureStatistics
 from kuavo_bag_converter.dataset.layout import DATA_FILES, EPISODES_FILES, STATS_PATH
 from kuavo_bag_converter.dataset.metadata import read_pictures
-from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS, vector_statistics
+from kuavo_bag_converter.dataset.statistics import QUANTILES, STATISTICS
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES
+from kuavo_bag_converter.dataset.vector_statistics import vector_statistics
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq

@@ -228,6 +228,7 @@ class Catalogue:
         Read columns of the tables of bags or of topics, all if none are named.
 
         :param pattern: ``BAGS_PATH`` or ``TOPICS_PATH``.
+        :param columns: Their names.
         :raises UsageError: They cannot be read.
         """
         schema = BAGS_SCHEMA if pattern == BAGS_PATH else TOPICS_SCHEMA

@@ -28,7 +28,7 @@ from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.metadata import DatasetSummary
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, read_packets
 from kuavo_bag_converter.dataset.sources import EpisodeSource, KnownStatistics, VideoPiece
-from kuavo_bag_converter.dataset.statistics import Histogram, Statistics, vector_statistics
+from kuavo_bag_converter.dataset.statistics import Histogram, Statistics
 from kuavo_bag_converter.dataset.tables import (
     column_of,
     DEFAULT_FEATURES,
@@ -38,6 +38,7 @@ from kuavo_bag_converter.dataset.tables import (
     texts,
     vectors,
 )
+from kuavo_bag_converter.dataset.vector_statistics import vector_statistics
 from kuavo_bag_converter.support.errors import DatasetError
 from kuavo_bag_converter.support.files import copy_file, link_or_copy
 import numpy as np

@@ -53,7 +53,6 @@ from kuavo_bag_converter.dataset.statistics import (
     ImageStatistics,
     STATISTICS,
     Statistics,
-    vector_statistics,
 )
 from kuavo_bag_converter.dataset.stream_writer import StreamWriter
 from kuavo_bag_converter.dataset.tables import (
@@ -66,6 +65,7 @@ from kuavo_bag_converter.dataset.tables import (
     vectors,
     videos,
 )
+from kuavo_bag_converter.dataset.vector_statistics import vector_statistics
 from kuavo_bag_converter.dataset.video import CameraWriter, EncodingWriter
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.files import sync, sync_tree, write_text

@@ -42,9 +42,9 @@ from kuavo_bag_converter.dataset.statistics import (
     QUANTILES,
     STATISTICS,
     Statistics,
-    vector_statistics,
 )
 from kuavo_bag_converter.dataset.tables import DEFAULT_FEATURES, table_schema, vectors
+from kuavo_bag_converter.dataset.vector_statistics import vector_statistics
 from kuavo_bag_converter.support.errors import DatasetError
 import numpy as np
 from numpy.typing import NDArray
