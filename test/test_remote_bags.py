@@ -192,6 +192,14 @@ def test_an_inspection_reads_parts_of_a_bag(tmp_path, bucket, capsys):
     assert 0 < fetched < sum(file.stat().st_size for file in folder.iterdir())
 
 
+def test_a_profile_is_drafted_by_the_spool_that_is_named(tmp_path, memory_url):
+    put(memory_url, write_bag(tmp_path / 'bags/0.bag', 0))
+    bag, yaml, spool = f'{memory_url}/0.bag', tmp_path / 'arm.yaml', tmp_path / 'spool'
+    assert cli.run(['init', bag, '-o', str(yaml), '--spool-dir', str(spool)]) == 0
+    assert yaml.exists()
+    assert spool.exists()
+
+
 def test_a_spool_holds_what_it_may_and_who_needs_room_waits(tmp_path, memory_url):
     put(memory_url, *(_file(tmp_path / f'{number}.bag', 700_000, number) for number in range(2)))
     put(memory_url, _file(tmp_path / 'large.bag', 1_200_000, 3))

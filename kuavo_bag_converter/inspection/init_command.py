@@ -69,6 +69,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     from kuavo_bag_converter.inspection.bag import inspected
     from kuavo_bag_converter.inspection.fit import fit_all
     from kuavo_bag_converter.messages.definitions import Definitions
+    from kuavo_bag_converter.remote.spool import Spool
     from kuavo_bag_converter.support.files import write_text
 
     output = Path(options.output)
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         raise UsageError(f'{output}: a profile is a file that ends in .yaml')
     if output.exists() and not options.force:
         raise UsageError(f'{output}: exists already; --force writes over it')
-    listed = list_recordings([options.bag])
+    listed = list_recordings([options.bag], Spool(settings.spool_dir, settings.spool_mb))
     first, *others = listed.recordings
     definitions = Definitions(settings.msg_path, settings.distro)
     with inspected(first, settings, definitions) as (report, bag):
