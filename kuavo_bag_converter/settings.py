@@ -35,6 +35,7 @@ from typing import Any, get_type_hints, NamedTuple, TypeVar
 
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import without_package
+from kuavo_bag_converter.support.places import without_file_scheme
 from kuavo_bag_converter.support.plugins import Plugin, plugins, ROBOTS
 from kuavo_bag_converter.support.texts import did_you_mean
 
@@ -590,7 +591,9 @@ def _checked(info: SettingInfo, value: object, source: str) -> object:
             raise UsageError(
                 f'{source}: {info.name}: expected {_expected(info)}, found {text!r}{near}'
             )
-    items = tuple(without_package(one) if isinstance(one, str) else one for one in items)
+    items = tuple(
+        without_file_scheme(without_package(one)) if isinstance(one, str) else one for one in items
+    )
     return items if isinstance(result, tuple) else items[0]
 
 

@@ -230,6 +230,21 @@ def test_a_table_says_which_pieces_of_bags_are_episodes(tmp_path, profile):
     assert 'leave one of them out' in refused.reason
 
 
+def test_urls_of_files_here_are_their_paths(tmp_path, profile, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bag = write_bag(tmp_path / 'a bag.bag', 0, 4)
+    (tmp_path / 'list.txt').write_text(f'file://{tmp_path}/a%20bag.bag\n')
+    for number, given in enumerate(
+        [f'file://{tmp_path}/a%20bag.bag', f'file://localhost{bag}', tmp_path / 'list.txt']
+    ):
+        convert_arm(given, f'file://{tmp_path}/out{number}', profile)
+        assert states(tmp_path / f'out{number}') == [(0, n) for n in range(4)]
+    assert verify(tmp_path / 'out0', [f'file://{bag}']).findings == ()
+    with pytest.raises(UsageError, match=r'file://server/out: expected a folder of this machine'):
+        convert_arm(bag, 'file://server/out', profile)
+    assert not list(tmp_path.glob('file*'))
+
+
 @pytest.mark.parametrize('ending', ['csv', 'parquet'])
 def test_the_table_that_catalogue_writes_has_the_pieces_of_bags(tmp_path, profile, ending):
     for number in range(2):

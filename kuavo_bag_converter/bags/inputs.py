@@ -34,7 +34,13 @@ from kuavo_bag_converter.bags.rosbag2.directory import natural
 from kuavo_bag_converter.bags.storage_plugins import is_of_a_plugin
 from kuavo_bag_converter.settings import is_table
 from kuavo_bag_converter.support.errors import UsageError
-from kuavo_bag_converter.support.places import is_url, name_of, plain_url, url_of
+from kuavo_bag_converter.support.places import (
+    is_url,
+    name_of,
+    plain_url,
+    url_of,
+    without_file_scheme,
+)
 from kuavo_bag_converter.support.texts import listed, shown
 
 LIST = '.txt'
@@ -86,7 +92,7 @@ def expand_inputs(given: Iterable[str | Path]) -> Inputs:
     paths: list[str] = []
     rows: list[TableRow] = []
     missing: list[str] = []
-    for one in (url_of(path) or str(path) for path in given):
+    for one in (url_of(path) or without_file_scheme(str(path)) for path in given):
         found, own = _expanded(one)
         rows += own
         paths += found
@@ -142,7 +148,7 @@ def _read_list(file: Path) -> list[TableRow]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f'{file}: cannot be read as a list of bags: {_reason(error)}') from error
     found = [
-        TableRow(file, number, line.strip(), {})
+        TableRow(file, number, without_file_scheme(line.strip()), {})
         for number, line in enumerate(lines, start=1)
         if line.strip() and not line.lstrip().startswith('#')
     ]
@@ -163,7 +169,7 @@ def read_table(table: Path, needed: Sequence[str] = ()) -> list[TableRow]:
     read = _read_parquet if table.suffix.lower() == '.parquet' else _read_csv
     try:
         rows = [
-            TableRow(table, line, values.pop(PATH, ''), values)
+            TableRow(table, line, without_file_scheme(values.pop(PATH, '')), values)
             for line, values in read(table, (PATH, *needed))
         ]
     except OSError as error:

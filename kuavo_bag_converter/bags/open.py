@@ -41,7 +41,7 @@ from kuavo_bag_converter.bags.storage_plugins import containers, open_by_plugin
 from kuavo_bag_converter.remote.spool import held, is_stub, Spool
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import as_paths, Paths
-from kuavo_bag_converter.support.places import url_of
+from kuavo_bag_converter.support.places import url_of, without_file_scheme
 from kuavo_bag_converter.support.texts import shown
 
 READERS = ('auto', 'rosbag2_py', 'portable')
@@ -63,7 +63,7 @@ def local_path(path: str | Path, spool: Spool) -> Path:
     """
     url = url_of(path)
     if not url:
-        return Path(path)
+        return Path(without_file_scheme(str(path)))
     suffixes = tuple(one for plugin in containers().values() for one in plugin.value.suffixes)
     return spool.local(url, (*ROSBAG1_SUFFIXES, *SUFFIXES, '-wal', '-journal', *suffixes))
 

@@ -52,7 +52,7 @@ from kuavo_bag_converter.jobs.publishing import (
 from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import sync, write_text
-from kuavo_bag_converter.support.places import is_url, masked
+from kuavo_bag_converter.support.places import is_url, masked, without_file_scheme
 from kuavo_bag_converter.support.texts import visible
 
 _NOTE = """\
@@ -363,7 +363,8 @@ def resolve_output(output: str) -> Path:
 
     :raises UsageError: It is no place for a dataset.
     """
-    if is_url(output):
+    output = without_file_scheme(output)
+    if is_url(output) or output.startswith('file://'):
         raise UsageError(f'output: {masked(output)}: expected a folder of this machine, no URL')
     try:
         path = Path(os.path.realpath(output))

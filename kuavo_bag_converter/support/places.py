@@ -25,6 +25,7 @@ from functools import lru_cache
 import os
 from pathlib import Path
 import re
+from urllib.parse import unquote
 
 SPOOLED = 'spooled-'
 """How the name of a folder begins that stands for a folder of another machine."""
@@ -34,6 +35,7 @@ FOLDER_URL = 'url'
 _SPOOLED = re.compile(rf'(?P<spooled>/[^\s:;,\'"]*/{SPOOLED}[0-9a-f]{{16}})/[^/\s:;,\'"]+')
 _URL = re.compile(r'[a-zA-Z][a-zA-Z0-9+.\-]+://[^/]')
 _NORMALISED = re.compile(r'([a-zA-Z][a-zA-Z0-9+.\-]+):/(?=[^/])')
+_FILE = re.compile(r'^file:(//(localhost)?)?(?=/[^/])')
 _USER = re.compile(r'([a-zA-Z][a-zA-Z0-9+.\-]*://)[^/@\s]*@')
 _QUERY = re.compile(r'([a-zA-Z][a-zA-Z0-9+.\-]*://[^\s?\'"]*\?)[^\s\'"]*=[^\s\'"]*[^\s\'":;,.]')
 
@@ -41,6 +43,12 @@ _QUERY = re.compile(r'([a-zA-Z][a-zA-Z0-9+.\-]*://[^\s?\'"]*\?)[^\s\'"]*=[^\s\'"
 def is_url(text: str) -> bool:
     """Tell whether a setting is a URL, and no path of this machine."""
     return _URL.match(text) is not None and not text.startswith(('package://', 'file://'))
+
+
+def without_file_scheme(text: str) -> str:
+    """Return a path as it is, or the one that a ``file:`` URL of this machine says."""
+    path = _FILE.sub('', text, count=1)
+    return text if path == text else unquote(path)
 
 
 def masked(text: str) -> str:
