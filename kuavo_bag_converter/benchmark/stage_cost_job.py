@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 import os
@@ -41,9 +42,10 @@ from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.encoders import DEPTH_OPTIONS, encoder_options, ENCODERS
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
+from kuavo_bag_converter.frames.options import video_options
 from kuavo_bag_converter.messages.codecs import PictureCodec
 from kuavo_bag_converter.messages.video_frames import FrameFitter, LIMITED_LUMA, plane_pixels
-from kuavo_bag_converter.settings import codec_of, Settings, settings_from
+from kuavo_bag_converter.settings import Settings, settings_from
 import numpy as np
 
 _PLACES = (1 / 6, 1 / 2, 5 / 6)
@@ -137,14 +139,7 @@ class _Camera:
     def _options(self, settings: Settings) -> VideoOptions:
         if self._feature.depth == 'metric12':
             return DEPTH_OPTIONS
-        return VideoOptions(
-            codec_of(settings.vcodec),
-            settings.crf,
-            settings.encoder_preset,
-            settings.gop,
-            settings.pix_fmt,
-            gray_depth=bool(self._feature.depth),
-        )
+        return replace(video_options(settings), gray_depth=bool(self._feature.depth))
 
     def _color_fitters(self) -> Ways:
         size = self._feature.size

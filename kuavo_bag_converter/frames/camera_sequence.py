@@ -258,9 +258,8 @@ class CameraSequence(Generic[PictureT]):
                 )
             raise BagError(
                 f'{waiting}message {self._serving[self.frames_done]}, whose frame comes first: '
-                f'the '
-                'order of the messages is too far from that of the frames; use timeline: bag for '
-                'it, or a higher memory_limit_mb if one is set'
+                'the order of the messages is too far from that of the frames; use timeline: bag '
+                'for it, or a higher memory_limit_mb if one is set'
             )
         self._drop(max(self._held, key=lambda ordinal: self._held[ordinal].last_frame))
 

@@ -63,13 +63,7 @@ def shard_options(settings: Settings) -> ShardOptions:
             f'presets of its own: leave it {AUTO}, or set vcodec: {codec_of(settings.vcodec)}'
         )
     return ShardOptions(
-        video=VideoOptions(
-            codec_of(settings.vcodec),
-            settings.crf,
-            settings.encoder_preset,
-            settings.gop,
-            settings.pix_fmt,
-        ),
+        video=video_options(settings),
         color_cameras=settings.video,
         on_bad_image=settings.on_bad_image,
         definitions=Definitions(settings.msg_path, settings.distro),
@@ -79,6 +73,17 @@ def shard_options(settings: Settings) -> ShardOptions:
         memory_limit_mb=settings.memory_limit_mb,
         stall_timeout_s=settings.stall_timeout_s,
         debug_memory=settings.debug_memory,
+    )
+
+
+def video_options(settings: Settings) -> VideoOptions:
+    """Return what settings say about encoders."""
+    return VideoOptions(
+        codec_of(settings.vcodec),
+        settings.crf,
+        settings.encoder_preset,
+        settings.gop,
+        settings.pix_fmt,
     )
 
 

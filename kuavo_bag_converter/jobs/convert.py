@@ -268,7 +268,7 @@ def _name_others(observer: Observer, others: Sequence[str]) -> None:
     if others:
         observer.note(
             f'carried over as they are: {listed(others, _NAMED)}; counts in them may be out of '
-            f'date'
+            'date'
         )
 
 
