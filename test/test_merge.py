@@ -31,9 +31,10 @@ from kuavo_bag_converter.jobs.merge import merge, split
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 import numpy as np
-from plain_robot import every, image, joint_state, Robot
+from plain_robot import every, image, joint_state, jpeg, payloads_of, Robot
 import pyarrow.parquet as pq
 import pytest
+from video_packets import encode
 
 CAMERA, STATE = '/camera/image_raw', '/joint_states'
 HEAD = 'observation.images.head'
@@ -134,6 +135,34 @@ def test_joined_datasets_are_the_one_of_all_bags(world, tmp_path):
     shared = {path.stat().st_ino for root in inputs for path in root.rglob('*')}
     assert not shared & {path.stat().st_ino for path in (world / 'joined').rglob('*')}
     assert sorted(path.name for path in world.glob('joined*')) == ['joined']
+
+
+@pytest.mark.parametrize('version', ['v3.0', 'v2.1'])
+def test_jpegs_and_streams_as_they_were_recorded_do_not_go_together(tmp_path, version):
+    values = {'profile': profile(tmp_path), 'video': 'auto', 'lerobot_version': version}
+    roots = {}
+    for name, make, seconds in (
+        ('jpeg', jpeg('head_cam_h', size=(48, 64)), 0.6),
+        ('h264', payloads_of(encode('h264', 6, 6), 'h264'), 0.6),
+    ):
+        robot = Robot().publish(CAMERA, every(10, seconds), make)
+        robot.publish(STATE, every(50, seconds), joint_state(lambda n, _: [n, -n]))
+        roots[name] = robot.write(tmp_path / name), tmp_path / f'dataset_{name}'
+        run(roots[name][0], roots[name][1], **values)
+    for one, other in (('jpeg', 'h264'), ('h264', 'jpeg')):
+        before = tree(roots[one][1])
+        (outcome,) = run(roots[other][0], roots[one][1], append=True, **values).outcomes
+        told = [{'jpeg': 'mjpeg'}.get(name, name) for name in (one, other)]
+        assert 'its {} (video.codec) is {}, the new episodes have {}'.format(HEAD, *told) in (
+            outcome.reason
+        )
+        changed = dict(tree(roots[one][1]).items() ^ before.items())
+        assert all(name.startswith('conversion/') for name in changed)
+        with pytest.raises(UsageError, match=r'\(video\.codec\) is .* only datasets of equal'):
+            merge([str(roots[name][1]) for name in (one, other)], str(tmp_path / 'joined'))
+    (video,) = roots['jpeg'][1].glob('videos/**/*.mp4')
+    shutil.copy(*roots['h264'][1].glob('videos/**/*.mp4'), video)
+    assert 'video.info' in [one.rule for one in check_dataset(roots['jpeg'][1])]
 
 
 def test_settings_in_the_words_of_a_former_version_are_the_same_ones(world):

@@ -33,6 +33,7 @@ from kuavo_bag_converter.check.coding import decoded_statistics
 from kuavo_bag_converter.check.description import Description, StoredEpisode, StoredFeature
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.dataset.depth import depth_of_codes
+from kuavo_bag_converter.dataset.existing import compared_info
 from kuavo_bag_converter.dataset.features import DepthCoding
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.statistics import ImageStatistics, KeyFrameSample
@@ -229,8 +230,9 @@ class _FileCheck:
             'video.pix_fmt': context.pix_fmt,
             'video.fps': self._fps,
         }
+        info = {**self._column.info, **compared_info(self._column.info)}
         for name, value in found.items():
-            stated = self._column.info.get(name, value)
+            stated = info.get(name, value)
             if stated != value:
                 self._add('video.info', f'{name} {value}', f'{stated}, as info.json says')
 

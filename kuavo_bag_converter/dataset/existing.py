@@ -23,6 +23,7 @@ from pathlib import Path
 import re
 from typing import Any
 
+from kuavo_bag_converter.dataset.encoders import COPY
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     DATA_PATH,
@@ -49,7 +50,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _FEATURE_KEYS = ('dtype', 'shape', 'names')
-COMPARED_INFO = (
+_COMPARED_INFO = (
     'video.codec',
     'video.pix_fmt',
     'is_depth_map',
@@ -59,7 +60,6 @@ COMPARED_INFO = (
     'video.shift',
     'video.use_log',
 )
-"""Of the ``info`` of a camera, what must be equal in joined datasets that both tell it."""
 _PLACES: Mapping[str, Mapping[str, Any]] = {
     'v3.0': {'data_path': DATA_PATH, 'video_path': VIDEO_PATH},
     'v2.1': {
@@ -226,12 +226,20 @@ def _no_info(root: Path, error: Exception) -> DatasetError:
     return DatasetError(f'{root / INFO_PATH}: not a LeRobot info.json ({error!r})')
 
 
+def compared_info(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of a camera's ``info`` what must be equal in joined datasets that both tell it."""
+    told = {name: info[name] for name in _COMPARED_INFO if name in info}
+    if 'video.height' in info and copies_jpegs(info):
+        told['video.codec'] = COPY
+    return told
+
+
 def _comparable(
     wanted: Mapping[str, Any], found: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return of two feature entries what must be equal; encoder settings may differ."""
-    wanted_info, found_info = wanted.get('info') or {}, found.get('info') or {}
-    shared = [key for key in COMPARED_INFO if key in wanted_info and key in found_info]
+    wanted_info, found_info = (compared_info(one.get('info') or {}) for one in (wanted, found))
+    shared = [key for key in wanted_info if key in found_info]
     return (
         {name: wanted[name] for name in _FEATURE_KEYS} | {k: wanted_info[k] for k in shared},
         {name: found[name] for name in _FEATURE_KEYS} | {k: found_info[k] for k in shared},

@@ -29,7 +29,7 @@ from kuavo_bag_converter.check.description import describe, Description
 from kuavo_bag_converter.check.findings import Findings
 from kuavo_bag_converter.check.metadata import check_conversion, check_metadata
 from kuavo_bag_converter.dataset.assemble import Assembler, check_format
-from kuavo_bag_converter.dataset.existing import apart, COMPARED_INFO
+from kuavo_bag_converter.dataset.existing import apart, compared_info
 from kuavo_bag_converter.dataset.layout import MODALITY_PATH
 from kuavo_bag_converter.jobs.convert import check_before_publishing, writing_to
 from kuavo_bag_converter.jobs.dataset_files import others_in, take_snapshot
@@ -239,10 +239,9 @@ def _check_equal(first: Description, other: Description) -> None:
                 (f'{key} ({name})', getattr(mine, name), getattr(theirs, name))
                 for name in ('dtype', 'shape', 'names')
             ]
+            told, others = compared_info(mine.info), compared_info(theirs.info)
             pairs += [
-                (f'{key} ({name})', mine.info[name], theirs.info[name])
-                for name in COMPARED_INFO
-                if name in mine.info and name in theirs.info
+                (f'{key} ({name})', told[name], others[name]) for name in told if name in others
             ]
     for name, value, others in pairs:
         if value != others:
