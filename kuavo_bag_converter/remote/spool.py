@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, ExitStack, suppress
+from contextlib import AbstractContextManager, contextmanager, ExitStack, suppress
 import errno
 import fcntl
 import hashlib
@@ -273,15 +273,9 @@ def _places(paths: Sequence[Path]) -> Iterator[_Place]:
                 yield place
 
 
-@contextmanager
-def _used(place: _Place) -> Iterator[None]:
+def _used(place: _Place) -> AbstractContextManager[None]:
     """Lock a file for reading: nobody takes it away meanwhile."""
-    descriptor = os.open(place.note('lock'), os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(descriptor)
+    return _locked(place.note('lock'), fcntl.LOCK_SH)
 
 
 @contextmanager
@@ -299,10 +293,10 @@ def _unused(place: _Place) -> Iterator[bool]:
 
 
 @contextmanager
-def _locked(folder: Path, name: str = _LOCK) -> Iterator[None]:
-    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+def _locked(file: Path, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, kind)
         yield
     finally:
         os.close(descriptor)
@@ -320,7 +314,7 @@ def _make_room(places: Sequence[_Place], cancel: threading.Event, *, wait: bool)
             'at least as much'
         )
     while True:
-        with _locked(root):
+        with _locked(root / _LOCK):
             used, left = _used_bytes(root, places), _left_bytes(root, places)
             missing = sum(place.remote().bytes for place in places if not place.is_here)
             free = shutil.disk_usage(root).free - _RESERVE
@@ -399,7 +393,7 @@ def _fetch(place: _Place, cancel: threading.Event) -> int:
     """
     place.note('lock').parent.mkdir(parents=True, exist_ok=True)
     fetching = place.note('fetching')
-    with _locked(fetching.parent, fetching.name):
+    with _locked(fetching):
         if place.is_here:
             return 0
         remote = place.remote()
@@ -464,7 +458,11 @@ def _check(place: _Place, remote: RemoteFile) -> None:
 
 def _become_stub(place: _Place) -> None:
     """Take a copy away if nobody uses it."""
-    with suppress(OSError, BagError), _locked(place.spooled.parent), _unused(place) as unused:
+    with (
+        suppress(OSError, BagError),
+        _locked(place.spooled.parent / _LOCK),
+        _unused(place) as unused,
+    ):
         if unused:
             _clear(place)
 
@@ -510,7 +508,7 @@ class Spool:
             return self.root
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            with _locked(self.root):
+            with _locked(self.root / _LOCK):
                 write_text(self.root / _LIMIT, str(self._limit_mb))
         except OSError as error:
             raise UsageError(f'spool_dir: {self.root}: cannot be made: {error.strerror}') from None
@@ -563,7 +561,7 @@ class Spool:
         digest = hashlib.blake2b(folder_url.encode(), digest_size=8).hexdigest()
         spooled = self.root / f'{SPOOLED}{digest}'
         (spooled / OBJECTS).mkdir(parents=True, exist_ok=True)
-        with _locked(spooled):
+        with _locked(spooled / _LOCK):
             if not (spooled / OBJECTS / FOLDER_URL).exists():
                 write_text(spooled / OBJECTS / FOLDER_URL, folder_url)
             small: list[_Place] = []
