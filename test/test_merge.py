@@ -238,6 +238,15 @@ def test_parts_of_a_dataset_have_its_episodes_once(world, version):
     assert noting.notes == []
 
 
+def test_recordings_that_are_joined_twice_are_told(world):
+    noting = Noting()
+    inputs = [str(world / name) for name in ('bc_v3.0', 'a_v3.0', 'abc_v2.1')]
+    merge(inputs, str(world / 'double'), version='v3.0', observer=noting)
+    assert noting.notes == [
+        f'3 bags more than once, the first {world / "b"}: its episodes are repeated'
+    ]
+
+
 def test_episodes_of_a_bag_in_part_are_said_to_have_no_record(world):
     noting = Noting()
     split(str(world / 'abc_v3.0'), str(world / 'some'), {'': '1:3,4'}, observer=noting)

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,7 @@ def write_joined_record(
     bags = list(_bags(chosen, note))
     if not any(bag.converted for bag, _ in bags):
         return
+    _note_doubles([bag for bag, _ in bags if bag.converted and bag.files], note)
     for bag, dataset in bags:
         if bag.converted:
             copy_file(dataset.root / bag.alignment_path, folder / alignment_path(bag.number))
@@ -155,6 +157,17 @@ def _bags(
                 'only: conversion/ does not tell their bags'
             )
         before += len(episodes)
+
+
+def _note_doubles(bags: Sequence[RecordedBag], note: Callable[[str], None]) -> None:
+    """Say which recordings are in the dataset more than once."""
+    counts = Counter(bag.key for bag in bags)
+    doubles = [bag for bag in bags if counts[bag.key] > 1]
+    if doubles:
+        note(
+            f'{counted(len(doubles) - len({bag.key for bag in doubles}), "bag")} more than once, '
+            f'the first {doubles[0].name}: its episodes are repeated'
+        )
 
 
 def _task(dataset: Description, record: ConversionRecord | None) -> str:
