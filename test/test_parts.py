@@ -31,6 +31,7 @@ from conversions import run
 from dataset_reading import tree
 from hypothesis import given
 from hypothesis import strategies as st
+from interruptions import killed_at, Point
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.jobs.assemble_parts import assemble_parts
 from kuavo_bag_converter.jobs.part import PartOf
@@ -264,6 +265,18 @@ def test_parts_agree_about_cameras_that_bags_have_coded_otherwise(tmp_path, prof
     assert statuses == ['converted', others, 'converted', 'failed']
     assert comparable(assembled) == comparable(whole)
     assert tree(tmp_path / 'out') == tree(tmp_path / 'whole')
+
+
+@pytest.mark.parametrize('phase', ['assembly', 'info', 'record'])
+def test_putting_parts_together_goes_on_after_a_kill(tmp_path, profile, phase):
+    paths = [bag(tmp_path / f'bag{n}') for n in range(2)]
+    run(paths, tmp_path / 'whole', profile=profile)
+    in_parts(paths, tmp_path / 'out', parts=2, profile=profile)
+    killed_at(Point(phase, 1), lambda: str(assemble_parts(str(tmp_path / 'out'))))
+    assert (tmp_path / 'out.unfinished').is_dir() and not (tmp_path / 'out').exists()
+    assemble_parts(str(tmp_path / 'out'))
+    assert tree(tmp_path / 'out') == tree(tmp_path / 'whole')
+    assert [path.name for path in tmp_path.glob('out*')] == ['out']
 
 
 def test_a_part_whose_last_bag_has_failed_is_stopped_too(tmp_path, bags, profile):

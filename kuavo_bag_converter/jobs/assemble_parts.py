@@ -71,6 +71,7 @@ def assemble_parts(
     settings = replace(settings, output=output, shard='')
     observer, cancel = observer or Observer(), cancel or threading.Event()
     with writing_to(output), Workspace(root) as workspace:
+        workspace.prepare(first.configuration, redo=settings.on_change == 'redo')
         run = Conversion(settings, workspace, None, observer, cancel)
         outcomes = _outcomes(run, parts)
         text = next((part.profile for part in parts if part.profile), '')
