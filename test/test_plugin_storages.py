@@ -93,11 +93,11 @@ def test_inspect_says_what_it_holds(package, tmp_path, capsys):
     assert found['topics'][0]['fields']['data']['first'] == [0.0, 0.0, 0.0]
 
 
-def test_without_the_package_it_is_no_bag(tmp_path, capsys):
+def test_without_the_package_it_is_no_bag_but_a_table_of_bags(tmp_path, capsys):
     bag = csv_log(tmp_path / 'log.csv', count=3)
-    code, out, _ = convert(capsys, bag, tmp_path / 'dataset')
-    assert code == 1
-    assert "log.csv: is not a recording: it begins with b'stamp_ns'" in out
+    code, _, err = convert(capsys, bag, tmp_path / 'dataset')
+    assert code == 2
+    assert 'log.csv: expected the column path in the first line' in err
 
 
 def test_damage_fails_the_bag_or_ends_it(package, tmp_path, capsys):
