@@ -100,6 +100,7 @@ FOREIGN_FILES = (
     'notes/day 1/operator.txt',
     '.cache/huggingface/download.lock',
 )
+SHARD_DAMAGES = ('shorter', 'no rows', 'no manifest', 'other manifest', 'other rows')
 WORKSPACE_FILES = ('mine.txt', 'shards/mine.txt', 'shards/mine/mine.txt', 'dataset/mine.txt')
 
 
@@ -311,15 +312,13 @@ class FolderLife(World, RuleBasedStateMachine):
             self.forget(path.parent)
 
     @precondition(lambda self: self.is_working)
-    @rule(name=st.sampled_from(WORKSPACE_FILES))
+    @rule(name=st.sampled_from(WORKSPACE_FILES), how=st.sampled_from([None, *SHARD_DAMAGES]))
     @counted
-    def add_to_the_workspace(self, name):
+    def add_to_the_workspace(self, name, how):
         self.put(self.workspace / name, self.fresh(name).encode())
+        if how is not None and self.finished:
+            self.damage_a_shard(how=how)
 
-    @precondition(lambda self: self.is_working and self.finished)
-    @rule(
-        how=st.sampled_from(['shorter', 'no rows', 'no manifest', 'other manifest', 'other rows'])
-    )
     @counted
     def damage_a_shard(self, how):
         for content, shard in self.shards():
