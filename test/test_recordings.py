@@ -545,6 +545,22 @@ def test_every_count_of_a_plan_is_printed(robot, tmp_path, on_gap):
     assert unsaid <= ({'in_gap'} if on_gap == 'mark' else set()), text
 
 
+def test_of_many_bags_those_are_listed_of_which_there_is_something_to_say(tmp_path):
+    outcomes = [Outcome(f'{number}.bag', 'converted', episodes=1) for number in range(200)]
+    outcomes[70] = Outcome('70.bag', 'failed', 'is empty')
+    outcomes[90] = Outcome('90.bag', 'kept', episodes=1)
+
+    def lines(some):
+        printed = StringIO()
+        print_report(Report(tmp_path, tuple(some), 1.0, 1.0, ()), printed)
+        return printed.getvalue().splitlines()
+
+    many = lines(outcomes)
+    assert [line.split()[0] for line in many[1:4]] == ['70.bag', '90.bag', 'and']
+    assert many[3].startswith('and 198 bags converted')
+    assert sum('.bag' in line for line in lines(outcomes[60:100])) == 40
+
+
 def test_bags_of_one_name_are_told_apart(tmp_path):
     bags = [str(tmp_path / name) for name in ('day_1/a.bag', 'day_2/a.bag', 'day_2/b.bag')]
     outcomes = [Outcome(bag, 'failed', 'is empty') for bag in bags]

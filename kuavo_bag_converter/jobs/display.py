@@ -52,6 +52,8 @@ _NUMBERS = {
 """What was done about the numbers of messages, by the keys of the report."""
 _KEPT_IN_GAPS = {'hold': 'hold the message before', 'keep': 'kept as they are'}
 """What becomes of frames in gaps that are neither cut nor filled, by ``on_gap``."""
+_MOST_ROWS = 50
+"""Bags that are all in the table at the end."""
 _ALIGNMENT = ('topic', 'messages', 'used', 'repeated', 'median ms', 'p95 ms', 'max ms', 'far')
 
 
@@ -267,7 +269,16 @@ def plan_summary(plan: PlanReport) -> str:
 
 
 def print_report(report: Report, stream: TextIO) -> None:
-    """Print the table of bags, the alignment in short, and the totals."""
+    """
+    Print the table of bags, the alignment in short, and the totals.
+
+    Of many bags those are in the table of which there is something to say.
+    """
+    shown_bags = report.outcomes
+    if len(shown_bags) > _MOST_ROWS:
+        shown_bags = tuple(
+            item for item in shown_bags if item.status != 'converted' or item.reason
+        )
     names = distinct_names([item.bag for item in report.outcomes])
     header = ['bag', 'outcome', 'episodes', 'frames', 'task', 'reason']
     rows = [
@@ -275,13 +286,16 @@ def print_report(report: Report, stream: TextIO) -> None:
             names[item.bag], item.status, str(item.episodes), str(item.frames), shown(item.task),
             item.reason,
         ]
-        for item in report.outcomes
+        for item in shown_bags
     ]  # fmt: skip
-    if not any(item.task for item in report.outcomes):
+    if not any(item.task for item in shown_bags):
         for row in (header, *rows):
             del row[4]
     for line in _table(header, rows):
         print(line, file=stream)
+    if len(shown_bags) < len(report.outcomes):
+        more = counted(len(report.outcomes) - len(shown_bags), 'bag')
+        print(f'and {more} converted; the command catalogue lists all', file=stream)
     if report.alignment:
         print(file=stream)
         for line in _table(_ALIGNMENT, [_alignment_row(topic) for topic in report.alignment]):
