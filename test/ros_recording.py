@@ -129,4 +129,6 @@ if __name__ == '__main__':
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         publish()
     else:
+        # It is ignored where the tests run in the background of a shell.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         record(Path(sys.argv[2]))
