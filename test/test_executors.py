@@ -123,6 +123,8 @@ def test_shards_are_put_together_while_other_bags_are_converted(tmp_path, profil
     files = []
 
     class Look(Events):
+        """Counts the files of the dataset that grows."""
+
         def bag_finished(self, number, outcome, plan):
             files.append(len(list(tmp_path.glob('out.unfinished/dataset/data/*/*'))))
 
@@ -140,6 +142,8 @@ def test_a_shard_that_is_damaged_meanwhile_ends_the_run_when_all_bags_are_conver
     finished = []
 
     class Damage(Observer):
+        """Damages something after the first bag."""
+
         def bag_finished(self, number, outcome, plan):
             finished.append(number)
             if number == 1:
@@ -205,6 +209,8 @@ def test_after_the_first_bag_that_fails_none_is_taken_whatever_was_done(tmp_path
 
 
 class Terminal(StringIO):
+    """Says that it is one."""
+
     def isatty(self):
         return True
 
@@ -309,7 +315,7 @@ def test_a_bag_whose_process_dies_twice_fails_by_name_and_the_others_go_on(
 class Losing(SerialExecutor):
     """Loses the processes of a task, each time it is tried."""
 
-    def map(self, work, tasks, begin, on_event, *, in_order=False):
+    def map(self, work, tasks, begin, on_event, *, in_order=False):  # noqa: A003
         for number, result in super().map(work, tasks, begin, on_event):
             yield number, Died('its process has gone') if number == 4 else result
 

@@ -86,6 +86,8 @@ def world(tmp_path_factory):
 
 
 class Noting(Observer):
+    """Keeps notes."""
+
     def __init__(self):
         self.notes = []
 

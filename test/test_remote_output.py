@@ -43,7 +43,7 @@ def fetched(url, folder):
     fs, root = fsspec.core.url_to_fs(url)
     fs.invalidate_cache()
     for path in fs.find(root):
-        file = folder / path[len(root.rstrip('/')) + 1 :]
+        file = folder / path.removeprefix(root).lstrip('/')
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(fs.cat_file(path))
     return tree(folder)
@@ -52,7 +52,7 @@ def fetched(url, folder):
 def names(url):
     fs, root = fsspec.core.url_to_fs(url)
     fs.invalidate_cache()
-    return {path[len(root.rstrip('/')) + 1 :] for path in fs.find(root)}
+    return {path.removeprefix(root).lstrip('/') for path in fs.find(root)}
 
 
 def test_a_dataset_at_a_url_is_that_of_a_folder(bag, tmp_path, profile, memory_url, capsys):

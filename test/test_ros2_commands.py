@@ -115,4 +115,4 @@ def test_ros2_bag_says_wrong_use_in_one_line(words, expected, installed):
 
 def test_ros2_bag_lists_it_with_its_settings(installed):
     assert 'to_lerobot' in ros2('bag', '-h').stdout
-    assert 'train_hz (10): ' in ros2('bag', 'to_lerobot', '-h').stdout
+    assert '--train-hz N' in ros2('bag', 'to_lerobot', '-h').stdout

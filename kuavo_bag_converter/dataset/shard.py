@@ -486,7 +486,7 @@ class ShardWriter:
 
     @property
     def remarks(self) -> list[str]:
-        """What there is to say of encoders that were not used, each in a line."""
+        """Return what there is to say of encoders that were not used, each in a line."""
         return [line for writer in self._writers.values() for line in writer.remarks]
 
     def image_writer(self, key: str, kind: type[_ImageWriter]) -> _ImageWriter:

@@ -64,7 +64,7 @@ class EpisodeSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in errors."""
+        """Return what it is called in errors."""
 
     @property
     def features(self) -> tuple[Feature, ...]:
@@ -84,7 +84,7 @@ class EpisodeSource(Protocol):
 
     @property
     def video_settings(self) -> Mapping[str, Any]:
-        """What of each camera's coding must be equal in all sources, by feature."""
+        """Return what of the coding of each camera must be equal in all sources, by feature."""
 
     def rows(
         self, place: int, features: Sequence[Feature]

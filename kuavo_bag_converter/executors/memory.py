@@ -53,7 +53,7 @@ class MemoryBudget:
 
     @property
     def room_mb(self) -> float:
-        """What all tasks together may take, MB."""
+        """Return what all tasks together may take, MB."""
         if not self.limited:
             return self._total
         return self._total * _OF_LIMIT - resident_bytes() / MB

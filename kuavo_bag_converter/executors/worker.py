@@ -54,6 +54,8 @@ def main(descriptor: int) -> None:
 
 
 class _Worker:
+    """Does what the main process sends it."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()

@@ -47,6 +47,8 @@ def draft_as_yaml(draft: Draft, report: BagReport, robot_type: str) -> str:
 
 
 class _Writer:
+    """Writes one draft, line by line."""
+
     def __init__(self, draft: Draft, report: BagReport) -> None:
         self._draft = draft
         self._report = report

@@ -146,7 +146,7 @@ def select(catalogue: Catalogue, name: str, where: str) -> pa.Table:
         for table, pattern in patterns.items():
             connection.register(table, catalogue.dataset(pattern))
         try:
-            query = f'SELECT * FROM {name} WHERE ({where}\n) ORDER BY bag'  # noqa: S608  # their own
+            query = f'SELECT * FROM {name} WHERE ({where}\n) ORDER BY bag'  # noqa: S608
             return connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
             reason = str(error).split('\n\n', maxsplit=1)[0]

@@ -183,6 +183,8 @@ def _stopping(cancel: threading.Event) -> Any:
     from fsspec.callbacks import Callback
 
     class Stopping(Callback):  # type: ignore[misc,unused-ignore]
+        """Stops a transfer."""
+
         def call(self, *_: Any, **__: Any) -> None:
             if cancel.is_set():
                 raise Cancelled
