@@ -31,12 +31,12 @@ from kuavo_bag_converter.messages.definitions import Definitions
 from kuavo_bag_converter.profiles.loader import checked
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.profiles.shipped import is_path
-from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.robots.resolve import resolve, shapes_frames, topics_of, undecided
 from kuavo_bag_converter.settings import Settings, settings_from
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import as_paths, Paths
 from kuavo_bag_converter.support.places import url_of
+from kuavo_bag_converter.support.remote.spool import Spool
 
 
 def load_profile(

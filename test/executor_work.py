@@ -19,8 +19,8 @@ from pathlib import Path
 import signal
 import time
 
-from kuavo_bag_converter.executors.model import Task
 from kuavo_bag_converter.frames.stream import fill_frames
+from kuavo_bag_converter.jobs.executors.model import Task
 from kuavo_bag_converter.support.errors import BagError, BagMemoryError, UsageError
 
 PATIENCE_S = 60

@@ -24,7 +24,7 @@ import sys
 
 from arm_runs import convert_arm, statuses, write_bag, write_profile
 from dataset_reading import tree
-from kuavo_bag_converter.jobs import atomic_renames
+from kuavo_bag_converter.jobs.folders import atomic_renames
 from kuavo_bag_converter.support.errors import UsageError
 import pytest
 

@@ -29,13 +29,13 @@ from conversions import run, write_samples
 from dataset_reading import tree
 import executor_work as work
 from executor_work import PATIENCE_S, run_work, wait_until
-from kuavo_bag_converter.executors.choose import choose_executor
-from kuavo_bag_converter.executors.local import LocalExecutor
-from kuavo_bag_converter.executors.memory import MemoryBudget
-from kuavo_bag_converter.executors.model import Died
-from kuavo_bag_converter.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.display import Display
+from kuavo_bag_converter.jobs.executors.choose import choose_executor
+from kuavo_bag_converter.jobs.executors.local import LocalExecutor
+from kuavo_bag_converter.jobs.executors.memory import MemoryBudget
+from kuavo_bag_converter.jobs.executors.model import Died
+from kuavo_bag_converter.jobs.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import Settings, settings_from
 from kuavo_bag_converter.support.errors import Cancelled, DatasetError, UsageError
@@ -44,7 +44,7 @@ from kuavo_bag_converter.support.process import MB, resident_bytes
 import pytest
 
 SMALL = {'train_hz': 10, 'sample_drop': 0}
-WORKER = b'kuavo_bag_converter.executors.worker'
+WORKER = b'kuavo_bag_converter.jobs.executors.worker'
 
 
 def workers(parent):
@@ -367,7 +367,7 @@ def test_no_process_is_left_when_the_run_is_ended(tmp_path, long_bags, number):
 
 
 def test_cores_are_shared_out_and_the_last_task_has_all(monkeypatch):
-    monkeypatch.setattr('kuavo_bag_converter.executors.local.cores', lambda: 8)
+    monkeypatch.setattr('kuavo_bag_converter.jobs.executors.local.cores', lambda: 8)
     results = run_work(local(2, threads=0), work.threads, [0.3, 0.3, 0.0], sizes=[3, 2, 1])
     assert results[1][0] == results[2][0] == 4
     assert run_work(local(2, threads=3), work.threads, [0.0]) == {1: (3, 0)}
@@ -375,7 +375,7 @@ def test_cores_are_shared_out_and_the_last_task_has_all(monkeypatch):
 
 
 def test_zero_jobs_are_as_many_as_cores_and_bags_allow(monkeypatch):
-    monkeypatch.setattr('kuavo_bag_converter.executors.choose.cores', lambda: 8)
+    monkeypatch.setattr('kuavo_bag_converter.jobs.executors.choose.cores', lambda: 8)
     cancel = threading.Event()
 
     def jobs(tasks, **values):
@@ -390,7 +390,9 @@ def test_zero_jobs_are_as_many_as_cores_and_bags_allow(monkeypatch):
 
 
 def test_a_task_waits_until_what_such_tasks_have_taken_is_free(monkeypatch):
-    monkeypatch.setattr('kuavo_bag_converter.executors.memory.available_bytes', lambda: 1250 * MB)
+    monkeypatch.setattr(
+        'kuavo_bag_converter.jobs.executors.memory.available_bytes', lambda: 1250 * MB
+    )
     budget = MemoryBudget(0, 4)  # of 1000 MB
     budget.measured('large', 300.0)
     budget.measured('large', 200.0)

@@ -31,7 +31,7 @@ from kuavo_bag_converter.alignment.binding import bind
 from kuavo_bag_converter.bags.model import Connection
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.frames.operations import apply_operations
-from kuavo_bag_converter.jobs.configuration import configuration, differences, of_today
+from kuavo_bag_converter.jobs.folders.configuration import configuration, differences, of_today
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.profiles.model import Align, Clock

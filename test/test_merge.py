@@ -27,7 +27,7 @@ from dataset_reading import info, tree
 from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.dataset.record import read_record
-from kuavo_bag_converter.jobs.merge import merge, split
+from kuavo_bag_converter.jobs.joining.merge import merge, split
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 import numpy as np

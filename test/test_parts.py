@@ -33,10 +33,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interruptions import killed_at, Point
 from kuavo_bag_converter.cli.main import run as command
-from kuavo_bag_converter.jobs.assemble_parts import assemble_parts
+from kuavo_bag_converter.jobs.folders.workspace import InUseError, Workspace
+from kuavo_bag_converter.jobs.joining.assemble_parts import assemble_parts
 from kuavo_bag_converter.jobs.part import PartOf
 from kuavo_bag_converter.jobs.report import Observer
-from kuavo_bag_converter.jobs.workspace import InUseError, Workspace
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 from plain_robot import every, image, joint_state, jpeg, payloads_of, ramps, Robot

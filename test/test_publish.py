@@ -26,7 +26,7 @@ import subprocess
 from arm_runs import convert_arm, Notes, states, statuses, write_bag
 from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.jobs import atomic_renames
+from kuavo_bag_converter.jobs.folders import atomic_renames
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, OutputError, UsageError
@@ -210,7 +210,7 @@ def test_a_dataset_that_others_change_while_it_grows_is_left_alone(
 def test_what_is_changed_at_the_last_moment_is_moved_over_or_kept(
     bags, tmp_path, profile, monkeypatch
 ):
-    from kuavo_bag_converter.jobs import publishing
+    from kuavo_bag_converter.jobs.folders import publishing
 
     root = tmp_path / 'out'
     convert_arm(bags[:1], root, profile)
@@ -241,7 +241,7 @@ def test_what_is_changed_at_the_last_moment_is_moved_over_or_kept(
 @pytest.mark.parametrize('kernel', ['renamed one by one'], indirect=True)
 @pytest.mark.usefixtures('kernel')
 def test_a_kill_between_two_renames_loses_nothing(bags, tmp_path, profile, there):
-    from kuavo_bag_converter.jobs import publishing
+    from kuavo_bag_converter.jobs.folders import publishing
 
     root, work = tmp_path / 'out', tmp_path / 'out.unfinished'
     convert_arm(bags[:1], root, profile)
@@ -277,7 +277,7 @@ def test_a_kill_between_two_renames_loses_nothing(bags, tmp_path, profile, there
 
 
 def test_a_kill_after_the_swap_loses_nothing(bags, tmp_path, profile, kernel):
-    from kuavo_bag_converter.jobs import publishing
+    from kuavo_bag_converter.jobs.folders import publishing
 
     root = tmp_path / 'out'
     convert_arm(bags[:1], root, profile)

@@ -26,8 +26,8 @@ import sys
 from arm_runs import convert_arm, write_bag, write_profile
 from hub_server import Hub
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.remote import hub as hub_client
-from kuavo_bag_converter.remote import retries
+from kuavo_bag_converter.support.remote import hub as hub_client
+from kuavo_bag_converter.support.remote import retries
 import pytest
 import yaml
 

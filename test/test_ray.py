@@ -25,11 +25,11 @@ from conversions import run, write_samples
 from dataset_reading import tree
 import executor_work as work
 from executor_work import run_work, wait_until
-from kuavo_bag_converter.executors import ray_cluster, ray_task
-from kuavo_bag_converter.executors.model import Died, Task
-from kuavo_bag_converter.executors.ray_cluster import RayExecutor
-from kuavo_bag_converter.executors.ray_task import look_around
 from kuavo_bag_converter.jobs.convert import convert_bags
+from kuavo_bag_converter.jobs.executors import ray_cluster, ray_task
+from kuavo_bag_converter.jobs.executors.model import Died, Task
+from kuavo_bag_converter.jobs.executors.ray_cluster import RayExecutor
+from kuavo_bag_converter.jobs.executors.ray_task import look_around
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 import pytest

@@ -40,11 +40,11 @@ import kuavo_bag_converter as kbc
 from kuavo_bag_converter.bags.discover import list_recordings
 from kuavo_bag_converter.bags.fingerprint import find_duplicates
 from kuavo_bag_converter.cli import main as cli
-from kuavo_bag_converter.remote import retries, urls
-from kuavo_bag_converter.remote import spool as spools
-from kuavo_bag_converter.remote.spool import held, is_stub, Spool
 from kuavo_bag_converter.support.errors import BagError, Cancelled
 from kuavo_bag_converter.support.places import masked, name_of
+from kuavo_bag_converter.support.remote import retries, urls
+from kuavo_bag_converter.support.remote import spool as spools
+from kuavo_bag_converter.support.remote.spool import held, is_stub, Spool
 import pytest
 from s3_servers import Fault, reading
 

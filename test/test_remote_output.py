@@ -23,9 +23,9 @@ from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.convert import convert_bags
 from kuavo_bag_converter.jobs.watch import watch, WatchOptions
-from kuavo_bag_converter.remote import retries
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import OutputError, UsageError
+from kuavo_bag_converter.support.remote import retries
 import pytest
 from s3_servers import Fault, writing
 

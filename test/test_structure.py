@@ -27,16 +27,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = """
     support
-    settings  remote
+    settings  support.remote
     bags
     messages  profiles
     alignment  robots
     dataset
     sample  check
-    executors
+    jobs.executors
     frames
     inspection  replay
+    jobs.folders
     jobs
+    jobs.joining
     api
     node
     benchmark

@@ -437,7 +437,7 @@ def test_numbered_recordings_do_not_wait_for_each_other(place):
 @pytest.fixture
 def soon(monkeypatch):
     """Take what is unfinished for abandoned at once."""
-    monkeypatch.setattr('kuavo_bag_converter.jobs.watched_folders.ABANDONED_S', 0.0)
+    monkeypatch.setattr('kuavo_bag_converter.jobs.folders.watched_folders.ABANDONED_S', 0.0)
 
 
 def write_leftovers(folder):

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from kuavo_bag_converter.bags.damage import DamagedError
 from kuavo_bag_converter.bags.detect import cannot_be_read
-from kuavo_bag_converter.remote.spool import open_file, RangedFile
+from kuavo_bag_converter.support.remote.spool import open_file, RangedFile
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 import numpy.typing as npt

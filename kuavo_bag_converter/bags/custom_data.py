@@ -23,8 +23,8 @@ from pathlib import Path
 from kuavo_bag_converter.bags.rosbag2.directory import storage_files
 from kuavo_bag_converter.bags.rosbag2.metadata import custom_data_in, metadata_of
 from kuavo_bag_converter.bags.rosbag2.qos import MOST_CHARACTERS
-from kuavo_bag_converter.remote.spool import open_file
 from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.remote.spool import open_file
 from mcap.exceptions import McapError
 from mcap.reader import SeekingReader
 

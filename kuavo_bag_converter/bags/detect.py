@@ -22,8 +22,8 @@ import stat
 
 from kuavo_bag_converter.bags.compression import ZSTD_MAGIC
 from kuavo_bag_converter.bags.storage_plugins import BEGIN_BYTES, container_by_plugin
-from kuavo_bag_converter.remote.spool import open_file
 from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.remote.spool import open_file
 
 _CONTAINERS = {
     b'#ROSBAG V2.0\n': 'rosbag1',

@@ -34,9 +34,9 @@ from kuavo_bag_converter.bags.rosbag2.directory import natural, split_stem, SUFF
 from kuavo_bag_converter.bags.rosbag2.metadata import NAME, plain_name
 from kuavo_bag_converter.bags.storage_plugins import is_of_a_plugin
 from kuavo_bag_converter.bags.time_spans import recorded_spans, SILENCE_S, TimeSpan
-from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.support.errors import BagError
 from kuavo_bag_converter.support.places import with_urls
+from kuavo_bag_converter.support.remote.spool import Spool
 
 Recording = tuple[Path, ...]
 """A bag file or rosbag2 directory, or the files that one recording was split into."""

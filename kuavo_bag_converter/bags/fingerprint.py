@@ -30,13 +30,13 @@ from typing import Any, NamedTuple
 
 from kuavo_bag_converter.bags.detect import cannot_be_read, status_of
 from kuavo_bag_converter.bags.rosbag2.directory import natural, SUFFIXES
-from kuavo_bag_converter.remote.spool import (
+from kuavo_bag_converter.support.errors import BagError
+from kuavo_bag_converter.support.remote.spool import (
     is_stub,
     kept_digest,
     open_file,
     read_ranges_of,
 )
-from kuavo_bag_converter.support.errors import BagError
 
 Key = tuple[tuple[int, str], ...]
 """Size and digest of each file."""

@@ -38,10 +38,10 @@ from kuavo_bag_converter.bags.scratch import NoRoomError, Scratch
 from kuavo_bag_converter.bags.sqlite3.storage import keeps_a_log, logs_beside, Sqlite3Storage
 from kuavo_bag_converter.bags.storage import Storage
 from kuavo_bag_converter.bags.storage_plugins import containers, open_by_plugin
-from kuavo_bag_converter.remote.spool import held, is_stub, Spool
 from kuavo_bag_converter.support.errors import BagError, UsageError
 from kuavo_bag_converter.support.files import as_paths, Paths
 from kuavo_bag_converter.support.places import url_of, without_file_scheme
+from kuavo_bag_converter.support.remote.spool import held, is_stub, Spool
 from kuavo_bag_converter.support.texts import shown
 
 READERS = ('auto', 'rosbag2_py', 'portable')

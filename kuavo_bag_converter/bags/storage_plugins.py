@@ -24,7 +24,6 @@ from typing import NamedTuple
 from kuavo_bag_converter.bags.damage import DamagePolicy, ReadsWholeError
 from kuavo_bag_converter.bags.model import Connection, normal_type, Stamps
 from kuavo_bag_converter.bags.storage import Selection, Storage, StoredMessage
-from kuavo_bag_converter.remote.spool import open_file
 from kuavo_bag_converter.support.errors import (
     BagError,
     ConverterError,
@@ -32,6 +31,7 @@ from kuavo_bag_converter.support.errors import (
     UsageError,
 )
 from kuavo_bag_converter.support.plugins import calling, described, Plugin, plugins, STORAGES
+from kuavo_bag_converter.support.remote.spool import open_file
 import numpy as np
 
 BEGIN_BYTES = 64

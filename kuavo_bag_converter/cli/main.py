@@ -38,7 +38,7 @@ from kuavo_bag_converter.support.version import __version__
 
 if TYPE_CHECKING:
     from kuavo_bag_converter.jobs.display import Display
-    from kuavo_bag_converter.jobs.merge import Joined
+    from kuavo_bag_converter.jobs.joining.merge import Joined
     from kuavo_bag_converter.jobs.report import Report
     from kuavo_bag_converter.settings import Settings
 
@@ -221,7 +221,7 @@ def _assemble_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _assemble(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.jobs.assemble_parts import assemble_parts
+    from kuavo_bag_converter.jobs.joining.assemble_parts import assemble_parts
 
     with _shown_run() as (display, cancel):
         report = assemble_parts(options.output, observer=display, cancel=cancel)
@@ -246,7 +246,7 @@ def _making_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.jobs.merge import merge
+    from kuavo_bag_converter.jobs.joining.merge import merge
 
     with _shown_run() as (display, cancel):
         joined = merge(
@@ -282,7 +282,7 @@ def _split_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _split(options: argparse.Namespace) -> int:
-    from kuavo_bag_converter.jobs.merge import split
+    from kuavo_bag_converter.jobs.joining.merge import split
 
     parts = {'': options.episodes}
     if options.parts:

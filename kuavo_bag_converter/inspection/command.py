@@ -57,8 +57,8 @@ def run(options: argparse.Namespace, settings: Settings, given: Iterable[str]) -
     from kuavo_bag_converter.inspection.bag import inspect_bag, refused_report, refused_together
     from kuavo_bag_converter.inspection.text import as_text
     from kuavo_bag_converter.messages.definitions import Definitions
-    from kuavo_bag_converter.remote.spool import Spool
     from kuavo_bag_converter.robots.resolve import shapes_frames
+    from kuavo_bag_converter.support.remote.spool import Spool
 
     if options.profile:
         settings = replace(settings, profile=options.profile)

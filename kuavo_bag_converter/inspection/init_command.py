@@ -69,8 +69,8 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
     from kuavo_bag_converter.inspection.bag import inspected
     from kuavo_bag_converter.inspection.fit import fit_all
     from kuavo_bag_converter.messages.definitions import Definitions
-    from kuavo_bag_converter.remote.spool import Spool
     from kuavo_bag_converter.support.files import write_text
+    from kuavo_bag_converter.support.remote.spool import Spool
 
     output = Path(options.output)
     if output.suffix not in ('.yaml', '.yml'):

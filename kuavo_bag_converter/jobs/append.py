@@ -35,8 +35,8 @@ from kuavo_bag_converter.dataset.record import (
     read_record,
 )
 from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
-from kuavo_bag_converter.jobs.configuration import configuration, differences
-from kuavo_bag_converter.jobs.dataset_files import (
+from kuavo_bag_converter.jobs.folders.configuration import configuration, differences
+from kuavo_bag_converter.jobs.folders.dataset_files import (
     check_can_be_carried,
     is_of_the_dataset,
     is_rewritten,
@@ -44,11 +44,11 @@ from kuavo_bag_converter.jobs.dataset_files import (
     Snapshot,
 )
 from kuavo_bag_converter.profiles.loader import read_profile
-from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.robots.resolve import robot_of
 from kuavo_bag_converter.settings import AUTO, known_settings, OF_A_RUN, Settings, updated
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 from kuavo_bag_converter.support.places import place_of
+from kuavo_bag_converter.support.remote.spool import Spool
 
 _TO_RETRY = ('failed', 'skipped')
 """What became of bags that are to be tried again."""

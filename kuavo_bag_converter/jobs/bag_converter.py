@@ -39,24 +39,24 @@ from kuavo_bag_converter.dataset.existing import encoded_cameras
 from kuavo_bag_converter.dataset.hardware import EncoderChoice
 from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.executors.model import Context, PROGRESS
 from kuavo_bag_converter.frames.options import shard_options, ShardOptions
 from kuavo_bag_converter.frames.preflight import bind_bag, BoundBag, FirstMessages, try_bag
 from kuavo_bag_converter.frames.stream import Filler
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bags import Bag
-from kuavo_bag_converter.jobs.disk import DiskWatch, shard_bytes
+from kuavo_bag_converter.jobs.executors.model import Context, PROGRESS
+from kuavo_bag_converter.jobs.folders.disk import DiskWatch, shard_bytes
+from kuavo_bag_converter.jobs.folders.shard_folder import ShardFolder
 from kuavo_bag_converter.jobs.labels import check_labels
 from kuavo_bag_converter.jobs.report import Outcome
 from kuavo_bag_converter.jobs.shard import format_of, Origin, write_shard
-from kuavo_bag_converter.jobs.shard_folder import ShardFolder
 from kuavo_bag_converter.profiles.model import Profile
-from kuavo_bag_converter.remote.spool import held, is_stub
-from kuavo_bag_converter.remote.urls import remember, remembered
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import AUTO, Settings
 from kuavo_bag_converter.support.errors import BagError, DatasetError, MemoryLimitError, UsageError
 from kuavo_bag_converter.support.files import total_bytes
+from kuavo_bag_converter.support.remote.spool import held, is_stub
+from kuavo_bag_converter.support.remote.urls import remember, remembered
 from kuavo_bag_converter.support.texts import counted, error_text, listed
 
 

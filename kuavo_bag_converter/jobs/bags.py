@@ -33,10 +33,10 @@ from kuavo_bag_converter.jobs.report import Outcome, Status
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.tasks import tasks_of
 from kuavo_bag_converter.profiles.model import TimeRange
-from kuavo_bag_converter.remote.spool import Spool
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.places import name_of, place_of, with_urls
+from kuavo_bag_converter.support.remote.spool import Spool
 from kuavo_bag_converter.support.texts import error_text
 
 

@@ -29,16 +29,6 @@ from typing import Any
 
 from kuavo_bag_converter.dataset.agreement import ShardFormat, unlike_codings
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.executors.choose import serial_executor
-from kuavo_bag_converter.executors.model import (
-    Died,
-    Executor,
-    longest_first,
-    PROGRESS,
-    RETRIED,
-    Task,
-    Work,
-)
 from kuavo_bag_converter.jobs.append import ExistingDataset
 from kuavo_bag_converter.jobs.bag_converter import (
     BagConverter,
@@ -48,17 +38,27 @@ from kuavo_bag_converter.jobs.bag_converter import (
     TriedBag,
 )
 from kuavo_bag_converter.jobs.bags import Bag
-from kuavo_bag_converter.jobs.disk import DiskWatch
+from kuavo_bag_converter.jobs.executors.choose import serial_executor
+from kuavo_bag_converter.jobs.executors.model import (
+    Died,
+    Executor,
+    longest_first,
+    PROGRESS,
+    RETRIED,
+    Task,
+    Work,
+)
+from kuavo_bag_converter.jobs.folders.disk import DiskWatch
+from kuavo_bag_converter.jobs.folders.workspace import Workspace
 from kuavo_bag_converter.jobs.labels import labels_of
 from kuavo_bag_converter.jobs.report import Observer, Outcome
 from kuavo_bag_converter.jobs.shard import Origin
 from kuavo_bag_converter.jobs.topic_alignment import AlignmentSummary
-from kuavo_bag_converter.jobs.workspace import Workspace
-from kuavo_bag_converter.remote.prefetch import Prefetch
 from kuavo_bag_converter.settings import AUTO, Settings
 from kuavo_bag_converter.support.errors import BagError, Cancelled, DatasetError
 from kuavo_bag_converter.support.files import total_bytes
 from kuavo_bag_converter.support.places import is_url
+from kuavo_bag_converter.support.remote.prefetch import Prefetch
 
 _SKIPPED = 'on_error: stop, because of the one that failed'
 

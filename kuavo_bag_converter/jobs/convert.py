@@ -31,7 +31,6 @@ from kuavo_bag_converter.dataset.metadata import write_json
 from kuavo_bag_converter.dataset.modality import modality_of
 from kuavo_bag_converter.dataset.record import LEROBOT
 from kuavo_bag_converter.dataset.writer import DatasetInfo, write_dataset, writer_of
-from kuavo_bag_converter.executors.choose import choose_executor
 from kuavo_bag_converter.frames.stream import fill_frames, Filler
 from kuavo_bag_converter.jobs.append import (
     check_is_lerobot,
@@ -42,20 +41,26 @@ from kuavo_bag_converter.jobs.append import (
 from kuavo_bag_converter.jobs.bag_converter import BagConverter
 from kuavo_bag_converter.jobs.bags import find_bags
 from kuavo_bag_converter.jobs.bags_to_shards import BagsToShards, Conversion
-from kuavo_bag_converter.jobs.configuration import configuration
 from kuavo_bag_converter.jobs.conversion_folder import (
     replace_record,
     write_conversion_folder,
     write_failures,
 )
-from kuavo_bag_converter.jobs.dataset_files import carry_over, others_in, Snapshot, take_snapshot
+from kuavo_bag_converter.jobs.executors.choose import choose_executor
 from kuavo_bag_converter.jobs.finished_shards import FinishedShards
+from kuavo_bag_converter.jobs.folders.configuration import configuration
+from kuavo_bag_converter.jobs.folders.dataset_files import (
+    carry_over,
+    others_in,
+    Snapshot,
+    take_snapshot,
+)
+from kuavo_bag_converter.jobs.folders.publishing import Published
+from kuavo_bag_converter.jobs.folders.workspace import resolve_output, Workspace
 from kuavo_bag_converter.jobs.growing_dataset import GrowingDataset
 from kuavo_bag_converter.jobs.part import convert_part
-from kuavo_bag_converter.jobs.publishing import Published
 from kuavo_bag_converter.jobs.remote_output import convert_to_url
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import DatasetError, OutputError, UsageError

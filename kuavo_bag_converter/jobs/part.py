@@ -38,15 +38,15 @@ from kuavo_bag_converter.bags.fingerprint import fingerprint
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.dataset.features import Feature, VideoOptions
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.executors.choose import choose_executor
 from kuavo_bag_converter.frames.stream import Filler
 from kuavo_bag_converter.jobs.bag_converter import BagConverter
 from kuavo_bag_converter.jobs.bags import Bag, find_bags
 from kuavo_bag_converter.jobs.bags_to_shards import BagsToShards, Conversion
-from kuavo_bag_converter.jobs.configuration import configuration, differences
+from kuavo_bag_converter.jobs.executors.choose import choose_executor
+from kuavo_bag_converter.jobs.folders.configuration import configuration, differences
+from kuavo_bag_converter.jobs.folders.workspace import InUseError, PART, PART_SETTINGS, Workspace
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
 from kuavo_bag_converter.jobs.shard import Origin
-from kuavo_bag_converter.jobs.workspace import InUseError, PART, PART_SETTINGS, Workspace
 from kuavo_bag_converter.profiles.dump import profile_as_yaml
 from kuavo_bag_converter.profiles.model import TimeRange
 from kuavo_bag_converter.profiles.shipped import is_path

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     :raises OutputError: The Hub cannot be reached; the same command sends what is left.
     """
     from kuavo_bag_converter.jobs.dataset_card import dataset_card, is_edited, version_of
-    from kuavo_bag_converter.remote.hub import CARD, check_limits, HubRepository, send
+    from kuavo_bag_converter.support.remote.hub import CARD, check_limits, HubRepository, send
 
     root = Path(options.dataset)
     card = dataset_card(root, options.repo, options.license, options.tag)

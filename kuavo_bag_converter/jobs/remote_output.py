@@ -31,17 +31,17 @@ from typing import Any
 
 from kuavo_bag_converter.dataset.layout import INFO_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import read_record
-from kuavo_bag_converter.jobs.configuration import configuration
+from kuavo_bag_converter.jobs.folders.configuration import configuration
+from kuavo_bag_converter.jobs.folders.workspace import InUseError
 from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.jobs.workspace import InUseError
-from kuavo_bag_converter.remote.spool import Spool
-from kuavo_bag_converter.remote.upload import Upload
-from kuavo_bag_converter.remote.urls import remember
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.errors import Cancelled, OutputError, UsageError
 from kuavo_bag_converter.support.files import total_bytes, write_text
 from kuavo_bag_converter.support.places import masked, plain_url
 from kuavo_bag_converter.support.process import peak_memory_mb
+from kuavo_bag_converter.support.remote.spool import Spool
+from kuavo_bag_converter.support.remote.upload import Upload
+from kuavo_bag_converter.support.remote.urls import remember
 from kuavo_bag_converter.support.texts import counted
 
 _MADE_OF = 'made_of.json'

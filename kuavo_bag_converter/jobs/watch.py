@@ -38,12 +38,12 @@ from kuavo_bag_converter.dataset.hardware import EncoderChoice
 from kuavo_bag_converter.frames.options import shard_options
 from kuavo_bag_converter.jobs.append import check_is_lerobot, read_before, settings_for
 from kuavo_bag_converter.jobs.convert import convert_bags
-from kuavo_bag_converter.jobs.dataset_files import take_snapshot
+from kuavo_bag_converter.jobs.folders.dataset_files import take_snapshot
+from kuavo_bag_converter.jobs.folders.watched_folders import Watched, WatchedFolders, WatchedStatus
+from kuavo_bag_converter.jobs.folders.workspace import InUseError, resolve_output
 from kuavo_bag_converter.jobs.labels import check_labels
 from kuavo_bag_converter.jobs.report import Observer, Report
 from kuavo_bag_converter.jobs.tasks import tasks_of
-from kuavo_bag_converter.jobs.watched_folders import Watched, WatchedFolders, WatchedStatus
-from kuavo_bag_converter.jobs.workspace import InUseError, resolve_output
 from kuavo_bag_converter.robots.resolve import RunProfile
 from kuavo_bag_converter.settings import setting, Settings
 from kuavo_bag_converter.support.errors import Cancelled, OutputError, UsageError

@@ -24,8 +24,8 @@ import stat
 from typing import NamedTuple
 
 from kuavo_bag_converter.dataset.layout import REPORT_PATH
-from kuavo_bag_converter.jobs.atomic_renames import exchange, rename_new
-from kuavo_bag_converter.jobs.dataset_files import (
+from kuavo_bag_converter.jobs.folders.atomic_renames import exchange, rename_new
+from kuavo_bag_converter.jobs.folders.dataset_files import (
     carry,
     Entry,
     is_at,

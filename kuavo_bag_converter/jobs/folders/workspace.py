@@ -28,9 +28,9 @@ from typing import Any
 
 from kuavo_bag_converter.dataset.layout import INFO_PATH, MODALITY_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.shard import MANIFEST
-from kuavo_bag_converter.jobs.atomic_renames import rename_new
-from kuavo_bag_converter.jobs.configuration import differences, of_today
-from kuavo_bag_converter.jobs.dataset_files import (
+from kuavo_bag_converter.jobs.folders.atomic_renames import rename_new
+from kuavo_bag_converter.jobs.folders.configuration import differences, of_today
+from kuavo_bag_converter.jobs.folders.dataset_files import (
     Entry,
     is_at,
     is_of_the_dataset,
@@ -38,7 +38,7 @@ from kuavo_bag_converter.jobs.dataset_files import (
     Snapshot,
     take_snapshot,
 )
-from kuavo_bag_converter.jobs.publishing import (
+from kuavo_bag_converter.jobs.folders.publishing import (
     finish_replacing,
     is_replaced,
     PREVIOUS,
@@ -49,7 +49,7 @@ from kuavo_bag_converter.jobs.publishing import (
     ReplacedDataset,
     REPLACEMENT,
 )
-from kuavo_bag_converter.jobs.shard_folder import ShardFolder
+from kuavo_bag_converter.jobs.folders.shard_folder import ShardFolder
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.files import sync, write_text
 from kuavo_bag_converter.support.places import is_url, masked, without_file_scheme

@@ -22,7 +22,7 @@ from pathlib import Path
 import threading
 from typing import Any
 
-from kuavo_bag_converter.executors.model import Begin, Context, OnEvent, Task, Work
+from kuavo_bag_converter.jobs.executors.model import Begin, Context, OnEvent, Task, Work
 from kuavo_bag_converter.support.errors import Cancelled
 from kuavo_bag_converter.support.process import peak_memory_mb
 

@@ -33,8 +33,8 @@ import threading
 import time
 from typing import Any
 
-from kuavo_bag_converter.executors.memory import MemoryBudget
-from kuavo_bag_converter.executors.model import (
+from kuavo_bag_converter.jobs.executors.memory import MemoryBudget
+from kuavo_bag_converter.jobs.executors.model import (
     Begin,
     Context,
     Died,
@@ -46,7 +46,7 @@ from kuavo_bag_converter.executors.model import (
     Task,
     Work,
 )
-from kuavo_bag_converter.executors.worker import START
+from kuavo_bag_converter.jobs.executors.worker import START
 from kuavo_bag_converter.support.errors import Cancelled, MemoryLimitError, UsageError
 from kuavo_bag_converter.support.machine import cores
 from kuavo_bag_converter.support.process import MB, peak_memory_mb, resident_bytes

@@ -25,7 +25,7 @@ import re
 
 from kuavo_bag_converter.bags.fingerprint import Key
 from kuavo_bag_converter.dataset.shard import MANIFEST
-from kuavo_bag_converter.jobs.dataset_files import remove_made
+from kuavo_bag_converter.jobs.folders.dataset_files import remove_made
 from kuavo_bag_converter.support.errors import UsageError
 
 _OF_A_SHARD = re.compile(

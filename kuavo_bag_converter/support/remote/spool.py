@@ -38,9 +38,6 @@ import threading
 from typing import Any, BinaryIO, cast, NamedTuple
 import uuid
 
-from kuavo_bag_converter.remote.remote_file import RemoteFile
-from kuavo_bag_converter.remote.retries import with_retries
-from kuavo_bag_converter.remote.urls import explained, file_system, remember
 from kuavo_bag_converter.support.errors import BagError, Cancelled, ConverterError, UsageError
 from kuavo_bag_converter.support.files import write_text
 from kuavo_bag_converter.support.places import (
@@ -52,6 +49,9 @@ from kuavo_bag_converter.support.places import (
     SPOOLED,
 )
 from kuavo_bag_converter.support.process import MB
+from kuavo_bag_converter.support.remote.remote_file import RemoteFile
+from kuavo_bag_converter.support.remote.retries import with_retries
+from kuavo_bag_converter.support.remote.urls import explained, file_system, remember
 from kuavo_bag_converter.support.texts import shown
 
 _CHUNK = 8 << 20

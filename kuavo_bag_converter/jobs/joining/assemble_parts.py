@@ -27,17 +27,17 @@ import time
 from kuavo_bag_converter.dataset.agreement import Agreement, ShardFormat
 from kuavo_bag_converter.dataset.shard import Shard
 from kuavo_bag_converter.jobs.bags_to_shards import Conversion
-from kuavo_bag_converter.jobs.configuration import differences
 from kuavo_bag_converter.jobs.convert import publish_outcomes, writing_to
-from kuavo_bag_converter.jobs.part import FinishedPart, PartOf, parts_folder
-from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
-from kuavo_bag_converter.jobs.shard import format_of, Origin
-from kuavo_bag_converter.jobs.workspace import (
+from kuavo_bag_converter.jobs.folders.configuration import differences
+from kuavo_bag_converter.jobs.folders.workspace import (
     PART_SETTINGS,
     remove_part,
     resolve_output,
     Workspace,
 )
+from kuavo_bag_converter.jobs.part import FinishedPart, PartOf, parts_folder
+from kuavo_bag_converter.jobs.report import Observer, Outcome, Report
+from kuavo_bag_converter.jobs.shard import format_of, Origin
 from kuavo_bag_converter.profiles.loader import profile_from_yaml
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import BagError, DatasetError, UsageError

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import threading
 
-from kuavo_bag_converter.executors.local import LocalExecutor
-from kuavo_bag_converter.executors.model import Executor
-from kuavo_bag_converter.executors.ray_cluster import RayExecutor
-from kuavo_bag_converter.executors.serial import SerialExecutor
+from kuavo_bag_converter.jobs.executors.local import LocalExecutor
+from kuavo_bag_converter.jobs.executors.model import Executor
+from kuavo_bag_converter.jobs.executors.ray_cluster import RayExecutor
+from kuavo_bag_converter.jobs.executors.serial import SerialExecutor
 from kuavo_bag_converter.settings import Settings
 from kuavo_bag_converter.support.machine import cores
 

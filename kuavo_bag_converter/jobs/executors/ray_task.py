@@ -30,7 +30,7 @@ import threading
 import traceback
 from typing import Any
 
-from kuavo_bag_converter.executors.model import Context, pickled, PROGRESS, Work
+from kuavo_bag_converter.jobs.executors.model import Context, pickled, PROGRESS, Work
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.process import MB, one_thread_each, PeakMemory, set_defaults

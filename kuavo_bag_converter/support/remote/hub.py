@@ -26,9 +26,9 @@ import sys
 import tempfile
 from typing import Any, NamedTuple
 
-from kuavo_bag_converter.remote.retries import with_retries
 from kuavo_bag_converter.support.errors import ConverterError, OutputError, UsageError
 from kuavo_bag_converter.support.files import file_digest
+from kuavo_bag_converter.support.remote.retries import with_retries
 from kuavo_bag_converter.support.texts import counted
 
 MOST_FILES = 100_000

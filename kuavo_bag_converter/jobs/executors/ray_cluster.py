@@ -28,8 +28,8 @@ import threading
 from typing import Any
 import uuid
 
-from kuavo_bag_converter.executors.memory import MemoryBudget
-from kuavo_bag_converter.executors.model import (
+from kuavo_bag_converter.jobs.executors.memory import MemoryBudget
+from kuavo_bag_converter.jobs.executors.model import (
     Begin,
     Died,
     longest_first,
@@ -39,7 +39,7 @@ from kuavo_bag_converter.executors.model import (
     Task,
     Work,
 )
-from kuavo_bag_converter.executors.ray_task import (
+from kuavo_bag_converter.jobs.executors.ray_task import (
     difference,
     look_around,
     packed,

@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 import threading
 
-from kuavo_bag_converter.remote.spool import held, is_stub
 from kuavo_bag_converter.support.errors import ConverterError
+from kuavo_bag_converter.support.remote.spool import held, is_stub
 
 
 class Prefetch:

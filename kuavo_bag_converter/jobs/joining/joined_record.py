@@ -26,7 +26,7 @@ from kuavo_bag_converter.check.description import Description
 from kuavo_bag_converter.dataset.layout import alignment_path, PROFILE_PATH, REPORT_PATH
 from kuavo_bag_converter.dataset.record import ConversionRecord, write_record
 from kuavo_bag_converter.dataset.recorded_bag import RecordedBag
-from kuavo_bag_converter.jobs.configuration import NOT_IN_THE_DATASET
+from kuavo_bag_converter.jobs.folders.configuration import NOT_IN_THE_DATASET
 from kuavo_bag_converter.profiles.model import Profile
 from kuavo_bag_converter.settings import recorded_values
 from kuavo_bag_converter.support.errors import UsageError

@@ -32,16 +32,16 @@ from kuavo_bag_converter.dataset.assemble import Assembler, check_format
 from kuavo_bag_converter.dataset.existing import apart, compared_info
 from kuavo_bag_converter.dataset.layout import MODALITY_PATH
 from kuavo_bag_converter.jobs.convert import check_before_publishing, writing_to
-from kuavo_bag_converter.jobs.dataset_files import others_in, take_snapshot
-from kuavo_bag_converter.jobs.joined_record import (
+from kuavo_bag_converter.jobs.folders.dataset_files import others_in, take_snapshot
+from kuavo_bag_converter.jobs.folders.publishing import Published
+from kuavo_bag_converter.jobs.folders.workspace import resolve_output, Workspace
+from kuavo_bag_converter.jobs.joining.joined_record import (
     check_records,
     ChosenEpisodes,
     write_joined_record,
 )
-from kuavo_bag_converter.jobs.publishing import Published
+from kuavo_bag_converter.jobs.joining.stored_episodes import features_of, StoredEpisodes
 from kuavo_bag_converter.jobs.report import Observer
-from kuavo_bag_converter.jobs.stored_episodes import features_of, StoredEpisodes
-from kuavo_bag_converter.jobs.workspace import resolve_output, Workspace
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 from kuavo_bag_converter.support.files import sync_tree
 from kuavo_bag_converter.support.texts import counted, listed

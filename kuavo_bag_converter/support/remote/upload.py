@@ -24,11 +24,11 @@ from pathlib import Path
 import threading
 from typing import Any
 
-from kuavo_bag_converter.remote.remote_file import RemoteFile
-from kuavo_bag_converter.remote.retries import with_retries
-from kuavo_bag_converter.remote.urls import explained, file_system
 from kuavo_bag_converter.support.errors import BagError, Cancelled, OutputError, UsageError
 from kuavo_bag_converter.support.places import masked
+from kuavo_bag_converter.support.remote.remote_file import RemoteFile
+from kuavo_bag_converter.support.remote.retries import with_retries
+from kuavo_bag_converter.support.remote.urls import explained, file_system
 
 _AT_ONCE = 4
 _WAIT_S = 0.5

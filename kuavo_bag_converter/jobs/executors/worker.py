@@ -32,7 +32,7 @@ import time
 import traceback
 from typing import Any
 
-from kuavo_bag_converter.executors.model import Context, PROGRESS, Work
+from kuavo_bag_converter.jobs.executors.model import Context, PROGRESS, Work
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.process import MB, one_thread_each, PeakMemory, set_defaults
 
@@ -40,7 +40,7 @@ _PROGRESS_S = 0.2
 """Time from one report of progress to the next."""
 START = (
     'import json, sys; sys.path[:] = json.loads(sys.argv[2]); '
-    'from kuavo_bag_converter.executors.worker import main; main(int(sys.argv[1]))'
+    'from kuavo_bag_converter.jobs.executors.worker import main; main(int(sys.argv[1]))'
 )
 """The program of a worker; its arguments are a descriptor and the search path of modules."""
 
