@@ -33,6 +33,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interruptions import killed_at, Point
 from kuavo_bag_converter.cli.main import run as command
+from kuavo_bag_converter.jobs.executors.model import RETRIED
+from kuavo_bag_converter.jobs.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.folders.workspace import InUseError, Workspace
 from kuavo_bag_converter.jobs.joining.assemble_parts import assemble_parts
 from kuavo_bag_converter.jobs.part import PartOf
@@ -265,6 +267,46 @@ def test_parts_agree_about_cameras_that_bags_have_coded_otherwise(tmp_path, prof
     assert statuses == ['converted', others, 'converted', 'failed']
     assert comparable(assembled) == comparable(whole)
     assert tree(tmp_path / 'out') == tree(tmp_path / 'whole')
+
+
+class FarAway(SerialExecutor):
+    """Tries each task twice, and only where it has checked that it can."""
+
+    reached: tuple = ()
+
+    def check_reach(self, folder, inputs):
+        assert folder.is_dir()
+        self.reached = tuple(inputs)
+
+    def map(self, work, tasks, begin, on_event, *, in_order=False):  # noqa: A003
+        assert len(tasks) <= len(self.reached)
+        for task in tasks:
+            on_event(task.number, RETRIED, 'its process has gone')
+        yield from super().map(work, tasks, begin, on_event, in_order=in_order)
+
+
+class Warnings(Observer):
+    def __init__(self):
+        self.bags = []
+
+    def warning(self, text):
+        self.bags.append(text.partition(':')[0])
+
+
+def test_bags_of_other_parts_are_tried_where_they_are_seen_and_told_of_by_their_names(
+    tmp_path, profile, monkeypatch
+):
+    bags = [bag(tmp_path / name) for name in 'abc']
+    monkeypatch.setattr(
+        'kuavo_bag_converter.jobs.part.choose_executor',
+        lambda _settings, _tasks, cancel: FarAway(1, 0, cancel),
+    )
+    warnings = Warnings()
+    done = run(
+        bags, tmp_path / 'out', shard='3/3', profile=profile, video='auto', observer=warnings
+    )
+    assert done.exit_code == 0
+    assert warnings.bags[:3] == [*map(str, bags)]
 
 
 @pytest.mark.parametrize('phase', ['assembly', 'info', 'record'])

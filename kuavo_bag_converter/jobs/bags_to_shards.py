@@ -146,9 +146,7 @@ class BagsToShards:
         :raises OutputError: The disk has no room.
         :raises Cancelled: The user asked to stop.
         """
-        self._executor.check_reach(
-            self._run.workspace.shards.path, [path for bag in self._bags for path in bag.paths]
-        )
+        self._check_reach()
         if self._checks:
             self._check_all()
         converter = self._converter
@@ -157,27 +155,35 @@ class BagsToShards:
         self._convert_all()
         return [self._outcomes[number] for number in self._numbers()]
 
-    def settle_profile(self, bags: Sequence[Bag]) -> None:
-        """Let the first of some bags that can settle the profile, whoever converts it."""
+    def settle_profile(self) -> None:
+        """Let the first bag that can settle the profile, whoever converts it."""
         converter = self._converter
-        for number, bag in enumerate(bags, start=1):
+        for number in self._numbers():
             if converter.profile.profile is not None:
                 return
-            task = Task(number, total_bytes(bag.paths))
-            given = dict.fromkeys([number], bag).get
-            for _, tried in self._here.map(converter.try_bag, [task], given, self._on_event):
+            tasks = [Task(number, self._sizes[number - 1])]
+            for _, tried in self._here.map(converter.try_bag, tasks, self._bag, self._on_event):
                 if isinstance(tried, TriedBag):
-                    self._settle_profile(bag, tried)
+                    self._settle_profile(self._bag(number), tried)
 
-    def settle_copies(self, bags: Sequence[Bag]) -> None:
-        """With ``video: auto``, encode cameras that some bags have coded otherwise than others."""
+    def settle_copies(self) -> None:
+        """
+        With ``video: auto``, encode cameras that some bags have coded otherwise than others.
+
+        :raises UsageError: The bags are not seen wherever they are converted.
+        """
         if self._run.settings.video != AUTO:
             return
-        tasks = [Task(number, total_bytes(bag.paths)) for number, bag in enumerate(bags, start=1)]
+        self._check_reach()
         tries = self._executor.map(
-            self._converter.try_bag, tasks, lambda number: bags[number - 1], self._on_event
+            self._converter.try_bag, self._tasks(), self._bag, self._on_event
         )
         self._encode_all(tried.shard_format for _, tried in tries if isinstance(tried, TriedBag))
+
+    def _check_reach(self) -> None:
+        self._executor.check_reach(
+            self._run.workspace.shards.path, [path for bag in self._bags for path in bag.paths]
+        )
 
     def _numbers(self) -> range:
         return range(1, len(self._bags) + 1)

@@ -269,14 +269,15 @@ def convert_part(
     if os.path.lexists(output):
         raise UsageError(f'{output}: exists already; choose another output, or remove it')
     bags = find_bags(settings, None, observer.note)
-    members = part.members([total_bytes(bag.paths) for bag in bags])
+    sizes = [total_bytes(bag.paths) for bag in bags]
+    members = part.members(sizes)
     mine = [bags[place] for place in members]
     folder = part.folder(output)
     description = FinishedPart(
         folder,
         part,
         json.loads(json.dumps(configuration(settings))),
-        _digest(bags),
+        _digest(bags, sizes),
         len(bags),
         _movable(settings),
         '',
@@ -299,11 +300,12 @@ def convert_part(
         run.pass_notes_on()
         executor = choose_executor(settings, len(mine), cancel)
         try:
-            work = BagsToShards(run, converter, executor, mine, is_whole=len(bags) == 1)
             if len(bags) > 1:
-                work.settle_profile(bags)
-                work.settle_copies(bags)
-            outcomes = work.outcomes()
+                all_bags = BagsToShards(run, converter, executor, bags)
+                all_bags.settle_profile()
+                all_bags.settle_copies()
+            is_whole = len(bags) == 1
+            outcomes = BagsToShards(run, converter, executor, mine, is_whole=is_whole).outcomes()
         finally:
             executor.close()
         profile = converter.profile.profile
@@ -323,7 +325,7 @@ def convert_part(
     return Report(folder, tuple(outcomes), time.monotonic() - started, peak_mb, alignment)
 
 
-def _digest(bags: Sequence[Bag]) -> str:
+def _digest(bags: Sequence[Bag], sizes: Sequence[int]) -> str:
     """Return what tells lists of bags apart, wherever these are mounted."""
     places = [bag.place for bag in bags]
     local = [os.path.dirname(place) for place in places if not is_url(place)]
@@ -332,12 +334,12 @@ def _digest(bags: Sequence[Bag]) -> str:
         (
             place if is_url(place) else os.path.relpath(place, common),
             len(bag.paths),
-            total_bytes(bag.paths),
+            size,
             bag.task,
             bag.labels,
             [*map(astuple, bag.ranges)],
         )
-        for place, bag in zip(places, bags, strict=True)
+        for place, bag, size in zip(places, bags, sizes, strict=True)
     ]
     return hashlib.blake2b(json.dumps(known).encode(), digest_size=16).hexdigest()
 
