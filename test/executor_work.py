@@ -26,6 +26,13 @@ from kuavo_bag_converter.support.errors import BagError, BagMemoryError, UsageEr
 PATIENCE_S = 60
 
 
+class PairError(Exception):
+    """Can be pickled, but not be made again of its text alone."""
+
+    def __init__(self, one, two):
+        super().__init__(f'{one} and {two}')
+
+
 def act(given, context):
     """Do what the input says."""
     what, *arguments = given
@@ -35,6 +42,8 @@ def act(given, context):
         return 1 // 0
     if what == 'refuse':
         raise UsageError(*arguments)
+    if what == 'raise a pair':
+        raise PairError(*arguments)
     if what == 'exit':
         os._exit(*arguments)
     counts, times = arguments

@@ -18,6 +18,7 @@ from contextlib import suppress
 from io import StringIO
 import os
 from pathlib import Path
+import pickle
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from kuavo_bag_converter.jobs.executors.choose import choose_executor
 from kuavo_bag_converter.jobs.executors.local import LocalExecutor
 from kuavo_bag_converter.jobs.executors.memory import MemoryBudget
 from kuavo_bag_converter.jobs.executors.model import Died
+from kuavo_bag_converter.jobs.executors.ray_task import packed, run_task
 from kuavo_bag_converter.jobs.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.settings import Settings, settings_from
@@ -299,6 +301,17 @@ def test_an_error_that_is_not_of_a_bag_ends_the_run_with_its_traceback():
     assert 'executor_work.py' in str(caught.value.__cause__)
     with pytest.raises(UsageError, match='as it was raised'):
         run_work(local(), work.act, [('refuse', 'as it was raised')])
+
+
+def test_an_error_that_cannot_be_made_again_comes_back_by_its_words(tmp_path):
+    given = ('raise a pair', 'salt', 'pepper')
+    answer = run_task(packed(work.act, tmp_path), 1, pickle.dumps(given), 1, 0)
+    succeeded, error, text = pickle.loads(answer)
+    assert not succeeded
+    assert 'in act' in text
+    with pytest.raises(RuntimeError) as caught:
+        run_work(local(), work.act, [given])
+    assert str(caught.value) == str(error) == 'PairError: salt and pepper'
 
 
 def test_a_bag_whose_process_dies_twice_fails_by_name_and_the_others_go_on(

@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 import json
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -36,7 +35,6 @@ from typing import Any
 from kuavo_bag_converter.jobs.executors.memory import MemoryBudget
 from kuavo_bag_converter.jobs.executors.model import (
     Begin,
-    Context,
     Died,
     longest_first,
     OnEvent,
@@ -46,6 +44,7 @@ from kuavo_bag_converter.jobs.executors.model import (
     Task,
     Work,
 )
+from kuavo_bag_converter.jobs.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.executors.worker import START
 from kuavo_bag_converter.support.errors import Cancelled, MemoryLimitError, UsageError
 from kuavo_bag_converter.support.machine import cores
@@ -161,7 +160,7 @@ class LocalExecutor:
         self._waiting: deque[_Job] = deque()
         self._alone: deque[_Job] = deque()
         """Tasks whose process has died, which are done again when no other runs."""
-        self._here: deque[_Job] = deque()
+        self._here: list[_Job] = []
         """Tasks that take more memory than there is beside this process, which are done in it."""
         self._failed_starts = 0
         self._sampled_at = 0.0
@@ -189,11 +188,10 @@ class LocalExecutor:
                 yield from self._take(by_connection[connection], on_event)
         if self._here:
             self.close()
-        while self._here:
-            job = self._here.popleft()
-            tell = partial(on_event, job.task.number)
-            context = Context(self._share_of_cores(), self._memory_limit_mb, self._cancel, tell)
-            yield job.task.number, work(job.given, context)
+            jobs, self._here = self._here, []
+            given = {job.task.number: job.given for job in jobs}
+            here = SerialExecutor(self._threads or cores(), self._memory_limit_mb, self._cancel)
+            yield from here.map(work, [job.task for job in jobs], given.get, on_event)
 
     def check_reach(self, folder: Path, inputs: Sequence[Path]) -> None:
         """All is of this machine."""

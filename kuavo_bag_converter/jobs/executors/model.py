@@ -108,6 +108,15 @@ def pickled(work: Work) -> bytes:
         ) from error
 
 
+def picklable(error: Exception) -> Exception:
+    """Return an error as another process can have it."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  # made in the line itself
+    except Exception:  # noqa: BLE001  # of any class
+        return RuntimeError(f'{type(error).__name__}: {error}')
+    return error
+
+
 class Executor(Protocol):
     """Runs tasks; which one, and in which order they finish, must not show in their results."""
 

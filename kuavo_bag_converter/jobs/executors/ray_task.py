@@ -30,7 +30,7 @@ import threading
 import traceback
 from typing import Any
 
-from kuavo_bag_converter.jobs.executors.model import Context, pickled, PROGRESS, Work
+from kuavo_bag_converter.jobs.executors.model import Context, picklable, pickled, PROGRESS, Work
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.plugins import installed_plugins
 from kuavo_bag_converter.support.process import MB, one_thread_each, PeakMemory, set_defaults
@@ -67,10 +67,7 @@ def run_task(work: bytes, number: int, given: bytes, threads: int, limit_mb: int
             result = _loaded(work)(pickle.loads(given), context)  # noqa: S301  # of the run
             return pickle.dumps((True, result, peak.bytes() / MB, events))
     except Exception as error:  # noqa: BLE001  # raised where the run is
-        text = traceback.format_exc()
-        with suppress(Exception):
-            return pickle.dumps((False, error, text))
-        return pickle.dumps((False, RuntimeError(f'{type(error).__name__}: {error}'), text))
+        return pickle.dumps((False, picklable(error), traceback.format_exc()))
 
 
 def packed(work: Work, folder: Path) -> bytes:

@@ -32,7 +32,7 @@ import time
 import traceback
 from typing import Any
 
-from kuavo_bag_converter.jobs.executors.model import Context, PROGRESS, Work
+from kuavo_bag_converter.jobs.executors.model import Context, picklable, PROGRESS, Work
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.process import MB, one_thread_each, PeakMemory, set_defaults
 
@@ -95,7 +95,7 @@ class _Worker:
         try:
             result = work(given, context)
         except Exception as error:  # noqa: BLE001  # raised by who gave the task
-            self._send('raised', number, _picklable(error), traceback.format_exc())
+            self._send('raised', number, picklable(error), traceback.format_exc())
             return
         self._send('done', number, result, peak.bytes() / MB)
 
@@ -128,11 +128,3 @@ def _loaded(work: bytes) -> Work:
 
         return refuse
     return done
-
-
-def _picklable(error: Exception) -> Exception:
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  # made in the line itself
-    except Exception:  # noqa: BLE001  # of any class
-        return RuntimeError(f'{type(error).__name__}: {error}')
-    return error
