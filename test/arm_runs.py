@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 from bag_files import BEGIN, SECOND, Topic, write_rosbag1, write_rosbag2
 from conversions import run
-from kuavo_bag_converter.jobs.report import Observer
 import pyarrow.parquet as pq
 
 ARM = Topic('/arm', 'test_msgs/msg/Numbers', 'float64[] values\n', 'float64[] values\n')
@@ -50,16 +49,6 @@ class _Numbers(NamedTuple):
     def cdr(self) -> bytes:
         head = struct.pack('<4BI4x', 0, 1, 0, 0, len(self.values))
         return head + struct.pack(f'<{len(self.values)}d', *self.values)
-
-
-class Notes(Observer):
-    """Keeps the notes."""
-
-    def __init__(self):
-        self.lines = []
-
-    def note(self, text):
-        self.lines.append(text)
 
 
 def messages(number, frames, first=0):

@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import json
-import threading
 
 from bag_files import unindexed
 from conversions import report, run, same_frames
@@ -25,6 +24,7 @@ from dataset_reading import info
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
+from observers import CancelAfter
 from plain_robot import depth, every, image, joint_state, jpeg, ramps, Robot
 import pytest
 
@@ -210,15 +210,8 @@ def test_a_bag_that_cannot_be_checked_first_fails_before_it_is_converted(tmp_pat
     assert 'those of the run are 64x48, as in a.bag' in done.outcomes[1].reason
 
     # A finished shard of an earlier run settles it, too.
-    cancel = threading.Event()
-
-    class Cancelling(Observer):
-        """Cancels the run."""
-
-        def bag_finished(self, number, outcome, plan):
-            cancel.set()
-
+    stop = CancelAfter(1)
     with pytest.raises(Cancelled):
-        run(bags, tmp_path / 'again', observer=Cancelling(), cancel=cancel, **values)
+        run(bags, tmp_path / 'again', observer=stop, cancel=stop.cancel, **values)
     done = run(bags, tmp_path / 'again', **values)
     assert statuses(done) == ['kept', 'failed', 'converted']

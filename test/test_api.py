@@ -23,7 +23,6 @@ from pathlib import Path
 import shutil
 import subprocess
 import sys
-import threading
 
 from bag_edits import copied
 from conversions import alignment, COLOR, DEPTH, pictures, report, rows, same_frames, write_samples
@@ -34,6 +33,7 @@ from kuavo_bag_converter.profiles.model import Align
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.sample.write import write_sample
 import numpy as np
+from observers import CancelAfter
 import pytest
 
 OPTIONS = {'resize': {'width': 80, 'height': 60}, 'sample_drop': 0}
@@ -250,17 +250,11 @@ def test_a_dataset_of_an_object_is_added_to_with_it_or_with_its_file(profile, tm
 
 def test_a_run_with_an_object_that_was_stopped_goes_on(bag, profile, tmp_path):
     bags = [bag, *write_samples(tmp_path, 1, seconds=2, size=(60, 80), extras=False)]
-    cancel = threading.Event()
-
-    class AfterTheFirst(kbc.Observer):
-        """Cancels the run after the first bag."""
-
-        def bag_finished(self, number, outcome, plan):
-            cancel.set()
-
+    stop = CancelAfter(1)
     with pytest.raises(kbc.Cancelled):
-        kbc.convert(bags, tmp_path / 'out', profile=profile, observer=AfterTheFirst(),
-                    cancel=cancel)  # fmt: skip
+        kbc.convert(
+            bags, tmp_path / 'out', profile=profile, observer=stop, cancel=stop.cancel
+        )  # fmt: skip
     outcomes = kbc.convert(bags, tmp_path / 'out', profile=profile).outcomes
     assert [outcome.status for outcome in outcomes] == ['kept', 'converted']
 

@@ -27,7 +27,6 @@ import tempfile
 
 from arm_runs import (
     convert_arm,
-    Notes,
     PROFILE,
     states,
     statuses,
@@ -46,6 +45,7 @@ from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import ConverterError, DatasetError, UsageError
+from observers import Notes
 from ordinary_user import as_nobody
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -318,32 +318,27 @@ def test_a_recording_is_known_by_its_content(bags, tmp_path, profile, change):
     assert tree(root) == before
 
 
+class Interrupt(Observer):
+    """Stops a run after a bag."""
+
+    def bag_finished(self, number, outcome, plan):
+        raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize('change', [touched, copied, moved, linked])
 def test_an_unfinished_run_goes_on_with_a_recording_known_by_its_content(
     bags, tmp_path, profile, change
 ):
-    class Stop(Observer):
-        """Stops the run after a bag."""
-
-        def bag_finished(self, number, outcome, plan):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        convert_arm(bags[:1], tmp_path / 'out', profile, observer=Stop())
+        convert_arm(bags[:1], tmp_path / 'out', profile, observer=Interrupt())
     outcome = convert_arm([change(bags[0]), bags[1]], tmp_path / 'out', profile)
     assert statuses(outcome) == ['kept', 'converted']
     assert states(tmp_path / 'out') == frames_of(0, 1)
 
 
 def test_what_a_first_run_has_finished_serves_when_episodes_are_added(bags, tmp_path, profile):
-    class Stop(Observer):
-        """Stops the run after a bag."""
-
-        def bag_finished(self, number, outcome, plan):
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        convert_arm(bags[:1], tmp_path / 'out', profile, observer=Stop())
+        convert_arm(bags[:1], tmp_path / 'out', profile, observer=Interrupt())
     convert_arm(bags[2], tmp_path / 'other', profile)
     (tmp_path / 'other').rename(tmp_path / 'out')
     outcome = convert_arm(bags[:2], tmp_path / 'out', profile, append=True)

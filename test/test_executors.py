@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 
-from arm_runs import convert_arm, Notes, statuses, write_bag, write_profile
+from arm_runs import convert_arm, statuses, write_bag, write_profile
 from conversions import run, write_samples
 from dataset_reading import tree
 import executor_work as work
@@ -43,6 +43,7 @@ from kuavo_bag_converter.settings import Settings, settings_from
 from kuavo_bag_converter.support.errors import Cancelled, DatasetError, UsageError
 from kuavo_bag_converter.support.machine import available_bytes, cores
 from kuavo_bag_converter.support.process import MB, resident_bytes
+from observers import CancelAfter, Notes
 import pytest
 
 SMALL = {'train_hz': 10, 'sample_drop': 0}
@@ -160,16 +161,7 @@ def test_a_shard_that_is_damaged_meanwhile_ends_the_run_when_all_bags_are_conver
 
 
 def test_an_unfinished_run_goes_on_with_any_number_of_jobs(tmp_path, profile, bags):
-    class Stop(Observer):
-        cancel = threading.Event()
-        finished = 0
-
-        def bag_finished(self, number, outcome, plan):
-            self.finished += 1
-            if self.finished == 3:
-                self.cancel.set()
-
-    stop = Stop()
+    stop = CancelAfter(3)
     with pytest.raises(Cancelled):
         convert_arm(bags, tmp_path / 'out', profile, jobs=2, observer=stop, cancel=stop.cancel)
     assert workers(os.getpid()) == []

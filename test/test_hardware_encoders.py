@@ -26,6 +26,7 @@ from kuavo_bag_converter.dataset.video import VideoWriter
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.settings import HARDWARE_ENCODERS
 from kuavo_bag_converter.support.errors import UsageError
+from observers import Notes
 from plain_robot import every, image, joint_state, ramps, Robot
 import pytest
 import yaml
@@ -77,25 +78,12 @@ def recording(tmp_path_factory):
     return robot.write(folder / 'bag'), str(path)
 
 
-class Notes:
-    """An observer that keeps what it is told in words."""
-
-    def __init__(self):
-        self.texts = []
-
-    def note(self, text):
-        self.texts.append(text)
-
-    def __getattr__(self, name):
-        return lambda *_, **__: None
-
-
 @pytest.mark.skipif(WORKING != [], reason='an encoder in hardware works here')
 def test_auto_falls_back_to_software_and_says_why(recording, tmp_path):
     (bag, profile), notes = recording, Notes()
     done = run(bag, tmp_path / 'd', profile=profile, vcodec='auto', observer=notes, judged=True)
     assert done.exit_code == 0
-    (text,) = notes.texts
+    (text,) = notes.lines
     assert text.startswith(
         'vcodec: auto: pictures of 160x96 are encoded by libx264, in software ('
     )
@@ -196,10 +184,7 @@ def test_shards_of_different_encoders_become_one_dataset(stand_in, tmp_path):
 def test_auto_keeps_to_the_encoder_of_a_dataset_that_grows(recording, tmp_path):
     bag, profile = recording
     assert run(bag, tmp_path / 'd', profile=profile, vcodec='hevc').exit_code == 0
-    notes = Notes()
-    grown = run(
-        bag, tmp_path / 'd', profile=profile, vcodec='auto', append=True, observer=notes
-    )  # fmt: skip
+    grown = run(bag, tmp_path / 'd', profile=profile, vcodec='auto', append=True)
     assert [outcome.status for outcome in grown.outcomes] == ['present']
     with pytest.raises(UsageError, match=r'was made with other settings \(.*vcodec'):
         run(bag, tmp_path / 'd', profile=profile, append=True)

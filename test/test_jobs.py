@@ -33,6 +33,7 @@ from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import Cancelled, OutputError, StalledError, UsageError
 from kuavo_bag_converter.support.workers import WorkerPool
+from observers import CancelAfter
 import pytest
 
 VALUES = {'resize__width': 80, 'resize__height': 60, 'sample_drop': 0, 'use_depth': False}
@@ -50,19 +51,6 @@ def bags(recorded, tmp_path):
     folder = tmp_path / 'bags'
     shutil.copytree(recorded, folder)
     return sorted(folder.iterdir())
-
-
-class CancelAfter(Observer):
-    """Cancels a run when so many bags are finished."""
-
-    def __init__(self, bags):
-        self.left = bags
-        self.cancel = threading.Event()
-
-    def bag_finished(self, number, outcome, plan):
-        self.left -= 1
-        if self.left == 0:
-            self.cancel.set()
 
 
 def interrupted(bags, output, after, **values):

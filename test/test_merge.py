@@ -28,9 +28,9 @@ from kuavo_bag_converter.check.dataset import check_dataset
 from kuavo_bag_converter.cli.main import run as command
 from kuavo_bag_converter.dataset.record import read_record
 from kuavo_bag_converter.jobs.joining.merge import merge, split
-from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.support.errors import DatasetError, UsageError
 import numpy as np
+from observers import Notes
 from plain_robot import every, image, joint_state, jpeg, payloads_of, Robot
 import pyarrow.parquet as pq
 import pytest
@@ -83,16 +83,6 @@ def world(tmp_path_factory):
             run([bags[one] for one in name], root / f'{name}_{version}',
                 profile=profile(root), lerobot_version=version)  # fmt: skip
     return root
-
-
-class Noting(Observer):
-    """Keeps notes."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 def differing(first, second):
@@ -223,9 +213,9 @@ def test_v21_becomes_v30(world):
 
 @pytest.mark.parametrize('version', ['v3.0', 'v2.1'])
 def test_parts_of_a_dataset_have_its_episodes_once(world, version):
-    noting = Noting()
+    notes = Notes()
     whole, root = world / f'abc_{version}', world / f'split_{version}'
-    made = split(str(whole), str(root), {'train': '.6', 'val': '0.4'}, observer=noting)
+    made = split(str(whole), str(root), {'train': '.6', 'val': '0.4'}, observer=notes)
     assert {place.name: size for place, size in made.made.items()} == {
         'train': (3, 18), 'val': (2, 9)
     }  # fmt: skip
@@ -237,27 +227,27 @@ def test_parts_of_a_dataset_have_its_episodes_once(world, version):
     assert [*pictures[0], *pictures[1]] == list(numbers(whole, HEAD))
     recorded = [read_record(root / name).bags for name in ('train', 'val')]
     assert [[bag.path.name for bag in bags] for bags in recorded] == [['a', 'b'], ['c']]
-    assert noting.notes == []
+    assert notes.lines == []
 
 
 def test_recordings_that_are_joined_twice_are_told(world):
-    noting = Noting()
+    notes = Notes()
     inputs = [str(world / name) for name in ('bc_v3.0', 'a_v3.0', 'abc_v2.1')]
-    merge(inputs, str(world / 'double'), version='v3.0', observer=noting)
-    assert noting.notes == [
+    merge(inputs, str(world / 'double'), version='v3.0', observer=notes)
+    assert notes.lines == [
         f'3 bags more than once, the first {world / "b"}: its episodes are repeated'
     ]
 
 
 def test_episodes_of_a_bag_in_part_are_said_to_have_no_record(world):
-    noting = Noting()
-    split(str(world / 'abc_v3.0'), str(world / 'some'), {'': '1:3,4'}, observer=noting)
+    notes = Notes()
+    split(str(world / 'abc_v3.0'), str(world / 'some'), {'': '1:3,4'}, observer=notes)
     expected = rows(world / 'abc_v3.0')
     kept = np.isin(expected['episode_index'], [1, 2, 4])
     assert np.array_equal(rows(world / 'some')['observation.state'],
                           expected['observation.state'][kept])  # fmt: skip
     assert [bag.path.name for bag in read_record(world / 'some').bags] == ['b']
-    assert noting.notes == [
+    assert notes.lines == [
         f'{world / "abc_v3.0"}: 2 episodes of bags that are there in part only: conversion/ does '
         'not tell their bags'
     ]

@@ -25,7 +25,6 @@ import signal
 import struct
 import subprocess
 import sys
-import threading
 
 from conversions import run
 from dataset_reading import tree
@@ -41,6 +40,7 @@ from kuavo_bag_converter.jobs.part import PartOf
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
+from observers import CancelAfter
 from plain_robot import every, image, joint_state, jpeg, payloads_of, ramps, Robot
 import pytest
 from video_packets import encode
@@ -192,17 +192,10 @@ def test_parts_that_are_missing_are_named_with_what_makes_them(tmp_path, profile
 
 def test_a_part_that_was_stopped_goes_on(tmp_path, profile):
     bags = [bag(tmp_path / name) for name in 'abc']
-    cancel = threading.Event()
-
-    class Stopping(Observer):
-        """Stops the run behind its first bag."""
-
-        def bag_finished(self, number, outcome, plan):
-            cancel.set()
-
+    stop = CancelAfter(1)
     with pytest.raises(Cancelled):
-        run(bags, tmp_path / 'out', shard='1/1', profile=profile, cancel=cancel,
-            observer=Stopping())  # fmt: skip
+        run(bags, tmp_path / 'out', shard='1/1', profile=profile, cancel=stop.cancel,
+            observer=stop)  # fmt: skip
     with pytest.raises(UsageError, match='no finished part is there'):
         assemble_parts(str(tmp_path / 'out'))
     done = run(bags, tmp_path / 'out', shard='1/1', profile=profile)

@@ -17,12 +17,11 @@
 from __future__ import annotations
 
 import json
-import threading
 
 from conversions import report, rows, run
-from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.support.errors import Cancelled
 import numpy as np
+from observers import CancelAfter
 from plain_robot import BEGIN, MS
 from plugin_packages import build_example, command, EXAMPLES, installed, write_package
 import pytest
@@ -209,20 +208,17 @@ def test_two_may_not_take_one_file(package, tmp_path, capsys):
 
 
 def test_an_unfinished_run_goes_on_with_the_same_plugins_alone(package, tmp_path, capsys):
-    class Stop(Observer):
-        """Stops the run after a bag."""
-
-        def bag_finished(self, number, outcome, plan):
-            cancel.set()
-
     logs = tmp_path / 'logs'
     for name, count in (('a', 100), ('b', 101)):
         csv_log(logs / f'{name}.csv', count=count)
-    cancel = threading.Event()
+    stop = CancelAfter(1)
     write_package(tmp_path / 'more', 'other', 'it = None', group='writers')
     with installed(package):
         with pytest.raises(Cancelled):
-            run(logs, tmp_path / 'dataset', observer=Stop(), cancel=cancel, profile=str(PROFILE))
+            run(
+                logs, tmp_path / 'dataset', observer=stop, cancel=stop.cancel,
+                profile=str(PROFILE),
+            )  # fmt: skip
         with installed(tmp_path / 'more'):
             code, _, err = convert(capsys, logs, tmp_path / 'dataset')
         assert code == 2

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 
 import av
 from conversions import report, run
-from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.barcode import read_frame_number
 from kuavo_bag_converter.support.errors import Cancelled
 import numpy as np
+from observers import CancelAfter
 from plain_robot import every, image, joint_state, ramps, Robot
 from plugin_packages import build_example, command, installed, write_package
 import pytest
@@ -124,17 +123,11 @@ def test_it_is_neither_added_to_nor_verified(package, bags, tmp_path, capsys):
 
 
 def test_an_unfinished_run_goes_on(package, bags, tmp_path, capsys):
-    class Stop(Observer):
-        """Stops the run after a bag."""
-
-        def bag_finished(self, number, outcome, plan):
-            cancel.set()
-
-    cancel = threading.Event()
+    stop = CancelAfter(1)
     values = {'profile': str(tmp_path / 'profile.yaml'), 'dataset_format': 'json_rows'}
     with installed(package):
         with pytest.raises(Cancelled):
-            run(bags, tmp_path / 'dataset', observer=Stop(), cancel=cancel, **values)
+            run(bags, tmp_path / 'dataset', observer=stop, cancel=stop.cancel, **values)
         code, _, err = convert(capsys, bags, tmp_path / 'dataset', name='lerobot')
         assert (code, "dataset_format was 'json_rows', now 'lerobot'" in err) == (2, True)
         done = run(bags, tmp_path / 'dataset', **values)

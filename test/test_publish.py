@@ -23,13 +23,14 @@ import os
 import shutil
 import subprocess
 
-from arm_runs import convert_arm, Notes, states, statuses, write_bag
+from arm_runs import convert_arm, states, statuses, write_bag
 from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.folders import atomic_renames
 from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, ConverterError, OutputError, UsageError
+from observers import Notes
 import pytest
 
 

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 
-from arm_runs import convert_arm, Notes, statuses, write_bag, write_profile
+from arm_runs import convert_arm, statuses, write_bag, write_profile
 from conversions import run, write_samples
 from dataset_reading import tree
 import executor_work as work
@@ -32,6 +32,7 @@ from kuavo_bag_converter.jobs.executors.ray_cluster import RayExecutor
 from kuavo_bag_converter.jobs.executors.ray_task import look_around
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
+from observers import Notes
 import pytest
 
 SMALL = {'train_hz': 10, 'sample_drop': 0, 'executor': 'ray', 'jobs': 0}

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from arm_runs import convert_arm, Notes, statuses, write_bag
+from arm_runs import convert_arm, statuses, write_bag
 from dataset_reading import tree
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.convert import convert_bags
@@ -26,6 +26,7 @@ from kuavo_bag_converter.jobs.watch import watch, WatchOptions
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import OutputError, UsageError
 from kuavo_bag_converter.support.remote import retries
+from observers import Notes
 import pytest
 from s3_servers import Fault, writing
 

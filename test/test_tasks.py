@@ -21,7 +21,6 @@ import sys
 
 from arm_runs import (
     convert_arm,
-    Notes,
     PROFILE,
     states,
     statuses,
@@ -34,10 +33,10 @@ from dataset_reading import tree
 from kuavo_bag_converter.bags.custom_data import custom_data_of
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.jobs.display import print_report
-from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.replay.verify import verify
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
 from mcap.writer import Writer
+from observers import CancelAfter, Notes
 import pyarrow.parquet as pq
 import pytest
 from record_files import as_former_record
@@ -282,21 +281,9 @@ def test_a_bag_of_the_dataset_keeps_its_task_and_that_is_said(tmp_path, profile,
     assert tree(root) == before
 
 
-class _Stop(Observer):
-    """Cancels a run when its first bag is done."""
-
-    def __init__(self):
-        from threading import Event
-
-        self.cancel = Event()
-
-    def bag_finished(self, number, outcome, plan):
-        self.cancel.set()
-
-
 def test_an_unfinished_run_goes_on_with_the_tasks_that_it_began_with(tmp_path, profile, folders):
     root = tmp_path / 'out'
-    stop = _Stop()
+    stop = CancelAfter(1)
     with pytest.raises(Cancelled):
         convert_arm(
             folders, root, profile, tasks='folder', observer=stop, cancel=stop.cancel
@@ -310,7 +297,7 @@ def test_an_unfinished_run_goes_on_with_the_tasks_that_it_began_with(tmp_path, p
 
 def test_a_changed_task_is_redone_where_that_is_asked_for(tmp_path, profile, folders):
     root = tmp_path / 'out'
-    stop = _Stop()
+    stop = CancelAfter(1)
     with pytest.raises(Cancelled):
         convert_arm(folders, root, profile, tasks='folder', observer=stop, cancel=stop.cancel)
     convert_arm(folders, root, profile, on_change='redo')

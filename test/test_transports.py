@@ -27,12 +27,12 @@ import cv2
 from dataset_reading import info
 import fake_cv_bridge
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
-from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.messages.coded_pictures import coded_content
 from kuavo_bag_converter.replay.verify import as_text, verify
 from kuavo_bag_converter.sample.pictures import KEY_INTERVAL
 from kuavo_bag_converter.sample.write import write_sample
 import numpy as np
+from observers import Notes
 import pytest
 from ros_messages import ROS1
 from rosbags.rosbag1 import Reader
@@ -165,16 +165,6 @@ def test_the_reference_methods_decode_a_stream_alike(stream, tmp_path, method):
     assert same_frames(tmp_path / method) == same_frames(tmp_path / 'chunked')
 
 
-class Notes(Observer):
-    """Collects what a run tells besides."""
-
-    def __init__(self):
-        self.texts = []
-
-    def note(self, text):
-        self.texts.append(text)
-
-
 AT_30_HZ = {**SMALL, 'use_depth': False, 'sample_drop': 0, 'train_hz': 30}
 
 
@@ -286,7 +276,7 @@ def test_what_not_all_bags_let_copy_is_encoded_in_all(tmp_path):
     done = run(bags, tmp_path / 'out', **AT_30_HZ, video='auto', observer=notes)
     assert [outcome.status for outcome in done.outcomes] == ['converted'] * 2
     assert all(
-        f'{key}: is encoded: not all bags have it in one coding' in notes.texts for key in COLOR
+        f'{key}: is encoded: not all bags have it in one coding' in notes.lines for key in COLOR
     )
     assert all('pictures_copied' not in bag['plan'] for bag in report(tmp_path / 'out')['bags'])
     assert verify(tmp_path / 'out', bags, sample=2).findings == ()

@@ -29,7 +29,6 @@ from arm_runs import (
     ARM,
     convert_arm,
     messages,
-    Notes,
     states,
     write_bag,
     write_directory,
@@ -42,6 +41,7 @@ from kuavo_bag_converter.jobs.watch import watch, WatchOptions
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import UsageError
 from kuavo_bag_converter.support.priority import set_priority
+from observers import Notes
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
