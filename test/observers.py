@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Observers of runs: one that keeps the notes, one that stops a run."""
+"""Observers of runs: those that keep what is said, and one that stops a run."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ class Notes(Observer):
 
     def note(self, text):
         self.lines.append(text)
+
+
+class Warnings(Notes):
+    """Keeps the notes and the warnings."""
+
+    def warning(self, text):
+        self.note(text)
 
 
 class CancelAfter(Observer):

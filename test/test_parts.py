@@ -37,10 +37,9 @@ from kuavo_bag_converter.jobs.executors.serial import SerialExecutor
 from kuavo_bag_converter.jobs.folders.workspace import InUseError, Workspace
 from kuavo_bag_converter.jobs.joining.assemble_parts import assemble_parts
 from kuavo_bag_converter.jobs.part import PartOf
-from kuavo_bag_converter.jobs.report import Observer
 from kuavo_bag_converter.sample.write import write_sample
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
-from observers import CancelAfter
+from observers import CancelAfter, Warnings
 from plain_robot import every, image, joint_state, jpeg, payloads_of, ramps, Robot
 import pytest
 from video_packets import encode
@@ -278,14 +277,6 @@ class FarAway(SerialExecutor):
         yield from super().map(work, tasks, begin, on_event, in_order=in_order)
 
 
-class Warnings(Observer):
-    def __init__(self):
-        self.bags = []
-
-    def warning(self, text):
-        self.bags.append(text.partition(':')[0])
-
-
 def test_bags_of_other_parts_are_tried_where_they_are_seen_and_told_of_by_their_names(
     tmp_path, profile, monkeypatch
 ):
@@ -299,7 +290,8 @@ def test_bags_of_other_parts_are_tried_where_they_are_seen_and_told_of_by_their_
         bags, tmp_path / 'out', shard='3/3', profile=profile, video='auto', observer=warnings
     )
     assert done.exit_code == 0
-    assert warnings.bags[:3] == [*map(str, bags)]
+    told = [line.partition(':')[0] for line in warnings.lines if 'has gone' in line]
+    assert told[:3] == [*map(str, bags)]
 
 
 @pytest.mark.parametrize('phase', ['assembly', 'info', 'record'])

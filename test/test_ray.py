@@ -32,7 +32,7 @@ from kuavo_bag_converter.jobs.executors.ray_cluster import RayExecutor
 from kuavo_bag_converter.jobs.executors.ray_task import look_around
 from kuavo_bag_converter.settings import settings_from
 from kuavo_bag_converter.support.errors import Cancelled, UsageError
-from observers import Notes
+from observers import Warnings
 import pytest
 
 SMALL = {'train_hz': 10, 'sample_drop': 0, 'executor': 'ray', 'jobs': 0}
@@ -50,29 +50,18 @@ def cluster(ray):
     """Return a cluster of two nodes with a core each."""
     from ray.cluster_utils import Cluster
 
-    before = {name: os.environ.get(name) for name in ('PYTHONPATH', 'RAY_ADDRESS')}
-    # The nodes have what this process has.
-    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, sys.path))
     node = {'num_cpus': 1, 'object_store_memory': STORE}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, 'include_dashboard': False})
-    cluster.add_node(**node)
-    os.environ['RAY_ADDRESS'] = cluster.address
-    yield cluster
-    if ray.is_initialized():
-        ray.shutdown()
-    cluster.shutdown()
-    for name, value in before.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-
-
-class Warnings(Notes):
-    """Keeps the warnings, too."""
-
-    def warning(self, text):
-        self.note(text)
+    with pytest.MonkeyPatch.context() as patch:
+        # The nodes have what this process has.
+        patch.setenv('PYTHONPATH', os.pathsep.join(filter(None, sys.path)))
+        head = {**node, 'include_dashboard': False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster.add_node(**node)
+        patch.setenv('RAY_ADDRESS', cluster.address)
+        yield cluster
+        if ray.is_initialized():
+            ray.shutdown()
+        cluster.shutdown()
 
 
 def executor(cancel=None, **values):
@@ -84,8 +73,7 @@ def test_the_dataset_is_the_same(cluster, tmp_path):
     bags = write_samples(tmp_path, 3, seconds=1.2, size=(48, 64), depth=False)
     bags.append(tmp_path / 'no.bag')
     bags[-1].write_bytes(b'#ROSBAG V2.0\n')
-    notes = Notes()
-    done = run(bags, tmp_path / 'ray', observer=notes, **SMALL)
+    done = run(bags, tmp_path / 'ray', **SMALL)
     assert statuses(done) == ['converted'] * 3 + ['failed']
     one = run(bags, tmp_path / 'one', **SMALL | {'executor': 'local', 'jobs': 1})
     assert done.alignment == one.alignment
@@ -106,12 +94,12 @@ def test_a_node_that_is_lost_in_the_middle_costs_nothing(cluster, tmp_path):
     losing.start()
     values = {'bags': list(map(str, bags)), 'profile': str(profile)}
     values |= {'output': str(tmp_path / 'ray'), 'executor': 'ray', 'jobs': 0}
-    notes = Warnings()
+    warnings = Warnings()
     fill = partial(work.fill_that_hangs_on_a_node, tmp_path)
-    done = convert_bags(settings_from(values, 'test'), observer=notes, fill=fill)
+    done = convert_bags(settings_from(values, 'test'), observer=warnings, fill=fill)
     losing.join()
     assert statuses(done) == ['converted'] * 6
-    assert any('its node was lost; it is tried once more' in line for line in notes.lines)
+    assert any('its node was lost; it is tried once more' in line for line in warnings.lines)
     convert_arm(bags, tmp_path / 'one', profile)
     assert tree(tmp_path / 'ray') == tree(tmp_path / 'one')
 
