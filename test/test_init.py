@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import shlex
 
-from conversions import pictures, report, rows
+from conversions import pictures, rows
 from dataset_reading import info
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.profiles.loader import read_profile
 from kuavo_bag_converter.sample.write import write_sample
 import numpy as np
 from plain_robot import BEGIN, depth, every, image, imu, joint_state, jpeg, NS, ramps, Robot, said
+import pyarrow.parquet as pq
 import pytest
 
 SECONDS = 1.0
@@ -162,7 +163,9 @@ def test_odd_pictures_depth_imu_and_a_task_find_their_place(tmp_path, capsys):
     assert profile.task_sources[0].topic == '/task'
     assert '  # observation.imu:' in text
     root = carry_out(tmp_path, lines)
-    assert report(root)
+    assert {color.key, deep.key} <= info(root)['features'].keys()
+    tasks = pq.read_table(root / 'meta/tasks.parquet')
+    assert tasks['task'].to_pylist() == ['stack the cups']
 
 
 def test_a_kuavo_is_told_of_its_own_profile(tmp_path, capsys):
