@@ -32,15 +32,14 @@ from functools import partial
 import os
 import statistics
 import time
-from typing import Any, cast
+from typing import Any
 
 import av
-from av.video.codeccontext import VideoCodecContext
 import cv2
 from kuavo_bag_converter.alignment.binding import BoundCamera
 from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.depth import code_table
-from kuavo_bag_converter.dataset.encoders import DEPTH_OPTIONS, encoder_options, ENCODERS
+from kuavo_bag_converter.dataset.encoders import DEPTH_OPTIONS, software_encoder
 from kuavo_bag_converter.dataset.features import DepthCoding, VideoOptions
 from kuavo_bag_converter.frames.options import video_options
 from kuavo_bag_converter.messages.codecs import PictureCodec
@@ -238,7 +237,7 @@ def _cost(way: Callable[[Any], Any], pictures: Sequence[Any]) -> float:
 def _encoding_cost(
     options: VideoOptions, frames: Sequence[av.VideoFrame], clock: Callable[[], float]
 ) -> float:
-    context = _encoder(options, frames[0])
+    context = software_encoder(options, frames[0].height, frames[0].width, Fraction(10))
     warm = len(frames) // 4
     before = 0.0
     for index, frame in enumerate(frames):
@@ -248,13 +247,3 @@ def _encoding_cost(
         context.encode(frame)
     context.encode(None)
     return (clock() - before) / (len(frames) - warm) * 1000
-
-
-def _encoder(options: VideoOptions, frame: av.VideoFrame) -> VideoCodecContext:
-    context = cast('VideoCodecContext', av.CodecContext.create(ENCODERS[options.vcodec], 'w'))
-    context.width, context.height = frame.width, frame.height
-    context.pix_fmt = options.pix_fmt
-    context.time_base = Fraction(1, 10)
-    context.framerate = Fraction(10)
-    context.options = encoder_options(options)
-    return context

@@ -135,12 +135,19 @@ def _try_encoder(options: VideoOptions, height: int, width: int) -> None:
 
     :raises UsageError: It does not take pictures of this size.
     """
+    open_encoder(software_encoder(options, height, width, Fraction(30)), options)
+
+
+def software_encoder(
+    options: VideoOptions, height: int, width: int, frame_rate: Fraction
+) -> VideoCodecContext:
+    """Return the encoder of a codec with its settings, to be opened."""
     context = cast('VideoCodecContext', CodecContext.create(ENCODERS[options.vcodec], 'w'))
     context.width, context.height, context.pix_fmt = width, height, options.pix_fmt
-    context.framerate = Fraction(30)
-    context.time_base = 1 / context.framerate
+    context.framerate = frame_rate
+    context.time_base = 1 / frame_rate
     context.options = encoder_options(options)
-    open_encoder(context, options)
+    return context
 
 
 def open_encoder(context: VideoCodecContext, options: VideoOptions) -> None:

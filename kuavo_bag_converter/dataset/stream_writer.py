@@ -27,17 +27,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from typing import Any, cast
 
 import av
-from av.codec import CodecContext
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
-from kuavo_bag_converter.dataset.encoders import encoder_options, ENCODERS, open_encoder
+from kuavo_bag_converter.dataset.encoders import open_encoder, software_encoder
 from kuavo_bag_converter.dataset.statistics import KeyFrameSample
 from kuavo_bag_converter.dataset.video import CameraWriter
 from kuavo_bag_converter.messages.coded_pictures import CodedPicture
@@ -174,16 +172,12 @@ class StreamWriter(CameraWriter[CodedPicture]):
         Its key frames come when they are due and at no other time, as statistics expect it.
         """
         options = replace(self._options, pix_fmt=frame.format.name)
-        context = cast('VideoCodecContext', CodecContext.create(ENCODERS[options.vcodec], 'w'))
-        context.width, context.height, context.pix_fmt = frame.width, frame.height, options.pix_fmt
-        context.time_base = self._time_base
-        context.framerate = Fraction(1) / self._time_base
+        context = software_encoder(options, frame.height, frame.width, 1 / self._time_base)
         for name, number in tags.items():
             setattr(context, name, number)
-        given = encoder_options(options)
         more = _PARAMETERS[options.vcodec]
-        words = [given[more]] if more in given else []
-        context.options = {**given, more: ':'.join([*words, 'scenecut=0'])}
+        words = [context.options[more]] if more in context.options else []
+        context.options = {**context.options, more: ':'.join([*words, 'scenecut=0'])}
         open_encoder(context, options)
         return context
 
