@@ -35,7 +35,7 @@ from kuavo_bag_converter.benchmark.served import ServedBag
 from kuavo_bag_converter.dataset.depth import code_table
 from kuavo_bag_converter.dataset.encoders import COPY, encoder_options, ENCODERS
 from kuavo_bag_converter.dataset.features import DepthCoding, Feature, VideoOptions
-from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer
+from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, StreamEncoder
 from kuavo_bag_converter.dataset.video import (
     CameraWriter,
     DepthWriter,
@@ -164,14 +164,20 @@ def _encode_as_lerobot(path: Path, pictures: _Pictures, options: VideoOptions) -
     }  # fmt: skip
     first, rate = pictures.originals[0], frame_rate(pictures.fps)
     with Mp4Writer(path, rate, len(pictures.originals)) as file:
-        stream = file.add_encoder(
-            ENCODERS[options.vcodec], first.width, first.height, options.pix_fmt, given
+        encoder = StreamEncoder(
+            ENCODERS[options.vcodec],
+            first.width,
+            first.height,
+            options.pix_fmt,
+            frame_rate=rate,
+            options=given,
+            file=file,
         )
         for index, frame in enumerate([*pictures.originals, None]):
             if frame is not None:
                 frame.pts = index
                 frame.time_base = 1 / rate
-            for packet in stream.encode(frame):
+            for packet in encoder.context.encode(frame):
                 file.mux(packet)
 
 

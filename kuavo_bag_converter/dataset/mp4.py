@@ -157,7 +157,6 @@ class Mp4Writer:
         self.written = 0
         self._frames = frames
         self._time_base = 1 / rate
-        self._rate = rate
         self._stream: VideoStream | None = None
         reserved = _INDEX_BYTES_PER_FRAME * frames + _INDEX_BYTES
         self._container: OutputContainer = av.open(
@@ -175,25 +174,6 @@ class Mp4Writer:
             self.close()
         else:
             self.abort()
-
-    def add_encoder(
-        self, encoder: str, width: int, height: int, pix_fmt: str, options: dict[str, str]
-    ) -> VideoStream:
-        """
-        Add the stream with an FFmpeg encoder whose packets are to be muxed.
-
-        :param encoder: By FFmpeg's name.
-        :param width: In pixels.
-        :param height: In pixels.
-        :param pix_fmt: By FFmpeg's name.
-        :param options: Of the encoder, by FFmpeg's names.
-        """
-        stream = self._container.add_stream(
-            encoder, rate=self._rate, options=options, width=width, height=height, pix_fmt=pix_fmt
-        )
-        self._stream = cast('VideoStream', stream)
-        self._stream.codec_context.time_base = self._time_base
-        return self._stream
 
     def add_copy(self, template: VideoStream) -> None:
         """Add the stream for packets copied from another file's stream."""

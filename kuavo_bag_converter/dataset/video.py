@@ -525,7 +525,10 @@ class PacketWriter(CameraWriter[bytes | memoryview]):
         self._decoder = cast('VideoCodecContext', CodecContext.create(COPY, 'r'))
         self._decoder.thread_count = 1
         self._jpegs = JpegReader()
-        self._mp4.add_encoder(COPY, *self._expected, 'yuvj420p', {})  # it has nothing to encode
+        rate = 1 / self._time_base  # of an encoder that has nothing to encode
+        StreamEncoder(
+            COPY, *self._expected, 'yuvj420p', frame_rate=rate, options={}, file=self._mp4
+        )
         self.join_key = f'{COPY} {self._expected}'
 
     def _check(self) -> None:
