@@ -27,8 +27,8 @@ from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import FileLimits
 from kuavo_bag_converter.dataset.metadata import DatasetSummary
 from kuavo_bag_converter.dataset.mp4 import frame_rate, Mp4Writer, read_packets
-from kuavo_bag_converter.dataset.sources import EpisodeSource, KnownStatistics, VideoPiece
-from kuavo_bag_converter.dataset.statistics import Histogram, Statistics
+from kuavo_bag_converter.dataset.sources import EpisodeSource, VideoPiece
+from kuavo_bag_converter.dataset.statistics import EpisodeStatistics, Histogram, Statistics
 from kuavo_bag_converter.dataset.tables import (
     column_of,
     DEFAULT_FEATURES,
@@ -162,7 +162,7 @@ class EpisodeRows(NamedTuple):
 
 
 def episode_rows(
-    job: Assembly, episode: Episode, tasks: TaskNumbers, known: KnownStatistics
+    job: Assembly, episode: Episode, tasks: TaskNumbers, known: EpisodeStatistics
 ) -> EpisodeRows:
     """
     Read the rows of an episode and add the default columns.

@@ -33,7 +33,7 @@ import json
 import math
 from pathlib import Path
 import shutil
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 import uuid
 import zlib
 
@@ -49,6 +49,7 @@ from kuavo_bag_converter.dataset.images import ImageWriter
 from kuavo_bag_converter.dataset.mp4 import frame_rate
 from kuavo_bag_converter.dataset.rules import check_features
 from kuavo_bag_converter.dataset.statistics import (
+    EpisodeStatistics,
     Histogram,
     ImageStatistics,
     STATISTICS,
@@ -81,13 +82,6 @@ _BLOCK = 1 << 20
 _Writer = TypeVar('_Writer', bound=CameraWriter[Any])
 _ImageWriter = TypeVar('_ImageWriter', bound=ImageWriter[Any])
 _EPISODES = 'episodes.jsonl'
-
-
-class EpisodeStatistics(NamedTuple):
-    """The statistics of one episode, by feature."""
-
-    vectors: dict[str, Statistics]
-    pictures: dict[str, Histogram]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.language import language_columns
 from kuavo_bag_converter.dataset.shard import Shard
-from kuavo_bag_converter.dataset.statistics import Histogram, Statistics
+from kuavo_bag_converter.dataset.statistics import EpisodeStatistics, Histogram
 from kuavo_bag_converter.dataset.tables import read_arrays, read_rows, TASK_INDEX
 from kuavo_bag_converter.support.errors import DatasetError
 import numpy as np
@@ -49,14 +49,6 @@ class VideoPiece(NamedTuple):
     """Whether a dataset may have the file itself by a hard link."""
     whole: bool = False
     """Whether the file can be taken as it is only, with all pieces in it."""
-
-
-class KnownStatistics(NamedTuple):
-    """What is known of an episode, by feature."""
-
-    vectors: Mapping[str, Statistics]
-    pictures: Mapping[str, Histogram | Statistics]
-    """A histogram, from which all others follow; or the others alone."""
 
 
 class EpisodeSource(Protocol):
@@ -120,7 +112,7 @@ class EpisodeSource(Protocol):
     def labels(self, place: int) -> Mapping[str, str | None]:
         """Return what the list of episodes says of an episode besides, by column."""
 
-    def statistics(self) -> Iterator[KnownStatistics]:
+    def statistics(self) -> Iterator[EpisodeStatistics]:
         """Yield the statistics of each episode."""
 
 
@@ -185,7 +177,6 @@ class ShardEpisodes:
         """Return what the list of episodes says of an episode besides, by column."""
         return self._labels
 
-    def statistics(self) -> Iterator[KnownStatistics]:
-        """Yield the statistics of each episode."""
-        for known in self._shard.statistics():
-            yield KnownStatistics(known.vectors, known.pictures)
+    def statistics(self) -> Iterator[EpisodeStatistics]:
+        """Return the statistics of each episode."""
+        return self._shard.statistics()

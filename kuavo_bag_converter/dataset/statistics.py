@@ -33,7 +33,7 @@ from itertools import accumulate
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 import zlib
 
 import av
@@ -127,6 +127,14 @@ class Histogram:
             return Histogram(counts.reshape(int(channels), -1), frames, scale)
         except (KeyError, ValueError, zlib.error) as error:
             raise ValueError(f'damaged histogram: {error!r}') from error
+
+
+class EpisodeStatistics(NamedTuple):
+    """What is known of an episode, by feature."""
+
+    vectors: Mapping[str, Statistics]
+    pictures: Mapping[str, Histogram | Statistics]
+    """A histogram, from which all others follow; or the others alone."""
 
 
 def pooled(parts: Sequence[tuple[Statistics, int]]) -> Statistics:

@@ -42,8 +42,12 @@ from kuavo_bag_converter.dataset.parts import (
     TaskNumbers,
     write_video,
 )
-from kuavo_bag_converter.dataset.sources import KnownStatistics
-from kuavo_bag_converter.dataset.statistics import Histogram, QUANTILES, Statistics
+from kuavo_bag_converter.dataset.statistics import (
+    EpisodeStatistics,
+    Histogram,
+    QUANTILES,
+    Statistics,
+)
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
     TableWriter,
@@ -72,7 +76,7 @@ class WriterV21:
             job.root / EPISODES_STATS_PATH_V21, before.statistics_lines
         )
 
-    def add(self, episode: Episode, known: KnownStatistics) -> None:
+    def add(self, episode: Episode, known: EpisodeStatistics) -> None:
         """
         Write an episode.
 

@@ -50,8 +50,14 @@ from kuavo_bag_converter.dataset.parts import (
     TaskNumbers,
     write_video,
 )
-from kuavo_bag_converter.dataset.sources import KnownStatistics, VideoPiece
-from kuavo_bag_converter.dataset.statistics import Histogram, PictureTotals, STATISTICS, Statistics
+from kuavo_bag_converter.dataset.sources import VideoPiece
+from kuavo_bag_converter.dataset.statistics import (
+    EpisodeStatistics,
+    Histogram,
+    PictureTotals,
+    STATISTICS,
+    Statistics,
+)
 from kuavo_bag_converter.dataset.tables import (
     DEFAULT_FEATURES,
     images,
@@ -99,7 +105,7 @@ class WriterV30:
             self._totals,
         )
 
-    def add(self, episode: Episode, known: KnownStatistics) -> None:
+    def add(self, episode: Episode, known: EpisodeStatistics) -> None:
         """
         Write an episode, or a part of it while its video is not full.
 

@@ -35,8 +35,9 @@ from kuavo_bag_converter.dataset.layout import (
 )
 from kuavo_bag_converter.dataset.metadata import read_pictures
 from kuavo_bag_converter.dataset.mp4 import frame_rate
-from kuavo_bag_converter.dataset.sources import KnownStatistics, VideoPiece
+from kuavo_bag_converter.dataset.sources import VideoPiece
 from kuavo_bag_converter.dataset.statistics import (
+    EpisodeStatistics,
     Histogram,
     ImageStatistics,
     QUANTILES,
@@ -221,7 +222,7 @@ class StoredEpisodes:
         complete = len(self._dataset.episodes)
         return {name: texts for name, texts in found.items() if len(texts) == complete}
 
-    def statistics(self) -> Iterator[KnownStatistics]:
+    def statistics(self) -> Iterator[EpisodeStatistics]:
         """Yield the statistics of each episode."""
         cameras = [feature for feature in self.features if feature.is_picture]
         stored = self._stored_statistics(cameras)
@@ -237,7 +238,7 @@ class StoredEpisodes:
                 or self._decoded(place, feature)
                 for feature in cameras
             }
-            yield KnownStatistics(own, pictures)
+            yield EpisodeStatistics(own, pictures)
 
     def _stored_statistics(self, cameras: Sequence[Feature]) -> Iterator[Mapping[str, Any]]:
         """Yield what the dataset says of the pictures of each episode, by camera."""
