@@ -188,7 +188,7 @@ class Assembler:
         """
         if self._first is None:
             raise DatasetError('no episodes: a dataset needs one at least')
-        info = self._writer.finish()
+        info = self._writer.finish(self._episodes, self._frames)
         sync_tree(self._root)
         write_json(self._root / INFO_PATH, with_info(self._before, info))
         sync_tree(self._root)

@@ -69,7 +69,6 @@ class WriterV21:
         """
         self._job = job
         self._before = before
-        self._index, self._frames = before.episodes, before.frames
         self._tasks = TaskNumbers(before.tasks)
         self._episodes = JsonLinesWriter(job.root / EPISODES_PATH_V21, before.episode_lines)
         self._statistics = JsonLinesWriter(
@@ -99,14 +98,17 @@ class WriterV21:
             path = job.root / _episode_path(VIDEO_PATH_V21, episode, video_key=feature.key)
             write_video(path, [episode.video(feature.key)], job.fps)
             job.advance(1)
-        self._index += 1
-        self._frames += episode.length
 
     def add_histograms(self, _: Mapping[str, Histogram]) -> None:
         """Do nothing: v2.1 keeps no statistics of the whole dataset."""
 
-    def finish(self) -> dict[str, Any]:
-        """Write what is left; return the content of info.json."""
+    def finish(self, episodes: int, frames: int) -> dict[str, Any]:
+        """
+        Write what is left; return the content of info.json.
+
+        :param episodes: How many the dataset has, those before among them.
+        :param frames: Likewise.
+        """
         self._episodes.close()
         self._statistics.close()
         tasks = JsonLinesWriter(self._job.root / TASKS_PATH_V21, self._before.task_lines)
@@ -114,7 +116,7 @@ class WriterV21:
         for index, task in new_tasks:
             tasks.write({'task_index': index, 'task': task})
         tasks.close()
-        return info_v21(self._job.summary(self._index, self._frames, len(self._tasks.names)))
+        return info_v21(self._job.summary(episodes, frames, len(self._tasks.names)))
 
 
 def _episode_path(template: str, episode: Episode, **names: str) -> str:

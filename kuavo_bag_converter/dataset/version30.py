@@ -84,7 +84,6 @@ class WriterV30:
         """
         self._job = job
         self._before = before
-        self._episodes, self._frames = before.episodes, before.frames
         self._tasks = TaskNumbers(before.tasks)
         self._totals = PictureTotals(before.pictures)
         for feature in (*videos(job.features), *images(job.features)):
@@ -130,8 +129,6 @@ class WriterV30:
         for files in self._videos.values():
             row |= files.add(episode)
         self._metadata.write(row, {**rows.statistics, **of_pictures(rows.pictures)})
-        self._episodes += 1
-        self._frames += episode.length
         self._job.advance(1)
 
     def add_histograms(self, histograms: Mapping[str, Histogram]) -> None:
@@ -139,20 +136,25 @@ class WriterV30:
         for key, histogram in histograms.items():
             self._totals.add(key, histogram, histogram.frames)
 
-    def finish(self) -> dict[str, Any]:
-        """Write what is left; return the content of info.json."""
+    def finish(self, episodes: int, frames: int) -> dict[str, Any]:
+        """
+        Write what is left; return the content of info.json.
+
+        :param episodes: How many the dataset has, those before among them.
+        :param frames: Likewise.
+        """
         for files in self._videos.values():
             files.close()
         self._rows.close()
         self._metadata.close()
         job, before = self._job, self._before
         write_tasks(job.root, self._tasks.names, before.task_table)
-        statistics = _statistics(job, self._frames, self._totals)
+        statistics = _statistics(job, frames, self._totals)
         grown = with_statistics(
             before, {key: as_lists(value) for key, value in statistics.items()}
         )
         write_json(job.root / STATS_PATH, grown)
-        summary = job.summary(self._episodes, self._frames, len(self._tasks.names))
+        summary = job.summary(episodes, frames, len(self._tasks.names))
         return info_v30(summary, job.limits)
 
 
@@ -242,7 +244,7 @@ class _RowsWriter:
 
 def _statistics(job: Assembly, frames: int, totals: PictureTotals) -> dict[str, Statistics]:
     """Return the statistics of the whole dataset: of all its rows, and of its pictures."""
-    files = sorted(job.root.glob(KEPT_FILES[0]))
+    files = sorted(job.root.glob(DATA_FILES))
     statistics = totals.statistics()
     for feature in job.columns:
         statistics |= table_statistics(partial(_read_files, files, feature), frames, [feature])
