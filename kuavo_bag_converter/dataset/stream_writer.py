@@ -56,8 +56,6 @@ class StreamWriter(CameraWriter[CodedPicture]):
     def __init__(self, *arguments: Any, may_encode: bool = True, **named: Any) -> None:
         self.encoded = 0
         self._may_encode = may_encode
-        self._copied: CodedPicture | None = None
-        """The picture of the frame before, if it was copied."""
         self._before: CodedPicture | None = None
         """The picture of the frame before."""
         self._encoder: VideoCodecContext | None = None
@@ -89,7 +87,8 @@ class StreamWriter(CameraWriter[CodedPicture]):
             self._mp4.add_coded(group.codec, group.begin)
             self.join_key = f'{group.codec} {group.form} {group.sets.hex()}'
         begins = index in self._starts
-        follows = self._copied is not None and picture.follows(self._copied) and not begins
+        copied = self._before if self._held is None else None
+        follows = copied is not None and picture.follows(copied) and not begins
         parted = picture.counts_on and self._held is not None and not begins
         if picture.restarts or parted or (follows and (picture.place or picture.is_key)):
             self._finish_encoding(parts=parted)
@@ -104,7 +103,6 @@ class StreamWriter(CameraWriter[CodedPicture]):
         self._add_to_statistics(index, give, is_key=picture.is_key)
         packet = cast('Packet[VideoStream]', Packet(picture.stored))
         packet.is_keyframe = picture.is_key
-        self._copied = picture
         self._mux(packet)
 
     def _encode(self, index: int, picture: CodedPicture, *, begins: bool) -> None:
@@ -120,7 +118,6 @@ class StreamWriter(CameraWriter[CodedPicture]):
             self._key = index
         self._encode_held(is_key=False)
         self._held = index, frame
-        self._copied = None
         self.encoded += 1
 
     def _encode_held(self, *, is_key: bool) -> None:
