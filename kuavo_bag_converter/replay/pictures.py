@@ -115,10 +115,8 @@ class PictureComparer:
         self._stored: StoredPictures | StoredImages | None = None
         self._decoded: StoredPictures | None = None
         """Gives the frames of a stream whose packets ``_stored`` gives."""
-        self._copied: tuple[int, CodedPicture] | None = None
-        """The last frame of which the packet is that of its message."""
-        self._compared = -1
-        """The frame that was compared last."""
+        self._compared: tuple[int, CodedPicture | None] = (-1, None)
+        """The frame of a stream that was compared last, and its picture if that was copied."""
         self._episode: StoredEpisode | None = None
         self._comparison: EpisodeComparison | _ExactComparison | None = None
         self._broken = False
@@ -139,7 +137,7 @@ class PictureComparer:
                 EpisodeComparison(self._coding) if by_likeness else _ExactComparison()
             )
             self._summary.exact = exact
-            self._copied, self._compared = None, -1
+            self._compared = (-1, None)
         try:
             stored = self._picture(wanted, packets=isinstance(picture, (bytes, CodedPicture)))
             if isinstance(picture, CodedPicture):
@@ -176,20 +174,18 @@ class PictureComparer:
         It must be behind the one that comes before it in the stream, on which it depends.
         """
         codec = picture.group.codec
-        if coded_content(codec, packet) != coded_content(codec, picture.data):
-            self._compared = wanted.frame
-            return False
-        before, self._copied = self._copied, (wanted.frame, picture)
-        compared, self._compared = self._compared, wanted.frame
-        if not picture.restarts and compared == wanted.frame - 1:
-            is_encoded = before is None or before[0] != compared
-            if not (picture.is_key if is_encoded else before and picture.follows(before[1])):
-                self._add(
-                    Suspicion(
-                        'pictures.exact', wanted.frame,
-                        'a packet behind another one than in the stream', 'the one before it',
-                    )
-                )  # fmt: skip
+        is_copied = coded_content(codec, packet) == coded_content(codec, picture.data)
+        frame, before = self._compared
+        self._compared = wanted.frame, picture if is_copied else None
+        if not is_copied or picture.restarts or frame != wanted.frame - 1:
+            return is_copied
+        if not (picture.is_key if before is None else picture.follows(before)):
+            self._add(
+                Suspicion(
+                    'pictures.exact', wanted.frame,
+                    'a packet behind another one than in the stream', 'the one before it',
+                )
+            )  # fmt: skip
         return True
 
     def _compare(self, wanted: WantedFrame, picture: Any, stored: Any) -> None:
