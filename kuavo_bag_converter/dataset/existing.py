@@ -330,14 +330,14 @@ def open_v21(root: Path, info: Mapping[str, Any], _: Sequence[Feature]) -> Exist
     :raises DatasetError: Its metadata is incomplete.
     """
     try:
-        lines = _read_lines(root / TASKS_PATH_V21)
+        lines = read_lines(root / TASKS_PATH_V21)
         tasks = {line['task_index']: line['task'] for line in map(json.loads, lines)}
         return ExistingV21(
             info=info,
             tasks=tuple(tasks[index] for index in range(len(tasks))),
             task_lines=lines,
-            episode_lines=_read_lines(root / EPISODES_PATH_V21),
-            statistics_lines=_read_lines(root / EPISODES_STATS_PATH_V21),
+            episode_lines=read_lines(root / EPISODES_PATH_V21),
+            statistics_lines=read_lines(root / EPISODES_STATS_PATH_V21),
         )
     except (OSError, KeyError, ValueError) as error:
         raise DatasetError(f'{root}: its metadata is not complete ({error!r})') from error
@@ -353,7 +353,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_lines(path: Path) -> tuple[str, ...]:
+def read_lines(path: Path) -> tuple[str, ...]:
+    """Return the lines of a JSON Lines file but empty ones."""
     return tuple(line for line in path.read_text(encoding='utf-8').split('\n') if line.strip())
 
 

@@ -27,6 +27,7 @@ from av.video.stream import VideoStream
 from kuavo_bag_converter.check.description import Description, StoredFeature
 from kuavo_bag_converter.check.images import decoded_image
 from kuavo_bag_converter.check.videos import depth_coding
+from kuavo_bag_converter.dataset.existing import read_lines
 from kuavo_bag_converter.dataset.features import Feature
 from kuavo_bag_converter.dataset.layout import (
     EPISODES_FILES,
@@ -211,7 +212,7 @@ class StoredEpisodes:
     def _labels(self) -> dict[str, list[str | None]]:
         root = self._dataset.root
         if self._dataset.version == 'v2.1':
-            lines = [json.loads(line) for line in _lines(root / EPISODES_PATH_V21)]
+            lines = [json.loads(line) for line in read_lines(root / EPISODES_PATH_V21)]
             names = [name for name in (lines[0] if lines else ()) if name.startswith(_LABELS)]
             return {name: [line.get(name) for line in lines] for name in names}
         found: dict[str, list[str | None]] = {}
@@ -253,7 +254,7 @@ class StoredEpisodes:
         root = self._dataset.root
         if self._dataset.version == 'v2.1':
             if (root / EPISODES_STATS_PATH_V21).is_file():
-                for line in _lines(root / EPISODES_STATS_PATH_V21):
+                for line in read_lines(root / EPISODES_STATS_PATH_V21):
                     yield json.loads(line).get('stats', {})
             return
         for file in sorted(root.glob(EPISODES_FILES)):
@@ -348,10 +349,6 @@ def _numbers(table: pa.Table, feature: Feature) -> NDArray[Any]:
 
 def _statistics_of(values: NDArray[Any], feature: Feature) -> Statistics:
     return vector_statistics(lambda: [values], len(values), *feature.shape)
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding='utf-8').split('\n') if line.strip()]
 
 
 def _frames(piece: VideoPiece) -> Iterator[av.VideoFrame]:
