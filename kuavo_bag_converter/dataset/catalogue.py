@@ -198,7 +198,11 @@ def cause_of(reason: str) -> str:
 
 
 class Catalogue:
-    """The tables of a finished dataset."""
+    """
+    The tables of a finished dataset.
+
+    :ivar numbers: Those of the files, of either table.
+    """
 
     def __init__(self, root: Path) -> None:
         """
@@ -212,16 +216,11 @@ class Catalogue:
             for pattern in (BAGS_PATH, TOPICS_PATH)
             for file in (root / pattern).parent.glob('file-*.parquet')
         }
-        self.files = -(-len(found) // 2)
+        self.numbers = range(-(-len(found) // 2))
         needed = (_file(pattern, n) for pattern in (BAGS_PATH, TOPICS_PATH) for n in self.numbers)
         for file in needed:
             if file not in found:
                 raise UsageError(f'{root / file}: is missing; the files beside it are not enough')
-
-    @property
-    def numbers(self) -> range:
-        """Return the numbers of the files."""
-        return range(self.files)
 
     def table(self, pattern: str, columns: Sequence[str] | None = None) -> pa.Table:
         """

@@ -185,7 +185,7 @@ def episode_rows(
         'index': episode.first_row + frame_index,
         'task_index': task_index,
     }
-    table = table_of([*own, *DEFAULT_FEATURES], columns)
+    table = table_of(job.columns, columns)
     default = table_statistics(partial(iter, (table,)), table.num_rows, DEFAULT_FEATURES)
     if texts(job.features):
         table = _with_texts(table, episode, job, timestamps)
