@@ -109,6 +109,13 @@ def test_a_folder_of_bags_becomes_the_same_dataset_as_here(tmp_path, profile, me
     assert taken(tmp_path / 'cache') == 0
 
 
+def test_a_folder_may_be_called_as_those_of_the_spool_are(tmp_path, profile, memory_url):
+    put(f'{memory_url}/spooled-runs', write_bag(tmp_path / '0.bag', 0))
+    done = convert_arm([f'{memory_url}/spooled-runs'], tmp_path / 'out', profile)
+    assert [outcome.bag for outcome in done.outcomes] == [f'{memory_url}/spooled-runs/0.bag']
+    assert states(tmp_path / 'out') == [(0, frame) for frame in range(4)]
+
+
 def test_bags_of_urls_are_added_retried_and_verified(tmp_path, profile, memory_url):
     good, bad = write_bag(tmp_path / '0.bag', 0), tmp_path / '1.bag'
     bad.write_bytes(b'#ROSBAG V2.0\n')

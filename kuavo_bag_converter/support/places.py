@@ -81,12 +81,22 @@ def plain_url(url: str) -> str:
 
 def name_of(path: str | Path) -> str:
     """Return what a file or folder is called: its path, or its URL."""
+    found = in_spool(path)
+    if found is None:
+        return masked(url_of(path)) or str(path)
+    spooled, inner = found
+    return '/'.join((_folder_url(str(spooled)), *inner.parts[1:]))
+
+
+def in_spool(path: str | Path) -> tuple[Path, Path] | None:
+    """Return the ``spooled-<digest>`` that a path lies in, and the path within; None of others."""
     text = str(path)
     if SPOOLED in text:
-        for folder in (absolute := Path(os.path.abspath(text))).parents:
-            if folder.name.startswith(SPOOLED) and (url := _folder_url(str(folder))):
-                return '/'.join((url, *absolute.relative_to(folder).parts[1:]))
-    return masked(url_of(path)) or text
+        absolute = Path(os.path.abspath(text))
+        for folder in absolute.parents:
+            if folder.name.startswith(SPOOLED) and _folder_url(str(folder)):
+                return folder, absolute.relative_to(folder)
+    return None
 
 
 def place_of(path: str | Path) -> str:
@@ -95,9 +105,13 @@ def place_of(path: str | Path) -> str:
     return name if is_url(name) else os.path.realpath(path)
 
 
-@lru_cache(maxsize=256)
 def _folder_url(spooled: str) -> str:
     try:
-        return Path(spooled, OBJECTS, FOLDER_URL).read_text(encoding='utf-8')
+        return _read_url(spooled)
     except OSError:
         return ''
+
+
+@lru_cache(maxsize=256)
+def _read_url(spooled: str) -> str:
+    return Path(spooled, OBJECTS, FOLDER_URL).read_text(encoding='utf-8')

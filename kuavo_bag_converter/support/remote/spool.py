@@ -42,6 +42,7 @@ from kuavo_bag_converter.support.errors import BagError, Cancelled, ConverterErr
 from kuavo_bag_converter.support.files import write_text
 from kuavo_bag_converter.support.places import (
     FOLDER_URL,
+    in_spool,
     masked,
     name_of,
     OBJECTS,
@@ -124,15 +125,12 @@ class _Place(NamedTuple):
 
 def place_in_spool(path: Path) -> _Place | None:
     """Return where in a spool a path is, None of any other path."""
-    text = str(path)
-    if SPOOLED not in text:
+    found = in_spool(path)
+    if found is None:
         return None
-    path = Path(os.path.abspath(text))
-    for folder in path.parents:
-        if folder.name.startswith(SPOOLED):
-            place = _Place(folder, str(path.relative_to(folder)))
-            return place if place.note('json').exists() else None
-    return None
+    spooled, inner = found
+    place = _Place(spooled, str(inner))
+    return place if place.note('json').exists() else None
 
 
 def is_stub(path: Path) -> bool:
