@@ -168,6 +168,19 @@ def test_odd_pictures_depth_imu_and_a_task_find_their_place(tmp_path, capsys):
     assert tasks['task'].to_pylist() == ['stack the cups']
 
 
+def test_what_is_advised_can_be_typed_wherever_the_files_are(tmp_path, capsys):
+    folder = tmp_path / 'my lab'
+    for name in ('1', '2'):
+        robot_of(cameras=()).write(folder / 'runs' / name)
+    profile = folder / 'robot.yaml'
+    assert cli.run(['init', str(folder / 'runs'), '-o', str(profile)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (others,) = (line for line in lines if '1 other recording there' in line)
+    inspect = shlex.split(others.partition('python -m kuavo_bag_converter ')[2])
+    assert inspect == ['inspect', str(folder / 'runs'), '--profile', str(profile)]
+    carry_out(tmp_path, lines)
+
+
 def test_a_kuavo_is_told_of_its_own_profile(tmp_path, capsys):
     bag = tmp_path / 'sample.bag'
     write_sample(bag, seconds=2.5, size=(60, 80), depth=False, extras=False)

@@ -199,10 +199,11 @@ def test_an_inspection_reads_parts_of_a_bag(tmp_path, bucket, capsys):
     assert 0 < fetched < sum(file.stat().st_size for file in folder.iterdir())
 
 
-def test_a_profile_is_drafted_by_the_spool_that_is_named(tmp_path, memory_url):
-    put(memory_url, write_bag(tmp_path / 'bags/0.bag', 0))
-    bag, yaml, spool = f'{memory_url}/0.bag', tmp_path / 'arm.yaml', tmp_path / 'spool'
-    assert cli.run(['init', bag, '-o', str(yaml), '--spool-dir', str(spool)]) == 0
+def test_a_profile_is_drafted_by_the_spool_that_is_named(tmp_path, memory_url, capsys):
+    put(memory_url, *(write_bag(tmp_path / f'bags/{number}.bag', number) for number in range(2)))
+    yaml, spool = tmp_path / 'arm.yaml', tmp_path / 'spool'
+    assert cli.run(['init', memory_url, '-o', str(yaml), '--spool-dir', str(spool)]) == 0
+    assert f'inspect {memory_url} --profile {yaml}' in capsys.readouterr().out
     assert yaml.exists()
     assert spool.exists()
 

@@ -160,8 +160,9 @@ class _ProfileFitter:
         self._part = cache(self._try_part)
         self._camera = cache(self._try_camera)
         self._remarks: dict[CameraFeature, tuple[str, ...]] = {}
-        self._losses: dict[CameraFeature, str] = {}
         """What there is to say of the first picture of a camera."""
+        self._losses: dict[CameraFeature, str] = {}
+        """What its pictures lose."""
         self._bad: dict[str, int] = {}
         """First pictures of a topic that cannot be decoded, as far as they were tried."""
 
@@ -493,10 +494,14 @@ def _command(files: Sequence[str], settings: Settings) -> str:
     said = [name for name, most in _distinguishing(settings).items() if most is None]
     for name, info in known_settings().items():
         if name not in _NOT_SAID and (name in said or not info.is_default_in(settings)):
-            value = info.value_in(settings)
-            text = value if _is_plain(info, value) else json.dumps(value)
-            words.append(f'--set {shlex.quote(f"{name}={text}")}')
+            words.append(setting_option(name, info.value_in(settings)))
     return f'{PROGRAM} convert {" ".join(words)}'
+
+
+def setting_option(name: str, value: object) -> str:
+    """Return a setting as an option of a command line for a shell."""
+    text = value if _is_plain(known_settings()[name], value) else json.dumps(value)
+    return f'--set {shlex.quote(f"{name}={text}")}'
 
 
 def _distinguishing(settings: Settings) -> Mapping[str, object]:

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, settings: Settings) -> int:
         write_text(output, drafted.text)
     except OSError as error:
         raise UsageError(f'{output}: cannot be written: {error.strerror}') from error
-    _print_result(drafted, report.bag, output, len(others))
+    _print_result(drafted, options.bag, report.bag, output, len(others))
     if shipped is not None:
         print(f'or as {shipped.profile}, which fits as well')  # noqa: T201
         print(f'  {shipped.command}')  # noqa: T201
@@ -124,7 +124,9 @@ def _topic(miss: Miss, report: BagReport) -> str:
     return next((name for name in names if miss.text.startswith(f'{name}:')), '')
 
 
-def _print_result(drafted: _Drafted, bag: str, output: Path, others: int) -> None:
+def _print_result(drafted: _Drafted, given: str, bag: str, output: Path, others: int) -> None:
+    from kuavo_bag_converter.inspection.fit import setting_option
+
     fit = drafted.fit
     for topic, reason in drafted.left_out.items():
         print(f'left out  {shown(topic)}: {reason}')  # noqa: T201  # its purpose
@@ -137,14 +139,11 @@ def _print_result(drafted: _Drafted, bag: str, output: Path, others: int) -> Non
     if others:
         print(  # noqa: T201
             f'from {bag}; whether it fits the {counted(others, "other recording")} there, say '
-            f'{PROGRAM} inspect {shlex.quote(str(Path(bag).parent))} --profile {_profile(output)}'
+            f'{PROGRAM} inspect {shlex.quote(given)} --profile {shlex.quote(str(output))}'
         )
     print('next')  # noqa: T201
-    command = fit.command.replace(fit.profile, str(output))
-    print(f'  {command}')  # noqa: T201
+    drafted_as, written_as = (
+        setting_option('profile', path) for path in (fit.profile, str(output))
+    )
+    print(f'  {fit.command.replace(drafted_as, written_as)}')  # noqa: T201
     print(f'  {PROGRAM} verify DIR --bags {shlex.quote(bag)}')  # noqa: T201
-
-
-def _profile(output: Path) -> str:
-    """Return a profile as a setting names it."""
-    return shlex.quote(str(output))
