@@ -34,6 +34,7 @@ from kuavo_bag_converter.bags.rosbag2.directory import natural
 from kuavo_bag_converter.bags.storage_plugins import is_of_a_plugin
 from kuavo_bag_converter.settings import is_table
 from kuavo_bag_converter.support.errors import UsageError
+from kuavo_bag_converter.support.files import system_reason
 from kuavo_bag_converter.support.places import (
     is_url,
     name_of,
@@ -41,7 +42,7 @@ from kuavo_bag_converter.support.places import (
     url_of,
     without_file_scheme,
 )
-from kuavo_bag_converter.support.texts import listed, shown
+from kuavo_bag_converter.support.texts import error_text, listed, shown
 
 LIST = '.txt'
 PATH = 'path'
@@ -241,8 +242,8 @@ def _check(row: TableRow, name: str, value: str) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return ' '.join(str(error).split())
+        return system_reason(error)
+    return error_text(error)
 
 
 def unlike_rows(first: TableRow, other: TableRow, path: Path) -> UsageError:

@@ -260,21 +260,16 @@ class _Drafter:
         return ''
 
     def _parts_of(self, topic: TopicReport) -> Iterator[DraftPart]:
-        arrays = {
-            path: values
+        arrays = [
+            path
             for path, values in topic.fields.items()
-            if values.length is not None
+            if 0 < (values.length or 0) <= _MOST_ELEMENTS
             and 'covariance' not in path
             and _NUMBER.match(values.type.partition('[')[0])
-        }
-        arrays = {
-            path: values
-            for path, values in arrays.items()
-            if 0 < (values.length or 0) <= _MOST_ELEMENTS
-        }
+        ]
         joints = [path for path in arrays if _JOINTS.fullmatch(path)]
         # One of them: positions, velocities and efforts of joints are no one vector.
-        for path in (joints or list(arrays))[:1]:
+        for path in (joints or arrays)[:1]:
             part = self._array_part(topic.topic, path)
             yield from () if part is None else (part,)
         if arrays:
@@ -294,7 +289,7 @@ class _Drafter:
             word = _as_name('_'.join(_words(f'{_limb(topic.topic)}/{holder}')))
             single = len(paths) == 1 and not holder
             names = tuple(word if single else f'{word}_{name}' for name in last)
-            is_quaternion = len(paths) == len(_QUATERNION) and set(last) == set(_QUATERNION)
+            is_quaternion = sorted(last) == sorted(_QUATERNION)
             yield DraftPart(topic.topic, tuple(paths), names, is_quaternion=is_quaternion)
 
     def _array_part(self, topic: str, path: str) -> DraftPart | None:

@@ -34,7 +34,7 @@ OBJECTS = 'objects'
 FOLDER_URL = 'url'
 _SPOOLED = re.compile(rf'(?P<spooled>/[^\s:;,\'"]*/{SPOOLED}[0-9a-f]{{16}})/[^/\s:;,\'"]+')
 _URL = re.compile(r'[a-zA-Z][a-zA-Z0-9+.\-]+://[^/]')
-_NORMALISED = re.compile(r'([a-zA-Z][a-zA-Z0-9+.\-]+):/(?=[^/])')
+_NORMALISED = re.compile(r'^([a-zA-Z][a-zA-Z0-9+.\-]+):/(?=[^/])')
 _FILE = re.compile(r'^file:(//(localhost)?)?(?=/[^/])')
 _USER = re.compile(r'([a-zA-Z][a-zA-Z0-9+.\-]*://)[^/@\s]*@')
 _QUERY = re.compile(r'([a-zA-Z][a-zA-Z0-9+.\-]*://[^\s?\'"]*\?)[^\s\'"]*=[^\s\'"]*[^\s\'":;,.]')
@@ -69,7 +69,7 @@ def url_of(path: str | Path) -> str:
     """Return the URL that a setting is, also where it has become a path; '' for no URL."""
     text = str(path)
     if isinstance(path, Path) and not path.is_absolute():
-        text = _NORMALISED.sub(r'\1://', text, count=1) if _NORMALISED.match(text) else text
+        text = _NORMALISED.sub(r'\1://', text)
     return text if is_url(text) else ''
 
 

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from kuavo_bag_converter.support.errors import ConverterError, OutputError, UsageError
 from kuavo_bag_converter.support.files import file_digest
 from kuavo_bag_converter.support.remote.retries import with_retries
-from kuavo_bag_converter.support.texts import counted
+from kuavo_bag_converter.support.texts import counted, error_text
 
 MOST_FILES = 100_000
 MOST_ENTRIES = 10_000
@@ -90,7 +90,8 @@ class HubRepository:
         if not sys.stderr.isatty():
             disable_progress_bars()
         self._api = huggingface_hub.HfApi()
-        self._interruptions = 0
+        self.interruptions = 0
+        """How often something had to be tried again."""
 
     def files(self) -> dict[str, tuple[int, str]]:
         """
@@ -108,9 +109,11 @@ class HubRepository:
                     for item in tree
                     if hasattr(item, 'size')
                 }
-            except (errors.RepositoryNotFoundError, errors.EntryNotFoundError):
-                return {}
-            except errors.RevisionNotFoundError:  # nothing has been sent to it yet
+            except (
+                errors.RepositoryNotFoundError,
+                errors.EntryNotFoundError,
+                errors.RevisionNotFoundError,  # nothing has been sent to it yet
+            ):
                 return {}
 
     def card(self) -> str:
@@ -180,18 +183,13 @@ class HubRepository:
 
         self._try(move)
 
-    @property
-    def interruptions(self) -> int:
-        """How often something had to be tried again."""
-        return self._interruptions
-
     def _try(self, work: Callable[[], object]) -> None:
         def explained() -> None:
             with self._explained():
                 work()
 
         _, retries = with_retries(explained, _TransientError, _WAIT_S)
-        self._interruptions += retries
+        self.interruptions += retries
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -204,10 +202,10 @@ class HubRepository:
 
     def _failure(self, error: Exception) -> ConverterError:
         errors = self._errors
-        reason = _TOKEN.sub('hf_...', ' '.join(str(error).split()))[:_LONG]
+        reason = _TOKEN.sub('hf_...', error_text(error))[:_LONG]
         status = _status(error)
         no_token = getattr(errors, 'LocalTokenNotFoundError', ())
-        if status in (401, 403) or (no_token and isinstance(error, no_token)):
+        if status in (401, 403) or isinstance(error, no_token):
             return UsageError(
                 f'{self.name}: must not be written with this login; log in with `hf auth login`, '
                 f'or set HF_TOKEN to a token that may write there ({reason})'

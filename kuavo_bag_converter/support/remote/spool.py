@@ -43,7 +43,6 @@ from kuavo_bag_converter.support.files import write_text
 from kuavo_bag_converter.support.places import (
     FOLDER_URL,
     in_spool,
-    masked,
     name_of,
     OBJECTS,
     plain_url,
@@ -389,9 +388,7 @@ def _fetch(place: _Place, cancel: threading.Event) -> int:
 
     :return: How often that was interrupted.
     """
-    place.note('lock').parent.mkdir(parents=True, exist_ok=True)
-    fetching = place.note('fetching')
-    with _locked(fetching):
+    with _locked(place.note('fetching')):
         if place.is_here:
             return 0
         remote = place.remote()
@@ -539,7 +536,7 @@ class Spool:
             if name[start:] and entry['type'] == 'file' and not name.endswith('/')
         }
         if not entries:
-            raise UsageError(f'{masked(url)}: is empty, or does not exist')
+            raise UsageError(f'{url}: is empty, or does not exist')
         return self._mirror(f'{url}/.', entries, suffixes, whole=True)
 
     def _mirror(
@@ -553,7 +550,7 @@ class Spool:
         """Make stubs of files in a folder; ``whole`` if they are all that it has."""
         for relative in entries:
             if {'', '.', '..'} & {*relative.split('/')}:  # which could lead out of the spool
-                raise UsageError(f'{masked(url)}: {shown(relative)!r} is no name of a file')
+                raise UsageError(f'{url}: {shown(relative)!r} is no name of a file')
         folder_url = url.rpartition('/')[0]
         name = PurePosixPath(folder_url.partition('://')[2]).name or 'root'
         digest = hashlib.blake2b(folder_url.encode(), digest_size=8).hexdigest()
