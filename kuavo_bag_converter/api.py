@@ -119,7 +119,7 @@ def convert(
     values = {
         **settings,
         'bags': [url_of(path) or str(path) for path in as_paths(bags)],
-        'output': str(output),
+        'output': url_of(output) or str(output),
     }
     given = _with_profile(settings_from(values, 'convert'), profile, Path(output, PROFILE_PATH))
     return convert_bags(given, observer=observer, cancel=cancel)

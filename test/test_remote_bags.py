@@ -279,6 +279,13 @@ def test_scripts_may_give_urls(tmp_path, profile, memory_url):
     assert states(tmp_path / 'out') == [(0, frame) for frame in range(4)]
 
 
+def test_scripts_may_give_urls_as_paths(tmp_path, profile, memory_url):
+    put(memory_url, write_bag(tmp_path / '0.bag', 0))
+    kbc.convert(Path(memory_url, '0.bag'), Path(memory_url, 'out'), profile=profile)
+    fs, root = fsspec.core.url_to_fs(f'{memory_url}/out')
+    assert fs.exists(f'{root}/meta/info.json')
+
+
 def test_files_that_differ_between_samples_are_no_duplicates(tmp_path, memory_url):
     first = _file(tmp_path / '0.bag', 3_000_000, 0)
     changed = bytearray(first.read_bytes())
