@@ -38,13 +38,13 @@ from conversions import report
 from dataset_reading import tree
 import kuavo_bag_converter as kbc
 from kuavo_bag_converter.bags.discover import list_recordings
-from kuavo_bag_converter.bags.fingerprint import find_duplicates
+from kuavo_bag_converter.bags.fingerprint import find_duplicates, fingerprint
 from kuavo_bag_converter.cli import main as cli
 from kuavo_bag_converter.support.errors import BagError, Cancelled
 from kuavo_bag_converter.support.places import masked, name_of
 from kuavo_bag_converter.support.remote import retries, urls
 from kuavo_bag_converter.support.remote import spool as spools
-from kuavo_bag_converter.support.remote.spool import held, is_stub, Spool
+from kuavo_bag_converter.support.remote.spool import held, is_stub, kept_digest, Spool
 import pytest
 from s3_servers import Fault, reading
 
@@ -295,6 +295,14 @@ def test_files_that_differ_between_samples_are_no_duplicates(tmp_path, memory_ur
     put(memory_url, *(tmp_path / f'{number}.bag' for number in range(3)))
     recordings = list_recordings([memory_url]).recordings
     assert find_duplicates(recordings) == {2: 0}
+
+
+def test_a_digest_that_another_process_is_writing_is_not_taken(tmp_path, memory_url):
+    put(memory_url, _file(tmp_path / '0.bag', 100, 0))
+    (recording,) = list_recordings([memory_url]).recordings
+    key = fingerprint(recording).key
+    kept_digest(recording[0]).write_text('')
+    assert fingerprint(recording).key == key
 
 
 @pytest.mark.parametrize('what', ['nothing.bag', 'no/folder'])

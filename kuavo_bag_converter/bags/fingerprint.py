@@ -221,8 +221,9 @@ def _file_fingerprint(path: Path) -> FileFingerprint:
 
 def _digest(path: Path, size: int) -> str:
     known = kept_digest(path)
-    if known is not None and known.exists():
-        return known.read_text()
+    kept = known.read_text() if known is not None and known.exists() else ''
+    if kept:  # nothing is in it while another process writes it
+        return kept
     digest = hashlib.blake2b(digest_size=16)
     if is_stub(path):
         for data in read_ranges_of(path, list(_samples(size))):
